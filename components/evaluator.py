@@ -1,0 +1,256 @@
+"""TFX's Evaluator with an executor that predicts in large batches; its artifacts are those of the stock one.
+
+TFMA still slices, aggregates, judges the thresholds and writes the results. What is done differently: each model is
+called once for thousands of rows, rows reach TFMA in arrays by slice instead of one by one, and slices of fewer
+than `min_examples` rows are left out before any threshold is judged on them.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis import constants as tfma_constants
+from tensorflow_model_analysis.extractors import extractor, slice_key_extractor
+from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.utils import config_util
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, component_spec
+from tfx.utils import json_utils, path_utils, proto_utils
+
+from components.evaluation import BASELINE
+from serving.signatures import PROBABILITY, SERVING_EXAMPLES, TRUE_LABEL
+
+CANDIDATE = "candidate"
+_ROWS_PREDICTED_TOGETHER = 4096
+
+# (column, value) pairs, TFMA's name for a slice; empty for all rows.
+SliceKey = tuple[tuple[str, Any], ...]
+
+
+class BatchedExecutor(base_beam_executor.BaseBeamExecutor):  # type: ignore[misc]
+    """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not."""
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes TFMA's results to `evaluation` and the verdict to `blessing`."""
+        self._log_startup(input_dict, output_dict, exec_properties)
+        models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
+        if input_dict.get("baseline_model"):
+            models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
+        config = _finished_config(exec_properties["eval_config"], has_baseline=BASELINE in models)
+        evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+        splits = json_utils.loads(exec_properties["example_splits"])
+        uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
+        with self._make_beam_pipeline() as pipeline:
+            _evaluate(pipeline, uris, {name: path_utils.serving_model_path(m.uri) for name, m in models.items()}, config, evaluation.uri)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        _bless(blessing, models, blessed=tfma.load_validation_result(evaluation.uri).validation_ok)
+
+
+class EvaluatorSpec(types.ComponentSpec):  # type: ignore[misc]
+    """The inputs and outputs of the stock Evaluator, and the parameters that are used here."""
+
+    PARAMETERS = {
+        "eval_config": component_spec.ExecutionParameter(type=str),
+        "example_splits": component_spec.ExecutionParameter(type=str),
+        "code_fingerprint": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model),
+        "baseline_model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model, optional=True),
+    }
+    OUTPUTS = {
+        "evaluation": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelBlessing),
+    }
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):  # type: ignore[misc]
+    """Judges `model` on one split, against thresholds and against `baseline_model`."""
+
+    SPEC_CLASS = EvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+
+    def __init__(
+        self,
+        *,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        split: str,
+        config: config_pb2.EvalConfig,
+        code_fingerprint: str,
+    ) -> None:
+        """Args:
+        examples: raw examples, in gzipped TFRecord.
+        model: the candidate.
+        baseline_model: the model to compare with; may resolve to none.
+        split: the split of `examples` that is evaluated.
+        config: from `components.evaluation.eval_config`.
+        code_fingerprint: of this code, so that a change of it is not answered from the cache.
+        """
+        spec = EvaluatorSpec(
+            examples=examples,
+            model=model,
+            baseline_model=baseline_model,
+            eval_config=proto_utils.proto_to_json(config),
+            example_splits=json_utils.dumps([split]),
+            code_fingerprint=code_fingerprint,
+            evaluation=types.Channel(type=tfx.types.standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        )
+        super().__init__(spec=spec)
+
+
+def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
+    """The config with TFMA's defaults; without a baseline its change thresholds are dropped, as stock Evaluator does."""
+    config = config_pb2.EvalConfig()
+    proto_utils.json_to_proto(text, config)
+    if has_baseline:
+        for spec in config.model_specs:
+            spec.name = spec.name or CANDIDATE
+    config = config_util.update_eval_config_with_defaults(config, has_baseline=has_baseline, rubber_stamp=True)
+    for spec in config.model_specs:
+        spec.model_type = tfma_constants.MATERIALIZED_PREDICTION
+    config_util.verify_eval_config(config)
+    return config
+
+
+def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, blessed: bool) -> None:
+    """Marks the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, models[CANDIDATE].id)
+    if BASELINE in models:
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, models[BASELINE].uri)
+        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, models[BASELINE].id)
+    value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    file = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+    with tf.io.gfile.GFile(os.path.join(blessing.uri, file), "w") as marker:
+        marker.write("")
+
+
+def _evaluate(
+    pipeline: beam.Pipeline, uris: list[str], model_paths: dict[str, str], config: config_pb2.EvalConfig, output: str
+) -> None:
+    """Adds the whole evaluation to a Beam pipeline."""
+    names = {spec.name for spec in config.model_specs}
+    shared = [
+        tfma.EvalSharedModel(
+            model_path=path,
+            # TFMA knows a single model by the empty name.
+            model_name=name if name in names else "",
+            model_type=tfma_constants.MATERIALIZED_PREDICTION,
+            is_baseline=name == BASELINE,
+        )
+        for name, path in model_paths.items()
+    ]
+    slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
+    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    sliced = (
+        pipeline
+        | "Files" >> beam.Create(files)
+        | "Spread" >> beam.Reshuffle()
+        | "PredictAndSlice" >> beam.ParDo(_PredictAndSlice(model_paths, slicings))
+    )
+    large = (
+        sliced
+        | "SizeOfBatch" >> beam.Map(lambda keyed: (keyed[0], len(keyed[1]["labels"])))
+        | "SizeOfSlice" >> beam.CombinePerKey(sum)
+        | "LargeEnough" >> beam.Filter(_is_large, min_examples=config.options.min_slice_size.value)
+    )
+    # Small slices were left out here; TFMA itself would fail thresholds on them for want of metrics.
+    config.options.min_slice_size.value = 1
+    _ = (
+        sliced
+        | "KeepLarge" >> beam.Filter(lambda keyed, large: keyed[0] in large, beam.pvalue.AsDict(large))
+        | "AsExtracts" >> beam.Map(_as_extracts)
+        | "Evaluate"
+        >> tfma.ExtractAndEvaluate(
+            # The slice keys are there already; the name tells the evaluators so.
+            extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(lambda e: e))],
+            evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=shared),
+        )
+        | "Write" >> tfma.WriteResults(tfma.default_writers(output, eval_config=config, eval_shared_model=shared))
+    )
+
+
+def _is_large(sized: tuple[SliceKey, int], min_examples: int) -> bool:
+    """Whether a slice has enough rows to be judged; all rows together always have."""
+    key, rows = sized
+    return not key or rows >= min_examples
+
+
+def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
+    key, arrays = keyed
+    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key]}
+
+
+class _PredictAndSlice(beam.DoFn):  # type: ignore[misc]
+    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
+
+    def __init__(self, model_paths: dict[str, str], slicings: list[tuple[str, ...]]) -> None:
+        self._model_paths = model_paths
+        self._slicings = slicings
+        self._models: dict[str, Any] = {}
+
+    def setup(self) -> None:
+        self._models = {name: tf.saved_model.load(path) for name, path in self._model_paths.items()}
+
+    def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
+        for records in tf.data.TFRecordDataset(file, "GZIP").batch(_ROWS_PREDICTED_TOGETHER):
+            predictions = {
+                name: model.signatures[SERVING_EXAMPLES](records)[PROBABILITY].numpy()
+                for name, model in self._models.items()
+            }
+            (labels,) = self._models[CANDIDATE].signatures[TRUE_LABEL](records).values()
+            for key, rows in self._slices(records):
+                chosen = {name: values[rows] for name, values in predictions.items()}
+                # TFMA keys predictions by model only where there are two.
+                yield key, {"labels": labels.numpy()[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]}
+
+    def _slices(self, records: tf.Tensor) -> Iterable[tuple[SliceKey, Any]]:
+        """Each slice key of a batch with the indices of its rows."""
+        columns = sorted({column for slicing in self._slicings for column in slicing})
+        values = _column_values(records, columns)
+        for slicing in self._slicings:
+            if not slicing:
+                yield (), slice(None)
+                continue
+            combined = np.array(list(zip(*(values[column] for column in slicing), strict=True)), dtype=object)
+            rows_by_value: dict[tuple[Any, ...], list[int]] = {}
+            for row, value in enumerate(map(tuple, combined)):
+                rows_by_value.setdefault(value, []).append(row)
+            for value, rows in rows_by_value.items():
+                if None not in value:
+                    yield tuple(zip(slicing, value, strict=True)), rows
+
+
+def _column_values(records: tf.Tensor, columns: list[str]) -> dict[str, list[Any]]:
+    """The raw values of columns, None where a row has none; strings decoded."""
+    values: dict[str, list[Any]] = {column: [] for column in columns}
+    for record in records.numpy() if columns else ():
+        features = tf.train.Example.FromString(record).features.feature
+        for column in columns:
+            values[column].append(_value(features[column]) if column in features else None)
+    return values
+
+
+def _value(feature: tf.train.Feature) -> Any:
+    kind = feature.WhichOneof("kind")
+    listed = getattr(feature, kind).value if kind else ()
+    if not listed:
+        return None
+    return listed[0].decode("utf-8", errors="replace") if kind == "bytes_list" else listed[0]

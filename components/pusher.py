@@ -1,0 +1,67 @@
+"""The pusher: puts a blessed model into the versioned registry, and never any other."""
+
+import os
+from pathlib import Path
+
+from tfx import v1 as tfx
+from tfx.components.evaluator import constants
+from tfx.utils import path_utils
+
+from schemas.errors import NotBlessedError
+from serving.registry import Registry, content_hash
+
+VERSION_PROPERTY = "pushed_version"
+HASH_PROPERTY = "content_hash"
+DESTINATION_PROPERTY = "pushed_destination"
+PUSHED_PROPERTY = "pushed"
+NEXT_VERSION = -1
+
+
+@tfx.dsl.components.component
+def RegistryPusher(  # noqa: N802 (TFX names components like classes)
+    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
+    registry: tfx.dsl.components.Parameter[str],
+    model_name: tfx.dsl.components.Parameter[str],
+    pipeline: tfx.dsl.components.Parameter[str],
+    run_id: tfx.dsl.components.Parameter[str],
+    version: tfx.dsl.components.Parameter[int],
+) -> None:
+    """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records where it went.
+
+    `pushed` is 1 if this execution wrote the version and 0 if the served version holds the same model already.
+
+    Raises:
+      NotBlessedError: the blessing is negative, damaged, or another model's.
+      PushError: the name or the version is taken, or the registry cannot be written.
+    """
+    check_blessing(model, model_blessing)
+    result = Registry(registry, model_name).push(
+        path_utils.serving_model_path(model.uri),
+        pipeline=pipeline,
+        run_id=run_id,
+        model_id=model.id,
+        version=None if version == NEXT_VERSION else version,
+    )
+    pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(result.pushed))
+    pushed_model.set_string_custom_property(VERSION_PROPERTY, str(result.version))
+    pushed_model.set_string_custom_property(DESTINATION_PROPERTY, result.path)
+    pushed_model.set_string_custom_property(HASH_PROPERTY, content_hash(Path(result.path)))
+
+
+def check_blessing(
+    model: tfx.types.standard_artifacts.Model, blessing: tfx.types.standard_artifacts.ModelBlessing
+) -> None:
+    """Refuses unless Evaluator blessed this very model.
+
+    Raises:
+      NotBlessedError: with the reason.
+    """
+    if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY) != model.id:
+        raise NotBlessedError(f"the blessing is not that of model {model.id}; it is not pushed")
+    blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
+    if not blessed:
+        raise NotBlessedError("the model missed a threshold; it is not pushed")
+    if not tfx.dsl.io.fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
+        raise NotBlessedError(f"{blessing.uri}: holds no {constants.BLESSED_FILE_NAME} file; the model is not pushed")

@@ -1,0 +1,179 @@
+"""The one config of a pipeline: read, checked, and turned into a frozen object. Imports no TensorFlow.
+
+    config = load("configs/census.yaml", settings=["training.epochs=3"])
+"""
+
+import os
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from components.config import Data, Evaluation, Name, Push
+from schemas.declaration import Declaration, did_you_mean
+from schemas.errors import ConfigError
+from schemas.features import Cross, Feature, FeatureSet, Label
+from trainer.config import Model, Training
+
+
+class PipelineConfig(Declaration):
+    """Everything one pipeline is made of."""
+
+    name: Name
+    """Names the pipeline in ML Metadata and on Vertex, whose rule it keeps: `[a-z0-9][a-z0-9-]{0,127}`."""
+    seed: NonNegativeInt = 0
+    """Everything random starts from it: two runs of one config give the same splits and, nearly, the same model."""
+    data: Data
+    features: Annotated[dict[str, Feature], Field(min_length=1)]
+    """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used."""
+    crosses: tuple[Cross, ...] = ()
+    """Combinations of features the wide part can remember by heart."""
+    label: Label
+    model: Model = Model()
+    training: Training
+    evaluation: Evaluation
+    push: Push
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "PipelineConfig":
+        if self.evaluation.split not in self.data.splits:
+            hint = did_you_mean(self.evaluation.split, list(self.data.splits))
+            raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
+        for columns in self.evaluation.slice_by:
+            for column in columns:
+                if column not in self.features:
+                    hint = did_you_mean(column, list(self.features))
+                    raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+        both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
+        if both:
+            raise ValueError(f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it")
+        return self
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """The features, crosses and label together, with all that derives from them."""
+        return FeatureSet(features=self.features, crosses=self.crosses, label=self.label)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice; plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
+    """Reads and checks a config.
+
+    Args:
+      file: the YAML file; relative paths in it start at its own folder.
+      settings: `dotted.key=value` texts that override single keys, values in YAML's notation.
+
+    Raises:
+      ConfigError: naming the file, the key, the rule and the value received.
+    """
+    path = Path(file)
+    data = _read(path)
+    for setting in settings:
+        _override(data, setting)
+    _resolve_paths(data, path.resolve().parent)
+    try:
+        return PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{path}: {_describe(problem, data)}" for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a config with --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{where}: is not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with the sections of a config, found {type(data).__name__}")
+    return data
+
+
+def _override(data: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {setting}: expected key=value, such as training.epochs=3")
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+    *parents, last = key.strip().split(".")
+    section: Any = data
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else _item(section, parent, setting)
+    if isinstance(section, dict):
+        section[last] = value
+    else:
+        _item(section, last, setting)
+        section[int(last)] = value
+
+
+def _item(section: Any, index: str, setting: str) -> Any:
+    """An item of a list in the config, such as the 0 in crosses.0.num_ids."""
+    if not isinstance(section, list):
+        raise ConfigError(f"--set {setting}: '{index}' lies below a plain value, not a section")
+    if not index.isdecimal() or int(index) >= len(section):
+        raise ConfigError(f"--set {setting}: '{index}' is not an index of that list; it has {len(section)} items")
+    return section[int(index)]
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Makes the config's paths absolute and reads given vocabularies, so that the result stands alone."""
+    for section, key in (("data", "base"), ("data", "schema_file"), ("push", "registry")):
+        values = data.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
+    features = data.get("features")
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        if isinstance(feature, dict) and feature.get("kind") == "vocabulary_file" and isinstance(feature.get("file"), str):
+            feature["values"] = _vocabulary(folder / feature["file"], name)
+
+
+def _vocabulary(path: Path, feature: str) -> list[str]:
+    try:
+        values = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"features.{feature}.file: {path} cannot be read: {reason}") from error
+    if not values:
+        raise ConfigError(f"features.{feature}.file: {path} is empty; expected one category a line")
+    return values
+
+
+def _describe(problem: ErrorDetails, data: Any) -> str:
+    """One line: the key as the user wrote it, the rule, the value received."""
+    key: list[str] = []
+    here = data
+    for part in problem["loc"]:
+        # pydantic also names which member of a union was tried; the user wrote no such key.
+        if isinstance(here, dict) and part not in here and problem["type"] != "missing":
+            continue
+        key.append(str(part))
+        inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        here = (here.get(part) if isinstance(here, dict) else here[part]) if inside else None
+    rule = problem["msg"].removeprefix("Value error, ")
+    where = f"{'.'.join(key)}: " if key else ""
+    received = problem["input"]
+    shown = "" if isinstance(received, dict) or problem["type"] == "missing" else f", found {received!r}"
+    return f"{where}{rule[0].lower() + rule[1:]}{shown}"

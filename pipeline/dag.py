@@ -1,0 +1,163 @@
+"""The DAG: which components there are, and what flows between them.
+
+    ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
+                                                                                     Baseline -^
+"""
+
+from typing import Any
+
+from google.protobuf import text_format
+from tfx import v1 as tfx
+from tfx.dsl.components.base import base_node
+
+import components
+import schemas
+import serving
+import trainer
+from components import transform
+from components.baseline import baseline_resolver
+from components.config import EVAL_SPLIT, TRAIN_SPLIT
+from components.curated_schema import CuratedSchema
+from components.evaluation import eval_config
+from components.evaluator import Evaluator
+from components.example_gen import csv_example_gen
+from components.gate import AnomalyGate
+from components.pusher import NEXT_VERSION, RegistryPusher
+from pipeline.config import PipelineConfig
+from pipeline.fingerprint import code_fingerprint
+from schemas.curated import load_schema
+from trainer.run import run_fn
+
+# Node ids, in the order in which they run.
+NODES = (
+    "ExampleGen",
+    "StatisticsGen",
+    "Schema",
+    "ExampleValidator",
+    "Gate",
+    "Transform",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "Pusher",
+)
+# Nodes whose answer is never taken from the cache: they judge or act on what is there now.
+NEVER_CACHED = ("Gate", "Pusher")
+
+
+def create_pipeline(
+    config: PipelineConfig,
+    *,
+    pipeline_root: str,
+    registry: str,
+    run_id: str,
+    metadata: Any,
+    enable_cache: bool,
+    beam_pipeline_args: list[str],
+) -> tfx.dsl.Pipeline:
+    """The pipeline of a config.
+
+    Args:
+      config: what to build.
+      pipeline_root: where artifacts go.
+      registry: the folder that models are pushed to.
+      run_id: names the run in what is pushed.
+      metadata: ML Metadata's connection config.
+      enable_cache: whether unchanged components are answered from earlier runs.
+      beam_pipeline_args: for all components that run on Beam.
+    """
+    nodes: list[base_node.BaseNode] = [*_data_nodes(config)]
+    example_gen, schema, gate = nodes[0], nodes[2], nodes[4]
+    examples = example_gen.outputs["examples"]
+    transform_node = _transform(config, examples, schema.outputs["schema"])
+    transform_node.add_upstream_node(gate)
+    trainer_node = _trainer(config, transform_node, schema.outputs["schema"])
+    baseline = baseline_resolver(trainer_node.outputs["model"])
+    evaluator_node = Evaluator(
+        examples=examples,
+        model=trainer_node.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        split=config.evaluation.split,
+        config=eval_config(config.evaluation, config.label),
+        code_fingerprint=code_fingerprint(components, serving),
+    )
+    pusher = RegistryPusher(
+        model=trainer_node.outputs["model"],
+        model_blessing=evaluator_node.outputs["blessing"],
+        registry=registry,
+        model_name=config.push.model_name,
+        pipeline=config.name,
+        run_id=run_id,
+        version=NEXT_VERSION if config.push.version is None else config.push.version,
+    ).with_id("Pusher")
+    nodes += [transform_node, trainer_node, baseline, evaluator_node, pusher]
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        metadata_connection_config=metadata,
+        enable_cache=enable_cache,
+        beam_pipeline_args=beam_pipeline_args,
+    )
+
+
+def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
+    """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, Gate."""
+    example_gen = csv_example_gen(
+        data=config.data, features=config.feature_set, code_fingerprint=code_fingerprint(components, schemas)
+    )
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    statistics = statistics_gen.outputs["statistics"]
+    if config.data.schema_file is None:
+        # Shapes are left open, so that a missing value is a missing value in every split.
+        schema = tfx.components.SchemaGen(statistics=statistics, infer_feature_shape=False, exclude_splits=_not_train(config))
+    else:
+        schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
+    schema = schema.with_id("Schema")
+    validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
+    gate = AnomalyGate(
+        anomalies=validator.outputs["anomalies"], statistics=statistics, schema=schema.outputs["schema"]
+    ).with_id("Gate")
+    return example_gen, statistics_gen, schema, validator, gate
+
+
+def _not_train(config: PipelineConfig) -> list[str]:
+    return [split for split in config.data.splits if split != TRAIN_SPLIT]
+
+
+def _transform(config: PipelineConfig, examples: Any, schema: Any) -> tfx.components.Transform:
+    return tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=_dotted(transform.preprocessing_fn),
+        # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
+        splits_config=tfx.proto.SplitsConfig(analyze=[TRAIN_SPLIT], transform=[TRAIN_SPLIT, EVAL_SPLIT]),
+        disable_statistics=True,
+        custom_config={
+            transform.FEATURE_SET_KEY: config.feature_set.model_dump_json(),
+            "code_fingerprint": code_fingerprint(components, schemas),
+        },
+    )
+
+
+def _trainer(config: PipelineConfig, transform_node: tfx.components.Transform, schema: Any) -> tfx.components.Trainer:
+    return tfx.components.Trainer(
+        run_fn=_dotted(run_fn),
+        examples=transform_node.outputs["transformed_examples"],
+        transform_graph=transform_node.outputs["transform_graph"],
+        schema=schema,
+        train_args=tfx.proto.TrainArgs(splits=[TRAIN_SPLIT]),
+        eval_args=tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
+        custom_config={
+            "feature_set": config.feature_set.model_dump_json(),
+            "model": config.model.model_dump_json(),
+            "training": config.training.model_dump_json(),
+            "seed": config.seed,
+            "code_fingerprint": code_fingerprint(trainer, schemas, serving),
+        },
+    )
+
+
+def _dotted(function: Any) -> str:
+    """The dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
+    return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,152 @@
+"""Runs a pipeline on this machine, node by node, and stops at the first node that fails.
+
+TFX's LocalDagRunner goes on after some failures, and tells nobody how a node ended. This runner drives the same
+launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
+"""
+
+import datetime
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx import v1 as tfx
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from pipeline.dag import NEVER_CACHED
+from schemas.errors import PipelineError
+
+Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
+
+COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
+_STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How a node ended.
+
+    Attributes:
+      node_id: as in the DAG.
+      state: COMPLETE, CACHED or FAILED.
+      seconds: of wall time.
+      outputs: its output artifacts as ML Metadata has them; empty when it failed.
+    """
+
+    node_id: str
+    state: str
+    seconds: float
+    outputs: Artifacts
+
+
+class Observer(Protocol):
+    """Is told of every node's start and end."""
+
+    def node_started(self, node_id: str) -> None:
+        """A node is about to run."""
+
+    def node_finished(self, result: NodeResult) -> None:
+        """A node ended, well or not."""
+
+
+class NodeFailedError(PipelineError):
+    """A node failed for a reason that is not the user's to mend; the log has the traceback."""
+
+
+def new_run_id() -> str:
+    """A run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
+    return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
+
+
+def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
+    """Runs all nodes in order.
+
+    Raises:
+      PipelineError: the first node's own, or NodeFailedError for any other exception.
+      KeyboardInterrupt: after the interrupted execution was marked as failed and its partial output removed.
+    """
+    intermediate = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(
+        intermediate, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    connection = pipeline.metadata_connection_config
+    for node in intermediate.nodes:
+        if node.pipeline_node.node_info.id in NEVER_CACHED:
+            node.pipeline_node.execution_options.caching_options.enable_cache = False
+        _run_node(intermediate, node.pipeline_node, connection, observer)
+
+
+def _run_node(
+    pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any, observer: Observer
+) -> None:
+    node_id = node.node_info.id
+    observer.node_started(node_id)
+    started = time.monotonic()
+    try:
+        execution_id = _launch(pipeline, node, connection)
+    except BaseException as error:
+        observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}))
+        if not isinstance(error, Exception):
+            _abandon(pipeline, connection)
+            raise
+        if isinstance(error, PipelineError):
+            raise
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NodeFailedError(f"{node_id}: {type(error).__name__}: {first_line}") from error
+    state, outputs = _ended(connection, execution_id)
+    observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
+    if state == FAILED:
+        raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
+
+
+def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
+    """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    info = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=metadata.Metadata(connection),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+    ).launch()
+    return int(info.execution_id or 0) if info else 0
+
+
+def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
+    """The state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
+    if not execution_id:
+        return FAILED, {}
+    with metadata.Metadata(connection) as handle:
+        (execution,) = handle.store.get_executions_by_id([execution_id])
+        state = _STATES.get(execution.last_known_state, FAILED)
+        keys = {
+            event.artifact_id: event.path.steps[0].key
+            for event in handle.store.get_events_by_execution_ids([execution_id])
+            if event.type in (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT)
+        }
+        outputs: dict[str, list[mlmd.Artifact]] = {}
+        for artifact in handle.store.get_artifacts_by_id(sorted(keys)):
+            outputs.setdefault(keys[artifact.id], []).append(artifact)
+        return state, outputs
+
+
+def _abandon(pipeline: pipeline_pb2.Pipeline, connection: Any) -> None:
+    """Marks what an interrupt left RUNNING as failed and removes its partial output: TFX would leave both for ever."""
+    run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
+    root = pipeline.runtime_spec.pipeline_root.field_value.string_value
+    with metadata.Metadata(connection) as handle:
+        context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
+        for execution in handle.store.get_executions_by_context(context.id) if context else ():
+            if execution.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW):
+                execution.last_known_state = mlmd.Execution.FAILED
+                handle.store.put_executions([execution])
+                for folder in Path(root).glob(f"*/*/{execution.id}"):
+                    shutil.rmtree(folder, ignore_errors=True)

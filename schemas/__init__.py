@@ -1,0 +1,1 @@
+"""What the data is: feature declarations and curated schemas. Imports no TensorFlow."""

@@ -1,0 +1,37 @@
+"""The errors a user can cause and mend: each is shown as one line, and ends a run with its own exit code."""
+
+
+class PipelineError(Exception):
+    """Something the user can mend; the text says what, where, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """The config, or a flag, is wrong. Nothing was started."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """The data cannot be read, or does not fit its schema."""
+
+    exit_code = 3
+
+
+class NotBlessedError(PipelineError):
+    """The model missed a threshold, or was never judged; it is not pushed."""
+
+    exit_code = 4
+
+
+class PushError(PipelineError):
+    """A blessed model could not be pushed: the name or version is taken, or the registry cannot be written."""
+
+    exit_code = 5
+
+
+class RunRootError(PipelineError):
+    """The run root cannot be used: not writable, in use by another run, or damaged."""
+
+    exit_code = 6

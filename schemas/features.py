@@ -1,0 +1,299 @@
+"""Feature declarations: each feature is declared once, and everything else derives from it.
+
+Two stages are kept apart. *How values become ids* (Transform) is the kind of a feature and its
+parameters. *How ids become vectors* (the model) is `wide` and `embedding`. Every categorical ends as
+ids in `[0, num_ids)` with `num_ids` known here, so a model can be built without any artifact.
+
+The terms are those of `tf.feature_column` and `keras.utils.FeatureSpace`; derived columns are named
+as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from schemas.declaration import Declaration, did_you_mean
+
+CROSS_SEPARATOR = "_X_"
+BUCKETIZED_SUFFIX = "_bucketized"
+
+Embedding = Annotated[int, Field(ge=1)] | Literal["one_hot", "none"]
+Scale = Literal["z_score", "log_z_score", "min_max", "identity", "none"]
+
+
+class Quantiles(Declaration):
+    """Buckets of equal share, their boundaries learned from the training split."""
+
+    kind: Literal["quantiles"]
+    count: Annotated[int, Field(ge=2)]
+    """How many buckets; where values repeat a lot some stay empty."""
+
+    @property
+    def num_ids(self) -> int:
+        return self.count
+
+
+class NonzeroQuantiles(Declaration):
+    """One bucket for exactly zero and quantiles of all other values, for columns that are mostly zero."""
+
+    kind: Literal["nonzero_quantiles"]
+    count: Annotated[int, Field(ge=2)]
+    """How many buckets the non-zero values get; zero has one more of its own."""
+
+    @property
+    def num_ids(self) -> int:
+        return self.count + 1
+
+
+class Boundaries(Declaration):
+    """Buckets with given boundaries: below the first, between two, from the last on."""
+
+    kind: Literal["boundaries"]
+    boundaries: Annotated[tuple[float, ...], Field(min_length=1)]
+    """In ascending order; a value equal to a boundary belongs to the bucket above it."""
+
+    @field_validator("boundaries")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("boundaries must be in ascending order without repeats")
+        return value
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.boundaries) + 1
+
+
+Buckets = Annotated[Quantiles | NonzeroQuantiles | Boundaries, Field(discriminator="kind")]
+
+
+class _ModelUse(Declaration):
+    """How the model uses the ids of a feature."""
+
+    wide: bool = True
+    """Whether the wide part learns one weight for each id (for a numeric feature: each bucket, and a slope)."""
+    embedding: Embedding = "none"
+    """What the deep part gets for an id: a learned vector of this many dimensions, `one_hot`, or `none`."""
+
+
+class Numeric(_ModelUse):
+    """A number, used scaled, or in buckets, or both."""
+
+    kind: Literal["numeric"]
+    scale: Scale = "z_score"
+    """`log_z_score` is the z-score of sign(x) * log(1 + |x|); `none` leaves only the buckets in the model."""
+    buckets: Buckets | None = None
+    missing: Literal["mean"] | float | None = None
+    """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""
+
+    @model_validator(mode="after")
+    def _is_used(self) -> "Numeric":
+        if self.buckets is None and self.scale == "none":
+            raise ValueError("a numeric feature with scale 'none' needs buckets")
+        if self.buckets is None and self.embedding != "none":
+            raise ValueError("an embedding of a numeric feature needs buckets")
+        return self
+
+
+class _StringCategorical(_ModelUse):
+    missing: str | None = None
+    """The category that a missing value becomes. Left out, a missing value is refused."""
+
+
+class Vocabulary(_StringCategorical):
+    """Categories learned from the training split, most frequent first."""
+
+    kind: Literal["vocabulary"]
+    max_size: PositiveInt
+    """At most so many categories are learned; rarer ones share the out-of-vocabulary ids."""
+    min_count: PositiveInt = 1
+    """Categories seen less often than this in the training split are out of vocabulary."""
+    oov_ids: PositiveInt = 1
+    """How many ids the values outside the vocabulary are hashed to."""
+
+    @property
+    def num_ids(self) -> int:
+        return self.max_size + self.oov_ids
+
+
+class VocabularyList(_StringCategorical):
+    """Categories given here, in order of their ids."""
+
+    kind: Literal["vocabulary_list"]
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    oov_ids: PositiveInt = 1
+    """How many ids the values outside the list are hashed to."""
+
+    @field_validator("values")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = sorted({v for v in value if value.count(v) > 1})
+        if repeated:
+            raise ValueError(f"repeated: {', '.join(repeated)}")
+        return value
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.values) + self.oov_ids
+
+
+class VocabularyFile(_StringCategorical):
+    """Categories given in a text file, one a line, in order of their ids."""
+
+    kind: Literal["vocabulary_file"]
+    file: str
+    """The path; relative to the config's own folder."""
+    oov_ids: PositiveInt = 1
+    """How many ids the values outside the file are hashed to."""
+    values: tuple[str, ...] = ()
+    """Filled in from the file when the config is read; not to be written by hand."""
+
+    @property
+    def num_ids(self) -> int:
+        return len(self.values) + self.oov_ids
+
+
+class Identity(_ModelUse):
+    """An integer that is its own id, in `[0, num_ids)`; values outside are clipped into it."""
+
+    kind: Literal["identity"]
+    num_ids: PositiveInt
+    missing: Annotated[int, Field(ge=0)] | None = None
+    """The id that a missing value becomes. Left out, a missing value is refused."""
+
+    @model_validator(mode="after")
+    def _missing_in_range(self) -> "Identity":
+        if self.missing is not None and self.missing >= self.num_ids:
+            raise ValueError(f"missing: {self.missing} is not below num_ids: {self.num_ids}")
+        return self
+
+
+class Hash(_StringCategorical):
+    """Any string, hashed to `num_ids` ids; for categories too many to list, some of which collide."""
+
+    kind: Literal["hash"]
+    num_ids: PositiveInt
+
+
+Categorical = Vocabulary | VocabularyList | VocabularyFile | Identity | Hash
+Feature = Annotated[
+    Numeric | Vocabulary | VocabularyList | VocabularyFile | Identity | Hash, Field(discriminator="kind")
+]
+
+
+class Cross(_ModelUse):
+    """The combination of two or more categorical or bucketized features, hashed to `num_ids` ids."""
+
+    of: Annotated[tuple[str, ...], Field(min_length=2)]
+    num_ids: PositiveInt
+
+    @property
+    def name(self) -> str:
+        return CROSS_SEPARATOR.join(self.of)
+
+
+class Label(Declaration):
+    """The binary label: a column that holds one of two values."""
+
+    column: str
+    positive: str
+    """The value whose probability the model predicts."""
+    negative: str
+
+    @model_validator(mode="after")
+    def _two_values(self) -> "Label":
+        if self.positive == self.negative:
+            raise ValueError("positive and negative must differ")
+        return self
+
+
+@dataclass(frozen=True)
+class IdColumn:
+    """A transformed column of ids in `[0, num_ids)`, and what the model does with them."""
+
+    name: str
+    num_ids: int
+    wide: bool
+    embedding: Embedding
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A transformed column of one scaled number."""
+
+    name: str
+    wide: bool
+
+
+ColumnType = Literal["float", "int", "string"]
+
+
+def column_type(feature: Feature) -> ColumnType:
+    """The type a feature's raw values have in tf.Example, in the schema and in a served request."""
+    match feature:
+        case Numeric():
+            return "float"
+        case Identity():
+            return "int"
+        case Vocabulary() | VocabularyList() | VocabularyFile() | Hash():
+            return "string"
+        case _:
+            assert_never(feature)
+
+
+class FeatureSet(Declaration):
+    """All features, crosses and the label of one pipeline."""
+
+    features: Annotated[dict[str, Feature], Field(min_length=1)]
+    crosses: tuple[Cross, ...] = ()
+    label: Label
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FeatureSet":
+        if self.label.column in self.features:
+            raise ValueError(f"'{self.label.column}' is the label; it cannot be a feature too")
+        for cross in self.crosses:
+            for name in cross.of:
+                self._check_crossed(cross, name)
+        names = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.column]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"two transformed columns would both be named {', '.join(map(repr, repeated))}")
+        return self
+
+    def _check_crossed(self, cross: Cross, name: str) -> None:
+        feature = self.features.get(name)
+        if feature is None:
+            hint = did_you_mean(name, list(self.features))
+            raise ValueError(f"the cross {cross.name} uses '{name}', which is not a declared feature; {hint}")
+        if isinstance(feature, Numeric) and feature.buckets is None:
+            raise ValueError(f"the cross {cross.name} uses '{name}', a numeric feature without buckets; give it buckets")
+
+    @property
+    def id_columns(self) -> tuple[IdColumn, ...]:
+        """The transformed id columns: categoricals, buckets, crosses; in the order of declaration."""
+        columns = []
+        for name, feature in self.features.items():
+            if not isinstance(feature, Numeric):
+                columns.append(IdColumn(name, feature.num_ids, feature.wide, feature.embedding))
+            elif feature.buckets is not None:
+                columns.append(
+                    IdColumn(name + BUCKETIZED_SUFFIX, feature.buckets.num_ids, feature.wide, feature.embedding)
+                )
+        columns += [IdColumn(c.name, c.num_ids, c.wide, c.embedding) for c in self.crosses]
+        return tuple(columns)
+
+    @property
+    def number_columns(self) -> tuple[NumberColumn, ...]:
+        """The transformed numeric columns, in the order of declaration."""
+        return tuple(
+            NumberColumn(name, feature.wide)
+            for name, feature in self.features.items()
+            if isinstance(feature, Numeric) and feature.scale != "none"
+        )
+
+    @property
+    def column_types(self) -> dict[str, ColumnType]:
+        """Raw column names, the label's last, with the type that their values have."""
+        return {**{n: column_type(f) for n, f in self.features.items()}, self.label.column: "string"}

@@ -1,0 +1,143 @@
+"""What TFX's Trainer calls: fits the network to the transformed `train` split and exports the served model.
+
+    Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model": ..., "training": ..., "seed": ...})
+"""
+
+import json
+import os
+import sys
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from schemas.features import FeatureSet
+from serving.signatures import ServedModel
+from trainer.config import EarlyStopping, Model, Training
+from trainer.input import Source, evaluation_batches, training_batches
+from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model
+
+# Beside TensorBoard's logs, in the ModelRun artifact.
+HISTORY_FILE = "history.json"
+# Rows of the eval split that the share of dead activations is measured on.
+_DEAD_ACTIVATION_ROWS = 4096
+
+
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains and exports. `fn_args` is TFX's FnArgs."""
+    config = fn_args.custom_config
+    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    features = FeatureSet.model_validate_json(config["feature_set"])
+    training = Training.model_validate_json(config["training"])
+    network, history = fit(
+        train=_source(fn_args.train_files, features, transform_output),
+        evaluation=_source(fn_args.eval_files, features, transform_output),
+        model=Model.model_validate_json(config["model"]),
+        training=training,
+        seed=int(config["seed"]),
+        log_folder=fn_args.model_run_dir,
+    )
+    with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
+        file.write(json.dumps(history))
+    ServedModel(network, transform_output, features).export(fn_args.serving_model_dir)
+
+
+def _source(patterns: list[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
+    files = [file for pattern in patterns for file in tf.io.gfile.glob(pattern)]
+    return Source(files, features, transform_output.transformed_feature_spec())
+
+
+def fit(
+    *, train: Source, evaluation: Source, model: Model, training: Training, seed: int, log_folder: str | None
+) -> tuple[WideAndDeep, dict[str, list[float]]]:
+    """Fits a network; a seed makes it repeatable up to the order of floating-point sums.
+
+    Returns:
+      The network (with the best epoch's weights under early stopping), and the metrics of each epoch.
+    """
+    keras.utils.set_random_seed(seed)
+    batches, steps_per_epoch = training_batches(train, training, seed=seed)
+    eval_batches = evaluation_batches(evaluation)
+    network = build_model(train.features, model)
+    compile_model(network, training, steps=steps_per_epoch * training.epochs)
+    callbacks: list[keras.callbacks.Callback] = [_PrintProgress(training.epochs)]
+    if log_folder is not None:
+        callbacks += [
+            DeadActivations(log_folder, eval_batches),
+            keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
+        ]
+    if training.early_stopping is not None:
+        callbacks.append(_early_stopping(training.early_stopping))
+    history = network.fit(
+        batches,
+        epochs=training.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=eval_batches,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return network, {name: [float(v) for v in values] for name, values in history.history.items()}
+
+
+def _early_stopping(stopping: EarlyStopping) -> keras.callbacks.EarlyStopping:
+    return keras.callbacks.EarlyStopping(
+        monitor=f"val_{stopping.metric}",
+        mode="max" if stopping.metric == "auc" else "min",
+        patience=stopping.patience,
+        restore_best_weights=True,
+    )
+
+
+class _PrintProgress(keras.callbacks.Callback):
+    """One plain line an epoch; Keras's own progress bar would fill a log file."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        values = " ".join(f"{name}={value:.4f}" for name, value in (logs or {}).items())
+        print(f"epoch {epoch + 1}/{self._epochs} {values}", file=sys.stderr, flush=True)
+
+
+class DeadActivations(keras.callbacks.Callback):
+    """Writes to TensorBoard, per ReLU layer, the share of units that are zero for every row of a sample.
+
+    A unit that is never active gets no gradient and cannot come back: a large share means that the learning rate is
+    too high or the layer too wide.
+    """
+
+    def __init__(self, log_folder: str, batches: tf.data.Dataset) -> None:
+        super().__init__()
+        self._log_folder = log_folder
+        self._sample = batches.map(lambda inputs, label: inputs).unbatch().batch(_DEAD_ACTIVATION_ROWS).take(1)
+
+    def set_model(self, model: WideAndDeep) -> None:
+        super().set_model(model)
+        layers = [layer for layer in model.layers if layer.name.startswith(ACTIVATION_PREFIX)]
+        self._names = [layer.name for layer in layers if getattr(layer, "activation", None) is keras.activations.relu]
+        outputs = [model.get_layer(name).output for name in self._names]
+        self._activations = keras.Model(model.inputs, outputs) if outputs else None
+        self._writer = tf.summary.create_file_writer(os.path.join(self._log_folder, "validation"))
+
+    def shares(self) -> dict[str, float]:
+        """The share of dead units by layer name."""
+        if self._activations is None:
+            return {}
+        inputs = next(iter(self._sample))
+        outputs = self._activations([inputs[name] for name in self._activations.input_names], training=False)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        dead = [tf.reduce_mean(tf.cast(tf.reduce_all(o == 0, axis=0), tf.float32)) for o in outputs]
+        return {name: float(share) for name, share in zip(self._names, dead, strict=True)}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        with self._writer.as_default():
+            for name, share in self.shares().items():
+                tf.summary.scalar(f"dead_activations/{name}", share, step=epoch)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._writer.close()
