@@ -56,10 +56,19 @@ class IdTable(keras.layers.Layer):
 class WideAndDeep(keras.Model):
     """A functional model whose wide weights and deep weights have an optimizer each."""
 
-    def compile(self, wide_optimizer: Any = None, optimizer: Any = None, **kwargs: Any) -> None:
-        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest."""
-        super().compile(optimizer=optimizer, **kwargs)
+    def compile(self, wide_optimizer: Any = None, eval_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
+        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
+
+        `eval_metrics` are taken on the eval split only: on the training split they would cost a tenth of each step.
+        """
+        super().compile(**kwargs)
         self.wide_optimizer = wide_optimizer
+        self.eval_metrics = list(eval_metrics)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """What Keras resets at the start of each epoch."""
+        return [*super().metrics, *getattr(self, "eval_metrics", [])]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One joint step: one forward and one backward pass, then each optimizer updates its own weights."""
@@ -74,8 +83,15 @@ class WideAndDeep(keras.Model):
             if own:
                 optimizer.apply_gradients(own)
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(label)[0])
-        # Metrics are taken on the eval split only: on the training split they would cost a tenth of each step.
         return {"loss": self._loss_tracker.result()}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The eval metrics of a batch."""
+        inputs, label, _ = keras.utils.unpack_x_y_sample_weight(data)
+        logit = self(inputs, training=False)
+        for metric in self.eval_metrics:
+            metric.update_state(label, logit)
+        return {metric.name: metric.result() for metric in self.eval_metrics}
 
 
 def build_model(features: FeatureSet, model: Model) -> WideAndDeep:
@@ -176,7 +192,7 @@ def compile_model(model: WideAndDeep, training: Training, *, steps: int) -> None
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[
+        eval_metrics=[
             keras.metrics.AUC(num_thresholds=1000, from_logits=True, name="auc"),
             keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
         ],

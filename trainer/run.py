@@ -121,7 +121,7 @@ class DeadActivations(keras.callbacks.Callback):
         layers = [layer for layer in model.layers if layer.name.startswith(ACTIVATION_PREFIX)]
         self._names = [layer.name for layer in layers if getattr(layer, "activation", None) is keras.activations.relu]
         outputs = [model.get_layer(name).output for name in self._names]
-        self._activations = keras.Model(model.inputs, outputs) if outputs else None
+        self._activations = keras.Model(model.input, outputs) if outputs else None
         self._writer = tf.summary.create_file_writer(os.path.join(self._log_folder, "validation"))
 
     def shares(self) -> dict[str, float]:
@@ -129,7 +129,7 @@ class DeadActivations(keras.callbacks.Callback):
         if self._activations is None:
             return {}
         inputs = next(iter(self._sample))
-        outputs = self._activations([inputs[name] for name in self._activations.input_names], training=False)
+        outputs = self._activations(inputs, training=False)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         dead = [tf.reduce_mean(tf.cast(tf.reduce_all(o == 0, axis=0), tf.float32)) for o in outputs]
         return {name: float(share) for name, share in zip(self._names, dead, strict=True)}
