@@ -1,0 +1,66 @@
+"""Runs the pipeline on this machine: from a table of data to a validated model in the registry.
+
+    python local_runner.py --config configs/census.yaml
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "census.yaml"
+
+EPILOG = """\
+\b
+Exit codes:
+  0    the model is in the registry: pushed, or there already
+  1    a component failed; the log has the traceback
+  2    the config or a flag is wrong; nothing was started
+  3    the data cannot be read or does not fit its schema
+  4    the model missed a threshold; it was not pushed
+  5    the push was refused: the name or version is taken, or the registry cannot be written
+  6    the run root cannot be used: not writable, in use, or damaged
+  130  interrupted (Ctrl-C or SIGTERM)
+
+Whatever the exit code, what served before goes on serving unless a new version is named as pushed.
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--config", "config_file", type=click.Path(), default=DEFAULT_CONFIG, show_default="configs/census.yaml", help="The pipeline's config; docs/config.md explains every key.")
+@click.option("--run-root", type=click.Path(path_type=Path), help="Folder for metadata, artifacts, logs and the registry.  [default: runs/NAME]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key, such as training.epochs=3. May be repeated.")
+@click.option("--no-cache", is_flag=True, help="Run every component, whatever earlier runs left.")
+@click.option("--dry-run", is_flag=True, help="Check the config, the schema, the files' headers and the registry, and stop.")
+@click.option("--quiet", "output", flag_value="quiet", help="Print nothing unless something fails.")
+@click.option("--verbose", "output", flag_value="verbose", help="Print TFX's and TensorFlow's own log here instead of to the log file.")
+@click.option("--json", "output", flag_value="json", help="Print nothing but the summary, as one JSON document.")
+def main(
+    config_file: Path, run_root: Path | None, settings: tuple[str, ...], no_cache: bool, dry_run: bool, output: str | None
+) -> None:
+    """Run the pipeline of a config on this machine: read and validate the data, transform it, train, evaluate against
+    thresholds and the last blessed model, and push the model, versioned, if it was blessed.
+
+    Components whose inputs, parameters and code did not change are answered from earlier runs in the same run root.
+    """
+    # Here, not above: --help should not wait for them.
+    from pipeline import config, local
+    from schemas.errors import PipelineError
+
+    try:
+        loaded = config.load(config_file, settings)
+        root = run_root or local.default_run_root(loaded)
+        if dry_run:
+            code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal")
+        else:
+            code = local.run(loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal")
+    except PipelineError as error:
+        click.echo(local.refusal(error, output or "normal"), err=output != "json")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = local.INTERRUPTED_EXIT_CODE
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

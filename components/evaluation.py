@@ -1,9 +1,11 @@
 """What TFMA measures and judges, derived from the config; and what it found, read back."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -51,3 +53,68 @@ def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold
     if bound.at_most is not None:
         value.upper_bound.value = bound.at_most
     return config_pb2.MetricThreshold(value_threshold=value)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A threshold that a model missed: the metric, the slice, the value it has and the bound it must keep."""
+
+    metric: str
+    slice: str
+    value: float | None
+    bound: str
+
+    def __str__(self) -> str:
+        value = "no value" if self.value is None else f"{self.value:.4f}"
+        return f"{self.metric} on {self.slice}: {value}, must be {self.bound}"
+
+
+def read_metrics(evaluation_uri: str) -> dict[str, dict[str, float]]:
+    """The candidate's metrics by slice, `OVERALL` first, then by column and value."""
+    result = tfma.load_eval_result(evaluation_uri)
+    by_slice = {}
+    for key, outputs in result.slicing_metrics:
+        values = next(iter(next(iter(outputs.values())).values()))
+        named = {metric: float(value["doubleValue"]) for metric, value in values.items() if "doubleValue" in value}
+        by_slice[_slice_name(key)] = {metric: value for metric, value in named.items() if not metric.endswith("_diff")}
+    return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
+
+
+def read_failures(evaluation_uri: str) -> list[Failure]:
+    """The thresholds that the candidate missed, all rows together first."""
+    result = tfma.load_validation_result(evaluation_uri)
+    failures = [
+        Failure(
+            metric=failure.metric_key.name,
+            slice=_slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys]),
+            value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
+            bound=_describe_bound(failure.metric_threshold),
+        )
+        for validation in result.metric_validations_per_slice
+        for failure in validation.failures
+    ]
+    failures += [
+        Failure("every threshold", " x ".join(spec.feature_keys) or OVERALL, None, "on at least one slice large enough")
+        for spec in result.missing_slices
+    ]
+    return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
+
+
+def _slice_name(key: Iterable[tuple[str, Any]]) -> str:
+    return " x ".join(f"{column}={value}" for column, value in key) or OVERALL
+
+
+def _slice_value(key: Any) -> Any:
+    return getattr(key, key.WhichOneof("kind"))
+
+
+def _describe_bound(threshold: config_pb2.MetricThreshold) -> str:
+    if threshold.HasField("change_threshold"):
+        change = threshold.change_threshold
+        if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER:
+            return f"at most {change.absolute.value:g} above the last blessed model's (the value is the difference)"
+        return f"at most {-change.absolute.value:g} below the last blessed model's (the value is the difference)"
+    bound = threshold.value_threshold
+    parts = [f"at least {bound.lower_bound.value:g}"] if bound.HasField("lower_bound") else []
+    parts += [f"at most {bound.upper_bound.value:g}"] if bound.HasField("upper_bound") else []
+    return " and ".join(parts)

@@ -13,7 +13,6 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.io.filesystems import FileSystems
 from google.protobuf import json_format, struct_pb2
 from tfx import types
 from tfx import v1 as tfx
@@ -27,6 +26,7 @@ from tfx_bsl.coders import example_coder
 
 from components.config import Data, FileSplit, HashSplit
 from components.csv_table import Columns, CsvTable
+from components.data_files import matching_files
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 
@@ -112,14 +112,8 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
     """(split, path) of every input file, in a stable order."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], input_config)
-    files = []
-    for split in input_config.splits:
-        pattern = os.path.join(exec_properties["input_base"], split.pattern)
-        matched = sorted(match.path for match in FileSystems.match([pattern])[0].metadata_list)
-        if not matched:
-            raise DataError(f"{pattern}: no such file (split '{split.name}')")
-        files += [(split.name, path) for path in matched]
-    return files
+    base = exec_properties["input_base"]
+    return [(split.name, path) for split in input_config.splits for path in matching_files(base, split.pattern, split.name)]
 
 
 def _write_json(value: Any, path: str) -> None:

@@ -28,22 +28,6 @@ from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
 from trainer.run import run_fn
 
-# Node ids, in the order in which they run.
-NODES = (
-    "ExampleGen",
-    "StatisticsGen",
-    "Schema",
-    "ExampleValidator",
-    "Gate",
-    "Transform",
-    "Trainer",
-    "Baseline",
-    "Evaluator",
-    "Pusher",
-)
-# Nodes whose answer is never taken from the cache: they judge or act on what is there now.
-NEVER_CACHED = ("Gate", "Pusher")
-
 
 def create_pipeline(
     config: PipelineConfig,
@@ -133,6 +117,8 @@ def _transform(config: PipelineConfig, examples: Any, schema: Any) -> tfx.compon
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=tfx.proto.SplitsConfig(analyze=[TRAIN_SPLIT], transform=[TRAIN_SPLIT, EVAL_SPLIT]),
         disable_statistics=True,
+        # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
+        disable_analyzer_cache=True,
         custom_config={
             transform.FEATURE_SET_KEY: config.feature_set.model_dump_json(),
             "code_fingerprint": code_fingerprint(components, schemas),

@@ -4,7 +4,6 @@ TFX's LocalDagRunner goes on after some failures, and tells nobody how a node en
 launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
 """
 
-import datetime
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.dag import NEVER_CACHED
+from pipeline.nodes import NEVER_CACHED
 from schemas.errors import PipelineError
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
@@ -58,11 +57,6 @@ class Observer(Protocol):
 
 class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
-
-
-def new_run_id() -> str:
-    """A run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
-    return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 
 def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:

@@ -1,0 +1,230 @@
+"""One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich.console import Console
+
+from pipeline import preflight
+from pipeline.config import PipelineConfig
+from pipeline.console import Mode, RunView, print_summary
+from pipeline.nodes import NODES
+from pipeline.run_root import RunRoot, default_run_root, new_run_id
+from schemas.errors import PipelineError
+from serving.registry import Registry
+
+INTERRUPTED_EXIT_CODE = 130
+# One worker in this process: on two cores more workers cost more in start-up than they save on a million rows. The
+# type check of the Beam graph is for authors of Beam code, and takes seconds in a graph as large as Transform's.
+BEAM_PIPELINE_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--no_pipeline_type_check"]
+
+Output = Literal["normal", "quiet", "verbose", "json"]
+
+
+@dataclass
+class _Recorder:
+    """Observes a run: draws it, and keeps what the summary needs."""
+
+    view: RunView
+    facts: dict[str, Any] = field(default_factory=dict)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+
+    def node_started(self, node_id: str) -> None:
+        self.view.node_started(node_id)
+
+    def node_finished(self, result: Any) -> None:
+        from pipeline import report
+
+        known = report.facts(result)
+        text = report.headline(result.node_id, known) if known else ""
+        if known:
+            self.facts[result.node_id] = known
+        self.nodes.append({"id": result.node_id, "state": result.state, "seconds": round(result.seconds, 2)})
+        self.view.node_finished(result.node_id, result.state, result.seconds, text)
+
+
+def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Output) -> int:
+    """Runs a config end to end and returns the exit code that local_runner.py documents."""
+    root = RunRoot(run_root)
+    preflight.check(config, root)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with root.locked():
+        run_id = new_run_id()
+        log = root.log(run_id)
+        with _own_terminal(log, output) as terminal:
+            return _run_locked(config, root, run_id, log, terminal, use_cache=use_cache, output=output)
+
+
+def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
+    """Checks all that can be checked without running, and says what a run would do; returns the exit code."""
+    root = RunRoot(run_root)
+    preflight.check(config, root)
+    plan = {
+        "pipeline": config.name,
+        "nodes": list(NODES),
+        "run_root": str(root.path),
+        "registry": str(root.registry(config) / config.push.model_name),
+        "serving": _serving_text(config, root),
+    }
+    if output == "json":
+        print(json.dumps(plan, indent=2))
+    elif output != "quiet":
+        print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
+        print(f"would run  {' > '.join(NODES)}")
+        print(f"in         {plan['run_root']}")
+        print(f"push to    {plan['registry']}")
+        print(f"serving    {plan['serving']}")
+    return 0
+
+
+def refusal(error: PipelineError, output: Output) -> str:
+    """What is printed when nothing was started."""
+    return json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2) if output == "json" else f"error: {error}"
+
+
+def _run_locked(
+    config: PipelineConfig, root: RunRoot, run_id: str, log: Path, terminal: TextIO, *, use_cache: bool, output: Output
+) -> int:
+    console = Console(file=terminal, width=None if terminal.isatty() else 120)
+    modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
+    view = RunView(console, modes.get(output, "silent"), NODES)
+    recorder = _Recorder(view)
+    error: BaseException | None = None
+    try:
+        with view:
+            _run_pipeline(config, root, run_id, recorder, use_cache=use_cache)
+    except (Exception, KeyboardInterrupt) as caught:
+        # The log has the whole story; the terminal gets the line that matters.
+        traceback.print_exc()
+        error = caught
+    summary = _summary(config, root, run_id, log, recorder, error)
+    if output == "json":
+        terminal.write(json.dumps(summary, indent=2) + "\n")
+    elif output != "quiet":
+        print_summary(console, summary)
+    elif error is not None:
+        console.print(summary["error"], markup=False, highlight=False, soft_wrap=True)
+    terminal.flush()
+    return int(summary["exit_code"])
+
+
+def _run_pipeline(
+    config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool
+) -> None:
+    # Ten seconds of imports, which the view is already showing.
+    from tfx.orchestration import metadata
+
+    from pipeline import runner
+    from pipeline.dag import create_pipeline
+
+    pipeline = create_pipeline(
+        config,
+        pipeline_root=str(root.artifacts),
+        registry=str(root.registry(config)),
+        run_id=run_id,
+        metadata=metadata.sqlite_metadata_connection_config(str(root.metadata)),
+        enable_cache=use_cache,
+        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+    )
+    runner.run(pipeline, run_id=run_id, observer=recorder)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Lets SIGTERM end a run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _own_terminal(log: Path, output: Output) -> Iterator[TextIO]:
+    """Keeps the terminal for the view: what TFX, Beam and TensorFlow print, from C++ too, goes to the log."""
+    saved = os.dup(sys.stdout.fileno())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(saved, "w", buffering=1) as terminal:
+        if output == "verbose":
+            yield terminal
+            return
+        saved_stderr = os.dup(sys.stderr.fileno())
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), sys.stdout.fileno())
+            os.dup2(file.fileno(), sys.stderr.fileno())
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(saved, sys.stdout.fileno())
+            os.dup2(saved_stderr, sys.stderr.fileno())
+            os.close(saved_stderr)
+
+
+def _summary(
+    config: PipelineConfig, root: RunRoot, run_id: str, log: Path, recorder: _Recorder, error: BaseException | None
+) -> dict[str, Any]:
+    """Everything about a finished run as plain values: what `--json` prints, and what the summary is drawn from."""
+    pusher = recorder.facts.get("Pusher")
+    return {
+        "pipeline": config.name,
+        "run_id": run_id,
+        "exit_code": _exit_code(error),
+        "error": _error_text(error),
+        "nodes": recorder.nodes,
+        "facts": recorder.facts,
+        "schema": config.data.schema_file or "inferred from train",
+        "evaluated_split": config.evaluation.split,
+        "pushed": _pushed_text(pusher),
+        "serving": _serving_text(config, root),
+        "run_root": str(root.path),
+        "log": str(log),
+        "next": _next_steps(root, pusher, error),
+    }
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE
+    return error.exit_code if isinstance(error, PipelineError) else PipelineError.exit_code
+
+
+def _error_text(error: BaseException | None) -> str | None:
+    if error is None or isinstance(error, PipelineError):
+        return str(error) if error else None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from the cache"
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def _pushed_text(pusher: dict[str, Any] | None) -> str:
+    if pusher is None:
+        return "nothing"
+    if not pusher["pushed"]:
+        return f"nothing: version {pusher['version']} holds this very model already"
+    return f"version {pusher['version']} to {pusher['path']}"
+
+
+def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
+    registry = Registry(root.registry(config), config.push.model_name)
+    versions = registry.versions()
+    if not versions:
+        return f"nothing: {registry.folder} holds no version"
+    release = registry.release(versions[-1])
+    return f"version {versions[-1]} of {config.push.model_name}" + (f", pushed by run {release.run_id}" if release else "")
+
+
+def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseException | None) -> list[str]:
+    if error is not None or pusher is None:
+        return ["mend what the error says and run the same command again: finished components are answered from the cache"]
+    return [
+        f"tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
+        f"saved_model_cli show --all --dir {pusher['path']}",
+    ]

@@ -1,0 +1,105 @@
+"""The folder a pipeline's runs live in: made, locked, and checked before anything starts. Imports no TensorFlow.
+
+    RUN_ROOT/metadata.sqlite    ML Metadata of all runs
+             artifacts/         what the components wrote
+             registry/          the served models, unless push.registry says otherwise
+             logs/RUN_ID.log    one file for each run
+"""
+
+import datetime
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from pipeline.config import PipelineConfig
+from schemas.errors import RunRootError
+
+
+@dataclass(frozen=True)
+class RunRoot:
+    """The paths below one run root."""
+
+    path: Path
+
+    @property
+    def metadata(self) -> Path:
+        return self.path / "metadata.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    def registry(self, config: PipelineConfig) -> Path:
+        """Where models are pushed."""
+        return Path(config.push.registry) if config.push.registry else self.path / "registry"
+
+    def log(self, run_id: str) -> Path:
+        return self.path / "logs" / f"{run_id}.log"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder, checks it, and holds it for one run.
+
+        Raises:
+          RunRootError: it cannot be written, another run holds it, or its database is gone or damaged.
+        """
+        self._make()
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise RunRootError(f"{self.path}: another run is using it; wait for its end, or give --run-root another folder") from error
+        with closing(_Releasing(lock)):
+            self._check_database()
+            yield
+
+    def _make(self) -> None:
+        try:
+            for folder in (self.path, self.artifacts, self.path / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+            # os.access does not see a full or read-only file system.
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            place = error.filename if isinstance(error.filename, str) else self.path
+            raise RunRootError(f"{place}: cannot be written: {error.strerror}; give --run-root another folder") from error
+
+    def _check_database(self) -> None:
+        if not self.metadata.exists():
+            if any(self.artifacts.iterdir()):
+                raise RunRootError(
+                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. Restore it, or "
+                    "give --run-root another folder"
+                )
+            return
+        try:
+            with closing(sqlite3.connect(f"file:{self.metadata}?mode=ro", uri=True)) as database:
+                (verdict,) = database.execute("PRAGMA quick_check").fetchone()
+        except sqlite3.Error as error:
+            verdict = str(error)
+        if verdict != "ok":
+            raise RunRootError(f"{self.metadata}: is not a sound database ({verdict}); restore it from a backup")
+
+
+@dataclass(frozen=True)
+class _Releasing:
+    lock: filelock.BaseFileLock
+
+    def close(self) -> None:
+        self.lock.release()
+
+
+def new_run_id() -> str:
+    """A run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
+    return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
+
+
+def default_run_root(config: PipelineConfig) -> Path:
+    """`runs/<pipeline name>` below the current folder."""
+    return Path(os.getcwd()) / "runs" / config.name
