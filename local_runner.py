@@ -1,10 +1,11 @@
 """Runs the pipeline on this machine: from a table of data to a validated model in the registry.
 
-    python local_runner.py --config configs/census.yaml
+python local_runner.py --config configs/census.yaml
 """
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -27,16 +28,45 @@ Whatever the exit code, what served before goes on serving unless a new version 
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--config", "config_file", type=click.Path(), default=DEFAULT_CONFIG, show_default="configs/census.yaml", help="The pipeline's config; docs/config.md explains every key.")
-@click.option("--run-root", type=click.Path(path_type=Path), help="Folder for metadata, artifacts, logs and the registry.  [default: runs/NAME]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key, such as training.epochs=3. May be repeated.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(),
+    default=DEFAULT_CONFIG,
+    show_default="configs/census.yaml",
+    help="The pipeline's config; docs/config.md explains every key.",
+)
+@click.option(
+    "--run-root",
+    type=click.Path(path_type=Path),
+    help="Folder for metadata, artifacts, logs and the registry.  [default: runs/NAME]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one key, such as training.epochs=3. May be repeated.",
+)
 @click.option("--no-cache", is_flag=True, help="Run every component, whatever earlier runs left.")
-@click.option("--dry-run", is_flag=True, help="Check the config, the schema, the files' headers and the registry, and stop.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the config, the schema, the files' headers and the registry, and stop."
+)
 @click.option("--quiet", "output", flag_value="quiet", help="Print nothing unless something fails.")
-@click.option("--verbose", "output", flag_value="verbose", help="Print TFX's and TensorFlow's own log here instead of to the log file.")
+@click.option(
+    "--verbose",
+    "output",
+    flag_value="verbose",
+    help="Print TFX's and TensorFlow's own log here instead of to the log file.",
+)
 @click.option("--json", "output", flag_value="json", help="Print nothing but the summary, as one JSON document.")
 def main(
-    config_file: Path, run_root: Path | None, settings: tuple[str, ...], no_cache: bool, dry_run: bool, output: str | None
+    config_file: Path,
+    run_root: Path | None,
+    settings: tuple[str, ...],
+    no_cache: bool,
+    dry_run: bool,
+    output: Literal["quiet", "verbose", "json"] | None,
 ) -> None:
     """Run the pipeline of a config on this machine: read and validate the data, transform it, train, evaluate against
     thresholds and the last blessed model, and push the model, versioned, if it was blessed.
@@ -45,11 +75,12 @@ def main(
     """
     # Here, not above: --help should not wait for them.
     from pipeline import config, local
+    from pipeline.run_root import default_run_root
     from schemas.errors import PipelineError
 
     try:
         loaded = config.load(config_file, settings)
-        root = run_root or local.default_run_root(loaded)
+        root = run_root or default_run_root(loaded)
         if dry_run:
             code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal")
         else:

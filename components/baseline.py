@@ -6,7 +6,7 @@ from tfx import v1 as tfx
 from tfx.dsl.input_resolution.strategies import latest_blessed_model_strategy
 
 
-class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStrategy):  # type: ignore[misc]
+class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStrategy):
     """The last blessed model that is not the candidate itself.
 
     With the stock strategy a rerun that finds its model in the cache would be compared with that very model: it could

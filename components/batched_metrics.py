@@ -20,9 +20,7 @@ from serving.signatures import DECISION_THRESHOLD
 # TFMA's own default for AUC: the thresholds of the curve, just below 0 and just above 1 included.
 _NUM_THRESHOLDS = 10_000
 _EPSILON = 1e-7
-_THRESHOLDS = np.concatenate(
-    [[-_EPSILON], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1), [1 + _EPSILON]]
-)
+_THRESHOLDS = np.concatenate([[-_EPSILON], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1), [1 + _EPSILON]])
 _COUNTS_NAME = "_batched_counts"
 
 Array = NDArray[Any]
@@ -96,7 +94,7 @@ def _divide(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else float("nan")
 
 
-class BatchedMetric(metric_types.Metric):  # type: ignore[misc]
+class BatchedMetric(metric_types.Metric):
     """One of `MetricName`, as TFMA finds it through `MetricConfig(class_name="BatchedMetric", module=...)`."""
 
     def __init__(self, name: MetricName) -> None:
@@ -127,7 +125,7 @@ class _Result:
         return {self.key: metrics[self.counts_key].metric(self.key.name)}
 
 
-class _CountsCombiner(beam.CombineFn):  # type: ignore[misc]
+class _CountsCombiner(beam.CombineFn):
     def __init__(self, key: Any) -> None:
         self._key = key
 

@@ -30,7 +30,9 @@ class HashSplit(Declaration):
 
 
 def _split_kind(split: object) -> str:
-    return "by hash" if isinstance(split, HashSplit) or (isinstance(split, dict) and "share_of" in split) else "by files"
+    return (
+        "by hash" if isinstance(split, HashSplit) or (isinstance(split, dict) and "share_of" in split) else "by files"
+    )
 
 
 Split = Annotated[
@@ -129,9 +131,12 @@ class Evaluation(Declaration):
 
     @model_validator(mode="after")
     def _metrics_known(self) -> "Evaluation":
-        for bound in (*self.thresholds, *self.compared_with_last_blessed):
+        bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.compared_with_last_blessed)
+        for bound in bounds:
             if bound.metric not in self.metrics:
-                raise ValueError(f"a threshold is on '{bound.metric}', which is not in metrics: {', '.join(self.metrics)}")
+                raise ValueError(
+                    f"a threshold is on '{bound.metric}', which is not in metrics: {', '.join(self.metrics)}"
+                )
             if bound.slice_by and bound.slice_by not in self.slice_by:
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self

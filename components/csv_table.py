@@ -150,27 +150,23 @@ class CsvTable:
                 raise DataError(f"{self.path}: row 1: there is no column '{name}', which the config declares; {hint}")
         if extra:
             raise DataError(
-                f"{self.path}: row 1: column {', '.join(map(repr, extra))} is not declared; declare it under features or "
-                "name it in data.ignored_columns"
+                f"{self.path}: row 1: column {', '.join(map(repr, extra))} is not declared; declare it under features, "
+                "or name it in data.ignored_columns"
             )
 
     def _converted(self, texts: pa.RecordBatch, first_row: int) -> Batch:
-        columns = {
-            name: _as_lists(self._convert(texts.column(name), name, first_row)) for name in self.columns.types
-        }
+        columns = {name: _as_lists(self._convert(texts.column(name), name, first_row)) for name in self.columns.types}
         filled = [pc.fill_null(column, "") for column in texts.columns]
         keys = pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR)
-        return Batch(
-            pa.RecordBatch.from_pydict(columns), [key.encode() for key in keys.to_pylist()]
-        )
+        return Batch(pa.RecordBatch.from_pydict(columns), [key.encode() for key in keys.to_pylist()])
 
     def _convert(self, texts: pa.StringArray, name: str, first_row: int) -> pa.Array:
         kind = self.columns.types[name]
         if name in self.columns.required and texts.null_count:
             row = first_row + texts.is_null().index(True).as_py()
             raise DataError(
-                f"{self.path}: row {row}: {name}: the value is missing; correct the row, or declare what a missing value "
-                f"becomes under features.{name}.missing"
+                f"{self.path}: row {row}: {name}: the value is missing; correct the row, or declare what a missing "
+                f"value becomes under features.{name}.missing"
                 if name not in self.columns.allowed
                 else f"{self.path}: row {row}: {name}: the label is missing; correct or remove the row"
             )
@@ -191,7 +187,9 @@ class CsvTable:
         index = pc.is_in(texts, pa.array(allowed)).index(False).as_py()
         if index >= 0:
             expected = " or ".join(repr(value) for value in allowed)
-            raise DataError(f"{self.path}: row {first_row + index}: {name}: expected {expected}, found '{texts[index]}'")
+            raise DataError(
+                f"{self.path}: row {first_row + index}: {name}: expected {expected}, found '{texts[index]}'"
+            )
 
     def _misfit(self, texts: pa.StringArray, name: str, first_row: int) -> DataError:
         """The error for the first value of a column that is not of its type."""
@@ -212,9 +210,13 @@ class CsvTable:
                 f"{row.text[:120]!r}; correct the row (a field that holds a comma needs quotes)"
             )
         if "Empty CSV file" in str(error):
-            return DataError(f"{self.path}: holds no rows; expected a header with {', '.join(self.columns.types)}, and rows")
+            return DataError(
+                f"{self.path}: holds no rows; expected a header with {', '.join(self.columns.types)}, and rows"
+            )
         reason = ascii(str(error).splitlines()[0])[1:161]
-        return DataError(f"{self.path}: cannot be read as CSV in UTF-8 (compressed files need their ending, .gz): {reason}")
+        return DataError(
+            f"{self.path}: cannot be read as CSV in UTF-8 (compressed files need their ending, .gz): {reason}"
+        )
 
 
 def _reason(error: OSError) -> str:

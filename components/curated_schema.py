@@ -1,7 +1,7 @@
 """A curated schema as an artifact.
 
-Stock ImportSchemaGen is given a path, so a schema edited in place would be answered from the cache. Here the text itself
-is the parameter.
+Stock ImportSchemaGen is given a path, so a schema edited in place would be answered from the cache. Here the text
+itself is the parameter.
 """
 
 import os

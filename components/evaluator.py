@@ -7,7 +7,7 @@ than `min_examples` rows are left out before any threshold is judged on them.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import numpy as np
@@ -34,7 +34,7 @@ _ROWS_PREDICTED_TOGETHER = 4096
 SliceKey = tuple[tuple[str, Any], ...]
 
 
-class BatchedExecutor(base_beam_executor.BaseBeamExecutor):  # type: ignore[misc]
+class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
     """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not."""
 
     def Do(  # noqa: N802 (TFX's name)
@@ -53,31 +53,37 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):  # type: ignore[misc
         splits = json_utils.loads(exec_properties["example_splits"])
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
         with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, {name: path_utils.serving_model_path(m.uri) for name, m in models.items()}, config, evaluation.uri)
+            _evaluate(
+                pipeline,
+                uris,
+                {name: path_utils.serving_model_path(m.uri) for name, m in models.items()},
+                config,
+                evaluation.uri,
+            )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         _bless(blessing, models, blessed=tfma.load_validation_result(evaluation.uri).validation_ok)
 
 
-class EvaluatorSpec(types.ComponentSpec):  # type: ignore[misc]
+class EvaluatorSpec(types.ComponentSpec):
     """The inputs and outputs of the stock Evaluator, and the parameters that are used here."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         "eval_config": component_spec.ExecutionParameter(type=str),
         "example_splits": component_spec.ExecutionParameter(type=str),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS = {
+    INPUTS: ClassVar = {
         "examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples),
         "model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model),
         "baseline_model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model, optional=True),
     }
-    OUTPUTS = {
+    OUTPUTS: ClassVar = {
         "evaluation": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelEvaluation),
         "blessing": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelBlessing),
     }
 
 
-class Evaluator(base_beam_component.BaseBeamComponent):  # type: ignore[misc]
+class Evaluator(base_beam_component.BaseBeamComponent):
     """Judges `model` on one split, against thresholds and against `baseline_model`."""
 
     SPEC_CLASS = EvaluatorSpec
@@ -115,7 +121,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):  # type: ignore[misc]
 
 
 def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
-    """The config with TFMA's defaults; without a baseline its change thresholds are dropped, as stock Evaluator does."""
+    """The config with TFMA's defaults; without a baseline, change thresholds are dropped, as stock Evaluator does."""
     config = config_pb2.EvalConfig()
     proto_utils.json_to_proto(text, config)
     if has_baseline:
@@ -198,7 +204,7 @@ def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
     return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key]}
 
 
-class _PredictAndSlice(beam.DoFn):  # type: ignore[misc]
+class _PredictAndSlice(beam.DoFn):
     """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
 
     def __init__(self, model_paths: dict[str, str], slicings: list[tuple[str, ...]]) -> None:
@@ -219,7 +225,10 @@ class _PredictAndSlice(beam.DoFn):  # type: ignore[misc]
             for key, rows in self._slices(records):
                 chosen = {name: values[rows] for name, values in predictions.items()}
                 # TFMA keys predictions by model only where there are two.
-                yield key, {"labels": labels.numpy()[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]}
+                yield (
+                    key,
+                    {"labels": labels.numpy()[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]},
+                )
 
     def _slices(self, records: tf.Tensor) -> Iterable[tuple[SliceKey, Any]]:
         """Each slice key of a batch with the indices of its rows."""

@@ -61,10 +61,10 @@ def csv_example_gen(*, data: Data, features: FeatureSet, code_fingerprint: str) 
     ).with_id("ExampleGen")
 
 
-class CsvExecutor(base_example_gen_executor.BaseExampleGenExecutor):  # type: ignore[misc]
+class CsvExecutor(base_example_gen_executor.BaseExampleGenExecutor):
     """Converts each input file in one Beam element, writing one shard for each split it feeds."""
 
-    def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
+    def GetInputSourceToExamplePTransform(self) -> beam.PTransform:  # noqa: N802 (TFX's name)
         raise NotImplementedError("files are written by `Do` itself")
 
     def Do(  # noqa: N802 (TFX's name)
@@ -113,7 +113,9 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], input_config)
     base = exec_properties["input_base"]
-    return [(split.name, path) for split in input_config.splits for path in matching_files(base, split.pattern, split.name)]
+    return [
+        (split.name, path) for split in input_config.splits for path in matching_files(base, split.pattern, split.name)
+    ]
 
 
 def _write_json(value: Any, path: str) -> None:
@@ -133,7 +135,7 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
     return rows
 
 
-class _ConvertFile(beam.DoFn):  # type: ignore[misc]
+class _ConvertFile(beam.DoFn):
     """Writes one input file's rows as tf.Example records; yields the counts, or the reason it was refused."""
 
     def __init__(self, settings: dict[str, Any], output_uri: str) -> None:

@@ -39,7 +39,9 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     found += _skews(statistics, io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri)))
     if found:
         advice = "correct the data, or change the schema if the data is right"
-        raise DataError("\n".join(["the data does not fit its schema:", *(f"  {line}" for line in found), f"  {advice}"]))
+        raise DataError(
+            "\n".join(["the data does not fit its schema:", *(f"  {line}" for line in found), f"  {advice}"])
+        )
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:

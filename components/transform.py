@@ -142,7 +142,9 @@ def _scaled(scale: Scale, values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         case "log_z_score":
             return _scaled("z_score", _signed_log(values), _signed_log(present))
         case "z_score":
-            return _ratio(values - tf.cast(tft.mean(present), tf.float32), tf.sqrt(tf.cast(tft.var(present), tf.float32)))
+            return _ratio(
+                values - tf.cast(tft.mean(present), tf.float32), tf.sqrt(tf.cast(tft.var(present), tf.float32))
+            )
         case "min_max":
             low, high = tft.min(present), tft.max(present)
             return _ratio(values - low, high - low)

@@ -1,6 +1,6 @@
 """The one config of a pipeline: read, checked, and turned into a frozen object. Imports no TensorFlow.
 
-    config = load("configs/census.yaml", settings=["training.epochs=3"])
+config = load("configs/census.yaml", settings=["training.epochs=3"])
 """
 
 import os
@@ -49,7 +49,9 @@ class PipelineConfig(Declaration):
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
         both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
         if both:
-            raise ValueError(f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it")
+            raise ValueError(
+                f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
+            )
         return self
 
     @property
@@ -97,7 +99,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give the path of a config with --config") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; give the path of a config with --config"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
@@ -146,7 +150,11 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
     for name, feature in features.items() if isinstance(features, dict) else ():
-        if isinstance(feature, dict) and feature.get("kind") == "vocabulary_file" and isinstance(feature.get("file"), str):
+        if (
+            isinstance(feature, dict)
+            and feature.get("kind") == "vocabulary_file"
+            and isinstance(feature.get("file"), str)
+        ):
             feature["values"] = _vocabulary(folder / feature["file"], name)
 
 

@@ -52,12 +52,16 @@ class RunView:
 
     def __enter__(self) -> "RunView":
         if self.mode == "live":
-            self._live = Live(self, console=self.console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False)
+            self._live = Live(
+                self, console=self.console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False
+            )
             self._live.__enter__()
         self._line("loading TFX and TensorFlow")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._loading = False
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
@@ -77,11 +81,19 @@ class RunView:
 
     def _line(self, text: str) -> None:
         if self.mode == "plain":
-            self.console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title, justify in (("", "left"), ("component", "left"), ("state", "left"), ("seconds", "right"), ("", "left")):
+        for title, justify in (
+            ("", "left"),
+            ("component", "left"),
+            ("state", "left"),
+            ("seconds", "right"),
+            ("", "left"),
+        ):
             table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for node, row in self._rows.items():
             style = _STYLES[row.state]
@@ -129,7 +141,9 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = summary["facts"]
     lines = []
     if "ExampleGen" in facts:
-        lines.append(("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows"))
+        lines.append(
+            ("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows")
+        )
     if "Schema" in facts:
         lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
     if "Evaluator" in facts:

@@ -1,7 +1,7 @@
 """The DAG: which components there are, and what flows between them.
 
-    ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
-                                                                                     Baseline -^
+ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
+                                                                                 Baseline -^
 """
 
 from typing import Any
@@ -94,7 +94,9 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
         # Shapes are left open, so that a missing value is a missing value in every split.
-        schema = tfx.components.SchemaGen(statistics=statistics, infer_feature_shape=False, exclude_splits=_not_train(config))
+        schema = tfx.components.SchemaGen(
+            statistics=statistics, infer_feature_shape=False, exclude_splits=_not_train(config)
+        )
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")

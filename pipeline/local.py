@@ -17,7 +17,7 @@ from pipeline import preflight
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.nodes import NODES
-from pipeline.run_root import RunRoot, default_run_root, new_run_id
+from pipeline.run_root import RunRoot, new_run_id
 from schemas.errors import PipelineError
 from serving.registry import Registry
 
@@ -87,7 +87,11 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
 
 def refusal(error: PipelineError, output: Output) -> str:
     """What is printed when nothing was started."""
-    return json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2) if output == "json" else f"error: {error}"
+    return (
+        json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2)
+        if output == "json"
+        else f"error: {error}"
+    )
 
 
 def _run_locked(
@@ -116,9 +120,7 @@ def _run_locked(
     return int(summary["exit_code"])
 
 
-def _run_pipeline(
-    config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool
-) -> None:
+def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool) -> None:
     # Ten seconds of imports, which the view is already showing.
     from tfx.orchestration import metadata
 
@@ -218,12 +220,16 @@ def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
     if not versions:
         return f"nothing: {registry.folder} holds no version"
     release = registry.release(versions[-1])
-    return f"version {versions[-1]} of {config.push.model_name}" + (f", pushed by run {release.run_id}" if release else "")
+    return f"version {versions[-1]} of {config.push.model_name}" + (
+        f", pushed by run {release.run_id}" if release else ""
+    )
 
 
 def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseException | None) -> list[str]:
     if error is not None or pusher is None:
-        return ["mend what the error says and run the same command again: finished components are answered from the cache"]
+        return [
+            "mend what the error says and run the same command again: finished components are answered from the cache"
+        ]
     return [
         f"tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
         f"saved_model_cli show --all --dir {pusher['path']}",

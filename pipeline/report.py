@@ -47,7 +47,11 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             auc = known["metrics"].get(OVERALL, {}).get("auc")
             return verdict if auc is None else f"AUC {auc:.4f}, {verdict}"
         case "Pusher":
-            return f"version {known['version']}" if known["pushed"] else f"version {known['version']} holds this model already"
+            return (
+                f"version {known['version']}"
+                if known["pushed"]
+                else f"version {known['version']} holds this model already"
+            )
         case _:
             return ""
 
@@ -69,7 +73,9 @@ def _splits(artifact: mlmd.Artifact) -> list[str]:
 def _statistics(outputs: Artifacts) -> dict[str, Any]:
     artifact = _only(outputs, "statistics")
     found = statistics_pb2.DatasetFeatureStatisticsList()
-    with tf.io.gfile.GFile(os.path.join(artifact.uri, f"Split-{_splits(artifact)[0]}", "FeatureStats.pb"), "rb") as file:
+    with tf.io.gfile.GFile(
+        os.path.join(artifact.uri, f"Split-{_splits(artifact)[0]}", "FeatureStats.pb"), "rb"
+    ) as file:
         found.ParseFromString(file.read())
     return {"columns": len(found.datasets[0].features)}
 

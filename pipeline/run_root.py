@@ -1,9 +1,9 @@
 """The folder a pipeline's runs live in: made, locked, and checked before anything starts. Imports no TensorFlow.
 
-    RUN_ROOT/metadata.sqlite    ML Metadata of all runs
-             artifacts/         what the components wrote
-             registry/          the served models, unless push.registry says otherwise
-             logs/RUN_ID.log    one file for each run
+RUN_ROOT/metadata.sqlite    ML Metadata of all runs
+         artifacts/         what the components wrote
+         registry/          the served models, unless push.registry says otherwise
+         logs/RUN_ID.log    one file for each run
 """
 
 import datetime
@@ -54,7 +54,9 @@ class RunRoot:
         try:
             lock.acquire()
         except filelock.Timeout as error:
-            raise RunRootError(f"{self.path}: another run is using it; wait for its end, or give --run-root another folder") from error
+            raise RunRootError(
+                f"{self.path}: another run is using it; wait for its end, or give --run-root another folder"
+            ) from error
         with closing(_Releasing(lock)):
             self._check_database()
             yield
@@ -68,14 +70,16 @@ class RunRoot:
                 pass
         except OSError as error:
             place = error.filename if isinstance(error.filename, str) else self.path
-            raise RunRootError(f"{place}: cannot be written: {error.strerror}; give --run-root another folder") from error
+            raise RunRootError(
+                f"{place}: cannot be written: {error.strerror}; give --run-root another folder"
+            ) from error
 
     def _check_database(self) -> None:
         if not self.metadata.exists():
             if any(self.artifacts.iterdir()):
                 raise RunRootError(
-                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. Restore it, or "
-                    "give --run-root another folder"
+                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. Restore it, "
+                    "or give --run-root another folder"
                 )
             return
         try:

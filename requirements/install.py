@@ -80,11 +80,12 @@ def check_host() -> None:
     if sys.version_info[:2] != (3, 11):
         raise SetUpError(
             f"needs Python 3.11 (tfx[kfp] exists for no later one); found {platform.python_version()}. "
-            "Install it (pyenv install 3.11, or your distribution's python3.11), or name it: make PYTHON=/path/to/python3.11"
+            "Install it (pyenv install 3.11, or your distribution's python3.11), or name it: make PYTHON=/path/to/it"
         )
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetUpError(
-            f"needs Linux on x86-64 (ml-metadata has no other wheels); found {platform.system()} on {platform.machine()}. "
+            f"needs Linux on x86-64 (ml-metadata has no other wheels); found {platform.system()} on "
+            f"{platform.machine()}. "
             "Use a virtual machine or a container with linux/amd64."
         )
 
@@ -97,14 +98,22 @@ def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | Non
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=cwd, check=False)
     if done.returncode != 0:
         last = LOG.read_text(errors="replace").strip().splitlines()[-8:]
-        raise SetUpError(f"`{Path(command[0]).name} {command[1]}` failed (all of it is in {LOG}):\n  " + "\n  ".join(last))
+        raise SetUpError(
+            f"`{Path(command[0]).name} {command[1]}` failed (all of it is in {LOG}):\n  " + "\n  ".join(last)
+        )
 
 
 def create_venv() -> None:
     """An environment of real copies of python, so that patching it touches nothing of the host's."""
     shutil.rmtree(VENV, ignore_errors=True)
     run(sys.executable, "-m", "venv", "--copies", VENV)
-    run(VENV / "bin" / "python", *"-m pip install --quiet --require-hashes --target".split(), TOOLS, "-r", TOOLS_LOCK)
+    run(
+        VENV / "bin" / "python",
+        *["-m", "pip", "install", "--quiet", "--require-hashes", "--target"],
+        TOOLS,
+        "-r",
+        TOOLS_LOCK,
+    )
 
 
 def distribution() -> str:
@@ -133,7 +142,9 @@ def archive_address(family: str) -> str:
         # /debian and /ubuntu are the main archives; /debian-security and third parties are not.
         if address.rstrip("/").endswith(f"/{family}"):
             return address
-    raise SetUpError(f"found no {family} archive in /etc/apt; add one, or use a host with glibc {'.'.join(map(str, NEEDED_GLIBC))}.")
+    raise SetUpError(
+        f"found no {family} archive in /etc/apt; add one, or use a host with glibc {'.'.join(map(str, NEEDED_GLIBC))}."
+    )
 
 
 def fetch_runtime(target: Path) -> None:
@@ -172,7 +183,9 @@ def fetch_runtime(target: Path) -> None:
 def patch_python(runtime: Path) -> None:
     """Makes the environment's own python load the private C runtime."""
     loaders = sorted(runtime.rglob("ld-linux-x86-64.so.2"))
-    libraries = sorted({str(p.parent) for p in runtime.rglob("lib*.so*") if p.name in ("libc.so.6", "libstdc++.so.6", "libgcc_s.so.1")})
+    libraries = sorted(
+        {str(p.parent) for p in runtime.rglob("lib*.so*") if p.name in ("libc.so.6", "libstdc++.so.6", "libgcc_s.so.1")}
+    )
     patchelf = TOOLS / "bin" / "patchelf"
     for name in ("python3.11", "python3", "python"):
         binary = VENV / "bin" / name
@@ -194,7 +207,7 @@ def patch_python(runtime: Path) -> None:
 def install_packages() -> None:
     """Makes the environment hold exactly what the lock says, and this project, editable."""
     uv, python = TOOLS / "bin" / "uv", VENV / "bin" / "python"
-    run(uv, *"pip sync --quiet --require-hashes --python".split(), python, LOCK)
+    run(uv, *["pip", "sync", "--quiet", "--require-hashes", "--python"], python, LOCK)
     # compat: a plain .pth file, which type checkers and editors understand too.
     editable = "pip install --quiet --no-deps --no-build-isolation --config-setting editable_mode=compat --python"
     run(uv, *editable.split(), python, "--editable", ROOT)

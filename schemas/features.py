@@ -268,7 +268,9 @@ class FeatureSet(Declaration):
             hint = did_you_mean(name, list(self.features))
             raise ValueError(f"the cross {cross.name} uses '{name}', which is not a declared feature; {hint}")
         if isinstance(feature, Numeric) and feature.buckets is None:
-            raise ValueError(f"the cross {cross.name} uses '{name}', a numeric feature without buckets; give it buckets")
+            raise ValueError(
+                f"the cross {cross.name} uses '{name}', a numeric feature without buckets; give it buckets"
+            )
 
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:

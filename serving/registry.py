@@ -81,7 +81,9 @@ class Registry:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError) as error:
-            raise PushError(f"{self.folder}/{version}/{RELEASE_FILE}: is damaged ({error}); restore or remove it") from error
+            raise PushError(
+                f"{self.folder}/{version}/{RELEASE_FILE}: is damaged ({error}); restore or remove it"
+            ) from error
 
     def check(self, *, pipeline: str, version: int | None) -> None:
         """Refuses a push that could not succeed, before anything is done for it.
@@ -96,17 +98,21 @@ class Registry:
         """
         for path in (*reversed(self.folder.parents), self.folder):
             if path.exists() and not path.is_dir():
-                raise PushError(f"{path}: is a file; expected the registry's folder. Move the file, or set push.registry")
+                raise PushError(
+                    f"{path}: is a file; expected the registry's folder. Move the file, or set push.registry"
+                )
         existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise PushError(f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry")
+            raise PushError(
+                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
+            )
         self._check_owner(pipeline)
         if version is not None and version in self.versions():
             owner = self.release(version)
             holder = f"run {owner.run_id}" if owner else "another tool"
             raise PushError(
-                f"{self.folder}: version {version} exists already, pushed by {holder}; it is never overwritten. Leave out "
-                f"push.version to push as {max(self.versions()) + 1}"
+                f"{self.folder}: version {version} exists already, pushed by {holder}; it is never overwritten. Leave "
+                f"out push.version to push as {max(self.versions()) + 1}"
             )
 
     def _check_owner(self, pipeline: str) -> None:
@@ -135,7 +141,9 @@ class Registry:
             with filelock.FileLock(self.folder / LOCK_FILE, timeout=_LOCK_TIMEOUT_SECONDS):
                 return self._push_locked(source, pipeline=pipeline, run_id=run_id, model_id=model_id, version=version)
         except filelock.Timeout as error:
-            raise PushError(f"{self.folder}: another push has held the lock for {_LOCK_TIMEOUT_SECONDS} s; try again") from error
+            raise PushError(
+                f"{self.folder}: another push has held the lock for {_LOCK_TIMEOUT_SECONDS} s; try again"
+            ) from error
         except OSError as error:
             raise PushError(f"{self.folder}: cannot be written: {error.strerror}; nothing was pushed") from error
 

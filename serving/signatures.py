@@ -30,7 +30,10 @@ class ServedModel(tf.Module):
     """A trained network with its Transform graph, ready to be exported."""
 
     def __init__(
-        self, network: Callable[[dict[str, tf.Tensor]], tf.Tensor], transform_output: tft.TFTransformOutput, features: FeatureSet
+        self,
+        network: Callable[..., tf.Tensor],
+        transform_output: tft.TFTransformOutput,
+        features: FeatureSet,
     ) -> None:
         """Args:
         network: from transformed columns of shape [batch, 1] to the logit, [batch, 1].
@@ -44,7 +47,7 @@ class ServedModel(tf.Module):
         self._label_spec = {features.label.column: tf.io.FixedLenFeature([], tf.string, default_value="")}
         spec = transform_output.raw_feature_spec()
         self._raw_spec = {name: spec[name] for name in features.features}
-        self._inputs = [c.name for c in (*features.id_columns, *features.number_columns)]
+        self._inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
 
     def _predict(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         transformed = self.transform_layer(dict(raw))

@@ -26,7 +26,9 @@ class IdTable(keras.layers.Layer):
     operation instead of dozens, which halves the time of a step.
     """
 
-    def __init__(self, num_ids: Sequence[int], dimension: int, initializer: str, l2: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, num_ids: Sequence[int], dimension: int, initializer: str, l2: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_ids = tuple(num_ids)
         self.dimension = dimension

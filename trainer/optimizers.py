@@ -49,7 +49,11 @@ def build_optimizer(optimizer: Optimizer, *, steps: int) -> keras.optimizers.Opt
     warmup_steps = round(optimizer.warmup_share * steps)
     # A schedule for a constant rate would only hide the rate from TensorBoard.
     constant = optimizer.schedule == "constant" and not warmup_steps
-    rate = optimizer.learning_rate if constant else Schedule(optimizer.learning_rate, optimizer.schedule, steps, warmup_steps)
+    rate = (
+        optimizer.learning_rate
+        if constant
+        else Schedule(optimizer.learning_rate, optimizer.schedule, steps, warmup_steps)
+    )
     shared = {"learning_rate": rate, "global_clipnorm": optimizer.clip_norm, "clipvalue": optimizer.clip_value}
     match optimizer.name:
         case "sgd":

@@ -1,12 +1,11 @@
 """What TFX's Trainer calls: fits the network to the transformed `train` split and exports the served model.
 
-    Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model": ..., "training": ..., "seed": ...})
+Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model": ..., "training": ..., "seed": ...})
 """
 
 import json
 import os
 import sys
-
 from typing import Any
 
 import keras
@@ -23,8 +22,6 @@ from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_m
 HISTORY_FILE = "history.json"
 # Rows of the eval split that the share of dead activations is measured on.
 _DEAD_ACTIVATION_ROWS = 4096
-
-
 
 
 def run_fn(fn_args: Any) -> None:

@@ -1,6 +1,6 @@
 """The stock TFX pipeline on UCI Adult, against which ours is timed: TFX's taxi template, every step switched on.
 
-    python -m benchmarks.stock.pipeline [WORK_FOLDER]
+python -m benchmarks.stock.pipeline [WORK_FOLDER]
 """
 
 import gzip
@@ -20,7 +20,9 @@ BEAM_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
 # About as many rows as the split that our pipeline watches after each epoch: a tenth of the training rows.
 VALIDATION_SHARE = 0.1
 SPLITS = {"train": "train", "eval": "test"}
-METRICS = ("AUCPrecisionRecall", "BinaryCrossentropy", "BinaryAccuracy", "Precision", "Recall", "Calibration", "ExampleCount")
+SLICES = ("sex", "race", "education")
+OTHER_METRICS = ["AUCPrecisionRecall", "BinaryCrossentropy", "BinaryAccuracy", "Precision", "Recall"]
+OTHER_METRICS += ["Calibration", "ExampleCount"]
 
 
 def prepare_csv(*, data_folder: str, csv_folder: Path) -> int:
@@ -37,24 +39,25 @@ def prepare_csv(*, data_folder: str, csv_folder: Path) -> int:
 
 
 def eval_config() -> tfma.EvalConfig:
-    """What TFMA measures, and the AUC that a model must have to be blessed."""
+    """What TFMA measures, and the overall AUC that a model must have to be blessed."""
     auc = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 0.8}),
         change_threshold=tfma.GenericChangeThreshold(
             direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -0.003}
         ),
     )
-    metrics = [tfma.MetricConfig(class_name="AUC", threshold=auc)]
-    metrics += [tfma.MetricConfig(class_name=name) for name in METRICS]
+    # A plain `threshold` would judge every slice: the 181 test rows with a doctorate (AUC 0.78) would block each model.
+    overall = {"slicing_specs": [tfma.SlicingSpec()], "threshold": auc}
+    metrics = [tfma.MetricConfig(class_name="AUC", per_slice_thresholds=[overall])]
+    metrics += [tfma.MetricConfig(class_name=name) for name in OTHER_METRICS]
+    model = tfma.ModelSpec(
+        signature_name="serving_default",
+        label_key="income_xf",
+        preprocessing_function_names=["transform_features"],
+    )
     return tfma.EvalConfig(
-        model_specs=[
-            tfma.ModelSpec(
-                signature_name="serving_default",
-                label_key="income_xf",
-                preprocessing_function_names=["transform_features"],
-            )
-        ],
-        slicing_specs=[tfma.SlicingSpec(), *(tfma.SlicingSpec(feature_keys=[key]) for key in ("sex", "race", "education"))],
+        model_specs=[model],
+        slicing_specs=[tfma.SlicingSpec(), *(tfma.SlicingSpec(feature_keys=[key]) for key in SLICES)],
         metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )
 
@@ -78,9 +81,13 @@ def create_stock_pipeline(
         pipeline_root=str(work / "root"),
         components=_components(work, rows, {"epochs": epochs, "batch_size": batch_size, "seed": seed}),
         enable_cache=False,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(work / "metadata.db")),
+        metadata_connection_config=_database(work),
         beam_pipeline_args=BEAM_ARGS,
     )
+
+
+def _database(work: Path) -> metadata_store_pb2.ConnectionConfig:
+    return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(work / "metadata.db"))
 
 
 def _components(work: Path, rows: int, training: dict[str, int]) -> list[Any]:
@@ -127,8 +134,7 @@ def _components(work: Path, rows: int, training: dict[str, int]) -> list[Any]:
 
 def report(work: Path) -> None:
     """Prints the seconds of each component of the database's last run, the overall AUC, and the two verdicts."""
-    config = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(work / "metadata.db"))
-    store = MetadataStore(config)
+    store = MetadataStore(_database(work))
     run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
     for execution in sorted(store.get_executions_by_context(run.id), key=lambda e: e.id):
         seconds = (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000

@@ -1,0 +1,46 @@
+# `make run` and `make test` work from a fresh clone: both set up .venv first, and start at once when it is up to date.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help run test check unit bench quality lock docs clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: .venv/installed ## Run the pipeline on the built-in census data. ARGS="--dry-run" and the like are passed on.
+	@$(BIN)/python local_runner.py $(ARGS)
+
+test: check ## Run all checks and all tests.
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed ## Run the checks of style, types and import directions.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
+
+unit: .venv/installed ## Run the tests that need no whole pipeline run.
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+quality: .venv/installed ## Train on census with 5 seeds and print the metrics on the official test file.
+	@$(BIN)/python -m benchmarks.quality $(ARGS)
+
+docs: .venv/installed ## Write docs/config.md anew from the config model.
+	@$(BIN)/python -m pipeline.config_docs > docs/config.md
+
+lock: .venv/installed ## Resolve the dependencies of pyproject.toml anew.
+	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
+	  --no-emit-index-url --no-header --extra dev --upgrade --output-file requirements/lock.txt pyproject.toml
+
+clean: ## Remove the environment and the caches; runs/ is kept.
+	@rm -rf .venv .venv-install.log .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+.venv/installed: requirements/lock.txt requirements/tools.txt requirements/install.py setup.py
+	@command -v $(PYTHON) > /dev/null || { echo "set-up stopped: needs Python 3.11, found no $(PYTHON); name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) requirements/install.py
+	@touch $@
