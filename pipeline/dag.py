@@ -38,6 +38,7 @@ def create_pipeline(
     metadata: Any,
     enable_cache: bool,
     beam_pipeline_args: list[str],
+    transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
 ) -> tfx.dsl.Pipeline:
     """The pipeline of a config.
 
@@ -49,11 +50,12 @@ def create_pipeline(
       metadata: ML Metadata's connection config.
       enable_cache: whether unchanged components are answered from earlier runs.
       beam_pipeline_args: for all components that run on Beam.
+      transformed_splits: what Transform writes; Trainer reads no others.
     """
     nodes: list[base_node.BaseNode] = [*_data_nodes(config)]
     example_gen, schema, gate = nodes[0], nodes[2], nodes[4]
     examples = example_gen.outputs["examples"]
-    transform_node = _transform(config, examples, schema.outputs["schema"])
+    transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
     transform_node.add_upstream_node(gate)
     trainer_node = _trainer(config, transform_node, schema.outputs["schema"])
     baseline = baseline_resolver(trainer_node.outputs["model"])
@@ -111,13 +113,13 @@ def _not_train(config: PipelineConfig) -> list[str]:
     return [split for split in config.data.splits if split != TRAIN_SPLIT]
 
 
-def _transform(config: PipelineConfig, examples: Any, schema: Any) -> tfx.components.Transform:
+def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> tfx.components.Transform:
     return tfx.components.Transform(
         examples=examples,
         schema=schema,
         preprocessing_fn=_dotted(transform.preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
-        splits_config=tfx.proto.SplitsConfig(analyze=[TRAIN_SPLIT], transform=[TRAIN_SPLIT, EVAL_SPLIT]),
+        splits_config=tfx.proto.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,

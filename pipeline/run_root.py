@@ -78,8 +78,8 @@ class RunRoot:
         if not self.metadata.exists():
             if any(self.artifacts.iterdir()):
                 raise RunRootError(
-                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. Restore it, "
-                    "or give --run-root another folder"
+                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. "
+                    "Restore it, or give --run-root another folder"
                 )
             return
         try:

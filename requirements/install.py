@@ -137,7 +137,9 @@ def archive_address(family: str) -> str:
     """
     folder = Path("/etc/apt")
     texts = [p.read_text() for p in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))) if p.is_file()]
-    addresses = re.findall(r"(?:^URIs:\s*|^deb\s+(?:\[[^\]]*\]\s+)?)(\S+)", "\n".join(texts), flags=re.MULTILINE)
+    addresses: list[str] = re.findall(
+        r"(?:^URIs:\s*|^deb\s+(?:\[[^\]]*\]\s+)?)(\S+)", "\n".join(texts), flags=re.MULTILINE
+    )
     for address in addresses:
         # /debian and /ubuntu are the main archives; /debian-security and third parties are not.
         if address.rstrip("/").endswith(f"/{family}"):
@@ -207,7 +209,7 @@ def patch_python(runtime: Path) -> None:
 def install_packages() -> None:
     """Makes the environment hold exactly what the lock says, and this project, editable."""
     uv, python = TOOLS / "bin" / "uv", VENV / "bin" / "python"
-    run(uv, *["pip", "sync", "--quiet", "--require-hashes", "--python"], python, LOCK)
+    run(uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK)
     # compat: a plain .pth file, which type checkers and editors understand too.
     editable = "pip install --quiet --no-deps --no-build-isolation --config-setting editable_mode=compat --python"
     run(uv, *editable.split(), python, "--editable", ROOT)
@@ -224,8 +226,12 @@ def interpreter_works() -> bool:
     python = VENV / "bin" / "python"
     if not (python.exists() and (TOOLS / "bin" / "uv").exists()):
         return False
-    asked = [python, "-c", "import os, ssl; print(os.confstr('CS_GNU_LIBC_VERSION'))"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    asked = (str(python), "-c", "import os, ssl; print(os.confstr('CS_GNU_LIBC_VERSION'))")
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        # Its C runtime was removed, or the checkout was moved.
+        return False
     return (glibc_version(answer) or (0, 0)) >= NEEDED_GLIBC
 
 

@@ -56,6 +56,6 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
     for name, feature in features.features.items():
         if described[name].presence.min_fraction < 1 and feature.missing is None:
             raise ConfigError(
-                f"{path}: '{name}' may be missing (presence.min_fraction below 1); declare what a missing value becomes "
-                f"under features.{name}.missing, or set min_fraction: 1.0"
+                f"{path}: '{name}' may be missing (presence.min_fraction below 1); declare what a missing value "
+                f"becomes under features.{name}.missing, or set min_fraction: 1.0"
             )

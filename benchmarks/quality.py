@@ -1,0 +1,125 @@
+"""The quality of the model: trained on `train` with several seeds, reported once on the official test file.
+
+    make quality
+
+Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
+chosen on `eval`, which is what the option --split eval prints.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import tensorflow as tf
+import tensorflow_transform as tft
+from rich.console import Console
+from rich.table import Table
+
+from components.batched_metrics import Counts
+from pipeline import config as pipeline_config
+from pipeline.config import PipelineConfig
+from trainer.input import Source
+from trainer.run import fit
+
+METRICS = ("auc", "pr_auc", "log_loss", "accuracy", "calibration")
+
+
+@click.command()
+@click.option("--config", "config_file", default="configs/census.yaml", show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it.")
+@click.option("--seeds", default=5, show_default=True, help="How many seeds: 0, 1, 2 and so on.")
+@click.option("--split", default="test", show_default=True, help="The split that is reported; choose on eval.")
+def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) -> None:
+    """Print each seed's metrics, their mean and their standard deviation."""
+    config = pipeline_config.load(config_file, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        sources = _transformed(config, Path(folder), split)
+        results = [_train_and_measure(config, sources, split, seed) for seed in range(seeds)]
+    _print(results, split)
+
+
+def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, Source]:
+    """Runs the pipeline up to Transform; returns the transformed splits."""
+    from tfx.orchestration import metadata
+
+    from pipeline import runner
+    from pipeline.dag import create_pipeline
+    from pipeline.local import BEAM_PIPELINE_ARGS
+
+    pipeline = create_pipeline(
+        config,
+        pipeline_root=str(folder / "artifacts"),
+        registry=str(folder / "registry"),
+        run_id="quality",
+        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
+        enable_cache=False,
+        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+        transformed_splits=("train", "eval", split),
+    )
+    try:
+        runner.run(pipeline, run_id="quality", observer=_StopAfterTransform())
+    except _TransformedError as done:
+        graph, examples = done.args
+    output = tft.TFTransformOutput(graph)
+    return {
+        name: Source(
+            tf.io.gfile.glob(f"{examples}/Split-{name}/*"), config.feature_set, output.transformed_feature_spec()
+        )
+        for name in {"train", "eval", split}
+    }
+
+
+class _TransformedError(Exception):
+    """Carries the URIs of Transform's outputs out of a run that needs no more."""
+
+
+class _StopAfterTransform:
+    def node_started(self, node_id: str) -> None:
+        """Nothing to do."""
+
+    def node_finished(self, result: object) -> None:
+        outputs = result.outputs  # type: ignore[attr-defined]
+        if "transform_graph" in outputs:
+            raise _TransformedError(outputs["transform_graph"][0].uri, outputs["transformed_examples"][0].uri)
+
+
+def _train_and_measure(config: PipelineConfig, sources: dict[str, Source], split: str, seed: int) -> dict[str, float]:
+    started = time.monotonic()
+    network, history = fit(
+        train=sources["train"],
+        evaluation=sources["eval"],
+        model=config.model,
+        training=config.training,
+        seed=seed,
+        log_folder=None,
+    )
+    seconds = time.monotonic() - started
+    counts = Counts()
+    for ids, numbers, label in sources[split].rows().batch(4096):
+        logit = network(sources[split].unpack(ids, numbers), training=False)
+        counts.add(label.numpy(), tf.sigmoid(logit[:, 0]).numpy())
+    epochs = float(len(history["loss"]))
+    return {**{name: counts.metric(name) for name in METRICS}, "epochs": epochs, "seconds": seconds}  # type: ignore[arg-type]
+
+
+def _print(results: list[dict[str, float]], split: str) -> None:
+    table = Table(title=f"metrics on {split}, {len(results)} seeds", title_justify="left", box=None)
+    columns = [*METRICS, "epochs", "seconds"]
+    for name in ("seed", *columns):
+        table.add_column(name, justify="right")
+    for seed, result in enumerate(results):
+        table.add_row(str(seed), *(_shown(name, result[name]) for name in columns))
+    table.add_row("mean", *(_shown(name, statistics.fmean(r[name] for r in results)) for name in columns))
+    if len(results) > 1:
+        table.add_row("std", *(_shown(name, statistics.stdev(r[name] for r in results)) for name in columns))
+    Console().print(table)
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.1f}" if name in ("epochs", "seconds") else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    main()
