@@ -114,6 +114,8 @@ class CsvTable:
             raise self._unreadable(error, ragged) from error
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read after row {first_row - 1}: {_reason(error)}") from error
+        if first_row == 2:
+            raise self._no_rows()
 
     def _stream(self) -> pa.NativeFile:
         location = self.path if "://" in self.path else os.path.abspath(self.path)
@@ -202,6 +204,10 @@ class CsvTable:
                 )
         raise AssertionError(f"{self.path}: {name}: Arrow refused a column whose every value fits")
 
+    def _no_rows(self) -> DataError:
+        expected = f"a header with {', '.join(self.columns.types)}, and rows"
+        return DataError(f"{self.path}: holds no rows; expected {expected}")
+
     def _unreadable(self, error: pa.ArrowInvalid, ragged: list[pyarrow.csv.InvalidRow]) -> DataError:
         if ragged:
             row = ragged[0]
@@ -210,9 +216,7 @@ class CsvTable:
                 f"{row.text[:120]!r}; correct the row (a field that holds a comma needs quotes)"
             )
         if "Empty CSV file" in str(error):
-            return DataError(
-                f"{self.path}: holds no rows; expected a header with {', '.join(self.columns.types)}, and rows"
-            )
+            return self._no_rows()
         reason = ascii(str(error).splitlines()[0])[1:161]
         return DataError(
             f"{self.path}: cannot be read as CSV in UTF-8 (compressed files need their ending, .gz): {reason}"

@@ -1,0 +1,46 @@
+"""What all tests share: the repository's root and a small real census data set."""
+
+import csv
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
+
+
+def census_rows(name: str, count: int) -> list[list[str]]:
+    """The header and the first rows of a census file."""
+    with gzip.open(ROOT / "data" / "census" / f"{name}.csv.gz", "rt") as file:
+        return [row for row, _ in zip(csv.reader(file), range(count + 1), strict=False)]
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture
+def small_census(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder with a few thousand census rows and a config for them; returns the config's path."""
+
+    def make(edit: Callable[[list[list[str]]], list[list[str]]] = lambda rows: rows, rows: int = 3000) -> Path:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        write_rows(folder / "train.csv", edit(census_rows("train", rows)))
+        write_rows(folder / "test.csv", census_rows("test", 1500))
+        config = yaml.safe_load(CENSUS_CONFIG.read_text())
+        config["data"]["base"] = str(folder)
+        config["data"]["splits"]["train"]["files"] = "train.csv"
+        config["data"]["splits"]["test"]["files"] = "test.csv"
+        config["data"]["schema_file"] = str(ROOT / "schemas" / "census.pbtxt")
+        config["training"]["epochs"] = 3
+        config["evaluation"]["thresholds"] = [{"metric": "auc", "at_least": 0.8}]
+        config["evaluation"]["compared_with_last_blessed"] = [{"metric": "auc", "may_worsen_by": 0.05}]
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        return folder / "config.yaml"
+
+    return make

@@ -1,0 +1,151 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import load
+from schemas.errors import ConfigError
+from tests.conftest import CENSUS_CONFIG
+
+
+def mappings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every mapping in the config whose keys are fixed names."""
+    if isinstance(value, dict):
+        # Feature and split names are the user's own.
+        if path not in (("features",), ("data", "splits")):
+            yield path
+        for key, inner in value.items():
+            yield from mappings(inner, (*path, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from mappings(inner, (*path, index))
+
+
+CENSUS = yaml.safe_load(CENSUS_CONFIG.read_text())
+
+
+def at(config: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        config = config[part]
+    return config
+
+
+ALL_KEYS = [(path, key) for path in mappings(CENSUS) for key in at(CENSUS, path)]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), ALL_KEYS, ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else value
+)
+def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], key: str, tmp_path: Path) -> None:
+    config = yaml.safe_load(CENSUS_CONFIG.read_text())
+    section = at(config, path)
+    section[f"{key}x"] = section.pop(key)
+    file = tmp_path / "misspelt.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith(f"{file}: ")
+    # A misspelt discriminator is reported as missing; every other key by its wrong name.
+    assert f"'{key}x'" in str(refused.value) or "kind" in key or "share_of" in key
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epoch=3", "training: unknown key 'epoch', did you mean 'epochs'?"),
+        (
+            "training.epochs=many",
+            "training.epochs: input should be a valid integer, unable to parse string as an integer, found 'many'",
+        ),
+        (
+            "features.age.buckets.count=0",
+            "features.age.buckets.count: input should be greater than or equal to 2, found 0",
+        ),
+        ("features.age.scal=1", "features.age: unknown key 'scal', did you mean 'scale'?"),
+        (
+            "crosses.0.of=[educatio, occupation]",
+            "the cross educatio_X_occupation uses 'educatio', which is not a declared feature; did you mean 'education'?",
+        ),
+        ("data.splits.eval.share=2", "data.splits.eval.share: input should be less than 1, found 2"),
+        (
+            "data.splits.eval.share_of=trai",
+            "data: splits.eval.share_of: 'trai' is not a split read from files; did you mean 'train'?",
+        ),
+        ("evaluation.split=tets", "evaluation.split: 'tets' is not in data.splits; did you mean 'test'?"),
+        ("evaluation.slice_by=[[sexx]]", "evaluation: a threshold is on slices by ['sex'], which is not in slice_by"),
+        (
+            "evaluation.thresholds=[]",
+            "evaluation.thresholds: tuple should have at least 1 item after validation, not 0, found []",
+        ),
+        ("name=Census Income", "name: string should match pattern '^[a-z0-9][a-z0-9-]{0,127}$', found 'Census Income'"),
+        ("data.ignored_columns=[age]", "data.ignored_columns: age cannot be ignored, the features or the label use it"),
+        (
+            "training.deep_optimizer={name: adam, learning_rate: 1, clip_norm: 1, clip_value: 1}",
+            "training.deep_optimizer: give clip_norm or clip_value, not both",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_rule_and_value(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(CENSUS_CONFIG, [setting])
+    assert f"{CENSUS_CONFIG}: {message}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epochs", "--set training.epochs: expected key=value, such as training.epochs=3"),
+        ("name.x=1", "--set name.x=1: 'x' lies below a plain value, not a section"),
+        ("crosses.9.num_ids=1", "--set crosses.9.num_ids=1: '9' is not an index of that list; it has 6 items"),
+        ("seed=[", "--set seed=[: the value is not valid YAML"),
+    ],
+)
+def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(CENSUS_CONFIG, [setting])
+    assert str(refused.value) == message
+
+
+def test_settings_override_single_keys() -> None:
+    config = load(CENSUS_CONFIG, ["training.epochs=3", "crosses.0.num_ids=7", "push.version=5"])
+    assert (config.training.epochs, config.crosses[0].num_ids, config.push.version) == (3, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "is not valid YAML"),
+        (b"name: a\nname: b\n", ":2: is not valid YAML: the key 'name' stands twice"),
+        (b"- a\n", "expected a mapping with the sections of a config, found list"),
+        (b"name: \xff\n", "is not UTF-8 text (byte 6); save it as UTF-8"),
+        (b"name: a\n", "data: field required"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith(str(file))
+    assert message in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path / "none.yaml")
+    assert (
+        str(refused.value)
+        == f"{tmp_path}/none.yaml: cannot be read: No such file or directory; give the path of a config with --config"
+    )
+
+
+def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> None:
+    (tmp_path / "sexes.txt").write_text("Female\nMale\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    config = load(file, ["features.sex={kind: vocabulary_file, file: sexes.txt}"])
+    assert config.features["sex"].values == ("Female", "Male")  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"features.sex.file: .*none.txt cannot be read: No such file or directory"):
+        load(file, ["features.sex={kind: vocabulary_file, file: none.txt}"])

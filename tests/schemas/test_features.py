@@ -1,0 +1,94 @@
+import pytest
+from pydantic import ValidationError
+
+from schemas.features import FeatureSet, IdColumn, NumberColumn
+
+LABEL = {"column": "y", "positive": "yes", "negative": "no"}
+
+
+def feature_set(features: dict[str, object], crosses: list[dict[str, object]] | None = None) -> FeatureSet:
+    return FeatureSet.model_validate({"features": features, "crosses": crosses or [], "label": LABEL})
+
+
+def test_every_kind_declares_its_number_of_ids() -> None:
+    declared = feature_set(
+        {
+            "quantiles": {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 4}},
+            "mostly_zero": {"kind": "numeric", "buckets": {"kind": "nonzero_quantiles", "count": 4}},
+            "given": {"kind": "numeric", "buckets": {"kind": "boundaries", "boundaries": [1, 2]}},
+            "learned": {"kind": "vocabulary", "max_size": 10, "oov_ids": 2},
+            "listed": {"kind": "vocabulary_list", "values": ["a", "b"]},
+            "identity": {"kind": "identity", "num_ids": 7},
+            "hashed": {"kind": "hash", "num_ids": 9},
+        },
+        [{"of": ["listed", "given"], "num_ids": 11}],
+    )
+    assert {c.name: c.num_ids for c in declared.id_columns} == {
+        "quantiles_bucketized": 4,
+        "mostly_zero_bucketized": 5,
+        "given_bucketized": 3,
+        "learned": 12,
+        "listed": 3,
+        "identity": 7,
+        "hashed": 9,
+        "listed_X_given": 11,
+    }
+
+
+def test_a_bucketized_number_gives_a_number_and_ids() -> None:
+    buckets = {"kind": "quantiles", "count": 4}
+    declared = feature_set({"age": {"kind": "numeric", "buckets": buckets, "embedding": 3, "wide": False}})
+    assert declared.id_columns == (IdColumn("age_bucketized", 4, False, 3),)
+    assert declared.number_columns == (NumberColumn("age", False),)
+
+
+def test_raw_column_types_follow_the_kinds() -> None:
+    declared = feature_set(
+        {"n": {"kind": "numeric"}, "i": {"kind": "identity", "num_ids": 2}, "h": {"kind": "hash", "num_ids": 2}}
+    )
+    assert declared.column_types == {"n": "float", "i": "int", "h": "string", "y": "string"}
+
+
+@pytest.mark.parametrize(
+    ("features", "crosses", "message"),
+    [
+        (
+            {"color": {"kind": "hash", "num_ids": 2}, "size": {"kind": "hash", "num_ids": 2}},
+            [{"of": ["colour", "size"], "num_ids": 2}],
+            "the cross colour_X_size uses 'colour', which is not a declared feature; did you mean 'color'?",
+        ),
+        (
+            {"n": {"kind": "numeric"}, "h": {"kind": "hash", "num_ids": 2}},
+            [{"of": ["n", "h"], "num_ids": 2}],
+            "the cross n_X_h uses 'n', a numeric feature without buckets; give it buckets",
+        ),
+        ({"y": {"kind": "hash", "num_ids": 2}}, [], "'y' is the label; it cannot be a feature too"),
+        (
+            {
+                "n": {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 2}},
+                "n_bucketized": {"kind": "hash", "num_ids": 2},
+            },
+            [],
+            "two transformed columns would both be named 'n_bucketized'",
+        ),
+        (
+            {"n": {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 0}}},
+            [],
+            "Input should be greater than or equal to 2",
+        ),
+        (
+            {"n": {"kind": "numeric", "buckets": {"kind": "boundaries", "boundaries": [2, 1]}}},
+            [],
+            "boundaries must be in ascending order without repeats",
+        ),
+        ({"n": {"kind": "numeric", "scale": "none"}}, [], "a numeric feature with scale 'none' needs buckets"),
+        ({"v": {"kind": "vocabulary_list", "values": ["a", "a"]}}, [], "repeated: a"),
+        ({"i": {"kind": "identity", "num_ids": 2, "missing": 2}}, [], "missing: 2 is not below num_ids: 2"),
+    ],
+)
+def test_contradictions_are_refused(
+    features: dict[str, object], crosses: list[dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        feature_set(features, crosses)
+    assert message in str(refused.value)

@@ -1,0 +1,167 @@
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schemas.features import FeatureSet
+from trainer.config import Activation, EarlyStopping, Model, Optimizer, OptimizerName, Training
+from trainer.input import Source, training_batches
+from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
+from trainer.optimizers import Schedule
+from trainer.run import DeadActivations, fit
+
+FEATURES = FeatureSet.model_validate(
+    {
+        "features": {
+            "color": {"kind": "hash", "num_ids": 4, "embedding": 2},
+            "shape": {"kind": "hash", "num_ids": 3, "embedding": "one_hot", "wide": False},
+            "size": {"kind": "numeric"},
+        },
+        "crosses": [{"of": ["color", "shape"], "num_ids": 12}],
+        "label": {"column": "y", "positive": "yes", "negative": "no"},
+    }
+)
+SPEC = {
+    **{name: tf.io.FixedLenFeature([], tf.int64) for name in ("color", "shape", "color_X_shape", "y")},
+    "size": tf.io.FixedLenFeature([], tf.float32),
+}
+
+
+def write_source(path: Path, rows: int = 200, positive_share: float = 0.25) -> Source:
+    """Rows whose label is 1 exactly for color 0."""
+    random = np.random.default_rng(3)
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for number in range(rows):
+            positive = number < rows * positive_share
+            values = {
+                "color": 0 if positive else 1 + number % 3,
+                "shape": number % 3,
+                "color_X_shape": number % 12,
+                "y": int(positive),
+            }
+            features = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])) for k, v in values.items()}
+            features["size"] = tf.train.Feature(float_list=tf.train.FloatList(value=[random.normal()]))
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return Source([str(path)], FEATURES, SPEC)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return write_source(tmp_path / "rows.gz")
+
+
+def training(**changes: Any) -> Training:
+    return Training.model_validate({"epochs": 2, "batch_size": 50, **changes})
+
+
+def inputs(rows: int) -> dict[str, tf.Tensor]:
+    ids = {name: tf.zeros([rows, 1], tf.int64) for name in ("color", "shape", "color_X_shape")}
+    return {**ids, "size": tf.ones([rows, 1])}
+
+
+def weights(network: WideAndDeep, *, wide: bool) -> list[np.ndarray]:
+    return [w.numpy().copy() for w in network.trainable_variables if w.path.startswith(WIDE_PREFIX) == wide]
+
+
+def test_an_untrained_wide_model_gives_a_logit_of_zero() -> None:
+    network = build_model(FEATURES, Model(parts="wide"))
+    np.testing.assert_array_equal(network(inputs(5)).numpy(), np.zeros((5, 1)))
+    # One weight for each id of color and of the cross (shape is not wide), a slope and a bias.
+    assert network.count_params() == 4 + 12 + 1 + 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "wide", "deep"), [("wide", True, False), ("deep", False, True), ("wide_and_deep", True, True)]
+)
+def test_a_model_has_the_parts_it_was_asked_for(parts: Any, wide: bool, deep: bool) -> None:
+    network = build_model(FEATURES, Model(parts=parts, hidden_units=(4,)))
+    assert (bool(weights(network, wide=True)), bool(weights(network, wide=False))) == (wide, deep)
+    assert network(inputs(3)).shape == (3, 1)
+
+
+@pytest.mark.parametrize("activation", Activation.__args__)  # type: ignore[attr-defined]
+def test_every_activation_builds(activation: Activation) -> None:
+    network = build_model(FEATURES, Model(activation=activation, hidden_units=(4, 3), l1=0.1, l2=0.1, dropout=0.1))
+    assert np.isfinite(network(inputs(2)).numpy()).all()
+
+
+@pytest.mark.parametrize("name", OptimizerName.__args__)  # type: ignore[attr-defined]
+def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, source: Source) -> None:
+    network = build_model(FEATURES, Model(hidden_units=(4,)))
+    frozen = Optimizer(name="sgd", learning_rate=1e-30)
+    compile_model(
+        network, training(wide_optimizer=Optimizer(name=name, learning_rate=0.1), deep_optimizer=frozen), steps=4
+    )
+    before = weights(network, wide=True), weights(network, wide=False)
+    batches, steps = training_batches(source, training(), seed=1)
+    network.fit(batches, steps_per_epoch=steps, verbose=0)
+    assert any((a != b).any() for a, b in zip(before[0], weights(network, wide=True), strict=True))
+    for old, new in zip(before[1], weights(network, wide=False), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_training_learns_the_rule_and_a_seed_repeats_it(source: Source) -> None:
+    settings = training(epochs=30, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
+    histories = [
+        fit(
+            train=source, evaluation=source, model=Model(hidden_units=(8,)), training=settings, seed=4, log_folder=None
+        )[1]
+        for _ in range(2)
+    ]
+    assert histories[0]["val_auc"][-1] > 0.99
+    np.testing.assert_allclose(histories[0]["val_log_loss"], histories[1]["val_log_loss"], rtol=1e-4)
+
+
+def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> None:
+    evaluation = write_source(tmp_path / "opposite.gz", positive_share=0.9)
+    settings = training(epochs=20, early_stopping=EarlyStopping(metric="log_loss", patience=1))
+    network, history = fit(
+        train=source, evaluation=evaluation, model=Model(hidden_units=(8,)), training=settings, seed=1, log_folder=None
+    )
+    losses = history["val_log_loss"]
+    rows = list(evaluation.rows().batch(1000))
+    logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
+    kept = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
+    assert kept == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_class_weights_give_both_classes_the_same_total(source: Source) -> None:
+    batches, steps = training_batches(source, training(imbalance="class_weights"), seed=1)
+    totals = {0: 0.0, 1: 0.0}
+    for _, label, weight in batches.take(steps):
+        for value in totals:
+            totals[value] += float(tf.reduce_sum(tf.where(label == value, weight, 0.0)))
+    assert totals == {0: pytest.approx(100), 1: pytest.approx(100)}
+
+
+def test_oversampling_makes_both_classes_about_as_frequent(source: Source) -> None:
+    batches, _ = training_batches(source, training(imbalance="oversample"), seed=1)
+    labels = np.concatenate([label.numpy() for _, label, _ in batches.take(20)])
+    assert labels.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_split_with_one_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the train split holds 200 negative and 0 positive rows; both are needed"):
+        training_batches(write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1)
+
+
+def test_dead_units_are_counted(source: Source, tmp_path: Path) -> None:
+    network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
+    callback = DeadActivations(str(tmp_path), source.rows().batch(50).map(lambda i, n, y: (source.unpack(i, n), y)))
+    callback.set_model(network)
+    hidden = network.get_layer("hidden_1")
+    kernel = np.zeros(hidden.kernel.shape)
+    hidden.set_weights([kernel, np.array([-1.0, -1.0, -1.0, 1.0])])
+    assert callback.shares() == {"activation_1": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("constant", [0.5, 1, 1, 1, 1]), ("cosine", [0.5, 1, 1, 0.5, 0]), ("exponential", [0.5, 1, 1, 0.1, 0.01])],
+)
+def test_a_schedule_warms_up_and_then_follows_its_shape(shape: Any, expected: list[float]) -> None:
+    schedule = Schedule(1.0, shape, steps=10, warmup_steps=2)
+    np.testing.assert_allclose([float(schedule(s)) for s in (0, 1, 2, 6, 10)], expected, atol=1e-6)
