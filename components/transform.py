@@ -79,7 +79,7 @@ def _encode(name: str, feature: Feature, raw: tf.Tensor) -> tuple[Tensors, tf.Te
         case Numeric():
             return _encode_numeric(name, feature, raw)
         case Identity():
-            filled = raw if feature.missing is None else tf.where(raw == MISSING["int"], feature.missing, raw)
+            filled = raw if feature.missing is None else _filled_id(raw, feature.missing)
             ids = tf.clip_by_value(filled, 0, feature.num_ids - 1)
             return {name: ids}, tf.strings.as_string(ids)
         case Vocabulary() | VocabularyList() | VocabularyFile() | Hash():
@@ -87,6 +87,10 @@ def _encode(name: str, feature: Feature, raw: tf.Tensor) -> tuple[Tensors, tf.Te
             return {name: string_ids(name, feature, text)}, text
         case _:
             assert_never(feature)
+
+
+def _filled_id(raw: tf.Tensor, missing: int) -> tf.Tensor:
+    return tf.where(raw == MISSING["int"], tf.constant(missing, tf.int64), raw)
 
 
 def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile | Hash, text: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,171 @@
+"""Whole runs of local_runner.py on a few thousand real census rows, in a process of their own, as a user starts them."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.registry import Registry, content_hash
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+Rows = list[list[str]]
+
+
+def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
+
+
+def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
+    done = local_runner(config, run_root, "--json", *arguments)
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert summary["exit_code"] == done.returncode
+    return summary
+
+
+def states(summary: dict[str, Any]) -> dict[str, str]:
+    return {node["id"]: node["state"] for node in summary["nodes"]}
+
+
+def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_changes(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    registry = Registry(root / "registry", "census-income")
+
+    first = run_json(config, root)
+    assert (first["exit_code"], first["error"]) == (0, None)
+    assert set(states(first).values()) == {"complete"}
+    assert sum(first["facts"]["ExampleGen"]["rows"].values()) == 4500
+    assert first["facts"]["Evaluator"]["metrics"]["overall"]["example_count"] == 1500
+    assert first["facts"]["Pusher"]["version"] == 1
+    assert registry.versions() == [1]
+    assert first["facts"]["Pusher"]["content_hash"] == content_hash(registry.folder / "1")
+    _check_parity(first, root)
+
+    second = run_json(config, root)
+    assert second["exit_code"] == 0
+    # The resolver is asked anew each time; the gate and the pusher are never answered from the cache.
+    expected = dict.fromkeys(
+        ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform", "Trainer", "Evaluator"), "cached"
+    )
+    assert states(second) == {**expected, "Gate": "complete", "Baseline": "complete", "Pusher": "complete"}
+    assert second["pushed"] == "nothing: version 1 holds this very model already"
+    assert registry.versions() == [1]
+
+    third = run_json(config, root, "--set", "features.age.buckets.count=8")
+    assert third["exit_code"] == 0
+    assert states(third)["ExampleGen"] == "cached"
+    assert [states(third)[node] for node in ("Transform", "Trainer", "Evaluator")] == ["complete"] * 3
+    assert third["facts"]["Baseline"]["model_id"] is not None
+    assert registry.versions() == [1, 2]
+
+    before = content_hash(registry.folder / "2")
+    unblessed = run_json(
+        config, root, "--set", "evaluation.thresholds=[{metric: auc, at_least: 0.999, slice_by: [sex]}]"
+    )
+    assert unblessed["exit_code"] == 4
+    assert unblessed["facts"]["Evaluator"]["blessed"] is False
+    failures = unblessed["facts"]["Evaluator"]["failures"]
+    assert [failure.split(":")[0] for failure in failures] == ["auc on sex=Female", "auc on sex=Male"]
+    assert all(failure.endswith("must be at least 0.999") for failure in failures)
+    assert registry.versions() == [1, 2]
+    assert content_hash(registry.folder / "2") == before
+
+
+def _check_parity(summary: dict[str, Any], root: Path) -> None:
+    """Training-time, evaluated and served predictions are one: same rows, same probabilities."""
+    import tensorflow as tf
+
+    from serving.signatures import PROBABILITY
+
+    served = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
+    (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")
+    records = next(iter(tf.data.TFRecordDataset(str(examples), "GZIP").batch(2000)))
+    by_example = served.signatures["serving_examples"](records)[PROBABILITY].numpy()
+    labels = np.array(list(served.signatures["true_label"](records).values())[0])
+
+    named = {spec.name: spec for spec in served.signatures["serving_default"].structured_input_signature[1].values()}
+    parsed = [tf.train.Example.FromString(r).features.feature for r in records.numpy()]
+    fill = {tf.string: b"", tf.float32: float("nan"), tf.int64: -1}
+    kinds = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
+
+    def value(features: Any, name: str, dtype: tf.DType) -> Any:
+        values = getattr(features[name], kinds[dtype]).value if name in features else ()
+        return values[0] if values else fill[dtype]
+
+    columns = {n: tf.constant([value(f, n, s.dtype) for f in parsed], s.dtype) for n, s in named.items()}
+    by_name = served.signatures["serving_default"](**columns)[PROBABILITY].numpy()
+    np.testing.assert_allclose(by_name, by_example, atol=1e-6)
+
+    # What Evaluator measured is what the served model predicts.
+    likely = np.where(labels == 1, by_example, 1 - by_example)
+    measured = summary["facts"]["Evaluator"]["metrics"]["overall"]
+    assert measured["log_loss"] == pytest.approx(-np.log(likely).mean(), abs=1e-5)
+    assert measured["accuracy"] == pytest.approx(((by_example > 0.5) == labels).mean(), abs=1e-9)
+
+    # What Trainer saw on eval is what the served model predicts there: raw rows in, no skew.
+    (eval_examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-eval/*")
+    eval_records = next(iter(tf.data.TFRecordDataset(str(eval_examples), "GZIP").batch(2000)))
+    eval_probability = served.signatures["serving_examples"](eval_records)[PROBABILITY].numpy()
+    eval_labels = list(served.signatures["true_label"](eval_records).values())[0].numpy()
+    eval_likely = np.where(eval_labels == 1, eval_probability, 1 - eval_probability)
+    assert summary["facts"]["Trainer"]["log_loss"] == pytest.approx(-np.log(eval_likely).mean(), abs=1e-5)
+
+
+def _with_new_category(rows: Rows) -> Rows:
+    column = rows[0].index("workclass")
+    return [
+        rows[0],
+        *([*r[:column], "Gig-economy", *r[column + 1 :]] if i % 20 == 0 else r for i, r in enumerate(rows[1:])),
+    ]
+
+
+def _with_age_out_of_range(rows: Rows) -> Rows:
+    return [rows[0], ["430", *rows[1][1:]], *rows[2:]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [(_with_new_category, "train: workclass: "), (_with_age_out_of_range, "train: age: Unexpectedly large value: 430")],
+    ids=["a new category above its threshold", "a number out of range"],
+)
+def test_the_gate_stops_a_run_on_anomalies(
+    edit: Callable[[Rows], Rows], message: str, small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    summary = run_json(small_census(edit), tmp_path / "run")
+    assert summary["exit_code"] == 3
+    assert message in summary["error"]
+    assert states(summary)["Gate"] == "failed"
+    assert "Transform" not in states(summary)
+    assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
+
+
+def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Transform started" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from the cache" in output
+    with sqlite3.connect(root / "metadata.sqlite") as database:
+        running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
+    assert running == (0,)
+    assert run_json(config, root)["pushed"].startswith("version 1 to ")

@@ -1,0 +1,104 @@
+"""What local_runner.py refuses before anything starts: one clear line, its exit code, nothing lost. Loads no TensorFlow."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, census_rows, write_rows
+
+
+def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=120)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+def test_help_names_every_exit_code(tmp_path: Path) -> None:
+    done = local_runner(tmp_path, tmp_path, "--help")
+    assert done.returncode == 0
+    codes = [
+        line.split()[0] for line in done.stdout.partition("Exit codes:")[2].splitlines() if line.strip()[:1].isdigit()
+    ]
+    assert codes == ["0", "1", "2", "3", "4", "5", "6", "130"]
+
+
+def test_a_dry_run_checks_and_starts_nothing(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    done = local_runner(small_census(), tmp_path / "run", "--dry-run", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["nodes"][0] == "ExampleGen"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census()
+    done = local_runner(config, tmp_path / "run", "--set", "training.epoch=3")
+    refused(done, 2, f"error: {config}: training: unknown key 'epoch', did you mean 'epochs'?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "hours_per_week",
+            "hours-per-week",
+            "row 1: there is no column 'hours_per_week', which the config declares; did you mean 'hours-per-week'?",
+        ),
+        ("income", "salary", "row 1: there is no column 'income', which the config declares; did you mean"),
+    ],
+)
+def test_a_renamed_column(old: str, new: str, message: str, small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census(lambda rows: [[new if name == old else name for name in rows[0]], *rows[1:]])
+    refused(
+        local_runner(config, tmp_path / "run"),
+        3,
+        message.replace("; did you mean", "", 1) if old == "income" else message,
+    )
+
+
+def test_no_file_and_an_empty_file(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census()
+    file = config.parent / "train.csv"
+    file.write_text("")
+    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: holds no rows; expected a header with age")
+    file.unlink()
+    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: no such file (data.splits.train.files)")
+
+
+def test_a_run_root_that_cannot_be_written(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    # The registry is elsewhere, so that only the run root is at fault.
+    setting = f"push.registry={tmp_path / 'registry'}"
+    done = local_runner(small_census(), tmp_path / "file" / "run", "--set", setting)
+    refused(done, 6, "cannot be written: Not a directory; give --run-root another folder")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_registry_name_taken_by_a_file(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "run" / "registry").mkdir(parents=True)
+    taken = tmp_path / "run" / "registry" / "census-income"
+    taken.write_text("mine")
+    refused(local_runner(small_census(), tmp_path / "run"), 5, f"{taken}: is a file; expected the registry's folder")
+    assert taken.read_text() == "mine"
+
+
+def test_artifacts_without_their_database(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    write_rows(tmp_path / "artifact.csv", census_rows("test", 1))
+    (tmp_path / "run" / "artifacts" / "Trainer").mkdir(parents=True)
+    refused(
+        local_runner(small_census(), tmp_path / "run"),
+        6,
+        "has artifacts but no metadata.sqlite; a fresh database would overwrite",
+    )
+    (tmp_path / "run" / "metadata.sqlite").write_text("not a database, and long enough to be read as one" * 100)
+    refused(local_runner(small_census(), tmp_path / "run"), 6, "is not a sound database (file is not a database)")
