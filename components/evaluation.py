@@ -116,7 +116,8 @@ def _slice_name(key: Iterable[tuple[str, Any]]) -> str:
 
 
 def _slice_value(key: Any) -> Any:
-    return getattr(key, key.WhichOneof("kind"))
+    value = getattr(key, key.WhichOneof("kind"))
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
 def _describe_bound(threshold: config_pb2.MetricThreshold) -> str:

@@ -16,7 +16,7 @@ import serving
 import trainer
 from components import transform
 from components.baseline import baseline_resolver
-from components.config import EVAL_SPLIT, TRAIN_SPLIT
+from components.config import EVAL_SPLIT, TRAIN_SPLIT, FileSplit
 from components.curated_schema import CuratedSchema
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
@@ -104,7 +104,13 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
     schema = schema.with_id("Schema")
     validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
     gate = AnomalyGate(
-        anomalies=validator.outputs["anomalies"], statistics=statistics, schema=schema.outputs["schema"]
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics,
+        schema=schema.outputs["schema"],
+        # A share of `train` by hash has its distribution; files of their own may not.
+        compared_splits=",".join(
+            name for name, split in config.data.splits.items() if isinstance(split, FileSplit) and name != TRAIN_SPLIT
+        ),
     ).with_id("Gate")
     return example_gen, statistics_gen, schema, validator, gate
 

@@ -76,6 +76,8 @@ def fit(
         validation_data=eval_batches,
         callbacks=callbacks,
         verbose=0,
+        # The data set shuffles itself.
+        shuffle=False,
     )
     return network, {name: [float(v) for v in values] for name, values in history.history.items()}
 

@@ -4,7 +4,7 @@ Differences from the template: no MirroredStrategy (there is one device) and the
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
@@ -157,7 +157,7 @@ def _serving_signature(model: keras.Model, transform_output: tft.TFTransformOutp
         columns = model.tft_layer_inference(tf.io.parse_example(examples, feature_spec))
         return {"outputs": model({name: columns[name] for name in model.input})}
 
-    return serve
+    return cast(Callable[..., Any], serve)
 
 
 def _transform_signature(model: keras.Model, transform_output: tft.TFTransformOutput) -> Callable[..., Any]:
@@ -167,6 +167,6 @@ def _transform_signature(model: keras.Model, transform_output: tft.TFTransformOu
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model.tft_layer_eval(tf.io.parse_example(examples, feature_spec))
+        return cast(dict[str, tf.Tensor], model.tft_layer_eval(tf.io.parse_example(examples, feature_spec)))
 
-    return transform_features
+    return cast(Callable[..., Any], transform_features)

@@ -32,7 +32,7 @@ def test_data_that_fits_has_no_anomaly() -> None:
 
 def test_a_number_out_of_range_is_named() -> None:
     (line,) = anomalies([20.0, 200.0], ["clerk", "cook"])
-    assert line.startswith("age: Unexpectedly large value: 200")
+    assert line.startswith("age: Unexpectedly high value: 200>120")
 
 
 def test_a_new_category_is_an_anomaly_above_its_share_and_none_below() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, census_rows, write_rows
+from tests.conftest import ROOT
 
 
 def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,12 +93,12 @@ def test_a_registry_name_taken_by_a_file(small_census: Callable[..., Path], tmp_
 
 
 def test_artifacts_without_their_database(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    write_rows(tmp_path / "artifact.csv", census_rows("test", 1))
+    config = small_census()
     (tmp_path / "run" / "artifacts" / "Trainer").mkdir(parents=True)
     refused(
-        local_runner(small_census(), tmp_path / "run"),
+        local_runner(config, tmp_path / "run"),
         6,
         "has artifacts but no metadata.sqlite; a fresh database would overwrite",
     )
     (tmp_path / "run" / "metadata.sqlite").write_text("not a database, and long enough to be read as one" * 100)
-    refused(local_runner(small_census(), tmp_path / "run"), 6, "is not a sound database (file is not a database)")
+    refused(local_runner(config, tmp_path / "run"), 6, "is not a sound database (file is not a database)")

@@ -1,0 +1,173 @@
+"""Seconds and peak memory of each component, beside a stock TFX pipeline of the same shape on the same data.
+
+    make bench
+
+Each pipeline runs once in a process of its own, one after the other, from nothing, through the same runner. Memory is
+the resident set of the process and its children, sampled every 50 ms while a component runs.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parent.parent
+# Our names beside those of the stock pipeline's nodes.
+STOCK_NAMES = {
+    "ExampleGen": "CsvExampleGen",
+    "StatisticsGen": "StatisticsGen",
+    "Schema": "SchemaGen",
+    "ExampleValidator": "ExampleValidator",
+    "Gate": None,
+    "Transform": "Transform",
+    "Trainer": "Trainer",
+    "Baseline": "latest_blessed_model_resolver",
+    "Evaluator": "Evaluator",
+    "Pusher": "Pusher",
+}
+_SAMPLE_SECONDS = 0.05
+
+
+class Meter:
+    """Observes a run: wall seconds and peak resident bytes of each node."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, dict[str, float]] = {}
+        self._process = psutil.Process()
+        self._peak = 0
+        self._running = True
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+
+    def _sample(self) -> None:
+        while self._running:
+            self._peak = max(self._peak, self._resident())
+            time.sleep(_SAMPLE_SECONDS)
+
+    def _resident(self) -> int:
+        total = 0
+        for process in (self._process, *self._process.children(recursive=True)):
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+    def node_started(self, node_id: str) -> None:
+        """Starts the peak anew."""
+        self._peak = self._resident()
+
+    def node_finished(self, result: Any) -> None:
+        """Keeps what was measured."""
+        self.measured[result.node_id] = {
+            "seconds": result.seconds,
+            "peak_bytes": float(max(self._peak, self._resident())),
+        }
+
+    def stop(self) -> None:
+        """Ends the sampling."""
+        self._running = False
+        self._sampler.join()
+
+
+def measure(which: str, folder: Path) -> dict[str, Any]:
+    """Runs one pipeline in this process and measures it, imports included."""
+    started = time.monotonic()
+    from pipeline import runner
+
+    pipeline = _ours(folder) if which == "ours" else _stock(folder)
+    imported = time.monotonic() - started
+    meter = Meter()
+    runner.run(pipeline, run_id="bench", observer=meter)
+    meter.stop()
+    return {"start-up": imported, "total": time.monotonic() - started, "nodes": meter.measured}
+
+
+def _ours(folder: Path) -> Any:
+    from tfx.orchestration import metadata
+
+    from pipeline import config
+    from pipeline.dag import create_pipeline
+    from pipeline.local import BEAM_PIPELINE_ARGS
+
+    return create_pipeline(
+        config.load(ROOT / "configs" / "census.yaml"),
+        pipeline_root=str(folder / "artifacts"),
+        registry=str(folder / "registry"),
+        run_id="bench",
+        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
+        enable_cache=False,
+        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+    )
+
+
+def _stock(folder: Path) -> Any:
+    from benchmarks.stock.pipeline import create_stock_pipeline
+
+    return create_stock_pipeline(data_folder=str(ROOT / "data" / "census"), work_folder=str(folder))
+
+
+def _in_own_process(which: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        _run([sys.executable, "-m", "benchmarks.bench", "--one", which, "--folder", folder], folder)
+        measured: dict[str, Any] = json.loads((Path(folder) / "measured.json").read_text())
+    return measured
+
+
+def _run(command: list[str], folder: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise click.ClickException(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+
+
+@click.command()
+@click.option("--one", type=click.Choice(["ours", "stock"]), hidden=True)
+@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
+def main(one: str | None, folder: Path | None) -> None:
+    """Run both pipelines on the census data and print them side by side; about five minutes on two cores."""
+    if one is not None and folder is not None:
+        (folder / "measured.json").write_text(json.dumps(measure(one, folder)))
+        return
+    console = Console()
+    console.print("running the stock pipeline ...")
+    stock = _in_own_process("stock")
+    console.print("running ours ...")
+    console.print(_table(_in_own_process("ours"), stock))
+
+
+def _table(ours: dict[str, Any], stock: dict[str, Any]) -> Table:
+    table = Table(title="census, both pipelines from nothing", title_justify="left", box=None)
+    for title in ("component", "stock s", "ours s", "ratio", "stock MB", "ours MB"):
+        table.add_column(title, justify="left" if title == "component" else "right")
+    table.add_row("start-up", *_seconds(stock["start-up"], ours["start-up"]), "", "")
+    for node, stock_name in STOCK_NAMES.items():
+        mine, theirs = ours["nodes"].get(node), stock["nodes"].get(stock_name)
+        table.add_row(
+            node,
+            *_seconds(theirs and theirs["seconds"], mine and mine["seconds"]),
+            *(f"{m['peak_bytes'] / 1e6:,.0f}" if m else "-" for m in (theirs, mine)),
+        )
+    table.add_row("whole run", *_seconds(stock["total"], ours["total"]), *map(_peak, (stock, ours)))
+    return table
+
+
+def _peak(measured: dict[str, Any]) -> str:
+    return f"{max(node['peak_bytes'] for node in measured['nodes'].values()) / 1e6:,.0f}"
+
+
+def _seconds(stock: float | None, ours: float | None) -> tuple[str, str, str]:
+    ratio = f"{stock / ours:.1f}" if stock and ours and ours >= 0.1 else ""
+    return (f"{stock:.1f}" if stock is not None else "-", f"{ours:.1f}" if ours is not None else "-", ratio)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The documentation is held against the code."""
+
+import re
+import tomllib
+
+from pipeline.config_docs import markdown
+from schemas import errors
+from tests.conftest import ROOT
+
+
+def test_the_config_page_is_what_the_models_say() -> None:
+    assert (ROOT / "docs" / "config.md").read_text() == markdown(), "run `make docs`"
+
+
+def test_every_direct_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=]", name)[0] for name in declared} | {
+        re.split("==", line)[0]
+        for line in (ROOT / "requirements" / "tools.txt").read_text().splitlines()
+        if "==" in line
+    }
+    documented = set(
+        re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), flags=re.MULTILINE)
+    )
+    assert documented == names
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.PipelineError)]
+    readme = (ROOT / "README.md").read_text()
+    for code in {0, 130, *(kind.exit_code for kind in kinds)}:
+        assert f"| {code} |" in readme
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_data_checksums_are_those_of_the_files() -> None:
+    import hashlib
+
+    readme = (ROOT / "data" / "README.md").read_text()
+    for name in ("train", "test"):
+        assert hashlib.sha256((ROOT / "data" / "census" / f"{name}.csv.gz").read_bytes()).hexdigest() in readme
