@@ -15,8 +15,8 @@ from schemas.declaration import Declaration
 INTRODUCTION = """\
 # The config
 
-One YAML file describes one pipeline; [configs/census.yaml](../configs/census.yaml) is a whole one. Relative paths start at
-the file's own folder. Any key can be set for one run: `python local_runner.py --set training.epochs=3 --set
+One YAML file describes one pipeline; [configs/census.yaml](../configs/census.yaml) is a whole one. Relative paths
+start at the file's own folder. Any key can be set for one run: `python local_runner.py --set training.epochs=3 --set
 crosses.0.num_ids=500`. Unknown keys are refused, with the nearest known one named.
 
 This page is written by `make docs` from the models that check the file.
