@@ -105,7 +105,8 @@ def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
     proto_utils.json_to_proto(exec_properties["custom_config"], custom_config)
     struct = struct_pb2.Struct()
     custom_config.custom_config.Unpack(struct)
-    return json_format.MessageToDict(struct)
+    settings: dict[str, Any] = json_format.MessageToDict(struct)
+    return settings
 
 
 def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
