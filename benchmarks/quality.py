@@ -100,7 +100,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, Source], split
     for ids, numbers, label in sources[split].rows().batch(4096):
         logit = network(sources[split].unpack(ids, numbers), training=False)
         counts.add(label.numpy(), tf.sigmoid(logit[:, 0]).numpy())
-    epochs = float(len(history["loss"]))
+    epochs = float(len(history.metrics["loss"]))
     return {**{name: counts.metric(name) for name in METRICS}, "epochs": epochs, "seconds": seconds}  # type: ignore[arg-type]
 
 

@@ -73,6 +73,13 @@ class RunView:
         row.state, row.started = RUNNING, time.monotonic()
         self._line(f"{node_id} started")
 
+    def progressed(self, text: str) -> None:
+        """Shows how far the running node is."""
+        for node_id, row in self._rows.items():
+            if row.state == RUNNING:
+                row.headline = text
+                self._line(f"{node_id} {text}")
+
     def node_finished(self, node_id: str, state: str, seconds: float, headline: str) -> None:
         """Shows how a node ended."""
         row = self._rows[node_id]
@@ -114,15 +121,18 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     facts = summary["facts"]
     console.print()
     if "Evaluator" in facts:
-        console.print(_metrics_table(facts["Evaluator"]["metrics"], summary["evaluated_split"]))
+        console.print(
+            _metrics_table(facts["Evaluator"]["metrics"], summary["evaluated_split"], summary["min_examples"])
+        )
         console.print()
     for label, text in _lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float]], split: str) -> Table:
+def _metrics_table(metrics: Mapping[str, Mapping[str, float]], split: str, min_examples: int) -> Table:
     names = [name for name in _REPORTED_METRICS if any(name in values for values in metrics.values())]
-    table = Table(box=None, pad_edge=False, title=f"metrics on {split}", title_justify="left", header_style="bold")
+    title = f"metrics on {split}; slices under {min_examples} rows are left out"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
     table.add_column("slice")
     for name in names:
         table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
@@ -140,6 +150,9 @@ def _number(name: str, value: float | None) -> str:
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = summary["facts"]
     lines = []
+    cached = [node["id"] for node in summary["nodes"] if node["state"] == "cached"]
+    if cached:
+        lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components answered from earlier runs"))
     if "ExampleGen" in facts:
         lines.append(
             ("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows")

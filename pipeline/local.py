@@ -20,6 +20,7 @@ from pipeline.nodes import NODES
 from pipeline.run_root import RunRoot, new_run_id
 from schemas.errors import PipelineError
 from serving.registry import Registry
+from trainer import progress
 
 INTERRUPTED_EXIT_CODE = 130
 # One worker in this process: on two cores more workers cost more in start-up than they save on a million rows. The
@@ -136,7 +137,11 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         enable_cache=use_cache,
         beam_pipeline_args=BEAM_PIPELINE_ARGS,
     )
-    runner.run(pipeline, run_id=run_id, observer=recorder)
+    progress.listeners.append(recorder.view.progressed)
+    try:
+        runner.run(pipeline, run_id=run_id, observer=recorder)
+    finally:
+        progress.listeners.remove(recorder.view.progressed)
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
@@ -182,6 +187,7 @@ def _summary(
         "facts": recorder.facts,
         "schema": config.data.schema_file or "inferred from train",
         "evaluated_split": config.evaluation.split,
+        "min_examples": config.evaluation.min_examples,
         "pushed": _pushed_text(pusher),
         "serving": _serving_text(config, root),
         "run_root": str(root.path),

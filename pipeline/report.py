@@ -39,7 +39,8 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
         case "Transform":
             return f"{known['columns']} columns"
         case "Trainer":
-            return f"eval AUC {known['auc']:.4f}, log loss {known['log_loss']:.4f}, best of {known['epochs']} epochs"
+            epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
+            return f"eval AUC {known['auc']:.4f}, log loss {known['log_loss']:.4f}, kept {epoch}"
         case "Baseline":
             return f"model {known['model_id']}" if known.get("model_id") else "no earlier blessed model"
         case "Evaluator":
@@ -98,12 +99,12 @@ def _transform(outputs: Artifacts) -> dict[str, Any]:
 
 def _trainer(outputs: Artifacts) -> dict[str, Any]:
     history = json.loads(tf.io.gfile.GFile(os.path.join(_only(outputs, "model_run").uri, HISTORY_FILE)).read())
-    best = min(range(len(history["val_log_loss"])), key=history["val_log_loss"].__getitem__)
+    metrics, kept = history["metrics"], history["kept_epoch"]
     return {
-        "epochs": len(history["val_log_loss"]),
-        "best_epoch": best + 1,
-        "auc": history["val_auc"][best],
-        "log_loss": history["val_log_loss"][best],
+        "epochs": len(metrics["loss"]),
+        "kept_epoch": kept + 1,
+        "auc": metrics["val_auc"][kept],
+        "log_loss": metrics["val_log_loss"][kept],
     }
 
 

@@ -5,7 +5,8 @@ Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model":
 
 import json
 import os
-import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import tensorflow_transform as tft
 
 from schemas.features import FeatureSet
 from serving.signatures import ServedModel
+from trainer import progress
 from trainer.config import EarlyStopping, Model, Training
 from trainer.input import Source, evaluation_batches, training_batches
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model
@@ -22,6 +24,19 @@ from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_m
 HISTORY_FILE = "history.json"
 # Rows of the eval split that the share of dead activations is measured on.
 _DEAD_ACTIVATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class History:
+    """How a fit went.
+
+    Attributes:
+      metrics: of each epoch, by Keras's names; `val_` is the eval split.
+      kept_epoch: the epoch whose weights the network has, from 0.
+    """
+
+    metrics: Mapping[str, list[float]]
+    kept_epoch: int
 
 
 def run_fn(fn_args: Any) -> None:
@@ -39,7 +54,7 @@ def run_fn(fn_args: Any) -> None:
         log_folder=fn_args.model_run_dir,
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
-        file.write(json.dumps(history))
+        file.write(json.dumps(asdict(history)))
     ServedModel(network, transform_output, features).export(fn_args.serving_model_dir)
 
 
@@ -50,26 +65,27 @@ def _source(patterns: list[str], features: FeatureSet, transform_output: tft.TFT
 
 def fit(
     *, train: Source, evaluation: Source, model: Model, training: Training, seed: int, log_folder: str | None
-) -> tuple[WideAndDeep, dict[str, list[float]]]:
+) -> tuple[WideAndDeep, History]:
     """Fits a network; a seed makes it repeatable up to the order of floating-point sums.
 
     Returns:
-      The network (with the best epoch's weights under early stopping), and the metrics of each epoch.
+      The network (with the best epoch's weights under early stopping), and how it went.
     """
     keras.utils.set_random_seed(seed)
     batches, steps_per_epoch = training_batches(train, training, seed=seed)
     eval_batches = evaluation_batches(evaluation)
     network = build_model(train.features, model)
     compile_model(network, training, steps=steps_per_epoch * training.epochs)
-    callbacks: list[keras.callbacks.Callback] = [_PrintProgress(training.epochs)]
+    callbacks: list[keras.callbacks.Callback] = [_ReportProgress(training.epochs)]
     if log_folder is not None:
         callbacks += [
             DeadActivations(log_folder, eval_batches),
             keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
         ]
-    if training.early_stopping is not None:
-        callbacks.append(_early_stopping(training.early_stopping))
-    history = network.fit(
+    stopping = _early_stopping(training.early_stopping) if training.early_stopping is not None else None
+    if stopping is not None:
+        callbacks.append(stopping)
+    fitted = network.fit(
         batches,
         epochs=training.epochs,
         steps_per_epoch=steps_per_epoch,
@@ -79,7 +95,8 @@ def fit(
         # The data set shuffles itself.
         shuffle=False,
     )
-    return network, {name: [float(v) for v in values] for name, values in history.history.items()}
+    metrics = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    return network, History(metrics, stopping.best_epoch if stopping is not None else fitted.epoch[-1])
 
 
 def _early_stopping(stopping: EarlyStopping) -> keras.callbacks.EarlyStopping:
@@ -91,16 +108,16 @@ def _early_stopping(stopping: EarlyStopping) -> keras.callbacks.EarlyStopping:
     )
 
 
-class _PrintProgress(keras.callbacks.Callback):
-    """One plain line an epoch; Keras's own progress bar would fill a log file."""
+class _ReportProgress(keras.callbacks.Callback):
+    """One line an epoch; Keras's own progress bar would fill a log file."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
         self._epochs = epochs
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        values = " ".join(f"{name}={value:.4f}" for name, value in (logs or {}).items())
-        print(f"epoch {epoch + 1}/{self._epochs} {values}", file=sys.stderr, flush=True)
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        values = ", ".join(f"{name} {(logs or {})[name]:.4f}" for name in ("loss", "val_log_loss", "val_auc"))
+        progress.report(f"epoch {epoch + 1} of {self._epochs}: {values}")
 
 
 class DeadActivations(keras.callbacks.Callback):

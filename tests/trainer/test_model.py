@@ -30,8 +30,8 @@ SPEC = {
 }
 
 
-def write_source(path: Path, rows: int = 200, positive_share: float = 0.25) -> Source:
-    """Rows whose label is 1 exactly for color 0."""
+def write_source(path: Path, rows: int = 200, positive_share: float = 0.25, flipped: int = 0) -> Source:
+    """Rows whose label is 1 exactly for color 0, but for every `flipped`-th row."""
     random = np.random.default_rng(3)
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for number in range(rows):
@@ -40,7 +40,7 @@ def write_source(path: Path, rows: int = 200, positive_share: float = 0.25) -> S
                 "color": 0 if positive else 1 + number % 3,
                 "shape": number % 3,
                 "color_X_shape": number % 12,
-                "y": int(positive),
+                "y": int(positive != (flipped and number % flipped == 0)),
             }
             features = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])) for k, v in values.items()}
             features["size"] = tf.train.Feature(float_list=tf.train.FloatList(value=[random.normal()]))
@@ -111,17 +111,19 @@ def test_training_learns_the_rule_and_a_seed_repeats_it(source: Source) -> None:
         )[1]
         for _ in range(2)
     ]
-    assert histories[0]["val_auc"][-1] > 0.99
-    np.testing.assert_allclose(histories[0]["val_log_loss"], histories[1]["val_log_loss"], rtol=1e-4)
+    assert histories[0].metrics["val_auc"][-1] > 0.99
+    np.testing.assert_allclose(histories[0].metrics["val_log_loss"], histories[1].metrics["val_log_loss"], rtol=1e-4)
 
 
 def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> None:
-    evaluation = write_source(tmp_path / "opposite.gz", positive_share=0.9)
-    settings = training(epochs=20, early_stopping=EarlyStopping(metric="log_loss", patience=1))
+    evaluation = write_source(tmp_path / "noisy.gz", flipped=3)
+    settings = training(epochs=30, early_stopping=EarlyStopping(metric="log_loss", patience=1))
     network, history = fit(
         train=source, evaluation=evaluation, model=Model(hidden_units=(8,)), training=settings, seed=1, log_folder=None
     )
-    losses = history["val_log_loss"]
+    losses = history.metrics["val_log_loss"]
+    assert 1 < history.kept_epoch < len(losses) - 1 < 29
+    assert losses[history.kept_epoch] == min(losses)
     rows = list(evaluation.rows().batch(1000))
     logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
     kept = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
