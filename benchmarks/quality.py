@@ -20,6 +20,7 @@ from rich.table import Table
 from components.batched_metrics import Counts
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
+from pipeline.terminal import own_terminal
 from trainer.input import Source
 from trainer.run import fit
 
@@ -34,10 +35,15 @@ METRICS = ("auc", "pr_auc", "log_loss", "accuracy", "calibration")
 def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) -> None:
     """Print each seed's metrics, their mean and their standard deviation."""
     config = pipeline_config.load(config_file, settings)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
+        console = Console(file=terminal)
+        console.print("transforming ...")
         sources = _transformed(config, Path(folder), split)
-        results = [_train_and_measure(config, sources, split, seed) for seed in range(seeds)]
-    _print(results, split)
+        results = []
+        for seed in range(seeds):
+            console.print(f"training with seed {seed} ...")
+            results.append(_train_and_measure(config, sources, split, seed))
+        console.print(_table(results, split))
 
 
 def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, Source]:
@@ -104,7 +110,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, Source], split
     return {**{name: counts.metric(name) for name in METRICS}, "epochs": epochs, "seconds": seconds}  # type: ignore[arg-type]
 
 
-def _print(results: list[dict[str, float]], split: str) -> None:
+def _table(results: list[dict[str, float]], split: str) -> Table:
     table = Table(title=f"metrics on {split}, {len(results)} seeds", title_justify="left", box=None)
     columns = [*METRICS, "epochs", "seconds"]
     for name in ("seed", *columns):
@@ -114,7 +120,7 @@ def _print(results: list[dict[str, float]], split: str) -> None:
     table.add_row("mean", *(_shown(name, statistics.fmean(r[name] for r in results)) for name in columns))
     if len(results) > 1:
         table.add_row("std", *(_shown(name, statistics.stdev(r[name] for r in results)) for name in columns))
-    Console().print(table)
+    return table
 
 
 def _shown(name: str, value: float) -> str:

@@ -100,7 +100,8 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
             return tft.compute_and_apply_vocabulary(
                 text,
                 top_k=feature.max_size,
-                frequency_threshold=feature.min_count,
+                # TFT warns, dozens of times, of a threshold that leaves nothing out.
+                frequency_threshold=feature.min_count if feature.min_count > 1 else None,
                 num_oov_buckets=feature.oov_ids,
                 vocab_filename=name,
             )

@@ -121,18 +121,17 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     facts = summary["facts"]
     console.print()
     if "Evaluator" in facts:
-        console.print(
-            _metrics_table(facts["Evaluator"]["metrics"], summary["evaluated_split"], summary["min_examples"])
-        )
+        small = f"slices under {summary['min_examples']} rows are left out"
+        console.print(f"metrics on {summary['evaluated_split']}; {small}", highlight=False)
+        console.print(_metrics_table(facts["Evaluator"]["metrics"]))
         console.print()
     for label, text in _lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float]], split: str, min_examples: int) -> Table:
+def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     names = [name for name in _REPORTED_METRICS if any(name in values for values in metrics.values())]
-    title = f"metrics on {split}; slices under {min_examples} rows are left out"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
     for name in names:
         table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
@@ -167,6 +166,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines += [("error", first), *(("", line) for line in rest)]
     lines.append(("pushed", summary["pushed"]))
     lines.append(("serving", summary["serving"]))
-    lines.append(("log", summary["log"]))
+    if summary["log"]:
+        lines.append(("log", summary["log"]))
     lines += [("next" if i == 0 else "", text) for i, text in enumerate(summary["next"])]
     return lines

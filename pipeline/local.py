@@ -1,12 +1,9 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
-import contextlib
 import json
-import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,6 +15,7 @@ from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.nodes import NODES
 from pipeline.run_root import RunRoot, new_run_id
+from pipeline.terminal import own_terminal
 from schemas.errors import PipelineError
 from serving.registry import Registry
 from trainer import progress
@@ -59,9 +57,12 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
     signal.signal(signal.SIGTERM, _interrupt)
     with root.locked():
         run_id = new_run_id()
-        log = root.log(run_id)
-        with _own_terminal(log, output) as terminal:
-            return _run_locked(config, root, run_id, log, terminal, use_cache=use_cache, output=output)
+        log = None if output == "verbose" else root.log(run_id)
+        with own_terminal(log) as terminal:
+            summary = _run_locked(config, root, run_id, log, terminal, use_cache=use_cache, output=output)
+    if output == "quiet" and summary["error"]:
+        print(f"error: {summary['error']}", file=sys.stderr)
+    return int(summary["exit_code"])
 
 
 def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
@@ -96,8 +97,15 @@ def refusal(error: PipelineError, output: Output) -> str:
 
 
 def _run_locked(
-    config: PipelineConfig, root: RunRoot, run_id: str, log: Path, terminal: TextIO, *, use_cache: bool, output: Output
-) -> int:
+    config: PipelineConfig,
+    root: RunRoot,
+    run_id: str,
+    log: Path | None,
+    terminal: TextIO,
+    *,
+    use_cache: bool,
+    output: Output,
+) -> dict[str, Any]:
     console = Console(file=terminal, width=None if terminal.isatty() else 120)
     modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
     view = RunView(console, modes.get(output, "silent"), NODES)
@@ -115,10 +123,8 @@ def _run_locked(
         terminal.write(json.dumps(summary, indent=2) + "\n")
     elif output != "quiet":
         print_summary(console, summary)
-    elif error is not None:
-        console.print(summary["error"], markup=False, highlight=False, soft_wrap=True)
     terminal.flush()
-    return int(summary["exit_code"])
+    return summary
 
 
 def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool) -> None:
@@ -149,32 +155,13 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-@contextlib.contextmanager
-def _own_terminal(log: Path, output: Output) -> Iterator[TextIO]:
-    """Keeps the terminal for the view: what TFX, Beam and TensorFlow print, from C++ too, goes to the log."""
-    saved = os.dup(sys.stdout.fileno())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with open(saved, "w", buffering=1) as terminal:
-        if output == "verbose":
-            yield terminal
-            return
-        saved_stderr = os.dup(sys.stderr.fileno())
-        with open(log, "ab") as file:
-            os.dup2(file.fileno(), sys.stdout.fileno())
-            os.dup2(file.fileno(), sys.stderr.fileno())
-        try:
-            yield terminal
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.dup2(saved, sys.stdout.fileno())
-            os.dup2(saved_stderr, sys.stderr.fileno())
-            os.close(saved_stderr)
-
-
 def _summary(
-    config: PipelineConfig, root: RunRoot, run_id: str, log: Path, recorder: _Recorder, error: BaseException | None
+    config: PipelineConfig,
+    root: RunRoot,
+    run_id: str,
+    log: Path | None,
+    recorder: _Recorder,
+    error: BaseException | None,
 ) -> dict[str, Any]:
     """Everything about a finished run as plain values: what `--json` prints, and what the summary is drawn from."""
     pusher = recorder.facts.get("Pusher")
@@ -191,7 +178,7 @@ def _summary(
         "pushed": _pushed_text(pusher),
         "serving": _serving_text(config, root),
         "run_root": str(root.path),
-        "log": str(log),
+        "log": str(log) if log else None,
         "next": _next_steps(root, pusher, error),
     }
 

@@ -1,4 +1,4 @@
-"""Builds .venv from requirements/lock.txt on any x86-64 Linux with Python 3.11: `make setup`.
+"""Builds .venv from requirements/lock.txt on any x86-64 Linux with Python 3.11; every make target does it first.
 
 Standard library only: it runs before anything is installed. No root, nothing changed outside the
 repository. Running it again when nothing changed costs nothing (the Makefile asks first).

@@ -153,6 +153,15 @@ def test_the_gate_stops_a_run_on_anomalies(
     assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
 
 
+def test_a_quiet_run_with_an_inferred_schema_prints_nothing(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    done = local_runner(small_census(), root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Registry(root / "registry", "census-income").versions() == [7]
+    (log,) = (root / "logs").iterdir()
+    assert "epoch 1 of 3" in log.read_text()
+
+
 def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
     small_census: Callable[..., Path], tmp_path: Path
 ) -> None:

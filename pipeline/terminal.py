@@ -1,0 +1,33 @@
+"""Keeps the terminal for what a person is to read."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def own_terminal(log: Path | None) -> Iterator[TextIO]:
+    """What TFX, Beam and TensorFlow print, from C++ too, goes to the log; the terminal is what was standard output.
+
+    Args:
+      log: the file to append to; None leaves all of it on the terminal.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [(stream.fileno(), os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr)]
+    if log is not None:
+        with open(log, "ab") as file:
+            for number, _ in saved:
+                os.dup2(file.fileno(), number)
+    try:
+        with open(os.dup(saved[0][1]), "w", buffering=1) as terminal:
+            yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)

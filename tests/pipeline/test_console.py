@@ -1,0 +1,115 @@
+"""What a person reads of a run."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.console import Mode, RunView, print_summary
+from tests.conftest import ROOT
+
+SUMMARY: dict[str, Any] = {
+    "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
+    "facts": {
+        "ExampleGen": {"rows": {"train": 29361, "eval": 3200}},
+        "Evaluator": {
+            "blessed": False,
+            "failures": ["auc on sex=Male: 0.8421, must be at least 0.85"],
+            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": float("nan")}},
+        },
+    },
+    "schema": "inferred from train",
+    "evaluated_split": "test",
+    "min_examples": 100,
+    "error": "the model missed a threshold; it was not pushed\n  second line",
+    "pushed": "nothing",
+    "serving": "version 3 of m",
+    "log": "/runs/log",
+    "next": ["do this", "then that"],
+}
+
+
+def drawn(mode: Mode = "plain") -> tuple[RunView, io.StringIO]:
+    output = io.StringIO()
+    return RunView(
+        Console(file=output, width=100, force_terminal=mode == "live"), mode, ("ExampleGen", "Trainer")
+    ), output
+
+
+def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
+    output = io.StringIO()
+    print_summary(Console(file=output, width=100), SUMMARY)
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    assert lines[1].startswith("metrics on test; slices under 100 rows are left out")
+    assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
+    assert lines[3].split() == ["overall", "16,281", "0.9289", "-"]
+    assert lines[5:] == [
+        "cache    1 of 2 components answered from earlier runs",
+        "data     train 29,361, eval 3,200 rows",
+        "model    NOT blessed:",
+        "         auc on sex=Male: 0.8421, must be at least 0.85",
+        "error    the model missed a threshold; it was not pushed",
+        "           second line",
+        "pushed   nothing",
+        "serving  version 3 of m",
+        "log      /runs/log",
+        "next     do this",
+        "         then that",
+    ]
+
+
+def test_plain_lines_follow_a_run() -> None:
+    view, output = drawn()
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "complete", 2.04, "3 rows")
+        view.node_started("Trainer")
+        view.progressed("epoch 1 of 2")
+        view.node_finished("Trainer", "failed", 1.0, "")
+    assert [line.partition("] ")[2] for line in output.getvalue().splitlines()] == [
+        "loading TFX and TensorFlow",
+        "ExampleGen started",
+        "ExampleGen complete in 2.0 s: 3 rows",
+        "Trainer started",
+        "Trainer epoch 1 of 2",
+        "Trainer failed in 1.0 s",
+    ]
+
+
+def test_the_live_view_ends_with_every_component() -> None:
+    view, output = drawn("live")
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "cached", 0.5, "3 rows")
+    last = output.getvalue().rpartition("component")[2]
+    assert "cached" in last
+    assert "3 rows" in last
+    assert "waiting" in last
+
+
+def test_silent_is_silent() -> None:
+    view, output = drawn("silent")
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "complete", 1.0, "")
+    assert output.getvalue() == ""
+
+
+def test_what_libraries_print_goes_to_the_log_and_the_rest_to_the_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = (
+        "import os, pathlib\n"
+        "from pipeline.terminal import own_terminal\n"
+        f"with own_terminal(pathlib.Path({str(log)!r})) as terminal:\n"
+        "    print('noise'); os.write(2, b'noise of C++\\n'); terminal.write('shown\\n')\n"
+        "print('after')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ
+    )
+    assert (done.stdout, done.stderr) == ("shown\nafter\n", "")
+    assert sorted(log.read_text().splitlines()) == ["noise", "noise of C++"]
