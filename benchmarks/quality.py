@@ -2,7 +2,7 @@
 
     make quality
 
-Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
+TensorFlow is imported in functions, so that what it prints goes to a log. Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
 chosen on `eval`, which is what the option --split eval prints.
 """
 
@@ -10,19 +10,18 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import tensorflow as tf
-import tensorflow_transform as tft
 from rich.console import Console
 from rich.table import Table
 
-from components.batched_metrics import Counts
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.terminal import own_terminal
-from trainer.input import Source
-from trainer.run import fit
+
+if TYPE_CHECKING:
+    from trainer.input import Source
 
 METRICS = ("auc", "pr_auc", "log_loss", "accuracy", "calibration")
 
@@ -46,13 +45,16 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
         console.print(_table(results, split))
 
 
-def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, Source]:
+def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Runs the pipeline up to Transform; returns the transformed splits."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
     from tfx.orchestration import metadata
 
     from pipeline import runner
     from pipeline.dag import create_pipeline
     from pipeline.local import BEAM_PIPELINE_ARGS
+    from trainer.input import Source
 
     pipeline = create_pipeline(
         config,
@@ -91,7 +93,12 @@ class _StopAfterTransform:
             raise _TransformedError(outputs["transform_graph"][0].uri, outputs["transformed_examples"][0].uri)
 
 
-def _train_and_measure(config: PipelineConfig, sources: dict[str, Source], split: str, seed: int) -> dict[str, float]:
+def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], split: str, seed: int) -> dict[str, float]:
+    import tensorflow as tf
+
+    from components.batched_metrics import Counts
+    from trainer.run import fit
+
     started = time.monotonic()
     network, history = fit(
         train=sources["train"],

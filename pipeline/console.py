@@ -53,7 +53,7 @@ class RunView:
     def __enter__(self) -> "RunView":
         if self.mode == "live":
             self._live = Live(
-                self, console=self.console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False
+                self, console=self.console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
             )
             self._live.__enter__()
         self._line("loading TFX and TensorFlow")

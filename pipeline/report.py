@@ -49,7 +49,7 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return verdict if auc is None else f"AUC {auc:.4f}, {verdict}"
         case "Pusher":
             return (
-                f"version {known['version']}"
+                f"pushed version {known['version']}"
                 if known["pushed"]
                 else f"version {known['version']} holds this model already"
             )
