@@ -2,8 +2,9 @@
 
     make quality
 
-TensorFlow is imported in functions, so that what it prints goes to a log. Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
-chosen on `eval`, which is what the option --split eval prints.
+Transform runs once; each seed then trains as the pipeline's Trainer does. Nothing is chosen here: hyper-parameters were
+chosen on `eval`, which is what the option --split eval prints. TensorFlow is imported in functions, so that what it
+prints goes to a log.
 """
 
 import statistics
