@@ -1,6 +1,7 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -223,7 +224,9 @@ def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseExcepti
         return [
             "mend what the error says and run the same command again: finished components are answered from the cache"
         ]
+    # As `make run` starts them: the environment need not be activated.
+    tools = os.path.relpath(Path(sys.executable).parent)
     return [
-        f"tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
-        f"saved_model_cli show --all --dir {pusher['path']}",
+        f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
+        f"{tools}/saved_model_cli show --all --dir {pusher['path']}",
     ]
