@@ -11,6 +11,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,127}$")]
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MetricName = Literal["auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration", "example_count"]
 TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
+# The share of a split that an inferred schema wants in the categories of `train`.
+INFERRED_MIN_DOMAIN_MASS = 0.99
 
 
 class FileSplit(Declaration):
@@ -54,7 +56,8 @@ class Data(Declaration):
     """Columns of the files that are not read; any other undeclared column is refused."""
     schema_file: str | None = None
     """A curated schema (text format); relative to the config's own folder. Left out, one is inferred from
-    `train`, and then nothing in `train` can be an anomaly."""
+    `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
+    they are more than 1% of a split; numbers may be any."""
 
     @model_validator(mode="after")
     def _splits_fit(self) -> "Data":

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -37,11 +38,13 @@ class RunView:
       console: where to draw.
       mode: `live` redraws a table, `plain` prints a line for each change, `silent` nothing.
       nodes: node ids in the order in which they are shown.
+      log: where the rest of what is printed goes; None is this terminal.
     """
 
     console: Console
     mode: Mode
     nodes: tuple[str, ...]
+    log: Path | None = None
     _rows: dict[str, Row] = field(init=False)
     _live: Live | None = field(init=False, default=None)
     _started: float = field(init=False, default_factory=time.monotonic)
@@ -56,7 +59,7 @@ class RunView:
                 self, console=self.console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
             )
             self._live.__enter__()
-        self._line("loading TFX and TensorFlow")
+        self._line("loading TFX and TensorFlow" + (f"; log: {self.log}" if self.log else ""))
         return self
 
     def __exit__(
@@ -109,7 +112,7 @@ class RunView:
             shown = f"{seconds:.1f}" if row.state != WAITING else ""
             table.add_row(mark, Text(node), Text(row.state, style), shown, Text(row.headline))
         elapsed = time.monotonic() - self._started
-        footer = "loading TFX and TensorFlow ..." if self._loading else ""
+        footer = "loading TFX and TensorFlow ..." if self._loading else f"log: {self.log}"
         return Group(table, Text(f"{elapsed:5.1f} s  {footer}", "dim"))
 
 

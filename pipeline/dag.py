@@ -16,13 +16,13 @@ import serving
 import trainer
 from components import transform
 from components.baseline import baseline_resolver
-from components.config import EVAL_SPLIT, TRAIN_SPLIT, FileSplit
-from components.curated_schema import CuratedSchema
+from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT, FileSplit
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import csv_example_gen
 from components.gate import AnomalyGate
 from components.pusher import NEXT_VERSION, RegistryPusher
+from components.schema import CuratedSchema, InferredSchema
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
@@ -95,9 +95,10 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
-        # Shapes are left open, so that a missing value is a missing value in every split.
-        schema = tfx.components.SchemaGen(
-            statistics=statistics, infer_feature_shape=False, exclude_splits=_not_train(config)
+        schema = InferredSchema(
+            statistics=statistics,
+            optional=",".join(name for name, feature in config.features.items() if feature.missing is not None),
+            min_domain_mass=INFERRED_MIN_DOMAIN_MASS,
         )
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
@@ -113,10 +114,6 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
         ),
     ).with_id("Gate")
     return example_gen, statistics_gen, schema, validator, gate
-
-
-def _not_train(config: PipelineConfig) -> list[str]:
-    return [split for split in config.data.splits if split != TRAIN_SPLIT]
 
 
 def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> tfx.components.Transform:

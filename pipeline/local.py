@@ -109,7 +109,7 @@ def _run_locked(
 ) -> dict[str, Any]:
     console = Console(file=terminal, width=None if terminal.isatty() else 120)
     modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
-    view = RunView(console, modes.get(output, "silent"), NODES)
+    view = RunView(console, modes.get(output, "silent"), NODES, log)
     recorder = _Recorder(view)
     error: BaseException | None = None
     try:

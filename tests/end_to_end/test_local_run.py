@@ -153,6 +153,16 @@ def test_the_gate_stops_a_run_on_anomalies(
     assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
 
 
+def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census(lambda rows: [*rows[:100], rows[100][:5], *rows[101:]])
+    done = local_runner(config, tmp_path / "run", "--quiet")
+    assert (done.returncode, done.stdout) == (3, "")
+    (line,) = done.stderr.splitlines()
+    file = config.parent / "train.csv"
+    assert line.startswith(f"error: {file}: row 101: expected 15 fields, found 5: ")
+    assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
+
+
 def test_a_quiet_run_with_an_inferred_schema_prints_nothing(small_census: Callable[..., Path], tmp_path: Path) -> None:
     root = tmp_path / "run"
     done = local_runner(small_census(), root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
