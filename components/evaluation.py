@@ -10,16 +10,15 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import ChangeThreshold, Evaluation, MetricName, Threshold
-from schemas.features import Label
-from serving.signatures import PROBABILITY, SERVING_EXAMPLES
+from serving.signatures import LABEL, PROBABILITY, SERVING_EXAMPLES
 
 OVERALL = "overall"
 BASELINE = "baseline"
 
 
-def eval_config(evaluation: Evaluation, label: Label) -> config_pb2.EvalConfig:
+def eval_config(evaluation: Evaluation) -> config_pb2.EvalConfig:
     """TFMA's own config for Evaluator."""
-    model = {"signature_name": SERVING_EXAMPLES, "prediction_key": PROBABILITY, "label_key": label.column}
+    model = {"signature_name": SERVING_EXAMPLES, "prediction_key": PROBABILITY, "label_key": LABEL}
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
         slicing_specs=[

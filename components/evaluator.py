@@ -25,7 +25,7 @@ from tfx.types import artifact_utils, component_spec
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import BASELINE
-from serving.signatures import PROBABILITY, SERVING_EXAMPLES, TRUE_LABEL
+from serving.signatures import LABEL, PROBABILITY, SERVING_EXAMPLES, TRUE_LABEL
 
 CANDIDATE = "candidate"
 _ROWS_PREDICTED_TOGETHER = 4096
@@ -221,7 +221,7 @@ class _PredictAndSlice(beam.DoFn):
                 name: model.signatures[SERVING_EXAMPLES](records)[PROBABILITY].numpy()
                 for name, model in self._models.items()
             }
-            (labels,) = self._models[CANDIDATE].signatures[TRUE_LABEL](records).values()
+            labels = self._models[CANDIDATE].signatures[TRUE_LABEL](records)[LABEL]
             for key, rows in self._slices(records):
                 chosen = {name: values[rows] for name, values in predictions.items()}
                 # TFMA keys predictions by model only where there are two.

@@ -13,7 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.example_gen import base_example_gen_executor
@@ -52,7 +52,10 @@ def csv_example_gen(*, data: Data, features: FeatureSet, code_fingerprint: str) 
         },
         "code_fingerprint": code_fingerprint,
     }
-    custom_config.custom_config.Pack(json_format.ParseDict(settings, struct_pb2.Struct()))
+    # As text: a Struct would forget the order of the shares, and with it which share a row falls into.
+    struct = struct_pb2.Struct()
+    struct.update({"settings": json.dumps(settings)})
+    custom_config.custom_config.Pack(struct)
     return FileBasedExampleGen(
         input_base=data.base,
         input_config=tfx.proto.Input(splits=[tfx.proto.Input.Split(name=n, pattern=s.files) for n, s in files.items()]),
@@ -105,7 +108,7 @@ def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
     proto_utils.json_to_proto(exec_properties["custom_config"], custom_config)
     struct = struct_pb2.Struct()
     custom_config.custom_config.Unpack(struct)
-    settings: dict[str, Any] = json_format.MessageToDict(struct)
+    settings: dict[str, Any] = json.loads(struct["settings"])
     return settings
 
 

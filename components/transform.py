@@ -13,7 +13,6 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas.features import (
-    BUCKETIZED_SUFFIX,
     Boundaries,
     Buckets,
     ColumnType,
@@ -29,7 +28,9 @@ from schemas.features import (
     Vocabulary,
     VocabularyFile,
     VocabularyList,
+    bucketized_name,
     column_type,
+    safe_name,
 )
 
 FEATURE_SET_KEY = "feature_set"
@@ -48,7 +49,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: `feature_set` holds the declaration as JSON.
 
     Returns:
-      Tensors of shape [batch]: int64 ids, float32 numbers, and the label as int64, 1 for the positive value.
+      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as int64, 1 for the
+      positive value.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     raw = {name: _dense(inputs[name], MISSING[kind]) for name, kind in feature_set.column_types.items()}
@@ -61,7 +63,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     for cross in feature_set.crosses:
         outputs[cross.name] = cross_ids(cross, texts)
     label = feature_set.label
-    outputs[label.column] = tf.cast(tf.equal(raw[label.column], label.positive), tf.int64)
+    outputs[label.name] = tf.cast(tf.equal(raw[label.column], label.positive), tf.int64)
     return outputs
 
 
@@ -81,10 +83,10 @@ def _encode(name: str, feature: Feature, raw: tf.Tensor) -> tuple[Tensors, tf.Te
         case Identity():
             filled = raw if feature.missing is None else _filled_id(raw, feature.missing)
             ids = tf.clip_by_value(filled, 0, feature.num_ids - 1)
-            return {name: ids}, tf.strings.as_string(ids)
+            return {safe_name(name): ids}, tf.strings.as_string(ids)
         case Vocabulary() | VocabularyList() | VocabularyFile() | Hash():
             text = raw if feature.missing is None else tf.where(raw == MISSING["string"], feature.missing, raw)
-            return {name: string_ids(name, feature, text)}, text
+            return {safe_name(name): string_ids(name, feature, text)}, text
         case _:
             assert_never(feature)
 
@@ -103,7 +105,7 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
                 # TFT warns, dozens of times, of a threshold that leaves nothing out.
                 frequency_threshold=feature.min_count if feature.min_count > 1 else None,
                 num_oov_buckets=feature.oov_ids,
-                vocab_filename=name,
+                vocab_filename=safe_name(name),
             )
         case VocabularyList() | VocabularyFile():
             values = feature.values
@@ -112,7 +114,7 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
                 ids = tf.lookup.KeyValueTensorInitializer(list(values), range(len(values)), tf.string, tf.int64)
                 return tf.lookup.StaticVocabularyTable(ids, feature.oov_ids)
 
-            return tft.make_and_track_object(table, name=f"{name}_given").lookup(text)
+            return tft.make_and_track_object(table, name=f"{safe_name(name)}_given").lookup(text)
         case Hash():
             return tf.strings.to_hash_bucket_fast(text, feature.num_ids)
         case _:
@@ -130,10 +132,10 @@ def _encode_numeric(name: str, feature: Numeric, raw: tf.Tensor) -> tuple[Tensor
             filled = tf.where(tf.math.is_finite(raw), raw, number)
     outputs: Tensors = {}
     if feature.scale != "none":
-        outputs[name] = _scaled(feature.scale, filled, present)
+        outputs[safe_name(name)] = _scaled(feature.scale, filled, present)
     if feature.buckets is not None:
-        outputs[name + BUCKETIZED_SUFFIX] = bucket_ids(feature.buckets, filled, present)
-        return outputs, tf.strings.as_string(outputs[name + BUCKETIZED_SUFFIX])
+        ids = outputs[bucketized_name(name)] = bucket_ids(feature.buckets, filled, present)
+        return outputs, tf.strings.as_string(ids)
     return outputs, tf.strings.as_string(filled)
 
 

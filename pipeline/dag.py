@@ -64,7 +64,7 @@ def create_pipeline(
         model=trainer_node.outputs["model"],
         baseline_model=baseline.outputs["model"],
         split=config.evaluation.split,
-        config=eval_config(config.evaluation, config.label),
+        config=eval_config(config.evaluation),
         code_fingerprint=code_fingerprint(components, serving),
     )
     pusher = RegistryPusher(

@@ -1,7 +1,6 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
 import json
-import os
 import signal
 import sys
 import traceback
@@ -225,7 +224,9 @@ def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseExcepti
             "mend what the error says and run the same command again: finished components are answered from the cache"
         ]
     # As `make run` starts them: the environment need not be activated.
-    tools = os.path.relpath(Path(sys.executable).parent)
+    tools = Path(sys.executable).parent
+    if tools.is_relative_to(Path.cwd()):
+        tools = tools.relative_to(Path.cwd())
     return [
         f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
         f"{tools}/saved_model_cli show --all --dir {pusher['path']}",

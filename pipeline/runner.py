@@ -92,12 +92,17 @@ def _run_node(
             raise
         if isinstance(error, PipelineError):
             raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NodeFailedError(f"{node_id}: {type(error).__name__}: {first_line}") from error
+        raise NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}") from error
     state, outputs = _ended(connection, execution_id)
     observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
     if state == FAILED:
         raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
+
+
+def _one_line(error: Exception) -> str:
+    """TensorFlow and Beam put a heading first ("in user code:") and what is wrong last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return lines[-1] if lines[0].endswith(":") else lines[0]
 
 
 def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:

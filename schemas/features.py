@@ -8,6 +8,7 @@ The terms are those of `tf.feature_column` and `keras.utils.FeatureSpace`; deriv
 as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 """
 
+import keyword
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
 
@@ -17,6 +18,28 @@ from schemas.declaration import Declaration, did_you_mean
 
 CROSS_SEPARATOR = "_X_"
 BUCKETIZED_SUFFIX = "_bucketized"
+
+
+def safe_name(column: str) -> str:
+    """The name of a column inside the graph and the served model, where TensorFlow wants Python's names, in ASCII.
+
+    >>> safe_name("monthly charge"), safe_name("1st.été"), safe_name("class")
+    ('monthly_charge', 'c_1st_u00e9tu00e9', 'c_class')
+    """
+    swapped = "".join(_safe_character(c) for c in column)
+    return swapped if swapped[:1].isalpha() and not keyword.iskeyword(swapped) else f"c_{swapped}"
+
+
+def bucketized_name(column: str) -> str:
+    """The name of a numeric feature's transformed column of bucket ids."""
+    return safe_name(column) + BUCKETIZED_SUFFIX
+
+
+def _safe_character(character: str) -> str:
+    if not character.isascii():
+        return f"u{ord(character):04x}"
+    return character if character.isalnum() else "_"
+
 
 Embedding = Annotated[int, Field(ge=1)] | Literal["one_hot", "none"]
 Scale = Literal["z_score", "log_z_score", "min_max", "identity", "none"]
@@ -190,7 +213,8 @@ class Cross(_ModelUse):
 
     @property
     def name(self) -> str:
-        return CROSS_SEPARATOR.join(self.of)
+        """Of the transformed column."""
+        return CROSS_SEPARATOR.join(map(safe_name, self.of))
 
 
 class Label(Declaration):
@@ -200,6 +224,11 @@ class Label(Declaration):
     positive: str
     """The value whose probability the model predicts."""
     negative: str
+
+    @property
+    def name(self) -> str:
+        """Of the transformed column."""
+        return safe_name(self.column)
 
     @model_validator(mode="after")
     def _two_values(self) -> "Label":
@@ -256,10 +285,12 @@ class FeatureSet(Declaration):
         for cross in self.crosses:
             for name in cross.of:
                 self._check_crossed(cross, name)
-        names = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.column]
-        repeated = sorted({n for n in names if names.count(n) > 1})
-        if repeated:
-            raise ValueError(f"two transformed columns would both be named {', '.join(map(repr, repeated))}")
+        inputs = [safe_name(name) for name in self.features]
+        outputs = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.name]
+        for what, names in (("inputs of the served model", inputs), ("transformed columns", outputs)):
+            repeated = sorted({n for n in names if names.count(n) > 1})
+            if repeated:
+                raise ValueError(f"two {what} would both be named {', '.join(map(repr, repeated))}; rename one")
         return self
 
     def _check_crossed(self, cross: Cross, name: str) -> None:
@@ -278,10 +309,10 @@ class FeatureSet(Declaration):
         columns = []
         for name, feature in self.features.items():
             if not isinstance(feature, Numeric):
-                columns.append(IdColumn(name, feature.num_ids, feature.wide, feature.embedding))
+                columns.append(IdColumn(safe_name(name), feature.num_ids, feature.wide, feature.embedding))
             elif feature.buckets is not None:
                 columns.append(
-                    IdColumn(name + BUCKETIZED_SUFFIX, feature.buckets.num_ids, feature.wide, feature.embedding)
+                    IdColumn(bucketized_name(name), feature.buckets.num_ids, feature.wide, feature.embedding)
                 )
         columns += [IdColumn(c.name, c.num_ids, c.wide, c.embedding) for c in self.crosses]
         return tuple(columns)
@@ -290,7 +321,7 @@ class FeatureSet(Declaration):
     def number_columns(self) -> tuple[NumberColumn, ...]:
         """The transformed numeric columns, in the order of declaration."""
         return tuple(
-            NumberColumn(name, feature.wide)
+            NumberColumn(safe_name(name), feature.wide)
             for name, feature in self.features.items()
             if isinstance(feature, Numeric) and feature.scale != "none"
         )

@@ -1,6 +1,6 @@
 """The signatures of an exported model: one `_predict` stands behind every one of them.
 
-- `serving_default` takes raw values by column name, as a JSON caller has them, shape [batch] each.
+- `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
 - `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator and batch prediction use it.
 - `true_label` takes serialized tf.Example and gives the label as 0 or 1, for Evaluator.
 
@@ -14,13 +14,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.features import ColumnType, FeatureSet
+from schemas.features import ColumnType, FeatureSet, safe_name
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
 TRUE_LABEL = "true_label"
 PROBABILITY = "probability"
 PREDICTED_LABEL = "predicted_label"
+LABEL = "label"
 DECISION_THRESHOLD = 0.5
 
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
@@ -59,8 +60,8 @@ class ServedModel(tf.Module):
 
     @tf.function
     def predict_named(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Raw values by column name, [batch] each."""
-        return self._predict({name: self._as_parsed(name, value) for name, value in values.items()})
+        """Raw values by the column's safe name, [batch] each."""
+        return self._predict({name: self._as_parsed(name, values[safe_name(name)]) for name in self._raw_spec})
 
     def _as_parsed(self, name: str, value: tf.Tensor) -> Any:
         """The value as parsing a tf.Example gives it, so that both ways into the graph are one."""
@@ -78,13 +79,15 @@ class ServedModel(tf.Module):
         """The label of serialized tf.Example, [batch], as int64 of 0 and 1."""
         label = self._features.label
         values = tf.io.parse_example(examples, self._label_spec)[label.column]
-        return {label.column: tf.cast(values == label.positive, tf.int64)}
+        return {LABEL: tf.cast(values == label.positive, tf.int64)}
 
     def export(self, folder: str) -> None:
         """Writes a SavedModel with all signatures."""
         examples = tf.TensorSpec([None], tf.string, name="examples")
         kinds = self._features.column_types
-        named = {name: tf.TensorSpec([None], DTYPES[kinds[name]], name=name) for name in self._raw_spec}
+        named = {
+            safe_name(name): tf.TensorSpec([None], DTYPES[kinds[name]], name=safe_name(name)) for name in self._raw_spec
+        }
         signatures = {
             SERVING_DEFAULT: self.predict_named.get_concrete_function(**named),
             SERVING_EXAMPLES: self.predict_examples.get_concrete_function(examples),

@@ -50,7 +50,7 @@ class Source:
         return (
             tf.stack(ids, axis=1) if ids else tf.zeros([batch, 0], tf.int64),
             tf.stack(numbers, axis=1) if numbers else tf.zeros([batch, 0], tf.float32),
-            columns[self.features.label.column],
+            columns[self.features.label.name],
         )
 
     def unpack(self, ids: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from serving.registry import Registry, content_hash
 from tests.conftest import ROOT
@@ -163,9 +164,27 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
     assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
 
 
-def test_a_quiet_run_with_an_inferred_schema_prints_nothing(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    root = tmp_path / "run"
-    done = local_runner(small_census(), root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
+AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "国/country", "income": "income?"}
+
+
+def _renamed(value: Any) -> Any:
+    """A config, or a part of one, with awkward column names."""
+    if isinstance(value, dict):
+        return {_renamed(key): _renamed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    return AWKWARD_NAMES.get(value, value)
+
+
+def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_nothing(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    for name in ("train.csv", "test.csv"):
+        header, newline, rows = (config.parent / name).read_text().partition("\n")
+        (config.parent / name).write_text(",".join(map(_renamed, header.strip().split(","))) + newline + rows)
+    config.write_text(yaml.safe_dump(_renamed(yaml.safe_load(config.read_text())), allow_unicode=True))
+    done = local_runner(config, root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert Registry(root / "registry", "census-income").versions() == [7]
     (log,) = (root / "logs").iterdir()

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.features import FeatureSet, IdColumn, NumberColumn
+from schemas.features import FeatureSet, IdColumn, NumberColumn, safe_name
 
 LABEL = {"column": "y", "positive": "yes", "negative": "no"}
 
@@ -92,3 +92,26 @@ def test_contradictions_are_refused(
     with pytest.raises(ValidationError) as refused:
         feature_set(features, crosses)
     assert message in str(refused.value)
+
+
+def test_names_that_become_one_are_refused() -> None:
+    features = {"a b": {"kind": "hash", "num_ids": 2}, "a_b": {"kind": "hash", "num_ids": 2}}
+    label = {"column": "y", "positive": "1", "negative": "0"}
+    with pytest.raises(ValidationError, match="two inputs of the served model would both be named 'a_b'; rename one"):
+        FeatureSet.model_validate({"features": features, "label": label})
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("age", "age"),
+        ("a b.c/d", "a_b_c_d"),
+        ("1st", "c_1st"),
+        ("_x", "c__x"),
+        ("class", "c_class"),
+        ("été", "u00e9tu00e9"),
+    ],
+)
+def test_safe_names_are_python_names_in_ascii(column: str, name: str) -> None:
+    assert safe_name(column) == name
+    assert name.isidentifier()
