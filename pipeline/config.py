@@ -28,7 +28,8 @@ class PipelineConfig(Declaration):
     """Everything random starts from it: two runs of one config give the same splits and, nearly, the same model."""
     data: Data
     features: Annotated[dict[str, Feature], Field(min_length=1)]
-    """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used."""
+    """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used. In
+    the served model's inputs, what is not an ASCII letter or digit is replaced: `monthly charge` is `monthly_charge`."""
     crosses: tuple[Cross, ...] = ()
     """Combinations of features the wide part can remember by heart."""
     label: Label

@@ -61,7 +61,8 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
         with own_terminal(log) as terminal:
             summary = _run_locked(config, root, run_id, log, terminal, use_cache=use_cache, output=output)
     if output == "quiet" and summary["error"]:
-        print(f"error: {summary['error']}", file=sys.stderr)
+        missed = summary["facts"].get("Evaluator", {}).get("failures", ())
+        print("\n  ".join([f"error: {summary['error']}", *missed]), file=sys.stderr)
     return int(summary["exit_code"])
 
 

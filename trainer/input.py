@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from schemas.errors import DataError
 from schemas.features import FeatureSet
 from trainer.config import Training
 
@@ -74,11 +75,17 @@ def training_batches(source: Source, training: Training, *, seed: int) -> tuple[
 
     Returns:
       A dataset that repeats for ever of (inputs, label [batch, 1], weight [batch, 1]), and the batches an epoch.
+
+    Raises:
+      DataError: the rows are all of one class.
     """
     rows = source.rows().cache()
     negative, positive = label_counts(rows)
     if not negative or not positive:
-        raise ValueError(f"the train split holds {negative} negative and {positive} positive rows; both are needed")
+        raise DataError(
+            f"the train split holds {negative} negative and {positive} positive rows; both are needed. Check "
+            "label.positive and label.negative, or add rows"
+        )
     total = negative + positive
     weights = [1.0, 1.0]
     if training.imbalance == "class_weights":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from schemas.errors import DataError
 from schemas.features import FeatureSet
 from trainer.config import Activation, EarlyStopping, Model, Optimizer, OptimizerName, Training
 from trainer.input import Source, training_batches
@@ -146,7 +147,7 @@ def test_oversampling_makes_both_classes_about_as_frequent(source: Source) -> No
 
 
 def test_a_split_with_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the train split holds 200 negative and 0 positive rows; both are needed"):
+    with pytest.raises(DataError, match="the train split holds 200 negative and 0 positive rows; both are needed"):
         training_batches(write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1)
 
 
