@@ -29,7 +29,7 @@ class PipelineConfig(Declaration):
     data: Data
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used. In
-    the served model's inputs, what is not an ASCII letter or digit is replaced: `monthly charge` is `monthly_charge`."""
+    the inputs of the served model, other than ASCII letters and digits are replaced: `a b` is `a_b`."""
     crosses: tuple[Cross, ...] = ()
     """Combinations of features the wide part can remember by heart."""
     label: Label
