@@ -17,14 +17,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from components.config import METRICS
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.terminal import own_terminal
 
 if TYPE_CHECKING:
     from trainer.input import Source
-
-METRICS = ("auc", "pr_auc", "log_loss", "accuracy", "calibration")
 
 
 @click.command()
@@ -97,7 +96,7 @@ class _StopAfterTransform:
 def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], split: str, seed: int) -> dict[str, float]:
     import tensorflow as tf
 
-    from components.batched_metrics import Counts
+    from components.batched_metrics import counts_of
     from trainer.run import fit
 
     started = time.monotonic()
@@ -110,17 +109,26 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
         log_folder=None,
     )
     seconds = time.monotonic() - started
-    counts = Counts()
+    counts = counts_of(config.label.kind)
     for ids, numbers, label in sources[split].rows().batch(4096):
-        logit = network(sources[split].unpack(ids, numbers), training=False)
-        counts.add(label.numpy(), tf.sigmoid(logit[:, 0]).numpy())
+        output = network(sources[split].unpack(ids, numbers), training=False)
+        match config.label.kind:
+            case "binary":
+                predictions = tf.sigmoid(output[:, 0])
+            case "multiclass":
+                predictions = tf.nn.softmax(output)
+            case "regression":
+                predictions = output[:, 0]
+        counts.add(label.numpy(), predictions.numpy())
     epochs = float(len(history.metrics["loss"]))
-    return {**{name: counts.metric(name) for name in METRICS}, "epochs": epochs, "seconds": seconds}  # type: ignore[arg-type]
+    names = [name for name in METRICS[config.label.kind] if name != "example_count"]
+    measured: dict[str, float] = {str(name): counts.metric(name) for name in names}
+    return measured | {"epochs": epochs, "seconds": seconds}
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:
     table = Table(title=f"metrics on {split}, {len(results)} seeds", title_justify="left", box=None)
-    columns = [*METRICS, "epochs", "seconds"]
+    columns = list(results[0])
     for name in ("seed", *columns):
         table.add_column(name, justify="right")
     for seed, result in enumerate(results):

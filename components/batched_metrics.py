@@ -1,13 +1,14 @@
-"""Binary-classification metrics for TFMA that take whole batches of rows at once.
+"""Metrics for TFMA that take whole batches of rows at once, for each kind of label.
 
 TFMA's own metrics are called for every row, slice and model with one label and one prediction: 50 s for 16,000 rows,
 two models and three slicings. These take arrays, and give the same values (tests/components/test_batched_metrics.py
 holds them against TFMA's own).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, assert_never
 
 import apache_beam as beam
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import binary_confusion_matrices, confusion_matrix_metrics, metric_types
 
 from components.config import MetricName
+from schemas.features import LabelKind
 from serving.signatures import DECISION_THRESHOLD
 
 # TFMA's own default for AUC: the thresholds of the curve, just below 0 and just above 1 included.
@@ -26,9 +28,22 @@ _COUNTS_NAME = "_batched_counts"
 Array = NDArray[Any]
 
 
-@dataclass
-class Counts:
+class Counts(Protocol):
     """All that the metrics of one slice and model need; two add up to the counts of both their rows."""
+
+    def add(self, labels: Array, predictions: Array) -> None:
+        """Adds rows."""
+
+    def merge(self, other: Any) -> None:
+        """Adds the rows of another."""
+
+    def metric(self, name: MetricName) -> float:
+        """The value of a metric; NaN where it is undefined, as without a positive row."""
+
+
+@dataclass
+class BinaryCounts:
+    """The `Counts` of a binary label."""
 
     # Rows of each class by the number of thresholds below their prediction, [2, thresholds + 1].
     histogram: Array = field(default_factory=lambda: np.zeros((2, _NUM_THRESHOLDS + 1)))
@@ -48,7 +63,7 @@ class Counts:
         self.sum_of_log_losses -= float(np.log(likely).sum())
         self.sum_of_predictions += float(predictions.sum())
 
-    def merge(self, other: "Counts") -> None:
+    def merge(self, other: "BinaryCounts") -> None:
         """Adds the rows of another."""
         self.histogram += other.histogram
         self.confusion += other.confusion
@@ -75,6 +90,8 @@ class Counts:
                 return _divide(self.sum_of_predictions, positives)
             case "example_count":
                 return rows
+            case _:
+                raise ValueError(name)
 
     def _area(self, curve: str) -> float:
         # A row counts as predicted positive at every threshold below its prediction.
@@ -90,6 +107,123 @@ class Counts:
         return float(area)
 
 
+@dataclass
+class MulticlassCounts:
+    """The `Counts` of a multiclass label."""
+
+    # Rows by label and by predicted label, [classes, classes]; empty before the first row.
+    confusion: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    sum_of_log_losses: float = 0.0
+
+    def add(self, labels: Array, predictions: Array) -> None:
+        """Adds rows: labels in `[0, classes)`, [n], and probabilities, [n, classes]."""
+        labels = labels.astype(np.int64)
+        predictions = predictions.astype(np.float64)
+        self._grow(predictions.shape[1])
+        np.add.at(self.confusion, (labels, predictions.argmax(axis=1)), 1)
+        likely = np.clip(predictions[np.arange(len(labels)), labels], _EPSILON, 1)
+        self.sum_of_log_losses -= float(np.log(likely).sum())
+
+    def merge(self, other: "MulticlassCounts") -> None:
+        """Adds the rows of another."""
+        self._grow(len(other.confusion))
+        if len(other.confusion):
+            self.confusion += other.confusion
+        self.sum_of_log_losses += other.sum_of_log_losses
+
+    def metric(self, name: MetricName) -> float:
+        """The value of a metric; `macro_f1` is over the classes that have a row or were predicted for one."""
+        rows = float(self.confusion.sum())
+        match name:
+            case "accuracy":
+                return _divide(float(np.trace(self.confusion)), rows)
+            case "log_loss":
+                return _divide(self.sum_of_log_losses, rows)
+            case "macro_f1":
+                of_class = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)
+                there = of_class > 0
+                return float(np.mean(2 * np.diag(self.confusion)[there] / of_class[there])) if rows else float("nan")
+            case "example_count":
+                return rows
+            case _:
+                raise ValueError(name)
+
+    def _grow(self, classes: int) -> None:
+        if not len(self.confusion):
+            self.confusion = np.zeros((classes, classes))
+
+
+@dataclass
+class RegressionCounts:
+    """The `Counts` of a regression's label."""
+
+    rows: int = 0
+    label_mean: float = 0.0
+    # The sum of squares about the mean; a plain sum of squares would lose the digits of labels far from 0.
+    label_squares: float = 0.0
+    sum_of_errors: float = 0.0
+    sum_of_absolute_errors: float = 0.0
+    sum_of_squared_errors: float = 0.0
+
+    def add(self, labels: Array, predictions: Array) -> None:
+        """Adds rows: labels and predictions, [n] each."""
+        labels = labels.astype(np.float64)
+        errors = predictions.astype(np.float64) - labels
+        mean = float(labels.mean()) if len(labels) else 0.0
+        self.merge(
+            RegressionCounts(
+                rows=len(labels),
+                label_mean=mean,
+                label_squares=float(((labels - mean) ** 2).sum()),
+                sum_of_errors=float(errors.sum()),
+                sum_of_absolute_errors=float(np.abs(errors).sum()),
+                sum_of_squared_errors=float((errors**2).sum()),
+            )
+        )
+
+    def merge(self, other: "RegressionCounts") -> None:
+        """Adds the rows of another; means and squares by Chan et al. 1979 (Updating Formulae), equation 2.1."""
+        rows = self.rows + other.rows
+        if not other.rows:
+            return
+        apart = other.label_mean - self.label_mean
+        self.label_squares += other.label_squares + apart**2 * self.rows * other.rows / rows
+        self.label_mean += apart * other.rows / rows
+        self.rows = rows
+        self.sum_of_errors += other.sum_of_errors
+        self.sum_of_absolute_errors += other.sum_of_absolute_errors
+        self.sum_of_squared_errors += other.sum_of_squared_errors
+
+    def metric(self, name: MetricName) -> float:
+        """The value of a metric; NaN where it is undefined, as r2 of labels that are all the same."""
+        match name:
+            case "rmse":
+                return math.sqrt(_divide(self.sum_of_squared_errors, self.rows))
+            case "mae":
+                return _divide(self.sum_of_absolute_errors, self.rows)
+            case "r2":
+                return 1 - _divide(self.sum_of_squared_errors, self.label_squares)
+            case "mean_error":
+                return _divide(self.sum_of_errors, self.rows)
+            case "example_count":
+                return float(self.rows)
+            case _:
+                raise ValueError(name)
+
+
+def counts_of(label: LabelKind) -> Counts:
+    """Empty counts for a kind of label."""
+    match label:
+        case "binary":
+            return BinaryCounts()
+        case "multiclass":
+            return MulticlassCounts()
+        case "regression":
+            return RegressionCounts()
+        case _:
+            assert_never(label)
+
+
 def _divide(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else float("nan")
 
@@ -97,18 +231,20 @@ def _divide(numerator: float, denominator: float) -> float:
 class BatchedMetric(metric_types.Metric):
     """One of `MetricName`, as TFMA finds it through `MetricConfig(class_name="BatchedMetric", module=...)`."""
 
-    def __init__(self, name: MetricName) -> None:
-        super().__init__(_computations, name=name)
+    def __init__(self, name: MetricName, label: LabelKind) -> None:
+        super().__init__(_computations, name=name, label=label)
 
 
-def _computations(name: MetricName, model_names: list[str] | None = None, **_: Any) -> list[Any]:
+def _computations(name: MetricName, label: LabelKind, model_names: list[str] | None = None, **_: Any) -> list[Any]:
     """TFMA's computations for one metric: the counts, which all metrics of a model share, and the value from them."""
     computations: list[Any] = []
     for model_name in model_names or [""]:
         counts_key = metric_types.MetricKey(name=_COUNTS_NAME, model_name=model_name)
         key = metric_types.MetricKey(name=name, model_name=model_name)
         computations.append(
-            metric_types.MetricComputation(keys=[counts_key], preprocessors=None, combiner=_CountsCombiner(counts_key))
+            metric_types.MetricComputation(
+                keys=[counts_key], preprocessors=None, combiner=_CountsCombiner(counts_key, label)
+            )
         )
         computations.append(metric_types.DerivedMetricComputation(keys=[key], result=_Result(counts_key, key)))
     return computations
@@ -126,11 +262,12 @@ class _Result:
 
 
 class _CountsCombiner(beam.CombineFn):
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: Any, label: LabelKind) -> None:
         self._key = key
+        self._label = label
 
     def create_accumulator(self) -> Counts:
-        return Counts()
+        return counts_of(self._label)
 
     def add_input(self, accumulator: Counts, element: Any) -> Counts:
         predictions = element.prediction
@@ -140,7 +277,7 @@ class _CountsCombiner(beam.CombineFn):
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:
-        merged = Counts()
+        merged = counts_of(self._label)
         for accumulator in accumulators:
             merged.merge(accumulator)
         return merged

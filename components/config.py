@@ -1,25 +1,87 @@
 """What a user may choose about data, evaluation and push. Imports no TensorFlow and no TFX."""
 
+import codecs
+import datetime
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from schemas.declaration import Declaration, did_you_mean
+from schemas.features import LabelKind
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,127}$")]
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-MetricName = Literal["auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration", "example_count"]
+MetricName = Literal[
+    "auc",
+    "pr_auc",
+    "log_loss",
+    "accuracy",
+    "precision",
+    "recall",
+    "calibration",
+    "macro_f1",
+    "rmse",
+    "mae",
+    "r2",
+    "mean_error",
+    "example_count",
+]
+# What can be measured of a model, by the kind of its label.
+METRICS: Mapping[LabelKind, tuple[MetricName, ...]] = {
+    "binary": ("auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration", "example_count"),
+    "multiclass": ("accuracy", "macro_f1", "log_loss", "example_count"),
+    "regression": ("rmse", "mae", "r2", "mean_error", "example_count"),
+}
+LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae"})
 TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
 # The share of a split that an inferred schema wants in the categories of `train`.
 INFERRED_MIN_DOMAIN_MASS = 0.99
+
+
+Format = Literal["csv", "tfrecord", "parquet"]
+
+
+class CsvOptions(Declaration):
+    """How CSV files are written."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """One character, such as `;` or `"\\t"`."""
+    column_names: tuple[str, ...] = ()
+    """The names of the columns, in order, for files without a header. Left out, the first row names them."""
+    encoding: str = "utf-8"
+    """Such as `latin-1`, for files that are not UTF-8."""
+    strip_spaces: bool = False
+    """Removes spaces around every value, as in `39, Private, 13`."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError as error:
+            raise ValueError(f"'{value}' is not an encoding that Python knows, such as utf-8 or latin-1") from error
+        return value
 
 
 class FileSplit(Declaration):
     """A split that is read from files."""
 
     files: str
-    """A path or glob pattern below `data.base`; `.gz` files are decompressed."""
+    """A path or glob pattern below `data.base`; `.gz` files are decompressed. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`)
+    and `{VERSION}` stand for numbers in a name, as in TFX: see `data.span`."""
 
 
 class HashSplit(Declaration):
@@ -28,24 +90,56 @@ class HashSplit(Declaration):
     share_of: SplitName
     """The split whose rows are shared out; the rows taken are no longer in it."""
     share: Annotated[float, Field(gt=0, lt=1)]
-    """The share of the rows. The same row always falls on the same side, whatever file it is in."""
+    """The share of the rows. The same row always falls on the same side, whatever file it is in. With
+    `data.group_column`, all rows of a group do."""
+
+
+class ColumnSplit(Declaration):
+    """A split that takes those of another's rows whose column has certain values: a time, a region, a fold."""
+
+    part_of: SplitName
+    """The split whose rows are divided; the rows taken are no longer in it. Parts are taken before shares."""
+    column: str
+    """It need not be a feature."""
+    values: tuple[str, ...] = ()
+    """The rows with one of these texts are taken; or give bounds:"""
+    at_least: float | str | None = None
+    """The rows from here on. Numbers are compared as numbers, texts as texts, which is right for times as ISO 8601
+    writes them: `"2013-11-01"`."""
+    below: float | str | None = None
+    """The rows up to here, this value left out."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "ColumnSplit":
+        bounds = [bound for bound in (self.at_least, self.below) if bound is not None]
+        if bool(self.values) == bool(bounds):
+            raise ValueError("give either values, or at_least or below or both")
+        if len({isinstance(bound, str) for bound in bounds}) > 1:
+            raise ValueError("at_least and below must both be numbers or both be texts")
+        return self
 
 
 def _split_kind(split: object) -> str:
-    return (
-        "by hash" if isinstance(split, HashSplit) or (isinstance(split, dict) and "share_of" in split) else "by files"
-    )
+    for kind, key in ((HashSplit, "share_of"), (ColumnSplit, "part_of")):
+        if isinstance(split, kind) or (isinstance(split, dict) and key in split):
+            return kind.__name__
+    return FileSplit.__name__
 
 
 Split = Annotated[
-    Annotated[FileSplit, Tag("by files")] | Annotated[HashSplit, Tag("by hash")], Discriminator(_split_kind)
+    Annotated[FileSplit, Tag("FileSplit")]
+    | Annotated[HashSplit, Tag("HashSplit")]
+    | Annotated[ColumnSplit, Tag("ColumnSplit")],
+    Discriminator(_split_kind),
 ]
 
 
 class Data(Declaration):
     """Where the rows are, and how they are divided."""
 
-    format: Literal["csv"] = "csv"
+    format: Format = "csv"
+    """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
+    csv: CsvOptions = CsvOptions()
     base: str
     """The folder of the data; relative to the config's own folder."""
     splits: dict[SplitName, Split]
@@ -54,6 +148,16 @@ class Data(Declaration):
     """What stands for a missing value in the files."""
     ignored_columns: tuple[str, ...] = ()
     """Columns of the files that are not read; any other undeclared column is refused."""
+    group_column: str | None = None
+    """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
+    group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
+    span: NonNegativeInt | None = None
+    """Which `{SPAN}` is read, of it the highest `{VERSION}`; dates count days since 1970. Left out, the latest."""
+    window: PositiveInt = 1
+    """How many spans are read, up to and with the latest. One that is not there stops the run."""
+    max_bad_rows: NonNegativeInt = 0
+    """So many rows may be left out because they do not fit: a wrong number of fields, a text in a numeric column, no
+    label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
     schema_file: str | None = None
     """A curated schema (text format); relative to the config's own folder. Left out, one is inferred from
     `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
@@ -66,19 +170,89 @@ class Data(Declaration):
                 raise ValueError(f"splits needs '{needed}'; found: {', '.join(self.splits) or 'none'}")
         for name, split in self.splits.items():
             if isinstance(split, HashSplit):
-                self._check_share(name, split)
+                self._check_source(name, "share_of", split.share_of)
+            elif isinstance(split, ColumnSplit):
+                self._check_source(name, "part_of", split.part_of)
             elif ".." in PurePosixPath(split.files).parts or PurePosixPath(split.files).is_absolute():
                 raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
         return self
 
-    def _check_share(self, name: str, split: HashSplit) -> None:
-        if not isinstance(self.splits.get(split.share_of), FileSplit):
+    def _check_source(self, name: str, key: str, source: str) -> None:
+        if not isinstance(self.splits.get(source), FileSplit):
             files = [n for n, s in self.splits.items() if isinstance(s, FileSplit)]
-            hint = did_you_mean(split.share_of, files)
-            raise ValueError(f"splits.{name}.share_of: '{split.share_of}' is not a split read from files; {hint}")
-        total = sum(s.share for s in self.splits.values() if isinstance(s, HashSplit) and s.share_of == split.share_of)
+            hint = did_you_mean(source, files)
+            raise ValueError(f"splits.{name}.{key}: '{source}' is not a split read from files; {hint}")
+        total = sum(s.share for s in self.splits.values() if isinstance(s, HashSplit) and s.share_of == source)
         if total >= 1:
-            raise ValueError(f"the shares of '{split.share_of}' add up to {total:g}; they must leave it some rows")
+            raise ValueError(f"the shares of '{source}' add up to {total:g}; they must leave it some rows")
+
+
+# Beside TFDV's own names of anomalies: a distance between two data sets above its threshold; a feature that gives the
+# label away; a feature of categories that are dates.
+DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
+Severity = Literal["stop", "warn", "ignore"]
+Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
+
+
+def _known_anomaly(name: str) -> str:
+    known = [DRIFT, SKEW, LEAK, DATE, *anomalies_pb2.AnomalyInfo.Type.keys()]
+    if name not in known:
+        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
+    return name
+
+
+class SeverityRule(Declaration):
+    """What an anomaly does."""
+
+    anomaly: Anomaly
+    """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
+    `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that all but tells the label by itself, and
+    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again."""
+    features: tuple[str, ...] = ()
+    """Left out, all columns."""
+    severity: Severity
+    """`stop` ends the run, `warn` shows the anomaly, `ignore` does nothing."""
+
+
+class Allowance(Declaration):
+    """An anomaly that is known and passes for some time."""
+
+    feature: str
+    anomaly: Anomaly
+    until: datetime.date
+    """The last day, such as 2026-12-31. After it the anomaly stops the run again."""
+    reason: Annotated[str, Field(min_length=1)]
+    """Why it may pass; shown whenever it does."""
+
+
+class Distance(Declaration):
+    """How far two distributions of a feature may be apart."""
+
+    measure: Literal["jensen_shannon", "l_infinity"] = "jensen_shannon"
+    """The Jensen-Shannon divergence (base 2, for numbers and categories), or the largest difference of any category's
+    share (for categories only). Both are from 0, alike, to 1."""
+    at_most: Annotated[float, Field(gt=0, le=1)]
+
+
+class Comparison(Declaration):
+    """Which features are compared, and how far apart they may be. A comparator in the schema goes first."""
+
+    default: Distance | None = None
+    """For all features that are not named here."""
+    features: dict[str, Distance] = Field(default_factory=dict)
+    """By column name."""
+
+
+class Validation(Declaration):
+    """What the gate lets pass. Every anomaly stops the run, unless a rule or an allowance here says otherwise."""
+
+    severities: tuple[SeverityRule, ...] = ()
+    """Where two rules fit, the later one counts."""
+    allowed: tuple[Allowance, ...] = ()
+    drift: Comparison = Comparison()
+    """`train` against the `train` of the model that was pushed last; nothing is compared before the first push."""
+    skew: Comparison = Comparison()
+    """`train` against each other split that is not a hash share of it."""
 
 
 class Threshold(Declaration):
@@ -103,7 +277,7 @@ class Threshold(Declaration):
 class ChangeThreshold(Declaration):
     """How much worse than the last blessed model a metric may be, on the same rows."""
 
-    metric: Literal["auc", "pr_auc", "log_loss", "accuracy", "precision", "recall"]
+    metric: Literal["auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "macro_f1", "rmse", "mae", "r2"]
     may_worsen_by: NonNegativeFloat
     """In the metric's own unit, in its bad direction; 0 asks for a model that is no worse."""
     slice_by: tuple[str, ...] = ()
@@ -118,16 +292,10 @@ class Evaluation(Declaration):
     """Columns, or combinations of columns, whose values are reported one by one."""
     min_examples: PositiveInt = 100
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
-    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = (
-        "auc",
-        "pr_auc",
-        "log_loss",
-        "accuracy",
-        "precision",
-        "recall",
-        "calibration",
-        "example_count",
-    )
+    metrics: tuple[MetricName, ...] = ()
+    """Left out, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
+    calibration (mean prediction over mean label). Multiclass: accuracy, macro_f1, log_loss. Regression: rmse, mae, r2,
+    mean_error (mean of prediction - label). All: example_count."""
     thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)]
     """At least one: a pipeline without a bound would push anything."""
     compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
@@ -136,13 +304,17 @@ class Evaluation(Declaration):
     def _metrics_known(self) -> "Evaluation":
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.compared_with_last_blessed)
         for bound in bounds:
-            if bound.metric not in self.metrics:
+            if self.metrics and bound.metric not in self.metrics:
                 raise ValueError(
                     f"a threshold is on '{bound.metric}', which is not in metrics: {', '.join(self.metrics)}"
                 )
             if bound.slice_by and bound.slice_by not in self.slice_by:
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self
+
+    def measured(self, label: LabelKind) -> tuple[MetricName, ...]:
+        """What is measured for a kind of label."""
+        return self.metrics or METRICS[label]
 
 
 class Push(Declaration):

@@ -1,12 +1,52 @@
-"""Finds input files, local or remote, by pattern."""
+"""Finds input files, local or remote, by pattern; `{SPAN}` and `{VERSION}` in it as TFX has them.
 
+https://www.tensorflow.org/tfx/guide/examplegen#span describes spans and versions.
+"""
+
+import datetime
 import fnmatch
 import glob
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow.fs
 
+from components.config import Data, FileSplit
 from schemas.errors import DataError
+
+_NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
+_EPOCH = datetime.date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Input:
+    """Files of a split: all of them, or those of one span."""
+
+    split: str
+    pattern: str
+    span: int | None
+    files: tuple[str, ...]
+
+
+def inputs(data: Data) -> list[Input]:
+    """What a config's split files are at this moment, the spans and versions of its window resolved.
+
+    Raises:
+      DataError: a pattern has no file, a span is not there, or a file belongs to two splits.
+    """
+    found: list[Input] = []
+    for name, split in data.splits.items():
+        if isinstance(split, FileSplit):
+            for pattern, span in _of_window(data, name, split.files):
+                found.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
+    owner: dict[str, str] = {}
+    for one in found:
+        for path in one.files:
+            if owner.setdefault(path, one.split) != one.split:
+                raise DataError(f"{path}: is in the files of both '{owner[path]}' and '{one.split}' (data.splits)")
+    return found
 
 
 def matching_files(base: str, pattern: str, split: str) -> list[str]:
@@ -29,3 +69,58 @@ def _remote(base: str, pattern: str) -> list[str]:
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True))
     wanted = f"{folder}/{pattern}"
     return sorted(f"{base.split('://')[0]}://{i.path}" for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
+
+
+def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
+    """The pattern for each span of the window, highest version first filled in."""
+    if not _NUMBERS.search(pattern):
+        return [(pattern, None)]
+    versions: dict[int, dict[int, str]] = {}
+    for path in matching_files(data.base, _NUMBERS.sub("*", pattern), split):
+        numbers = _numbers_in(
+            pattern, os.path.relpath(path, data.base) if "://" not in path else path[len(data.base) + 1 :]
+        )
+        if numbers is not None:
+            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _filled(pattern, numbers)
+    if not versions:
+        raise DataError(f"{os.path.join(data.base, pattern)}: no such file (data.splits.{split}.files)")
+    latest = max(versions) if data.span is None else data.span
+    wanted = range(latest - data.window + 1, latest + 1)
+    gaps = [span for span in wanted if span not in versions]
+    if gaps:
+        there = ", ".join(map(str, sorted(versions)))
+        raise DataError(
+            f"{os.path.join(data.base, pattern)}: span {', '.join(map(str, gaps))} is missing; data.window asks for "
+            f"{wanted[0]} to {latest}, and there are: {there}. Add the files, or set data.span or data.window"
+        )
+    return [(versions[span][max(versions[span])], span) for span in wanted]
+
+
+def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
+    """The texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
+    expression, end, seen = "", 0, set()
+    for match in _NUMBERS.finditer(pattern):
+        name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")
+        expression += fnmatch.translate(pattern[end : match.start()])[4:-3]
+        expression += (
+            f"(?P={name})" if name in seen else f"(?P<{name}>\\d{{{width}}})" if width else f"(?P<{name}>\\d+)"
+        )
+        seen.add(name)
+        end = match.end()
+    expression += fnmatch.translate(pattern[end:])[4:-3]
+    found = re.fullmatch(expression, path)
+    return found.groupdict() if found else None
+
+
+def _span(numbers: Mapping[str, str], path: str) -> int:
+    if "YYYY" not in numbers:
+        return int(numbers.get("SPAN", "0"))
+    try:
+        date = datetime.date(int(numbers["YYYY"]), int(numbers.get("MM", "1")), int(numbers.get("DD", "1")))
+    except ValueError as error:
+        raise DataError(f"{path}: {'-'.join(numbers.values())} is not a date") from error
+    return (date - _EPOCH).days
+
+
+def _filled(pattern: str, numbers: Mapping[str, str]) -> str:
+    return _NUMBERS.sub(lambda match: numbers[match[1] or match[3]], pattern)

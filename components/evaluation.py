@@ -9,30 +9,34 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.config import ChangeThreshold, Evaluation, MetricName, Threshold
-from serving.signatures import LABEL, PROBABILITY, SERVING_EXAMPLES
+from components.config import LOWER_IS_BETTER, ChangeThreshold, Evaluation, MetricName, Threshold
+from schemas.features import LabelKind
+from serving.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
 BASELINE = "baseline"
 
 
-def eval_config(evaluation: Evaluation) -> config_pb2.EvalConfig:
+def eval_config(evaluation: Evaluation, label: LabelKind) -> config_pb2.EvalConfig:
     """TFMA's own config for Evaluator."""
-    model = {"signature_name": SERVING_EXAMPLES, "prediction_key": PROBABILITY, "label_key": LABEL}
+    model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
+    metrics = [_metric(name, label, evaluation) for name in evaluation.measured(label)]
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
         slicing_specs=[
             config_pb2.SlicingSpec(),
             *(config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by),
         ],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[_metric(name, evaluation) for name in evaluation.metrics])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_examples)),
     )
 
 
-def _metric(name: MetricName, evaluation: Evaluation) -> config_pb2.MetricConfig:
+def _metric(name: MetricName, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
     metric = config_pb2.MetricConfig(
-        class_name="BatchedMetric", module="components.batched_metrics", config=json.dumps({"name": name})
+        class_name="BatchedMetric",
+        module="components.batched_metrics",
+        config=json.dumps({"name": name, "label": label}),
     )
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.compared_with_last_blessed)
     for bound in bounds:
@@ -46,7 +50,7 @@ def _metric(name: MetricName, evaluation: Evaluation) -> config_pb2.MetricConfig
 
 def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold:
     if isinstance(bound, ChangeThreshold):
-        lower_is_better = bound.metric == "log_loss"
+        lower_is_better = bound.metric in LOWER_IS_BETTER
         direction = (
             config_pb2.MetricDirection.LOWER_IS_BETTER
             if lower_is_better

@@ -13,6 +13,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_model_analysis import constants as tfma_constants
 from tensorflow_model_analysis.extractors import extractor, slice_key_extractor
 from tensorflow_model_analysis.proto import config_pb2
@@ -25,7 +26,8 @@ from tfx.types import artifact_utils, component_spec
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import BASELINE
-from serving.signatures import LABEL, PROBABILITY, SERVING_EXAMPLES, TRUE_LABEL
+from schemas.errors import PipelineError
+from serving.signatures import LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
 
 CANDIDATE = "candidate"
 _ROWS_PREDICTED_TOGETHER = 4096
@@ -48,6 +50,14 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
         models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
         if input_dict.get("baseline_model"):
             models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
+            incomparable = _incomparable(models)
+            if incomparable and "change_threshold" in exec_properties["eval_config"]:
+                raise PipelineError(
+                    f"the last blessed model (model {models[BASELINE].id}) cannot be compared: {incomparable}; "
+                    "to go on without the comparison this once: --set evaluation.compared_with_last_blessed=[]"
+                )
+            if incomparable:
+                del models[BASELINE]
         config = _finished_config(exec_properties["eval_config"], has_baseline=BASELINE in models)
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         splits = json_utils.loads(exec_properties["example_splits"])
@@ -134,6 +144,28 @@ def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
     return config
 
 
+def _incomparable(models: Mapping[str, types.Artifact]) -> str:
+    """Why the baseline cannot predict the same rows; empty if it can."""
+    signatures = {name: _signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
+    candidate, baseline = signatures[CANDIDATE], signatures[BASELINE]
+    reasons = [
+        f"it reads '{name}', which is no feature any more"
+        for name in sorted({*baseline[SERVING_DEFAULT].inputs} - {*candidate[SERVING_DEFAULT].inputs})
+    ]
+    if {*baseline[SERVING_EXAMPLES].outputs} != {*candidate[SERVING_EXAMPLES].outputs}:
+        reasons.append("it predicts another kind of label")
+    return " and ".join(reasons)
+
+
+def _signatures(path: str) -> Mapping[str, Any]:
+    """The signature definitions of a SavedModel, without loading it."""
+    saved = saved_model_pb2.SavedModel()
+    with tf.io.gfile.GFile(os.path.join(path, "saved_model.pb"), "rb") as file:
+        saved.ParseFromString(file.read())
+    signatures: Mapping[str, Any] = saved.meta_graphs[0].signature_def
+    return signatures
+
+
 def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, blessed: bool) -> None:
     """Marks the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
@@ -169,7 +201,7 @@ def _evaluate(
         pipeline
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
-        | "PredictAndSlice" >> beam.ParDo(_PredictAndSlice(model_paths, slicings))
+        | "PredictAndSlice" >> beam.ParDo(_PredictAndSlice(model_paths, config.model_specs[0].prediction_key, slicings))
     )
     large = (
         sliced
@@ -207,8 +239,9 @@ def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
 class _PredictAndSlice(beam.DoFn):
     """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
 
-    def __init__(self, model_paths: dict[str, str], slicings: list[tuple[str, ...]]) -> None:
+    def __init__(self, model_paths: dict[str, str], output: str, slicings: list[tuple[str, ...]]) -> None:
         self._model_paths = model_paths
+        self._output = output
         self._slicings = slicings
         self._models: dict[str, Any] = {}
 
@@ -218,7 +251,7 @@ class _PredictAndSlice(beam.DoFn):
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         for records in tf.data.TFRecordDataset(file, "GZIP").batch(_ROWS_PREDICTED_TOGETHER):
             predictions = {
-                name: model.signatures[SERVING_EXAMPLES](records)[PROBABILITY].numpy()
+                name: model.signatures[SERVING_EXAMPLES](records)[self._output].numpy()
                 for name, model in self._models.items()
             }
             labels = self._models[CANDIDATE].signatures[TRUE_LABEL](records)[LABEL]

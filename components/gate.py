@@ -1,23 +1,24 @@
 """The gate: stops the run on anomalies, which stock ExampleValidator only writes down.
 
-Transform is put downstream of it, so nothing is trained on data that does not fit its schema.
+Transform is put downstream of it, so nothing is trained on data that does not fit its schema. What stops, warns or
+passes is the config's `validation` policy.
 """
 
+import datetime
 import os
 
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.config import TRAIN_SPLIT
+from components.comparison import shifts
+from components.config import DRIFT, SKEW, TRAIN_SPLIT, Validation
+from components.policy import Anomaly, judge
 from schemas.errors import DataError
 
-_SKEWS = (
-    anomalies_pb2.AnomalyInfo.COMPARATOR_L_INFTY_HIGH,
-    anomalies_pb2.AnomalyInfo.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH,
-)
+_ALL_COLUMNS = "all"
 
 
 @tfx.dsl.components.component
@@ -25,26 +26,47 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     anomalies: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleAnomalies],
     statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
     schema: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Schema],
+    report: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.JsonValue],
     compared_splits: tfx.dsl.components.Parameter[str],
+    policy: tfx.dsl.components.Parameter[str],
+    pushed_statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics] = None,
 ) -> None:
-    """Passes when no split has an anomaly and none of `compared_splits` (joined by commas) is skewed against `train`.
+    """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
+
+    Looked at are the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`; and the
+    drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one. `report` holds
+    the warnings, and what was compared.
 
     Raises:
-      DataError: one line for each anomaly: split, feature, what is wrong.
+      DataError: one line for each anomaly that stops: where, feature, what is wrong.
     """
-    found = [
-        f"{split}: {line}"
-        for split in artifact_utils.decode_split_names(anomalies.split_names)
-        for line in describe(read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")))
-    ]
+    validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
+    found = [
+        anomaly
+        for split in artifact_utils.decode_split_names(anomalies.split_names)
+        for anomaly in listed(read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split)
+    ]
+    train = _statistics(statistics.uri, TRAIN_SPLIT)
+    compared = []
     for split in filter(None, compared_splits.split(",")):
-        found += _skews(statistics, expected, split)
-    if found:
-        advice = "correct the data, or change the schema if the data is right"
-        raise DataError(
-            "\n".join(["the data does not fit its schema:", *(f"  {line}" for line in found), f"  {advice}"])
-        )
+        other = _statistics(statistics.uri, split)
+        where = f"{split} against {TRAIN_SPLIT}"
+        compared += [(where, SKEW, shift) for shift in shifts(train, other, expected, validation.skew, "skew")]
+    if pushed_statistics is not None:
+        before = _statistics(pushed_statistics.uri, TRAIN_SPLIT)
+        where = f"{TRAIN_SPLIT} against that of the pushed model"
+        compared += [(where, DRIFT, shift) for shift in shifts(before, train, expected, validation.drift, "drift")]
+    found += [Anomaly(where, shift.feature, kind, str(shift)) for where, kind, shift in compared if shift.exceeded]
+    verdict = judge(found, validation, today=datetime.date.today())
+    report.value = {
+        "warnings": verdict.warnings,
+        "history": pushed_statistics is not None,
+        "compared": {kind: sum(1 for _, k, _ in compared if k == kind) for kind in (SKEW, DRIFT)},
+        "closest": [f"{where}: {shift.feature}: {shift}" for where, _, shift in compared][:10],
+    }
+    if verdict.stops:
+        raise DataError("\n".join(["the data does not fit its schema or has changed:", *verdict.lines()]))
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
@@ -55,35 +77,22 @@ def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
     return found
 
 
-def describe(anomalies: anomalies_pb2.Anomalies) -> list[str]:
-    """One line for each anomaly, in order of the features' names."""
-    lines = [
-        f"{feature}: {' '.join((reason.description or reason.short_description).split())}"
-        for feature, info in sorted(anomalies.anomaly_info.items())
-        for reason in info.reason
+def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
+    """The anomalies of a split, in order of the features' names."""
+    of_features = [
+        (feature, reason) for feature, info in sorted(anomalies.anomaly_info.items()) for reason in info.reason
     ]
-    return lines + [f"all: {info.description}" for info in [anomalies.dataset_anomaly_info] if info.description]
+    of_all = [(_ALL_COLUMNS, reason) for reason in anomalies.dataset_anomaly_info.reason]
+    return [
+        Anomaly(
+            split,
+            feature,
+            anomalies_pb2.AnomalyInfo.Type.Name(reason.type),
+            " ".join((reason.description or reason.short_description).split()),
+        )
+        for feature, reason in of_features + of_all
+    ]
 
 
-def _skews(
-    statistics: tfx.types.standard_artifacts.ExampleStatistics, schema: schema_pb2.Schema, split: str
-) -> list[str]:
-    """The differences in distribution between `train` and a split that exceed the schema's skew_comparator."""
-    train, other = (
-        tfdv.load_stats_binary(os.path.join(statistics.uri, f"Split-{name}", "FeatureStats.pb"))
-        for name in (TRAIN_SPLIT, split)
-    )
-    return [f"{TRAIN_SPLIT} against {split}: {line}" for line in describe(_skew(train, other, schema))]
-
-
-def _skew(
-    train: statistics_pb2.DatasetFeatureStatisticsList,
-    other: statistics_pb2.DatasetFeatureStatisticsList,
-    schema: schema_pb2.Schema,
-) -> anomalies_pb2.Anomalies:
-    # What is wrong with `train` alone was reported by ExampleValidator already.
-    found = tfdv.validate_statistics(train, schema, serving_statistics=other)
-    skewed = anomalies_pb2.Anomalies()
-    for feature, info in found.anomaly_info.items():
-        skewed.anomaly_info[feature].reason.extend(r for r in info.reason if r.type in _SKEWS)
-    return skewed
+def _statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:
+    return tfdv.load_stats_binary(os.path.join(uri, f"Split-{split}", "FeatureStats.pb"))

@@ -32,6 +32,7 @@ from schemas.features import (
     column_type,
     safe_name,
 )
+from serving.signatures import encoded_label
 
 FEATURE_SET_KEY = "feature_set"
 MISSING: Mapping[ColumnType, Any] = {"string": b"", "float": float("nan"), "int": -1}
@@ -49,8 +50,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: `feature_set` holds the declaration as JSON.
 
     Returns:
-      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as int64, 1 for the
-      positive value.
+      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encoded_label` has it.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     raw = {name: _dense(inputs[name], MISSING[kind]) for name, kind in feature_set.column_types.items()}
@@ -63,7 +63,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     for cross in feature_set.crosses:
         outputs[cross.name] = cross_ids(cross, texts)
     label = feature_set.label
-    outputs[label.name] = tf.cast(tf.equal(raw[label.column], label.positive), tf.int64)
+    outputs[label.name] = encoded_label(label, raw[label.column])
     return outputs
 
 

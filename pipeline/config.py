@@ -12,11 +12,11 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from components.config import Data, Evaluation, Name, Push
+from components.config import METRICS, ChangeThreshold, Data, Evaluation, Name, Push, Threshold, Validation
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label
-from trainer.config import Model, Training
+from trainer.config import WATCHED_METRICS, Model, Training
 
 
 class PipelineConfig(Declaration):
@@ -33,6 +33,7 @@ class PipelineConfig(Declaration):
     crosses: tuple[Cross, ...] = ()
     """Combinations of features the wide part can remember by heart."""
     label: Label
+    validation: Validation = Validation()
     model: Model = Model()
     training: Training
     evaluation: Evaluation
@@ -48,12 +49,52 @@ class PipelineConfig(Declaration):
                 if column not in self.features:
                     hint = did_you_mean(column, list(self.features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+        self._check_validation()
+        self._check_label_kind()
         both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
         if both:
             raise ValueError(
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
             )
         return self
+
+    def _check_validation(self) -> None:
+        columns = self.feature_set.column_types
+        used = [
+            (f"severities.{i}", name) for i, rule in enumerate(self.validation.severities) for name in rule.features
+        ]
+        used += [(f"allowed.{i}", allowance.feature) for i, allowance in enumerate(self.validation.allowed)]
+        for section, comparison in (("drift", self.validation.drift), ("skew", self.validation.skew)):
+            used += [(f"{section}.features", name) for name in comparison.features]
+            for name, distance in comparison.features.items():
+                if distance.measure == "l_infinity" and columns.get(name) in ("float", "int"):
+                    raise ValueError(
+                        f"validation.{section}.features.{name}: l_infinity is for categories; use jensen_shannon"
+                    )
+        for where, name in used:
+            if name not in columns:
+                hint = did_you_mean(name, list(columns))
+                raise ValueError(f"validation.{where}: '{name}' is not a declared feature or the label; {hint}")
+
+    def _check_label_kind(self) -> None:
+        kind = self.label.kind
+        evaluation, stopping = self.evaluation, self.training.early_stopping
+        bounds: tuple[Threshold | ChangeThreshold, ...] = (
+            *evaluation.thresholds,
+            *evaluation.compared_with_last_blessed,
+        )
+        for where, name in [
+            *(("metrics", name) for name in evaluation.metrics),
+            *(("thresholds", bound.metric) for bound in bounds),
+        ]:
+            if name not in METRICS[kind]:
+                known = ", ".join(METRICS[kind])
+                raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {known}")
+        if stopping is not None and stopping.metric is not None and stopping.metric not in WATCHED_METRICS[kind]:
+            known = " or ".join(WATCHED_METRICS[kind])
+            raise ValueError(f"training.early_stopping.metric: '{stopping.metric}' is not for a {kind} label: {known}")
+        if kind == "regression" and self.training.imbalance != "none":
+            raise ValueError(f"training.imbalance: '{self.training.imbalance}' needs classes; the label is a number")
 
     @property
     def feature_set(self) -> FeatureSet:

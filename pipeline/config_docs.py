@@ -1,5 +1,6 @@
 """Writes docs/config.md from the config's own models: `make docs`. A test holds the file against it."""
 
+import datetime
 import sys
 import types
 import typing
@@ -84,7 +85,7 @@ def _type(annotation: Any) -> str:
         return f"mapping of name to {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
+    return {str: "text", int: "integer", float: "number", bool: "true or false", datetime.date: "date"}[annotation]
 
 
 def _paragraph(text: str | None) -> str:

@@ -1,5 +1,6 @@
 """What a person sees of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from components.config import METRICS
+
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
-_REPORTED_METRICS = ("example_count", "auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration")
 
 Mode = Literal["live", "plain", "silent"]
 
@@ -133,7 +135,8 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
-    names = [name for name in _REPORTED_METRICS if any(name in values for values in metrics.values())]
+    known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values())])
+    names = [name for name in known if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
     for name in names:
@@ -159,8 +162,15 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows")
         )
+        if facts["ExampleGen"].get("rejected"):
+            known = facts["ExampleGen"]
+            lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
+        if facts["ExampleGen"].get("unlabelled"):
+            lines.append(("no label", f"{facts['ExampleGen']['unlabelled']:,} rows left out"))
     if "Schema" in facts:
         lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
+    if "Gate" in facts:
+        lines += [("warning", text) for text in facts["Gate"]["warnings"]]
     if "Evaluator" in facts:
         lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
         lines += [("", failure) for failure in facts["Evaluator"]["failures"]]

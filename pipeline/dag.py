@@ -1,7 +1,7 @@
 """The DAG: which components there are, and what flows between them.
 
 ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
-                                                                                 Baseline -^
+                                                            History -^                         Baseline -^
 """
 
 from typing import Any
@@ -16,11 +16,12 @@ import serving
 import trainer
 from components import transform
 from components.baseline import baseline_resolver
-from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT, FileSplit
+from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT, HashSplit
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
-from components.example_gen import csv_example_gen
+from components.example_gen import example_gen
 from components.gate import AnomalyGate
+from components.history import last_pushed
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
 from pipeline.config import PipelineConfig
@@ -53,8 +54,8 @@ def create_pipeline(
       transformed_splits: what Transform writes; Trainer reads no others.
     """
     nodes: list[base_node.BaseNode] = [*_data_nodes(config)]
-    example_gen, schema, gate = nodes[0], nodes[2], nodes[4]
-    examples = example_gen.outputs["examples"]
+    examples_node, schema, gate = nodes[0], nodes[2], nodes[5]
+    examples = examples_node.outputs["examples"]
     transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
     transform_node.add_upstream_node(gate)
     trainer_node = _trainer(config, transform_node, schema.outputs["schema"])
@@ -64,7 +65,7 @@ def create_pipeline(
         model=trainer_node.outputs["model"],
         baseline_model=baseline.outputs["model"],
         split=config.evaluation.split,
-        config=eval_config(config.evaluation),
+        config=eval_config(config.evaluation, config.label.kind),
         code_fingerprint=code_fingerprint(components, serving),
     )
     pusher = RegistryPusher(
@@ -88,11 +89,11 @@ def create_pipeline(
 
 
 def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
-    """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, Gate."""
-    example_gen = csv_example_gen(
+    """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, History, Gate."""
+    examples_node = example_gen(
         data=config.data, features=config.feature_set, code_fingerprint=code_fingerprint(components, schemas)
     )
-    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    statistics_gen = tfx.components.StatisticsGen(examples=examples_node.outputs["examples"])
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
         schema = InferredSchema(
@@ -104,16 +105,21 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
     validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
+    history = last_pushed()
     gate = AnomalyGate(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics,
         schema=schema.outputs["schema"],
+        pushed_statistics=history.outputs["statistics"],
+        policy=config.validation.model_dump_json(),
         # A share of `train` by hash has its distribution; files of their own may not.
         compared_splits=",".join(
-            name for name, split in config.data.splits.items() if isinstance(split, FileSplit) and name != TRAIN_SPLIT
+            name
+            for name, split in config.data.splits.items()
+            if not isinstance(split, HashSplit) and name != TRAIN_SPLIT
         ),
     ).with_id("Gate")
-    return example_gen, statistics_gen, schema, validator, gate
+    return examples_node, statistics_gen, schema, validator, history, gate
 
 
 def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> tfx.components.Transform:

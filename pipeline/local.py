@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -69,10 +69,11 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
 def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
     """Checks all that can be checked without running, and says what a run would do; returns the exit code."""
     root = RunRoot(run_root)
-    preflight.check(config, root)
+    findings = preflight.check(config, root)
     plan = {
         "pipeline": config.name,
         "nodes": list(NODES),
+        **asdict(findings),
         "run_root": str(root.path),
         "registry": str(root.registry(config) / config.push.model_name),
         "serving": _serving_text(config, root),
@@ -81,6 +82,8 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
         print(json.dumps(plan, indent=2))
     elif output != "quiet":
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
+        for label, text in findings.lines():
+            print(f"{label:<10} {text}")
         print(f"would run  {' > '.join(NODES)}")
         print(f"in         {plan['run_root']}")
         print(f"push to    {plan['registry']}")

@@ -6,6 +6,7 @@ NODES = (
     "StatisticsGen",
     "Schema",
     "ExampleValidator",
+    "History",
     "Gate",
     "Transform",
     "Trainer",

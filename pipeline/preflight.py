@@ -1,28 +1,185 @@
-"""Everything that can be refused before Beam starts, in a second or two. Imports no TensorFlow."""
+"""Everything that can be refused before Beam starts, in seconds; the files are read for it. Imports no TensorFlow."""
 
-from components.config import FileSplit
-from components.csv_table import Columns, CsvTable
-from components.data_files import matching_files
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components import data_files
+from components.config import DATE, LEAK
+from components.policy import Anomaly, judge
+from components.profile import Column, target
+from components.table import Batch, Table, summary, too_many_bad_rows
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
 from schemas.curated import check_schema, load_schema
+from schemas.errors import DataError
+from schemas.features import FeatureSet, column_type
 from serving.registry import Registry
 
+# Of each file so many rows are read here; ExampleGen checks them all.
+ROWS_READ = 2_000_000
+# Leaks and dates are looked for in so many rows, and leaks in no fewer than the second number.
+_ROWS_PROFILED, _ROWS_NEEDED = 100_000, 200
+# A feature that explains more than this of a label by itself: of the entropy of classes, of the variance of numbers.
+LEAK_OF_CLASSES, LEAK_OF_NUMBERS = 0.95, 0.995
+# Trainer keeps the transformed rows in memory: 8 bytes for an id or a number, and the shuffled copy.
+_BYTES_OF_VALUE = 16
 
-def check(config: PipelineConfig, run_root: RunRoot) -> None:
-    """Holds the config against the schema, the files' headers and the registry.
+
+@dataclass(frozen=True)
+class Findings:
+    """What was read.
+
+    Attributes:
+      rows: of each split that is read from files.
+      labels: how often each class is there, over all files; empty for a regression.
+      label_range: least and greatest label of a regression.
+      bad_rows: that do not fit, at most `data.max_bad_rows`.
+      unlabelled: rows without a label, which are left out.
+      warnings: anomalies that the policy only warns of.
+    """
+
+    rows: dict[str, int]
+    labels: dict[str, int]
+    label_range: tuple[float, float] | None
+    bad_rows: int
+    unlabelled: int
+    warnings: list[str]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """For people: (what, text)."""
+        total = sum(self.labels.values())
+        shares = [f"{value} {count / total:.1%}" for value, count in list(self.labels.items())[:10]]
+        if self.label_range is not None:
+            shares = [f"{self.label_range[0]:g} to {self.label_range[1]:g}"]
+        lines = [
+            ("data", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items()) + " rows in the files"),
+            ("label", ", ".join(shares)),
+        ]
+        if self.bad_rows:
+            lines.append(("rejects", f"{self.bad_rows:,} rows do not fit and would be left out"))
+        if self.unlabelled:
+            lines.append(("no label", f"{self.unlabelled:,} rows would be left out"))
+        return [*lines, *(("warning", text) for text in self.warnings)]
+
+
+def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
+    """Holds the config against the schema, the files and the registry.
 
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
-      DataError: a file is missing, empty, or has other columns.
+      DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
+        there at all, a feature gives it away or is a date, or the rows would not fit into memory.
       PushError: the push could not succeed.
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
-    columns = Columns.declared(config.data, config.feature_set)
-    for name, split in config.data.splits.items():
-        if isinstance(split, FileSplit):
-            for path in matching_files(config.data.base, split.files, name):
-                CsvTable(path, columns).check_header()
     registry = Registry(run_root.registry(config), config.push.model_name)
     registry.check(pipeline=config.name, version=config.push.version)
+    findings = _read(config)
+    _check_labels(config.feature_set, findings)
+    _check_memory(config.feature_set, findings)
+    return findings
+
+
+def _read(config: PipelineConfig) -> Findings:
+    rows: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    numbers: list[float] = []
+    problems: list[str] = []
+    profiled: list[Batch] = []
+    bad = unlabelled = 0
+    found = data_files.inputs(config.data)
+    for one in found:
+        for path in one.files:
+            Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
+    for one in found:
+        for path in one.files:
+            table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
+            read = 0
+            for batch in table.batches():
+                read += batch.lists.num_rows
+                if sum(kept.lists.num_rows for kept in profiled) < _ROWS_PROFILED:
+                    profiled.append(batch)
+                if config.label.classes:
+                    _count(labels, pc.value_counts(batch.labels))
+                else:
+                    numbers += pc.min_max(batch.lists.column(config.label.column).flatten()).as_py().values()
+                if read >= ROWS_READ:
+                    break
+            rows[one.split] += read
+            bad += len(table.bad_rows)
+            unlabelled += table.unlabelled
+            problems += summary(table)
+    if bad > config.data.max_bad_rows:
+        raise too_many_bad_rows(problems, config.data.max_bad_rows)
+    verdict = judge(_anomalies(config.feature_set, profiled), config.validation, today=datetime.date.today())
+    if verdict.stops:
+        raise DataError("\n".join(verdict.stops))
+    label_range = (min(numbers), max(numbers)) if numbers else None
+    return Findings(dict(rows), dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
+
+
+def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
+    """Leaks of the label and dates among the features, in the first rows."""
+    label = features.label
+    rows = pa.Table.from_batches([batch.texts for batch in batches]) if batches else None
+    if rows is None:
+        return []
+    columns = {name: Column(name, rows.column(name).combine_chunks()) for name in features.column_types}
+    found = [
+        Anomaly(
+            "data",
+            name,
+            DATE,
+            f"is a date ({columns[name].values[0][0]!r}); as a category it will not come again. Derive a weekday or a "
+            "month from it, or name it in data.ignored_columns",
+        )
+        for name, feature in features.features.items()
+        if column_type(feature) == "string" and columns[name].is_date
+    ]
+    if rows.num_rows < _ROWS_NEEDED:
+        return found
+    most = LEAK_OF_CLASSES if label.classes else LEAK_OF_NUMBERS
+    explained = target(columns[label.column], label.classes)
+    for name in features.features:
+        share = explained.explained(columns[name].ids)
+        if share > most:
+            text = (
+                f"explains {share:.1%} of the label '{label.column}' by itself: is it known when a prediction is asked "
+                "for? If not, name it in data.ignored_columns"
+            )
+            found.append(Anomaly("data", name, LEAK, text))
+    return found
+
+
+def _count(labels: Counter[str], counted: Any) -> None:
+    for entry in counted.to_pylist():
+        labels[entry["values"]] += entry["counts"]
+
+
+def _check_labels(features: FeatureSet, findings: Findings) -> None:
+    column = features.label.column
+    for value in features.label.classes:
+        if value not in findings.labels:
+            there = ", ".join(map(repr, findings.labels)) or "nothing"
+            raise DataError(f"label '{column}': no row has the value '{value}'; there is only {there}")
+    if not features.label.classes and (findings.label_range is None or len(set(findings.label_range)) < 2):
+        raise DataError(f"label '{column}': expected different numbers, found {findings.label_range or 'none'}")
+
+
+def _check_memory(features: FeatureSet, findings: Findings) -> None:
+    columns = len(features.id_columns) + len(features.number_columns)
+    needed = sum(findings.rows.values()) * columns * _BYTES_OF_VALUE
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise DataError(
+            f"{sum(findings.rows.values()):,} rows of {columns} transformed columns need about "
+            f"{needed / 2**30:.1f} GiB in training, and {available / 2**30:.1f} GiB are free; give fewer files, "
+            "or a larger machine"
+        )

@@ -11,12 +11,16 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
+from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, read_failures, read_metrics
-from components.example_gen import ROWS_PROPERTY
-from components.gate import describe, read_anomalies
+from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
+from components.gate import listed, read_anomalies
 from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
 from pipeline.runner import Artifacts, NodeResult
 from trainer.run import HISTORY_FILE
+
+# The one that stands for a model, the first it has.
+_HEADLINE_METRICS = ("auc", "accuracy", "rmse")
 
 
 def facts(result: NodeResult) -> dict[str, Any]:
@@ -29,24 +33,34 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
     """The facts of a node in a few words."""
     match node_id:
         case "ExampleGen":
-            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows"
+            left_out = f"; {known['rejected']:,} bad rows left out" if known["rejected"] else ""
+            left_out += f"; {known['unlabelled']:,} without a label left out" if known["unlabelled"] else ""
+            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out
         case "StatisticsGen":
             return f"{known['columns']} columns"
         case "Schema":
             return f"{known['features']} features"
         case "ExampleValidator":
             return f"{known['anomalies']} anomalies" if known["anomalies"] else "no anomalies"
+        case "History":
+            return f"version {known['version']}" if known["version"] else "nothing was pushed yet"
+        case "Gate":
+            warnings = f"{len(known['warnings'])} warnings, " if known["warnings"] else ""
+            drift = f"drift of {known['compared'][DRIFT]}" if known["history"] else "drift not compared: no history"
+            return f"{warnings}skew of {known['compared'][SKEW]} features compared, {drift}"
         case "Transform":
             return f"{known['columns']} columns"
         case "Trainer":
             epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
-            return f"eval AUC {known['auc']:.4f}, log loss {known['log_loss']:.4f}, kept {epoch}"
+            metrics = [f"{metric_title(name)} {value:.4f}" for name, value in known["metrics"].items()]
+            return f"eval {', '.join(metrics)}, kept {epoch}"
         case "Baseline":
             return f"model {known['model_id']}" if known.get("model_id") else "no earlier blessed model"
         case "Evaluator":
             verdict = "blessed" if known["blessed"] else f"NOT blessed, {len(known['failures'])} thresholds missed"
-            auc = known["metrics"].get(OVERALL, {}).get("auc")
-            return verdict if auc is None else f"AUC {auc:.4f}, {verdict}"
+            measured = known["metrics"].get(OVERALL, {})
+            shown = [f"{metric_title(name)} {measured[name]:.4f}" for name in _HEADLINE_METRICS if name in measured]
+            return ", ".join([*shown[:1], verdict])
         case "Pusher":
             return (
                 f"pushed version {known['version']}"
@@ -57,13 +71,25 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return ""
 
 
+def metric_title(name: str) -> str:
+    """A metric as people write it."""
+    return name.upper() if name in ("auc", "rmse", "mae") else name.replace("_", " ")
+
+
 def _only(outputs: Artifacts, key: str) -> mlmd.Artifact:
     (artifact,) = outputs[key]
     return artifact
 
 
 def _example_gen(outputs: Artifacts) -> dict[str, Any]:
-    return {"rows": json.loads(_only(outputs, "examples").custom_properties[ROWS_PROPERTY].string_value)}
+    artifact = _only(outputs, "examples")
+    rejected = int(artifact.custom_properties[REJECTED_PROPERTY].int_value)
+    return {
+        "rows": json.loads(artifact.custom_properties[ROWS_PROPERTY].string_value),
+        "rejected": rejected,
+        "unlabelled": int(artifact.custom_properties[UNLABELLED_PROPERTY].int_value),
+        "rejects_file": os.path.join(artifact.uri, REJECTS_FILE) if rejected else None,
+    }
 
 
 def _splits(artifact: mlmd.Artifact) -> list[str]:
@@ -88,8 +114,18 @@ def _schema(outputs: Artifacts) -> dict[str, Any]:
 
 def _anomalies(outputs: Artifacts) -> dict[str, Any]:
     artifact = _only(outputs, "anomalies")
-    found = [describe(read_anomalies(os.path.join(artifact.uri, f"Split-{split}"))) for split in _splits(artifact)]
+    found = [listed(read_anomalies(os.path.join(artifact.uri, f"Split-{s}")), s) for s in _splits(artifact)]
     return {"anomalies": sum(map(len, found))}
+
+
+def _history(outputs: Artifacts) -> dict[str, Any]:
+    pushed = outputs.get("pushed_model", ())
+    return {"version": int(pushed[0].custom_properties[VERSION_PROPERTY].string_value) if pushed else None}
+
+
+def _gate(outputs: Artifacts) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(tf.io.gfile.GFile(_only(outputs, "report").uri).read())
+    return report
 
 
 def _transform(outputs: Artifacts) -> dict[str, Any]:
@@ -103,8 +139,9 @@ def _trainer(outputs: Artifacts) -> dict[str, Any]:
     return {
         "epochs": len(metrics["loss"]),
         "kept_epoch": kept + 1,
-        "auc": metrics["val_auc"][kept],
-        "log_loss": metrics["val_log_loss"][kept],
+        "metrics": {
+            name.removeprefix("val_"): values[kept] for name, values in metrics.items() if name.startswith("val_")
+        },
     }
 
 
@@ -138,6 +175,8 @@ _READERS = {
     "StatisticsGen": _statistics,
     "Schema": _schema,
     "ExampleValidator": _anomalies,
+    "History": _history,
+    "Gate": _gate,
     "Transform": _transform,
     "Trainer": _trainer,
     "Baseline": _baseline,

@@ -12,7 +12,7 @@ import keyword
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, did_you_mean
 
@@ -119,6 +119,13 @@ class Numeric(_ModelUse):
         return self
 
 
+def _without_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({v for v in values if values.count(v) > 1})
+    if repeated:
+        raise ValueError(f"repeated: {', '.join(repeated)}")
+    return values
+
+
 class _StringCategorical(_ModelUse):
     missing: str | None = None
     """The category that a missing value becomes. Left out, a missing value is refused."""
@@ -151,10 +158,7 @@ class VocabularyList(_StringCategorical):
     @field_validator("values")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = sorted({v for v in value if value.count(v) > 1})
-        if repeated:
-            raise ValueError(f"repeated: {', '.join(repeated)}")
-        return value
+        return _without_repeats(value)
 
     @property
     def num_ids(self) -> int:
@@ -217,24 +221,75 @@ class Cross(_ModelUse):
         return CROSS_SEPARATOR.join(map(safe_name, self.of))
 
 
-class Label(Declaration):
-    """The binary label: a column that holds one of two values."""
+LabelKind = Literal["binary", "multiclass", "regression"]
 
+
+class _Label(Declaration):
     column: str
-    positive: str
-    """The value whose probability the model predicts."""
-    negative: str
+    drop_missing: bool = False
+    """Whether rows without a label are left out, and counted; otherwise they are bad rows."""
 
     @property
     def name(self) -> str:
         """Of the transformed column."""
         return safe_name(self.column)
 
+
+class BinaryLabel(_Label):
+    """A column that holds one of two values; what a label is when no kind is given."""
+
+    kind: Literal["binary"] = "binary"
+    positive: str
+    """The value whose probability the model predicts."""
+    negative: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All values, in the order of their ids."""
+        return self.negative, self.positive
+
     @model_validator(mode="after")
-    def _two_values(self) -> "Label":
+    def _two_values(self) -> "BinaryLabel":
         if self.positive == self.negative:
             raise ValueError("positive and negative must differ")
         return self
+
+
+class MulticlassLabel(_Label):
+    """A column that holds one of several values, each of which gets a probability."""
+
+    kind: Literal["multiclass"]
+    classes: Annotated[tuple[str, ...], Field(min_length=3)]
+    """All values; the served model's probabilities are in this order."""
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _without_repeats(value)
+
+
+class RegressionLabel(_Label):
+    """A column of numbers, of which the model predicts the mean."""
+
+    kind: Literal["regression"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ()
+
+
+def _label_kind(label: object) -> str:
+    """A label without a kind is binary."""
+    kind = label.get("kind", "binary") if isinstance(label, dict) else getattr(label, "kind", None)
+    return str(kind)
+
+
+Label = Annotated[
+    Annotated[BinaryLabel, Tag("binary")]
+    | Annotated[MulticlassLabel, Tag("multiclass")]
+    | Annotated[RegressionLabel, Tag("regression")],
+    Discriminator(_label_kind),
+]
 
 
 @dataclass(frozen=True)
@@ -329,4 +384,5 @@ class FeatureSet(Declaration):
     @property
     def column_types(self) -> dict[str, ColumnType]:
         """Raw column names, the label's last, with the type that their values have."""
-        return {**{n: column_type(f) for n, f in self.features.items()}, self.label.column: "string"}
+        label: ColumnType = "float" if isinstance(self.label, RegressionLabel) else "string"
+        return {**{n: column_type(f) for n, f in self.features.items()}, self.label.column: label}

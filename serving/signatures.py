@@ -2,29 +2,62 @@
 
 - `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
 - `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator and batch prediction use it.
-- `true_label` takes serialized tf.Example and gives the label as 0 or 1, for Evaluator.
+- `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
 
-Both prediction signatures answer `probability`, of the positive label, and `predicted_label`, shape [batch] each.
+Both prediction signatures answer, by the kind of the label:
+- binary: `probability` of the positive value and `predicted_label`, shape [batch] each;
+- multiclass: `probabilities` and `classes`, the values they belong to, shape [batch, classes], and `predicted_label`;
+- regression: `prediction`, in the label's own unit, shape [batch].
+
 A missing value is sent as "", NaN or -1 (see components/transform.py) or, in a tf.Example, left out.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.features import ColumnType, FeatureSet, safe_name
+from schemas.features import (
+    BinaryLabel,
+    ColumnType,
+    FeatureSet,
+    Label,
+    LabelKind,
+    MulticlassLabel,
+    RegressionLabel,
+    safe_name,
+)
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
 TRUE_LABEL = "true_label"
 PROBABILITY = "probability"
+PROBABILITIES = "probabilities"
+CLASSES = "classes"
 PREDICTED_LABEL = "predicted_label"
+PREDICTION = "prediction"
+# The output that metrics are taken of.
+MEASURED_OUTPUT: Mapping[LabelKind, str] = {
+    "binary": PROBABILITY,
+    "multiclass": PROBABILITIES,
+    "regression": PREDICTION,
+}
 LABEL = "label"
 DECISION_THRESHOLD = 0.5
 
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+
+
+def encoded_label(label: Label, raw: tf.Tensor) -> tf.Tensor:
+    """Raw labels as a network is fitted to them: int64 places in `label.classes`, or float32; shape [batch]."""
+    match label:
+        case RegressionLabel():
+            return raw
+        case BinaryLabel() | MulticlassLabel():
+            return tf.argmax(tf.equal(raw[:, None], tf.constant(label.classes)), axis=1)
+        case _:
+            assert_never(label)
 
 
 class ServedModel(tf.Module):
@@ -37,7 +70,7 @@ class ServedModel(tf.Module):
         features: FeatureSet,
     ) -> None:
         """Args:
-        network: from transformed columns of shape [batch, 1] to the logit, [batch, 1].
+        network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
         transform_output: the graph the network was trained behind.
         features: the declaration of both.
         """
@@ -45,18 +78,29 @@ class ServedModel(tf.Module):
         self.network = network
         self.transform_layer = transform_output.transform_features_layer()
         self._features = features
-        self._label_spec = {features.label.column: tf.io.FixedLenFeature([], tf.string, default_value="")}
+        column = features.label.column
+        self._label_spec = {column: tf.io.FixedLenFeature([], DTYPES[features.column_types[column]])}
         spec = transform_output.raw_feature_spec()
         self._raw_spec = {name: spec[name] for name in features.features}
         self._inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
 
     def _predict(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         transformed = self.transform_layer(dict(raw))
-        logit = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in self._inputs}, training=False)
-        probability = tf.sigmoid(tf.squeeze(logit, axis=1))
-        label = self._features.label
-        predicted = tf.where(probability >= DECISION_THRESHOLD, label.positive, label.negative)
-        return {PROBABILITY: probability, PREDICTED_LABEL: predicted}
+        output = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in self._inputs}, training=False)
+        match self._features.label:
+            case BinaryLabel() as label:
+                probability = tf.sigmoid(output[:, 0])
+                predicted = tf.where(probability >= DECISION_THRESHOLD, label.positive, label.negative)
+                return {PROBABILITY: probability, PREDICTED_LABEL: predicted}
+            case MulticlassLabel() as label:
+                classes = tf.constant(label.classes)
+                predicted = tf.gather(classes, tf.argmax(output, axis=1))
+                every = tf.broadcast_to(classes, tf.shape(output))
+                return {PROBABILITIES: tf.nn.softmax(output), CLASSES: every, PREDICTED_LABEL: predicted}
+            case RegressionLabel():
+                return {PREDICTION: output[:, 0]}
+            case label:
+                assert_never(label)
 
     @tf.function
     def predict_named(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -76,10 +120,9 @@ class ServedModel(tf.Module):
 
     @tf.function
     def true_label(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The label of serialized tf.Example, [batch], as int64 of 0 and 1."""
+        """The `encoded_label` of serialized tf.Example, [batch]."""
         label = self._features.label
-        values = tf.io.parse_example(examples, self._label_spec)[label.column]
-        return {LABEL: tf.cast(values == label.positive, tf.int64)}
+        return {LABEL: encoded_label(label, tf.io.parse_example(examples, self._label_spec)[label.column])}
 
     def export(self, folder: str) -> None:
         """Writes a SavedModel with all signatures."""

@@ -1,15 +1,24 @@
 """What a user may choose about the model and its training. Imports no TensorFlow."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from schemas.declaration import Declaration
+from schemas.features import LabelKind
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
+# What is measured on `eval` after each epoch; the first is watched unless another is named.
+WATCHED_METRICS: Mapping[LabelKind, tuple[WatchedMetric, ...]] = {
+    "binary": ("log_loss", "auc"),
+    "multiclass": ("log_loss", "accuracy"),
+    "regression": ("rmse", "mae"),
+}
 
 
 class Optimizer(Declaration):
@@ -65,7 +74,9 @@ class Model(Declaration):
 class EarlyStopping(Declaration):
     """Stops when the `eval` split no longer improves, and keeps the best epoch's weights."""
 
-    metric: Literal["log_loss", "auc"] = "log_loss"
+    metric: WatchedMetric | None = None
+    """`log_loss` or `auc` for a binary label, `log_loss` or `accuracy` for a multiclass one, `rmse` or `mae` for
+    regression. Left out, the first of them."""
     patience: NonNegativeInt
     """How many epochs without improvement are waited for."""
 
@@ -79,5 +90,5 @@ class Training(Declaration):
     deep_optimizer: Optimizer = Optimizer(name="adam", learning_rate=0.002, schedule="cosine")
     early_stopping: EarlyStopping | None = None
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
-    """`class_weights` weighs both classes alike in the loss; `oversample` repeats the rarer class.
-    Both make predicted probabilities too high for the rarer class; calibration will say so."""
+    """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
+    Both make predicted probabilities too high for the rarer classes; calibration will say so."""

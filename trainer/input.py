@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from schemas.errors import DataError
@@ -60,54 +61,64 @@ class Source:
         return named | {c.name: numbers[:, i : i + 1] for i, c in enumerate(self.features.number_columns)}
 
 
-def label_counts(rows: tf.data.Dataset) -> tuple[int, int]:
-    """How many rows are (negative, positive)."""
-    labels = rows.map(lambda ids, numbers, label: label).batch(_PARSED_TOGETHER)
-    positive = total = 0
-    for batch in labels.as_numpy_iterator():
-        positive += int(batch.sum())
-        total += len(batch)
-    return total - positive, positive
+@dataclass(frozen=True)
+class TrainingRows:
+    """The train split, ready to be fitted to.
+
+    Attributes:
+      batches: repeats for ever, shuffled anew in each epoch: (inputs, label [batch, 1], weight [batch, 1]).
+      steps_per_epoch: how many batches make an epoch.
+      label_mean: of a regression's labels; 0 for classes.
+      label_std: their standard deviation; 1 for classes.
+    """
+
+    batches: tf.data.Dataset
+    steps_per_epoch: int
+    label_mean: float = 0.0
+    label_std: float = 1.0
 
 
-def training_batches(source: Source, training: Training, *, seed: int) -> tuple[tf.data.Dataset, int]:
-    """Batches of the train split, shuffled anew in each epoch, and how many make an epoch.
-
-    Returns:
-      A dataset that repeats for ever of (inputs, label [batch, 1], weight [batch, 1]), and the batches an epoch.
+def training_rows(source: Source, training: Training, *, seed: int) -> TrainingRows:
+    """Reads the train split once and prepares its batches.
 
     Raises:
-      DataError: the rows are all of one class.
+      DataError: a class has no row, or all labels of a regression are the same.
     """
     rows = source.rows().cache()
-    negative, positive = label_counts(rows)
-    if not negative or not positive:
-        raise DataError(
-            f"the train split holds {negative} negative and {positive} positive rows; both are needed. Check "
-            "label.positive and label.negative, or add rows"
-        )
-    total = negative + positive
-    weights = [1.0, 1.0]
+    labels = np.concatenate(
+        list(rows.map(lambda ids, numbers, label: label).batch(_PARSED_TOGETHER).as_numpy_iterator())
+    )
+    total = len(labels)
+    classes = source.features.label.classes
+    mean, std = (0.0, 1.0) if classes else (float(labels.mean(dtype=np.float64)), float(labels.std(dtype=np.float64)))
+    if not std:
+        raise DataError(f"all labels of the train split are {mean:g}; there is nothing to learn")
+    counts = np.bincount(labels, minlength=len(classes)) if classes else np.array([total])
+    if not counts.all():
+        found = ", ".join(f"{count} rows of '{value}'" for value, count in zip(classes, counts, strict=True))
+        raise DataError(f"the train split holds {found}; every class is needed. Check the label, or add rows")
+    # The squared error of a regression is measured in its own variances: the learning rate then fits any unit.
+    weights = np.ones(len(counts)) if classes else np.array([std**-2])
     if training.imbalance == "class_weights":
-        weights = [total / (2 * negative), total / (2 * positive)]
+        weights = total / (len(counts) * counts)
     if training.imbalance == "oversample":
-        shuffled = _balanced(rows, seed=seed)
+        shuffled = _balanced(rows, len(classes), seed=seed)
     else:
         shuffled = rows.shuffle(min(total, _SHUFFLED_ROWS), seed=seed).repeat()
 
     def named(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        weight = tf.gather(tf.constant(weights), label)
+        weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], weight[:, None]
 
     batches = shuffled.batch(training.batch_size).map(named, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE), -(-total // training.batch_size)
+    return TrainingRows(batches.prefetch(tf.data.AUTOTUNE), -(-total // training.batch_size), mean, std)
 
 
-def _balanced(rows: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
-    """An endless stream in which both classes are equally frequent; the rarer one's rows repeat."""
-    classes = [rows.filter(lambda ids, numbers, label, c=c: label == c).cache() for c in (0, 1)]
-    endless = [c.shuffle(_SHUFFLED_ROWS, seed=seed).repeat() for c in classes]
-    return tf.data.Dataset.sample_from_datasets(endless, [0.5, 0.5], seed=seed)
+def _balanced(rows: tf.data.Dataset, classes: int, *, seed: int) -> tf.data.Dataset:
+    """An endless stream in which all classes are equally frequent; the rarer ones' rows repeat."""
+    by_class = [rows.filter(lambda ids, numbers, label, c=c: label == c).cache() for c in range(classes)]
+    endless = [c.shuffle(_SHUFFLED_ROWS, seed=seed).repeat() for c in by_class]
+    return tf.data.Dataset.sample_from_datasets(endless, [1 / classes] * classes, seed=seed)
 
 
 def evaluation_batches(source: Source, *, batch_size: int = 4096) -> tf.data.Dataset:

@@ -1,16 +1,17 @@
 """The wide-and-deep network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792) and its joint training step.
 
 The wide part is one weight for each id and a slope for each number; the deep part is a multilayer perceptron over
-embeddings and numbers. Both add up to one logit and are trained together, each by its own optimizer.
+embeddings and numbers. Both add up to the logits (one, or one for each of several classes; for regression the
+predicted number itself) and are trained together, each by its own optimizer.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import keras
 import tensorflow as tf
 
-from schemas.features import FeatureSet, IdColumn
+from schemas.features import FeatureSet, IdColumn, LabelKind, RegressionLabel
 from trainer.config import Model, Training
 from trainer.optimizers import build_optimizer
 
@@ -96,32 +97,44 @@ class WideAndDeep(keras.Model):
         return {metric.name: metric.result() for metric in self.eval_metrics}
 
 
-def build_model(features: FeatureSet, model: Model) -> WideAndDeep:
-    """The untrained network: inputs by transformed column name, [batch, 1] each; output the logit, [batch, 1]."""
+def build_model(features: FeatureSet, model: Model, *, label_mean: float = 0.0, label_std: float = 1.0) -> WideAndDeep:
+    """The untrained network: inputs by transformed column name, [batch, 1] each.
+
+    Its output is of shape [batch, 1], a logit or, for regression, a number; or [batch, classes], a logit for each.
+
+    Args:
+      features: what the inputs are.
+      model: the shape of the network.
+      label_mean: of the labels of a regression, which the untrained network predicts.
+      label_std: their standard deviation, the unit in which the network learns.
+    """
+    outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
     inputs: dict[str, Any] = {c.name: keras.Input((1,), name=c.name, dtype="int64") for c in features.id_columns}
     inputs |= {c.name: keras.Input((1,), name=c.name, dtype="float32") for c in features.number_columns}
     logits = []
     if model.parts != "deep":
-        logits += _wide_logits(features, inputs)
+        logits += _wide_logits(features, inputs, outputs)
     if model.parts != "wide":
-        logits.append(_deep_logit(features, inputs, model))
+        logits.append(_deep_logit(features, inputs, model, outputs))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
     logit = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
+    if isinstance(features.label, RegressionLabel):
+        logit = keras.layers.Rescaling(label_std, label_mean, name="in_unit_of_label")(logit)
     return WideAndDeep(inputs=inputs, outputs=logit, name=model.parts)
 
 
-def _wide_logits(features: FeatureSet, inputs: Mapping[str, Any]) -> list[Any]:
-    """The wide part: a zero-initialised weight for each id, and a slope for each number."""
+def _wide_logits(features: FeatureSet, inputs: Mapping[str, Any], outputs: int) -> list[Any]:
+    """The wide part: a zero-initialised weight for each id, and a slope for each number; for each output."""
     logits = []
     columns = [c for c in features.id_columns if c.wide]
     numbers = [c for c in features.number_columns if c.wide]
     if columns:
-        table = IdTable([c.num_ids for c in columns], 1, "zeros", name=f"{WIDE_PREFIX}ids")
+        table = IdTable([c.num_ids for c in columns], outputs, "zeros", name=f"{WIDE_PREFIX}ids")
         weights = table([inputs[c.name] for c in columns])
         logits.append(keras.layers.Lambda(_sum_columns, name="sum_of_wide_ids")(weights))
     if numbers:
-        slopes = keras.layers.Dense(1, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
+        slopes = keras.layers.Dense(outputs, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
         logits.append(slopes(_concatenated([inputs[c.name] for c in numbers], "wide_numbers_input")))
     return logits
 
@@ -131,7 +144,7 @@ def _sum_columns(weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(weights, axis=1)
 
 
-def _deep_logit(features: FeatureSet, inputs: Mapping[str, Any], model: Model) -> Any:
+def _deep_logit(features: FeatureSet, inputs: Mapping[str, Any], model: Model, outputs: int) -> Any:
     """The deep part: embeddings, one-hot ids and numbers through a multilayer perceptron."""
     hidden = _concatenated(_deep_inputs(features, inputs, model), "deep_input")
     if model.embedding_dropout:
@@ -148,7 +161,7 @@ def _deep_logit(features: FeatureSet, inputs: Mapping[str, Any], model: Model) -
         hidden = _activation(model, number)(hidden)
         if model.dropout:
             hidden = keras.layers.Dropout(model.dropout, name=f"dropout_{number}")(hidden)
-    return keras.layers.Dense(1, kernel_regularizer=penalty, name="deep_logit")(hidden)
+    return keras.layers.Dense(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
 def _deep_inputs(features: FeatureSet, inputs: Mapping[str, Any], model: Model) -> list[Any]:
@@ -182,20 +195,40 @@ def _concatenated(parts: list[Any], name: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name=name)(parts)
 
 
-def compile_model(model: WideAndDeep, training: Training, *, steps: int) -> None:
+def compile_model(model: WideAndDeep, training: Training, label: LabelKind, *, steps: int) -> None:
     """Gives the model its loss, its two optimizers and the metrics of the eval split.
 
     Args:
       model: from `build_model`.
+      label: decides on the loss and the metrics, which have the names of `WATCHED_METRICS`.
       training: the optimizers and their schedules.
       steps: of the whole training, which the learning-rate schedules span.
     """
+    loss, metrics = _loss_and_metrics(label)
     model.compile(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        eval_metrics=[
-            keras.metrics.AUC(num_thresholds=1000, from_logits=True, name="auc"),
-            keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
-        ],
+        loss=loss,
+        eval_metrics=metrics,
     )
+
+
+def _loss_and_metrics(label: LabelKind) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+    match label:
+        case "binary":
+            return keras.losses.BinaryCrossentropy(from_logits=True), [
+                keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
+                keras.metrics.AUC(num_thresholds=1000, from_logits=True, name="auc"),
+            ]
+        case "multiclass":
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [
+                keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
+                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            ]
+        case "regression":
+            return keras.losses.MeanSquaredError(), [
+                keras.metrics.RootMeanSquaredError(name="rmse"),
+                keras.metrics.MeanAbsoluteError(name="mae"),
+            ]
+        case _:
+            assert_never(label)

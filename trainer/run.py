@@ -13,11 +13,11 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
 from trainer import progress
-from trainer.config import EarlyStopping, Model, Training
-from trainer.input import Source, evaluation_batches, training_batches
+from trainer.config import WATCHED_METRICS, EarlyStopping, Model, Training
+from trainer.input import Source, evaluation_batches, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -72,23 +72,24 @@ def fit(
       The network (with the best epoch's weights under early stopping), and how it went.
     """
     keras.utils.set_random_seed(seed)
-    batches, steps_per_epoch = training_batches(train, training, seed=seed)
+    rows = training_rows(train, training, seed=seed)
     eval_batches = evaluation_batches(evaluation)
-    network = build_model(train.features, model)
-    compile_model(network, training, steps=steps_per_epoch * training.epochs)
+    label = train.features.label.kind
+    network = build_model(train.features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+    compile_model(network, training, label, steps=rows.steps_per_epoch * training.epochs)
     callbacks: list[keras.callbacks.Callback] = [_ReportProgress(training.epochs)]
     if log_folder is not None:
         callbacks += [
             DeadActivations(log_folder, eval_batches),
             keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
         ]
-    stopping = _early_stopping(training.early_stopping) if training.early_stopping is not None else None
+    stopping = _early_stopping(training.early_stopping, label) if training.early_stopping is not None else None
     if stopping is not None:
         callbacks.append(stopping)
     fitted = network.fit(
-        batches,
+        rows.batches,
         epochs=training.epochs,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=rows.steps_per_epoch,
         validation_data=eval_batches,
         callbacks=callbacks,
         verbose=0,
@@ -99,10 +100,11 @@ def fit(
     return network, History(metrics, stopping.best_epoch if stopping is not None else fitted.epoch[-1])
 
 
-def _early_stopping(stopping: EarlyStopping) -> keras.callbacks.EarlyStopping:
+def _early_stopping(stopping: EarlyStopping, label: LabelKind) -> keras.callbacks.EarlyStopping:
+    metric = stopping.metric or WATCHED_METRICS[label][0]
     return keras.callbacks.EarlyStopping(
-        monitor=f"val_{stopping.metric}",
-        mode="max" if stopping.metric == "auc" else "min",
+        monitor=f"val_{metric}",
+        mode="max" if metric in ("auc", "accuracy") else "min",
         patience=stopping.patience,
         restore_best_weights=True,
     )
@@ -116,7 +118,7 @@ class _ReportProgress(keras.callbacks.Callback):
         self._epochs = epochs
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        values = ", ".join(f"{name} {(logs or {})[name]:.4f}" for name in ("loss", "val_log_loss", "val_auc"))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
         progress.report(f"epoch {epoch + 1} of {self._epochs}: {values}")
 
 

@@ -2,15 +2,17 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.batched_metrics import Counts
-from components.config import MetricName
+from components.batched_metrics import BinaryCounts, MulticlassCounts, RegressionCounts, counts_of
+from components.config import METRICS, MetricName
 
 STOCK: dict[MetricName, str] = {
     "auc": "AUC",
@@ -40,7 +42,7 @@ def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
     frame = pd.DataFrame({"label": labels, "prediction": predictions})
     result = tfma.analyze_raw_data(frame, eval_config=config, output_path=str(tmp_path))
     stock = list(result.get_metrics_for_slice(()).values())
-    counts = Counts()
+    counts = BinaryCounts()
     counts.add(labels, predictions)
     ours = [counts.metric(name) for name in STOCK]
     np.testing.assert_allclose(sorted(ours), sorted(v["doubleValue"] for v in stock), rtol=1e-6)
@@ -48,7 +50,7 @@ def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
 
 def test_counts_of_two_halves_add_up() -> None:
     labels, predictions = rows(1000)
-    whole, first, second = Counts(), Counts(), Counts()
+    whole, first, second = BinaryCounts(), BinaryCounts(), BinaryCounts()
     whole.add(labels, predictions)
     first.add(labels[:300], predictions[:300])
     second.add(labels[300:], predictions[300:])
@@ -57,7 +59,62 @@ def test_counts_of_two_halves_add_up() -> None:
 
 
 def test_metrics_without_a_positive_row_are_undefined() -> None:
-    counts = Counts()
+    counts = BinaryCounts()
     counts.add(np.array([0, 0]), np.array([0.2, 0.4]))
     undefined = {name for name in STOCK if math.isnan(counts.metric(name))}
     assert undefined == {"auc", "pr_auc", "precision", "recall", "calibration"}
+
+
+def test_multiclass_metrics_equal_those_of_keras() -> None:
+    random = np.random.default_rng(6)
+    predictions = random.dirichlet([1, 1, 1, 1], size=300)
+    # The last class is neither a label nor predicted: it has no F1 score, and keras would count it as 0.
+    predictions[:, 3] = 0
+    predictions /= predictions.sum(axis=1, keepdims=True)
+    labels = random.integers(0, 3, 300)
+    first, second = MulticlassCounts(), MulticlassCounts()
+    first.add(labels[:100], predictions[:100])
+    second.add(labels[100:], predictions[100:])
+    for counts in (first, second):
+        counts.merge(MulticlassCounts())
+    first.merge(second)
+    one_hot = np.eye(3)[labels]
+    f1 = keras.metrics.F1Score(average="macro")
+    f1.update_state(one_hot, predictions[:, :3])
+    log_loss = keras.metrics.CategoricalCrossentropy()
+    log_loss.update_state(one_hot, predictions[:, :3])
+    assert first.metric("macro_f1") == pytest.approx(float(f1.result()), rel=1e-5)
+    assert first.metric("log_loss") == pytest.approx(float(log_loss.result()), rel=1e-5)
+    assert first.metric("accuracy") == np.mean(labels == predictions.argmax(axis=1))
+    assert first.metric("example_count") == 300
+
+
+def test_regression_metrics_equal_those_of_keras_far_from_zero() -> None:
+    random = np.random.default_rng(7)
+    labels = 1e6 + random.normal(size=400)
+    predictions = labels + 0.3 * random.normal(size=400) + 0.1
+    merged = RegressionCounts()
+    for part in (slice(0, 10), slice(10, 10), slice(10, 400)):
+        counts = RegressionCounts()
+        counts.add(labels[part], predictions[part])
+        merged.merge(counts)
+    error = predictions - labels
+    assert merged.metric("rmse") == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert merged.metric("mae") == pytest.approx(np.mean(np.abs(error)))
+    assert merged.metric("mean_error") == pytest.approx(np.mean(error))
+    r2 = keras.metrics.R2Score(dtype="float64")
+    r2.update_state(labels[:, None] - 1e6, predictions[:, None] - 1e6)
+    assert merged.metric("r2") == pytest.approx(float(r2.result()), rel=1e-5)
+    assert merged.metric("example_count") == 400
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_every_metric_of_a_kind_is_measured_and_no_other(kind: Any) -> None:
+    counts = counts_of(kind)
+    predictions = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2]]) if kind == "multiclass" else np.array([0.4, 0.6])
+    counts.add(np.array([0, 1]), predictions)
+    for name in METRICS[kind]:
+        assert math.isfinite(counts.metric(name))
+    for name in {metric for metrics in METRICS.values() for metric in metrics} - {*METRICS[kind]}:
+        with pytest.raises(ValueError, match=name):
+            counts.metric(name)

@@ -1,11 +1,18 @@
 """The gate's reading of anomalies, on statistics of real rows."""
 
+import datetime
+from typing import Any
+
 import pandas as pd
+import pytest
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.gate import _skew, describe
+from components.comparison import shifts
+from components.config import Comparison, Validation
+from components.gate import listed
+from components.policy import Anomaly, judge
 
 SCHEMA = text_format.Parse(
     """
@@ -23,7 +30,7 @@ def anomalies(ages: list[float], jobs: list[str]) -> list[str]:
     statistics = tfdv.generate_statistics_from_dataframe(
         pd.DataFrame({"age": ages, "job": jobs}).astype({"age": "float32"})
     )
-    return describe(tfdv.validate_statistics(statistics, SCHEMA))
+    return [str(anomaly) for anomaly in listed(tfdv.validate_statistics(statistics, SCHEMA), "train")]
 
 
 def test_data_that_fits_has_no_anomaly() -> None:
@@ -32,23 +39,75 @@ def test_data_that_fits_has_no_anomaly() -> None:
 
 def test_a_number_out_of_range_is_named() -> None:
     (line,) = anomalies([20.0, 200.0], ["clerk", "cook"])
-    assert line.startswith("age: Unexpectedly high value: 200>120")
+    assert line.startswith("train: age: Unexpectedly high value: 200>120")
 
 
 def test_a_new_category_is_an_anomaly_above_its_share_and_none_below() -> None:
     (line,) = anomalies([20.0] * 10, ["clerk"] * 8 + ["pilot"] * 2)
-    assert line.startswith("job: ")
+    assert line.startswith("train: job: ")
     assert "pilot" in line
     assert anomalies([20.0] * 20, ["clerk"] * 19 + ["pilot"]) == []
 
 
-def test_skew_beyond_the_comparator_is_named_and_less_is_not() -> None:
-    def statistics(jobs: list[str]) -> object:
-        return tfdv.generate_statistics_from_dataframe(
-            pd.DataFrame({"age": [1.0] * len(jobs), "job": jobs}).astype({"age": "float32"})
-        )
+def statistics(ages: list[float], jobs: list[str]) -> Any:
+    frame = pd.DataFrame({"age": ages, "job": jobs}).astype({"age": "float32"})
+    return tfdv.generate_statistics_from_dataframe(frame)
 
-    train = statistics(["clerk"] * 5 + ["cook"] * 5)
-    (line,) = describe(_skew(train, statistics(["clerk"] * 9 + ["cook"]), SCHEMA))
-    assert line.startswith("job: The Linfty distance between training and serving is 0.4")
-    assert describe(_skew(train, statistics(["clerk"] * 6 + ["cook"] * 4), SCHEMA)) == []
+
+def test_distances_name_measure_value_threshold_and_what_moved() -> None:
+    before = statistics([float(i) for i in range(100)], ["clerk"] * 50 + ["cook"] * 50)
+    now = statistics([float(i + 50) for i in range(100)], ["clerk"] * 90 + ["cook"] * 10)
+    comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "at_most": 0.1}})
+    job, age = sorted(shifts(before, now, SCHEMA, comparison, "skew"), key=lambda shift: shift.feature, reverse=True)
+    # The schema's own comparator goes before the config's.
+    assert str(job) == (
+        "L-infinity distance 0.4000, at most 0.2; moved most: 'clerk' 50.0% to 90.0%, 'cook' 50.0% to 10.0%"
+    )
+    assert job.exceeded and age.exceeded
+    assert (age.measure, age.threshold) == ("Jensen-Shannon", 0.1)
+    # Half of the rows are beyond all that was there before.
+    assert age.moved[0][0] == "above 99"
+    assert age.moved[0][2] == pytest.approx(0.5, abs=0.02)
+    # The schema has no comparator for drift, so that the config's holds for both.
+    assert {shift.measure for shift in shifts(before, now, SCHEMA, comparison, "drift")} == {"Jensen-Shannon"}
+    assert shifts(before, now, SCHEMA, Comparison(), "drift") == []
+    assert not any(shift.exceeded for shift in shifts(before, before, SCHEMA, comparison, "skew"))
+
+
+DAY = datetime.date(2026, 11, 24)
+NEW_JOB = Anomaly("train", "job", "ENUM_TYPE_UNEXPECTED_STRING_VALUES", "pilot 20%")
+DRIFTED = Anomaly("train against that of the pushed model", "age", "DRIFT", "far")
+
+
+@pytest.mark.parametrize(
+    ("policy", "stops", "warnings"),
+    [
+        ({}, 2, 0),
+        ({"severities": [{"anomaly": "DRIFT", "severity": "warn"}]}, 1, 1),
+        ({"severities": [{"anomaly": "DRIFT", "severity": "ignore"}]}, 1, 0),
+        ({"severities": [{"anomaly": "DRIFT", "features": ["job"], "severity": "ignore"}]}, 2, 0),
+        (
+            {
+                "severities": [
+                    {"anomaly": "DRIFT", "severity": "ignore"},
+                    {"anomaly": "DRIFT", "features": ["age"], "severity": "stop"},
+                ]
+            },
+            2,
+            0,
+        ),
+    ],
+)
+def test_severities(policy: dict[str, Any], stops: int, warnings: int) -> None:
+    verdict = judge([NEW_JOB, DRIFTED], Validation.model_validate(policy), today=DAY)
+    assert (len(verdict.stops), len(verdict.warnings)) == (stops, warnings)
+
+
+def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
+    allowed = {"feature": "job", "anomaly": NEW_JOB.kind, "until": "2026-11-24", "reason": "merger, see #12"}
+    policy = Validation.model_validate({"allowed": [allowed]})
+    (line,) = judge([NEW_JOB], policy, today=DAY).warnings
+    assert line.endswith("[ENUM_TYPE_UNEXPECTED_STRING_VALUES]; allowed until 2026-11-24: merger, see #12")
+    (line,) = judge([NEW_JOB], policy, today=DAY + datetime.timedelta(days=1)).stops
+    assert line.endswith("; was allowed until 2026-11-24: merger, see #12")
+    assert len(judge([DRIFTED], policy, today=DAY).stops) == 1

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from serving.registry import Registry, content_hash
-from tests.conftest import ROOT
+from tests.conftest import ROOT, census_rows, write_rows
 
 pytestmark = pytest.mark.slow
 Rows = list[list[str]]
@@ -49,6 +49,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert sum(first["facts"]["ExampleGen"]["rows"].values()) == 4500
     assert first["facts"]["Evaluator"]["metrics"]["overall"]["example_count"] == 1500
     assert first["facts"]["Pusher"]["version"] == 1
+    assert first["facts"]["Gate"]["history"] is False
     assert registry.versions() == [1]
     assert first["facts"]["Pusher"]["content_hash"] == content_hash(registry.folder / "1")
     _check_parity(first, root)
@@ -59,7 +60,13 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     expected = dict.fromkeys(
         ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform", "Trainer", "Evaluator"), "cached"
     )
-    assert states(second) == {**expected, "Gate": "complete", "Baseline": "complete", "Pusher": "complete"}
+    assert states(second) == {
+        **expected,
+        "History": "complete",
+        "Gate": "complete",
+        "Baseline": "complete",
+        "Pusher": "complete",
+    }
     assert second["pushed"] == "nothing: version 1 holds this very model already"
     assert registry.versions() == [1]
 
@@ -81,6 +88,16 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert all(failure.endswith("must be at least 0.999") for failure in failures)
     assert registry.versions() == [1, 2]
     assert content_hash(registry.folder / "2") == before
+
+    older = [row for i, row in enumerate(census_rows("train", 9000)) if i == 0 or int(row[0]) > 45]
+    write_rows(config.parent / "train.csv", older)
+    drifted = run_json(config, root, "--set", "validation.drift.default.at_most=0.1")
+    assert drifted["exit_code"] == 3
+    (line,) = [
+        line for line in drifted["error"].splitlines() if "the pushed model: age: Jensen-Shannon distance" in line
+    ]
+    assert ", at most 0.1; moved most: " in line
+    assert states(drifted)["Gate"] == "failed"
 
 
 def _check_parity(summary: dict[str, Any], root: Path) -> None:
@@ -120,7 +137,7 @@ def _check_parity(summary: dict[str, Any], root: Path) -> None:
     eval_probability = served.signatures["serving_examples"](eval_records)[PROBABILITY].numpy()
     eval_labels = next(iter(served.signatures["true_label"](eval_records).values())).numpy()
     eval_likely = np.where(eval_labels == 1, eval_probability, 1 - eval_probability)
-    assert summary["facts"]["Trainer"]["log_loss"] == pytest.approx(-np.log(eval_likely).mean(), abs=1e-5)
+    assert summary["facts"]["Trainer"]["metrics"]["log_loss"] == pytest.approx(-np.log(eval_likely).mean(), abs=1e-5)
 
 
 def _with_new_category(rows: Rows) -> Rows:
@@ -160,7 +177,7 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
     file = config.parent / "train.csv"
-    assert line.startswith(f"error: {file}: row 101: expected 15 fields, found 5: ")
+    assert line.startswith(f"error: {file}:101: expected 15 fields, found 5: ")
     assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
 
 
@@ -210,3 +227,127 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
         running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
     assert running == (0,)
     assert run_json(config, root)["pushed"].startswith("version 1 to ")
+
+
+@pytest.mark.parametrize("format", ["parquet", "tfrecord"])
+def test_other_formats_give_the_model_that_csv_gives(
+    format: str, small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The rows of two files in another format, one of them bad, through the whole pipeline."""
+    import pyarrow.csv
+    import pyarrow.parquet
+    import tensorflow as tf
+
+    config = small_census()
+    numbers = ("age", "education_num", "hours_per_week", "capital_gain", "capital_loss", "fnlwgt")
+    for name in ("train", "test"):
+        table = pyarrow.csv.read_csv(config.parent / f"{name}.csv")
+        for part, rows in enumerate((table.slice(0, 1000), table.slice(1000))):
+            path = str(config.parent / f"{name}-{part}.{format}")
+            if format == "parquet":
+                pyarrow.parquet.write_table(rows, path)
+                continue
+            with tf.io.TFRecordWriter(path, "GZIP") as writer:
+                for row in rows.to_pylist():
+                    features = {
+                        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+                        if key in numbers
+                        else tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode()]))
+                        for key, value in row.items()
+                    }
+                    writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    edited = yaml.safe_load(config.read_text())
+    edited["data"]["format"] = format
+    edited["data"]["splits"]["train"]["files"] = f"train-*.{format}"
+    edited["data"]["splits"]["test"]["files"] = f"test-*.{format}"
+    config.write_text(yaml.safe_dump(edited, sort_keys=False))
+    summary = run_json(config, tmp_path / "run")
+    assert (summary["exit_code"], summary["error"]) == (0, None)
+    assert sum(summary["facts"]["ExampleGen"]["rows"].values()) == 4500
+    assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.85
+
+
+def relabelled(config: Path, label: dict[str, Any], metric: str, bound: dict[str, float]) -> None:
+    """Makes another column of census the label, and `income` a feature."""
+    edited = yaml.safe_load(config.read_text())
+    del edited["features"][label["column"]], edited["data"]["schema_file"]
+    edited["features"]["income"] = {"kind": "vocabulary_list", "values": ["<=50K", ">50K"], "embedding": 2}
+    edited["crosses"] = [cross for cross in edited["crosses"] if label["column"] not in cross["of"]]
+    edited["label"] = label
+    edited["training"]["early_stopping"] = {"patience": 2}
+    edited["evaluation"]["thresholds"] = [{"metric": metric, **bound}]
+    edited["evaluation"]["compared_with_last_blessed"] = [{"metric": metric, "may_worsen_by": 0.5}]
+    config.write_text(yaml.safe_dump(edited, sort_keys=False))
+
+
+def served(summary: dict[str, Any], root: Path) -> tuple[dict[str, Any], Any]:
+    """What the pushed model answers for the test split, and the encoded labels."""
+    import tensorflow as tf
+
+    from serving.signatures import SERVING_EXAMPLES, TRUE_LABEL
+
+    model = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
+    (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")
+    records = next(iter(tf.data.TFRecordDataset(str(examples), "GZIP").batch(2000)))
+    answers = {name: value.numpy() for name, value in model.signatures[SERVING_EXAMPLES](records).items()}
+    return answers, model.signatures[TRUE_LABEL](records)["label"].numpy()
+
+
+def test_a_multiclass_label_from_file_to_served_model(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config, root = small_census(), tmp_path / "run"
+    classes = ["Husband", "Not-in-family", "Other-relative", "Own-child", "Unmarried", "Wife"]
+    label = {"kind": "multiclass", "column": "relationship", "classes": classes}
+    relabelled(config, label, "accuracy", {"at_least": 0.6})
+    summary = run_json(config, root)
+    assert (summary["exit_code"], summary["error"]) == (0, None)
+    overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
+    assert set(overall) == {"accuracy", "macro_f1", "log_loss", "example_count"}
+    answers, labels = served(summary, root)
+    assert answers["probabilities"].shape == (1500, 6)
+    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    assert [name.decode() for name in answers["classes"][0]] == classes
+    chosen = [classes[index].encode() for index in answers["probabilities"].argmax(axis=1)]
+    assert answers["predicted_label"].tolist() == chosen
+    assert np.mean(answers["probabilities"].argmax(axis=1) == labels) == pytest.approx(overall["accuracy"])
+
+
+def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    def without_some_labels(rows: Rows) -> Rows:
+        return [["", *row[1:]] if 0 < number <= 5 else row for number, row in enumerate(rows)]
+
+    config, root = small_census(without_some_labels), tmp_path / "run"
+    relabelled(
+        config, {"kind": "regression", "column": "age", "drop_missing": True}, "rmse", {"at_least": 1, "at_most": 12}
+    )
+    summary = run_json(config, root)
+    assert (summary["exit_code"], summary["error"]) == (0, None)
+    assert sum(summary["facts"]["ExampleGen"]["rows"].values()) == 4495
+    assert summary["facts"]["ExampleGen"]["unlabelled"] == 5
+    overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
+    assert set(overall) == {"rmse", "mae", "r2", "mean_error", "example_count"}
+    assert overall["r2"] > 0.25
+    answers, labels = served(summary, root)
+    assert set(answers) == {"prediction"}
+    errors = answers["prediction"] - labels
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(overall["rmse"], rel=1e-4)
+    assert np.mean(errors) == pytest.approx(overall["mean_error"], abs=1e-3)
+    missed = run_json(config, root, "--set", "evaluation.thresholds=[{metric: rmse, at_most: 1}]")
+    assert missed["exit_code"] == 4
+    assert missed["facts"]["Evaluator"]["failures"][0].startswith("rmse on overall: ")
+
+
+def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    assert run_json(config, root)["exit_code"] == 0
+    edited = yaml.safe_load(config.read_text())
+    del edited["features"]["race"], edited["data"]["schema_file"]
+    edited["data"]["ignored_columns"].append("race")
+    edited["evaluation"]["slice_by"] = [["sex"]]
+    config.write_text(yaml.safe_dump(edited, sort_keys=False))
+    refused = run_json(config, root)
+    assert refused["exit_code"] == 1
+    assert "cannot be compared: it reads 'race', which is no feature any more; to go on" in refused["error"]
+    alone = run_json(config, root, "--set", "evaluation.compared_with_last_blessed=[]")
+    assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")

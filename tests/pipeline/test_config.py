@@ -68,6 +68,16 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "crosses.0.of=[educatio, occupation]",
             "the cross educatio_X_occupation uses 'educatio', which is not a declared feature; did you mean 'education'?",
         ),
+        (
+            "label={kind: multiclass, column: income, classes: [a, a, b]}",
+            "label.classes: repeated: a, found",
+        ),
+        (
+            "label={kind: regression, column: income}",
+            "evaluation.thresholds: 'auc' is not for a regression label, which has rmse, mae, r2, mean_error",
+        ),
+        ("training.early_stopping.metric=rmse", "training.early_stopping.metric: 'rmse' is not for a binary label"),
+        ("label.kind=multi", "label: input tag 'multi'"),
         ("data.splits.eval.share=2", "data.splits.eval.share: input should be less than 1, found 2"),
         (
             "data.splits.eval.share_of=trai",

@@ -52,9 +52,9 @@ def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> No
         (
             "hours_per_week",
             "hours-per-week",
-            "row 1: there is no column 'hours_per_week', which the config declares; did you mean 'hours-per-week'?",
+            "train.csv: there is no column 'hours_per_week', which the config declares; did you mean 'hours-per-week'?",
         ),
-        ("income", "salary", "row 1: there is no column 'income', which the config declares; did you mean"),
+        ("income", "salary", "train.csv: there is no column 'income', which the config declares; did you mean"),
     ],
 )
 def test_a_renamed_column(old: str, new: str, message: str, small_census: Callable[..., Path], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_no_file_and_an_empty_file(small_census: Callable[..., Path], tmp_path: 
     config = small_census()
     file = config.parent / "train.csv"
     file.write_text("")
-    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: holds no rows; expected a header with age")
+    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: holds no rows; expected a header and rows")
     file.unlink()
     refused(local_runner(config, tmp_path / "run"), 3, f"{file}: no such file (data.splits.train.files)")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from trainer.config import Activation, EarlyStopping, Model, Optimizer, OptimizerName, Training
-from trainer.input import Source, training_batches
+from trainer.input import Source, training_rows
 from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
 from trainer.optimizers import Schedule
 from trainer.run import DeadActivations, fit
@@ -94,11 +94,14 @@ def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, 
     network = build_model(FEATURES, Model(hidden_units=(4,)))
     frozen = Optimizer(name="sgd", learning_rate=1e-30)
     compile_model(
-        network, training(wide_optimizer=Optimizer(name=name, learning_rate=0.1), deep_optimizer=frozen), steps=4
+        network,
+        training(wide_optimizer=Optimizer(name=name, learning_rate=0.1), deep_optimizer=frozen),
+        "binary",
+        steps=4,
     )
     before = weights(network, wide=True), weights(network, wide=False)
-    batches, steps = training_batches(source, training(), seed=1)
-    network.fit(batches, steps_per_epoch=steps, verbose=0)
+    rows = training_rows(source, training(), seed=1)
+    network.fit(rows.batches, steps_per_epoch=rows.steps_per_epoch, verbose=0)
     assert any((a != b).any() for a, b in zip(before[0], weights(network, wide=True), strict=True))
     for old, new in zip(before[1], weights(network, wide=False), strict=True):
         np.testing.assert_allclose(old, new, atol=1e-20)
@@ -132,23 +135,93 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
 
 
 def test_class_weights_give_both_classes_the_same_total(source: Source) -> None:
-    batches, steps = training_batches(source, training(imbalance="class_weights"), seed=1)
+    rows = training_rows(source, training(imbalance="class_weights"), seed=1)
     totals = {0: 0.0, 1: 0.0}
-    for _, label, weight in batches.take(steps):
+    for _, label, weight in rows.batches.take(rows.steps_per_epoch):
         for value in totals:
             totals[value] += float(tf.reduce_sum(tf.where(label == value, weight, 0.0)))
     assert totals == {0: pytest.approx(100), 1: pytest.approx(100)}
 
 
 def test_oversampling_makes_both_classes_about_as_frequent(source: Source) -> None:
-    batches, _ = training_batches(source, training(imbalance="oversample"), seed=1)
+    batches = training_rows(source, training(imbalance="oversample"), seed=1).batches
     labels = np.concatenate([label.numpy() for _, label, _ in batches.take(20)])
     assert labels.mean() == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_split_with_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the train split holds 200 negative and 0 positive rows; both are needed"):
-        training_batches(write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1)
+    with pytest.raises(
+        DataError, match="the train split holds 200 rows of 'no', 0 rows of 'yes'; every class is needed"
+    ):
+        training_rows(write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1)
+
+
+def with_label(source: Source, label: dict[str, Any], **spec: Any) -> Source:
+    features = FeatureSet.model_validate({**FEATURES.model_dump(), "label": {"column": "y", **label}})
+    return Source(source.files, features, {**SPEC, **spec})
+
+
+def test_a_multiclass_network_learns_a_probability_for_each_class(source: Source) -> None:
+    # The shape is the label, and the number of the cross gives it away.
+    features = FeatureSet.model_validate(
+        {
+            "features": {"color_X_shape": {"kind": "hash", "num_ids": 12, "embedding": 4}, "size": {"kind": "numeric"}},
+            "label": {"kind": "multiclass", "column": "shape", "classes": ["a", "b", "c"]},
+        }
+    )
+    labelled = Source(source.files, features, SPEC)
+    settings = training(epochs=30, imbalance="class_weights", early_stopping=EarlyStopping(patience=30))
+    network, history = fit(
+        train=labelled, evaluation=labelled, model=Model(hidden_units=(8,)), training=settings, seed=1, log_folder=None
+    )
+    given = {name: value for name, value in inputs(5).items() if name in ("color_X_shape", "size")}
+    assert network(given).shape == (5, 3)
+    assert history.metrics["val_accuracy"][history.kept_epoch] > 0.95
+    assert history.metrics["val_log_loss"][history.kept_epoch] == min(history.metrics["val_log_loss"])
+
+
+def write_numbers(path: Path, rows: int, mean: float) -> Source:
+    """Rows whose label is `mean` + 1000 * size."""
+    random = np.random.default_rng(5)
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for _ in range(rows):
+            ids = {
+                name: tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+                for name in ("color", "shape", "color_X_shape")
+            }
+            size = random.normal()
+            numbers = {
+                name: tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+                for name, value in (("size", size), ("y", mean + 1000 * size))
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=ids | numbers)).SerializeToString())
+    return with_label(Source([str(path)], FEATURES, SPEC), {"kind": "regression"}, y=tf.io.FixedLenFeature([], "float"))
+
+
+def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path) -> None:
+    source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
+    rows = training_rows(source, training(), seed=1)
+    untrained = build_model(source.features, Model(parts="wide"), label_mean=rows.label_mean, label_std=rows.label_std)
+    assert untrained(inputs(1)).numpy() == pytest.approx(rows.label_mean)
+    settings = training(epochs=40, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
+    network, history = fit(
+        train=source,
+        evaluation=source,
+        model=Model(hidden_units=(8,), batch_norm=False),
+        training=settings,
+        seed=1,
+        log_folder=None,
+    )
+    assert history.metrics["val_rmse"][-1] < 150
+    # `size` is 1 here.
+    assert float(network(inputs(1))[0, 0]) == pytest.approx(51_000, abs=300)
+
+
+def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "same.gz", rows=10, positive_share=0)
+    labelled = with_label(source, {"kind": "regression"})
+    with pytest.raises(DataError, match="all labels of the train split are 0; there is nothing to learn"):
+        training_rows(labelled, training(), seed=1)
 
 
 def test_dead_units_are_counted(source: Source, tmp_path: Path) -> None:

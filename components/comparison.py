@@ -1,0 +1,157 @@
+"""How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from components.config import Comparison, Distance
+
+_MEASURES = {
+    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity",
+    anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon",
+}
+_VALUES_SHOWN = 3
+Side = Literal["drift", "skew"]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The distance of one feature between two data sets.
+
+    Attributes:
+      feature: the column.
+      measure: `L-infinity` or `Jensen-Shannon`.
+      value: the distance, from 0 to 1.
+      threshold: what it may be at most.
+      moved: the values, or ranges of values, whose shares moved most: (value, share before, share now).
+    """
+
+    feature: str
+    measure: str
+    value: float
+    threshold: float
+    moved: list[tuple[str, float, float]]
+
+    @property
+    def exceeded(self) -> bool:
+        return self.value > self.threshold
+
+    def __str__(self) -> str:
+        moved = ", ".join(f"{value} {before:.1%} to {now:.1%}" for value, before, now in self.moved)
+        return f"{self.measure} distance {self.value:.4f}, at most {self.threshold:g}; moved most: {moved}"
+
+
+def shifts(
+    before: statistics_pb2.DatasetFeatureStatisticsList,
+    now: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
+    comparison: Comparison,
+    side: Side,
+) -> list[Shift]:
+    """The distances of all features that are compared, the largest in relation to its threshold first.
+
+    Args:
+      before: the data set that is compared with.
+      now: the data set that is judged.
+      schema: whose comparators go before those of `comparison`.
+      comparison: thresholds by feature.
+      side: which of the schema's comparators count.
+    """
+    compared = _with_comparators(schema, comparison, side)
+    sides = {"previous_statistics": before} if side == "drift" else {"serving_statistics": before}
+    found = tfdv.validate_statistics(now, compared, **sides).drift_skew_info
+    features = [{_name(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
+    result = []
+    for info in found:
+        (name,) = info.path.step
+        for measured in info.drift_measurements if side == "drift" else info.skew_measurements:
+            moved = _moved(features[0].get(name), features[1].get(name))
+            result.append(Shift(name, _MEASURES[measured.type], measured.value, measured.threshold, moved))
+    return sorted(result, key=lambda shift: -shift.value / shift.threshold)
+
+
+def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
+    return str(feature.name or ".".join(feature.path.step))
+
+
+def _with_comparators(schema: schema_pb2.Schema, comparison: Comparison, side: Side) -> schema_pb2.Schema:
+    """The schema with a comparator for each feature that is compared, and none of the other side."""
+    compared = schema_pb2.Schema()
+    compared.CopyFrom(schema)
+    for feature in compared.feature:
+        feature.ClearField("skew_comparator" if side == "drift" else "drift_comparator")
+        comparator = feature.drift_comparator if side == "drift" else feature.skew_comparator
+        if not comparator.ListFields():
+            feature.ClearField("drift_comparator" if side == "drift" else "skew_comparator")
+            distance = comparison.features.get(feature.name, comparison.default)
+            if distance is not None:
+                comparator = feature.drift_comparator if side == "drift" else feature.skew_comparator
+                _set(comparator, distance, is_category=feature.type == schema_pb2.BYTES)
+    return compared
+
+
+def _set(comparator: schema_pb2.FeatureComparator, distance: Distance, *, is_category: bool) -> None:
+    # A default of L-infinity cannot be taken of numbers.
+    if distance.measure == "l_infinity" and is_category:
+        comparator.infinity_norm.threshold = distance.at_most
+    else:
+        comparator.jensen_shannon_divergence.threshold = distance.at_most
+
+
+def _moved(
+    before: statistics_pb2.FeatureNameStatistics | None, now: statistics_pb2.FeatureNameStatistics | None
+) -> list[tuple[str, float, float]]:
+    if before is None or now is None:
+        return []
+    shares = _category_shares if before.HasField("string_stats") else _range_shares
+    one, other = shares(before, before), shares(now, before)
+    changes = sorted(
+        {*one, *other}, key=lambda value: (-round(abs(other.get(value, 0.0) - one.get(value, 0.0)), 9), value)
+    )
+    return [(value, one.get(value, 0.0), other.get(value, 0.0)) for value in changes[:_VALUES_SHOWN]]
+
+
+def _category_shares(
+    feature: statistics_pb2.FeatureNameStatistics, _: statistics_pb2.FeatureNameStatistics
+) -> Mapping[str, float]:
+    buckets = feature.string_stats.rank_histogram.buckets
+    total = sum(bucket.sample_count for bucket in buckets) or 1.0
+    return {f"'{bucket.label}'": bucket.sample_count / total for bucket in buckets}
+
+
+def _range_shares(
+    feature: statistics_pb2.FeatureNameStatistics, ranges: statistics_pb2.FeatureNameStatistics
+) -> Mapping[str, float]:
+    """The share of values between each two edges of the other's histogram, its upper edge included."""
+    edges = _cumulated(ranges)[0]
+    own, cumulated = _cumulated(feature)
+    if not edges or not own:
+        return {}
+    at = np.interp(edges, own, cumulated, left=0.0, right=1.0)
+    names = [f"up to {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), f"above {edges[-1]:g}"]
+    return dict(zip(names, map(float, np.diff([0.0, *at, 1.0])), strict=True))
+
+
+def _cumulated(feature: statistics_pb2.FeatureNameStatistics) -> tuple[list[float], list[float]]:
+    """The edges of a histogram, ascending without repeats, and the share of values up to each."""
+    buckets = [b for b in _histogram(feature).buckets if np.isfinite(b.low_value) and np.isfinite(b.high_value)]
+    total = sum(bucket.sample_count for bucket in buckets) or 1.0
+    shares = {bucket.low_value: 0.0 for bucket in buckets[:1]}
+    done = 0.0
+    for bucket in buckets:
+        done += bucket.sample_count
+        # Of several buckets that end at one value, the last has counted all of them.
+        shares[bucket.high_value] = done / total
+    return list(shares), list(shares.values())
+
+
+def _histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:
+    """Of equal shares where there is one: with equal widths most of a skewed column would be in one bucket."""
+    histograms = {histogram.type: histogram for histogram in feature.num_stats.histograms}
+    standard = histograms.get(statistics_pb2.Histogram.STANDARD, statistics_pb2.Histogram())
+    return histograms.get(statistics_pb2.Histogram.QUANTILES, standard)

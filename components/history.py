@@ -1,0 +1,40 @@
+"""What the model that was pushed last was trained on."""
+
+import ml_metadata as mlmd
+from tfx import types
+from tfx import v1 as tfx
+from tfx.dsl.components.common import resolver
+
+from components.pusher import PUSHED_PROPERTY
+
+_RUN_CONTEXT_TYPE = "pipeline_run"
+
+
+class LastPushedStatistics(resolver.ResolverStrategy):
+    """The statistics of the run whose push was the last that wrote a version.
+
+    Runs that pushed nothing are left out: drift is counted from what serves, however many runs were stopped since.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        statistics = {artifact.id: artifact for artifact in input_dict["statistics"]}
+        for pushed in sorted(input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True):
+            if not pushed.get_int_custom_property(PUSHED_PROPERTY):
+                continue
+            for context in store.get_contexts_by_artifact(pushed.id):
+                if context.type == _RUN_CONTEXT_TYPE:
+                    found = sorted(a.id for a in store.get_artifacts_by_context(context.id) if a.id in statistics)
+                    if found:
+                        return {"statistics": [statistics[found[-1]]], "pushed_model": [pushed]}
+        return {"statistics": [], "pushed_model": []}
+
+
+def last_pushed() -> tfx.dsl.Resolver:
+    """Resolves `statistics` and `pushed_model`; both empty before the first push."""
+    return tfx.dsl.Resolver(
+        strategy_class=LastPushedStatistics,
+        statistics=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ExampleStatistics),
+        pushed_model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
+    ).with_id("History")

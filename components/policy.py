@@ -1,0 +1,71 @@
+"""The validation policy: which anomalies stop a run, which are shown, which pass. Imports no TensorFlow."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.config import Severity, Validation
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """Something the gate judges.
+
+    Attributes:
+      where: the split, or the two that are compared.
+      feature: the column, or `all`.
+      kind: TFDV's name of the anomaly, DRIFT or SKEW.
+      text: what is wrong.
+    """
+
+    where: str
+    feature: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.feature}: {self.text} [{self.kind}]"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a policy makes of anomalies: lines that stop the run, and lines that are shown."""
+
+    stops: list[str]
+    warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """For the error of a run that is stopped."""
+        warnings = [f"  warning: {line}" for line in self.warnings]
+        advice = (
+            "correct the data; or, if the data is right, take it over with `python -m pipeline schema diff` and `accept`, "
+            "change the thresholds, or allow it for some time under validation.allowed"
+        )
+        return [*(f"  {line}" for line in self.stops), *warnings, f"  {advice}"]
+
+
+def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
+    """Holds anomalies against a policy; an allowance passes until its last day, that day included."""
+    verdict = Verdict([], [])
+    for anomaly in found:
+        severity = _severity(anomaly, validation)
+        line = str(anomaly)
+        for allowance in validation.allowed:
+            if (allowance.feature, allowance.anomaly) == (anomaly.feature, anomaly.kind):
+                if today <= allowance.until:
+                    severity, line = "warn", f"{anomaly}; allowed until {allowance.until}: {allowance.reason}"
+                else:
+                    line = f"{anomaly}; was allowed until {allowance.until}: {allowance.reason}"
+        if severity == "stop":
+            verdict.stops.append(line)
+        elif severity == "warn":
+            verdict.warnings.append(line)
+    return verdict
+
+
+def _severity(anomaly: Anomaly, validation: Validation) -> Severity:
+    severity: Severity = "stop"
+    for rule in validation.severities:
+        if rule.anomaly == anomaly.kind and (not rule.features or anomaly.feature in rule.features):
+            severity = rule.severity
+    return severity

@@ -1,0 +1,398 @@
+"""Reads CSV, Parquet and TFRecord files as batches of text, and knows the place of every row in its file.
+
+Whatever the format, the rest of the pipeline sees the same: a table of text columns in which null is a missing value.
+Types are checked in one place (components/table.py), and a row falls into the same split whatever file it is in.
+Imports no TensorFlow.
+"""
+
+import csv
+import gzip
+import io
+import os
+import struct
+import sys
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, assert_never
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.fs
+import pyarrow.parquet
+from tfx_bsl.coders import example_coder
+
+from components.config import CsvOptions, Format
+from schemas.errors import DataError
+
+# A row of CSV must fit into a block.
+BLOCK_BYTES = 4 << 20
+# Of a Parquet file or a TFRecord, read at once.
+_ROWS_TOGETHER = 16_384
+_GZIP_MAGIC = b"\x1f\x8b"
+_CRC_MASK_DELTA = 0xA282EAD8
+_UNREADABLE = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A row of CSV with too many or too few fields: its number in the file, what was expected, and its text."""
+
+    row: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows of a file as text columns; `rows` has the number of each row in the file, from 1."""
+
+    columns: pa.RecordBatch
+    rows: Sequence[int]
+
+
+@dataclass
+class Reader(ABC):
+    """One file.
+
+    Attributes:
+      path: local or remote.
+      missing_values: texts that stand for a missing value.
+      leaves_out_missing: whether a column without any value is not seen in the file.
+      ragged: rows that could not be read and are left out of the batches, in file order.
+    """
+
+    leaves_out_missing: ClassVar[bool] = False
+    path: str
+    missing_values: Sequence[str] = ("",)
+    ragged: list[Ragged] = field(default_factory=list)
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The column names.
+
+        Raises:
+          DataError: the file is empty or cannot be read.
+        """
+
+    @abstractmethod
+    def batches(self) -> Iterator[Texts]:
+        """Streams the rows in file order with bounded memory.
+
+        Raises:
+          DataError: the file cannot be read further; says where.
+        """
+
+    @abstractmethod
+    def places(self, rows: Collection[int]) -> dict[int, str]:
+        """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
+
+    def _open(self, compression: str | None = "detect") -> pa.NativeFile:
+        location = self.path if "://" in self.path else os.path.abspath(self.path)
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
+        return filesystem.open_input_stream(path, compression=compression)
+
+    def _as_missing(self, texts: pa.Array) -> pa.Array:
+        missing = pc.is_in(texts, pa.array(self.missing_values, pa.string()))
+        return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+
+
+def open_table(path: str, format: Format, options: CsvOptions, missing_values: Sequence[str]) -> Reader:
+    """The reader for a format."""
+    match format:
+        case "csv":
+            return CsvReader(path, missing_values, options=options)
+        case "parquet":
+            return ParquetReader(path, missing_values)
+        case "tfrecord":
+            return TFRecordReader(path, missing_values)
+        case _:
+            assert_never(format)
+
+
+@dataclass
+class CsvReader(Reader):
+    """CSV, plain or compressed; quoted fields may hold delimiters and newlines."""
+
+    options: CsvOptions = field(default_factory=CsvOptions)
+
+    @property
+    def _first_row(self) -> int:
+        """The number of the first row of data: a header is row 1."""
+        return 1 if self.options.column_names else 2
+
+    def names(self) -> list[str]:
+        try:
+            with self._open() as file, self._arrow(file) as reader:
+                return list(reader.schema.names)
+        except (pa.ArrowInvalid, *_UNREADABLE) as error:
+            raise self._unreadable(error, self._first_row) from error
+
+    def batches(self) -> Iterator[Texts]:
+        names = self.names()
+        # Arrow reads a first block to open the file, and its bad rows with it.
+        self.ragged.clear()
+        row, seen = self._first_row, 0
+        try:
+            with self._open() as file, self._arrow(file, names) as reader:
+                for texts in reader:
+                    # Bad rows were left out: the rows that follow them are further down in the file than they seem.
+                    rows: list[int] = []
+                    while len(rows) < texts.num_rows:
+                        if seen < len(self.ragged) and self.ragged[seen].row <= row:
+                            seen += 1
+                        else:
+                            rows.append(row)
+                        row += 1
+                    if rows:
+                        yield Texts(self._stripped(texts), rows)
+        except (pa.ArrowInvalid, *_UNREADABLE) as error:
+            raise self._unreadable(error, row) from error
+
+    def places(self, rows: Collection[int]) -> dict[int, str]:
+        wanted, found = set(rows), {}
+        last = max(wanted, default=0)
+        for number, line, _ in self._records():
+            if number in wanted:
+                found[number] = f"{self.path}:{line}"
+            if number >= last:
+                break
+        return found
+
+    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+        """(row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
+        limit = csv.field_size_limit(sys.maxsize)
+        try:
+            with self._open() as file:
+                text = io.TextIOWrapper(file, encoding=self.options.encoding, errors="replace", newline="")
+                reader = csv.reader(text, delimiter=self.options.delimiter)
+                number, line = 0, 1
+                for fields in reader:
+                    if fields:
+                        number += 1
+                        yield number, line, fields
+                    line = reader.line_num + 1
+        finally:
+            csv.field_size_limit(limit)
+
+    def _arrow(self, file: pa.NativeFile, names: Sequence[str] = ()) -> pyarrow.csv.CSVStreamingReader:
+        def leave_out(row: pyarrow.csv.InvalidRow) -> str:
+            reason = f"expected {row.expected_columns} fields, found {row.actual_columns}"
+            number = row.number if row.number is not None else 0
+            self.ragged.append(Ragged(number, reason, row.text))
+            return "skip"
+
+        return pyarrow.csv.open_csv(
+            file,
+            # One thread, so that a ragged row knows its number.
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=BLOCK_BYTES,
+                use_threads=False,
+                encoding=self.options.encoding,
+                column_names=list(self.options.column_names) or None,
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: pa.string() for name in names},
+                null_values=list(self.missing_values),
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _stripped(self, texts: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.options.strip_spaces:
+            return texts
+        columns = [self._as_missing(pc.utf8_trim_whitespace(column)) for column in texts.columns]
+        return pa.RecordBatch.from_arrays(columns, names=texts.schema.names)
+
+    def _unreadable(self, error: BaseException, row: int) -> DataError:
+        if isinstance(error, _UNREADABLE):
+            return _cannot_be_read(self.path, error)
+        reason = str(error).splitlines()[0]
+        if "Empty CSV file" in reason:
+            return DataError(f"{self.path}: holds no rows; expected a header and rows")
+        for number, line, fields in self._records():
+            if number >= row and sum(len(f) for f in fields) > BLOCK_BYTES // 2:
+                size = max(len(f) for f in fields)
+                return DataError(
+                    f"{self.path}:{line}: holds a value of {size:,} characters; a row may have {BLOCK_BYTES:,} bytes. "
+                    "Remove the row, or mend a quote that is never closed"
+                )
+        if "UTF8" in reason or "UTF-8" in reason or "decode" in reason:
+            return DataError(
+                f"{self._undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, or "
+                "name its encoding in data.csv.encoding (such as latin-1). Compressed files need their ending, .gz"
+            )
+        return DataError(f"{self.path}: cannot be read as CSV: {ascii(reason)[1:161]}")
+
+    def _undecodable_line(self) -> str:
+        with self._open() as file:
+            for number, line in enumerate(io.BufferedReader(file), start=1):
+                try:
+                    line.decode(self.options.encoding)
+                except UnicodeDecodeError:
+                    return f"{self.path}:{number}"
+        return self.path
+
+
+@dataclass
+class ParquetReader(Reader):
+    """Parquet. Values are turned into text, exactly; columns of lists or structs are refused."""
+
+    def names(self) -> list[str]:
+        with self._file() as file:
+            return list(file.schema_arrow.names)
+
+    def batches(self) -> Iterator[Texts]:
+        row = 1
+        with self._file() as file:
+            try:
+                for batch in file.iter_batches(_ROWS_TOGETHER):
+                    columns = [self._as_text(column, name) for name, column in zip(batch.schema.names, batch.columns)]  # noqa: B905
+                    yield Texts(
+                        pa.RecordBatch.from_arrays(columns, names=batch.schema.names), range(row, row + len(batch))
+                    )
+                    row += len(batch)
+            except (pa.ArrowException, *_UNREADABLE) as error:
+                raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
+
+    def places(self, rows: Collection[int]) -> dict[int, str]:
+        return {row: f"{self.path}: row {row}" for row in rows}
+
+    def _file(self) -> pyarrow.parquet.ParquetFile:
+        location = self.path if "://" in self.path else os.path.abspath(self.path)
+        try:
+            filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
+            return pyarrow.parquet.ParquetFile(filesystem.open_input_file(path))
+        except (pa.ArrowException, *_UNREADABLE) as error:
+            raise _cannot_be_read(self.path, error) from error
+
+    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        try:
+            return self._as_missing(column.cast(pa.string()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"{self.path}: column '{name}' has type {column.type}; expected numbers or text") from error
+
+
+@dataclass
+class TFRecordReader(Reader):
+    """TFRecord of tf.Example, plain or gzipped; a feature has one value, or none.
+
+    https://www.tensorflow.org/tutorials/load_data/tfrecord describes the file format.
+    """
+
+    leaves_out_missing: ClassVar[bool] = True
+
+    def names(self) -> list[str]:
+        first = next(self._decoded(), None)
+        if first is None:
+            raise DataError(f"{self.path}: holds no records")
+        return sorted(first[0].schema.names)
+
+    def batches(self) -> Iterator[Texts]:
+        for decoded, first in self._decoded():
+            columns = {name: self._as_text(decoded, name, first) for name in sorted(decoded.schema.names)}
+            yield Texts(pa.RecordBatch.from_pydict(columns), range(first, first + decoded.num_rows))
+
+    def places(self, rows: Collection[int]) -> dict[int, str]:
+        return {row: f"{self.path}: record {row}" for row in rows}
+
+    def _decoded(self) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Batches of tf.Example in columns, each with the number of its first record."""
+        decoder = example_coder.ExamplesToRecordBatchDecoder()
+        records: list[bytes] = []
+        first = 1
+        for _, record in self._records():
+            records.append(record)
+            if len(records) == _ROWS_TOGETHER:
+                yield self._decode(decoder, records, first), first
+                first += len(records)
+                records = []
+        if records:
+            yield self._decode(decoder, records, first), first
+
+    def _decode(self, decoder: Any, records: list[bytes], first: int) -> pa.RecordBatch:
+        try:
+            return decoder.DecodeBatch(records)
+        except (ValueError, RuntimeError) as error:
+            for number, record in enumerate(records, start=first):
+                try:
+                    decoder.DecodeBatch([record])
+                except (ValueError, RuntimeError):
+                    raise DataError(f"{self.path}: record {number}: is not a tf.Example") from error
+            raise DataError(f"{self.path}: records {first} to {first + len(records) - 1}: {error}") from error
+
+    def _as_text(self, decoded: pa.RecordBatch, name: str, first: int) -> pa.Array:
+        lists = decoded.column(name)
+        if pa.types.is_null(lists.type):
+            return pa.nulls(decoded.num_rows, pa.string())
+        lengths = pc.fill_null(pc.list_value_length(lists), 0)
+        longest = pc.max(lengths).as_py() or 0
+        if longest > 1:
+            record = first + pc.greater(lengths, 1).index(True).as_py()
+            raise DataError(f"{self.path}: record {record}: {name}: has {longest} values; expected one, or none")
+        present = pc.equal(lengths, 1)
+        values = lists.flatten()
+        try:
+            texts = (
+                values.cast(pa.binary()).cast(pa.string())
+                if pa.types.is_binary(values.type)
+                else values.cast(pa.string())
+            )
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{self.path}: after record {first - 1}: {name}: holds bytes that are not UTF-8") from error
+        positions = pc.subtract(pc.cumulative_sum(lengths.cast(pa.int64())), 1)
+        return self._as_missing(texts.take(pc.if_else(present, positions, pa.scalar(None, pa.int64()))))
+
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, content) of each record; offsets count decompressed bytes.
+
+        Raises:
+          DataError: the file ends inside a record, or a checksum does not fit; names the offset.
+        """
+        offset, count = 0, 0
+        try:
+            with self._open(compression=None) as raw, _decompressed(raw) as file:
+                while head := file.read(12):
+                    if len(head) < 12:
+                        raise self._damaged("ends inside the head of a record", offset, count)
+                    (length,) = struct.unpack("<Q", head[:8])
+                    if _masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+                        raise self._damaged("the checksum of a record's length does not fit", offset, count)
+                    body = file.read(length + 4)
+                    if len(body) < length + 4:
+                        raise self._damaged("ends inside a record", offset, count)
+                    if _masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
+                        raise self._damaged("the checksum of a record does not fit", offset, count)
+                    yield offset, body[:-4]
+                    offset += len(head) + len(body)
+                    count += 1
+        except _UNREADABLE as error:
+            raise _cannot_be_read(self.path, error, f"after record {count} (byte {offset})") from error
+
+    def _damaged(self, what: str, offset: int, count: int) -> DataError:
+        return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
+
+
+def _masked_crc(content: bytes) -> int:
+    crc = int(google_crc32c.value(content))
+    return (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF
+
+
+def _decompressed(raw: pa.NativeFile) -> Any:
+    """TFX's own files end in .gz, but other tools write gzipped records without: the content tells."""
+    buffered = io.BufferedReader(raw)
+    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered
+
+
+def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:
+    """What went wrong, without Arrow's place in its own source."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {reason}")

@@ -1,0 +1,182 @@
+"""What is done around a run: `python -m pipeline init | ...`."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schemas.errors import ConfigError, PipelineError
+
+EPILOG = """\
+\b
+Exit codes: 0 done, 2 a flag or a config is wrong, 3 the data cannot be read; docs and local_runner.py --help have all.
+"""
+
+
+class _Group(click.Group):
+    """Ends any command with one line and the exit code of the error."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        try:
+            super().invoke(ctx)
+        except PipelineError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Tools around the pipeline; local_runner.py runs it."""
+
+
+@main.command()
+@click.argument("data")
+@click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option("--test", metavar="FILES", help="Files of a test split; otherwise a tenth of the rows.")
+@click.option("--name", help="Of the pipeline and its model.  [default: from the name of DATA]")
+@click.option("--delimiter", help="Of CSV.  [default: found out]")
+@click.option("--no-header", is_flag=True, help="The first row of CSV is data; columns become column_1, column_2, ...")
+@click.option("--column-names", metavar="A,B,C", help="The names of the columns, for CSV without a header.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="The config.  [default: configs/NAME.yaml]"
+)
+@click.option(
+    "--schema",
+    "schema_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The schema.  [default: schemas/NAME.pbtxt]",
+)
+@click.option("--force", is_flag=True, help="Overwrite the two files.")
+def init(
+    data: str,
+    label: str,
+    test: str | None,
+    name: str | None,
+    delimiter: str | None,
+    no_header: bool,
+    column_names: str | None,
+    output: Path | None,
+    schema_file: Path | None,
+    force: bool,
+) -> None:
+    """Write a config and a curated schema for DATA: a file of CSV (also gzipped), Parquet or TFRecord, a quoted pattern
+    such as 'data/*.csv', or a folder.
+
+    Looks at every column and chooses its kind, an embedding, a few crosses and bounds for the metrics, each with its
+    reason in a comment; leaves out ids, constants, dates and likely leaks. The result runs as it is:
+
+    \b
+      python -m pipeline init data/orders.csv --label returned
+      python local_runner.py --config configs/orders.yaml
+    """
+    from pipeline import config, starter
+
+    name = name or starter.slug(data)
+    output = output or Path("configs") / f"{name}.yaml"
+    schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
+    for file in (output, schema_file):
+        if file.exists() and not force:
+            raise ConfigError(f"{file}: exists; say --force to overwrite it, or give another --name")
+    source = starter.find_source(
+        data,
+        test=test,
+        delimiter=delimiter,
+        column_names=column_names.split(",") if column_names else (),
+        header=not no_header,
+    )
+    written = starter.write_starter(
+        source, label=label, name=name, config_folder=output.parent, schema_path=schema_file
+    )
+    for file, text in ((output, written.config), (schema_file, written.schema)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    loaded = config.load(output)
+    click.echo(f"{output}: {len(loaded.features)} features, {len(loaded.crosses)} crosses")
+    click.echo(f"{schema_file}: {len(loaded.features) + 1} columns")
+    for note in written.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"next: python local_runner.py --config {output}")
+
+
+def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which run of which pipeline."""
+    for option in (
+        click.option("--run-root", type=click.Path(path_type=Path), help="[default: runs/NAME]"),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it."),
+        click.option("--config", "config_file", default="configs/census.yaml", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+@main.group()
+def schema() -> None:
+    """Review what the data of a run asks of the curated schema, and take it over."""
+
+
+@schema.command("diff")
+@_of_a_run
+@click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
+@click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def schema_diff(
+    config_file: str,
+    settings: tuple[str, ...],
+    run_root: Path | None,
+    run: str,
+    features: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Print how the schema would change to fit the data of a run, one that the gate stopped included."""
+    _, reviewed = _reviewed(config_file, settings, run_root, run, features)
+    if as_json:
+        found = [asdict(change) for change in reviewed.changes]
+        click.echo(json.dumps({"run_id": reviewed.run_id, "schema": str(reviewed.path), "changes": found}, indent=2))
+        return
+    click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_counted(reviewed.changes)}")
+    for change in reviewed.changes:
+        click.echo(str(change))
+    if reviewed.changes:
+        click.echo(f"next: python -m pipeline schema accept --config {config_file} [--feature COLUMN]")
+
+
+@schema.command("accept")
+@_of_a_run
+@click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
+@click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
+def schema_accept(
+    config_file: str, settings: tuple[str, ...], run_root: Path | None, run: str, features: tuple[str, ...]
+) -> None:
+    """Write the changes that `diff` prints into the schema file; its comments outside of them stay."""
+    from pipeline import schema_review
+
+    config, reviewed = _reviewed(config_file, settings, run_root, run, features)
+    if reviewed.changes:
+        schema_review.accept(config, reviewed)
+    click.echo(f"{reviewed.path}: {_counted(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
+    for change in reviewed.changes:
+        click.echo(str(change))
+
+
+def _reviewed(
+    config_file: str, settings: tuple[str, ...], run_root: Path | None, run: str, features: tuple[str, ...]
+) -> Any:
+    from pipeline import config, schema_review
+    from pipeline.run_root import RunRoot, default_run_root
+
+    loaded = config.load(config_file, settings)
+    root = RunRoot((run_root or default_run_root(loaded)).absolute())
+    return loaded, schema_review.review(loaded, root, run, features)
+
+
+def _counted(changes: Sequence[object]) -> str:
+    return f"{len(changes)} change{'' if len(changes) == 1 else 's'}" if changes else "no changes"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`python -m pipeline schema`: what the schema would have to be for the data of a run, and taking that over."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from pipeline import lookup
+from pipeline.config import PipelineConfig
+from pipeline.run_root import RunRoot
+from pipeline.terminal import own_terminal
+from schemas.curated import check_schema, load_schema
+from schemas.errors import ConfigError
+from schemas.review import Change, changes, rewritten
+
+
+@dataclass(frozen=True)
+class Review:
+    """The changes that a run's data asks of a schema.
+
+    Attributes:
+      run_id: whose statistics were looked at.
+      path: the schema file.
+      proposed: the schema that has no anomalies in any split.
+      changes: how it differs from the file.
+    """
+
+    run_id: str
+    path: Path
+    proposed: schema_pb2.Schema
+    changes: list[Change]
+
+
+def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str, ...]) -> Review:
+    """Compares the curated schema with the data of a run.
+
+    Args:
+      config: whose schema it is.
+      root: where the run is.
+      run: a run id, or `latest`.
+      features: take over changes of these alone; empty for all.
+
+    Raises:
+      ConfigError: the config has no schema file, or there is no such run or feature.
+      DataError: the run has no statistics.
+    """
+    if config.data.schema_file is None:
+        raise ConfigError(
+            "data.schema_file: the config names none, so a schema is inferred in each run and there is nothing to "
+            "review; name one to curate it"
+        )
+    found = lookup.find(root, run)
+    before = load_schema(config.data.schema_file)
+    names = [feature.name for feature in before.feature]
+    for name in features:
+        if name not in names:
+            raise ConfigError(f"--feature {name}: the schema has no such feature; it has {', '.join(names)}")
+    after = _updated(before, found.statistics())
+    if features:
+        after = _only(before, after, features)
+    return Review(found.run_id, Path(config.data.schema_file), after, changes(before, after))
+
+
+def accept(config: PipelineConfig, reviewed: Review) -> None:
+    """Writes the proposed schema into its file; comments outside the changed features stay.
+
+    Raises:
+      ConfigError: the config could not use it; the file is as it was.
+    """
+    text = rewritten(reviewed.path.read_text(encoding="utf-8"), reviewed.proposed)
+    check_schema(str(reviewed.path), reviewed.proposed, config.feature_set)
+    beside = reviewed.path.with_name(reviewed.path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    if load_schema(str(beside)) != reviewed.proposed:
+        beside.unlink()
+        raise ConfigError(f"{reviewed.path}: is written in a way that cannot be edited; take the changes over by hand")
+    beside.replace(reviewed.path)
+
+
+def _updated(
+    schema: schema_pb2.Schema, statistics: dict[str, statistics_pb2.DatasetFeatureStatistics]
+) -> schema_pb2.Schema:
+    # TensorFlow, which is imported with it, has much to say.
+    with own_terminal(Path(os.devnull)):
+        import tensorflow_data_validation as tfdv
+
+        for split in statistics.values():
+            schema = tfdv.update_schema(schema, statistics_pb2.DatasetFeatureStatisticsList(datasets=[split]))
+    return schema
+
+
+def _only(before: schema_pb2.Schema, after: schema_pb2.Schema, features: tuple[str, ...]) -> schema_pb2.Schema:
+    """`before` with the given features, and the domains they use, as in `after`."""
+    chosen = schema_pb2.Schema()
+    chosen.CopyFrom(before)
+    domains = {feature.domain for feature in after.feature if feature.name in features}
+    for side, updated, names in (
+        (chosen.feature, after.feature, {*features}),
+        (chosen.string_domain, after.string_domain, domains),
+    ):
+        new = {item.name: item for item in updated}
+        for item in side:
+            if item.name in names and item.name in new:
+                item.CopyFrom(new[item.name])
+    return chosen
