@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run test check unit bench quality lock docs clean
+.PHONY: help run data test check unit bench quality lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -11,6 +11,9 @@ help: ## Show this list.
 
 run: .venv/installed ## Run the pipeline on the built-in census data. ARGS="--dry-run" and the like are passed on.
 	@$(BIN)/python local_runner.py $(ARGS)
+
+data: .venv/installed ## Fetch and prepare the data of configs/flights.yaml and configs/income_kdd.yaml.
+	@$(BIN)/python data/fetch.py
 
 test: check ## Run all checks and all tests.
 	@$(BIN)/python -m pytest $(ARGS)

@@ -1,15 +1,14 @@
 """How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-import numpy as np
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.config import Comparison, Distance
+from components.config import DRIFT, SKEW, TRAIN_SPLIT, Comparison, Distance, Validation
+from components.histograms import category_shares, range_shares
 
 _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity",
@@ -44,6 +43,49 @@ class Shift:
     def __str__(self) -> str:
         moved = ", ".join(f"{value} {before:.1%} to {now:.1%}" for value, before, now in self.moved)
         return f"{self.measure} distance {self.value:.4f}, at most {self.threshold:g}; moved most: {moved}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A shift, of what against what.
+
+    Attributes:
+      where: the two data sets, in words.
+      kind: DRIFT or SKEW.
+      shift: the distance.
+    """
+
+    where: str
+    kind: str
+    shift: Shift
+
+
+def compare_all(
+    statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    pushed: statistics_pb2.DatasetFeatureStatisticsList | None,
+    schema: schema_pb2.Schema,
+    validation: Validation,
+    compared_splits: Iterable[str],
+) -> list[Compared]:
+    """The skew of splits against `train`, and the drift of `train`.
+
+    Args:
+      statistics: by split.
+      pushed: those of `train` in the run that was pushed last, if there is one.
+      schema: with comparators of its own.
+      validation: with thresholds by feature.
+      compared_splits: whose skew is taken.
+    """
+    train = statistics[TRAIN_SPLIT]
+    found = [
+        Compared(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
+        for split in compared_splits
+        for shift in shifts(train, statistics[split], schema, validation.skew, "skew")
+    ]
+    if pushed is not None:
+        where = f"{TRAIN_SPLIT} against that of the pushed model"
+        found += [Compared(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
+    return found
 
 
 def shifts(
@@ -108,50 +150,9 @@ def _moved(
 ) -> list[tuple[str, float, float]]:
     if before is None or now is None:
         return []
-    shares = _category_shares if before.HasField("string_stats") else _range_shares
+    shares = category_shares if before.HasField("string_stats") else range_shares
     one, other = shares(before, before), shares(now, before)
     changes = sorted(
         {*one, *other}, key=lambda value: (-round(abs(other.get(value, 0.0) - one.get(value, 0.0)), 9), value)
     )
     return [(value, one.get(value, 0.0), other.get(value, 0.0)) for value in changes[:_VALUES_SHOWN]]
-
-
-def _category_shares(
-    feature: statistics_pb2.FeatureNameStatistics, _: statistics_pb2.FeatureNameStatistics
-) -> Mapping[str, float]:
-    buckets = feature.string_stats.rank_histogram.buckets
-    total = sum(bucket.sample_count for bucket in buckets) or 1.0
-    return {f"'{bucket.label}'": bucket.sample_count / total for bucket in buckets}
-
-
-def _range_shares(
-    feature: statistics_pb2.FeatureNameStatistics, ranges: statistics_pb2.FeatureNameStatistics
-) -> Mapping[str, float]:
-    """The share of values between each two edges of the other's histogram, its upper edge included."""
-    edges = _cumulated(ranges)[0]
-    own, cumulated = _cumulated(feature)
-    if not edges or not own:
-        return {}
-    at = np.interp(edges, own, cumulated, left=0.0, right=1.0)
-    names = [f"up to {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), f"above {edges[-1]:g}"]
-    return dict(zip(names, map(float, np.diff([0.0, *at, 1.0])), strict=True))
-
-
-def _cumulated(feature: statistics_pb2.FeatureNameStatistics) -> tuple[list[float], list[float]]:
-    """The edges of a histogram, ascending without repeats, and the share of values up to each."""
-    buckets = [b for b in _histogram(feature).buckets if np.isfinite(b.low_value) and np.isfinite(b.high_value)]
-    total = sum(bucket.sample_count for bucket in buckets) or 1.0
-    shares = {bucket.low_value: 0.0 for bucket in buckets[:1]}
-    done = 0.0
-    for bucket in buckets:
-        done += bucket.sample_count
-        # Of several buckets that end at one value, the last has counted all of them.
-        shares[bucket.high_value] = done / total
-    return list(shares), list(shares.values())
-
-
-def _histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:
-    """Of equal shares where there is one: with equal widths most of a skewed column would be in one bucket."""
-    histograms = {histogram.type: histogram for histogram in feature.num_stats.histograms}
-    standard = histograms.get(statistics_pb2.Histogram.STANDARD, statistics_pb2.Histogram())
-    return histograms.get(statistics_pb2.Histogram.QUANTILES, standard)

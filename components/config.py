@@ -163,6 +163,11 @@ class Data(Declaration):
     `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
     they are more than 1% of a split; numbers may be any."""
 
+    @property
+    def independent_splits(self) -> list[str]:
+        """All but `train` and its hash shares: those whose distribution may be another."""
+        return [n for n, split in self.splits.items() if not isinstance(split, HashSplit) and n != TRAIN_SPLIT]
+
     @model_validator(mode="after")
     def _splits_fit(self) -> "Data":
         for needed in (TRAIN_SPLIT, EVAL_SPLIT):

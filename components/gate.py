@@ -13,7 +13,7 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.comparison import shifts
+from components.comparison import compare_all
 from components.config import DRIFT, SKEW, TRAIN_SPLIT, Validation
 from components.policy import Anomaly, judge
 from schemas.errors import DataError
@@ -47,23 +47,20 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         for split in artifact_utils.decode_split_names(anomalies.split_names)
         for anomaly in listed(read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split)
     ]
-    train = _statistics(statistics.uri, TRAIN_SPLIT)
-    compared = []
-    for split in filter(None, compared_splits.split(",")):
-        other = _statistics(statistics.uri, split)
-        where = f"{split} against {TRAIN_SPLIT}"
-        compared += [(where, SKEW, shift) for shift in shifts(train, other, expected, validation.skew, "skew")]
-    if pushed_statistics is not None:
-        before = _statistics(pushed_statistics.uri, TRAIN_SPLIT)
-        where = f"{TRAIN_SPLIT} against that of the pushed model"
-        compared += [(where, DRIFT, shift) for shift in shifts(before, train, expected, validation.drift, "drift")]
-    found += [Anomaly(where, shift.feature, kind, str(shift)) for where, kind, shift in compared if shift.exceeded]
+    splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
+    compared = compare_all(
+        {split: _statistics(statistics.uri, split) for split in splits},
+        _statistics(pushed_statistics.uri, TRAIN_SPLIT) if pushed_statistics is not None else None,
+        expected,
+        validation,
+        splits[1:],
+    )
+    found += [Anomaly(c.where, c.shift.feature, c.kind, str(c.shift)) for c in compared if c.shift.exceeded]
     verdict = judge(found, validation, today=datetime.date.today())
     report.value = {
         "warnings": verdict.warnings,
         "history": pushed_statistics is not None,
-        "compared": {kind: sum(1 for _, k, _ in compared if k == kind) for kind in (SKEW, DRIFT)},
-        "closest": [f"{where}: {shift.feature}: {shift}" for where, _, shift in compared][:10],
+        "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
     }
     if verdict.stops:
         raise DataError("\n".join(["the data does not fit its schema or has changed:", *verdict.lines()]))

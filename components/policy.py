@@ -38,8 +38,8 @@ class Verdict:
         """For the error of a run that is stopped."""
         warnings = [f"  warning: {line}" for line in self.warnings]
         advice = (
-            "correct the data; or, if the data is right, take it over with `python -m pipeline schema diff` and `accept`, "
-            "change the thresholds, or allow it for some time under validation.allowed"
+            "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it "
+            "for some time under validation.allowed"
         )
         return [*(f"  {line}" for line in self.stops), *warnings, f"  {advice}"]
 

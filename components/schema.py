@@ -7,8 +7,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import v1 as tfx
 
 from components.config import INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
-
-SCHEMA_FILE_NAME = "schema.pbtxt"
+from schemas.curated import SCHEMA_FILE_NAME
 
 
 @tfx.dsl.components.component

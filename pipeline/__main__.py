@@ -114,6 +114,28 @@ def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@main.command()
+@click.argument("run", default="latest")
+@_of_a_run
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN_ROOT/reports/stats-RUN.html]"
+)
+def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path | None, output: Path | None) -> None:
+    """Write one offline HTML page of the statistics of RUN (a run id, its start, or latest): each feature in each
+    split, with missing values, quantiles, histograms, top values, and what drifted since the last push.
+    """
+    from pipeline import config, stats_page
+    from pipeline.run_root import RunRoot, default_run_root
+
+    loaded = config.load(config_file, settings)
+    root = RunRoot((run_root or default_run_root(loaded)).absolute())
+    run_id, html = stats_page.page(loaded, root, run)
+    output = output or root.path / "reports" / f"stats-{run_id}.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(html, encoding="utf-8")
+    click.echo(str(output))
+
+
 @main.group()
 def schema() -> None:
     """Review what the data of a run asks of the curated schema, and take it over."""

@@ -16,7 +16,7 @@ from components.config import METRICS, ChangeThreshold, Data, Evaluation, Name, 
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label
-from trainer.config import WATCHED_METRICS, Model, Training
+from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
 
 
 class PipelineConfig(Declaration):
@@ -93,6 +93,17 @@ class PipelineConfig(Declaration):
         if stopping is not None and stopping.metric is not None and stopping.metric not in WATCHED_METRICS[kind]:
             known = " or ".join(WATCHED_METRICS[kind])
             raise ValueError(f"training.early_stopping.metric: '{stopping.metric}' is not for a {kind} label: {known}")
+        search = self.training.search
+        if search is not None:
+            if search.metric is not None and search.metric not in WATCHED_METRICS[kind]:
+                known = " or ".join(WATCHED_METRICS[kind])
+                raise ValueError(f"training.search.metric: '{search.metric}' is not for a {kind} label: {known}")
+            for path, values in search.parameters.items():
+                for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
+                    try:
+                        tuned(self.model, self.training, {path: value})
+                    except ValueError as error:
+                        raise ValueError(f"training.search.parameters: {error}") from error
         if kind == "regression" and self.training.imbalance != "none":
             raise ValueError(f"training.imbalance: '{self.training.imbalance}' needs classes; the label is a number")
 

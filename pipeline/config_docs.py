@@ -85,7 +85,9 @@ def _type(annotation: Any) -> str:
         return f"mapping of name to {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "true or false", datetime.date: "date"}[annotation]
+    return {str: "text", int: "integer", float: "number", bool: "true or false", datetime.date: "date", Any: "any"}[
+        annotation
+    ]
 
 
 def _paragraph(text: str | None) -> str:

@@ -2,6 +2,8 @@
 
 ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
                                                             History -^                         Baseline -^
+
+Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
 from typing import Any
@@ -16,7 +18,7 @@ import serving
 import trainer
 from components import transform
 from components.baseline import baseline_resolver
-from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT, HashSplit
+from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
@@ -58,7 +60,8 @@ def create_pipeline(
     examples = examples_node.outputs["examples"]
     transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
     transform_node.add_upstream_node(gate)
-    trainer_node = _trainer(config, transform_node, schema.outputs["schema"])
+    training_nodes = _trainer(config, transform_node, schema.outputs["schema"], _trainer_settings(config))
+    trainer_node = training_nodes[-1]
     baseline = baseline_resolver(trainer_node.outputs["model"])
     evaluator_node = Evaluator(
         examples=examples,
@@ -77,7 +80,7 @@ def create_pipeline(
         run_id=run_id,
         version=NEXT_VERSION if config.push.version is None else config.push.version,
     ).with_id("Pusher")
-    nodes += [transform_node, trainer_node, baseline, evaluator_node, pusher]
+    nodes += [transform_node, *training_nodes, baseline, evaluator_node, pusher]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
@@ -112,12 +115,7 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
         schema=schema.outputs["schema"],
         pushed_statistics=history.outputs["statistics"],
         policy=config.validation.model_dump_json(),
-        # A share of `train` by hash has its distribution; files of their own may not.
-        compared_splits=",".join(
-            name
-            for name, split in config.data.splits.items()
-            if not isinstance(split, HashSplit) and name != TRAIN_SPLIT
-        ),
+        compared_splits=",".join(config.data.independent_splits),
     ).with_id("Gate")
     return examples_node, statistics_gen, schema, validator, history, gate
 
@@ -139,22 +137,57 @@ def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple
     )
 
 
-def _trainer(config: PipelineConfig, transform_node: tfx.components.Transform, schema: Any) -> tfx.components.Trainer:
-    return tfx.components.Trainer(
+def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
+    """What Trainer and Tuner are told."""
+    return {
+        "feature_set": config.feature_set.model_dump_json(),
+        "model": config.model.model_dump_json(),
+        "training": config.training.model_dump_json(),
+        "seed": config.seed,
+        "code_fingerprint": code_fingerprint(trainer, schemas, serving),
+    }
+
+
+def _trainer(
+    config: PipelineConfig, transform_node: tfx.components.Transform, schema: Any, settings: dict[str, Any]
+) -> list[base_node.BaseNode]:
+    """Trainer, last, behind the nodes that it starts from: a search, a model."""
+    examples, graph = transform_node.outputs["transformed_examples"], transform_node.outputs["transform_graph"]
+    splits = {
+        "train_args": tfx.proto.TrainArgs(splits=[TRAIN_SPLIT]),
+        "eval_args": tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
+    }
+    nodes: list[base_node.BaseNode] = []
+    found: dict[str, Any] = {}
+    if config.training.search is not None:
+        tuner = tfx.components.Tuner(
+            tuner_fn="trainer.search.tuner_fn",
+            examples=examples,
+            transform_graph=graph,
+            schema=schema,
+            custom_config=settings,
+            **splits,
+        )
+        nodes.append(tuner)
+        found["hyperparameters"] = tuner.outputs["best_hyperparameters"]
+    if config.training.warm_start:
+        last = tfx.dsl.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        ).with_id("WarmStart")
+        nodes.append(last)
+        found["base_model"] = last.outputs["model"]
+    trainer_node = tfx.components.Trainer(
         run_fn=_dotted(run_fn),
-        examples=transform_node.outputs["transformed_examples"],
-        transform_graph=transform_node.outputs["transform_graph"],
+        examples=examples,
+        transform_graph=graph,
         schema=schema,
-        train_args=tfx.proto.TrainArgs(splits=[TRAIN_SPLIT]),
-        eval_args=tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
-        custom_config={
-            "feature_set": config.feature_set.model_dump_json(),
-            "model": config.model.model_dump_json(),
-            "training": config.training.model_dump_json(),
-            "seed": config.seed,
-            "code_fingerprint": code_fingerprint(trainer, schemas, serving),
-        },
+        custom_config=settings,
+        **splits,
+        **found,
     )
+    return [*nodes, trainer_node]
 
 
 def _dotted(function: Any) -> str:

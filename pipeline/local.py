@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline import preflight
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
-from pipeline.nodes import NODES
+from pipeline.nodes import nodes
 from pipeline.run_root import RunRoot, new_run_id
 from pipeline.terminal import own_terminal
 from schemas.errors import PipelineError
@@ -72,7 +72,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
     findings = preflight.check(config, root)
     plan = {
         "pipeline": config.name,
-        "nodes": list(NODES),
+        "nodes": list(nodes(config)),
         **asdict(findings),
         "run_root": str(root.path),
         "registry": str(root.registry(config) / config.push.model_name),
@@ -84,7 +84,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
         for label, text in findings.lines():
             print(f"{label:<10} {text}")
-        print(f"would run  {' > '.join(NODES)}")
+        print(f"would run  {' > '.join(nodes(config))}")
         print(f"in         {plan['run_root']}")
         print(f"push to    {plan['registry']}")
         print(f"serving    {plan['serving']}")
@@ -112,7 +112,7 @@ def _run_locked(
 ) -> dict[str, Any]:
     console = Console(file=terminal, width=None if terminal.isatty() else 120)
     modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
-    view = RunView(console, modes.get(output, "silent"), NODES, log)
+    view = RunView(console, modes.get(output, "silent"), nodes(config), log)
     recorder = _Recorder(view)
     error: BaseException | None = None
     try:

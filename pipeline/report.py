@@ -16,7 +16,8 @@ from components.evaluation import OVERALL, read_failures, read_metrics
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
 from components.gate import listed, read_anomalies
 from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
-from pipeline.runner import Artifacts, NodeResult
+from pipeline.runner import FAILED, Artifacts, NodeResult
+from trainer.config import shown_values, values_of
 from trainer.run import HISTORY_FILE
 
 # The one that stands for a model, the first it has.
@@ -26,7 +27,7 @@ _HEADLINE_METRICS = ("auc", "accuracy", "rmse")
 def facts(result: NodeResult) -> dict[str, Any]:
     """What is worth knowing about a finished node, as plain values."""
     reader = _READERS.get(result.node_id)
-    return reader(result.outputs) if reader is not None and result.outputs else {}
+    return reader(result.outputs) if reader is not None and result.state != FAILED else {}
 
 
 def headline(node_id: str, known: Mapping[str, Any]) -> str:
@@ -54,6 +55,10 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
             metrics = [f"{metric_title(name)} {value:.4f}" for name, value in known["metrics"].items()]
             return f"eval {', '.join(metrics)}, kept {epoch}"
+        case "Tuner":
+            return f"best of {known['trials']} trials: {known['score']:.4f} with {shown_values(known['values'])}"
+        case "WarmStart":
+            return f"model {known['model_id']}" if known.get("model_id") else "no blessed model to start from"
         case "Baseline":
             return f"model {known['model_id']}" if known.get("model_id") else "no earlier blessed model"
         case "Evaluator":
@@ -145,6 +150,14 @@ def _trainer(outputs: Artifacts) -> dict[str, Any]:
     }
 
 
+def _tuner(outputs: Artifacts) -> dict[str, Any]:
+    folder = _only(outputs, "tuner_results").uri
+    (file,) = tf.io.gfile.glob(os.path.join(folder, "*"))
+    best, *rest = json.loads(tf.io.gfile.GFile(file).read())
+    values = values_of({"values": {key: value for key, value in best.items() if key not in ("trial_id", "score")}})
+    return {"trials": 1 + len(rest), "score": best["score"], "values": values}
+
+
 def _baseline(outputs: Artifacts) -> dict[str, Any]:
     models = outputs.get("model", ())
     return {"model_id": models[0].id if models else None}
@@ -179,6 +192,8 @@ _READERS = {
     "Gate": _gate,
     "Transform": _transform,
     "Trainer": _trainer,
+    "Tuner": _tuner,
+    "WarmStart": _baseline,
     "Baseline": _baseline,
     "Evaluator": _evaluator,
     "Pusher": _pusher,

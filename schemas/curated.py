@@ -9,6 +9,8 @@ from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import ColumnType, FeatureSet
 
+# In an artifact of SchemaGen.
+SCHEMA_FILE_NAME = "schema.pbtxt"
 _SCHEMA_TYPES: dict[ColumnType, int] = {
     "float": schema_pb2.FLOAT,
     "int": schema_pb2.INT,

@@ -12,6 +12,7 @@ Both prediction signatures answer, by the kind of the label:
 A missing value is sent as "", NaN or -1 (see components/transform.py) or, in a tf.Example, left out.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
@@ -45,6 +46,8 @@ MEASURED_OUTPUT: Mapping[LabelKind, str] = {
 }
 LABEL = "label"
 DECISION_THRESHOLD = 0.5
+# The features, crosses and label of an exported model, as JSON.
+DECLARATION_FILE = "assets.extra/feature_set.json"
 
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
@@ -137,3 +140,7 @@ class ServedModel(tf.Module):
             TRUE_LABEL: self.true_label.get_concrete_function(examples),
         }
         tf.saved_model.save(self, folder, signatures=signatures)
+        # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
+        tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
+        with tf.io.gfile.GFile(os.path.join(folder, DECLARATION_FILE), "w") as file:
+            file.write(self._features.model_dump_json(indent=1))

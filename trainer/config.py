@@ -1,9 +1,18 @@
 """What a user may choose about the model and its training. Imports no TensorFlow."""
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from schemas.declaration import Declaration
 from schemas.features import LabelKind
@@ -13,6 +22,7 @@ OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
+HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
 # What is measured on `eval` after each epoch; the first is watched unless another is named.
 WATCHED_METRICS: Mapping[LabelKind, tuple[WatchedMetric, ...]] = {
     "binary": ("log_loss", "auc"),
@@ -81,6 +91,46 @@ class EarlyStopping(Declaration):
     """How many epochs without improvement are waited for."""
 
 
+class Choices(Declaration):
+    """One of several values."""
+
+    choices: Annotated[tuple[Any, ...], Field(min_length=2)]
+    """Whatever the key takes: numbers, texts, lists."""
+
+
+class Range(Declaration):
+    """A number between two others, both included; whole numbers if both are."""
+
+    low: int | float
+    high: int | float
+    step: PositiveInt | PositiveFloat | None = None
+    """Left out, 1 for whole numbers and any for others."""
+    log: bool = False
+    """Whether small values are as likely as large ones, as fits learning rates."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low} is not below high: {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range must start above 0, not at {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("give step or log, not both")
+        return self
+
+
+class Search(Declaration):
+    """A search for hyper-parameters: trains with many sets of values, and goes on with the best ones on `eval`."""
+
+    trials: Annotated[int, Field(ge=2)]
+    algorithm: Literal["random", "bayesian"] = "random"
+    metric: WatchedMetric | None = None
+    """Of the best epoch on `eval`; left out, what early stopping watches."""
+    parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)]
+    """By path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices: [[64],
+    [128, 64]]}`; keys of `model` and `training` may be searched."""
+
+
 class Training(Declaration):
     """How the model is fitted to the `train` split; `eval` is watched, `test` is never read."""
 
@@ -92,3 +142,49 @@ class Training(Declaration):
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""
+    search: Search | None = None
+    """Left out, the values of this file are used as they are."""
+    warm_start: bool = False
+    """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
+    shape of the network must be the same; otherwise the run stops."""
+
+    def watched(self, label: LabelKind) -> WatchedMetric:
+        """The metric by which epochs are compared."""
+        stopping = self.early_stopping
+        return stopping.metric if stopping is not None and stopping.metric is not None else WATCHED_METRICS[label][0]
+
+
+def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[Model, Training]:
+    """The two sections with values set by path, such as `model.dropout`.
+
+    Raises:
+      ValueError: a path is not in them, or a value does not fit; names the path.
+    """
+    sections: dict[str, Any] = {"model": model.model_dump(), "training": training.model_dump()}
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        here: Any = sections
+        for parent in parents:
+            here = here.get(parent) if isinstance(here, dict) else None
+        if not parents or not isinstance(here, dict) or last not in here or path.startswith("training.search"):
+            raise ValueError(f"'{path}' is not a key of model or training")
+        here[last] = value
+    try:
+        return Model.model_validate(sections["model"]), Training.model_validate(sections["training"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{', '.join(f'{p}: {v}' for p, v in values.items())}: {where}: {first['msg']}") from error
+
+
+def values_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in keras-tuner's own JSON, by path; choices are JSON texts there, since it knows no lists."""
+    values = hyperparameters["values"].items()
+    return {path: json.loads(value) if isinstance(value, str) else value for path, value in values}
+
+
+def shown_values(values: Mapping[str, Any]) -> str:
+    """Values by path for people, numbers to four digits."""
+    return ", ".join(
+        f"{path} {value:.4g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from schemas.errors import DataError
 from schemas.features import FeatureSet
@@ -59,6 +60,12 @@ class Source:
         """The packed matrices as the model's named inputs, [batch, 1] each."""
         named = {c.name: ids[:, i : i + 1] for i, c in enumerate(self.features.id_columns)}
         return named | {c.name: numbers[:, i : i + 1] for i, c in enumerate(self.features.number_columns)}
+
+
+def split_source(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
+    """The source of a split from the file patterns that TFX gives."""
+    files = [file for pattern in patterns for file in tf.io.gfile.glob(pattern)]
+    return Source(files, features, transform_output.transformed_feature_spec())
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import tensorflow_transform as tft
 from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
 from trainer import progress
-from trainer.config import WATCHED_METRICS, EarlyStopping, Model, Training
-from trainer.input import Source, evaluation_batches, training_rows
+from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
+from trainer.input import Source, evaluation_batches, split_source, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model
+from trainer.warm_start import WarmStart
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
 HISTORY_FILE = "history.json"
@@ -44,27 +45,35 @@ def run_fn(fn_args: Any) -> None:
     config = fn_args.custom_config
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     features = FeatureSet.model_validate_json(config["feature_set"])
-    training = Training.model_validate_json(config["training"])
+    model, training = tuned(
+        Model.model_validate_json(config["model"]),
+        Training.model_validate_json(config["training"]),
+        values_of(fn_args.hyperparameters) if fn_args.hyperparameters else {},
+    )
+    start = WarmStart(fn_args.base_model, features, transform_output) if fn_args.base_model else None
     network, history = fit(
-        train=_source(fn_args.train_files, features, transform_output),
-        evaluation=_source(fn_args.eval_files, features, transform_output),
-        model=Model.model_validate_json(config["model"]),
+        train=split_source(fn_args.train_files, features, transform_output),
+        evaluation=split_source(fn_args.eval_files, features, transform_output),
+        model=model,
         training=training,
         seed=int(config["seed"]),
         log_folder=fn_args.model_run_dir,
+        warm_start=start,
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
         file.write(json.dumps(asdict(history)))
     ServedModel(network, transform_output, features).export(fn_args.serving_model_dir)
 
 
-def _source(patterns: list[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
-    files = [file for pattern in patterns for file in tf.io.gfile.glob(pattern)]
-    return Source(files, features, transform_output.transformed_feature_spec())
-
-
 def fit(
-    *, train: Source, evaluation: Source, model: Model, training: Training, seed: int, log_folder: str | None
+    *,
+    train: Source,
+    evaluation: Source,
+    model: Model,
+    training: Training,
+    seed: int,
+    log_folder: str | None,
+    warm_start: WarmStart | None = None,
 ) -> tuple[WideAndDeep, History]:
     """Fits a network; a seed makes it repeatable up to the order of floating-point sums.
 
@@ -76,6 +85,9 @@ def fit(
     eval_batches = evaluation_batches(evaluation)
     label = train.features.label.kind
     network = build_model(train.features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+    if warm_start is not None:
+        warm_start.restore(network)
+        progress.report(f"starts from the weights of {warm_start.path}")
     compile_model(network, training, label, steps=rows.steps_per_epoch * training.epochs)
     callbacks: list[keras.callbacks.Callback] = [_ReportProgress(training.epochs)]
     if log_folder is not None:
@@ -83,7 +95,7 @@ def fit(
             DeadActivations(log_folder, eval_batches),
             keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
         ]
-    stopping = _early_stopping(training.early_stopping, label) if training.early_stopping is not None else None
+    stopping = _early_stopping(training, label)
     if stopping is not None:
         callbacks.append(stopping)
     fitted = network.fit(
@@ -100,12 +112,14 @@ def fit(
     return network, History(metrics, stopping.best_epoch if stopping is not None else fitted.epoch[-1])
 
 
-def _early_stopping(stopping: EarlyStopping, label: LabelKind) -> keras.callbacks.EarlyStopping:
-    metric = stopping.metric or WATCHED_METRICS[label][0]
+def _early_stopping(training: Training, label: LabelKind) -> keras.callbacks.EarlyStopping | None:
+    if training.early_stopping is None:
+        return None
+    metric = training.watched(label)
     return keras.callbacks.EarlyStopping(
         monitor=f"val_{metric}",
-        mode="max" if metric in ("auc", "accuracy") else "min",
-        patience=stopping.patience,
+        mode="max" if metric in HIGHER_IS_BETTER else "min",
+        patience=training.early_stopping.patience,
         restore_best_weights=True,
     )
 

@@ -1,0 +1,271 @@
+"""`python -m pipeline stats`: one offline HTML file of a run's statistics, in the spirit of Facets Overview.
+
+It makes no request: style, script and pictures are in the file, and a content security policy forbids the rest.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.config import DRIFT, EVAL_SPLIT, SKEW, TRAIN_SPLIT
+from components.histograms import category_shares, cumulated
+from pipeline import lookup
+from pipeline.config import PipelineConfig
+from pipeline.run_root import RunRoot
+from pipeline.terminal import own_terminal
+from schemas.curated import SCHEMA_FILE_NAME, load_schema
+
+BINS = 24
+TOP_VALUES = 10
+# A feature whose most frequent value has more than this share is called imbalanced, as one with so many zeros.
+IMBALANCED, MOSTLY_ZERO, OFTEN_MISSING = 0.9, 0.5, 0.05
+PUSHED = "pushed train"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One feature in one split.
+
+    Attributes:
+      split: its name.
+      count: rows.
+      missing: share of rows without a value.
+      numbers: what is shown of its values, by title.
+      bars: (share, share on a logarithmic scale) of each bin or value, from 0 to 1 of the highest in the feature.
+    """
+
+    split: str
+    count: int
+    missing: float
+    numbers: Mapping[str, str]
+    bars: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """One feature in all splits."""
+
+    name: str
+    kind: str
+    sides: list[Side]
+    labels: list[str]
+    shares: list[list[float]]
+    flags: list[tuple[str, str]] = field(default_factory=list)
+    compared: list[Any] = field(default_factory=list)
+
+    @property
+    def missing(self) -> float:
+        return max(side.missing for side in self.sides)
+
+    @property
+    def distance(self) -> float:
+        """The largest distance in relation to its threshold; 0 where none was measured."""
+        return max((one.shift.value / one.shift.threshold for one in self.compared), default=0.0)
+
+
+def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
+    """The run's id and the HTML.
+
+    Args:
+      config: whose thresholds the distances are held against.
+      root: where the runs are.
+      run: a run id, the start of one, or `latest`.
+
+    Raises:
+      ConfigError: there is no such run.
+      DataError: the run has no statistics.
+    """
+    found = lookup.find(root, run)
+    # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
+    splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
+    pushed_run = lookup.latest_pushed(root, found.run_id)
+    pushed = pushed_run.statistics()[TRAIN_SPLIT] if pushed_run is not None else None
+    compared = _compared(config, found, splits, pushed)
+    shown = splits if pushed is None else {**splits, PUSHED: pushed}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = _percent
+    html = environment.get_template("stats.html.j2").render(
+        title=f"{config.name}, run {found.run_id}",
+        rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
+        features=features(shown, compared),
+        pushed=pushed_run.run_id if pushed_run is not None else None,
+        compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
+    )
+    return found.run_id, html
+
+
+def features(
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Any]
+) -> list[FeatureView]:
+    """The features in the order of the first split, each with all that the page shows of it."""
+    by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
+    names = list(dict.fromkeys(name for found in by_split.values() for name in found))
+    views = []
+    for name in names:
+        there = {split: found[name] for split, found in by_split.items() if name in found}
+        view = _view(name, there, {split: int(splits[split].num_examples) for split in there})
+        view.compared.extend(one for one in compared if one.shift.feature == name)
+        view.flags.extend(_flags(view, next(iter(there.values()))))
+        views.append(view)
+    return views
+
+
+def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]) -> FeatureView:
+    first = next(iter(there.values()))
+    is_text = first.HasField("string_stats")
+    labels, shares = _categories(there) if is_text else _bins(there)
+    highest = max((share for split in shares for share in split), default=0.0) or 1.0
+    sides = [
+        Side(
+            split=split,
+            count=rows[split],
+            missing=_missing(feature, rows[split]),
+            numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
+            bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
+        )
+        for index, (split, feature) in enumerate(there.items())
+    ]
+    type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
+    return FeatureView(name, "text" if is_text else type_, sides, labels, shares)
+
+
+def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
+    return str(feature.name or ".".join(feature.path.step))
+
+
+def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    return feature.string_stats.common_stats if feature.HasField("string_stats") else feature.num_stats.common_stats
+
+
+def _missing(feature: statistics_pb2.FeatureNameStatistics, rows: int) -> float:
+    return 1 - _common(feature).num_non_missing / rows if rows else 0.0
+
+
+def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
+    stats = feature.num_stats
+    present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
+    return {
+        "zeros": _percent(stats.num_zeros / present if present else 0.0),
+        "mean": _short(stats.mean),
+        "std dev": _short(stats.std_dev),
+        "min": _short(stats.min),
+        **{f"{share:.0%}": _short(_quantile(feature, share)) for share in (0.1, 0.25)},
+        "median": _short(stats.median),
+        **{f"{share:.0%}": _short(_quantile(feature, share)) for share in (0.75, 0.9)},
+        "max": _short(stats.max),
+    }
+
+
+def _quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
+    edges, shares = cumulated(feature)
+    return float(np.interp(share, shares, edges)) if edges else math.nan
+
+
+def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
+    stats = feature.string_stats
+    top = stats.rank_histogram.buckets[:1]
+    present = stats.common_stats.num_non_missing
+    empty = sum(b.sample_count for b in stats.rank_histogram.buckets if not b.label)
+    return {
+        "empty": _percent(empty / present if present else 0.0),
+        "different": f"{stats.unique:,}",
+        "most frequent": top[0].label if top else "",
+        "its share": _percent(top[0].sample_count / present if top and present else 0.0),
+        "mean length": _short(stats.avg_length),
+    }
+
+
+def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[list[str], list[list[float]]]:
+    """The most frequent values over all splits, and their shares in each."""
+    shares = [dict(category_shares(feature, feature)) for feature in there.values()]
+    total: dict[str, float] = {}
+    for found in shares:
+        for value, share in found.items():
+            total[value] = total.get(value, 0.0) + share
+    top = sorted(total, key=lambda value: (-total[value], value))[:TOP_VALUES]
+    return [value[1:-1] for value in top], [[found.get(value, 0.0) for value in top] for found in shares]
+
+
+def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[list[str], list[list[float]]]:
+    """Bins of equal width over all splits, and the share of the values in each, interpolated from the histograms."""
+    low = min(feature.num_stats.min for feature in there.values())
+    high = max(feature.num_stats.max for feature in there.values())
+    edges = np.linspace(low, high, BINS + 1)
+    shares = []
+    for feature in there.values():
+        own, up_to = cumulated(feature)
+        at = np.interp(edges, own, up_to, left=0.0, right=1.0) if own else np.zeros(BINS + 1)
+        at[0] = 0.0
+        shares.append([float(share) for share in np.diff(at)])
+    return [f"{_short(a)} to {_short(b)}" for a, b in pairwise(edges)], shares
+
+
+def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> list[tuple[str, str]]:
+    """What deserves a look: (word, why)."""
+    flags = []
+    for kind in (DRIFT, SKEW):
+        if any(one.kind == kind and one.shift.exceeded for one in view.compared):
+            flags.append((kind.lower(), "a distance is above its threshold"))
+    if view.missing > OFTEN_MISSING:
+        flags.append(("missing", f"{_percent(view.missing)} of the rows of a split have no value"))
+    missing = [side.missing for side in view.sides]
+    if max(missing) - min(missing) > OFTEN_MISSING:
+        flags.append(("missing differs", "the splits differ in what is missing"))
+    if first.HasField("string_stats"):
+        top = max((share for split in view.shares for share in split), default=0.0)
+        if top > IMBALANCED:
+            flags.append(("imbalanced", f"one value has {_percent(top)} of the rows"))
+    else:
+        stats = first.num_stats
+        present = stats.common_stats.num_non_missing
+        if present and stats.num_zeros / present > MOSTLY_ZERO:
+            flags.append(("mostly zero", f"{_percent(stats.num_zeros / present)} of the values are zero"))
+        if not stats.std_dev:
+            flags.append(("constant", "all values are the same"))
+    return flags
+
+
+def _compared(
+    config: PipelineConfig,
+    found: lookup.RunArtifacts,
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
+    pushed: statistics_pb2.DatasetFeatureStatistics | None,
+) -> list[Any]:
+    """What the gate compares, whether or not the run came through it."""
+    # TensorFlow, which is imported with it, has much to say.
+    with own_terminal(Path(os.devnull)):
+        from components.comparison import compare_all
+
+        lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
+        before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
+        independent = [split for split in config.data.independent_splits if split in splits]
+        return compare_all(lists, before, _schema(found), config.validation, independent)
+
+
+def _schema(found: lookup.RunArtifacts) -> schema_pb2.Schema:
+    if "Schema" not in found.by_type:
+        return schema_pb2.Schema()
+    return load_schema(str(Path(found.by_type["Schema"].uri) / SCHEMA_FILE_NAME))
+
+
+def _logarithmic(share: float) -> float:
+    """From 0 to 1, with three powers of ten shown."""
+    return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
+
+
+def _percent(share: float) -> str:
+    return "0%" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
