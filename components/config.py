@@ -64,7 +64,7 @@ class CsvOptions(Declaration):
     encoding: str = "utf-8"
     """Such as `latin-1`, for files that are not UTF-8."""
     strip_spaces: bool = False
-    """Removes spaces around every value, as in `39, Private, 13`."""
+    """Removes spaces around every value and name, as in `39, Private, 13`."""
 
     @field_validator("encoding")
     @classmethod

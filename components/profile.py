@@ -73,8 +73,13 @@ class Column:
         return float(counts[matches.astype(bool)].sum()) / max(self.present, 1)
 
     @cached_property
+    def number_share(self) -> float:
+        """The share of the values that are numbers."""
+        return self._share(_NUMBER)
+
+    @cached_property
     def is_number(self) -> bool:
-        return self.present > 0 and self._share(_NUMBER) == 1
+        return self.present > 0 and self.number_share == 1
 
     @cached_property
     def is_integer(self) -> bool:

@@ -125,6 +125,12 @@ class CsvReader(Reader):
         return 1 if self.options.column_names else 2
 
     def names(self) -> list[str]:
+        return [self._name(name) for name in self._names_as_written()]
+
+    def _name(self, written: str) -> str:
+        return written.strip() if self.options.strip_spaces else written
+
+    def _names_as_written(self) -> list[str]:
         try:
             with self._open() as file, self._arrow(file) as reader:
                 return list(reader.schema.names)
@@ -132,7 +138,7 @@ class CsvReader(Reader):
             raise self._unreadable(error, self._first_row) from error
 
     def batches(self) -> Iterator[Texts]:
-        names = self.names()
+        names = self._names_as_written()
         # Arrow reads a first block to open the file, and its bad rows with it.
         self.ragged.clear()
         row, seen = self._first_row, 0
@@ -208,7 +214,7 @@ class CsvReader(Reader):
         if not self.options.strip_spaces:
             return texts
         columns = [self._as_missing(pc.utf8_trim_whitespace(column)) for column in texts.columns]
-        return pa.RecordBatch.from_arrays(columns, names=texts.schema.names)
+        return pa.RecordBatch.from_arrays(columns, names=[self._name(name) for name in texts.schema.names])
 
     def _unreadable(self, error: BaseException, row: int) -> DataError:
         if isinstance(error, _UNREADABLE):

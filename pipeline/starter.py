@@ -39,6 +39,10 @@ _MAX_VOCABULARY = 5_000
 _MAX_DOMAIN = 100
 _BUCKETS = 32
 _LEAK, _SUSPECT = 0.75, 0.5
+# A column with more numbers than this is one of numbers; the rows with other texts are bad rows.
+_MOSTLY_NUMBERS = 0.99
+_ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uuid|guid)$)|[a-z]I[dD]$")
+_CODE_NAME = re.compile(r"(^|[\W_])(code|zip|zipcode|postcode|postal)$", re.IGNORECASE)
 # A class with fewer rows might not be in every split.
 _RARE_CLASS = 20
 _CROSSED_FEATURES, _CROSSES = 8, 3
@@ -202,7 +206,9 @@ class _Table:
         names = list(dict.fromkeys(name for batch in batches for name in batch.schema.names))
         repeated = [name for name in names if batches[0].schema.names.count(name) > 1]
         if repeated:
-            raise DataError(f"{files[0]}: the header names {', '.join(map(repr, repeated))} twice")
+            raise DataError(
+                f"{files[0]}: the header names {', '.join(map(repr, repeated[:3]))} twice{_no_header_hint(source)}"
+            )
         self.columns = {name: Column(name, _texts(batches, name)) for name in names}
         self.missing_values = self._found_missing()
         if len(self.missing_values) > 1:
@@ -212,12 +218,31 @@ class _Table:
                 for name, c in self.columns.items()
             }
 
+        self.mixed = self._drop_mixed()
+
+    def _drop_mixed(self) -> dict[str, tuple[int, str]]:
+        """Drops the rows with a text in a column of numbers; returns by column how many there are, and a text."""
+        found: dict[str, tuple[int, str]] = {}
+        bad = np.zeros(self.rows, dtype=bool)
+        for name, column in self.columns.items():
+            if _MOSTLY_NUMBERS <= column.number_share < 1:
+                others = column.not_numbers
+                rows = pc.fill_null(pc.is_in(column.texts, pa.array(others)), False).to_numpy(zero_copy_only=False)
+                found[name] = (int(rows.sum()), others[0])
+                bad |= rows.astype(bool)
+        if found:
+            self.columns = {name: Column(name, c.texts.filter(pa.array(~bad))) for name, c in self.columns.items()}
+        self.bad_rows = int(bad.sum())
+        return found
+
     def _found_missing(self) -> list[str]:
         found = [""]
         for column in self.columns.values():
-            others = column.not_numbers
-            if others and set(others) <= set(_MISSING_NUMBERS):
-                found += others
+            counts = dict(column.values) if column.not_numbers else {}
+            marks = [value for value in column.not_numbers if value in _MISSING_NUMBERS]
+            rest = sum(counts[value] for value in column.not_numbers if value not in marks)
+            if marks and rest <= (1 - _MOSTLY_NUMBERS) * (column.present - sum(counts[mark] for mark in marks)):
+                found += marks
             elif not column.is_number and column.distinct < _MAX_VOCABULARY:
                 found += [value for value, _ in column.values if value in _MISSING_ANYWHERE]
         return list(dict.fromkeys(found))
@@ -247,10 +272,14 @@ def write_starter(source: Source, *, label: str, name: str, config_folder: Path,
     table = _Table(source)
     if label not in table.columns:
         hint = did_you_mean(label, list(table.columns))
-        unnamed = source.format == "csv" and not source.csv.column_names
-        more = "; if the first row is no header, say --no-header or --column-names" if unnamed else ""
-        raise ConfigError(f"--label {label}: the data has no such column; {hint}{more}")
+        raise ConfigError(f"--label {label}: the data has no such column; {hint}{_no_header_hint(source)}")
     return _Writer(source, table, label, name, config_folder, schema_path).starter()
+
+
+def _no_header_hint(source: Source) -> str:
+    if source.format != "csv" or source.csv.column_names:
+        return ""
+    return "; if the first row is no header, say --no-header or --column-names"
 
 
 class _Writer:
@@ -334,6 +363,9 @@ class _Writer:
             self._notes.append(f"'{column.name}' explains {explained:.0%} of the label: left out as a likely leak")
             return
         declared, reason = _declared(column)
+        if column.name in self._table.mixed:
+            count, text = self._table.mixed[column.name]
+            reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"
         reason += f"; explains {explained:.1%} of the label"
         if explained > _SUSPECT:
             reason += ": SUSPICIOUS, is it known beforehand?"
@@ -355,6 +387,11 @@ class _Writer:
         unique = column.distinct / column.present
         if unique > 0.95 and column.rows > 100 and (column.is_integer or not column.is_number):
             return f"id: {column.distinct:,} different values in {column.present:,} rows"
+        if column.distinct > 100 and _ID_NAME.search(column.name):
+            return (
+                f"id by its name, {column.distinct:,} different values; to keep the rows of one in one split, make it "
+                "data.group_column"
+            )
         if safe_name(column.name) in (*names, safe_name(self._label["column"])):
             same = names.get(safe_name(column.name), self._label["column"])
             return f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
@@ -436,9 +473,10 @@ class _Writer:
             yield "  ignored_columns:"
             for name, reason in self._ignored:
                 yield f"    - {_flow(name)} # {reason}"
-        left_out = self._rare + table.ragged
+        left_out = self._rare + table.ragged + table.bad_rows
         if left_out:
             what = [f"{self._rare:,} rows of rare classes"] if self._rare else []
+            what += [f"{table.bad_rows:,} with a text among numbers"] if table.bad_rows else []
             what += [f"{table.ragged:,} with a wrong number of fields"] if table.ragged else []
             yield f"  max_bad_rows: {left_out} # {' and '.join(what)} are left out, counted, and kept in rejects.jsonl"
             self._notes.append(f"{' and '.join(what)} will be left out")
@@ -561,9 +599,10 @@ class _Writer:
 
 def _declared(column: Column) -> tuple[dict[str, Any], str]:
     """The declaration of a feature, and why it is that."""
-    if not column.is_number:
+    is_code = bool(_CODE_NAME.search(column.name))
+    if not column.is_number or is_code:
         missing = {"missing": "unknown"} if column.missing_share else {}
-        counted = f"{column.distinct:,} texts"
+        counted = f"{column.distinct:,} {'codes, by the name' if is_code else 'texts'}"
         if column.missing_share:
             counted += f", {column.missing_share:.1%} missing"
         if column.distinct > _MAX_VOCABULARY:
@@ -620,9 +659,9 @@ def _round_up(number: int, most: int) -> int:
 
 
 def _flow(value: Any) -> str:
-    """YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
-    return str(text.removesuffix("\n").removesuffix("\n..."))
+    """YAML on one line, quoted so that it may stand between braces."""
+    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return str(text.strip()[1:-1])
 
 
 def _text(value: str) -> str:

@@ -33,6 +33,13 @@ def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
     return summary
 
 
+def pipeline_command(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def states(summary: dict[str, Any]) -> dict[str, str]:
     return {node["id"]: node["state"] for node in summary["nodes"]}
 
@@ -98,6 +105,20 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     ]
     assert ", at most 0.1; moved most: " in line
     assert states(drifted)["Gate"] == "failed"
+    _check_page(config, root, drifted["run_id"])
+
+
+def _check_page(config: Path, root: Path, run_id: str) -> None:
+    """The page of statistics marks the drift that stopped the run, and asks nobody for anything."""
+    path = Path(pipeline_command("stats", run_id, "--config", str(config), "--run-root", str(root)).strip())
+    assert path == root / "reports" / f"stats-{run_id}.html"
+    page = path.read_text(encoding="utf-8")
+    age = page[page.index('data-name="age"') : page.index('data-name="capital_gain"')]
+    assert 'class="flag drift"' in age
+    assert "train against that of the pushed model: Jensen-Shannon" in age
+    assert page.count("<section") == 14
+    assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page
 
 
 def _check_parity(summary: dict[str, Any], root: Path) -> None:
@@ -351,3 +372,56 @@ def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
     assert "cannot be compared: it reads 'race', which is no feature any more; to go on" in refused["error"]
     alone = run_json(config, root, "--set", "evaluation.compared_with_last_blessed=[]")
     assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
+
+
+def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config, root = small_census(_with_new_category), tmp_path / "run"
+    schema = tmp_path / "census.pbtxt"
+    schema.write_text((ROOT / "schemas" / "census.pbtxt").read_text())
+    of_run = ("--config", str(config), "--run-root", str(root), "--set", f"data.schema_file={schema}")
+    stopped = run_json(config, root, "--set", f"data.schema_file={schema}")
+    assert stopped["exit_code"] == 3
+    assert "`python -m pipeline schema diff`" in stopped["error"]
+    (change,) = json.loads(pipeline_command("schema", "diff", *of_run, "--json"))["changes"]
+    assert (change["kind"], change["name"]) == ("string_domain", "workclass")
+    assert len(change["lines"]) == 1
+    assert change["lines"][0].startswith("+ value: ")
+    before = schema.read_text()
+    assert "no changes" in pipeline_command("schema", "accept", *of_run, "--feature", "age")
+    assert schema.read_text() == before
+    assert "1 change taken over" in pipeline_command("schema", "accept", *of_run)
+    assert schema.read_text().startswith("# The curated schema of UCI Adult")
+    assert "no changes" in pipeline_command("schema", "diff", *of_run)
+    # So many are new in `train` that it is skewed against `test`, which is another question.
+    skewed = "validation.severities=[{anomaly: SKEW, severity: warn}]"
+    accepted = run_json(config, root, "--set", f"data.schema_file={schema}", "--set", skewed)
+    assert (accepted["exit_code"], accepted["error"]) == (0, None)
+    assert "[SKEW]" in accepted["facts"]["Gate"]["warnings"][0]
+
+
+def test_a_search_feeds_the_trainer_and_a_warm_start_follows(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config, root = small_census(), tmp_path / "run"
+    search = "training.search={trials: 2, parameters: {model.hidden_units: {choices: [[8], [12]]}}}"
+    searched = run_json(config, root, "--set", search)
+    assert searched["exit_code"] == 0
+    found = searched["facts"]["Tuner"]
+    assert found["trials"] == 2
+    # What Trainer fitted is the best trial, weight for weight but for the order of sums.
+    assert searched["facts"]["Trainer"]["metrics"]["log_loss"] == pytest.approx(found["score"], rel=1e-3)
+    units = f"model.hidden_units={found['values']['model.hidden_units']}"
+
+    warm = ("--set", "training.warm_start=true", "--set", units)
+    started = run_json(config, root, *warm)
+    assert (started["exit_code"], started["error"]) == (0, None)
+    log = Path(started["log"]).read_text()
+    assert "starts from the weights of" in log
+    assert started["facts"]["Trainer"]["metrics"]["log_loss"] < found["score"] + 0.01
+
+    for change, reason in [
+        ("model.hidden_units=[9]", "the network has another shape"),
+        ("features.age.buckets.count=8", "age changed since"),
+    ]:
+        refused = run_json(config, root, *warm, "--set", change)
+        assert refused["exit_code"] == 1
+        assert f"warm start: {reason}" in refused["error"]
+        assert refused["error"].endswith("start anew: --set training.warm_start=false")

@@ -102,3 +102,31 @@ def test_artifacts_without_their_database(small_census: Callable[..., Path], tmp
     )
     (tmp_path / "run" / "metadata.sqlite").write_text("not a database, and long enough to be read as one" * 100)
     refused(local_runner(config, tmp_path / "run"), 6, "is not a sound database (file is not a database)")
+
+
+def test_a_feature_that_gives_the_label_away_and_one_of_dates(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    def with_two_columns(rows: list[list[str]]) -> list[list[str]]:
+        values = [["code", "day"]]
+        values += [["b7" if row[-1] == ">50K" else "a3", f"2024-01-{n % 28 + 1:02d}"] for n, row in enumerate(rows[1:])]
+        return [[*row, *more] for row, more in zip(rows, values, strict=True)]
+
+    config = small_census(with_two_columns, rows=1000)
+    settings = ["data.schema_file=null", "data.splits.test={share_of: train, share: 0.1}"]
+    leak = [*settings, "features.code={kind: vocabulary, max_size: 9}", "data.ignored_columns=[fnlwgt, day]"]
+    done = local_runner(config, tmp_path / "run", *flags(leak))
+    refused(done, 3, "error: data: code: explains 9")
+    assert "of the label 'income' by itself: is it known when a prediction is asked for?" in done.stderr
+    date = [*settings, "features.day={kind: hash, num_ids: 9}", "data.ignored_columns=[fnlwgt, code]"]
+    done = local_runner(config, tmp_path / "run", *flags(date))
+    refused(done, 3, "error: data: day: is a date ('2024-01-")
+    # The policy decides.
+    warned = [*date, "validation.severities=[{anomaly: DATE_AS_CATEGORY, features: [day], severity: warn}]"]
+    done = local_runner(config, tmp_path / "run", "--dry-run", *flags(warned))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning    data: day: is a date" in done.stdout
+
+
+def flags(settings: list[str]) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]

@@ -1,0 +1,231 @@
+"""`python -m pipeline init`: what it chooses, refuses and writes; tests/end_to_end/test_init.py runs the results."""
+
+import csv
+import gzip
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from pipeline import config
+from pipeline.config import PipelineConfig
+from pipeline.starter import slug
+from schemas.curated import check_schema, load_schema
+from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from tests.conftest import ROOT
+
+ROWS = 600
+
+
+def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", "init", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def written(folder: Path, name: str) -> PipelineConfig:
+    """The config that was written, held against the schema that was written."""
+    loaded = config.load(folder / "configs" / f"{name}.yaml")
+    assert loaded.data.schema_file is not None
+    check_schema(loaded.data.schema_file, load_schema(loaded.data.schema_file), loaded.feature_set)
+    return loaded
+
+
+def orders(seed: int = 1) -> list[dict[str, Any]]:
+    """A made-up shop: every kind of column that init tells apart, with awkward names."""
+    source = random.Random(seed)
+    rows = []
+    for number in range(ROWS):
+        price = source.lognormvariate(3, 1)
+        city = f"city {source.randrange(30)}"
+        returned = source.random() < (0.8 if price > 40 else 0.1)
+        rows.append(
+            {
+                "order id": f"O-{number:06d}",
+                "class": source.choice(["gold", "silver", "bronze"]),
+                "größe": source.choice(["S", "M", "L", ""]),
+                "unit.price": f"{price:.2f}",
+                "items": source.randrange(1, 9),
+                "discount": source.choice([0, 0, 0, 5.5, 10]),
+                "day": f"2024-{source.randrange(1, 13):02d}-{source.randrange(1, 29):02d}",
+                "shop": "main",
+                "refund": "yes" if returned else "no",
+                "ship to city": city,
+                "ship-to-city": city,
+                "weight": source.choice(["NA", f"{source.uniform(1, 9):.3f}"]),
+                "True": source.choice(["y", "n"]),
+                "returned?": "returned" if returned else "kept",
+            }
+        )
+    return rows
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], delimiter: str = ",", *, header: bool = True) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_every_kind_of_column_is_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "orders.csv", orders())
+    done = init(tmp_path, "orders.csv", "--label", "returned?")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "note: 'refund' explains" in done.stdout
+    loaded = written(tmp_path, "orders")
+    kinds = {name: feature.kind for name, feature in loaded.features.items()}
+    assert kinds == {
+        "class": "vocabulary",
+        "größe": "vocabulary",
+        "unit.price": "numeric",
+        "items": "identity",
+        "discount": "numeric",
+        "ship to city": "vocabulary",
+        "weight": "numeric",
+        "True": "vocabulary_list",
+    }
+    assert set(loaded.data.ignored_columns) == {"order id", "day", "shop", "refund", "ship-to-city"}
+    assert loaded.features["größe"].missing == "unknown"
+    assert loaded.features["weight"].missing == "mean"
+    assert loaded.data.missing_values == ("", "NA")
+    assert loaded.label == BinaryLabel(column="returned?", positive="returned", negative="kept")
+    lines = (tmp_path / "configs" / "orders.yaml").read_text().splitlines()
+    for name, why in [
+        ("order id", "id: 600 different values"),
+        ("day", "date, such as '2024-"),
+        ("shop", "constant: always 'main'"),
+        ("refund", "LEAK? explains"),
+        ("ship-to-city", "would have the name of 'ship to city'"),
+    ]:
+        (line,) = [line for line in lines if line.strip().startswith((f"- {name} #", f"- '{name}' #"))]
+        assert why in line
+    # Every feature has its reason beside it.
+    assert all("# " in line for line in lines if "kind: " in line and not line.startswith("#"))
+
+
+def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) -> None:
+    rows = orders()
+    for number, row in enumerate(rows):
+        row |= {"customerId": number // 4, "zip": 10000 + number % 40, "paid": f"{number % 97}.5", "size": number % 50}
+    for row in rows[:3]:
+        row["size"] = "big"
+    for row in rows[100:120]:
+        row["size"] = "NA"
+    write(tmp_path / "orders.csv", rows)
+    done = init(tmp_path, "orders.csv", "--label", "returned?")
+    assert "note: 3 with a text among numbers will be left out" in done.stdout
+    loaded = written(tmp_path, "orders")
+    assert "customerId" in loaded.data.ignored_columns
+    assert loaded.features["zip"].kind == "vocabulary"
+    assert loaded.features["paid"].kind == "numeric"
+    assert loaded.features["size"].kind == "identity"
+    assert (loaded.data.max_bad_rows, loaded.data.missing_values) == (3, ("", "NA"))
+
+
+def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
+    write(tmp_path / "orders.csv", orders())
+    for label, kind, metric in [("unit.price", RegressionLabel, "rmse"), ("class", MulticlassLabel, "log_loss")]:
+        assert init(tmp_path, "orders.csv", "--label", label, "--name", "a", "--force").returncode == 0
+        loaded = written(tmp_path, "a")
+        assert isinstance(loaded.label, kind)
+        assert [threshold.metric for threshold in loaded.evaluation.thresholds] == [metric]
+
+
+def test_rows_without_a_label_and_of_rare_classes_are_left_out_and_said(tmp_path: Path) -> None:
+    rows = orders()
+    for row in rows[:7]:
+        row["class"] = "platinum"
+    for row in rows[7:17]:
+        row["class"] = ""
+    write(tmp_path / "orders.csv", rows)
+    done = init(tmp_path, "orders.csv", "--label", "class")
+    assert "note: 7 rows of rare classes will be left out" in done.stdout
+    loaded = written(tmp_path, "orders")
+    assert isinstance(loaded.label, MulticlassLabel)
+    assert set(loaded.label.classes) == {"gold", "silver", "bronze"}
+    assert loaded.label.drop_missing
+    assert loaded.data.max_bad_rows == 7
+
+
+def test_files_without_a_header_and_with_other_delimiters(tmp_path: Path) -> None:
+    write(tmp_path / "orders.txt", orders(), ";", header=False)
+    done = init(tmp_path, "orders.txt", "--label", "column_14")
+    assert done.returncode == 3
+    assert "if the first row is no header, say --no-header or --column-names" in done.stderr
+    done = init(tmp_path, "orders.txt", "--label", "column_14", "--no-header")
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = written(tmp_path, "orders")
+    assert loaded.data.csv.delimiter == ";"
+    assert loaded.data.csv.column_names == tuple(f"column_{number}" for number in range(1, 15))
+
+
+def test_spaces_after_commas_and_latin_1_and_gzip(tmp_path: Path) -> None:
+    write(tmp_path / "plain.csv", orders())
+    text = (tmp_path / "plain.csv").read_text(encoding="utf-8").replace(",", ", ")
+    (tmp_path / "orders.csv.gz").write_bytes(gzip.compress(text.encode("latin-1")))
+    done = init(tmp_path, "orders.csv.gz", "--label", "returned?")
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = written(tmp_path, "orders")
+    assert (loaded.data.csv.encoding, loaded.data.csv.strip_spaces) == ("latin-1", True)
+    assert "größe" in loaded.features
+
+
+def test_parquet_and_a_test_file_of_its_own(tmp_path: Path) -> None:
+    for name, seed in (("train", 1), ("test", 2)):
+        pyarrow.parquet.write_table(pa.Table.from_pylist(orders(seed)), tmp_path / f"{name}.parquet")
+    done = init(tmp_path, "train.parquet", "--test", "test.parquet", "--label", "returned?", "--name", "orders")
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = written(tmp_path, "orders")
+    assert loaded.data.format == "parquet"
+    assert set(loaded.data.splits) == {"train", "eval", "test"}
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    write(tmp_path / "orders.csv", orders())
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "orders.yaml").write_text("mine")
+    done = init(tmp_path, "orders.csv", "--label", "returned?")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: configs/orders.yaml: exists; say --force to overwrite it")
+    assert (tmp_path / "configs" / "orders.yaml").read_text() == "mine"
+    assert not (tmp_path / "schemas").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "label", "code", "message"),
+    [
+        ("a,b\n1,2\n", "c", 2, "--label c: the data has no such column; expected one of: a, b"),
+        ("a,b\n1,2\n3,2\n", "b", 3, "--label b: all values are '2'; there is nothing to learn"),
+        ("", "a", 3, "orders.csv: holds no rows"),
+        ("a,a\n1,2\n", "a", 3, "the header names 'a' twice"),
+        ("a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)), "b", 3, "200 different texts; expected two values"),
+        ("a,b\n1,x\n1,y\n", "b", 3, "no column can be a feature: a: constant: always '1'"),
+    ],
+)
+def test_data_that_cannot_be_described(content: str, label: str, code: int, message: str, tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(content)
+    done = init(tmp_path, "orders.csv", "--label", label)
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert message in line
+    assert not (tmp_path / "configs").exists()
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    done = init(tmp_path, "nowhere/orders.csv", "--label", "a")
+    assert done.returncode == 3
+    assert "nowhere/orders.csv: no such file" in done.stderr
+
+
+def test_names_of_pipelines() -> None:
+    assert slug("data/My Orders 2024.csv.gz") == "my-orders-2024"
+    assert slug("data/orders/*.parquet") == "orders"
+    assert slug("/x/größe.csv") == "gr-e"
