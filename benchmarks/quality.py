@@ -35,7 +35,7 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
     """Print each seed's metrics, their mean and their standard deviation."""
     config = pipeline_config.load(config_file, settings)
     with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
-        console = Console(file=terminal)
+        console = Console(file=terminal, width=120)
         console.print("transforming ...")
         sources = _transformed(config, Path(folder), split)
         results = []
