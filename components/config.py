@@ -22,7 +22,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,127}$")]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MetricName = Literal[
     "auc",

@@ -1,6 +1,7 @@
 """What is done around a run: `python -m pipeline init | ...`."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -74,9 +75,12 @@ def init(
       python -m pipeline init data/orders.csv --label returned
       python local_runner.py --config configs/orders.yaml
     """
+    from components.config import NAME_PATTERN
     from pipeline import config, starter
 
     name = name or starter.slug(data)
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {starter.slug(name)}")
     output = output or Path("configs") / f"{name}.yaml"
     schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
     for file in (output, schema_file):

@@ -219,6 +219,14 @@ def test_data_that_cannot_be_described(content: str, label: str, code: int, mess
     assert not (tmp_path / "configs").exists()
 
 
+def test_a_name_that_no_pipeline_can_have(tmp_path: Path) -> None:
+    write(tmp_path / "orders.csv", orders())
+    done = init(tmp_path, "orders.csv", "--label", "returned?", "--name", "My Orders")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--name My Orders: expected lower-case letters, digits and hyphens, as in my-orders" in done.stderr
+    assert not (tmp_path / "configs").exists()
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     done = init(tmp_path, "nowhere/orders.csv", "--label", "a")
     assert done.returncode == 3
