@@ -300,40 +300,41 @@ class TFRecordReader(Reader):
         first = next(self._decoded(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
-        return sorted(first[0].schema.names)
+        return sorted({name for decoded, _ in first for name in decoded.schema.names})
 
     def batches(self) -> Iterator[Texts]:
-        for decoded, first in self._decoded():
-            columns = {name: self._as_text(decoded, name, first) for name in sorted(decoded.schema.names)}
-            yield Texts(pa.RecordBatch.from_pydict(columns), range(first, first + decoded.num_rows))
+        for pieces in self._decoded():
+            for decoded, first in pieces:
+                columns = {name: self._as_text(decoded, name, first) for name in sorted(decoded.schema.names)}
+                yield Texts(pa.RecordBatch.from_pydict(columns), range(first, first + decoded.num_rows))
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
-    def _decoded(self) -> Iterator[tuple[pa.RecordBatch, int]]:
-        """Batches of tf.Example in columns, each with the number of its first record."""
+    def _decoded(self) -> Iterator[list[tuple[pa.RecordBatch, int]]]:
+        """Pieces of tf.Example in columns, each with the number of its first record; those read together in a list."""
         decoder = example_coder.ExamplesToRecordBatchDecoder()
         records: list[bytes] = []
         first = 1
         for _, record in self._records():
             records.append(record)
             if len(records) == _ROWS_TOGETHER:
-                yield self._decode(decoder, records, first), first
+                yield list(self._decode(decoder, records, first))
                 first += len(records)
                 records = []
         if records:
-            yield self._decode(decoder, records, first), first
+            yield list(self._decode(decoder, records, first))
 
-    def _decode(self, decoder: Any, records: list[bytes], first: int) -> pa.RecordBatch:
+    def _decode(self, decoder: Any, records: list[bytes], first: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """One piece as a rule; TFX decodes no feature of several types, so those are halved until it can."""
         try:
-            return decoder.DecodeBatch(records)
+            yield decoder.DecodeBatch(records), first
         except (ValueError, RuntimeError) as error:
-            for number, record in enumerate(records, start=first):
-                try:
-                    decoder.DecodeBatch([record])
-                except (ValueError, RuntimeError):
-                    raise DataError(f"{self.path}: record {number}: is not a tf.Example") from error
-            raise DataError(f"{self.path}: records {first} to {first + len(records) - 1}: {error}") from error
+            if len(records) == 1:
+                raise DataError(f"{self.path}: record {first}: is not a tf.Example") from error
+            half = len(records) // 2
+            yield from self._decode(decoder, records[:half], first)
+            yield from self._decode(decoder, records[half:], first + half)
 
     def _as_text(self, decoded: pa.RecordBatch, name: str, first: int) -> pa.Array:
         lists = decoded.column(name)

@@ -240,6 +240,18 @@ def test_records_that_are_no_examples_or_have_several_values_are_refused(tmp_pat
         rows(table(path, format="tfrecord"))
 
 
+def test_a_record_with_another_type_is_read_as_far_as_it_fits_and_else_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.tfrecord"
+    first, last = RECORDS
+    write_records(path, [example(**values) for values in (first, {**first, "age": 39}, {**first, "age": "old"}, last)])
+    read = table(path, format="tfrecord", max_bad_rows=1)
+    assert rows(read) == [PARSED[0], *PARSED]
+    assert summary(read) == [
+        f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the text in "
+        "data.missing_values if it stands for a missing value"
+    ]
+
+
 def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with pytest.raises(DataError, match="a.parquet: cannot be read: Parquet magic bytes not found"):
