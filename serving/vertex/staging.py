@@ -1,0 +1,78 @@
+"""The folder in Cloud Storage that a pushed version is kept in: named by its content, complete or not there.
+
+gs://BUCKET/ROOT/models/NAME/HASH/saved_model.pb ...
+                                  assets.extra/release.json, golden.json, train_statistics.pb
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.api_core import exceptions
+from google.auth import credentials
+from google.cloud import storage  # type: ignore[attr-defined]
+
+from schemas.errors import PushError
+from serving.registry import RELEASE_FILE
+from serving.vertex.connection import translated
+
+GOLDEN_FILE = "assets.extra/golden.json"
+STATISTICS_FILE = "assets.extra/train_statistics.pb"
+
+
+def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
+    """Where a version of this content is kept."""
+    return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
+
+
+def _client(project: str) -> storage.Client:
+    # A local server (STORAGE_EMULATOR_HOST) is never sent anybody's token.
+    anonymous = {"credentials": credentials.AnonymousCredentials()} if "STORAGE_EMULATOR_HOST" in os.environ else {}
+    return storage.Client(project=project, **anonymous)
+
+
+def _bucket(uri: str, project: str) -> tuple[storage.Bucket, str]:
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    return _client(project).bucket(bucket), prefix
+
+
+def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], extra: Mapping[str, bytes]) -> None:
+    """Copies a SavedModel and what goes with it, unless it is there; the release file comes last and marks it whole.
+
+    Raises:
+      PushError: the bucket is not there, or may not be written.
+    """
+    bucket, prefix = _bucket(uri, project)
+    try:
+        if bucket.blob(f"{prefix}/{RELEASE_FILE}").exists():
+            return
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            bucket.blob(f"{prefix}/{path.relative_to(folder).as_posix()}").upload_from_filename(str(path))
+        for name, content in extra.items():
+            bucket.blob(f"{prefix}/{name}").upload_from_string(content)
+        bucket.blob(f"{prefix}/{RELEASE_FILE}").upload_from_string(json.dumps(dict(release), indent=2))
+    except exceptions.NotFound as error:
+        raise PushError(f"{uri}: the bucket is not there; create it, or set vertex.pipeline_root") from error
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be written: {translated(error)}") from error
+
+
+def read(uri: str, *, project: str) -> bytes | None:
+    """An object's content; None where there is none."""
+    bucket, name = _bucket(uri, project)
+    try:
+        return bytes(bucket.blob(name).download_as_bytes())
+    except exceptions.NotFound:
+        return None
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
+
+
+def remove(uri: str, *, project: str) -> None:
+    """Deletes all that is below, the mark of wholeness first."""
+    bucket, prefix = _bucket(uri, project)
+    blobs = sorted(bucket.list_blobs(prefix=f"{prefix}/"), key=lambda blob: not blob.name.endswith(RELEASE_FILE))
+    for blob in blobs:
+        blob.delete()

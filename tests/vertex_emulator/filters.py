@@ -1,0 +1,51 @@
+"""The list filters the product uses (https://google.aip.dev/160): comparisons joined by AND.
+
+display_name="census" AND labels.pipeline=census AND metadata.blessed.number_value=1
+"""
+
+import re
+from typing import Any
+
+from tests.vertex_emulator.errors import invalid
+
+_TERM = re.compile(r"""^\(*\s*([\w.\-]+)\s*(=|!=|:|<=|>=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s()]+)\s*\)*$""")
+
+
+def matches(resource: dict[str, Any], expression: str) -> bool:
+    """Whether a resource, as a dict of snake_case fields, fits."""
+    return all(_holds(resource, term) for term in _terms(expression))
+
+
+def _terms(expression: str) -> list[str]:
+    return [term.strip() for term in re.split(r"\s+AND\s+", expression.strip()) if term.strip()]
+
+
+def _holds(resource: dict[str, Any], term: str) -> bool:
+    found = _TERM.match(term)
+    if found is None:
+        raise invalid(f"Invalid filter: {term}")
+    path, operator, raw = found.groups()
+    expected = raw[1:-1].replace('\\"', '"') if raw.startswith('"') else raw
+    value: Any = resource
+    for part in path.split("."):
+        if part in ("number_value", "string_value", "bool_value"):
+            continue
+        value = value.get(part) if isinstance(value, dict) else None
+    if operator == ":":
+        return value is not None if expected == "*" else expected in (value or ())
+    if value is None:
+        return operator == "!="
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        expected = float(expected)
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    return bool(
+        {
+            "=": value == expected,
+            "!=": value != expected,
+            "<": value < expected,
+            ">": value > expected,
+            "<=": value <= expected,
+            ">=": value >= expected,
+        }[operator]
+    )
