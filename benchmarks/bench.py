@@ -98,7 +98,6 @@ def _ours(folder: Path) -> Any:
 
     from pipeline import config
     from pipeline.dag import create_pipeline
-    from pipeline.local import BEAM_PIPELINE_ARGS
 
     return create_pipeline(
         config.load(CENSUS_CONFIG),
@@ -107,7 +106,6 @@ def _ours(folder: Path) -> Any:
         run_id="bench",
         metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
         enable_cache=False,
-        beam_pipeline_args=BEAM_PIPELINE_ARGS,
     )
 
 

@@ -53,7 +53,6 @@ def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, 
 
     from pipeline import runner
     from pipeline.dag import create_pipeline
-    from pipeline.local import BEAM_PIPELINE_ARGS
     from trainer.input import Source
 
     pipeline = create_pipeline(
@@ -63,7 +62,6 @@ def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, 
         run_id="quality",
         metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
         enable_cache=False,
-        beam_pipeline_args=BEAM_PIPELINE_ARGS,
         transformed_splits=("train", "eval", split),
     )
     try:

@@ -32,3 +32,12 @@ def baseline_resolver(candidate: types.BaseChannel) -> tfx.dsl.Resolver:
         model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
         candidate=candidate,
     ).with_id("Baseline")
+
+
+def last_blessed(node_id: str) -> tfx.dsl.Resolver:
+    """Resolves `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
+    return tfx.dsl.Resolver(
+        strategy_class=latest_blessed_model_strategy.LatestBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+    ).with_id(node_id)

@@ -21,6 +21,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
+from serving.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -332,3 +333,7 @@ class Push(Declaration):
     """The registry's folder; relative to the config's own folder. Left out, `registry` below the run root."""
     version: NonNegativeInt | None = None
     """The version to push as, refused if it exists. Left out, one more than the highest there."""
+    to: Literal["registry", "vertex"] = "registry"
+    """Where local runs push to: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
+    vertex: Deployment | None = None
+    """How a model is served on Vertex AI."""

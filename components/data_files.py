@@ -49,6 +49,16 @@ def inputs(data: Data) -> list[Input]:
     return found
 
 
+def has_spans(data: Data) -> bool:
+    """Whether a pattern has numbers that stand for spans or versions, which only a list of the files can resolve."""
+    return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
+
+
+def unlisted_inputs(data: Data) -> list[Input]:
+    """The patterns of a config without spans, its files not looked for."""
+    return [Input(name, split.files, None, ()) for name, split in data.splits.items() if isinstance(split, FileSplit)]
+
+
 def matching_files(base: str, pattern: str, split: str) -> list[str]:
     """The files below `base` that match, in a stable order.
 

@@ -20,8 +20,8 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
 from tfx import types
 from tfx import v1 as tfx
-from tfx.components.evaluator import constants
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.components.evaluator import constants, executor
+from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec
 from tfx.utils import json_utils, path_utils, proto_utils
 
@@ -36,8 +36,11 @@ _ROWS_PREDICTED_TOGETHER = 4096
 SliceKey = tuple[tuple[str, Any], ...]
 
 
-class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
-    """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not."""
+class BatchedExecutor(executor.Executor):
+    """Evaluates the candidate, and the baseline where there is one, and blesses the candidate or not.
+
+    A subclass of the stock executor, by which TFX knows on Vertex to write a model into the blessing by its name.
+    """
 
     def Do(  # noqa: N802 (TFX's name)
         self,

@@ -30,7 +30,7 @@ from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
 from components.config import ColumnSplit, Data, HashSplit
-from components.data_files import inputs, matching_files
+from components.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from components.table import Batch, Table, summary, too_many_bad_rows
 from schemas.errors import DataError
 from schemas.features import FeatureSet
@@ -43,15 +43,18 @@ REJECTS_FILE = "rejects.jsonl"
 _SPAN_SEPARATOR = "@"
 
 
-def example_gen(*, data: Data, features: FeatureSet, code_fingerprint: str) -> FileBasedExampleGen:
+def example_gen(
+    *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
+) -> FileBasedExampleGen:
     """The ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
       data: where the files are and how they are split.
       features: the columns to read.
       code_fingerprint: of this code, so that a change of it is not answered from the cache.
+      files_are_here: whether files can be listed now; spans can be resolved only then.
     """
-    found = inputs(data)
+    found = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
     spans = [one.span for one in found if one.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {

@@ -48,9 +48,12 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         for anomaly in listed(read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split)
     ]
     splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
+    # On Vertex the artifact is always there, and empty before the first push.
+    known = pushed_statistics is not None and artifact_utils.decode_split_names(pushed_statistics.split_names)
+    pushed = _statistics(pushed_statistics.uri, TRAIN_SPLIT) if known else None
     compared = compare_all(
         {split: _statistics(statistics.uri, split) for split in splits},
-        _statistics(pushed_statistics.uri, TRAIN_SPLIT) if pushed_statistics is not None else None,
+        pushed,
         expected,
         validation,
         splits[1:],
@@ -59,7 +62,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     verdict = judge(found, validation, today=datetime.date.today())
     report.value = {
         "warnings": verdict.warnings,
-        "history": pushed_statistics is not None,
+        "history": pushed is not None,
         "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
     }
     if verdict.stops:

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
+from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
 from tfx.utils import path_utils
 
 from schemas.errors import NotBlessedError
@@ -58,10 +60,18 @@ def check_blessing(
     Raises:
       NotBlessedError: with the reason.
     """
-    if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY) != model.id:
+    if not _is_blessing_of(blessing, model):
         raise NotBlessedError(f"the blessing is not that of model {model.id}; it is not pushed")
     blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
     if not blessed:
         raise NotBlessedError("the model missed a threshold; it is not pushed")
     if not tfx.dsl.io.fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
         raise NotBlessedError(f"{blessing.uri}: holds no {constants.BLESSED_FILE_NAME} file; the model is not pushed")
+
+
+def _is_blessing_of(blessing: Any, model: Any) -> bool:
+    """Whether a blessing is that of a model; on Vertex artifacts have names, and tasks know them by their hashes."""
+    key = constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
+    name = blessing.get_string_custom_property(key)
+    blessed_id = entrypoint._get_hashed_id(name, {}) if name else blessing.get_int_custom_property(key)
+    return bool(blessed_id == model.id)

@@ -13,9 +13,11 @@ from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from components.config import METRICS, ChangeThreshold, Data, Evaluation, Name, Push, Threshold, Validation
+from pipeline.vertex.config import Beam, Vertex
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label
+from serving.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
 
 
@@ -38,6 +40,10 @@ class PipelineConfig(Declaration):
     training: Training
     evaluation: Evaluation
     push: Push
+    beam: Beam = Beam()
+    """Left out, everything runs on this machine; on Vertex, in each component's own container."""
+    vertex: Vertex | None = None
+    """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "PipelineConfig":
@@ -51,6 +57,7 @@ class PipelineConfig(Declaration):
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
         self._check_validation()
         self._check_label_kind()
+        self._check_push()
         both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
         if both:
             raise ValueError(
@@ -106,6 +113,46 @@ class PipelineConfig(Declaration):
                         raise ValueError(f"training.search.parameters: {error}") from error
         if kind == "regression" and self.training.imbalance != "none":
             raise ValueError(f"training.imbalance: '{self.training.imbalance}' needs classes; the label is a number")
+
+    def _check_push(self) -> None:
+        if self.push.to == "vertex":
+            for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
+                if section is None:
+                    raise ValueError(f"push.to: vertex needs the section '{name}'; docs/config.md explains it")
+        if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
+            raise ValueError(
+                f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "
+                "lowercase letters, digits, _ and -, a letter first"
+            )
+
+    @property
+    def place(self) -> Place:
+        """Where on Vertex AI models are pushed to.
+
+        Raises:
+          ConfigError: there is no section `vertex`.
+        """
+        if self.vertex is None:
+            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+        return Place(
+            project=self.vertex.project,
+            region=self.vertex.region,
+            staging=self.vertex.pipeline_root,
+            api_endpoint=self.vertex.api_endpoint,
+            cmek_key=self.vertex.cmek_key,
+            labels=self.vertex.labels,
+        )
+
+    @property
+    def deployment(self) -> Deployment:
+        """How a pushed model is served on Vertex AI.
+
+        Raises:
+          ConfigError: there is no section `push.vertex`.
+        """
+        if self.push.vertex is None:
+            raise ConfigError("push.vertex: the section is missing: serving_image at least")
+        return self.push.vertex
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -197,7 +244,7 @@ def _item(section: Any, index: str, setting: str) -> Any:
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Makes the config's paths absolute and reads given vocabularies, so that the result stands alone."""
-    for section, key in (("data", "base"), ("data", "schema_file"), ("push", "registry")):
+    for section, key in (("data", "base"), ("data", "schema_file"), ("push", "registry"), ("beam", "setup_file")):
         values = data.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str):
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())

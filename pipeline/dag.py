@@ -3,6 +3,8 @@
 ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
                                                             History -^                         Baseline -^
 
+On Vertex Pipelines the DAG is the same; History asks what serves there, and in a rerun Baseline may be the candidate
+itself, since Vertex knows no resolver of our own.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
@@ -17,15 +19,18 @@ import schemas
 import serving
 import trainer
 from components import transform
-from components.baseline import baseline_resolver
+from components.baseline import baseline_resolver, last_blessed
 from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
 from components.gate import AnomalyGate
 from components.history import last_pushed
+from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
+from components.vertex_pusher import VertexPusher
+from pipeline.beam_args import beam_args, check_beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
@@ -38,9 +43,9 @@ def create_pipeline(
     pipeline_root: str,
     registry: str,
     run_id: str,
-    metadata: Any,
-    enable_cache: bool,
-    beam_pipeline_args: list[str],
+    metadata: Any = None,
+    enable_cache: bool = True,
+    on_vertex: bool = False,
     transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
 ) -> tfx.dsl.Pipeline:
     """The pipeline of a config.
@@ -52,17 +57,17 @@ def create_pipeline(
       run_id: names the run in what is pushed.
       metadata: ML Metadata's connection config.
       enable_cache: whether unchanged components are answered from earlier runs.
-      beam_pipeline_args: for all components that run on Beam.
+      on_vertex: whether it is compiled for Vertex Pipelines.
       transformed_splits: what Transform writes; Trainer reads no others.
     """
-    nodes: list[base_node.BaseNode] = [*_data_nodes(config)]
+    nodes: list[base_node.BaseNode] = [*_data_nodes(config, on_vertex=on_vertex)]
     examples_node, schema, gate = nodes[0], nodes[2], nodes[5]
     examples = examples_node.outputs["examples"]
     transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
     transform_node.add_upstream_node(gate)
     training_nodes = _trainer(config, transform_node, schema.outputs["schema"], _trainer_settings(config))
     trainer_node = training_nodes[-1]
-    baseline = baseline_resolver(trainer_node.outputs["model"])
+    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(trainer_node.outputs["model"])
     evaluator_node = Evaluator(
         examples=examples,
         model=trainer_node.outputs["model"],
@@ -71,30 +76,51 @@ def create_pipeline(
         config=eval_config(config.evaluation, config.label.kind),
         code_fingerprint=code_fingerprint(components, serving),
     )
-    pusher = RegistryPusher(
-        model=trainer_node.outputs["model"],
-        model_blessing=evaluator_node.outputs["blessing"],
-        registry=registry,
-        model_name=config.push.model_name,
-        pipeline=config.name,
-        run_id=run_id,
-        version=NEXT_VERSION if config.push.version is None else config.push.version,
-    ).with_id("Pusher")
-    nodes += [transform_node, *training_nodes, baseline, evaluator_node, pusher]
+    pushed = {
+        "model": trainer_node.outputs["model"],
+        "model_blessing": evaluator_node.outputs["blessing"],
+        "model_name": config.push.model_name,
+        "pipeline": config.name,
+        "run_id": run_id,
+        "version": NEXT_VERSION if config.push.version is None else config.push.version,
+    }
+    if on_vertex or config.push.to == "vertex":
+        pusher = VertexPusher(
+            **pushed,
+            examples=examples,
+            statistics=nodes[1].outputs["statistics"],
+            evaluation=evaluator_node.outputs["evaluation"],
+            place=config.place.model_dump_json(),
+            deployment=config.deployment.model_dump_json(),
+            golden_split=config.evaluation.split,
+        )
+    else:
+        pusher = RegistryPusher(**pushed, registry=registry)
+    nodes += [transform_node, *training_nodes, baseline, evaluator_node, pusher.with_id("Pusher")]
+    arguments = beam_args(config)
+    check_beam_args(arguments)
+    for node in nodes:
+        if node.id in config.beam.components:
+            special = beam_args(config, node.id)
+            check_beam_args(special)
+            node.with_beam_pipeline_args(special)
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
         components=nodes,
         metadata_connection_config=metadata,
         enable_cache=enable_cache,
-        beam_pipeline_args=beam_pipeline_args,
+        beam_pipeline_args=arguments,
     )
 
 
-def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
+def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
     """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, History, Gate."""
     examples_node = example_gen(
-        data=config.data, features=config.feature_set, code_fingerprint=code_fingerprint(components, schemas)
+        data=config.data,
+        features=config.feature_set,
+        code_fingerprint=code_fingerprint(components, schemas),
+        files_are_here=not on_vertex,
     )
     statistics_gen = tfx.components.StatisticsGen(examples=examples_node.outputs["examples"])
     statistics = statistics_gen.outputs["statistics"]
@@ -108,7 +134,11 @@ def _data_nodes(config: PipelineConfig) -> tuple[base_node.BaseNode, ...]:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
     validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
-    history = last_pushed()
+    history = (
+        PublishedStatistics(place=config.place.model_dump_json(), model_name=config.push.model_name).with_id("History")
+        if on_vertex
+        else last_pushed()
+    )
     gate = AnomalyGate(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics,
@@ -171,11 +201,7 @@ def _trainer(
         nodes.append(tuner)
         found["hyperparameters"] = tuner.outputs["best_hyperparameters"]
     if config.training.warm_start:
-        last = tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-        ).with_id("WarmStart")
+        last = last_blessed("WarmStart")
         nodes.append(last)
         found["base_model"] = last.outputs["model"]
     trainer_node = tfx.components.Trainer(

@@ -21,9 +21,6 @@ from serving.registry import Registry
 from trainer import progress
 
 INTERRUPTED_EXIT_CODE = 130
-# One worker in this process: on two cores more workers cost more in start-up than they save on a million rows. The
-# type check of the Beam graph is for authors of Beam code, and takes seconds in a graph as large as Transform's.
-BEAM_PIPELINE_ARGS = ["--direct_running_mode=in_memory", "--direct_num_workers=1", "--no_pipeline_type_check"]
 
 Output = Literal["normal", "quiet", "verbose", "json"]
 
@@ -145,7 +142,6 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         run_id=run_id,
         metadata=metadata.sqlite_metadata_connection_config(str(root.metadata)),
         enable_cache=use_cache,
-        beam_pipeline_args=BEAM_PIPELINE_ARGS,
     )
     progress.listeners.append(recorder.view.progressed)
     try:

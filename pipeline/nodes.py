@@ -1,23 +1,7 @@
-"""The nodes of the DAG by name, for whoever shows or runs it. Imports no TensorFlow."""
+"""The nodes of the DAG of a config by name, for whoever shows or runs it. Imports no TensorFlow."""
 
 from pipeline.config import PipelineConfig
-
-# All node ids, in the order in which they run.
-_NODES = (
-    "ExampleGen",
-    "StatisticsGen",
-    "Schema",
-    "ExampleValidator",
-    "History",
-    "Gate",
-    "Transform",
-    "Tuner",
-    "WarmStart",
-    "Trainer",
-    "Baseline",
-    "Evaluator",
-    "Pusher",
-)
+from pipeline.node_names import NODES
 
 
 def nodes(config: PipelineConfig) -> tuple[str, ...]:
@@ -26,8 +10,4 @@ def nodes(config: PipelineConfig) -> tuple[str, ...]:
         *(() if config.training.search is not None else ("Tuner",)),
         *(() if config.training.warm_start else ("WarmStart",)),
     }
-    return tuple(node for node in _NODES if node not in left_out)
-
-
-# Nodes whose answer is never taken from the cache: they judge or act on what is there now.
-NEVER_CACHED = ("Gate", "Pusher")
+    return tuple(node for node in NODES if node not in left_out)

@@ -19,7 +19,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.nodes import NEVER_CACHED
+from pipeline.node_names import NEVER_CACHED
 from schemas.errors import PipelineError
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]

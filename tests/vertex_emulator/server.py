@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2, struct_pb2
 
-from tests.vertex_emulator import endpoints, metadata, models  # noqa: F401 (they fill METHODS)
+from tests.vertex_emulator import endpoints, jobs, metadata, models, pipelines  # noqa: F401 (they fill METHODS)
 from tests.vertex_emulator.errors import RefusalError
 from tests.vertex_emulator.faults import AFTER, BEFORE, Fault
 from tests.vertex_emulator.service import METHODS, Emulator
@@ -66,11 +66,14 @@ class Server:
         }
 
     def __enter__(self) -> "Server":
+        self.emulator.environment.update(self.environment())
+        pipelines.end_interrupted(self.emulator)
         self._storage.__enter__()
         self._grpc.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        pipelines.cancel_all()
         self._grpc.stop(grace=1).wait()
         self._storage.__exit__()
 

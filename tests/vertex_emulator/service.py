@@ -41,15 +41,16 @@ def finisher(kind: str) -> Callable[[Finisher], Finisher]:
 class Emulator:
     """One Vertex AI: its state, its storage and its faults."""
 
-    def __init__(self, state: Path, *, operation_seconds: float = 0.2, seed: int = 0) -> None:
+    def __init__(self, state: Path, *, operation_seconds: float = 0.2) -> None:
         self.state = state
         self.storage = state / "storage"
         self.storage.mkdir(parents=True, exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
+        # What the processes of jobs need to find this emulator.
+        self.environment: dict[str, str] = {}
         self.operations = Operations(self.store, self.faults, operation_seconds)
         self.operations.finishers(self, FINISHERS)
-        self.seed = seed
 
     def path(self, uri: str) -> Path:
         """Where an object of the emulated storage lies on disk."""

@@ -1,0 +1,42 @@
+"""What the model that serves on Vertex AI was trained on: the History of a run there.
+
+Vertex Pipelines knows but two kinds of resolvers, neither of which can ask what was pushed. The pusher keeps the
+statistics beside the version; here they are fetched from the version that serves.
+"""
+
+import os
+
+from tfx import v1 as tfx
+
+from components.config import TRAIN_SPLIT
+from serving.vertex import staging
+from serving.vertex.config import Place
+from serving.vertex.connection import Vertex
+from serving.vertex.state import CHAMPION, read_model
+
+
+@tfx.dsl.components.component
+def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
+    statistics: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
+    place: tfx.dsl.components.Parameter[str],
+    model_name: tfx.dsl.components.Parameter[str],
+) -> None:
+    """Fetches the statistics of `train` of the champion; none before the first push.
+
+    Raises:
+      PushError: Vertex AI or Cloud Storage refuses.
+    """
+    where = Place.model_validate_json(place)
+    champion = read_model(Vertex(where), model_name).with_alias(CHAMPION)
+    statistics.split_names = "[]"
+    if champion is None:
+        return
+    kept = staging.read(f"{champion.artifact_uri}/{staging.STATISTICS_FILE}", project=where.project)
+    if kept is None:
+        return
+    folder = os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}")
+    tfx.dsl.io.fileio.makedirs(folder)
+    with tfx.dsl.io.fileio.open(os.path.join(folder, "FeatureStats.pb"), "wb") as file:
+        file.write(kept)
+    statistics.split_names = f'["{TRAIN_SPLIT}"]'
+    statistics.set_string_custom_property("version", str(champion.number))

@@ -1,0 +1,95 @@
+"""Beam's command-line options, from the config; checked by name, which Beam itself does not do."""
+
+from typing import Any
+
+from pipeline.config import PipelineConfig
+from pipeline.vertex.config import BeamOptions
+from schemas.declaration import did_you_mean
+from schemas.errors import ConfigError
+
+# The type check of the Beam graph is for authors of Beam code, and takes seconds in a graph as large as Transform's.
+_ALWAYS = ("--no_pipeline_type_check",)
+
+
+def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
+    """The options of a component, or those of all where none is named.
+
+    Raises:
+      ConfigError: Dataflow without a `vertex` section, which has the project and the bucket.
+    """
+    chosen = _chosen(config, node_id)
+    arguments: dict[str, Any]
+    match chosen.runner or "direct":
+        case "direct":
+            arguments = {
+                "runner": "DirectRunner",
+                "direct_running_mode": chosen.running_mode or "in_memory",
+                "direct_num_workers": chosen.workers or 1,
+            }
+        case "dataflow":
+            arguments = _dataflow(config, chosen)
+        case runner:
+            arguments = {"runner": runner}
+    arguments |= chosen.options
+    return [flag for name, value in arguments.items() if value is not None for flag in _flags(name, value)] + [*_ALWAYS]
+
+
+def _chosen(config: PipelineConfig, node_id: str | None) -> BeamOptions:
+    """What is said for all, with what is said for one component over it."""
+    general = config.beam.model_dump(exclude={"components"})
+    special = config.beam.components.get(node_id or "", BeamOptions()).model_dump()
+    options = {**general.pop("options"), **special.pop("options")}
+    return BeamOptions(**{**general, **{k: v for k, v in special.items() if v is not None}}, options=options)
+
+
+def _dataflow(config: PipelineConfig, chosen: BeamOptions) -> dict[str, Any]:
+    vertex = config.vertex
+    if vertex is None:
+        raise ConfigError("beam.runner: dataflow needs the section `vertex`: its project, region and bucket")
+    return {
+        "runner": "DataflowRunner",
+        "project": vertex.project,
+        "region": vertex.region,
+        "temp_location": f"{vertex.pipeline_root.rstrip('/')}/dataflow-temp",
+        "staging_location": f"{vertex.pipeline_root.rstrip('/')}/dataflow-staging",
+        "max_num_workers": chosen.workers,
+        "machine_type": chosen.machine_type,
+        "disk_size_gb": chosen.disk_gb,
+        "subnetwork": chosen.subnetwork,
+        "service_account_email": chosen.service_account or vertex.service_account,
+        "dataflow_kms_key": vertex.cmek_key,
+        "setup_file": chosen.setup_file,
+        "sdk_container_image": chosen.sdk_image or (None if chosen.setup_file else vertex.image),
+        # Workers start in their own Python; a pickled `__main__` of the launcher would not be there.
+        "experiments": "use_runner_v2",
+        "labels": [f"{key}={value}" for key, value in vertex.labels.items()] or None,
+    }
+
+
+def _flags(name: str, value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [f"--{name}={one}" for one in value]
+    return [f"--{name}" if value is True else f"--{name}={value}"]
+
+
+def check_beam_args(arguments: list[str]) -> None:
+    """Refuses options that Beam does not know, which it would silently ignore, and what Dataflow would refuse.
+
+    Raises:
+      ConfigError: naming the option.
+    """
+    from apache_beam.options import pipeline_options, pipeline_options_validator
+    from apache_beam.runners.dataflow import dataflow_runner
+
+    options = pipeline_options.PipelineOptions(arguments)
+    known = {*options.get_all_options(drop_default=False)}
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        # Flags that turn something off have the name of what they turn off.
+        if name not in known and name.removeprefix("no_") not in known:
+            raise ConfigError(f"beam.options.{name}: is not an option of Beam; {did_you_mean(name, sorted(known))}")
+    if options.view_as(pipeline_options.StandardOptions).runner == "DataflowRunner":
+        validator = pipeline_options_validator.PipelineOptionsValidator(options, dataflow_runner.DataflowRunner())
+        problems = validator.validate()
+        if problems:
+            raise ConfigError("\n".join(f"beam: {' '.join(problem.split())}" for problem in problems))

@@ -1,0 +1,20 @@
+"""The names of all nodes of the DAG, in the order in which they run; a config may leave some out."""
+
+NODES = (
+    "ExampleGen",
+    "StatisticsGen",
+    "Schema",
+    "ExampleValidator",
+    "History",
+    "Gate",
+    "Transform",
+    "Tuner",
+    "WarmStart",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "Pusher",
+)
+
+# Nodes whose answer is never taken from the cache: they judge or act on what is there now.
+NEVER_CACHED = ("History", "Gate", "Pusher")

@@ -1,0 +1,259 @@
+"""What vertex_runner.py's commands do and print."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import PipelineConfig
+from pipeline.vertex import jobs
+from schemas.errors import ConfigError, PipelineError
+from serving.vertex.connection import Vertex
+
+_COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CACHED": "cyan", "SKIPPED": "cyan", "RUNNING": "yellow"}
+
+
+def write(config: PipelineConfig, output: Path, *, as_json: bool) -> None:
+    """Compiles and writes the job."""
+    text, job = _compiled(config)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
+    tasks = list(job["pipelineSpec"]["root"]["dag"]["tasks"])
+    if as_json:
+        click.echo(json.dumps({"file": str(output), "bytes": len(text), "tasks": tasks}))
+    else:
+        click.echo(f"wrote {output}: {len(tasks)} tasks, {len(text):,} bytes, checked")
+
+
+def _compiled(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
+    # Ten seconds of imports.
+    _say("compiling ...")
+    with _quiet():
+        from pipeline.vertex import compiling
+
+        job = compiling.compile_job(config)
+    return compiling.to_text(job), job
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _vertex(config: PipelineConfig) -> Vertex:
+    return Vertex(config.place, report=_say)
+
+
+def submit(
+    config: PipelineConfig, *, job_id: str | None, wait: bool, use_cache: bool, cron: str | None, as_json: bool
+) -> int:
+    """Submits or schedules; returns the exit code."""
+    _, job = _compiled(config)
+    if not use_cache:
+        job = jobs.without_cache(job)
+    vertex = _vertex(config)
+    if cron is not None:
+        name, created = jobs.schedule(vertex, job, cron=cron, name=config.name)
+        said = {"schedule": name, "cron": cron, "created": created}
+        _print(said, f"{'created' if created else 'changed'} the schedule {name}: {cron}", as_json=as_json)
+        return 0
+    name, created = jobs.submit(vertex, job, job_id or jobs.new_job_id(config.name))
+    chosen = name.rpartition("/")[2]
+    now = jobs.status(vertex, chosen)
+    if not wait:
+        said = {"job_id": chosen, "submitted": created, "state": now.state, "link": now.link}
+        text = (
+            f"submitted {chosen}" if created else f"{chosen} is there already, {now.state}; it was not submitted again"
+        )
+        _print(said, f"{text}\n{now.link}", as_json=as_json)
+        return 0
+    if not as_json:
+        click.echo(f"submitted {chosen}\n{now.link}" if created else f"{chosen} is there already\n{now.link}")
+    ended = jobs.follow(vertex, chosen, (lambda task: None) if as_json else _show_task, seconds=_poll_seconds(config))
+    _print({**asdict(ended), "exit_code": ended.exit_code}, _outcome(ended), as_json=as_json)
+    return ended.exit_code
+
+
+def _poll_seconds(config: PipelineConfig) -> float:
+    # An emulator answers at once and charges nothing.
+    return 1.0 if (config.place.api_endpoint or "").startswith(("localhost:", "127.0.0.1:")) else 10.0
+
+
+def _show_task(task: jobs.Task) -> None:
+    seconds = f"{task.seconds:6.1f} s" if task.seconds is not None else "        "
+    state = click.style(f"{task.state:<10}", fg=_COLOURS.get(task.state))
+    click.echo(
+        f"{time.strftime('%H:%M:%S')}  {state} {seconds}  {task.name}" + (f": {task.error}" if task.error else "")
+    )
+
+
+def _outcome(ended: jobs.Status) -> str:
+    failed = [f"{task.name}: {task.error}" for task in ended.tasks if task.state == "FAILED"]
+    return "\n  ".join([f"{ended.name}: {ended.state}", *(failed or filter(None, [ended.error]))])
+
+
+def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(values, indent=2) if as_json else text)
+
+
+def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None:
+    """Shows one job, or the latest."""
+    vertex = _vertex(config)
+    if job_id is None:
+        found = jobs.latest(vertex, 10, config.name)
+        if as_json:
+            click.echo(
+                json.dumps([{"name": one.name, "state": one.state, "link": one.link} for one in found], indent=2)
+            )
+            return
+        for one in found:
+            click.echo(f"{one.state:<10} {one.name}")
+        if not found:
+            click.echo(f"no job of {config.name} in {vertex.place.parent}")
+        return
+    now = jobs.status(vertex, job_id)
+    if as_json:
+        click.echo(json.dumps(asdict(now), indent=2))
+        return
+    table = Table(title=f"{now.name}: {now.state}", title_justify="left")
+    for heading in ("task", "state", "seconds", "error"):
+        table.add_column(heading, justify="right" if heading == "seconds" else "left")
+    for task in now.tasks:
+        seconds = f"{task.seconds:.1f}" if task.seconds is not None else ""
+        table.add_row(task.name, task.state, seconds, task.error, style=_COLOURS.get(task.state))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    click.echo(now.link)
+
+
+def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
+    """Cancels a job."""
+    now = jobs.cancel(_vertex(config), job_id)
+    _print({"job_id": now.name, "state": now.state}, f"{now.name}: {now.state}", as_json=as_json)
+
+
+def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
+    """Runs the compiled job here; returns the exit code."""
+    from pipeline.vertex import rehearsal
+
+    with _emulator(config, folder) as (place, environment):
+        if config.vertex is None:
+            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+        local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
+        _, job = _compiled(local)
+        storage = folder / "vertex" / "storage"
+        _link_data(config, storage)
+        run = rehearsal.Rehearsal(
+            job if use_cache else jobs.without_cache(job),
+            folder,
+            job_id=jobs.new_job_id(config.name),
+            storage=storage,
+            environment=environment,
+            started=lambda task: (
+                None if as_json else click.echo(f"{time.strftime('%H:%M:%S')}  RUNNING              {task}")
+            ),
+            finished=lambda result: (
+                None if as_json else _show_task(jobs.Task(result.task, result.state, result.seconds, result.error))
+            ),
+        )
+        try:
+            results = run.run()
+        except KeyboardInterrupt:
+            run.cancel()
+            raise
+    failed = [result for result in results.values() if result.state == rehearsal.FAILED]
+    ended = jobs.Status(
+        name=config.name,
+        state="FAILED" if failed else "SUCCEEDED",
+        link="",
+        error="",
+        tasks=tuple(jobs.Task(r.task, r.state, r.seconds, r.error) for r in results.values()),
+    )
+    said = {"state": ended.state, "exit_code": ended.exit_code, "tasks": [asdict(r) for r in results.values()]}
+    text = f"rehearsal {ended.state.lower()}; logs and artifacts in {folder}"
+    _print(said, "\n".join([text, *(f"  {r.task}: see {r.log}" for r in failed)]), as_json=as_json)
+    return ended.exit_code
+
+
+def _link_data(config: PipelineConfig, storage: Path) -> None:
+    """Puts this machine's data where the bucket's would be."""
+    assert config.vertex is not None
+    target = storage / config.vertex.data_base.removeprefix("gs://").rstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(exist_ok=True)
+    if target.is_symlink():
+        target.unlink()
+    if not target.exists():
+        target.symlink_to(config.data.base)
+
+
+@contextmanager
+def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """An emulator that runs, or one of our own; its address and what clients need in their environment.
+
+    Raises:
+      ConfigError: the API named is not on this machine, where a rehearsal would push for real.
+    """
+    given = config.vertex.api_endpoint if config.vertex else None
+    if given is not None:
+        if not given.startswith(("localhost:", "127.0.0.1:")):
+            raise ConfigError(
+                f"--api-endpoint {given}: a rehearsal pushes, so only an emulator on this machine will do"
+            )
+        yield given, {}
+        return
+    if not (Path(__file__).parents[2] / "tests" / "vertex_emulator").is_dir():
+        raise PipelineError("a rehearsal needs the emulator of this repository; run it from a checkout")
+    state = folder / "vertex"
+    state.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tests.vertex_emulator", "--state", str(state), "--operation-seconds", "0.2"]
+    # In a session of its own: Ctrl-C ends the tasks first, which may be talking to it.
+    with (state / "emulator.log").open("ab") as log:
+        running = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        assert running.stdout is not None
+        exports: dict[str, str] = {}
+        for line in running.stdout:
+            if line.startswith("# ready"):
+                break
+            key, _, value = line.removeprefix("export ").strip().partition("=")
+            exports[key] = value
+        else:
+            raise PipelineError(f"the emulator did not start; see {state / 'emulator.log'}")
+        yield exports["VERTEX_API_ENDPOINT"], exports
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)

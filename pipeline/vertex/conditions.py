@@ -1,0 +1,86 @@
+"""The conditions and the artifact queries in a compiled job, evaluated as Vertex does, as far as TFX writes them.
+
+https://github.com/google/cel-spec is the language of conditions, https://google.aip.dev/160 that of queries.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.errors import ConfigError
+
+_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.artifacts\['(\w+)'\]\.metadata\['(\w+)'\]\}\}")
+_TERM = re.compile(r"^([\w.]+)=(\"[^\"]*\"|[^\s\"]+)$")
+
+
+def condition_holds(condition: str, inputs: Mapping[str, Any]) -> bool:
+    """Whether a task runs.
+
+    Args:
+      condition: CEL as TFX's compiler writes it.
+      inputs: of the task, as in its ExecutorInput.
+
+    Raises:
+      ConfigError: the condition uses something that TFX does not write, or asks for what is not there.
+    """
+    # Within what TFX writes, CEL is Python but for three operators.
+    text = condition.replace("&&", " and ").replace("||", " or ").replace("!(", " not (")
+    try:
+        return bool(_value(ast.parse(text.strip(), mode="eval").body, inputs))
+    except (SyntaxError, KeyError, IndexError, TypeError) as error:
+        raise ConfigError(f"condition {condition}: cannot be evaluated: {type(error).__name__}: {error}") from error
+
+
+def _value(node: ast.expr, inputs: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name(id="inputs"):
+            return inputs
+        case ast.Attribute():
+            return _value(node.value, inputs)[node.attr]
+        case ast.Subscript():
+            return _value(node.value, inputs)[_value(node.slice, inputs)]
+        case ast.UnaryOp(op=ast.Not()):
+            return not _value(node.operand, inputs)
+        case ast.BinOp(op=ast.Add()):
+            return _value(node.left, inputs) + _value(node.right, inputs)
+        case ast.BoolOp(op=ast.And()):
+            return all(_value(part, inputs) for part in node.values)
+        case ast.BoolOp(op=ast.Or()):
+            return any(_value(part, inputs) for part in node.values)
+        case ast.Compare(ops=[ast.Eq() | ast.Lt() | ast.Gt() as operator]):
+            left, right = _value(node.left, inputs), _value(node.comparators[0], inputs)
+            if isinstance(operator, ast.Eq):
+                return left == right
+            return left < right if isinstance(operator, ast.Lt) else left > right
+        case _:
+            raise TypeError(f"{type(node).__name__} is not known here")
+
+
+def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether an artifact fits a resolver's query.
+
+    Args:
+      query: such as `schema_title="tfx.Model" AND state=LIVE AND name="{{$.inputs.artifacts['input']...}}"`.
+      artifact: with `schema_title`, `state`, `name` and `metadata`.
+      inputs: of the resolver, for its placeholders; what is not there fits nothing.
+    """
+
+    def filled(found: re.Match[str]) -> str:
+        given = inputs.get("artifacts", {}).get(found[1], {}).get("artifacts", [])
+        return str(given[0]["metadata"].get(found[2], "")) if given else ""
+
+    for term in re.split(r"\s+AND\s+", _PLACEHOLDER.sub(filled, query)):
+        parts = _TERM.match(term)
+        if parts is None:
+            raise ConfigError(f"resolver query {query}: '{term}' is not known here")
+        value: Any = artifact
+        for part in parts[1].split("."):
+            if part not in ("number_value", "string_value"):
+                value = value.get(part) if isinstance(value, Mapping) else None
+        wanted = parts[2].strip('"')
+        if value is None or (float(wanted) != value if isinstance(value, int | float) else wanted != value):
+            return False
+    return True

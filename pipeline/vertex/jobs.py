@@ -1,0 +1,231 @@
+"""Jobs on Vertex Pipelines: submit, schedule, follow, cancel. Uses the real client; imports no TensorFlow."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.api_core import exceptions
+from google.cloud import aiplatform_v1 as v1
+from google.protobuf import json_format, struct_pb2
+
+from schemas import errors
+from schemas.errors import ConfigError, PipelineError
+from serving.vertex.connection import Vertex
+
+JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+# The exit code of a run that somebody ended, as for Ctrl-C.
+CANCELLED_EXIT_CODE = 130
+_ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
+_KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PipelineError)]
+_CODES: dict[str, int] = {kind.__name__: kind.exit_code for kind in _KINDS}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a job.
+
+    Attributes:
+      name: in the DAG.
+      state: such as SUCCEEDED, SKIPPED (answered from the cache), RUNNING, FAILED.
+      seconds: it ran, or has run so far; None before.
+      error: of a failed one.
+    """
+
+    name: str
+    state: str
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A job and its tasks."""
+
+    name: str
+    state: str
+    link: str
+    error: str
+    tasks: tuple[Task, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in _ENDED
+
+    @property
+    def exit_code(self) -> int:
+        """As local_runner.py has them: 0, or the code of what failed first."""
+        if self.state == "SUCCEEDED" or not self.ended:
+            return 0
+        if self.state == "CANCELLED":
+            return CANCELLED_EXIT_CODE
+        for task in self.tasks:
+            for kind, code in _CODES.items():
+                if task.state == "FAILED" and re.search(rf"\b{kind}\b", task.error):
+                    return code
+        return PipelineError.exit_code
+
+
+def new_job_id(pipeline: str) -> str:
+    """A name for a run: the pipeline's, and the time to the second."""
+    return f"{pipeline[:100]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bool]:
+    """Creates a job, once: an id that is there already is left as it is.
+
+    Returns:
+      The job's resource name, and whether it was created now.
+
+    Raises:
+      ConfigError: the id breaks Vertex's rule.
+      PushError: Vertex AI refuses.
+    """
+    if not JOB_ID.fullmatch(job_id):
+        raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
+    name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
+    request = v1.CreatePipelineJobRequest(
+        parent=vertex.place.parent, pipeline_job=_message(job), pipeline_job_id=job_id
+    )
+
+    def create() -> str:
+        try:
+            return str(vertex.call(vertex.pipelines.create_pipeline_job, request).name)
+        except exceptions.AlreadyExists:
+            # Perhaps by the attempt before this one, whose answer was lost.
+            return name
+
+    before = _exists(vertex, name)
+    created = vertex.retried(create, seconds=300)
+    return created, not before
+
+
+def _exists(vertex: Vertex, name: str) -> bool:
+    try:
+        vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name))
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
+    """The compiled job as the request's message; the spec goes inline."""
+    message = v1.PipelineJob.pb(v1.PipelineJob())
+    json_format.ParseDict(dict(job), message, ignore_unknown_fields=True)
+    found: v1.PipelineJob = v1.PipelineJob.wrap(message)
+    return found
+
+
+def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> tuple[str, bool]:
+    """Runs a job by the clock; a schedule of this name is changed, not doubled.
+
+    Args:
+      cron: five fields, with `TZ=Europe/Berlin ` before them for another zone than UTC.
+      name: the display name.
+
+    Returns:
+      The schedule's resource name, and whether it was created now.
+    """
+    if not re.fullmatch(r"(TZ=\S+ )?(\S+ ){4}\S+", cron):
+        raise ConfigError(f"--cron: expected five fields such as '0 3 * * *', found '{cron}'")
+    parent = vertex.place.parent
+    request = v1.ListSchedulesRequest(parent=parent, filter=f'display_name="{name}"')
+    there = vertex.listed(vertex.schedules.list_schedules, request)
+    if len(there) > 1:
+        names = ", ".join(found.name for found in there)
+        raise PipelineError(f"several schedules are called '{name}': {names}; delete those that are not meant")
+    wanted = v1.Schedule(
+        display_name=name,
+        cron=cron,
+        max_concurrent_run_count=1,
+        create_pipeline_job_request=v1.CreatePipelineJobRequest(parent=parent, pipeline_job=_message(job)),
+    )
+    if there:
+        wanted.name = there[0].name
+        paths = ["cron", "create_pipeline_job_request", "max_concurrent_run_count"]
+        update = v1.UpdateScheduleRequest(schedule=wanted, update_mask={"paths": paths})
+        vertex.retried(lambda: vertex.call(vertex.schedules.update_schedule, update), seconds=300)
+        return there[0].name, False
+
+    def create() -> str:
+        again = vertex.listed(vertex.schedules.list_schedules, request)
+        if again:
+            return str(again[0].name)
+        created = v1.CreateScheduleRequest(parent=parent, schedule=wanted)
+        return str(vertex.call(vertex.schedules.create_schedule, created).name)
+
+    return vertex.retried(create, seconds=300), True
+
+
+def status(vertex: Vertex, job_id: str) -> Status:
+    """A job's state.
+
+    Raises:
+      PipelineError: there is no such job; the latest ones are named.
+    """
+    name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
+    try:
+        return _status(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
+    except exceptions.NotFound as error:
+        known = ", ".join(found.name for found in latest(vertex, 5)) or "none"
+        raise PipelineError(f"{name}: there is no such job; the latest are: {known}") from error
+
+
+def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Status]:
+    """The last jobs, newest first."""
+    request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
+    if pipeline is not None:
+        request.filter = f'display_name="{pipeline}"'
+    return [_status(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
+
+
+def _status(job: Any) -> Status:
+    _, project, _, region, _, job_id = job.name.split("/")
+    tasks = [_task(detail) for detail in job.job_detail.task_details if detail.task_name != "tfx-dag"]
+    return Status(
+        name=job_id,
+        state=job.state.name.removeprefix("PIPELINE_STATE_"),
+        link=f"https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{job_id}?project={project}",
+        error=job.error.message,
+        tasks=tuple(tasks),
+    )
+
+
+def _task(detail: Any) -> Task:
+    start = detail.start_time.timestamp() if detail.start_time else None
+    end = detail.end_time.timestamp() if detail.end_time else None
+    seconds = (end or time.time()) - start if start else None
+    return Task(detail.task_name, detail.state.name, seconds, detail.error.message)
+
+
+def follow(vertex: Vertex, job_id: str, changed: Callable[[Task], None], *, seconds: float = 10.0) -> Status:
+    """Looks every few seconds until a job has ended, and tells of every task whose state changed."""
+    seen: dict[str, str] = {}
+    while True:
+        now = status(vertex, job_id)
+        for task in now.tasks:
+            if seen.get(task.name) != task.state:
+                seen[task.name] = task.state
+                changed(task)
+        if now.ended:
+            return now
+        time.sleep(seconds)
+
+
+def cancel(vertex: Vertex, job_id: str) -> Status:
+    """Asks for the end of a job; one that has ended is left as it is."""
+    now = status(vertex, job_id)
+    if not now.ended:
+        request = v1.CancelPipelineJobRequest(name=f"{vertex.place.parent}/pipelineJobs/{job_id}")
+        vertex.retried(lambda: vertex.call(vertex.pipelines.cancel_pipeline_job, request), seconds=120)
+    return status(vertex, job_id)
+
+
+def without_cache(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The same job with every task run anew."""
+    copied: dict[str, Any] = json_format.MessageToDict(json_format.ParseDict(dict(job), struct_pb2.Struct()))
+    for task in copied["pipelineSpec"]["root"]["dag"]["tasks"].values():
+        if "cachingOptions" in task:
+            task["cachingOptions"] = {"enableCache": False}
+    return copied

@@ -1,0 +1,369 @@
+"""Runs a compiled job on this machine as Vertex Pipelines would: task by task, each in its container's own command.
+
+What breaks only in the container breaks here: modules that are not in the package, code that cannot be pickled, wrong
+artifact types, components that the image does not have. It runs the compiled spec; it is no verification on Vertex.
+
+gs://BUCKET/x is STORAGE/BUCKET/x, where artifacts and input files are concerned; what is for Vertex AI's own eyes, such
+as the folder of pushed versions, stays a gs:// URI and goes to the storage server of the emulator.
+"""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.vertex.conditions import condition_holds, query_matches
+from schemas.errors import PipelineError
+
+SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
+    "SUCCEEDED",
+    "FAILED",
+    "CACHED",
+    "SKIPPED",
+    "NOT_TRIGGERED",
+    "CANCELLED",
+)
+_DONE = (SUCCEEDED, CACHED)
+_VALUES = {f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "JsonValue", "Bytes")}
+_PROJECT_NUMBER = "123456789"
+_GCS = re.compile(r"^gs://")
+# What a container's environment has of this machine's: where programs are, and the emulator's addresses.
+_PASSED_ON = ("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH")
+_LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How a task ended.
+
+    Attributes:
+      task: its name.
+      state: SUCCEEDED, CACHED, SKIPPED (its condition did not hold), FAILED, CANCELLED or NOT_TRIGGERED.
+      seconds: of wall time.
+      error: the last line of its log that names an error; empty unless it failed.
+      log: its log file, if it ran.
+      outputs: its artifacts by key, as ExecutorOutput has them, with `name`, `schema_title` and `state`.
+    """
+
+    task: str
+    state: str
+    seconds: float = 0.0
+    error: str = ""
+    log: str = ""
+    outputs: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+class Records:
+    """What earlier rehearsals have made, in one file: for resolvers and the cache."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        known = json.loads(file.read_text()) if file.exists() else {"artifacts": [], "cache": {}}
+        self.artifacts: list[dict[str, Any]] = known["artifacts"]
+        self.cache: dict[str, dict[str, list[dict[str, Any]]]] = known["cache"]
+
+    def add(self, fingerprint: str, outputs: Mapping[str, list[dict[str, Any]]]) -> None:
+        with self._lock:
+            self.artifacts += [artifact for made in outputs.values() for artifact in made]
+            self.cache[fingerprint] = dict(outputs)
+            temporary = self._file.with_suffix(".new")
+            temporary.write_text(json.dumps({"artifacts": self.artifacts, "cache": self.cache}, indent=1))
+            os.replace(temporary, self._file)
+
+
+def install_package(folder: Path) -> Path:
+    """Copies what setup.py packages, and no more, into a folder: what an image would hold of this product.
+
+    Raises:
+      PipelineError: setup.py fails; with its last line.
+    """
+    root = Path(__file__).resolve().parent.parent.parent
+    built = folder / "package"
+    egg_info = folder / "egg-info"
+    egg_info.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(egg_info)]
+    command += ["build_py", "--build-lib", str(built), "--force"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(f"setup.py: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+    return built
+
+
+class Rehearsal:
+    """One run of a compiled job."""
+
+    def __init__(
+        self,
+        job: Mapping[str, Any],
+        folder: Path,
+        *,
+        job_id: str,
+        storage: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        started: Callable[[str], None] = lambda task: None,
+        finished: Callable[[TaskResult], None] = lambda result: None,
+    ) -> None:
+        """Args:
+        job: the PipelineJob, as JSON's values.
+        folder: for logs, and what is remembered from rehearsal to rehearsal.
+        job_id: names the run.
+        storage: the folder that stands for Cloud Storage; `folder/storage` if left out.
+        environment: of the tasks, on top of the clean one.
+        started, finished: are told of every task.
+        """
+        self._spec = job["pipelineSpec"]
+        self._job = job
+        self._folder = folder
+        self._job_id = job_id
+        self._storage = storage or folder / "storage"
+        self._environment = dict(environment or {})
+        self._started, self._finished = started, finished
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cancelled = threading.Event()
+        (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
+        self._records = Records(folder / "records.json")
+        self.results: dict[str, TaskResult] = {}
+
+    def run(self) -> dict[str, TaskResult]:
+        """Runs all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
+        package = install_package(self._folder)
+        fast = not str(self._job["runtimeConfig"].get("failurePolicy", "")).endswith("SLOW")
+        for name in self._order():
+            task = self._tasks[name]
+            blocked = any(self.results[up].state not in _DONE for up in self._upstream(task))
+            broken = any(result.state in (FAILED, CANCELLED) for result in self.results.values())
+            if self._cancelled.is_set():
+                result = TaskResult(name, CANCELLED)
+            elif blocked or (fast and broken):
+                result = TaskResult(name, NOT_RUN)
+            else:
+                self._started(name)
+                result = self._run(name, task, package)
+            self.results[name] = result
+            self._finished(result)
+        return self.results
+
+    def cancel(self) -> None:
+        """Ends the task that runs, and starts no more."""
+        self._cancelled.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+
+    @property
+    def _tasks(self) -> dict[str, Any]:
+        tasks: dict[str, Any] = self._spec["root"]["dag"]["tasks"]
+        return tasks
+
+    def _upstream(self, task: Mapping[str, Any]) -> set[str]:
+        sources = task.get("inputs", {}).get("artifacts", {}).values()
+        return {*task.get("dependentTasks", ()), *(source["taskOutputArtifact"]["producerTask"] for source in sources)}
+
+    def _order(self) -> Iterator[str]:
+        """Every task after those it depends on, else by name."""
+        left = dict(sorted(self._tasks.items()))
+        while left:
+            ready = [name for name, task in left.items() if not self._upstream(task) & set(left)]
+            if not ready:
+                raise PipelineError(f"the job's tasks wait for each other: {', '.join(left)}")
+            for name in ready:
+                del left[name]
+                yield name
+
+    def _run(self, name: str, task: Mapping[str, Any], package: Path) -> TaskResult:
+        started = time.monotonic()
+        component = self._spec["components"][task["componentRef"]["name"]]
+        executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
+        log = self._folder / "logs" / self._job_id / f"{name}.log"
+        try:
+            inputs = self._inputs(task, component)
+            if "resolver" in executor:
+                outputs = self._resolve(executor["resolver"], inputs)
+                return TaskResult(name, SUCCEEDED, time.monotonic() - started, outputs=outputs)
+            if "container" not in executor:
+                raise PipelineError(f"{name}: {', '.join(executor)} cannot be rehearsed")
+            condition = task.get("triggerPolicy", {}).get("condition")
+            if condition and not condition_holds(condition, inputs):
+                return TaskResult(name, SKIPPED, time.monotonic() - started)
+            state, made = self._run_container(name, task, component, executor["container"], inputs, package, log)
+        except PipelineError as error:
+            state = CANCELLED if self._cancelled.is_set() else FAILED
+            return TaskResult(name, state, time.monotonic() - started, str(error), str(log) if log.exists() else "")
+        return TaskResult(name, state, time.monotonic() - started, log=str(log), outputs=made)
+
+    def _inputs(self, task: Mapping[str, Any], component: Mapping[str, Any]) -> dict[str, Any]:
+        artifacts: dict[str, Any] = {}
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            made = source["taskOutputArtifact"]
+            found = self.results[made["producerTask"]].outputs.get(made["outputArtifactKey"], [])
+            kind = component["inputDefinitions"]["artifacts"][key]["artifactType"]
+            artifacts[key] = {"artifacts": [{**_runtime(artifact), "type": kind} for artifact in found]}
+        parameters: dict[str, Any] = {}
+        for key, source in task.get("inputs", {}).get("parameters", {}).items():
+            if "runtimeValue" in source:
+                value = source["runtimeValue"]["constant"]
+            elif "componentInputParameter" in source:
+                value = self._job["runtimeConfig"].get("parameterValues", {})[source["componentInputParameter"]]
+            else:
+                made = source["taskOutputParameter"]
+                raise PipelineError(f"{key}: a parameter made by {made['producerTask']} cannot be rehearsed")
+            parameters[key] = self._placed(value)
+        return {"artifacts": artifacts, "parameterValues": parameters}
+
+    def _placed(self, value: Any) -> Any:
+        """A parameter as the task gets it: the job's name filled in, and a whole URI as a path of this machine."""
+        if not isinstance(value, str):
+            return value
+        return self._local(value.replace("{{$.pipeline_job_name}}", self._job_id))
+
+    def _local(self, uri: str) -> str:
+        return _GCS.sub(f"{self._storage}/", uri)
+
+    def _resolve(self, resolver: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        outputs = {}
+        for key, query in resolver["outputArtifactQueries"].items():
+            fitting = [a for a in self._records.artifacts if query_matches(query["filter"], a, inputs)]
+            outputs[key] = fitting[-1:]
+        return outputs
+
+    def _run_container(
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        container: Mapping[str, Any],
+        inputs: dict[str, Any],
+        package: Path,
+        log: Path,
+    ) -> tuple[str, Mapping[str, list[dict[str, Any]]]]:
+        """Driver, cache, container; returns the state and the outputs."""
+        task_id = f"{name}_{uuid.uuid4().int % 10**18}"
+        root = self._local(f"{self._job['runtimeConfig']['gcsOutputDirectory'].rstrip('/')}")
+        folder = Path(root) / _PROJECT_NUMBER / self._job_id / task_id
+        folder.mkdir(parents=True)
+        definitions = component.get("outputDefinitions", {}).get("artifacts", {})
+        outputs = {key: self._new_output(folder / key, kind["artifactType"]) for key, kind in definitions.items()}
+        output_file = folder / "executor_output.json"
+        request = {
+            "inputs": inputs,
+            "outputs": {
+                "artifacts": {key: {"artifacts": [artifact]} for key, artifact in outputs.items()},
+                "outputFile": str(output_file),
+            },
+        }
+        driver = container.get("lifecycle", {}).get("preCacheCheck")
+        if driver is not None:
+            self._execute(name, [*driver["command"], *driver.get("args", [])], request, package, log)
+            said = json.loads(output_file.read_text())
+            request["inputs"]["parameterValues"] |= said.get("parameterValues", {})
+            # The driver's output stays where it is: the executor reads it too.
+            for key, made in said.get("artifacts", {}).items():
+                outputs[key]["metadata"] = made["artifacts"][0].get("metadata", {})
+        fingerprint = _fingerprint(container, request["inputs"])
+        if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
+            return CACHED, self._records.cache[fingerprint]
+        self._execute(name, [*container["command"], *container["args"]], request, package, log)
+        if not output_file.exists():
+            raise PipelineError(f"{name}: wrote no executor_output.json")
+        said = json.loads(output_file.read_text())
+        done = {key: [_recorded(outputs[key], said.get("artifacts", {}).get(key, {}))] for key in outputs}
+        self._records.add(fingerprint, done)
+        return SUCCEEDED, done
+
+    def _new_output(self, path: Path, kind: Mapping[str, Any]) -> dict[str, Any]:
+        # In Cloud Storage a folder is there as soon as something is written into it. Values are files.
+        (path.parent if _title(kind) in _VALUES else path).mkdir(parents=True, exist_ok=True)
+        store = f"projects/{_PROJECT_NUMBER}/locations/local/metadataStores/default"
+        name = f"{store}/artifacts/{uuid.uuid4().int % 10**18}"
+        return {"name": name, "uri": str(path), "type": dict(kind), "metadata": {}}
+
+    def _reusable(self, fingerprint: str) -> bool:
+        """Whether the answer is known and its artifacts are still there."""
+        known = self._records.cache.get(fingerprint)
+        return known is not None and all(Path(a["uri"]).exists() for made in known.values() for a in made)
+
+    def _execute(self, name: str, command: list[str], request: Mapping[str, Any], package: Path, log: Path) -> None:
+        """Runs a container's command; its output goes to the log.
+
+        Raises:
+          PipelineError: it ended with another code than 0; with the last error in its log.
+        """
+        command = [part.replace("{{$}}", json.dumps(request)) for part in command]
+        work = self._folder / "work" / name
+        work.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable if command[0] == "python" else command[0], *command[1:]],
+                cwd=work,
+                env=self._clean_environment(package, work),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            code = self._process.wait()
+        if code:
+            raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
+
+    def _clean_environment(self, package: Path, work: Path) -> dict[str, str]:
+        """What a container would have, and nothing of the shell that started this."""
+        passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+        return {
+            **passed,
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(work),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(package),
+            "CLOUD_ML_JOB_ID": self._job_id,
+            # As this checkout's own runs, and no noise from a GPU that is not there.
+            "TF_CPP_MIN_LOG_LEVEL": "1",
+            **self._environment,
+        }
+
+
+def _runtime(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": artifact["name"], "uri": artifact["uri"], "metadata": artifact.get("metadata", {})}
+
+
+def _recorded(output: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """An output as it is remembered; what the executor said of it goes first."""
+    made = (said.get("artifacts") or [{}])[0]
+    return {
+        "name": output["name"],
+        "uri": made.get("uri") or output["uri"],
+        "metadata": {**output["metadata"], **made.get("metadata", {})},
+        "schema_title": _title(output["type"]),
+        "state": "LIVE",
+    }
+
+
+def _title(kind: Mapping[str, Any]) -> str:
+    """The name of an artifact's type, such as tfx.Model."""
+    found = re.search(r"title: ([\w.]+)", kind.get("instanceSchema", ""))
+    return str(kind.get("schemaTitle") or (found[1] if found else "system.Artifact"))
+
+
+def _fingerprint(container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """Vertex's cache key: the container, the parameters, the artifacts that go in."""
+    artifacts = {key: [a["name"] for a in given["artifacts"]] for key, given in inputs["artifacts"].items()}
+    known = [container["image"], container["command"], container["args"], inputs["parameterValues"], artifacts]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _last_error(log: Path) -> str:
+    """The last line of a log that names an error, as `Kind: text`."""
+    for line in reversed(log.read_text(errors="replace").splitlines()):
+        found = _LAST_ERROR.match(line.strip())
+        if found is not None:
+            return f"{found[1]}: {found[2]}"
+    return ""

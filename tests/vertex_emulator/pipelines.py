@@ -1,0 +1,209 @@
+"""PipelineService and ScheduleService: jobs are run here, by the rehearsal of the compiled spec."""
+
+import re
+import threading
+from typing import Any
+
+from google.cloud import aiplatform_v1 as v1
+from google.protobuf import empty_pb2, json_format
+from google.rpc import code_pb2, status_pb2
+
+from pipeline.vertex.rehearsal import Rehearsal, TaskResult
+from schemas.errors import PipelineError
+from tests.vertex_emulator.errors import RefusalError, invalid
+from tests.vertex_emulator.service import Emulator, finisher, listed, method
+from tests.vertex_emulator.store import now
+
+_JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+_PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+_STATES = {"CACHED": "SKIPPED"}
+# One job at a time: each takes the whole machine.
+_TURN = threading.Lock()
+_RUNNING: dict[str, Rehearsal] = {}
+
+
+@method("PipelineService")
+def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    job = request.pipeline_job
+    body = json_format.MessageToDict(v1.PipelineJob.pb(job))
+    spec = body.get("pipelineSpec") or {}
+    if not _PIPELINE_NAME.fullmatch(spec.get("pipelineInfo", {}).get("name", "")):
+        raise invalid("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
+    if not job.runtime_config.gcs_output_directory.startswith("gs://"):
+        raise invalid("runtime_config.gcs_output_directory must be a gs:// URI.")
+    job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
+    if not _JOB_ID.fullmatch(job_id):
+        raise invalid(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
+    job.name = f"{request.parent}/pipelineJobs/{job_id}"
+    if emulator.store.has(job.name):
+        raise RefusalError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
+    job.state = v1.PipelineState.PIPELINE_STATE_PENDING
+    job.job_detail.task_details = [
+        v1.PipelineTaskDetail(task_id=number, task_name=name, state=v1.PipelineTaskDetail.State.PENDING)
+        for number, name in enumerate(spec["root"]["dag"]["tasks"], start=1)
+    ]
+    emulator.store.put(job)
+    threading.Thread(target=_run, args=(emulator, job.name, job_id, body), daemon=True).start()
+    return job
+
+
+def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> None:
+    with _TURN:
+        job = emulator.store.get(name)
+        if job.state == v1.PipelineState.PIPELINE_STATE_CANCELLED:
+            return
+        rehearsal = Rehearsal(
+            body,
+            emulator.state / "pipelines",
+            job_id=job_id,
+            storage=emulator.storage,
+            environment=emulator.environment,
+            started=lambda task: _started(emulator, name, task),
+            finished=lambda result: _finished(emulator, name, result),
+        )
+        _RUNNING[name] = rehearsal
+        job.state, job.start_time = v1.PipelineState.PIPELINE_STATE_RUNNING, now()
+        emulator.store.put(job)
+        error = ""
+        try:
+            results = rehearsal.run()
+            states = {result.state for result in results.values()}
+            failed = next((result for result in results.values() if result.state == "FAILED"), None)
+            error = f"The task {failed.task} has failed: {failed.error}" if failed else ""
+        except PipelineError as problem:
+            states, error = {"FAILED"}, str(problem)
+        finally:
+            _RUNNING.pop(name, None)
+        job = emulator.store.get(name)
+        ended = "CANCELLED" if "CANCELLED" in states else "FAILED" if "FAILED" in states else "SUCCEEDED"
+        job.state, job.end_time = v1.PipelineState[f"PIPELINE_STATE_{ended}"], now()
+        if error:
+            job.error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=error)
+        emulator.store.put(job)
+
+
+def _started(emulator: Emulator, name: str, task: str) -> None:
+    _change(emulator, name, task, "RUNNING", start_time=now())
+
+
+def _finished(emulator: Emulator, name: str, result: TaskResult) -> None:
+    values: dict[str, Any] = {"end_time": now()}
+    if result.error:
+        values["error"] = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=result.error)
+    _change(emulator, name, result.task, _STATES.get(result.state, result.state), **values)
+    _remember(emulator, name, result)
+
+
+def _change(emulator: Emulator, name: str, task: str, state: str, **values: Any) -> None:
+    with emulator.store.transaction():
+        job = emulator.store.get(name)
+        for detail in job.job_detail.task_details:
+            if detail.task_name == task:
+                detail.state = v1.PipelineTaskDetail.State[state]
+                for key, value in values.items():
+                    setattr(detail, key, value)
+        emulator.store.put(job)
+
+
+def _remember(emulator: Emulator, name: str, result: TaskResult) -> None:
+    """Puts what a task made into ML Metadata, as the service does."""
+    parent = f"{name.split('/pipelineJobs/')[0]}/metadataStores/default"
+    with emulator.store.transaction():
+        if not emulator.store.has(parent):
+            emulator.store.put(v1.MetadataStore(name=parent))
+        for key, made in result.outputs.items():
+            for artifact in made:
+                emulator.store.put(
+                    v1.Artifact(
+                        name=f"{parent}/artifacts/{artifact['name'].rpartition('/')[2]}",
+                        display_name=key,
+                        uri=artifact["uri"],
+                        schema_title=artifact["schema_title"],
+                        state=v1.Artifact.State.LIVE,
+                        metadata=artifact["metadata"],
+                    )
+                )
+
+
+@method("PipelineService")
+def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("PipelineService")
+def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/pipelineJobs/", "PipelineJob")
+    return listed(v1.types.ListPipelineJobsResponse, "pipeline_jobs", found, request)
+
+
+@method("PipelineService")
+def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    job = emulator.store.get(request.name)
+    if request.name in _RUNNING:
+        _RUNNING[request.name].cancel()
+        job.state = v1.PipelineState.PIPELINE_STATE_CANCELLING
+    else:
+        job.state = v1.PipelineState.PIPELINE_STATE_CANCELLED
+    emulator.store.put(job)
+    return empty_pb2.Empty()
+
+
+def end_interrupted(emulator: Emulator) -> None:
+    """Marks what an earlier emulator was running when it ended."""
+    for job in emulator.store.below("projects/", "PipelineJob"):
+        if job.state in (v1.PipelineState.PIPELINE_STATE_PENDING, v1.PipelineState.PIPELINE_STATE_RUNNING):
+            job.state, job.end_time = v1.PipelineState.PIPELINE_STATE_FAILED, now()
+            job.error = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
+            emulator.store.put(job)
+
+
+def cancel_all() -> None:
+    """Ends what runs."""
+    for rehearsal in list(_RUNNING.values()):
+        rehearsal.cancel()
+
+
+@method("ScheduleService")
+def create_schedule(emulator: Emulator, request: Any) -> Any:
+    schedule = request.schedule
+    _check_cron(schedule.cron)
+    schedule.name = f"{request.parent}/schedules/{emulator.store.new_id()}"
+    schedule.state = v1.Schedule.State.ACTIVE
+    return emulator.store.put(schedule)
+
+
+@method("ScheduleService")
+def update_schedule(emulator: Emulator, request: Any) -> Any:
+    schedule = emulator.store.get(request.schedule.name)
+    for path in request.update_mask.paths:
+        setattr(schedule, path, getattr(request.schedule, path))
+    _check_cron(schedule.cron)
+    return emulator.store.put(schedule)
+
+
+def _check_cron(cron: str) -> None:
+    if not re.fullmatch(r"(TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
+        raise invalid(f"cron {cron} is not valid.")
+
+
+@method("ScheduleService")
+def get_schedule(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("ScheduleService")
+def list_schedules(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/schedules/", "Schedule")
+    return listed(v1.types.ListSchedulesResponse, "schedules", found, request)
+
+
+@method("ScheduleService")
+def delete_schedule(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.name)
+    return emulator.operations.start("DeleteSchedule", request.name, {"name": request.name})
+
+
+@finisher("DeleteSchedule")
+def _schedule_deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
+    emulator.store.delete(request["name"])
+    return empty_pb2.Empty()

@@ -1,0 +1,150 @@
+"""Runs the pipeline on Vertex AI: compiles, submits, rehearses, watches, cancels.
+
+python vertex_runner.py submit --config configs/census.yaml --project my-project --wait
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "census.yaml"
+
+EPILOG = """\
+\b
+Exit codes:
+  0    done; with --wait, the job succeeded
+  1    a task failed, or the job cannot be compiled
+  2    the config or a flag is wrong; nothing was sent
+  3    the data does not fit its schema
+  4    the model missed a threshold; it was not pushed
+  5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
+  130  interrupted, or the job was cancelled
+
+\b
+From an empty project to a served model: docs/vertex.md.
+"""
+# Flag, environment variable, key of the config's section `vertex`, help.
+_OVERRIDES = [
+    ("project", "The Google Cloud project."),
+    ("region", "Such as europe-west4."),
+    ("pipeline_root", "gs:// folder of the artifacts."),
+    ("data_base", "gs:// folder of the data."),
+    ("image", "The container image of the components."),
+    ("service_account", "That the job runs as."),
+    ("network", "VPC network of the job."),
+    ("api_endpoint", "HOST:PORT of another API, such as an emulator's."),
+]
+
+
+def _with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --config, --set and the flags over its `vertex` section; turns a refusal into one line and its exit code."""
+
+    @functools.wraps(command)
+    def run(config_file: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
+        from pipeline import config
+        from schemas.errors import PipelineError
+
+        flags = {key: options.pop(key) for key, _ in _OVERRIDES}
+        overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
+        try:
+            command(config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
+        except PipelineError as error:
+            click.echo(
+                json.dumps({"exit_code": error.exit_code, "error": str(error)}) if as_json else f"error: {error}",
+                err=not as_json,
+            )
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; a job that was submitted goes on: vertex_runner.py status, cancel", err=True)
+            sys.exit(130)
+
+    for key, text in reversed(_OVERRIDES):
+        flag = f"--{key.replace('_', '-')}"
+        run = click.option(flag, key, envvar=f"VERTEX_{key.upper()}", help=f"{text}  [env: VERTEX_{key.upper()}]")(run)
+    run = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(run)
+    run = click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key. May be repeated."
+    )(run)
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(),
+        default=DEFAULT_CONFIG,
+        show_default="configs/census.yaml",
+        help="The pipeline's config; docs/config.md explains every key.",
+    )(run)
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Run the pipeline of a config on Vertex AI.
+
+    compile and rehearse need no cloud; submit sends the same job that they checked.
+    """
+
+
+@main.command(name="compile")
+@click.option("--output", type=click.Path(path_type=Path), help="Where the job is written.  [default: NAME.json]")
+@_with_config
+def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
+    """Write the PipelineJob as JSON, checked: the same config gives the same file."""
+    from pipeline.vertex import commands
+
+    commands.write(config, output or Path(f"{config.name}.json"), as_json=as_json)
+
+
+@main.command()
+@click.option("--job-id", help="Names the run; an id that is there is not submitted again.  [default: NAME-TIME]")
+@click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
+@click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
+@click.option("--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *'.")
+@_with_config
+def submit(config: Any, *, job_id: str | None, wait: bool, no_cache: bool, cron: str | None, as_json: bool) -> None:
+    """Compile, check and submit; print the link to the console."""
+    from pipeline.vertex import commands
+
+    sys.exit(commands.submit(config, job_id=job_id, wait=wait, use_cache=not no_cache, cron=cron, as_json=as_json))
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), help="State and logs.  [default: runs/rehearsal/NAME]")
+@click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier rehearsals left.")
+@_with_config
+def rehearse(config: Any, *, folder: Path | None, no_cache: bool, as_json: bool) -> None:
+    """Run the compiled job on this machine, each task as its container would, against an emulator of Vertex AI.
+
+    Nothing is sent to the cloud. Without --api-endpoint an emulator is started for as long as the rehearsal lasts.
+    """
+    from pipeline.vertex import commands
+
+    where = folder or Path("runs") / "rehearsal" / config.name
+    sys.exit(commands.rehearse(config, where.absolute(), use_cache=not no_cache, as_json=as_json))
+
+
+@main.command()
+@click.argument("job_id", required=False)
+@_with_config
+def status(config: Any, *, job_id: str | None, as_json: bool) -> None:
+    """Show a job's tasks, or the latest jobs."""
+    from pipeline.vertex import commands
+
+    commands.status(config, job_id, as_json=as_json)
+
+
+@main.command()
+@click.argument("job_id")
+@_with_config
+def cancel(config: Any, *, job_id: str, as_json: bool) -> None:
+    """End a job. What serves goes on serving."""
+    from pipeline.vertex import commands
+
+    commands.cancel(config, job_id, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()
