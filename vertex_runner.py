@@ -102,12 +102,18 @@ def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
 @click.option("--job-id", help="Names the run; an id that is there is not submitted again.  [default: NAME-TIME]")
 @click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
+@click.option("--dry-run", is_flag=True, help="Compile, check and say what the push would do; submit nothing.")
 @click.option("--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *'.")
 @_with_config
-def submit(config: Any, *, job_id: str | None, wait: bool, no_cache: bool, cron: str | None, as_json: bool) -> None:
+def submit(
+    config: Any, *, job_id: str | None, wait: bool, no_cache: bool, dry_run: bool, cron: str | None, as_json: bool
+) -> None:
     """Compile, check and submit; print the link to the console."""
     from pipeline.vertex import commands
 
+    if dry_run:
+        commands.show_plan(config, as_json=as_json)
+        return
     sys.exit(commands.submit(config, job_id=job_id, wait=wait, use_cache=not no_cache, cron=cron, as_json=as_json))
 
 

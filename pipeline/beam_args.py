@@ -81,7 +81,8 @@ def check_beam_args(arguments: list[str]) -> None:
     from apache_beam.options import pipeline_options, pipeline_options_validator
     from apache_beam.runners.dataflow import dataflow_runner
 
-    options = pipeline_options.PipelineOptions(arguments)
+    # As a dry run: without one, Beam would ask the bucket for its retention.
+    options = pipeline_options.PipelineOptions([*arguments, "--dry_run=True"])
     known = {*options.get_all_options(drop_default=False)}
     for argument in arguments:
         name = argument.lstrip("-").partition("=")[0]

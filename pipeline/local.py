@@ -72,7 +72,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
         "nodes": list(nodes(config)),
         **asdict(findings),
         "run_root": str(root.path),
-        "registry": str(root.registry(config) / config.push.model_name),
+        "push": _push_text(config, root),
         "serving": _serving_text(config, root),
     }
     if output == "json":
@@ -83,7 +83,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
             print(f"{label:<10} {text}")
         print(f"would run  {' > '.join(nodes(config))}")
         print(f"in         {plan['run_root']}")
-        print(f"push to    {plan['registry']}")
+        print(f"push       {plan['push']}")
         print(f"serving    {plan['serving']}")
     return 0
 
@@ -179,7 +179,7 @@ def _summary(
         "serving": _serving_text(config, root),
         "run_root": str(root.path),
         "log": str(log) if log else None,
-        "next": _next_steps(root, pusher, error),
+        "next": _next_steps(config, root, pusher, error),
     }
 
 
@@ -207,7 +207,18 @@ def _pushed_text(pusher: dict[str, Any] | None) -> str:
     return f"version {pusher['version']} to {pusher['path']}"
 
 
+def _push_text(config: PipelineConfig, root: RunRoot) -> str:
+    """What a push would do, if the model were blessed."""
+    if config.push.to == "vertex":
+        return preflight.vertex_plan(config).summary()
+    registry = Registry(root.registry(config), config.push.model_name)
+    number = config.push.version or max(registry.versions(), default=0) + 1
+    return f"version {number} to {registry.folder}"
+
+
 def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
+    if config.push.to == "vertex":
+        return _vertex_serving_text(config)
     registry = Registry(root.registry(config), config.push.model_name)
     versions = registry.versions()
     if not versions:
@@ -218,7 +229,19 @@ def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
     )
 
 
-def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseException | None) -> list[str]:
+def _vertex_serving_text(config: PipelineConfig) -> str:
+    try:
+        plan = preflight.vertex_plan(config)
+    except PipelineError as error:
+        return f"unknown: {error}"
+    shares = [f"version {v.number} with {plan.endpoint.share_of(v.id)} %" for v in plan.serving()]
+    endpoint = plan.endpoint.resource.rpartition("/")[2]
+    return f"{' and '.join(shares) or 'nothing'} of {config.push.model_name} on endpoint {endpoint}"
+
+
+def _next_steps(
+    config: PipelineConfig, root: RunRoot, pusher: dict[str, Any] | None, error: BaseException | None
+) -> list[str]:
     if error is not None or pusher is None:
         return [
             "mend what the error says and run the same command again: finished components are answered from the cache"
@@ -227,7 +250,10 @@ def _next_steps(root: RunRoot, pusher: dict[str, Any] | None, error: BaseExcepti
     tools = Path(sys.executable).parent
     if tools.is_relative_to(Path.cwd()):
         tools = tools.relative_to(Path.cwd())
-    return [
-        f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}",
-        f"{tools}/saved_model_cli show --all --dir {pusher['path']}",
-    ]
+    look = (
+        f"{tools}/python -m serving.vertex list --project {config.place.project} --region {config.place.region} "
+        f"--model {config.push.model_name}"
+        if config.push.to == "vertex"
+        else f"{tools}/saved_model_cli show --all --dir {pusher['path']}"
+    )
+    return [f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}", look]

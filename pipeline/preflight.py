@@ -2,6 +2,7 @@
 
 import datetime
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
 from serving.registry import Registry
+from serving.vertex.connection import Vertex
+from serving.vertex.plan import Plan, expected_plan
 
 # Of each file so many rows are read here; ExampleGen checks them all.
 ROWS_READ = 2_000_000
@@ -79,12 +82,31 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
-    registry = Registry(run_root.registry(config), config.push.model_name)
-    registry.check(pipeline=config.name, version=config.push.version)
+    if config.push.to == "vertex":
+        vertex_plan(config)
+    else:
+        registry = Registry(run_root.registry(config), config.push.model_name)
+        registry.check(pipeline=config.name, version=config.push.version)
     findings = _read(config)
     _check_labels(config.feature_set, findings)
     _check_memory(config.feature_set, findings)
     return findings
+
+
+def vertex_plan(config: PipelineConfig, report: Callable[[str], None] = lambda line: None) -> Plan:
+    """What a push to Vertex AI would do now.
+
+    Raises:
+      ConfigError: a section is missing.
+      PushError: it would be refused.
+    """
+    return expected_plan(
+        Vertex(config.place, report=report),
+        config.deployment,
+        model_name=config.push.model_name,
+        pipeline=config.name,
+        version=config.push.version,
+    )
 
 
 def _read(config: PipelineConfig) -> Findings:

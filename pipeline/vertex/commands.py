@@ -101,6 +101,17 @@ def submit(
     return ended.exit_code
 
 
+def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
+    """Compiles, checks, and says what a push would do now."""
+    from pipeline.preflight import vertex_plan
+
+    _, job = _compiled(config)
+    plan = vertex_plan(config, _say)
+    tasks = list(job["pipelineSpec"]["root"]["dag"]["tasks"])
+    values = {"tasks": tasks, "push": plan.summary(), "plan": plan.lines()}
+    _print(values, "\n".join([plan.summary(), *(f"  {line}" for line in plan.lines())]), as_json=as_json)
+
+
 def _poll_seconds(config: PipelineConfig) -> float:
     # An emulator answers at once and charges nothing.
     return 1.0 if (config.place.api_endpoint or "").startswith(("localhost:", "127.0.0.1:")) else 10.0

@@ -91,7 +91,7 @@ class BeamOptions(Declaration):
     @classmethod
     def _runner_works(cls, runner: str | None) -> str | None:
         if runner in _REFUSED_RUNNERS:
-            raise ValueError(f"{runner} is not offered: {_REFUSED_RUNNERS[runner]}")
+            raise ValueError(f"the runner is not offered: {_REFUSED_RUNNERS[runner]}")
         if runner is not None and runner not in ("direct", "dataflow") and not runner.endswith("Runner"):
             raise ValueError(f"expected direct, dataflow or a Beam runner's name such as FlinkRunner, found '{runner}'")
         return runner

@@ -97,6 +97,9 @@ def install_package(folder: Path) -> Path:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PipelineError(f"setup.py: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+    # This environment has the checkout itself on its path, as an editable install; an image has not.
+    hidden = f"import sys\n\nsys.path[:] = [path for path in sys.path if path != {str(root)!r}]\n"
+    (built / "sitecustomize.py").write_text(hidden)
     return built
 
 
@@ -270,7 +273,7 @@ class Rehearsal:
             # The driver's output stays where it is: the executor reads it too.
             for key, made in said.get("artifacts", {}).items():
                 outputs[key]["metadata"] = made["artifacts"][0].get("metadata", {})
-        fingerprint = _fingerprint(container, request["inputs"])
+        fingerprint = _fingerprint(task["componentRef"]["name"], container, request["inputs"])
         if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
             return CACHED, self._records.cache[fingerprint]
         self._execute(name, [*container["command"], *container["args"]], request, package, log)
@@ -353,10 +356,17 @@ def _title(kind: Mapping[str, Any]) -> str:
     return str(kind.get("schemaTitle") or (found[1] if found else "system.Artifact"))
 
 
-def _fingerprint(container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """Vertex's cache key: the container, the parameters, the artifacts that go in."""
+def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """Vertex's cache key: the component, its container, the parameters, the artifacts that go in."""
     artifacts = {key: [a["name"] for a in given["artifacts"]] for key, given in inputs["artifacts"].items()}
-    known = [container["image"], container["command"], container["args"], inputs["parameterValues"], artifacts]
+    known = [
+        component,
+        container["image"],
+        container["command"],
+        container["args"],
+        inputs["parameterValues"],
+        artifacts,
+    ]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

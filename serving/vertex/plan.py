@@ -1,5 +1,6 @@
 """What a push would do, decided before anything is changed; and what it must not do, refused by name."""
 
+import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,14 +68,22 @@ class Plan:
     steps: tuple[int, ...]
     undeploy: tuple[Deployed, ...]
 
+    def summary(self) -> str:
+        """The plan in one line."""
+        name, endpoint = self.model.resource.rpartition("/")[2], self.endpoint.resource.rpartition("/")[2]
+        if self.done:
+            return self.lines()[0]
+        first = self.steps[0]
+        share = f"{first} % canary" if first < _FULL else "all traffic"
+        gone = ", ".join(str(self._number(deployed)) for deployed in self.undeploy) or "none"
+        return f"version {self.version} of {name}, {share} on endpoint {endpoint}, undeploy {gone}"
+
     def lines(self) -> list[str]:
         """The plan in words, a line each."""
         name = self.model.resource.rpartition("/")[2]
         endpoint = self.endpoint.resource.rpartition("/")[2]
         serving = ", ".join(
-            f"version {version.number} with {self.endpoint.share_of(version.id)} %"
-            for version in self.model.versions
-            if self.endpoint.share_of(version.id)
+            f"version {version.number} with {self.endpoint.share_of(version.id)} %" for version in self.serving()
         )
         if self.done:
             return [
@@ -96,6 +105,10 @@ class Plan:
         numbers = [str(self._number(deployed)) for deployed in self.undeploy]
         lines.append(f"undeploy {', '.join(numbers) or 'none'}")
         return lines
+
+    def serving(self) -> list[Version]:
+        """The versions that have traffic now."""
+        return [version for version in self.model.versions if self.endpoint.share_of(version.id)]
 
     def _number(self, deployed: Deployed) -> int:
         version = self.model.of_id(deployed.version_id)
@@ -132,6 +145,24 @@ def make_plan(vertex: Vertex, wanted: Wanted, deployment: Deployment) -> Plan:
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
     return Plan(model, endpoint, version, existing, done, steps, surplus(others, model, kept))
+
+
+def expected_plan(
+    vertex: Vertex, deployment: Deployment, *, model_name: str, pipeline: str, version: int | None
+) -> Plan:
+    """What the push of a model that is not trained yet would do.
+
+    Raises:
+      PushError: as `make_plan`, as far as it can be known before.
+    """
+    # A label's value of another length than a hash is none that a version holds.
+    unknown = Wanted(model_name, pipeline, "", "not-trained-yet", _installed_tensorflow(), version)
+    return make_plan(vertex, unknown, deployment)
+
+
+def _installed_tensorflow() -> tuple[int, int]:
+    major, minor, *_ = importlib.metadata.version("tensorflow").split(".")
+    return int(major), int(minor)
 
 
 def surplus(others: list[Deployed], model: Model, keep: int) -> tuple[Deployed, ...]:

@@ -1,0 +1,200 @@
+"""Compiled jobs: what Vertex is told, and what is refused before it is."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from pipeline import config
+from pipeline.beam_args import beam_args, check_beam_args
+from pipeline.config import PipelineConfig
+from pipeline.nodes import nodes
+from pipeline.vertex import compiling
+from schemas.errors import ConfigError
+from tests.conftest import CENSUS_CONFIG
+
+
+@pytest.fixture(scope="module")
+def census() -> PipelineConfig:
+    return config.load(CENSUS_CONFIG)
+
+
+@pytest.fixture(scope="module")
+def census_job(census: PipelineConfig) -> dict[str, Any]:
+    return compiling.compile_job(census)
+
+
+@pytest.fixture
+def job(census_job: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(census_job)
+
+
+def tasks(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["pipelineSpec"]["root"]["dag"]["tasks"]
+    return found
+
+
+def test_the_job_has_the_nodes_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
+    # The stock resolver becomes two tasks.
+    resolvers = {"Baseline-model-blessing-resolver": "Baseline", "Baseline-model-resolver": "Baseline"}
+    assert {resolvers.get(name, name) for name in tasks(job)} == {*nodes(census)}
+
+
+def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
+    from pipeline.dag import create_pipeline
+
+    local = create_pipeline(census, pipeline_root="root", registry="registry", run_id="run")
+    for node in local.components:
+        if node.id in ("Baseline", "History", "Pusher"):
+            continue  # which are others on Vertex
+        given = tasks(job)[node.id]["inputs"].get("parameters", {})
+        wanted = {key: value for key, value in node.exec_properties.items() if value is not None}
+        assert set(given) == set(wanted), node.id
+        for key, value in wanted.items():
+            if key != "input_base":
+                assert given[key]["runtimeValue"]["constant"] == value, (node.id, key)
+    assert census.vertex is not None
+    base = tasks(job)["ExampleGen"]["inputs"]["parameters"]["input_base"]
+    assert base["runtimeValue"]["constant"] == census.vertex.data_base
+
+
+def test_the_same_config_gives_the_same_job(census: PipelineConfig, job: dict[str, Any]) -> None:
+    assert compiling.to_text(compiling.compile_job(census)) == compiling.to_text(job)
+
+
+def test_what_judges_or_acts_is_never_answered_from_the_cache(job: dict[str, Any]) -> None:
+    cached = {name: task.get("cachingOptions", {}).get("enableCache") for name, task in tasks(job).items()}
+    assert (cached["Pusher"], cached["Gate"], cached["History"]) == (False, False, False)
+    assert cached["Trainer"] is True
+
+
+def test_machines_policy_labels_and_keys_go_into_the_job() -> None:
+    settings = [
+        "vertex.machines={Trainer: {machine_type: n1-highmem-8, accelerator: NVIDIA_TESLA_T4}, Transform: {machine_type: e2-standard-8}}",
+        "vertex.failure_policy=slow",
+        "vertex.labels={team: risk}",
+        "vertex.service_account=runner@my-project.iam.gserviceaccount.com",
+        "vertex.network=projects/1/global/networks/default",
+        "vertex.cmek_key=projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k",
+    ]
+    job = compiling.compile_job(config.load(CENSUS_CONFIG, settings))
+    executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
+    assert executors["Trainer_executor"]["container"]["resources"] == {
+        "cpuLimit": 8.0,
+        "memoryLimit": 64.0,
+        "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
+    }
+    assert executors["Transform_executor"]["container"]["resources"] == {"cpuLimit": 8.0, "memoryLimit": 32.0}
+    assert job["runtimeConfig"]["failurePolicy"] == "PIPELINE_FAILURE_POLICY_FAIL_SLOW"
+    assert (job["labels"]["team"], job["labels"]["pipeline"]) == ("risk", "census-income")
+    assert job["serviceAccount"].startswith("runner@")
+    assert job["encryptionSpec"]["kmsKeyName"].endswith("/k")
+    place = json.loads(tasks(job)["Pusher"]["inputs"]["parameters"]["place"]["runtimeValue"]["constant"])
+    assert (place["labels"], place["cmek_key"]) == (
+        {"team": "risk"},
+        "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k",
+    )
+
+
+def test_dataflow_is_chosen_for_one_component_alone() -> None:
+    settings = [
+        "beam={components: {Transform: {runner: dataflow, workers: 20, machine_type: n1-standard-4, subnetwork: regions/r/subnetworks/s}}}"
+    ]
+    job = compiling.compile_job(config.load(CENSUS_CONFIG, settings))
+    executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
+    transform = executors["Transform_executor"]["container"]["args"]
+    assert {
+        "--runner=DataflowRunner",
+        "--project=my-project",
+        "--region=europe-west4",
+        "--max_num_workers=20",
+        "--machine_type=n1-standard-4",
+        "--subnetwork=regions/r/subnetworks/s",
+        "--sdk_container_image=europe-west4-docker.pkg.dev/my-project/pipelines/pipeline:latest",
+        "--temp_location=gs://my-project-pipelines/census-income/dataflow-temp",
+    } <= {*transform}
+    assert "--runner=DirectRunner" in executors["ExampleGen_executor"]["container"]["args"]
+
+
+def lint(job: dict[str, Any], census: PipelineConfig) -> str:
+    return "\n".join(compiling.lint(job, census))
+
+
+def test_a_producer_that_is_not_there_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
+    tasks(job)["Trainer"]["inputs"]["artifacts"]["schema"]["taskOutputArtifact"]["producerTask"] = "Schema_task"
+    assert lint(job, census) == "Trainer.schema: is made by the task 'Schema_task', which is not there"
+
+
+def test_a_wrong_artifact_type_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
+    wired = tasks(job)["Trainer"]["inputs"]["artifacts"]["schema"]["taskOutputArtifact"]
+    wired["producerTask"], wired["outputArtifactKey"] = "ExampleGen", "examples"
+    assert lint(job, census) == "Trainer.schema: expected tfx.Schema, 'ExampleGen' makes tfx.Examples"
+
+
+def test_an_executor_in_a_script_is_refused(job: dict[str, Any], census: PipelineConfig) -> None:
+    container = job["pipelineSpec"]["deploymentSpec"]["executors"]["Gate_executor"]["container"]
+    container["args"][1] = "__main__.Gate_Executor"
+    assert "its executor __main__.Gate_Executor is in a script" in lint(job, census)
+
+
+def test_a_path_of_this_machine_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"holds a path of this machine: /home/me/setup.py"):
+        compiling.compile_job(config.load(CENSUS_CONFIG, ["beam.setup_file=/home/me/setup.py", "beam.runner=dataflow"]))
+
+
+def test_a_parameter_too_large_for_ml_metadata_is_refused(job: dict[str, Any], census: PipelineConfig) -> None:
+    tasks(job)["Schema"]["inputs"]["parameters"]["schema_text"]["runtimeValue"]["constant"] = "x" * 70_000
+    assert "Schema.schema_text: has 70,002 bytes; ML Metadata takes 65,536" in lint(job, census)
+
+
+def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
+    tasks(job)["Gate"]["inputs"]["parameters"]["policy"] = {"componentInputParameter": "policy"}
+    assert lint(job, census) == "Gate.policy: the pipeline has no parameter 'policy'"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("vertex.project=My Project", "vertex.project: "),
+        ("vertex.region=mars", "vertex.region: "),
+        ("vertex.pipeline_root=/local/root", "vertex.pipeline_root: "),
+        ("vertex.image=''", "vertex.image: "),
+        ("vertex.machines={Trainor: {}}", "did you mean 'Trainer'?"),
+        ("vertex.machines={Transform: {replicas: 2}}", "only Trainer runs on several machines"),
+        ("beam.runner=DaskRunner", "the runner is not offered: it gives wrong results"),
+        ("beam.runner=spark", "expected direct, dataflow or a Beam runner's name"),
+        ("beam.components={Trainer: {workers: 2}}", "'Trainer' does not run on Beam"),
+        ("push.vertex.traffic_steps=[50, 10]", "must rise"),
+        ("push.vertex.serving_tensorflow=null", "give the TensorFlow release of"),
+        ("push.vertex.max_replicas=0", "push.vertex.max_replicas: "),
+        ("push.model_name=9lives", "cannot be a model's id on Vertex AI"),
+        ("name=Bad_Name", "name: "),
+        ("vertex=null", None),
+    ],
+)
+def test_mistakes_in_the_config_are_named(setting: str, message: str | None) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compiling.compile_job(config.load(CENSUS_CONFIG, [setting]))
+    assert (message or "vertex: the section is missing") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_option_that_beam_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"beam.options.direct_num_wrokers: .* did you mean 'direct_num_workers'\?"):
+        check_beam_args(beam_args(config.load(CENSUS_CONFIG, ["beam.options={direct_num_wrokers: 2}"])))
+
+
+def test_what_dataflow_would_refuse_is_refused_here() -> None:
+    settings = ["beam.runner=dataflow", "vertex.region=europe-west4"]
+    check_beam_args(beam_args(config.load(CENSUS_CONFIG, settings)))
+    with pytest.raises(ConfigError, match="beam: Invalid job_name"):
+        check_beam_args(beam_args(config.load(CENSUS_CONFIG, [*settings, "beam.options={job_name: Bad Name}"])))
+
+
+def test_another_runner_takes_its_options() -> None:
+    made = beam_args(
+        config.load(CENSUS_CONFIG, ["beam={runner: FlinkRunner, options: {flink_master: host:8081, parallelism: 4}}"])
+    )
+    assert made == ["--runner=FlinkRunner", "--flink_master=host:8081", "--parallelism=4", "--no_pipeline_type_check"]
+    check_beam_args(made)

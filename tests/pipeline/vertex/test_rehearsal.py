@@ -1,0 +1,291 @@
+"""The rehearsal of compiled jobs, on small jobs whose containers are plain Python; and jobs run by the emulator."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.vertex import jobs
+from pipeline.vertex.conditions import condition_holds, query_matches
+from pipeline.vertex.rehearsal import Rehearsal, install_package
+from schemas.errors import ConfigError, PipelineError
+from serving.vertex.connection import Vertex
+from tests.vertex_emulator.fixtures import BUCKET, Bench
+
+MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
+# Reads the request, writes what TFX's entry point writes; `CODE` may use `request` and `said`.
+CONTAINER = """
+import json, os, sys
+request = json.loads(sys.argv[1])
+said = {"artifacts": {}}
+for key, given in request["outputs"]["artifacts"].items():
+    artifact = given["artifacts"][0]
+    open(os.path.join(artifact["uri"], "saved_model.pb"), "w").write("x")
+    said["artifacts"][key] = {"artifacts": [{"name": artifact["name"], "uri": artifact["uri"], "metadata": {}}]}
+CODE
+json.dump(said, open(request["outputs"]["outputFile"], "w"))
+"""
+
+
+def task(
+    name: str, code: str = "", *, after: tuple[str, ...] = (), inputs: dict[str, str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """One task with an output `model`; `inputs` are keys with the tasks that make them."""
+    return {"name": name, "code": code, "after": after, "inputs": inputs or {}, "more": more}
+
+
+def job(*tasks: dict[str, Any], policy: str = "FAST") -> dict[str, Any]:
+    components, executors, dag = {}, {}, {}
+    for one in tasks:
+        name = one["name"]
+        artifacts = {key: {"artifactType": MODEL} for key in one["inputs"]}
+        components[name] = {
+            "executorLabel": f"{name}_executor",
+            "inputDefinitions": {"artifacts": artifacts},
+            "outputDefinitions": {"artifacts": {"model": {"artifactType": MODEL}}},
+        }
+        container = {
+            "image": "i",
+            "command": ["python", "-c", CONTAINER.replace("CODE", one["code"])],
+            "args": ["{{$}}"],
+        }
+        executors[f"{name}_executor"] = one["more"].pop("executor", {"container": container})
+        dag[name] = {
+            "componentRef": {"name": name},
+            "dependentTasks": [*one["after"], *one["inputs"].values()],
+            "inputs": {
+                "artifacts": {
+                    key: {"taskOutputArtifact": {"producerTask": made, "outputArtifactKey": "model"}}
+                    for key, made in one["inputs"].items()
+                },
+                "parameters": {"run_id": {"runtimeValue": {"constant": "{{$.pipeline_job_name}}"}}},
+            },
+            **one["more"],
+        }
+    return {
+        "displayName": "small",
+        "pipelineSpec": {
+            "pipelineInfo": {"name": "small"},
+            "components": components,
+            "deploymentSpec": {"executors": executors},
+            "root": {"dag": {"tasks": dag}},
+        },
+        "runtimeConfig": {
+            "gcsOutputDirectory": f"gs://{BUCKET}/root",
+            "failurePolicy": f"PIPELINE_FAILURE_POLICY_FAIL_{policy}",
+        },
+    }
+
+
+@pytest.fixture
+def rehearse(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def run(*tasks: dict[str, Any], **options: Any) -> dict[str, Any]:
+        return Rehearsal(job(*tasks, **options), tmp_path, job_id="small-1").run()
+
+    return run
+
+
+def states(results: dict[str, Any]) -> dict[str, str]:
+    return {name: result.state for name, result in results.items()}
+
+
+def test_tasks_run_in_order_with_the_outputs_of_those_before_them(rehearse: Callable[..., dict[str, Any]]) -> None:
+    check = "assert os.path.exists(request['inputs']['artifacts']['model']['artifacts'][0]['uri'] + '/saved_model.pb')"
+    results = rehearse(task("b", check, inputs={"model": "a"}), task("a"))
+    assert states(results) == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
+    assert list(results) == ["a", "b"]
+    (made,) = results["a"].outputs["model"]
+    assert made["schema_title"] == "tfx.Model"
+
+
+def test_the_jobs_name_is_filled_in_and_the_environment_is_clean(
+    rehearse: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_SHELL", "1")
+    code = (
+        "assert request['inputs']['parameterValues']['run_id'] == 'small-1'\n"
+        "assert 'SECRET_OF_THE_SHELL' not in os.environ\n"
+        "import components.config, pipeline.vertex.jobs\n"
+        "assert 'tests' not in os.listdir(os.path.dirname(os.path.dirname(components.__file__)))"
+    )
+    result = rehearse(task("a", code))["a"]
+    assert (result.state, result.error) == ("SUCCEEDED", "")
+
+
+def test_a_module_that_is_not_packaged_is_missed(rehearse: Callable[..., dict[str, Any]]) -> None:
+    result = rehearse(task("a", "import benchmarks.bench"))["a"]
+    assert (result.state, result.error) == ("FAILED", "a: ModuleNotFoundError: No module named 'benchmarks'")
+
+
+def test_what_is_packaged_has_its_templates(tmp_path: Path) -> None:
+    package = install_package(tmp_path)
+    assert (package / "pipeline" / "templates" / "stats.html.j2").is_file()
+    assert (package / "vertex_runner.py").is_file()
+    assert not (package / "tests").exists()
+
+
+@pytest.mark.parametrize(("policy", "other"), [("FAST", "NOT_TRIGGERED"), ("SLOW", "SUCCEEDED")])
+def test_the_failure_policy_is_kept(rehearse: Callable[..., dict[str, Any]], policy: str, other: str) -> None:
+    bad = "raise ValueError('bad data')"
+    results = rehearse(task("a", bad), task("b", after=("a",)), task("c"), task("d", after=("c",)), policy=policy)
+    assert states(results)["a"] == "FAILED"
+    assert results["a"].error == "a: ValueError: bad data"
+    assert states(results)["b"] == "NOT_TRIGGERED"
+    assert states(results)["d"] == other
+
+
+def test_a_task_is_answered_from_the_cache_until_its_inputs_change_or_its_artifacts_are_gone(
+    rehearse: Callable[..., dict[str, Any]],
+) -> None:
+    import shutil
+
+    cached = {"cachingOptions": {"enableCache": True}}
+    tasks = [task("a", **cached), task("b", inputs={"model": "a"}, **cached), task("c")]
+    first = rehearse(*tasks)
+    tasks = [task("a", **cached), task("b", inputs={"model": "a"}, **cached), task("c")]
+    assert states(rehearse(*tasks)) == {"a": "CACHED", "c": "SUCCEEDED", "b": "CACHED"}
+    shutil.rmtree(first["a"].outputs["model"][0]["uri"])
+    tasks = [task("a", **cached), task("b", inputs={"model": "a"}, **cached), task("c")]
+    assert states(rehearse(*tasks)) == {"a": "SUCCEEDED", "c": "SUCCEEDED", "b": "SUCCEEDED"}
+
+
+def test_a_condition_decides_whether_a_task_runs(rehearse: Callable[..., dict[str, Any]]) -> None:
+    blessed = "said['artifacts']['model']['artifacts'][0]['metadata'] = {'blessed': 1.0}"
+    holds = {"condition": "(inputs.artifacts['model'].artifacts[0].metadata['blessed'] == 1.0)"}
+    fails = {"condition": "!((inputs.artifacts['model'].artifacts[0].metadata['blessed'] == 1.0))"}
+    results = rehearse(
+        task("a", blessed),
+        task("b", inputs={"model": "a"}, triggerPolicy=holds),
+        task("c", inputs={"model": "a"}, triggerPolicy=fails),
+    )
+    assert states(results) == {"a": "SUCCEEDED", "b": "SUCCEEDED", "c": "SKIPPED"}
+
+
+def test_a_resolver_finds_the_last_that_fits_and_nothing_at_first(rehearse: Callable[..., dict[str, Any]]) -> None:
+    query = {"resolver": {"outputArtifactQueries": {"model": {"filter": 'schema_title="tfx.Model" AND state=LIVE'}}}}
+    seen = "said['artifacts']['model']['artifacts'][0]['metadata'] = {'found': len(request['inputs']['artifacts']['old']['artifacts'])}"
+    tasks = [task("find", executor=query), task("use", seen, inputs={"old": "find"})]
+    assert rehearse(*tasks)["use"].outputs["model"][0]["metadata"] == {"found": 0}
+    tasks = [task("find", executor=query), task("use", seen, inputs={"old": "find"})]
+    results = rehearse(*tasks)
+    assert results["use"].outputs["model"][0]["metadata"] == {"found": 1}
+
+
+def test_conditions_that_tfx_does_not_write_are_refused() -> None:
+    inputs = {"artifacts": {"x": {"artifacts": [{"uri": "u", "metadata": {"n": 2.0}}]}}}
+    place = "inputs.artifacts['x'].artifacts[0]"
+    assert condition_holds(f"(({place}.metadata['n'] > 1.0) && ({place}.uri == 'u'))", inputs)
+    assert condition_holds(f"(({place}.metadata['n'] < 1.0) || !({place}.uri == 'v'))", inputs)
+    with pytest.raises(ConfigError, match="cannot be evaluated: KeyError: 'gone'"):
+        condition_holds(f"{place}.metadata['gone'] == 1.0", inputs)
+    with pytest.raises(ConfigError, match="Call is not known here"):
+        condition_holds("exec('x')", inputs)
+
+
+def test_queries_compare_numbers_as_numbers_and_miss_what_is_not_there() -> None:
+    artifact = {"schema_title": "tfx.Model", "state": "LIVE", "name": "m1", "metadata": {"blessed": 1.0}}
+    assert query_matches('schema_title="tfx.Model" AND state=LIVE AND metadata.blessed.number_value=1', artifact, {})
+    assert not query_matches("metadata.blessed.number_value=0", artifact, {})
+    named = "name=\"{{$.inputs.artifacts['input'].metadata['current_model_id']}}\""
+    given = {"artifacts": {"input": {"artifacts": [{"metadata": {"current_model_id": "m1"}}]}}}
+    assert query_matches(named, artifact, given)
+    assert not query_matches(named, artifact, {"artifacts": {"input": {"artifacts": []}}})
+
+
+def test_tasks_that_wait_for_each_other_are_refused(rehearse: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(PipelineError, match="wait for each other: a, b"):
+        rehearse(task("a", after=("b",)), task("b", after=("a",)))
+
+
+@pytest.fixture
+def vertex(bench: Bench) -> Vertex:
+    return bench.vertex()
+
+
+def ended(vertex: Vertex, job_id: str) -> jobs.Status:
+    return jobs.follow(vertex, job_id, lambda task: None, seconds=0.1)
+
+
+def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, vertex: Vertex) -> None:
+    bench.fault(method="CreatePipelineJob", code="UNAVAILABLE", when="after")
+    name, created = jobs.submit(vertex, job(task("a")), "small-1")
+    assert (name.rpartition("/")[2], created) == ("small-1", True)
+    assert jobs.submit(vertex, job(task("a")), "small-1") == (name, False)
+    done = ended(vertex, "small-1")
+    assert (done.state, done.exit_code, [t.state for t in done.tasks]) == ("SUCCEEDED", 0, ["SUCCEEDED"])
+    assert "console.cloud.google.com" in done.link
+    assert [one.name for one in jobs.latest(vertex, 5)] == ["small-1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("schemas.errors.DataError", 3), ("schemas.errors.NotBlessedError", 4), ("ValueError", 1)]
+)
+def test_a_failed_job_ends_with_the_code_of_its_error(vertex: Vertex, error: str, code: int) -> None:
+    kind = error.rpartition(".")[2]
+    raised = f"import schemas.errors\nraise {error}('it is so')"
+    jobs.submit(vertex, job(task("a", raised), task("b", after=("a",))), "small-1")
+    done = ended(vertex, "small-1")
+    assert (done.state, done.exit_code) == ("FAILED", code)
+    assert [(t.name, t.state, t.error) for t in done.tasks] == [
+        ("a", "FAILED", f"a: {kind}: it is so"),
+        ("b", "NOT_TRIGGERED", ""),
+    ]
+
+
+def test_a_job_is_cancelled_in_its_task(vertex: Vertex) -> None:
+    jobs.submit(vertex, job(task("a", "import time; time.sleep(60)"), task("b", after=("a",))), "small-1")
+    deadline = time.monotonic() + 30
+    while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)
+    jobs.cancel(vertex, "small-1")
+    done = ended(vertex, "small-1")
+    assert (done.state, done.exit_code) == ("CANCELLED", 130)
+    assert jobs.cancel(vertex, "small-1").state == "CANCELLED"
+
+
+def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: Vertex) -> None:
+    jobs.submit(vertex, job(task("a")), "small-1")
+    with pytest.raises(PipelineError, match="there is no such job; the latest are: small-1"):
+        jobs.status(vertex, "other")
+
+
+def test_a_schedule_is_changed_not_doubled(vertex: Vertex) -> None:
+    name, created = jobs.schedule(vertex, job(task("a")), cron="0 3 * * *", name="small")
+    assert created
+    assert jobs.schedule(vertex, job(task("a")), cron="TZ=Europe/Berlin 0 4 * * *", name="small") == (name, False)
+    with pytest.raises(ConfigError, match="--cron: expected five fields"):
+        jobs.schedule(vertex, job(task("a")), cron="daily", name="small")
+
+
+def test_a_wrong_job_id_is_refused_before_it_is_sent(vertex: Vertex) -> None:
+    with pytest.raises(ConfigError, match="--job-id: 'Small_1' does not match"):
+        jobs.submit(vertex, job(task("a")), "Small_1")
+
+
+def test_two_replicas_train_with_a_cluster_each(bench: Bench, vertex: Vertex) -> None:
+    """The emulator runs a custom job's replicas as Vertex does."""
+    from google.cloud import aiplatform_v1 as v1
+
+    code = "import json, os; c = json.loads(os.environ['TF_CONFIG']); assert len(c['cluster']['worker']) == 1; print(c['task'])"
+    container = {"image_uri": "i", "command": [sys.executable, "-c", code]}
+    pool = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1, "container_spec": container}
+    spec = v1.CustomJobSpec(worker_pool_specs=[pool, pool])
+    made = vertex.jobs.create_custom_job(
+        parent=bench.place.parent, custom_job=v1.CustomJob(display_name="t", job_spec=spec)
+    )
+    deadline = time.monotonic() + 60
+    while vertex.jobs.get_custom_job(name=made.name).state not in (
+        v1.JobState.JOB_STATE_SUCCEEDED,
+        v1.JobState.JOB_STATE_FAILED,
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert vertex.jobs.get_custom_job(name=made.name).state == v1.JobState.JOB_STATE_SUCCEEDED
+    logs = sorted((bench.server.emulator.state / "custom-jobs").rglob("*.log"))
+    assert [json.loads(log.read_text().replace("'", '"'))["type"] for log in logs] == ["chief", "worker"]
