@@ -4,7 +4,7 @@ import datetime
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow as pa
@@ -21,8 +21,9 @@ from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
 from serving.registry import Registry
-from serving.vertex.connection import Vertex
-from serving.vertex.plan import Plan, expected_plan
+
+if TYPE_CHECKING:
+    from serving.vertex.plan import Plan
 
 # Of each file so many rows are read here; ExampleGen checks them all.
 ROWS_READ = 2_000_000
@@ -93,13 +94,17 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     return findings
 
 
-def vertex_plan(config: PipelineConfig, report: Callable[[str], None] = lambda line: None) -> Plan:
+def vertex_plan(config: PipelineConfig, report: Callable[[str], None] = lambda line: None) -> "Plan":
     """What a push to Vertex AI would do now.
 
     Raises:
       ConfigError: a section is missing.
       PushError: it would be refused.
     """
+    # A second of imports that only a push to Vertex AI needs.
+    from serving.vertex.connection import Vertex
+    from serving.vertex.plan import expected_plan
+
     return expected_plan(
         Vertex(config.place, report=report),
         config.deployment,

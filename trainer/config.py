@@ -144,6 +144,9 @@ class Training(Declaration):
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""
     search: Search | None = None
     """Left out, the values of this file are used as they are."""
+    distribution: Literal["none", "mirrored", "multi_worker"] = "none"
+    """`mirrored` divides each batch among this machine's GPUs; `multi_worker` among the machines of
+    `vertex.machines.Trainer.replicas`, or whatever TF_CONFIG says. The batch size is that of all together."""
     warm_start: bool = False
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""

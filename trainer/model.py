@@ -59,14 +59,16 @@ class IdTable(keras.layers.Layer):
 class WideAndDeep(keras.Model):
     """A functional model whose wide weights and deep weights have an optimizer each."""
 
-    def compile(self, wide_optimizer: Any = None, eval_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
-        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
-
-        `eval_metrics` are taken on the eval split only: on the training split they would cost a tenth of each step.
-        """
+    def compile(self, wide_optimizer: Any = None, **kwargs: Any) -> None:
+        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest."""
         super().compile(**kwargs)
         self.wide_optimizer = wide_optimizer
-        self.eval_metrics = list(eval_metrics)
+        # Here, since in a step of several replicas no variables can be made.
+        for optimizer, is_wide in ((wide_optimizer, True), (self.optimizer, False)):
+            optimizer.build([w for w in self.trainable_variables if w.path.startswith(WIDE_PREFIX) == is_wide])
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Does nothing: all is built. Keras would average a batch over the replicas, which fails for named inputs."""
 
     @property
     def metrics(self) -> list[Any]:
@@ -85,16 +87,12 @@ class WideAndDeep(keras.Model):
             own = [(g, w) for g, w in zip(gradients, weights, strict=True) if w.path.startswith(WIDE_PREFIX) == is_wide]
             if own:
                 optimizer.apply_gradients(own)
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(label)[0])
-        return {"loss": self._loss_tracker.result()}
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """The eval metrics of a batch."""
-        inputs, label, _ = keras.utils.unpack_x_y_sample_weight(data)
-        logit = self(inputs, training=False)
-        for metric in self.eval_metrics:
-            metric.update_state(label, logit)
-        return {metric.name: metric.result() for metric in self.eval_metrics}
+        # Each of several replicas has its part of the batch's mean loss.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(label)[0])
+        loss = self._loss_tracker.result()
+        # Keras takes the mean over the replicas along the first axis, which a scalar has not.
+        return {"loss": loss[None] if replicas > 1 else loss}
 
 
 def build_model(features: FeatureSet, model: Model, *, label_mean: float = 0.0, label_std: float = 1.0) -> WideAndDeep:
@@ -196,37 +194,50 @@ def _concatenated(parts: list[Any], name: str) -> Any:
 
 
 def compile_model(model: WideAndDeep, training: Training, label: LabelKind, *, steps: int) -> None:
-    """Gives the model its loss, its two optimizers and the metrics of the eval split.
+    """Gives the model its loss and its two optimizers.
 
     Args:
       model: from `build_model`.
-      label: decides on the loss and the metrics, which have the names of `WATCHED_METRICS`.
+      label: decides on the loss.
       training: the optimizers and their schedules.
       steps: of the whole training, which the learning-rate schedules span.
     """
-    loss, metrics = _loss_and_metrics(label)
     model.compile(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
-        loss=loss,
-        eval_metrics=metrics,
+        loss=_loss(label),
+        # XLA compiles no step that several replicas take together.
+        jit_compile=False if tf.distribute.get_strategy().num_replicas_in_sync > 1 else "auto",
     )
 
 
-def _loss_and_metrics(label: LabelKind) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+def _loss(label: LabelKind) -> keras.losses.Loss:
     match label:
         case "binary":
-            return keras.losses.BinaryCrossentropy(from_logits=True), [
+            return keras.losses.BinaryCrossentropy(from_logits=True)
+        case "multiclass":
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        case "regression":
+            return keras.losses.MeanSquaredError()
+        case _:
+            assert_never(label)
+
+
+def eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
+    """What is measured on the eval split; the names are those of `WATCHED_METRICS`."""
+    match label:
+        case "binary":
+            return [
                 keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
                 keras.metrics.AUC(num_thresholds=1000, from_logits=True, name="auc"),
             ]
         case "multiclass":
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [
+            return [
                 keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
                 keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             ]
         case "regression":
-            return keras.losses.MeanSquaredError(), [
+            return [
                 keras.metrics.RootMeanSquaredError(name="rmse"),
                 keras.metrics.MeanAbsoluteError(name="mae"),
             ]

@@ -15,10 +15,10 @@ import tensorflow_transform as tft
 
 from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
-from trainer import progress
+from trainer import distribution, progress
 from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
 from trainer.input import Source, evaluation_batches, split_source, training_rows
-from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model
+from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
 from trainer.warm_start import WarmStart
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -57,12 +57,13 @@ def run_fn(fn_args: Any) -> None:
         model=model,
         training=training,
         seed=int(config["seed"]),
-        log_folder=fn_args.model_run_dir,
+        log_folder=fn_args.model_run_dir if distribution.is_chief() else None,
         warm_start=start,
     )
-    with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
-        file.write(json.dumps(asdict(history)))
-    ServedModel(network, transform_output, features).export(fn_args.serving_model_dir)
+    if distribution.is_chief():
+        with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
+            file.write(json.dumps(asdict(history)))
+    ServedModel(network, transform_output, features).export(distribution.write_folder(fn_args.serving_model_dir))
 
 
 def fit(
@@ -81,15 +82,21 @@ def fit(
       The network (with the best epoch's weights under early stopping), and how it went.
     """
     keras.utils.set_random_seed(seed)
+    chosen = distribution.strategy(training)
     rows = training_rows(train, training, seed=seed)
     eval_batches = evaluation_batches(evaluation)
     label = train.features.label.kind
-    network = build_model(train.features, model, label_mean=rows.label_mean, label_std=rows.label_std)
-    if warm_start is not None:
-        warm_start.restore(network)
-        progress.report(f"starts from the weights of {warm_start.path}")
-    compile_model(network, training, label, steps=rows.steps_per_epoch * training.epochs)
-    callbacks: list[keras.callbacks.Callback] = [_ReportProgress(training.epochs)]
+    with chosen.scope():
+        network = build_model(train.features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+        if warm_start is not None:
+            warm_start.restore(network)
+            progress.report(f"starts from the weights of {warm_start.path}")
+        compile_model(network, training, label, steps=rows.steps_per_epoch * training.epochs)
+    callbacks: list[keras.callbacks.Callback] = [
+        # First: the others read what it measures.
+        Validation(eval_batches, eval_metrics(label)),
+        _ReportProgress(training.epochs),
+    ]
     if log_folder is not None:
         callbacks += [
             DeadActivations(log_folder, eval_batches),
@@ -99,10 +106,9 @@ def fit(
     if stopping is not None:
         callbacks.append(stopping)
     fitted = network.fit(
-        rows.batches,
+        distribution.distributed(rows.batches),
         epochs=training.epochs,
         steps_per_epoch=rows.steps_per_epoch,
-        validation_data=eval_batches,
         callbacks=callbacks,
         verbose=0,
         # The data set shuffles itself.
@@ -122,6 +128,33 @@ def _early_stopping(training: Training, label: LabelKind) -> keras.callbacks.Ear
         patience=training.early_stopping.patience,
         restore_best_weights=True,
     )
+
+
+class Validation(keras.callbacks.Callback):
+    """Measures the network on the eval split after each epoch; to the other callbacks it looks like Keras's own.
+
+    Outside any strategy: each of several processes measures all rows, so that all stop at the same epoch. Keras's AUC
+    is wrong when replicas share it.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, metrics: list[keras.metrics.Metric]) -> None:
+        super().__init__()
+        self._batches = batches
+        self._metrics = metrics
+
+    @tf.function
+    def _update(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> None:
+        logit = self.model(inputs, training=False)
+        for metric in self._metrics:
+            metric.update_state(label, logit)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        for metric in self._metrics:
+            metric.reset_state()
+        for inputs, label in self._batches:
+            self._update(inputs, label)
+        if logs is not None:
+            logs.update({f"val_{metric.name}": float(metric.result()) for metric in self._metrics})
 
 
 class _ReportProgress(keras.callbacks.Callback):

@@ -1,0 +1,58 @@
+"""One network on several devices or machines: tf.distribute's strategies, and who of them writes the model.
+
+https://www.tensorflow.org/guide/distributed_training
+"""
+
+import json
+import os
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from schemas.errors import ConfigError
+from trainer.config import Training
+
+
+def strategy(training: Training) -> Any:
+    """The strategy of a config; for multi_worker, every process that TF_CONFIG names has to call it.
+
+    Raises:
+      ConfigError: multi_worker, and nothing says which machines.
+    """
+    match training.distribution:
+        case "none":
+            return tf.distribute.get_strategy()
+        case "mirrored":
+            return tf.distribute.MirroredStrategy()
+        case "multi_worker":
+            if not _cluster():
+                raise ConfigError(
+                    "training.distribution: multi_worker needs several machines; set vertex.machines.Trainer.replicas "
+                    "and run on Vertex, or set TF_CONFIG"
+                )
+            return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _cluster() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    return found
+
+
+def is_chief() -> bool:
+    """Whether this process writes logs and the model: alone, the chief, or the first worker where there is none."""
+    task, cluster = _cluster().get("task", {}), _cluster().get("cluster", {})
+    kind = task.get("type")
+    return kind in (None, "chief") or (kind == "worker" and task.get("index") == 0 and "chief" not in cluster)
+
+
+def write_folder(folder: str) -> str:
+    """Where this process writes: `folder`, or a temporary one. All have to write, since saving is a joint operation."""
+    return folder if is_chief() else tempfile.mkdtemp(prefix="not-chief-")
+
+
+def distributed(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches that a strategy divides by rows: files are too few to be divided."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options)
