@@ -119,6 +119,12 @@ class PipelineConfig(Declaration):
             for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
                 if section is None:
                     raise ValueError(f"push.to: vertex needs the section '{name}'; docs/config.md explains it")
+        several = self.vertex is not None and any(machine.replicas > 1 for machine in self.vertex.machines.values())
+        if several and self.training.distribution != "multi_worker":
+            raise ValueError(
+                "vertex.machines.Trainer.replicas: several machines need training.distribution: multi_worker, found "
+                f"'{self.training.distribution}'"
+            )
         if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
             raise ValueError(
                 f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "

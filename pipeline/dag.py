@@ -18,7 +18,7 @@ import components
 import schemas
 import serving
 import trainer
-from components import transform
+from components import custom_job, transform
 from components.baseline import baseline_resolver, last_blessed
 from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
 from components.evaluation import eval_config
@@ -65,7 +65,9 @@ def create_pipeline(
     examples = examples_node.outputs["examples"]
     transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
     transform_node.add_upstream_node(gate)
-    training_nodes = _trainer(config, transform_node, schema.outputs["schema"], _trainer_settings(config))
+    training_nodes = _trainer(
+        config, transform_node, schema.outputs["schema"], _trainer_settings(config), on_vertex=on_vertex
+    )
     trainer_node = training_nodes[-1]
     baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(trainer_node.outputs["model"])
     evaluator_node = Evaluator(
@@ -179,7 +181,12 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _trainer(
-    config: PipelineConfig, transform_node: tfx.components.Transform, schema: Any, settings: dict[str, Any]
+    config: PipelineConfig,
+    transform_node: tfx.components.Transform,
+    schema: Any,
+    settings: dict[str, Any],
+    *,
+    on_vertex: bool,
 ) -> list[base_node.BaseNode]:
     """Trainer, last, behind the nodes that it starts from: a search, a model."""
     examples, graph = transform_node.outputs["transformed_examples"], transform_node.outputs["transform_graph"]
@@ -204,7 +211,22 @@ def _trainer(
         last = last_blessed("WarmStart")
         nodes.append(last)
         found["base_model"] = last.outputs["model"]
-    trainer_node = tfx.components.Trainer(
+    trainer_class = tfx.components.Trainer
+    machine = config.vertex.machines.get("Trainer") if on_vertex and config.vertex is not None else None
+    if machine is not None and machine.replicas > 1:
+        assert config.vertex is not None
+        settings = {
+            **settings,
+            custom_job.SETTINGS_KEY: custom_job.settings(
+                place=config.place,
+                image=config.vertex.image,
+                service_account=config.vertex.service_account,
+                network=config.vertex.network,
+                **machine.model_dump(),
+            ),
+        }
+        trainer_class = custom_job.Trainer
+    trainer_node = trainer_class(
         run_fn=_dotted(run_fn),
         examples=examples,
         transform_graph=graph,

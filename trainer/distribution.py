@@ -6,6 +6,7 @@ https://www.tensorflow.org/guide/distributed_training
 import json
 import os
 import tempfile
+import time
 from typing import Any
 
 import tensorflow as tf
@@ -49,6 +50,12 @@ def is_chief() -> bool:
 def write_folder(folder: str) -> str:
     """Where this process writes: `folder`, or a temporary one. All have to write, since saving is a joint operation."""
     return folder if is_chief() else tempfile.mkdtemp(prefix="not-chief-")
+
+
+def wait_for_model(folder: str) -> None:
+    """Returns when the chief has written its model, which TFX looks for at the end of every process."""
+    while not is_chief() and not tf.io.gfile.exists(os.path.join(folder, "saved_model.pb")):
+        time.sleep(1)
 
 
 def distributed(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -64,6 +64,7 @@ def run_fn(fn_args: Any) -> None:
         with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
             file.write(json.dumps(asdict(history)))
     ServedModel(network, transform_output, features).export(distribution.write_folder(fn_args.serving_model_dir))
+    distribution.wait_for_model(fn_args.serving_model_dir)
 
 
 def fit(

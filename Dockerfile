@@ -1,0 +1,40 @@
+# Two images from one lock: `pipeline` runs every component on Vertex Pipelines and Dataflow's workers, `serving` answers.
+#
+#   docker build --target pipeline --build-arg BASE=python:3.11-slim-trixie@sha256:DIGEST -t REGION-docker.pkg.dev/PROJECT/pipelines/pipeline:TAG .
+#
+# BASE is given by its digest, so that a build can be repeated: `docker buildx imagetools inspect python:3.11-slim-trixie`
+# prints it. Debian trixie has the C library that ml-metadata's wheels need.
+ARG BASE
+
+FROM ${BASE} AS locked
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements/lock.txt /tmp/lock.txt
+RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt
+COPY pyproject.toml setup.py README.md LICENSE local_runner.py vertex_runner.py /src/
+COPY pipeline /src/pipeline
+COPY components /src/components
+COPY trainer /src/trainer
+COPY serving /src/serving
+COPY schemas /src/schemas
+# Installed, not copied: what setup.py does not package is missing here as it is in `vertex_runner.py rehearse`.
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
+
+FROM ${BASE} AS pipeline
+RUN useradd --create-home --uid 1000 runner
+COPY --from=locked /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+USER 1000
+WORKDIR /home/runner
+# Vertex Pipelines gives each task its own command; so does Beam to a worker.
+ENTRYPOINT []
+CMD ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor", "--help"]
+
+FROM ${BASE} AS serving
+RUN useradd --create-home --uid 1000 runner
+COPY --from=locked /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=1
+USER 1000
+WORKDIR /home/runner
+# Vertex's contract: AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE and AIP_STORAGE_URI are in the environment.
+EXPOSE 8080
+CMD ["python", "-m", "serving"]

@@ -1,0 +1,107 @@
+"""The whole road on Vertex AI, by vertex_runner.py and the real client, against the emulator on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.end_to_end.test_local_run import run_json
+from tests.vertex_emulator.fixtures import BUCKET, Bench
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def config(small_census: Callable[..., Path], bench: Bench) -> Path:
+    """A small census whose data lies in the emulator's storage too."""
+    path = small_census()
+    values = yaml.safe_load(path.read_text())
+    values["vertex"] |= {
+        "pipeline_root": f"gs://{BUCKET}/root",
+        "data_base": f"gs://{BUCKET}/data",
+        "api_endpoint": bench.server.endpoint,
+    }
+    # The smallest canary that is still answered in a few requests.
+    values["push"]["vertex"]["traffic_steps"] = [30, 100]
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    (bench.server.emulator.storage / BUCKET / "data").symlink_to(values["data"]["base"])
+    return path
+
+
+def vertex_runner(config: Path, command: str, *arguments: str) -> tuple[int, Any]:
+    """The exit code and the JSON of a command."""
+    line = [sys.executable, str(ROOT / "vertex_runner.py"), command, *arguments, "--config", str(config), "--json"]
+    environment = {key: value for key, value in os.environ.items() if key != "VERTEX_API_ENDPOINT"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900, env=environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def states(job: dict[str, Any]) -> dict[str, str]:
+    return {task["name"]: task["state"] for task in job["tasks"]}
+
+
+def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, bench: Bench, tmp_path: Path) -> None:
+    code, first = vertex_runner(config, "submit", "--wait", "--job-id", "run-1")
+    assert (code, first["exit_code"], first["state"]) == (0, 0, "SUCCEEDED"), first
+    assert set(states(first).values()) == {"SUCCEEDED"}
+    assert bench.serving() == {1: 100}
+    assert bench.aliases() == {1: ["champion", "default", "v1"]}
+    _check_model_is_that_of_a_local_run(config, bench, tmp_path)
+
+    assert vertex_runner(config, "submit", "--job-id", "run-1")[1]["submitted"] is False
+    code, plan = vertex_runner(config, "submit", "--dry-run")
+    assert (code, plan["push"]) == (
+        0,
+        "version 2 of census-income, 30 % canary on endpoint census-income, undeploy none",
+    )
+
+    several = (
+        "training.distribution=multi_worker",
+        "vertex.machines={Trainer: {replicas: 2, machine_type: n1-standard-4}}",
+    )
+    changes = [part for setting in (*several, "push.vertex.traffic_steps=[30]") for part in ("--set", setting)]
+    code, second = vertex_runner(config, "submit", "--wait", "--job-id", "run-2", *changes)
+    assert code == 0, second
+    assert states(second)["Transform"] == "SKIPPED"  # Vertex's word for what the cache answers
+    assert states(second)["Trainer"] == "SUCCEEDED"
+    assert bench.serving() == {1: 70, 2: 30}
+    logs = sorted(log.name for log in (bench.server.emulator.state / "custom-jobs").rglob("*.log"))
+    assert logs == ["chief-0.log", "worker-0.log"]
+    assert vertex_runner(config, "status", "run-2")[1]["state"] == "SUCCEEDED"
+
+    registry = [sys.executable, "-m", "serving.vertex"]
+    where = ["--project", "my-project", "--region", "europe-west4", "--model", "census-income", "--yes"]
+    subprocess.run([*registry, "promote", *where], check=True, cwd=ROOT)
+    assert bench.serving() == {2: 100}
+    subprocess.run([*registry, "rollback", *where], check=True, cwd=ROOT)
+    assert bench.serving() == {1: 100}
+
+    code, third = vertex_runner(config, "submit", "--wait", "--job-id", "run-3", *changes)
+    assert (code, states(third)["Trainer"]) == (0, "SKIPPED")
+    assert bench.serving() == {1: 100}
+
+    code, clash = vertex_runner(config, "submit", "--wait", "--job-id", "run-4", "--set", "name=another-pipeline")
+    (failed,) = [task for task in clash["tasks"] if task["state"] == "FAILED"]
+    assert (code, failed["name"]) == (5, "Pusher")
+    assert "is taken: version 1 of" in failed["error"]
+    assert "belongs to the pipeline 'census-income'" in failed["error"]
+    assert bench.serving() == {1: 100}
+
+
+def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Path) -> None:
+    """The evaluation in the registry against the local run's; two runs differ by the order of floating-point sums."""
+    local = run_json(config, tmp_path / "local")
+    assert local["exit_code"] == 0
+    client = bench.vertex().models
+    (evaluation,) = client.list_model_evaluations(parent=f"{bench.model().resource}@1")
+    overall = local["facts"]["Evaluator"]["metrics"]["overall"]
+    assert evaluation.metrics["auRoc"] == pytest.approx(overall["auc"], abs=0.003)
+    assert evaluation.metrics["logLoss"] == pytest.approx(overall["log_loss"], abs=0.003)
