@@ -95,8 +95,8 @@ def VertexPusher(  # noqa: N802 (TFX names components like classes)
             version=None if version == NEXT_VERSION else version,
         )
         result = Releaser(vertex, settings, model_name).push(wanted, content)
-        if result.pushed:
-            after_push(vertex, settings, result, _training(folder, examples, evaluation))
+        # Each of these is made once: a push that was cut off after its version served is finished here.
+        after_push(vertex, settings, result, _training(folder, examples, evaluation))
     _record(pushed_model, result, wanted.content_hash)
 
 

@@ -118,6 +118,8 @@ def _poll_seconds(config: PipelineConfig) -> float:
 
 
 def _show_task(task: jobs.Task) -> None:
+    if task.state == "PENDING":
+        return
     seconds = f"{task.seconds:6.1f} s" if task.seconds is not None else "        "
     state = click.style(f"{task.state:<10}", fg=_COLOURS.get(task.state))
     click.echo(

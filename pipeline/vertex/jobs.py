@@ -1,5 +1,6 @@
 """Jobs on Vertex Pipelines: submit, schedule, follow, cancel. Uses the real client; imports no TensorFlow."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -182,13 +183,15 @@ def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Stat
 
 def _status(job: Any) -> Status:
     _, project, _, region, _, job_id = job.name.split("/")
-    tasks = [_task(detail) for detail in job.job_detail.task_details if detail.task_name != "tfx-dag"]
+    details = [detail for detail in job.job_detail.task_details if detail.task_name != "tfx-dag"]
+    # In the order they began, those that wait last.
+    details.sort(key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
     return Status(
         name=job_id,
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
         link=f"https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{job_id}?project={project}",
         error=job.error.message,
-        tasks=tuple(tasks),
+        tasks=tuple(_task(detail) for detail in details),
     )
 
 
