@@ -27,13 +27,13 @@ def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
     return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
 
 
-def _client(project: str) -> storage.Client:
+def _client(project: str | None) -> storage.Client:
     # A local server (STORAGE_EMULATOR_HOST) is never sent anybody's token.
     anonymous = {"credentials": credentials.AnonymousCredentials()} if "STORAGE_EMULATOR_HOST" in os.environ else {}
     return storage.Client(project=project, **anonymous)
 
 
-def _bucket(uri: str, project: str) -> tuple[storage.Bucket, str]:
+def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
     bucket, _, prefix = uri.removeprefix("gs://").partition("/")
     return _client(project).bucket(bucket), prefix
 
@@ -68,6 +68,27 @@ def read(uri: str, *, project: str) -> bytes | None:
         return None
     except exceptions.GoogleAPICallError as error:
         raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
+
+
+def fetch(uri: str, folder: Path, *, project: str | None = None) -> None:
+    """Copies all that is below to a folder here.
+
+    Raises:
+      PushError: nothing is there, or it may not be read.
+    """
+    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    try:
+        blobs = list(bucket.list_blobs(prefix=f"{prefix}/"))
+        for blob in blobs:
+            target = folder / blob.name.removeprefix(f"{prefix}/")
+            if blob.name.endswith("/"):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            blob.download_to_filename(str(target))
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
+    if not blobs:
+        raise PushError(f"{uri}: nothing is there")
 
 
 def remove(uri: str, *, project: str) -> None:

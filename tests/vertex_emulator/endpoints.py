@@ -149,13 +149,14 @@ class _Loaded:
         self._models: dict[str, Any] = {}
         self._random = random.Random(0)
 
-    def signature(self, folder: str) -> Any:
+    def predictor(self, folder: str) -> Any:
         with self._lock:
             if folder not in self._models:
-                import tensorflow as tf
+                # TensorFlow takes seconds to load; most emulators never answer.
+                from serving.predictor import Predictor
 
-                self._models[folder] = tf.saved_model.load(folder)
-            return self._models[folder].signatures["serving_default"]
+                self._models[folder] = Predictor(folder)
+            return self._models[folder]
 
     def chosen(self, split: dict[str, int]) -> str:
         with self._lock:
@@ -194,24 +195,6 @@ def predict(emulator: Emulator, request: Any) -> Any:
     return response
 
 
-def answers(folder: str, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What TF Serving's JSON would hold for instances of named values: one dict of outputs a row."""
-    import tensorflow as tf
-
-    signature = _LOADED.signature(folder)
-    inputs = {}
-    for name, spec in signature.structured_input_signature[1].items():
-        values = [instance[name] for instance in instances]
-        if spec.dtype.is_integer:
-            values = [int(value) for value in values]
-        inputs[name] = tf.constant(values, spec.dtype)
-    outputs = {name: tensor.numpy() for name, tensor in signature(**inputs).items()}
-    return [{name: _plain(values[row]) for name, values in outputs.items()} for row in range(len(instances))]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value.decode() if isinstance(value, bytes) else value
+def answers(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
+    """What the container of a deployed model answers."""
+    return _LOADED.predictor(folder).predict(instances)

@@ -1,0 +1,41 @@
+"""The images: linted, not root, pinned, and holding all that is packaged."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+HADOLINT = str(Path(sys.executable).parent / "hadolint")
+
+
+def lint(text: str) -> tuple[int, str]:
+    done = subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_the_dockerfile_passes_the_linter() -> None:
+    assert lint((ROOT / "Dockerfile").read_text()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [("USER 1000", "USER root", "DL3002"), ("WORKDIR /home/runner", "RUN cd /home/runner", "DL3003")],
+)
+def test_the_linter_can_say_no(before: str, after: str, rule: str) -> None:
+    code, said = lint((ROOT / "Dockerfile").read_text().replace(before, after))
+    assert code != 0
+    assert rule in said
+
+
+def test_the_image_holds_every_package_and_module() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = {name for name in project["packages"] if "." not in name} | {f"{m}.py" for m in project["py-modules"]}
+    dockerfile, context = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {word for line in dockerfile.splitlines() if line.startswith("COPY ") for word in line.split()}
+    assert wanted <= copied
+    assert {f"!{name}" for name in wanted} <= set(context)
+    assert dockerfile.count("FROM ${BASE}") == dockerfile.count("FROM ")
