@@ -1,10 +1,13 @@
-# Two images from one lock: `pipeline` runs every component on Vertex Pipelines and Dataflow's workers, `serving` answers.
+# Three images from one lock: `pipeline` runs the components on Vertex Pipelines, `dataflow` is for Dataflow's workers,
+# `serving` answers.
 #
 #   docker build --target pipeline --build-arg BASE=python:3.11-slim-trixie@sha256:DIGEST -t REGION-docker.pkg.dev/PROJECT/pipelines/pipeline:TAG .
 #
-# BASE is given by its digest, so that a build can be repeated: `docker buildx imagetools inspect python:3.11-slim-trixie`
-# prints it. Debian trixie has the C library that ml-metadata's wheels need.
+# BASE and BEAM are given by their digests, so that a build can be repeated: `docker buildx imagetools inspect IMAGE`
+# prints them. Debian trixie has the C library that ml-metadata's wheels need.
 ARG BASE
+# Of the release of apache-beam in the lock.
+ARG BEAM=apache/beam_python3.11_sdk:2.77.0
 
 FROM ${BASE} AS locked
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -25,9 +28,19 @@ COPY --from=locked /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER 1000
 WORKDIR /home/runner
-# Vertex Pipelines gives each task its own command; so does Beam to a worker.
+# Vertex Pipelines gives each task its own command.
 ENTRYPOINT []
 CMD ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor", "--help"]
+
+FROM ${BEAM} AS beam
+
+FROM pipeline AS dataflow
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# Dataflow mounts folders of its own as root, and starts the worker with this very entry point.
+# hadolint ignore=DL3002
+USER root
+ENTRYPOINT ["/opt/apache/beam/boot"]
 
 FROM ${BASE} AS serving
 RUN useradd --create-home --uid 1000 runner

@@ -15,7 +15,7 @@ def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
     """The options of a component, or those of all where none is named.
 
     Raises:
-      ConfigError: Dataflow without a `vertex` section, which has the project and the bucket.
+      ConfigError: Dataflow without a `vertex` section, which has the project and the bucket, or without its image.
     """
     chosen = _chosen(config, node_id)
     arguments: dict[str, Any]
@@ -46,6 +46,11 @@ def _dataflow(config: PipelineConfig, chosen: BeamOptions) -> dict[str, Any]:
     vertex = config.vertex
     if vertex is None:
         raise ConfigError("beam.runner: dataflow needs the section `vertex`: its project, region and bucket")
+    if not (chosen.sdk_image or chosen.setup_file):
+        raise ConfigError(
+            "beam.sdk_image: dataflow's workers need the image of the Dockerfile's target `dataflow`, or a "
+            "beam.setup_file"
+        )
     return {
         "runner": "DataflowRunner",
         "project": vertex.project,
@@ -59,7 +64,7 @@ def _dataflow(config: PipelineConfig, chosen: BeamOptions) -> dict[str, Any]:
         "service_account_email": chosen.service_account or vertex.service_account,
         "dataflow_kms_key": vertex.cmek_key,
         "setup_file": chosen.setup_file,
-        "sdk_container_image": chosen.sdk_image or (None if chosen.setup_file else vertex.image),
+        "sdk_container_image": chosen.sdk_image,
         # Workers start in their own Python; a pickled `__main__` of the launcher would not be there.
         "experiments": "use_runner_v2",
         "labels": [f"{key}={value}" for key, value in vertex.labels.items()] or None,

@@ -1,5 +1,6 @@
 """The images: linted, not root, pinned, and holding all that is packaged."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -38,4 +39,13 @@ def test_the_image_holds_every_package_and_module() -> None:
     copied = {word for line in dockerfile.splitlines() if line.startswith("COPY ") for word in line.split()}
     assert wanted <= copied
     assert {f"!{name}" for name in wanted} <= set(context)
-    assert dockerfile.count("FROM ${BASE}") == dockerfile.count("FROM ")
+
+
+def test_bases_come_by_argument_and_beams_is_the_release_of_the_lock() -> None:
+    dockerfile, lock = (ROOT / "Dockerfile").read_text(), (ROOT / "requirements" / "lock.txt").read_text()
+    bases = {line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")}
+    assert bases == {"${BASE}", "${BEAM}", "pipeline"}
+    (beam,) = re.findall(r"^apache-beam\[gcp\]==(\S+)", lock, re.MULTILINE) or re.findall(
+        r"^apache-beam==(\S+)", lock, re.MULTILINE
+    )
+    assert f"ARG BEAM=apache/beam_python3.11_sdk:{beam}\n" in dockerfile

@@ -81,9 +81,9 @@ class BeamOptions(Declaration):
     service_account: str | None = None
     """Of the workers."""
     setup_file: str | None = None
-    """Installs this product on the workers; not needed where `sdk_image` holds it."""
+    """Installs this product on the workers, as each of them starts; `sdk_image` is faster."""
     sdk_image: str | None = None
-    """The workers' container. Left out, `vertex.image`."""
+    """The workers' container: the Dockerfile's target `dataflow`."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Any other option of Beam, by its name without dashes."""
 

@@ -3,6 +3,8 @@
 What breaks only in the container breaks here: modules that are not in the package, code that cannot be pickled, wrong
 artifact types, components that the image does not have. It runs the compiled spec; it is no verification on Vertex.
 
+A component on Dataflow has its job graph built and checked as Dataflow would get it; the graph then runs here.
+
 gs://BUCKET/x is STORAGE/BUCKET/x, where artifacts and input files are concerned; what is for Vertex AI's own eyes, such
 as the folder of pushed versions, stays a gs:// URI and goes to the storage server of the emulator.
 """
@@ -39,6 +41,7 @@ _PROJECT_NUMBER = "123456789"
 _GCS = re.compile(r"^gs://")
 # What a container's environment has of this machine's: where programs are, and the emulator's addresses.
 _PASSED_ON = ("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH")
+_REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
 
 
@@ -276,7 +279,7 @@ class Rehearsal:
         fingerprint = _fingerprint(task["componentRef"]["name"], container, request["inputs"])
         if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
             return CACHED, self._records.cache[fingerprint]
-        self._execute(name, [*container["command"], *container["args"]], request, package, log)
+        self._execute(name, [*container["command"], *_offline(container["args"])], request, package, log)
         if not output_file.exists():
             raise PipelineError(f"{name}: wrote no executor_output.json")
         said = json.loads(output_file.read_text())
@@ -332,6 +335,14 @@ class Rehearsal:
             "TF_CPP_MIN_LOG_LEVEL": "1",
             **self._environment,
         }
+
+
+def _offline(arguments: list[str]) -> list[str]:
+    """A container's arguments, with the runner of `pipeline.vertex.dataflow` in place of Dataflow."""
+    if "--runner=DataflowRunner" not in arguments:
+        return arguments
+    # Beam asks the bucket for its retention as soon as a pipeline begins, unless it is a dry run.
+    return [*(part for part in arguments if part != "--runner=DataflowRunner"), _REHEARSED_DATAFLOW, "--dry_run=True"]
 
 
 def _runtime(artifact: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.vertex_emulator.fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.slow
 
+WORKERS = "europe-west4-docker.pkg.dev/my-project/pipelines/dataflow:v1"
+
 
 @pytest.fixture
 def config(small_census: Callable[..., Path], bench: Bench) -> Path:
@@ -28,6 +31,8 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
         "data_base": f"gs://{BUCKET}/data",
         "api_endpoint": bench.server.endpoint,
     }
+    # Every job graph is built as Dataflow would get it, before it runs here.
+    values["beam"] = {"runner": "dataflow", "sdk_image": WORKERS}
     # The smallest canary that is still answered in a few requests.
     values["push"]["vertex"]["traffic_steps"] = [30, 100]
     path.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -54,6 +59,9 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert set(states(first).values()) == {"SUCCEEDED"}
     assert bench.serving() == {1: 100}
     assert bench.aliases() == {1: ["champion", "default", "v1"]}
+    graphs = [line for log in _task_logs(bench, "run-1") for line in log.splitlines() if "Dataflow's job graph" in line]
+    # Transform takes two.
+    assert len(graphs) >= 4, graphs
     _check_model_is_that_of_a_local_run(config, bench, tmp_path)
 
     assert vertex_runner(config, "submit", "--job-id", "run-1")[1]["submitted"] is False
@@ -96,12 +104,24 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert bench.serving() == {1: 100}
 
 
+def _task_logs(bench: Bench, job_id: str) -> list[str]:
+    return [log.read_text() for log in bench.server.emulator.state.rglob(f"{job_id}/*.log")]
+
+
 def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Path) -> None:
-    """The evaluation in the registry against the local run's; two runs differ by the order of floating-point sums."""
-    local = run_json(config, tmp_path / "local")
-    assert local["exit_code"] == 0
+    """The evaluation in the registry against a local run's, pushed from here under another name.
+
+    Two runs differ by the order of floating-point sums.
+    """
+    settings = ("beam.runner=direct", "push.to=vertex", "push.model_name=census-local")
+    local = run_json(config, tmp_path / "local", *(part for setting in settings for part in ("--set", setting)))
+    assert (local["exit_code"], local["serving"]) == (
+        0,
+        "version 1 with 100 % of census-local on endpoint census-local",
+    ), local
+    assert replace(bench, name="census-local").serving() == {1: 100}
     client = bench.vertex().models
-    (evaluation,) = client.list_model_evaluations(parent=f"{bench.model().resource}@1")
-    overall = local["facts"]["Evaluator"]["metrics"]["overall"]
-    assert evaluation.metrics["auRoc"] == pytest.approx(overall["auc"], abs=0.003)
-    assert evaluation.metrics["logLoss"] == pytest.approx(overall["log_loss"], abs=0.003)
+    (on_vertex,) = client.list_model_evaluations(parent=f"{bench.model().resource}@1")
+    (from_here,) = client.list_model_evaluations(parent=f"{replace(bench, name='census-local').model().resource}@1")
+    for metric, tolerance in {"auRoc": 0.003, "logLoss": 0.003}.items():
+        assert on_vertex.metrics[metric] == pytest.approx(from_here.metrics[metric], abs=tolerance)

@@ -99,7 +99,7 @@ def test_machines_policy_labels_and_keys_go_into_the_job() -> None:
 
 def test_dataflow_is_chosen_for_one_component_alone() -> None:
     settings = [
-        "beam={components: {Transform: {runner: dataflow, workers: 20, machine_type: n1-standard-4, subnetwork: regions/r/subnetworks/s}}}"
+        "beam={components: {Transform: {runner: dataflow, workers: 20, machine_type: n1-standard-4, subnetwork: regions/r/subnetworks/s, sdk_image: i/workers@sha256:1}}}"
     ]
     job = compiling.compile_job(config.load(CENSUS_CONFIG, settings))
     executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
@@ -111,7 +111,7 @@ def test_dataflow_is_chosen_for_one_component_alone() -> None:
         "--max_num_workers=20",
         "--machine_type=n1-standard-4",
         "--subnetwork=regions/r/subnetworks/s",
-        "--sdk_container_image=europe-west4-docker.pkg.dev/my-project/pipelines/pipeline:latest",
+        "--sdk_container_image=i/workers@sha256:1",
         "--temp_location=gs://my-project-pipelines/census-income/dataflow-temp",
     } <= {*transform}
     assert "--runner=DirectRunner" in executors["ExampleGen_executor"]["container"]["args"]
@@ -163,6 +163,7 @@ def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: P
         ("vertex.machines={Trainor: {}}", "did you mean 'Trainer'?"),
         ("vertex.machines={Transform: {replicas: 2}}", "only Trainer runs on several machines"),
         ("beam.runner=DaskRunner", "the runner is not offered: it gives wrong results"),
+        ("beam.runner=dataflow", "beam.sdk_image: dataflow's workers need the image of the Dockerfile's target"),
         ("beam.runner=spark", "expected direct, dataflow or a Beam runner's name"),
         ("beam.components={Trainer: {workers: 2}}", "'Trainer' does not run on Beam"),
         ("push.vertex.traffic_steps=[50, 10]", "must rise"),
@@ -186,7 +187,7 @@ def test_an_option_that_beam_does_not_know_is_named() -> None:
 
 
 def test_what_dataflow_would_refuse_is_refused_here() -> None:
-    settings = ["beam.runner=dataflow", "vertex.region=europe-west4"]
+    settings = ["beam={runner: dataflow, sdk_image: i}", "vertex.region=europe-west4"]
     check_beam_args(beam_args(config.load(CENSUS_CONFIG, settings)))
     with pytest.raises(ConfigError, match="beam: Invalid job_name"):
         check_beam_args(beam_args(config.load(CENSUS_CONFIG, [*settings, "beam.options={job_name: Bad Name}"])))
