@@ -324,6 +324,22 @@ class Evaluation(Declaration):
         return self.metrics or METRICS[label]
 
 
+class InfraValidation(Declaration):
+    """What the model server must show of a model before it is pushed: started in a process of its own, over HTTP."""
+
+    golden_requests: PositiveInt = 16
+    """Rows of the evaluated split that whoever serves the model must answer as the evaluated model did: the server
+    here, every server that starts later, an endpoint on Vertex AI before it gets traffic."""
+    golden_tolerance: NonNegativeFloat = 1e-3
+    """How far a number in an answer may be off."""
+    max_latency_ms: Annotated[float, Field(gt=0)] = 100
+    """Within it, 95 of 100 single rows must be answered, one after the other."""
+    max_memory_mb: Annotated[float, Field(gt=0)] = 2000
+    """Of the server's process with the model loaded."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 300
+    """So long the server may take to start."""
+
+
 class Push(Declaration):
     """Where a blessed model goes."""
 

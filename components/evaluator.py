@@ -26,6 +26,7 @@ from tfx.types import artifact_utils, component_spec
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import BASELINE
+from components.golden import write_golden
 from schemas.errors import PipelineError
 from serving.signatures import LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
 
@@ -48,7 +49,7 @@ class BatchedExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes TFMA's results to `evaluation` and the verdict to `blessing`."""
+        """Writes TFMA's results and golden requests to `evaluation`, and the verdict to `blessing`."""
         self._log_startup(input_dict, output_dict, exec_properties)
         models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
         if input_dict.get("baseline_model"):
@@ -73,6 +74,13 @@ class BatchedExecutor(executor.Executor):
                 config,
                 evaluation.uri,
             )
+        write_golden(
+            evaluation.uri,
+            path_utils.serving_model_path(models[CANDIDATE].uri),
+            uris,
+            count=exec_properties["golden_requests"],
+            tolerance=exec_properties["golden_tolerance"],
+        )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         _bless(blessing, models, blessed=tfma.load_validation_result(evaluation.uri).validation_ok)
 
@@ -83,6 +91,8 @@ class EvaluatorSpec(types.ComponentSpec):
     PARAMETERS: ClassVar = {
         "eval_config": component_spec.ExecutionParameter(type=str),
         "example_splits": component_spec.ExecutionParameter(type=str),
+        "golden_requests": component_spec.ExecutionParameter(type=int),
+        "golden_tolerance": component_spec.ExecutionParameter(type=float),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
@@ -110,6 +120,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         baseline_model: types.BaseChannel,
         split: str,
         config: config_pb2.EvalConfig,
+        golden_requests: int,
+        golden_tolerance: float,
         code_fingerprint: str,
     ) -> None:
         """Args:
@@ -118,6 +130,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         baseline_model: the model to compare with; may resolve to none.
         split: the split of `examples` that is evaluated.
         config: from `components.evaluation.eval_config`.
+        golden_requests: how many rows are kept with their answers, in the evaluation's folder.
+        golden_tolerance: how far those who serve the model may be off.
         code_fingerprint: of this code, so that a change of it is not answered from the cache.
         """
         spec = EvaluatorSpec(
@@ -126,6 +140,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             baseline_model=baseline_model,
             eval_config=proto_utils.proto_to_json(config),
             example_splits=json_utils.dumps([split]),
+            golden_requests=golden_requests,
+            golden_tolerance=golden_tolerance,
             code_fingerprint=code_fingerprint,
             evaluation=types.Channel(type=tfx.types.standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=tfx.types.standard_artifacts.ModelBlessing),

@@ -6,6 +6,7 @@ from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
+from tfx.components.util import model_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
 from tfx.utils import path_utils
 
@@ -23,6 +24,8 @@ NEXT_VERSION = -1
 def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    infra_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.InfraBlessing],
+    evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
     pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
     registry: tfx.dsl.components.Parameter[str],
     model_name: tfx.dsl.components.Parameter[str],
@@ -35,10 +38,11 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     `pushed` is 1 if this execution wrote the version and 0 if the served version holds the same model already.
 
     Raises:
-      NotBlessedError: the blessing is negative, damaged, or another model's.
+      NotBlessedError: a blessing is negative, damaged, or another model's.
       PushError: the name or the version is taken, or the registry cannot be written.
     """
     check_blessing(model, model_blessing)
+    check_infra_blessing(infra_blessing, Path(path_utils.serving_model_path(model.uri)))
     result = Registry(registry, model_name).push(
         path_utils.serving_model_path(model.uri),
         pipeline=pipeline,
@@ -67,6 +71,18 @@ def check_blessing(
         raise NotBlessedError("the model missed a threshold; it is not pushed")
     if not tfx.dsl.io.fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
         raise NotBlessedError(f"{blessing.uri}: holds no {constants.BLESSED_FILE_NAME} file; the model is not pushed")
+
+
+def check_infra_blessing(blessing: tfx.types.standard_artifacts.InfraBlessing, folder: Path) -> None:
+    """Refuses unless InfraValidator has served this very model.
+
+    Raises:
+      NotBlessedError: with the reason.
+    """
+    if not model_utils.is_infra_validated(blessing):
+        raise NotBlessedError("the model server did not serve the model as it should; it is not pushed")
+    if blessing.get_string_custom_property(HASH_PROPERTY) != content_hash(folder):
+        raise NotBlessedError("the infra blessing is another model's; the model is not pushed")
 
 
 def _is_blessing_of(blessing: Any, model: Any) -> bool:

@@ -12,7 +12,17 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from components.config import METRICS, ChangeThreshold, Data, Evaluation, Name, Push, Threshold, Validation
+from components.config import (
+    METRICS,
+    ChangeThreshold,
+    Data,
+    Evaluation,
+    InfraValidation,
+    Name,
+    Push,
+    Threshold,
+    Validation,
+)
 from pipeline.vertex.config import Beam, Vertex
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
@@ -39,6 +49,7 @@ class PipelineConfig(Declaration):
     model: Model = Model()
     training: Training
     evaluation: Evaluation
+    infra_validation: InfraValidation = InfraValidation()
     push: Push
     beam: Beam = Beam()
     """Left out, everything runs on this machine; on Vertex, in each component's own container."""

@@ -1,7 +1,8 @@
 """The DAG: which components there are, and what flows between them.
 
-ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator -> Pusher
+ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator ->
                                                             History -^                         Baseline -^
+  InfraValidator -> Pusher
 
 On Vertex Pipelines the DAG is the same; History asks what serves there, and in a rerun Baseline may be the candidate
 itself, since Vertex knows no resolver of our own.
@@ -26,6 +27,7 @@ from components.evaluator import Evaluator
 from components.example_gen import example_gen
 from components.gate import AnomalyGate
 from components.history import last_pushed
+from components.infra_validator import InfraValidator
 from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
@@ -76,11 +78,22 @@ def create_pipeline(
         baseline_model=baseline.outputs["model"],
         split=config.evaluation.split,
         config=eval_config(config.evaluation, config.label.kind),
+        golden_requests=config.infra_validation.golden_requests,
+        golden_tolerance=config.infra_validation.golden_tolerance,
         code_fingerprint=code_fingerprint(components, serving),
     )
+    infra_validator = InfraValidator(
+        model=trainer_node.outputs["model"],
+        model_blessing=evaluator_node.outputs["blessing"],
+        evaluation=evaluator_node.outputs["evaluation"],
+        settings=config.infra_validation.model_dump_json(),
+        code_fingerprint=code_fingerprint(components, serving),
+    ).with_id("InfraValidator")
     pushed = {
         "model": trainer_node.outputs["model"],
         "model_blessing": evaluator_node.outputs["blessing"],
+        "infra_blessing": infra_validator.outputs["blessing"],
+        "evaluation": evaluator_node.outputs["evaluation"],
         "model_name": config.push.model_name,
         "pipeline": config.name,
         "run_id": run_id,
@@ -91,14 +104,12 @@ def create_pipeline(
             **pushed,
             examples=examples,
             statistics=nodes[1].outputs["statistics"],
-            evaluation=evaluator_node.outputs["evaluation"],
             place=config.place.model_dump_json(),
             deployment=config.deployment.model_dump_json(),
-            golden_split=config.evaluation.split,
         )
     else:
         pusher = RegistryPusher(**pushed, registry=registry)
-    nodes += [transform_node, *training_nodes, baseline, evaluator_node, pusher.with_id("Pusher")]
+    nodes += [transform_node, *training_nodes, baseline, evaluator_node, infra_validator, pusher.with_id("Pusher")]
     arguments = beam_args(config)
     check_beam_args(arguments)
     for node in nodes:

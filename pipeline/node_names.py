@@ -13,6 +13,7 @@ NODES = (
     "Trainer",
     "Baseline",
     "Evaluator",
+    "InfraValidator",
     "Pusher",
 )
 

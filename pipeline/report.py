@@ -15,6 +15,7 @@ from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, read_failures, read_metrics
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
 from components.gate import listed, read_anomalies
+from components.infra_validator import MEASURED_PROPERTY
 from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
 from pipeline.runner import FAILED, Artifacts, NodeResult
 from trainer.config import shown_values, values_of
@@ -66,6 +67,9 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             measured = known["metrics"].get(OVERALL, {})
             shown = [f"{metric_title(name)} {measured[name]:.4f}" for name in _HEADLINE_METRICS if name in measured]
             return ", ".join([*shown[:1], verdict])
+        case "InfraValidator":
+            speed = f"95% of rows within {known['p95_ms']:.1f} ms, {known['memory_mb']:,.0f} MB"
+            return f"{known['golden_requests']} golden requests answered alike, {speed}"
         case "Pusher":
             return (
                 f"pushed version {known['version']}"
@@ -173,6 +177,12 @@ def _evaluator(outputs: Artifacts) -> dict[str, Any]:
     }
 
 
+def _infra_validator(outputs: Artifacts) -> dict[str, Any]:
+    properties = _only(outputs, "blessing").custom_properties
+    measured: dict[str, Any] = json.loads(properties[MEASURED_PROPERTY].string_value)
+    return measured
+
+
 def _pusher(outputs: Artifacts) -> dict[str, Any]:
     properties = _only(outputs, "pushed_model").custom_properties
     return {
@@ -196,5 +206,6 @@ _READERS = {
     "WarmStart": _baseline,
     "Baseline": _baseline,
     "Evaluator": _evaluator,
+    "InfraValidator": _infra_validator,
     "Pusher": _pusher,
 }

@@ -1,5 +1,6 @@
 """Reads curated schemas, and holds them against the feature declarations. Imports no TensorFlow."""
 
+import hashlib
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -33,6 +34,11 @@ def load_schema(path: str) -> schema_pb2.Schema:
         raise ConfigError(f"data.schema_file: {path}: is not UTF-8 text") from error
     except text_format.ParseError as error:
         raise ConfigError(f"data.schema_file: {path}: is not a schema in text format: {error}") from error
+
+
+def schema_hash(schema: schema_pb2.Schema) -> str:
+    """Names a schema by its content, comments left out: 16 hexadecimal digits of SHA-256."""
+    return hashlib.sha256(schema.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> None:

@@ -1,67 +1,222 @@
-"""Serves a model over HTTP.
+"""Serves a model over HTTP and gRPC.
 
-python -m serving --model-dir runs/census-income/registry/census-income/1
+python -m serving --model-dir runs/census-income/registry/census-income
 """
 
+import functools
+import json
+import logging
 import os
+import socket
+import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from schemas.errors import PipelineError, PushError
+from schemas.errors import ConfigError, PipelineError, PushError
 
 EPILOG = """\b
+What answers:
+  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving; GET without :predict, or /metadata
+  POST /predict, GET /health                            as Vertex AI's containers; AIP_* variables set their paths
+  GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
+  gRPC PredictionService and ModelService               as TF Serving
+
+\b
 In a container of Vertex AI nothing is set: AIP_STORAGE_URI, AIP_HTTP_PORT, AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE are.
-Exit codes: 2 a flag is wrong; 5 the model cannot be fetched or loaded."""
+Standard output has one JSON object a line: ready, request, stopped. Exit codes: 0 stopped; 2 a flag is wrong; 5 no
+version can be served, or the port is taken."""
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
-    "--model-dir", envvar="AIP_STORAGE_URI", required=True, help="Folder or gs:// of a version.  [env: AIP_STORAGE_URI]"
+    "--model-dir",
+    envvar="AIP_STORAGE_URI",
+    required=True,
+    help="Folder of versions (a registry's, or TF Serving's base path), or of one version; gs:// too.  [env: "
+    "AIP_STORAGE_URI]",
 )
+@click.option("--model-name", help="NAME in the paths.  [default: the folder's name]")
 @click.option("--host", help="Address to bind.  [default: 127.0.0.1; 0.0.0.0 in a container of Vertex AI]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), envvar="AIP_HTTP_PORT", default=8080, show_default=True, help="Port."
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="AIP_HTTP_PORT",
+    default=8080,
+    show_default=True,
+    help="Of HTTP; 0 takes any.",
 )
-def main(model_dir: str, host: str | None, port: int) -> None:
-    """Answer POST /predict from a model until Ctrl-C; GET /health answers once it is loaded."""
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Of gRPC; 0 takes any.  [default: no gRPC]")
+@click.option(
+    "--versions",
+    "policy",
+    default="champion",
+    show_default=True,
+    help="champion (the latest, if a folder has no record of one), labels (also previous and candidate), latest, "
+    "latest:N, all, or numbers such as 1,3. New ones are taken up as they come.",
+)
+@click.option(
+    "--allow-unvalidated", is_flag=True, help="Serve models that no push of this product left there, unchecked."
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
+@click.option("--max-batch-rows", type=click.IntRange(1), default=512, show_default=True, help="In one call.")
+@click.option("--max-waiting-rows", type=click.IntRange(1), default=4096, show_default=True, help="Then it is 503.")
+@click.option("--max-request-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of one request.")
+@click.option(
+    "--max-request-bytes",
+    type=click.IntRange(1),
+    default=1_500_000,
+    show_default=True,
+    help="Of one request; Vertex AI sends no larger ones.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds that rows may wait for the model.",
+)
+@click.option(
+    "--poll",
+    "poll_seconds",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at the folder.",
+)
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
+@click.option("--check", is_flag=True, help="Load and check the versions, say so, and stop.")
+def main(
+    model_dir: str, host: str | None, port: int, grpc_port: int | None, workers: int, check: bool, **settings: Any
+) -> None:
+    """Answer predictions until Ctrl-C or SIGTERM.
+
+    A version is served only if it is what was pushed, byte for byte, and answers its golden requests as the evaluated
+    model did. What is wrong with a new version is logged; the one that serves goes on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            application = _application(_fetched(model_dir, Path(temporary)))
+            _serve(model_dir, host, port, grpc_port, workers, check, settings, Path(temporary))
     except PipelineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    import uvicorn
+    except KeyboardInterrupt:
+        sys.exit(0)
 
-    uvicorn.run(application, host=host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1"), port=port)
+
+def _serve(
+    model_dir: str,
+    host: str | None,
+    port: int,
+    grpc_port: int | None,
+    workers: int,
+    check: bool,
+    values: dict[str, Any],
+    temporary: Path,
+) -> None:
+    from serving.service import Settings
+
+    settings = Settings(model_dir=model_dir, **values)
+    folder = _fetched(model_dir, temporary)
+    if settings.model_name is None and model_dir.startswith("gs://"):
+        settings = replace(settings, model_name=os.environ.get("AIP_MODEL_NAME") or "model")
+    if check:
+        _check(settings, folder)
+        return
+    if workers > 1 and grpc_port == 0:
+        raise ConfigError("--grpc-port 0: several workers share one port; give its number")
+    _warn_of_root()
+    address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
+    listening = _bound(address, port)
+    with listening:
+        _run(settings, folder, address, listening, grpc_port, workers, temporary)
+
+
+def _run(
+    settings: Any,
+    folder: Path,
+    host: str,
+    listening: socket.socket,
+    grpc_port: int | None,
+    workers: int,
+    temporary: Path,
+) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from serving import worker
+
+    listen = worker.Listen(
+        host=host,
+        grpc_port=grpc_port,
+        health_route=os.environ.get("AIP_HEALTH_ROUTE") or "/health",
+        predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
+        url=f"http://{host}:{listening.getsockname()[1]}",
+    )
+    make = functools.partial(worker.make_application, settings, str(folder), listen)
+    if workers == 1:
+        uvicorn.Server(worker.config(make(), workers=1, factory=False)).run(sockets=[listening])
+        return
+    # Once, in a process of its own: a worker that cannot load its model would be started anew for ever.
+    checked = subprocess.run([sys.executable, "-m", "serving", *_flags(settings, folder), "--check"], check=False)
+    if checked.returncode:
+        sys.exit(checked.returncode)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
+    (temporary / "metrics").mkdir()
+    Multiprocess(worker.config(make, workers=workers, factory=True), [listening]).run()
+
+
+def _check(settings: Any, folder: Path) -> None:
+    from serving.metrics import Metrics
+    from serving.service import open_versions
+    from serving.versions import END
+
+    found = open_versions(settings, str(folder), Metrics()).snapshot
+    wrong = {number: state.error for number, state in found.states.items() if state.state == END}
+    if wrong or found.default is None:
+        raise PushError("; ".join(wrong.values()) or f"{folder}: holds no version that --versions asks for")
+    click.echo(json.dumps({"event": "checked", "versions": sorted(found.served), "default": found.default}))
+
+
+def _flags(settings: Any, folder: Path) -> list[str]:
+    """The settings that decide whether a version can be served, as flags again."""
+    known = asdict(settings)
+    flags = ["--model-dir", str(folder), "--versions", known["policy"]]
+    return [*flags, *(["--allow-unvalidated"] if known["allow_unvalidated"] else [])]
 
 
 def _fetched(model: str, folder: Path) -> Path:
     if not model.startswith("gs://"):
-        return Path(model)
+        if not Path(model).is_dir():
+            raise PushError(f"--model-dir {model}: there is no such folder")
+        return Path(model).absolute()
     from serving.vertex import staging
 
-    staging.fetch(model, folder)
-    return folder
+    target = folder / "model"
+    staging.fetch(model, target)
+    return target
 
 
-def _application(folder: Path) -> Any:
-    from serving.predictor import Predictor
-    from serving.server import application
-
+def _bound(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        predictor = Predictor(folder)
-    except (OSError, KeyError, ValueError) as error:
-        raise PushError(f"{folder}: no model can be loaded from it: {str(error).splitlines()[0]}") from error
-    routes = {
-        name: os.environ[variable]
-        for name, variable in (("health_route", "AIP_HEALTH_ROUTE"), ("predict_route", "AIP_PREDICT_ROUTE"))
-        if os.environ.get(variable)
-    }
-    return application(predictor, **routes)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise PushError(f"--port {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
+    return listening
+
+
+def _warn_of_root() -> None:
+    if os.getuid() == 0:
+        logging.getLogger(__name__).warning("runs as root; an account without rights will do (the Dockerfile has one)")
 
 
 if __name__ == "__main__":

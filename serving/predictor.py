@@ -1,81 +1,155 @@
-"""Answers of a SavedModel to requests in JSON: one dict of named values for each row, as Vertex AI sends them."""
+"""A SavedModel that was loaded, and its answers: to columns of values, to rows of JSON, to serialized tf.Example."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from serving.signatures import SERVING_DEFAULT
+from schemas.features import ColumnType, FeatureSet
+from serving.files import DECLARATION_FILE
+from serving.inputs import Input, columns_of, declared_inputs
+from serving.signatures import DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+
+Outputs = dict[str, NDArray[Any]]
 
 
-class RequestError(ValueError):
-    """The request does not fit the model; the text names the row and the feature."""
+class ModelError(Exception):
+    """The folder holds no model that can be served; the text says why."""
 
 
 class Predictor:
     """A loaded model.
 
+    Attributes:
+      inputs: what `serving_default` takes.
+      features: the declaration it was trained on; None for a model of another origin, all of whose inputs are required.
+      version, schema_hash: as the model says them in its answers; empty if it does not.
+
     Raises:
-      OSError: there is no SavedModel in the folder, or it is damaged.
-      KeyError: it has no signature `serving_default`.
+      ModelError: there is no SavedModel in the folder, it is damaged, or its signature takes other than columns.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._model = tf.saved_model.load(str(folder))
-        self._signature = self._model.signatures[SERVING_DEFAULT]
-        self.inputs: dict[str, tf.DType] = {
-            name: spec.dtype for name, spec in self._signature.structured_input_signature[1].items()
-        }
+        try:
+            self._model = tf.saved_model.load(str(folder))
+            self._signature = self._model.signatures[SERVING_DEFAULT]
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
+        specs = self._signature.structured_input_signature[1]
+        self.features = _declaration(Path(folder))
+        self.inputs = _inputs(specs, self.features, folder)
+        self._packs = _packs(self.inputs)
+        self._packed = self._pack(specs)
+        answer = self.predict_columns({name: [_plausible(one)] for name, one in self.inputs.items()})
+        self.version, self.schema_hash = (
+            str(plain(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
+        )
 
-    def predict(self, instances: list[Any]) -> list[dict[str, Any]]:
-        """One dict of outputs for each row.
+    def _pack(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
+        """The signature, with one argument for all inputs of a type: each argument costs as much as a small layer."""
+
+        def call(*stacked: tf.Tensor) -> dict[str, tf.Tensor]:
+            columns: dict[str, tf.Tensor] = {}
+            for names, pack in zip(self._packs.values(), stacked, strict=True):
+                columns |= {name: pack[index] for index, name in enumerate(names)}
+            outputs: dict[str, tf.Tensor] = self._signature(**columns)
+            return outputs
+
+        signature = [tf.TensorSpec([len(names), None], DTYPES[kind]) for kind, names in self._packs.items()]
+        return tf.function(call, input_signature=signature, autograph=False).get_concrete_function()
+
+    def predict_columns(self, columns: Mapping[str, Sequence[Any]]) -> Outputs:
+        """The outputs of `serving_default`, [rows] or [rows, classes] each.
+
+        Args:
+          columns: every input by its name, [rows] each, as `columns_of` makes them.
+        """
+        packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
+        return {name: tensor.numpy() for name, tensor in self._packed(*packs).items()}
+
+    def predict_examples(self, examples: Sequence[bytes]) -> Outputs:
+        """The outputs of `serving_examples` for serialized tf.Example.
 
         Raises:
-          RequestError: a name is missing or unknown, or a value is of another type.
+          KeyError: the model has no such signature.
+          ValueError: a record is no tf.Example, or lacks a feature; with TensorFlow's words.
         """
-        for row, instance in enumerate(instances):
-            self._check_names(row, instance)
-        columns = {name: self._column(name, dtype, instances) for name, dtype in self.inputs.items()}
-        outputs = {name: tensor.numpy() for name, tensor in self._signature(**columns).items()}
-        return [{name: plain(values[row]) for name, values in outputs.items()} for row in range(len(instances))]
-
-    def _check_names(self, row: int, instance: Any) -> None:
-        if not isinstance(instance, dict):
-            raise RequestError(f"instances[{row}]: expected an object of features, found {type(instance).__name__}")
-        for wrong, said in (
-            (self.inputs.keys() - instance, "is missing"),
-            (instance.keys() - self.inputs, "is unknown"),
-        ):
-            if wrong:
-                raise RequestError(f"instances[{row}]: {', '.join(sorted(wrong))}: {said}")
-
-    def _column(self, name: str, dtype: tf.DType, instances: list[Any]) -> tf.Tensor:
-        values = [_value(row, name, dtype, instance[name]) for row, instance in enumerate(instances)]
+        signature = self._model.signatures[SERVING_EXAMPLES]
         try:
-            return tf.constant(values, dtype, shape=[len(values)])
-        except (ValueError, TypeError, OverflowError) as error:
-            raise RequestError(f"{name}: a number is out of the range of {dtype.name}") from error
+            outputs = signature(tf.constant(list(examples), tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(error.message.splitlines()[0]) from error
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
+        """One mapping of outputs for each row of named values.
+
+        Raises:
+          RequestError: a row does not fit the model.
+        """
+        return rows_of(self.predict_columns(columns_of(self.inputs, instances)))
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of the signatures that take rows: those of raw values, and of tf.Example."""
+        return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)
+
+    def signature(self, name: str) -> Any:
+        """A signature's ConcreteFunction."""
+        return self._model.signatures[name]
 
 
-def _value(row: int, name: str, dtype: tf.DType, value: Any) -> Any:
-    if dtype == tf.string:
-        fits = isinstance(value, str)
-    elif dtype.is_integer:
-        # Numbers that passed through a protobuf Value, as on Vertex, are floats.
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
-        value = int(value) if fits else value
-    else:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits:
-        expected = "a text" if dtype == tf.string else "an integer" if dtype.is_integer else "a number"
-        raise RequestError(f"instances[{row}]: {name}: expected {expected}, found {str(value)[:40]!r}")
-    return value
+def _declaration(folder: Path) -> FeatureSet | None:
+    file = folder / DECLARATION_FILE
+    return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
 
 
-def plain(value: Any) -> Any:
-    """A number, text or array of numpy as JSON holds it."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value.decode() if isinstance(value, bytes) else value
+def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: str | Path) -> dict[str, Input]:
+    kinds: dict[Any, ColumnType] = {dtype: kind for kind, dtype in DTYPES.items()}
+    for name, spec in specs.items():
+        if spec.dtype not in kinds or spec.shape.rank != 1:
+            raise ModelError(
+                f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
+                "one text, float32 or int64 a row"
+            )
+    found = {name: Input(name, kinds[spec.dtype], True) for name, spec in specs.items()}
+    if features is None:
+        return found
+    declared = declared_inputs(features)
+    if {(one.name, one.kind) for one in declared.values()} != {(one.name, one.kind) for one in found.values()}:
+        raise ModelError(f"{folder}: {DECLARATION_FILE} and the inputs of {SERVING_DEFAULT} do not agree")
+    return declared
+
+
+def _packs(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:
+    packs: dict[ColumnType, list[str]] = {}
+    for name, one in inputs.items():
+        packs.setdefault(one.kind, []).append(name)
+    return packs
+
+
+def _plausible(one: Input) -> Any:
+    return "" if one.kind == "string" else 0
+
+
+def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """Outputs by name as one mapping for each row."""
+    names = list(outputs)
+    columns = [plain(values) for values in outputs.values()]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def plain(values: NDArray[Any]) -> list[Any]:
+    """An array as lists of what JSON holds; texts decoded."""
+    if values.dtype == np.object_:
+        return [_text(value) for value in values.tolist()]
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def _text(value: Any) -> Any:
+    return [_text(item) for item in value] if isinstance(value, list) else value.decode("utf-8", errors="replace")

@@ -18,8 +18,8 @@ from pathlib import Path
 import filelock
 
 from schemas.errors import PushError
+from serving.files import RELEASE_FILE, WRITTEN_BY_PUSH
 
-RELEASE_FILE = "assets.extra/release.json"
 LOCK_FILE = ".lock"
 _UNFINISHED_PREFIX = ".unfinished-"
 _LOCK_TIMEOUT_SECONDS = 60
@@ -52,14 +52,28 @@ class PushResult:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the relative paths and contents of all files, the release file left out."""
+    """SHA-256 over the relative paths and contents of all files but those that a push writes."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != RELEASE_FILE:
+        if name not in WRITTEN_BY_PUSH:
             digest.update(f"{name}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def read_release(folder: Path) -> Release | None:
+    """What a push wrote into a version's folder; None where another tool wrote the version.
+
+    Raises:
+      PushError: it is damaged.
+    """
+    try:
+        return Release(**json.loads((folder / RELEASE_FILE).read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError) as error:
+        raise PushError(f"{folder}/{RELEASE_FILE}: is damaged ({error}); restore or remove it") from error
 
 
 class Registry:
@@ -76,14 +90,10 @@ class Registry:
 
     def release(self, version: int) -> Release | None:
         """What is known of a version; None where another tool wrote it."""
-        try:
-            return Release(**json.loads((self.folder / str(version) / RELEASE_FILE).read_text()))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, TypeError) as error:
-            raise PushError(
-                f"{self.folder}/{version}/{RELEASE_FILE}: is damaged ({error}); restore or remove it"
-            ) from error
+        return read_release(self.folder / str(version))
+
+    def labels(self) -> dict[str, int]:
+        return {}
 
     def check(self, *, pipeline: str, version: int | None) -> None:
         """Refuses a push that could not succeed, before anything is done for it.

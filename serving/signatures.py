@@ -7,12 +7,15 @@
 Both prediction signatures answer, by the kind of the label:
 - binary: `probability` of the positive value and `predicted_label`, shape [batch] each;
 - multiclass: `probabilities` and `classes`, the values they belong to, shape [batch, classes], and `predicted_label`;
-- regression: `prediction`, in the label's own unit, shape [batch].
+- regression: `prediction`, in the label's own unit, shape [batch];
+and in each row who says so: `model_version`, read from a text file among the assets, into which a push writes the
+number, and `schema_hash` (`schemas.curated.schema_hash`) of the schema that the training data was held against.
 
 A missing value is sent as "", NaN or -1 (see components/transform.py) or, in a tf.Example, left out.
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
@@ -29,6 +32,7 @@ from schemas.features import (
     RegressionLabel,
     safe_name,
 )
+from serving.files import DECLARATION_FILE, VERSION_FILE
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
@@ -38,6 +42,8 @@ PROBABILITIES = "probabilities"
 CLASSES = "classes"
 PREDICTED_LABEL = "predicted_label"
 PREDICTION = "prediction"
+MODEL_VERSION = "model_version"
+SCHEMA_HASH = "schema_hash"
 # The output that metrics are taken of.
 MEASURED_OUTPUT: Mapping[LabelKind, str] = {
     "binary": PROBABILITY,
@@ -46,8 +52,8 @@ MEASURED_OUTPUT: Mapping[LabelKind, str] = {
 }
 LABEL = "label"
 DECISION_THRESHOLD = 0.5
-# The features, crosses and label of an exported model, as JSON.
-DECLARATION_FILE = "assets.extra/feature_set.json"
+# Before a push.
+UNPUSHED = "unpushed"
 
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
@@ -71,13 +77,17 @@ class ServedModel(tf.Module):
         network: Callable[..., tf.Tensor],
         transform_output: tft.TFTransformOutput,
         features: FeatureSet,
+        schema_hash: str,
     ) -> None:
         """Args:
         network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
         transform_output: the graph the network was trained behind.
         features: the declaration of both.
+        schema_hash: of the schema of the training data.
         """
         super().__init__()
+        self._schema_hash = schema_hash
+        self._version: tf.lookup.StaticHashTable | None = None
         self.network = network
         self.transform_layer = transform_output.transform_features_layer()
         self._features = features
@@ -90,6 +100,14 @@ class ServedModel(tf.Module):
     def _predict(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         transformed = self.transform_layer(dict(raw))
         output = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in self._inputs}, training=False)
+        rows = tf.shape(output)[0]
+        assert self._version is not None
+        version = self._version.lookup(tf.constant(0, tf.int64))
+        who = {MODEL_VERSION: tf.fill([rows], version), SCHEMA_HASH: tf.fill([rows], self._schema_hash)}
+        return {**self._answer(output), **who}
+
+    def _answer(self, output: tf.Tensor) -> dict[str, tf.Tensor]:
+        """From logits or numbers, [batch, outputs], to the outputs of the label's kind."""
         match self._features.label:
             case BinaryLabel() as label:
                 probability = tf.sigmoid(output[:, 0])
@@ -129,6 +147,19 @@ class ServedModel(tf.Module):
 
     def export(self, folder: str) -> None:
         """Writes a SavedModel with all signatures."""
+        with tempfile.TemporaryDirectory() as temporary:
+            version = os.path.join(temporary, os.path.basename(VERSION_FILE))
+            with open(version, "w") as file:
+                file.write(f"{UNPUSHED}\n")
+            # An asset: read once, when the model is loaded.
+            self._version = _first_line(version)
+            self._save(folder)
+        # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
+        tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
+        with tf.io.gfile.GFile(os.path.join(folder, DECLARATION_FILE), "w") as file:
+            file.write(self._features.model_dump_json(indent=1))
+
+    def _save(self, folder: str) -> None:
         examples = tf.TensorSpec([None], tf.string, name="examples")
         kinds = self._features.column_types
         named = {
@@ -140,7 +171,10 @@ class ServedModel(tf.Module):
             TRUE_LABEL: self.true_label.get_concrete_function(examples),
         }
         tf.saved_model.save(self, folder, signatures=signatures)
-        # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
-        tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
-        with tf.io.gfile.GFile(os.path.join(folder, DECLARATION_FILE), "w") as file:
-            file.write(self._features.model_dump_json(indent=1))
+
+
+def _first_line(file: str) -> tf.lookup.StaticHashTable:
+    """A table that holds the first line of a text file under the key 0."""
+    index = tf.lookup.TextFileIndex
+    lines = tf.lookup.TextFileInitializer(file, tf.int64, index.LINE_NUMBER, tf.string, index.WHOLE_LINE)
+    return tf.lookup.StaticHashTable(lines, UNPUSHED)

@@ -12,7 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
+from schemas.curated import schema_hash
 from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
 from trainer import distribution, progress
@@ -63,7 +66,10 @@ def run_fn(fn_args: Any) -> None:
     if distribution.is_chief():
         with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
             file.write(json.dumps(asdict(history)))
-    ServedModel(network, transform_output, features).export(distribution.write_folder(fn_args.serving_model_dir))
+    with tf.io.gfile.GFile(fn_args.schema_path) as file:
+        schema = text_format.Parse(file.read(), schema_pb2.Schema())
+    served = ServedModel(network, transform_output, features, schema_hash(schema))
+    served.export(distribution.write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)
 
 

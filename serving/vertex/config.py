@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from schemas.declaration import Declaration
 
@@ -60,10 +60,6 @@ class Deployment(Declaration):
     `python -m serving.vertex promote`."""
     keep_deployed: PositiveInt = 2
     """So many versions stay deployed: what serves, and what a rollback reaches at once. Each costs its machines."""
-    golden_requests: PositiveInt = 16
-    """Rows of the evaluated split that a version must answer as the evaluated model did."""
-    golden_tolerance: NonNegativeFloat = 1e-3
-    """How far a number in an answer may be off."""
     smoke_timeout_seconds: PositiveFloat = 300
     """So long the golden requests are repeated until the new version has answered them."""
     deadline_seconds: PositiveFloat = 3600

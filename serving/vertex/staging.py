@@ -15,11 +15,8 @@ from google.auth import credentials
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from schemas.errors import PushError
-from serving.registry import RELEASE_FILE
+from serving.files import RELEASE_FILE
 from serving.vertex.connection import translated
-
-GOLDEN_FILE = "assets.extra/golden.json"
-STATISTICS_FILE = "assets.extra/train_statistics.pb"
 
 
 def staged_uri(staging: str, model_name: str, content_hash: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from serving.golden import Golden
 from serving.registry import content_hash
 from serving.vertex import release
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
-from serving.vertex.golden import Golden
 from serving.vertex.plan import Wanted
 from serving.vertex.release import Content, Pushed, Releaser
 from serving.vertex.state import Endpoint, Model, read_endpoint, read_model

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -13,21 +13,24 @@ class Golden:
 
     Attributes:
       instances: raw values by the model's input names, as JSON.
-      predictions: outputs by name for each instance.
+      predictions: outputs by name for each instance, but for the version, which a push decides.
+      tolerance: how far a number in an answer may be off, relative to it or, near zero, absolute.
     """
 
     instances: Sequence[Mapping[str, Any]]
     predictions: Sequence[Mapping[str, Any]]
+    tolerance: float = 1e-3
 
     def to_json(self) -> bytes:
-        return json.dumps({"instances": self.instances, "predictions": self.predictions}, indent=1).encode()
+        return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Golden":
+        """Raises ValueError, KeyError or TypeError if the text is something else."""
         values = json.loads(text)
-        return cls(values["instances"], values["predictions"])
+        return cls(values["instances"], values["predictions"], float(values["tolerance"]))
 
-    def difference(self, answers: Sequence[Any], tolerance: float) -> str | None:
+    def difference(self, answers: Sequence[Any]) -> str | None:
         """What is wrong with the answers, in words; None if nothing is."""
         if len(answers) != len(self.predictions):
             return f"{len(answers)} answers to {len(self.predictions)} requests"
@@ -35,7 +38,7 @@ class Golden:
             for name, value in expected.items():
                 if not isinstance(found, Mapping) or name not in found:
                     return f"request {row}: no '{name}' in the answer {found!r}"
-                if not _alike(value, found[name], tolerance):
+                if not _alike(value, found[name], self.tolerance):
                     return f"request {row}: {name} is {found[name]!r}, expected {value!r}"
         return None
 

@@ -1,0 +1,67 @@
+"""Golden requests: rows of the evaluated split with the evaluated model's answers, kept beside the evaluation.
+
+Whoever serves the model later is held to them: the server in infra validation and at every start, an endpoint.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from schemas.features import FeatureSet, safe_name
+from serving.golden import Golden
+from serving.inputs import RequestError, columns_of
+from serving.predictor import Predictor, rows_of
+from serving.signatures import MODEL_VERSION
+
+# In the evaluation's folder.
+GOLDEN_NAME = "golden.json"
+_ROWS_LOOKED_THROUGH = 4096
+
+
+def write_golden(evaluation_uri: str, model_path: str, uris: Sequence[str], *, count: int, tolerance: float) -> None:
+    """Writes the first rows of a split that can be sent as JSON, with the answers of the evaluated signature."""
+    predictor = Predictor(model_path)
+    assert predictor.features is not None
+    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    instances: list[dict[str, Any]] = []
+    records: list[bytes] = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
+        instance = _instance(record, predictor.features)
+        if _fits(predictor, instance):
+            instances.append(instance)
+            records.append(record)
+        if len(instances) == count:
+            break
+    answers = rows_of(predictor.predict_examples(records)) if records else []
+    for answer in answers:
+        # A push decides it.
+        answer.pop(MODEL_VERSION, None)
+    with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
+        file.write(Golden(instances, answers, tolerance).to_json())
+
+
+def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
+    """The raw values of a record by the model's input names; what is missing is left out."""
+    values = tf.train.Example.FromString(record).features.feature
+    return {safe_name(name): _value(values[name]) for name in features.features if _value(values[name]) is not None}
+
+
+def _value(feature: tf.train.Feature) -> Any:
+    kind = feature.WhichOneof("kind")
+    found = getattr(feature, kind).value if kind else ()
+    if not found:
+        return None
+    return found[0].decode("utf-8", errors="surrogateescape") if isinstance(found[0], bytes) else found[0]
+
+
+def _fits(predictor: Predictor, instance: dict[str, Any]) -> bool:
+    """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
+    try:
+        columns_of(predictor.inputs, [instance])
+        json.dumps(instance, ensure_ascii=False).encode()
+        return True
+    except (RequestError, UnicodeEncodeError):
+        return False

@@ -1,0 +1,173 @@
+"""Infra validation: whether the real model server can serve a model, before it is pushed.
+
+TFX's own InfraValidator runs a server in docker, or on Kubernetes, and not on Vertex AI at all. This one starts
+`python -m serving` in a process of its own, wherever the component runs.
+"""
+
+import http.client
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from tfx import v1 as tfx
+from tfx.utils import path_utils
+
+from components.config import InfraValidation
+from components.golden import GOLDEN_NAME
+from components.model_files import copy_folder, read_bytes
+from components.pusher import HASH_PROPERTY, check_blessing
+from schemas.errors import NotBlessedError
+from serving.golden import Golden
+from serving.registry import content_hash
+
+# As the stock component marks its blessing.
+BLESSED_PROPERTY, BLESSED_FILE = "blessed", "INFRA_BLESSED"
+MEASURED_PROPERTY = "measured"
+_LATENCY_REQUESTS = 200
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the server showed: rows answered alike, the latency of single rows over HTTP, its memory with the model."""
+
+    golden_requests: int
+    p50_ms: float
+    p95_ms: float
+    memory_mb: float
+
+
+@tfx.dsl.components.component
+def InfraValidator(  # noqa: N802 (TFX names components like classes)
+    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
+    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
+    settings: tfx.dsl.components.Parameter[str],
+    code_fingerprint: tfx.dsl.components.Parameter[str],
+) -> None:
+    """Serves `model` and sends it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
+
+    Raises:
+      NotBlessedError: the model was not blessed by Evaluator; the server cannot load it, answers otherwise than the
+        evaluated model, or is over its budget.
+    """
+    del code_fingerprint
+    check_blessing(model, model_blessing)
+    golden = Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        copy_folder(path_utils.serving_model_path(model.uri), folder)
+        measured = validate(folder, golden, InfraValidation.model_validate_json(settings))
+        blessing.set_string_custom_property(HASH_PROPERTY, content_hash(folder))
+    blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
+    blessing.set_string_custom_property(MEASURED_PROPERTY, json.dumps(asdict(measured)))
+    with tfx.dsl.io.fileio.open(os.path.join(blessing.uri, BLESSED_FILE), "w") as file:
+        file.write("")
+
+
+def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:
+    """Starts the server on a model and holds it to its golden requests and its budget.
+
+    Raises:
+      NotBlessedError: with what is wrong.
+    """
+    with _server(folder, settings.timeout_seconds) as (process, address):
+        connection = http.client.HTTPConnection(address, timeout=settings.timeout_seconds)
+        try:
+            wrong = golden.difference(_predict(connection, list(golden.instances)))
+            if wrong is not None:
+                raise NotBlessedError(f"infra validation: wrong answer to a golden request: {wrong}")
+            milliseconds = [
+                _timed(connection, golden.instances[number % len(golden.instances)])
+                for number in range(_LATENCY_REQUESTS if golden.instances else 0)
+            ]
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NotBlessedError(f"infra validation: the server does not answer: {error}") from error
+        finally:
+            connection.close()
+        p50, p95 = np.percentile(milliseconds or [0.0], [50, 95]).tolist()
+        memory = psutil.Process(process.pid).memory_info().rss / 1e6
+    measured = Measured(len(golden.instances), round(p50, 3), round(p95, 3), round(memory, 1))
+    if measured.p95_ms > settings.max_latency_ms:
+        raise NotBlessedError(
+            f"infra validation: 95 of 100 rows are answered within {measured.p95_ms:.1f} ms; at most "
+            f"{settings.max_latency_ms:g} are allowed (infra_validation.max_latency_ms)"
+        )
+    if measured.memory_mb > settings.max_memory_mb:
+        raise NotBlessedError(
+            f"infra validation: the server takes {measured.memory_mb:,.0f} MB; at most {settings.max_memory_mb:,.0f} "
+            "are allowed (infra_validation.max_memory_mb)"
+        )
+    return measured
+
+
+@contextmanager
+def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
+    # Nothing has pushed the model yet; what it must answer is checked here.
+    command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--port", "0", "--allow-unvalidated"]
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [*command, "--no-access-log", "--host", "127.0.0.1"], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        # A server that hangs as it starts is ended; reading its output ends with it.
+        too_late = threading.Timer(timeout_seconds, process.kill)
+        too_late.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            too_late.cancel()
+            if not line:
+                process.wait()
+                errors.seek(0)
+                raise NotBlessedError(f"infra validation: {_why(errors.read(), process.returncode, timeout_seconds)}")
+            _LOG.info("the server says %s", line.strip())
+            yield process, json.loads(line)["http"].removeprefix("http://")
+        finally:
+            too_late.cancel()
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _why(said: str, code: int, timeout_seconds: float) -> str:
+    errors = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    return f"the server did not start within {timeout_seconds:g} s" if code == -9 else f"the server ended with {code}"
+
+
+def _predict(connection: http.client.HTTPConnection, instances: list[Any]) -> list[Any]:
+    if not instances:
+        return []
+    connection.request("POST", "/predict", json.dumps({"instances": instances}))
+    response = connection.getresponse()
+    said = json.loads(response.read())
+    if response.status != 200:
+        raise NotBlessedError(f"infra validation: the server refuses a golden request: {said['error']}")
+    answers: list[Any] = said["predictions"]
+    return answers
+
+
+def _timed(connection: http.client.HTTPConnection, instance: Any) -> float:
+    started = time.perf_counter()
+    _predict(connection, [instance])
+    return (time.perf_counter() - started) * 1000

@@ -1,0 +1,29 @@
+"""A model's files, wherever TFX keeps them."""
+
+import os
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+
+def copy_folder(source: str, target: Path) -> None:
+    """Copies a folder from wherever TFX can read to this machine."""
+    for folder, _, files in tf.io.gfile.walk(source):
+        below = target / os.path.relpath(folder, source)
+        below.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            tf.io.gfile.copy(os.path.join(folder, name), str(below / name), overwrite=True)
+
+
+def read_bytes(path: str) -> bytes:
+    """A file's content."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return bytes(file.read())
+
+
+def written_by(folder: Path) -> tuple[int, int]:
+    """(major, minor) of the TensorFlow that wrote a SavedModel."""
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    major, minor, *_ = saved.meta_graphs[0].meta_info_def.tensorflow_version.split(".")
+    return int(major), int(minor)

@@ -1,0 +1,182 @@
+"""The gRPC server of a model, by TF Serving's PredictionService and ModelService.
+
+https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from google.protobuf import any_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving import events
+from serving.batching import Outputs
+from serving.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
+from serving.signature_defs import signature_defs
+from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.versions import AVAILABLE, Served
+
+_LOG = logging.getLogger(__name__)
+_CODES: dict[type[Exception], grpc.StatusCode] = {
+    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    NotReadyError: grpc.StatusCode.UNAVAILABLE,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+def grpc_server(service: Service) -> grpc.aio.Server:
+    """A server with both services; the caller binds and starts it."""
+    limit = service.settings.max_request_bytes
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 1)])
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
+    return server
+
+
+async def _answered(
+    service: Service, route: str, context: Any, answer: Callable[[], Awaitable[Any]], noted: dict[str, Any]
+) -> Any:
+    """An answer, or the status that says why there is none; counted, timed and logged."""
+    started, status = time.perf_counter(), grpc.StatusCode.OK
+    why = ""
+    try:
+        return await answer()
+    except (RequestError, NotFoundError, NotReadyError, OverloadedError) as error:
+        status, why = _CODES[type(error)], str(error)
+    except Exception:
+        _LOG.exception("%s failed", route)
+        status, why = grpc.StatusCode.INTERNAL, "internal error; the server's log has it"
+    finally:
+        seconds = time.perf_counter() - started
+        service.metrics.requests.labels(route, status.name).inc()
+        service.metrics.seconds.labels(route).observe(seconds)
+        if service.settings.access_log:
+            events.write(
+                "rpc", method=route, status=status.name, ms=round(seconds * 1000, 3), client=context.peer(), **noted
+            )
+    return await context.abort(status, why)
+
+
+def _found(service: Service, spec: model_pb2.ModelSpec) -> Served:
+    version = spec.version.value if spec.HasField("version") else None
+    return service.find(spec.name or None, version, spec.version_label or None)
+
+
+class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> Any:  # noqa: N802 (gRPC's name)
+        noted: dict[str, Any] = {}
+
+        async def answer() -> predict_pb2.PredictResponse:
+            served = _found(self._service, request.model_spec)
+            signature = request.model_spec.signature_name or SERVING_DEFAULT
+            outputs = await self._outputs(served, signature, request)
+            rows = len(next(iter(outputs.values())))
+            noted.update(rows=rows, version=served.number)
+            self._service.metrics.rows.labels(str(served.number)).inc(rows)
+            wanted = list(request.output_filter) or list(outputs)
+            unknown = [name for name in wanted if name not in outputs]
+            if unknown:
+                raise RequestError(f"output_filter: there is no output '{unknown[0]}'; outputs: {', '.join(outputs)}")
+            return predict_pb2.PredictResponse(
+                model_spec=_spec(self._service, served, signature),
+                outputs={name: tf.make_tensor_proto(outputs[name]) for name in wanted},
+            )
+
+        return await _answered(self._service, "Predict", context, answer, noted)
+
+    async def _outputs(self, served: Served, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
+        columns = {name: _column(name, tensor) for name, tensor in request.inputs.items()}
+        if signature == SERVING_DEFAULT:
+            texts = {name: [_text(value) for value in values] for name, values in columns.items()}
+            return await self._service.answer_columns(served, texts)
+        if signature != SERVING_EXAMPLES:
+            known = ", ".join(served.predictor.signatures)
+            raise NotFoundError(f"there is no signature '{signature[:80]}'; version {served.number} has {known}")
+        if columns.keys() != {"examples"}:
+            raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples'")
+        return await self._service.answer_examples(served, columns["examples"])
+
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def answer() -> get_model_metadata_pb2.GetModelMetadataResponse:
+            served = _found(self._service, request.model_spec)
+            unknown = [field for field in request.metadata_field if field != "signature_def"]
+            if unknown or not request.metadata_field:
+                raise RequestError("metadata_field: expected signature_def")
+            packed = any_pb2.Any()
+            packed.Pack(signature_defs(served))
+            return get_model_metadata_pb2.GetModelMetadataResponse(
+                model_spec=_spec(self._service, served, ""), metadata={"signature_def": packed}
+            )
+
+        return await _answered(self._service, "GetModelMetadata", context, answer, {})
+
+
+class _Models(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def answer() -> get_model_status_pb2.GetModelStatusResponse:
+            spec = request.model_spec
+            number = _found(self._service, spec).number if spec.WhichOneof("version_choice") else None
+            if number is None and spec.name not in ("", self._service.model_name):
+                _found(self._service, spec)
+            response = get_model_status_pb2.GetModelStatusResponse()
+            kinds = get_model_status_pb2.ModelVersionStatus
+            for key, state in sorted(self._service.snapshot.states.items(), reverse=True):
+                if number in (None, key):
+                    one = response.model_version_status.add(
+                        version=key, state=kinds.AVAILABLE if state.state == AVAILABLE else kinds.END
+                    )
+                    one.status.error_message = state.error
+                    one.status.error_code = 2 if state.error else 0
+            return response
+
+        return await _answered(self._service, "GetModelStatus", context, answer, {})
+
+
+def _spec(service: Service, served: Served, signature: str) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
+    spec.version.value = served.number
+    return spec
+
+
+def _column(name: str, tensor: Any) -> list[Any]:
+    """A tensor of shape [rows] or [rows, 1] as a list.
+
+    Raises:
+      RequestError: it is damaged, or of another shape.
+    """
+    try:
+        values = tf.make_ndarray(tensor)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RequestError(f"{name}: the tensor is damaged: {error}") from error
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise RequestError(f"{name}: has shape {list(values.shape)}; expected [rows] or [rows, 1]")
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def _text(value: Any) -> Any:
+    """Bytes as text; what is no text is refused by the check of its column."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,121 @@
+"""One process of the model server: opens the versions, listens over HTTP and gRPC, stops without cutting anyone off."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from schemas.errors import PushError
+from serving import events
+from serving.metrics import Metrics
+from serving.rpc import grpc_server
+from serving.server import application
+from serving.service import Service, Settings, open_versions
+
+_LOG = logging.getLogger(__name__)
+_GRACE_SECONDS = 20
+# With the default of 5 ms, a thread that answers waits that long for one that computes.
+_SWITCH_SECONDS = 0.0005
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where a server listens.
+
+    Attributes:
+      host: the address.
+      grpc_port: None for no gRPC; 0 for any that is free.
+      health_route, predict_route: as Vertex AI asks for them.
+      url: of the HTTP server, for whoever reads the log.
+    """
+
+    host: str
+    grpc_port: int | None
+    health_route: str
+    predict_route: str
+    url: str
+
+
+def make_application(settings: Settings, folder: str, listen: Listen) -> Starlette:
+    """The application of one process, its versions loaded.
+
+    Raises:
+      PushError: no version can be served.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    metrics = Metrics()
+    versions = open_versions(settings, folder, metrics)
+    service = Service(versions, settings, metrics)
+    if not service.ready:
+        raise PushError(_nothing(versions.snapshot.states, folder))
+
+    @contextlib.asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(service.watch())
+        rpc, port = await _start_grpc(service, listen)
+        now = service.snapshot
+        events.write(
+            "ready",
+            http=listen.url,
+            grpc=f"{listen.host}:{port}" if port else None,
+            model=service.model_name,
+            versions=sorted(now.served),
+            default=now.default,
+            pid=os.getpid(),
+        )
+        _LOG.info("%s: version %s answers at %s", service.model_name, now.default, listen.url)
+        try:
+            yield
+        finally:
+            service.stopping = True
+            watching.cancel()
+            if rpc is not None:
+                await rpc.stop(_GRACE_SECONDS)
+            events.write("stopped", pid=os.getpid())
+
+    routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
+    return application(service, lifespan=running, **routes)
+
+
+def _nothing(states: Any, folder: str) -> str:
+    reasons = [state.error for state in states.values() if state.error]
+    return "; ".join(reasons) or f"{folder}: holds no version that --versions asks for"
+
+
+async def _start_grpc(service: Service, listen: Listen) -> tuple[Any, int | None]:
+    if listen.grpc_port is None:
+        return None, None
+    server = grpc_server(service)
+    port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
+    await server.start()
+    return server, port
+
+
+def config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
+    """Uvicorn's settings; it logs nothing of its own but errors."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        workers=workers,
+        factory=factory,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        # Loading a model keeps a worker from answering its parent for some seconds.
+        timeout_worker_healthcheck=120,
+    )
