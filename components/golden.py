@@ -62,6 +62,6 @@ def _fits(predictor: Predictor, instance: dict[str, Any]) -> bool:
     try:
         columns_of(predictor.inputs, [instance])
         json.dumps(instance, ensure_ascii=False).encode()
-        return True
     except (RequestError, UnicodeEncodeError):
         return False
+    return True

@@ -1,5 +1,6 @@
 """A SavedModel that was loaded, and its answers: to columns of values, to rows of JSON, to serialized tf.Example."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from schemas.features import ColumnType, FeatureSet
 from serving.files import DECLARATION_FILE
 from serving.inputs import Input, columns_of, declared_inputs
 from serving.signatures import DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+
+# Among TensorFlow's many lines: which feature, or which bytes.
+_EXAMPLE_ERROR = re.compile(r"(Feature: .+? \(data type|Could not parse example input).*")
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -76,13 +80,15 @@ class Predictor:
 
         Raises:
           KeyError: the model has no such signature.
-          ValueError: a record is no tf.Example, or lacks a feature; with TensorFlow's words.
+          ValueError: a record is no tf.Example, or lacks a feature.
         """
         signature = self._model.signatures[SERVING_EXAMPLES]
         try:
             outputs = signature(tf.constant(list(examples), tf.string))
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(error.message.splitlines()[0]) from error
+            said = _EXAMPLE_ERROR.search(error.message)
+            reason = said[0][:200] if said else "expected a tf.Example with the features of the model"
+            raise ValueError(f"a record cannot be parsed: {reason}") from error
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:

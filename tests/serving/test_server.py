@@ -1,13 +1,11 @@
-"""The HTTP server by Vertex AI's container contract: over real HTTP, its model fetched from storage."""
+"""The model server over real HTTP and gRPC: Vertex AI's contract, TF Serving's paths and stubs, hostile requests."""
 
+import base64
 import json
-import os
-import shutil
+import signal
 import socket
-import subprocess
-import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,82 +13,387 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from serving.predictor import Predictor
+from serving.registry import Registry
+from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
+from tests.serving.running import RunningServer, failed_start, registry_of
 from tests.vertex_emulator.fixtures import BUCKET, Bench
 
+MODEL = "/v1/models/shop-model"
 
-def serving(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "serving", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("exported")
+    return [export_model(folder / str(offset), float(offset)) for offset in (-5, -4)]
+
+
+@pytest.fixture(scope="module")
+def registry(exported: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    made = registry_of(tmp_path_factory.mktemp("registry"))
+    for number, model in enumerate(exported, start=1):
+        assert push(made, model, run_id=f"run-{number}") == number
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(registry: Registry) -> Iterator[RunningServer]:
+    with RunningServer("--model-dir", str(registry.folder), "--versions", "labels", "--grpc-port", "0") as running:
+        yield running
+
+
+def expected(model: Path) -> float:
+    return float(Predictor(model).predict([ROW])[0]["probability"])
+
+
+def test_vertex_contract_answers_rows_with_version_and_schema(server: RunningServer, exported: list[Path]) -> None:
+    code, said = server.post("/predict", {"instances": [ROW, {"color": "red", "size": 1}]})
+    assert code == 200
+    first, second = said["predictions"]
+    assert first == {
+        "probability": pytest.approx(expected(exported[1])),
+        "predicted_label": first["predicted_label"],
+        "model_version": "2",
+        "schema_hash": SCHEMA_HASH,
+    }
+    assert 0 < second["probability"] < 1
+    code, said = server.post("/predict", {"instances": [ROW], "parameters": {"outputs": ["probability"]}})
+    assert (code, said) == (200, {"predictions": [{"probability": pytest.approx(expected(exported[1]))}]})
+    assert server.get("/health") == (200, {"ready": True, "versions": [1, 2], "default": 2})
+    assert server.get("/live") == (200, {"live": True})
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b"", 400, "the request is no JSON"),
+        (b"[]", 400, 'expected {"instances"'),
+        (b'{"instances": []}', 400, "at least one row"),
+        (b'{"instances": {}}', 400, "at least one row"),
+        (b'{"instances": [3]}', 400, "instances[0]: expected an object of features, found int"),
+        (b'{"instances": [{"color": "red"}]}', 400, "instances[0]: size: is missing"),
+        (b'{"instances": [{"color": "red", "size": 1, "y": 2}]}', 400, "instances[0]: 'y' is unknown"),
+        (b'{"instances": [{"color": "red", "size": "ten"}]}', 400, "instances[0]: size: expected a number, found 'ten'"),
+        (b'{"instances": [{"color": "red", "size": NaN}]}', 400, "the request is no JSON"),
+        (b'{"instances": [{"color": "\xff", "size": 1}]}', 400, "the request is no JSON"),
+        (b'{"instances": [], "extra": 1}', 400, "'extra' is unknown"),
+        (b'{"instances": [{}], "parameters": {"run": "rm"}}', 400, "parameters: expected an object with no other keys"),
+        (b'{"instances": [{}], "parameters": {"signature_name": "true_label"}}', 404, "no signature 'true_label'"),
+        (b"[" * 100_000, 400, "the request is no JSON"),
+        (b" " * 1_500_001, 413, "the request is larger than 1,500,000 bytes"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_and_says_why(
+    server: RunningServer, body: bytes, code: int, message: str
+) -> None:
+    found, said = server.post("/predict", body)
+    assert (found, message in said["error"]) == (code, True), said
+
+
+def test_too_many_rows_are_refused(server: RunningServer) -> None:
+    code, said = server.post("/predict", {"instances": [{"size": 1}] * 5000})
+    assert (code, said["error"]) == (400, "the request has 5,000 rows; at most 4,096 are taken")
+
+
+def test_tf_serving_paths_reach_versions_and_labels_by_row_and_by_column(
+    server: RunningServer, exported: list[Path]
+) -> None:
+    old, new = map(expected, exported)
+    for path, probability, version in (
+        (MODEL, new, "2"),
+        (f"{MODEL}/versions/1", old, "1"),
+        (f"{MODEL}/labels/champion", new, "2"),
+        (f"{MODEL}/labels/previous", old, "1"),
+    ):
+        code, said = server.post(f"{path}:predict", {"instances": [ROW]})
+        assert (code, said["predictions"][0]["model_version"]) == (200, version)
+        assert said["predictions"][0]["probability"] == pytest.approx(probability)
+        columns = {name: [value, value] for name, value in ROW.items()}
+        code, said = server.post(f"{path}:predict", {"signature_name": "serving_default", "inputs": columns})
+        assert code == 200
+        assert said["outputs"]["probability"] == [pytest.approx(probability)] * 2
+
+
+def test_serialized_examples_are_answered_alike(server: RunningServer, exported: list[Path]) -> None:
+    coded = {"b64": base64.b64encode(tf_example()).decode()}
+    for body in (
+        {"signature_name": "serving_examples", "instances": [coded]},
+        {"signature_name": "serving_examples", "instances": [{"examples": coded}]},
+    ):
+        code, said = server.post(f"{MODEL}:predict", body)
+        assert (code, said["predictions"][0]["probability"]) == (200, pytest.approx(expected(exported[1])))
+    code, said = server.post(f"{MODEL}:predict", {"signature_name": "serving_examples", "inputs": [coded]})
+    assert (code, said["outputs"]["probability"]) == (200, [pytest.approx(expected(exported[1]))])
+    wrong = {"signature_name": "serving_examples", "instances": [{"b64": "AAAA"}]}
+    code, said = server.post(f"{MODEL}:predict", wrong)
+    assert code == 400 and "a record cannot be parsed" in said["error"]
+
+
+def tf_example() -> bytes:
+    import tensorflow as tf
+
+    features = {
+        "color": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"green"])),
+        "size": tf.train.Feature(float_list=tf.train.FloatList(value=[2.5])),
+        "shop name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"north"])),
+        "rank": tf.train.Feature(int64_list=tf.train.Int64List(value=[2])),
+        "weight": tf.train.Feature(float_list=tf.train.FloatList(value=[1.0])),
+    }
+    return bytes(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/models/other", "there is no model 'other'; this server has 'shop-model'"),
+        ("/v1/models/..%2F..%2Fetc", "this server has 'shop-model'"),
+        (f"{MODEL}/versions/9", "version 9 is not served; served: 1, 2"),
+        (f"{MODEL}/versions/x", "'x' is not the number of a version"),
+        (f"{MODEL}/versions/%2e%2e", "is not the number of a version"),
+        (f"{MODEL}/labels/best", "no version has the label 'best'; labels: champion (2), previous (1)"),
+        ("/etc/passwd", "there is nothing at /etc/passwd"),
+        (f"{MODEL}:classify", "there is no model 'shop-model:classify'"),
+    ],
+)
+def test_what_is_not_there_is_named(server: RunningServer, path: str, message: str) -> None:
+    code, said = server.get(path)
+    assert code == 404
+    assert message in said["error"]
+
+
+def test_status_metadata_and_metrics(server: RunningServer) -> None:
+    code, said = server.get(MODEL)
+    assert code == 200
+    assert [(one["version"], one["state"]) for one in said["model_version_status"]] == [
+        ("2", "AVAILABLE"),
+        ("1", "AVAILABLE"),
+    ]
+    code, said = server.get(f"{MODEL}/versions/1/metadata")
+    assert (code, said["model_spec"]["version"]) == (200, "1")
+    definition = said["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert definition["inputs"]["size"]["dtype"] == "DT_FLOAT"
+    assert set(definition["outputs"]) == {"probability", "predicted_label", "model_version", "schema_hash"}
+    code, text = server.get("/metrics")
+    assert code == 200
+    assert 'model_server_version_served{version="2"} 1.0' in text
+    assert 'model_server_requests_total{route="status",status="200"}' in text
+
+
+def test_each_request_leaves_a_line_of_json(server: RunningServer) -> None:
+    asked = urllib.request.Request(
+        f"{server.url}/predict", json.dumps({"instances": [ROW]}).encode(), {"X-Request-Id": "my-id"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.headers["x-request-id"] == "my-id"
+    (line,) = [event for event in events_soon(server, "my-id")]
+    assert {key: line[key] for key in ("event", "method", "path", "status", "rows", "version")} == {
+        "event": "request",
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+        "rows": 1,
+        "version": 2,
+    }
+    assert line["ms"] > 0
+
+
+def events_soon(server: RunningServer, identity: str) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = [event for event in list(server.events) if event.get("request_id") == identity]
+        if found:
+            return found
+        time.sleep(0.01)
+    return []
+
+
+def test_tf_servings_own_stubs_get_the_same_numbers(server: RunningServer, exported: list[Path]) -> None:
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "shop-model"
+        request.model_spec.signature_name = "serving_default"
+        for name, value in ROW.items():
+            dtype = tf.float32 if isinstance(value, float) else None
+            request.inputs[name].CopyFrom(tf.make_tensor_proto([value, value], dtype, shape=[2]))
+        response = stub.Predict(request, timeout=30)
+        assert response.model_spec.version.value == 2
+        probability = tf.make_ndarray(response.outputs["probability"])
+        assert probability.tolist() == [pytest.approx(expected(exported[1]))] * 2
+        assert tf.make_ndarray(response.outputs["model_version"]).tolist() == [b"2", b"2"]
+        request.model_spec.version_label = "previous"
+        request.output_filter.append("probability")
+        response = stub.Predict(request, timeout=30)
+        assert (response.model_spec.version.value, list(response.outputs)) == (1, ["probability"])
+        assert tf.make_ndarray(response.outputs["probability"])[0] == pytest.approx(expected(exported[0]))
+
+        examples = predict_pb2.PredictRequest()
+        examples.model_spec.signature_name = "serving_examples"
+        examples.inputs["examples"].CopyFrom(tf.make_tensor_proto([tf_example()]))
+        answer = stub.Predict(examples, timeout=30)
+        assert tf.make_ndarray(answer.outputs["probability"])[0] == pytest.approx(expected(exported[1]))
+
+        del request.inputs["size"]
+        for change, code, message in (
+            (lambda: None, grpc.StatusCode.INVALID_ARGUMENT, "size: is missing"),
+            (lambda: setattr(request.model_spec, "name", "x"), grpc.StatusCode.NOT_FOUND, "there is no model 'x'"),
+        ):
+            change()
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Predict(request, timeout=30)
+            assert (refused.value.code(), message in refused.value.details()) == (code, True)
+
+        metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        metadata.model_spec.name = "shop-model"
+        packed = stub.GetModelMetadata(metadata, timeout=30).metadata["signature_def"]
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        assert packed.Unpack(definitions)
+        assert set(definitions.signature_def) == {"serving_default", "serving_examples"}
+
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "shop-model"
+        found = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, timeout=30)
+        available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        assert [(one.version, one.state) for one in found.model_version_status] == [(2, available), (1, available)]
+
+
+def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(server: RunningServer) -> None:
+    import hypothesis
+    import schemathesis
+
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    statuses: set[int] = set()
+
+    @schema.parametrize()
+    @hypothesis.settings(
+        max_examples=25,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    def fuzz(case: Any) -> None:
+        response = case.call(timeout=30)
+        statuses.add(response.status_code)
+        case.validate_response(
+            response,
+            checks=[
+                schemathesis.checks.not_a_server_error,
+                schemathesis.checks.status_code_conformance,
+                schemathesis.checks.response_schema_conformance,
+            ],
+        )
+
+    for operation in schema.get_all_operations():
+        case_test = schemathesis.generation.hypothesis.builder.create_test  # the same that pytest would collect
+        del case_test
+        run_operation(fuzz, operation.ok())
+    assert 200 in statuses
+    assert server.get("/health")[0] == 200
+
+
+def run_operation(fuzz: Callable[[Any], None], operation: Any) -> None:
+    import hypothesis
+
+    hypothesis.settings(deadline=None)
+    strategy = operation.as_strategy()
+    hypothesis.given(case=strategy)(fuzz)()
+
+
+def test_half_a_request_keeps_nobody_else_waiting(server: RunningServer) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        assert server.post("/predict", {"instances": [ROW]})[0] == 200
+
+
+def test_a_stopping_server_answers_what_it_has_taken(registry: Registry) -> None:
+    with RunningServer("--model-dir", str(registry.folder)) as running:
+        answers: list[int] = []
+        host, port = running.url.removeprefix("http://").split(":")
+        body = json.dumps({"instances": [ROW]}).encode()
+        with socket.create_connection((host, int(port))) as half:
+            half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10])
+            # The server has it once it has read the first half; another request shows that it has.
+            answers.append(running.post("/predict", {"instances": [ROW]})[0])
+            running.process.send_signal(signal.SIGTERM)
+            half.sendall(body[10:])
+            assert b"200 OK" in half.recv(4096)
+        assert running.wait() == 0
+        assert running.events[-1]["event"] == "stopped"
+    assert answers == [200]
+
+
+def test_a_container_of_vertex_fetches_its_model_and_takes_its_paths(
+    bench: Bench, registry: Registry, free_port: int
+) -> None:
+    import shutil
+
+    shutil.copytree(registry.folder / "2", bench.server.emulator.storage / BUCKET / "served")
+    environment = {
+        "AIP_STORAGE_URI": f"gs://{BUCKET}/served",
+        "AIP_HTTP_PORT": str(free_port),
+        "AIP_HEALTH_ROUTE": "/alive",
+        "AIP_PREDICT_ROUTE": "/v1:predict",
+    }
+    with RunningServer("--host", "127.0.0.1", **environment) as running:
+        assert running.get("/alive") == (200, {"ready": True, "versions": [2], "default": 2})
+        code, said = running.post("/v1:predict", {"instances": [ROW]})
+        assert (code, said["predictions"][0]["model_version"]) == (200, "2")
 
 
 @pytest.fixture
-def url(bench: Bench) -> Iterator[str]:
-    """A server started as Vertex starts a container."""
-    shutil.copytree(bench.make_model(0.1), bench.server.emulator.storage / BUCKET / "served")
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = serving(
-        "--host",
-        "127.0.0.1",
-        AIP_STORAGE_URI=f"gs://{BUCKET}/served",
-        AIP_HTTP_PORT=str(port),
-        AIP_HEALTH_ROUTE="/alive",
-        AIP_PREDICT_ROUTE="/v1:predict",
-    )
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/alive", timeout=5) as answer:
-                assert answer.status == 200
-            break
-        except urllib.error.URLError:
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-    yield f"{address}/v1:predict"
-    server.terminate()
-    assert server.wait(30) in (0, -15)
+        return int(free.getsockname()[1])
 
 
-def post(url: str, body: bytes) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+def test_several_workers_answer_and_count_together(registry: Registry) -> None:
+    with RunningServer("--model-dir", str(registry.folder), "--workers", "2", "--no-access-log") as running:
+        threads = [threading.Thread(target=lambda: running.post("/predict", {"instances": [ROW]})) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        _, text = running.get("/metrics")
+        assert 'model_server_rows_total{version="2"} 30.0' in text
 
 
-def test_the_container_contract(url: str) -> None:
-    code, said = post(url, b'{"instances": [{"x": 0}, {"x": 10.0}]}')
-    assert code == 200
-    assert [row["probability"] for row in said["predictions"]] == pytest.approx([0.1, 0.2])
-    for body, expected in {
-        b"": "the request is no JSON",
-        b"[]": 'expected {"instances"',
-        b'{"instances": []}': "at least one row",
-        b'{"instances": [3]}': "instances[0]: expected an object of features, found int",
-        b'{"instances": [{"x": 1}, {}]}': "instances[1]: x: is missing",
-        b'{"instances": [{"x": 1, "y": 2}]}': "instances[0]: y: is unknown",
-        b'{"instances": [{"x": "ten"}]}': "instances[0]: x: expected a number, found 'ten'",
-        b'{"instances": [{"x": [1]}]}': "instances[0]: x: expected a number, found '[1]'",
-        b"[" * 100_000: "the request is no JSON",
-    }.items():
-        code, said = post(url, body)
-        assert code == 400, (body[:50], said)
-        assert expected in said["error"]
-    code, said = post(url, b" " * 1_500_001)
-    assert (code, said["error"]) == (413, "the request is larger than 1,500,000 bytes")
+def test_what_cannot_be_served_is_one_line(bench: Bench, registry: Registry, tmp_path: Path) -> None:
+    import shutil
 
-
-def test_a_model_that_is_not_there_is_one_line(
-    bench: Bench, tmp_path: Path, make_model: Callable[[float], Path]
-) -> None:
-    del make_model
-    for model in (str(tmp_path / "nothing"), f"gs://{BUCKET}/nothing"):
-        failed = serving("--model-dir", model)
-        _, stderr = failed.communicate(timeout=60)
-        assert failed.returncode == 5
-        assert [line for line in stderr.splitlines() if line.startswith("error: ") and "nothing" in line]
-        assert "Traceback" not in stderr
+    unpushed = tmp_path / "models" / "1"
+    shutil.copytree(bench.make_model(0.1), unpushed)
+    tampered = tmp_path / "tampered"
+    shutil.copytree(registry.folder / "1", tampered)
+    with (tampered / "saved_model.pb").open("ab") as file:
+        file.write(b"\x00")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for arguments, code, message in (
+            (["--model-dir", str(tmp_path / "nothing")], 5, "there is no such folder"),
+            (["--model-dir", f"gs://{BUCKET}/nothing"], 5, "nothing is there"),
+            (["--model-dir", str(tmp_path)], 5, "holds no version that --versions asks for"),
+            (["--model-dir", str(unpushed.parent)], 5, "no push of this product left it there"),
+            (["--model-dir", str(tampered)], 5, "is not what was pushed: its content hash is"),
+            (["--model-dir", str(registry.folder), "--versions", "newest"], 2, "--versions: expected champion, labels"),
+            (["--model-dir", str(registry.folder), "--port", port], 5, f"127.0.0.1:{port} cannot be listened at"),
+        ):
+            found, stderr = failed_start(*arguments)
+            errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+            assert (found, len(errors), message in "".join(errors)) == (code, 1, True), (arguments, stderr)
+            assert "Traceback" not in stderr

@@ -1,0 +1,83 @@
+"""Small models that were exported as a Trainer exports them, for tests of whatever serves them."""
+
+from pathlib import Path
+from typing import Any
+
+from components.transform import FEATURE_SET_KEY, preprocessing_fn
+from schemas.features import FeatureSet
+from serving.files import GOLDEN_FILE
+from serving.golden import Golden
+from serving.registry import Registry
+
+FEATURES = FeatureSet.model_validate(
+    {
+        "features": {
+            "color": {"kind": "hash", "num_ids": 3},
+            "size": {"kind": "numeric", "scale": "identity"},
+            "shop name": {"kind": "hash", "num_ids": 5, "missing": "none"},
+            "rank": {"kind": "identity", "num_ids": 4, "missing": 0},
+            "weight": {"kind": "numeric", "scale": "identity", "missing": 7.5},
+        },
+        "label": {"column": "bought", "positive": "yes", "negative": "no"},
+    }
+)
+ROW = {"color": "green", "size": 2.5, "shop_name": "north", "rank": 2, "weight": 1.0}
+SCHEMA_HASH = "00112233aabbccdd"
+
+
+class _Transform:
+    """Stands for a Transform graph: the same code, without anything learned."""
+
+    def raw_feature_spec(self) -> dict[str, Any]:
+        import tensorflow as tf
+
+        return {
+            "color": tf.io.FixedLenFeature([], tf.string),
+            "size": tf.io.FixedLenFeature([], tf.float32),
+            "shop name": tf.io.VarLenFeature(tf.string),
+            "rank": tf.io.VarLenFeature(tf.int64),
+            "weight": tf.io.VarLenFeature(tf.float32),
+        }
+
+    def transform_features_layer(self) -> Any:
+        import tensorflow as tf
+
+        def layer(raw: dict[str, Any]) -> dict[str, Any]:
+            label = tf.fill([tf.shape(raw["color"])[0]], "no")
+            config = {FEATURE_SET_KEY: FEATURES.model_dump_json()}
+            return preprocessing_fn({**raw, "bought": label}, config)
+
+        return layer
+
+
+def export_model(folder: Path, offset: float = 0.0) -> Path:
+    """A model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
+    import tensorflow as tf
+
+    from serving.signatures import ServedModel
+
+    def network(inputs: dict[str, Any], training: bool) -> Any:
+        del training
+        return offset + tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()])
+
+    ServedModel(network, _Transform(), FEATURES, SCHEMA_HASH).export(str(folder))
+    return folder
+
+
+def golden(folder: Path, wrong: float = 0.0) -> Golden:
+    """What a model answers to two rows, one without what may be missing; or something else."""
+    from serving.predictor import Predictor
+
+    rows = [ROW, {"color": "red", "size": 0.0}]
+    answers = Predictor(folder).predict(rows)
+    for answer in answers:
+        del answer["model_version"]
+        answer["probability"] += wrong
+    return Golden(rows, answers)
+
+
+def push(registry: Registry, model: Path, *, run_id: str = "run-1", wrong: float = 0.0, **options: Any) -> int:
+    """Pushes a model with its golden requests; returns the version."""
+    extra = {GOLDEN_FILE: golden(model, wrong).to_json()}
+    result = registry.push(model, pipeline="shop", run_id=run_id, model_id=1, version=None, extra=extra, **options)
+    return int(result.version)

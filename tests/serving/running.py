@@ -1,0 +1,105 @@
+"""A model server in a process of its own, as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+
+class RunningServer:
+    """`python -m serving` on free ports, until the `with` block ends.
+
+    Attributes:
+      events: what it wrote to standard output so far.
+      url: of HTTP; `grpc`: HOST:PORT, if it was asked for.
+    """
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        command = [sys.executable, "-m", "serving", *arguments]
+        self.process = subprocess.Popen(
+            [*command, *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"])],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self._ready = threading.Event()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_events(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] == "ready":
+                self._ready.set()
+        self._ready.set()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self.errors.extend(self.process.stderr)
+
+    def __enter__(self) -> "RunningServer":
+        assert self._ready.wait(120)
+        assert self.process.poll() is None, self.errors
+        ready = next(event for event in self.events if event["event"] == "ready")
+        self.url, self.grpc = ready["http"], ready.get("grpc")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """Asks it to end; its exit code."""
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(60)
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+    def get(self, path: str) -> tuple[int, Any]:
+        return request(f"{self.url}{path}")
+
+    def post(self, path: str, body: Any) -> tuple[int, Any]:
+        return request(f"{self.url}{path}", body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def request(url: str, body: bytes | None = None) -> tuple[int, Any]:
+    """The status and the JSON, or the text, of an answer."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
+            return answer.status, _content(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _content(error)
+
+
+def _content(answer: Any) -> Any:
+    text = answer.read().decode()
+    return json.loads(text) if "json" in answer.headers["content-type"] else text
+
+
+def failed_start(*arguments: str, **environment: str) -> tuple[int, str]:
+    """The exit code and the standard error of a server that does not come up."""
+    server = RunningServer(*arguments, **environment)
+    return server.wait(), "".join(server.errors)
+
+
+def registry_of(folder: Path) -> Any:
+    from serving.registry import Registry
+
+    return Registry(folder, "shop-model")

@@ -1,0 +1,73 @@
+"""A loaded model answers columns, rows and serialized tf.Example alike, and says which it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.files import VERSION_FILE
+from serving.predictor import ModelError, Predictor
+from tests.serving.models import ROW, SCHEMA_HASH, export_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_model(tmp_path_factory.mktemp("model") / "saved", offset=-4.0)
+
+
+def test_an_answer_says_the_version_that_a_push_wrote_and_the_schema(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    predictor = Predictor(model)
+    assert (predictor.version, predictor.schema_hash) == ("unpushed", SCHEMA_HASH)
+    pushed = shutil.copytree(model, tmp_path / "7")
+    (pushed / VERSION_FILE).write_text("7\n")
+    (answer,) = Predictor(pushed).predict([ROW])
+    assert (answer["model_version"], answer["schema_hash"]) == ("7", SCHEMA_HASH)
+
+
+def test_rows_and_examples_are_answered_alike(model: Path) -> None:
+    import tensorflow as tf
+
+    def example(row: dict[str, Any]) -> bytes:
+        def feature(value: Any) -> tf.train.Feature:
+            if isinstance(value, str):
+                return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+            if isinstance(value, int):
+                return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+        named = {key.replace("shop_name", "shop name"): feature(value) for key, value in row.items()}
+        return bytes(tf.train.Example(features=tf.train.Features(feature=named)).SerializeToString())
+
+    predictor = Predictor(model)
+    rows = [ROW, {"color": "red", "size": 0.0}, {**ROW, "color": "pink", "rank": 9}]
+    by_row = predictor.predict(rows)
+    by_example = predictor.predict_examples([example(row) for row in rows])
+    np.testing.assert_allclose([row["probability"] for row in by_row], by_example["probability"], atol=1e-6)
+    # size 2.5, rank 2, weight 1, less 4, and the ids of the color (0 to 2) and the shop (0 to 4).
+    logit = np.log(by_row[0]["probability"] / (1 - by_row[0]["probability"]))
+    assert logit == pytest.approx(1.5 + round(logit - 1.5), abs=1e-3) and 1.4 <= logit <= 7.6
+    with pytest.raises(ValueError, match="a record cannot be parsed: Could not parse example input"):
+        predictor.predict_examples([b"\x00nonsense"])
+    with pytest.raises(ValueError, match=r"a record cannot be parsed: Feature: size \(data type: float\) is required"):
+        predictor.predict_examples([example({"color": "red"})])
+
+
+def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, make_model: Callable[[float], Path]) -> None:
+    with pytest.raises(ModelError, match="no model can be loaded from it"):
+        Predictor(tmp_path)
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "saved_model.pb").write_bytes((make_model(0.1) / "saved_model.pb").read_bytes()[:100])
+    with pytest.raises(ModelError, match="no model can be loaded from it"):
+        Predictor(half)
+
+
+def test_a_model_of_another_origin_is_served_with_all_inputs_required(make_model: Callable[[float], Path]) -> None:
+    predictor = Predictor(make_model(0.25))
+    assert [(one.name, one.required) for one in predictor.inputs.values()] == [("x", True)]
+    assert (predictor.version, predictor.schema_hash) == ("", "")
+    assert predictor.predict([{"x": 10}])[0]["probability"] == pytest.approx(0.35)
