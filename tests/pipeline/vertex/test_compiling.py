@@ -84,7 +84,7 @@ def test_machines_policy_labels_and_keys_go_into_the_job() -> None:
     executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
     assert executors["Trainer_executor"]["container"]["resources"] == {
         "cpuLimit": 8.0,
-        "memoryLimit": 64.0,
+        "memoryLimit": 52.0,
         "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
     }
     assert executors["Transform_executor"]["container"]["resources"] == {"cpuLimit": 8.0, "memoryLimit": 32.0}
