@@ -39,7 +39,7 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 # Dataflow mounts folders of its own as root, and starts the worker with this very entry point.
 # hadolint ignore=DL3002
-USER root
+USER 0
 ENTRYPOINT ["/opt/apache/beam/boot"]
 
 FROM ${BASE} AS serving

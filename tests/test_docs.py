@@ -1,8 +1,10 @@
 """The documentation is held against the code."""
 
+import json
 import re
 import tomllib
 
+from benchmarks import scale
 from pipeline.config_docs import markdown
 from schemas import errors
 from tests.conftest import ROOT
@@ -37,6 +39,14 @@ def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_costs_are_what_the_benchmark_prints() -> None:
+    printed = scale.text(json.loads(scale.RATES_FILE.read_text()))
+    documented = "".join((ROOT / "docs" / name).read_text() for name in ("scale.md", "vertex.md"))
+    lines = [f"    {line}\n" for line in printed.splitlines() if line]
+    assert len(lines) > 40
+    assert [line for line in lines if line not in documented] == []
 
 
 def test_data_checksums_are_those_of_the_files() -> None:

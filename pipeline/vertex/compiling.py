@@ -85,15 +85,16 @@ def _resources(machine: Machine) -> dict[str, Any]:
       ConfigError: the machine type's name does not say its cores, or its memory is not known here.
     """
     found = re.fullmatch(r"([a-z0-9]+)-(standard|highmem|highcpu|megamem)-(\d+)", machine.machine_type)
+    # GB for each core; the first family has a little less: https://cloud.google.com/compute/docs/machine-resource
     memory = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0, "megamem": 14.9}
+    if machine.machine_type.startswith("n1-"):
+        memory |= {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
     if found is None:
         raise ConfigError(
             f"vertex.machines: '{machine.machine_type}' does not say its cores; expected such as n1-standard-8"
         )
     cores = int(found[3])
-    # The first family has a little less memory for a core.
-    gigabytes = cores * memory[found[2]] * (0.9375 if found[1] == "n1" and found[2] == "standard" else 1.0)
-    resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": gigabytes}
+    resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": cores * memory[found[2]]}
     if machine.accelerator is not None:
         resources["accelerator"] = {"type": machine.accelerator, "count": str(machine.accelerator_count)}
     return resources

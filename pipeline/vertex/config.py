@@ -8,6 +8,7 @@ from pipeline.node_names import NODES
 from schemas.declaration import Declaration, did_you_mean
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
+RUN_ON_BEAM = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
 # https://beam.apache.org/documentation/runners/capability-matrix/. DaskRunner silently loses tagged outputs.
 _REFUSED_RUNNERS = {"DaskRunner": "it gives wrong results for outputs with tags, which TFX uses"}
 
@@ -113,8 +114,7 @@ class Beam(BeamOptions):
     @field_validator("components")
     @classmethod
     def _known_components(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
-        runs_on_beam = ("ExampleGen", "StatisticsGen", "ExampleValidator", "Transform", "Evaluator")
         for name in components:
-            if name not in runs_on_beam:
-                raise ValueError(f"'{name}' does not run on Beam; {did_you_mean(name, list(runs_on_beam))}")
+            if name not in RUN_ON_BEAM:
+                raise ValueError(f"'{name}' does not run on Beam; {did_you_mean(name, list(RUN_ON_BEAM))}")
         return components

@@ -2,9 +2,11 @@
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline import config
 from pipeline.beam_args import beam_args, check_beam_args
@@ -12,7 +14,7 @@ from pipeline.config import PipelineConfig
 from pipeline.nodes import nodes
 from pipeline.vertex import compiling
 from schemas.errors import ConfigError
-from tests.conftest import CENSUS_CONFIG
+from tests.conftest import CENSUS_CONFIG, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_machines_policy_labels_and_keys_go_into_the_job() -> None:
     executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
     assert executors["Trainer_executor"]["container"]["resources"] == {
         "cpuLimit": 8.0,
-        "memoryLimit": 64.0,
+        "memoryLimit": 52.0,
         "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
     }
     assert executors["Transform_executor"]["container"]["resources"] == {"cpuLimit": 8.0, "memoryLimit": 32.0}
@@ -148,6 +150,23 @@ def test_a_parameter_too_large_for_ml_metadata_is_refused(job: dict[str, Any], c
     assert "Schema.schema_text: has 70,002 bytes; ML Metadata takes 65,536" in lint(job, census)
 
 
+@pytest.mark.parametrize("first", ["data", "beam"])
+def test_what_the_page_on_scale_says_to_set_compiles(first: str) -> None:
+    blocks = re.findall(r"(?:^ {4}.*\n)+", (ROOT / "docs" / "scale.md").read_text(), flags=re.MULTILINE)
+    (block,) = [block for block in blocks if block.startswith(f"    {first}:")]
+    values = yaml.safe_load(block)
+    settings = [f"data.splits={json.dumps(values['data']['splits'])}"] if "data" in values else []
+    settings += [
+        f"{key}.{name}={json.dumps(value)}" for key in ("beam", "vertex") for name, value in values[key].items()
+    ]
+    executors = compiling.compile_job(config.load(CENSUS_CONFIG, settings))["pipelineSpec"]["deploymentSpec"][
+        "executors"
+    ]
+    runner = "--runner=DataflowRunner" if values["beam"].get("runner") == "dataflow" else "--direct_num_workers=16"
+    assert runner in executors["Transform_executor"]["container"]["args"]
+    assert executors["Trainer_executor"]["container"]["resources"] == {"cpuLimit": 16.0, "memoryLimit": 104.0}
+
+
 def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
     tasks(job)["Gate"]["inputs"]["parameters"]["policy"] = {"componentInputParameter": "policy"}
     assert lint(job, census) == "Gate.policy: the pipeline has no parameter 'policy'"
@@ -166,6 +185,7 @@ def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: P
         ("beam.runner=dataflow", "beam.sdk_image: dataflow's workers need the image of the Dockerfile's target"),
         ("beam.runner=spark", "expected direct, dataflow or a Beam runner's name"),
         ("beam.components={Trainer: {workers: 2}}", "'Trainer' does not run on Beam"),
+        ("beam.components={ExampleValidator: {workers: 2}}", "'ExampleValidator' does not run on Beam"),
         ("push.vertex.traffic_steps=[50, 10]", "must rise"),
         ("push.vertex.serving_tensorflow=null", "give the TensorFlow release of"),
         ("push.vertex.max_replicas=0", "push.vertex.max_replicas: "),
