@@ -9,6 +9,7 @@ import os
 from tfx import v1 as tfx
 
 from components.config import TRAIN_SPLIT
+from serving.registry import STATISTICS_FILE
 from serving.vertex import staging
 from serving.vertex.config import Place
 from serving.vertex.connection import Vertex
@@ -31,7 +32,7 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     statistics.split_names = "[]"
     if champion is None:
         return
-    kept = staging.read(f"{champion.artifact_uri}/{staging.STATISTICS_FILE}", project=where.project)
+    kept = staging.read(f"{champion.artifact_uri}/{STATISTICS_FILE}", project=where.project)
     if kept is None:
         return
     folder = os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}")

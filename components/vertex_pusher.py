@@ -28,9 +28,8 @@ from components.pusher import (
 )
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
-from serving.registry import content_hash
+from serving.registry import STATISTICS_FILE, content_hash
 from serving.signatures import DECLARATION_FILE, SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.vertex import staging
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
 from serving.vertex.extras import Training, after_push
@@ -82,9 +81,7 @@ def VertexPusher(  # noqa: N802 (TFX names components like classes)
                 "model_id": model.id,
                 "content_hash": content_hash(folder),
             },
-            extra={
-                staging.STATISTICS_FILE: _read(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))
-            },
+            extra={STATISTICS_FILE: _read(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))},
         )
         wanted = Wanted(
             model_name=model_name,

@@ -97,7 +97,7 @@ def create_pipeline(
             golden_split=config.evaluation.split,
         )
     else:
-        pusher = RegistryPusher(**pushed, registry=registry)
+        pusher = RegistryPusher(**pushed, registry=registry, promote=config.push.promote)
     nodes += [transform_node, *training_nodes, baseline, evaluator_node, pusher.with_id("Pusher")]
     arguments = beam_args(config)
     check_beam_args(arguments)

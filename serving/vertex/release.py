@@ -15,6 +15,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
 from schemas.errors import PushError
+from serving.registry import GOLDEN_FILE
 from serving.vertex import staging
 from serving.vertex.config import Deployment
 from serving.vertex.connection import TransientError, Vertex
@@ -117,7 +118,7 @@ class Releaser:
 
     def _push(self, lease: Lease, plan: Plan, wanted: Wanted, content: Content) -> Pushed:
         uri = staging.staged_uri(self.vertex.place.staging, wanted.model_name, wanted.content_hash)
-        extra = {**content.extra, staging.GOLDEN_FILE: content.golden.to_json()}
+        extra = {**content.extra, GOLDEN_FILE: content.golden.to_json()}
         staging.stage(content.folder, uri, project=self.vertex.place.project, release=content.release, extra=extra)
         version = self._step(lease, partial(self._ensure_registered, plan.version, wanted, uri))
         endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, wanted.pipeline))
@@ -147,9 +148,9 @@ class Releaser:
         with self._lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
             self._settle(self.vertex.endpoints, endpoint)
             before = dict(read_endpoint(self.vertex, endpoint).split)
-            kept = staging.read(f"{target.artifact_uri}/{staging.GOLDEN_FILE}", project=self.vertex.place.project)
+            kept = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
             if kept is None:
-                raise PushError(f"{target.artifact_uri}: holds no {staging.GOLDEN_FILE}; the version cannot be tested")
+                raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
             self._shift(lease, endpoint, target, before, (_FULL,), Golden.from_json(kept), reject=False)
             self._crown(lease, target)
             now, model = read_endpoint(self.vertex, endpoint), read_model(self.vertex, self.model_name)

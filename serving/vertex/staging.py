@@ -18,9 +18,6 @@ from schemas.errors import PushError
 from serving.registry import RELEASE_FILE
 from serving.vertex.connection import translated
 
-GOLDEN_FILE = "assets.extra/golden.json"
-STATISTICS_FILE = "assets.extra/train_statistics.pb"
-
 
 def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
     """Where a version of this content is kept."""
