@@ -89,21 +89,15 @@ class Registry(Versions):
           PushError: as `check`; or the source is not a SavedModel; or another push holds the lock too long.
           ValueError: `extra` has a name that is none of those.
         """
-        source, extra = Path(source), extra or {}
-        strange = sorted(set(extra) - EXTRA_FILES)
+        strange = sorted(set(extra or {}) - EXTRA_FILES)
         if strange:
             raise ValueError(f"extra: {strange} would change the content hash; expected names of {sorted(EXTRA_FILES)}")
-        if not (source / "saved_model.pb").is_file():
-            raise PushError(f"{source}: is not a SavedModel (no saved_model.pb); nothing was pushed")
+        content = _saved_model_hash(Path(source))
         # Checked before the folder is made, and again under the lock.
         self.check(pipeline=pipeline, version=None)
-        try:
-            content = content_hash(source)
-        except OSError as error:
-            raise PushError(f"{source}: cannot be read: {disk.reason(error)}; nothing was pushed") from error
         release = Release(pipeline, run_id, model_id, content, finite(metrics or {}), timestamp())
         with self._locked():
-            return self._push(_Order(source, release, version, extra, promote))
+            return self._push(_Order(Path(source), release, version, extra or {}, promote))
 
     def _push(self, order: _Order) -> PushResult:
         self._check_owner(order.release.pipeline)
@@ -270,3 +264,12 @@ class Registry(Versions):
         candidate = ledger.labelled(State.CANDIDATE)
         text = tf_serving.config_text(self.folder, champion=ledger.champion, candidate=candidate)
         disk.write_if_changed(self.folder / TF_SERVING_FILE, text)
+
+
+def _saved_model_hash(source: Path) -> str:
+    if not (source / "saved_model.pb").is_file():
+        raise PushError(f"{source}: is not a SavedModel (no saved_model.pb); nothing was pushed")
+    try:
+        return content_hash(source)
+    except OSError as error:
+        raise PushError(f"{source}: cannot be read: {disk.reason(error)}; nothing was pushed") from error

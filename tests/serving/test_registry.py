@@ -1,4 +1,4 @@
-"""What a push does and refuses, one at a time; test_registry_crashes.py has those that are killed or come together."""
+"""What a push does and refuses, one at a time; those that are killed or come together have files of their own."""
 
 import json
 import re
@@ -19,28 +19,7 @@ from serving.registry import (
     State,
     content_hash,
 )
-
-
-def model(folder: Path, content: str = "weights", files: int = 1) -> Path:
-    (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_text(content)
-    for number in range(files):
-        (folder / "variables" / f"data-{number}").write_text(content * 100)
-    return folder
-
-
-def push(
-    registry: Path,
-    source: Path,
-    *,
-    pipeline: str = "census",
-    run_id: str = "run-1",
-    version: int | None = None,
-    **options: Any,
-) -> PushResult:
-    return Registry(registry, "income").push(
-        source, pipeline=pipeline, run_id=run_id, model_id=7, version=version, **options
-    )
+from tests.serving.registry_bench import model, push
 
 
 def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from serving.registry import GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, Registry, content_hash
 from serving.registry.__main__ import main
 from tests.conftest import ROOT
-from tests.serving.test_registry import model, push
+from tests.serving.registry_bench import model, push
 
 
 @pytest.fixture

@@ -1,43 +1,24 @@
-"""Changes of a registry that are killed, and changes that come together: what is served is always whole."""
+"""Changes of a registry that are killed or fail half-way: what is served is always whole, and the next one ends well."""
 
 import itertools
-import multiprocessing
 import os
-import re
 import shutil
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.errors import PushError
-from serving.registry import LEDGER_FILE, TF_SERVING_FILE, Registry, State
-from tests.serving.test_registry import model, push
+from serving.registry import LEDGER_FILE, Registry, State
+from tests.serving.registry_bench import CANDIDATE, CHAMPION, PREVIOUS, PROCESSES, RETIRED, Push, look, models
 
-# Children start at once, and have what the parent has: nothing is imported again.
-PROCESSES = multiprocessing.get_context("fork")
 Change = Callable[[Registry], Any]
 States = dict[int, State]
 
 
-def look(registry: Registry) -> int | None:
-    """What a reader may rely on at any moment; returns what serves."""
-    champion = registry.champion()
-    for version in registry.labels().values():
-        assert registry.fits(version), version
-    if (registry.folder / TF_SERVING_FILE).exists():
-        text = (registry.folder / TF_SERVING_FILE).read_text()
-        assert text.endswith("}\n")
-        for version in re.findall(r"versions: (\d+)", text):
-            assert registry.fits(int(version)), version
-    return champion
-
-
-# Kill -9.
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.utime", "shutil.rmtree", "fcntl.flock"}
 When = Callable[[str, tuple[Any, ...]], bool]
 
@@ -83,32 +64,12 @@ def after_version() -> When:
     return when
 
 
-class Push:
-    """A push of the model in a folder beside the registry."""
-
-    def __init__(self, name: str, **options: Any) -> None:
-        self.name = name
-        self.options = options
-
-    def __call__(self, registry: Registry) -> Any:
-        folder = registry.folder.parent
-        return push(folder, folder.parent / self.name, **self.options)
-
-
-CANDIDATE, CHAMPION, PREVIOUS, RETIRED = State.CANDIDATE, State.CHAMPION, State.PREVIOUS, State.RETIRED
 BEFORE: States = {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION, 5: CANDIDATE}
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
-    for name in "abcdefg":
-        model(tmp_path / name, name)
-    return tmp_path
-
-
-@pytest.fixture
-def before(models: Path) -> Registry:
-    registry = Registry(models / "before", "income")
+def before(tmp_path: Path) -> Registry:
+    registry = Registry(models(tmp_path) / "before", "income")
     for name in "abcde":
         Push(name, promote=name != "e")(registry)
     assert registry.ledger().states == BEFORE
@@ -167,8 +128,8 @@ def test_a_change_that_is_killed_at_any_step_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("promote", [True, False])
-def test_a_first_push_that_is_killed_at_any_step_is_finished_by_the_next(promote: bool, models: Path) -> None:
-    nothing = Registry(models / "before", "income")
+def test_a_first_push_that_is_killed_at_any_step_is_finished_by_the_next(promote: bool, tmp_path: Path) -> None:
+    nothing = Registry(models(tmp_path) / "before", "income")
     nothing.folder.parent.mkdir()
     after = {1: CHAMPION if promote else CANDIDATE}
     champions = {None, 1} if promote else {None}
@@ -225,113 +186,6 @@ def test_a_version_that_was_cut_off_can_be_promoted(before: Registry) -> None:
     assert (before.champion(), Push("f")(before).pushed) == (6, False)
 
 
-# Together.
-def _pushes(registry: Registry, name: str, version: int | None, start: Barrier, said: Any) -> None:
-    start.wait()
-    try:
-        result = Push(name, run_id=f"run-{name}", version=version)(registry)
-    except PushError as error:
-        said.put((name, str(error)))
-    else:
-        said.put((name, result.version))
-
-
-def together(registry: Registry, names: str, version: int | None = None) -> dict[str, int | str]:
-    """Pushes models at once, from a process each; what each was told."""
-    start, said = PROCESSES.Barrier(len(names)), PROCESSES.Queue()
-    processes = [PROCESSES.Process(target=_pushes, args=(registry, name, version, start, said)) for name in names]
-    for process in processes:
-        process.start()
-    answers = dict(said.get(timeout=60) for _ in names)
-    for process in processes:
-        process.join()
-    return answers
-
-
-def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(models: Path) -> None:
-    registry = Registry(models / "r", "income")
-    assert sorted(together(registry, "abcd").values()) == [1, 2, 3, 4]
-    assert registry.versions() == [1, 2, 3, 4]
-    assert all(registry.fits(version) for version in registry.versions())
-    assert registry.ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
-    assert [(event.version, event.champion_before) for event in registry.ledger().history] == [
-        (1, None),
-        (2, 1),
-        (3, 2),
-        (4, 3),
-    ]
-
-
-def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_told_who_did(models: Path) -> None:
-    registry = Registry(models / "r", "income")
-    answers = together(registry, "abcd", version=3)
-    (winner,) = [name for name, answer in answers.items() if answer == 3]
-    release = registry.release(3)
-    assert release is not None and release.run_id == f"run-{winner}"
-    assert {answer for name, answer in answers.items() if name != winner} == {
-        f"{registry.folder}: version 3 exists already, pushed by run run-{winner}; it is never overwritten. Leave out "
-        "push.version to push as 4"
-    }
-    assert registry.ledger().states == {3: CHAMPION}
-
-
-def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(models: Path) -> None:
-    for name in "bcd":
-        shutil.rmtree(models / name)
-        shutil.copytree(models / "a", models / name)
-    registry = Registry(models / "r", "income")
-    assert together(registry, "abcd") == dict.fromkeys("abcd", 1)
-    assert [event.action for event in registry.ledger().history] == ["push"]
-
-
-def _reads(registry: Registry, ready: Event, stop: Event, said: Any) -> None:
-    looks, seen = 0, set()
-    try:
-        while not stop.is_set():
-            seen.add(look(registry))
-            looks += 1
-            ready.set()
-    except BaseException as error:
-        ready.set()
-        said.put(f"after {looks} looks: {error!r}")
-        raise
-    said.put((looks, seen))
-
-
-def test_a_reader_never_sees_half_a_change(models: Path) -> None:
-    for name in "abcdefg":
-        shutil.rmtree(models / name)
-        model(models / name, name, files=40)
-    registry = Registry(models / "r", "income")
-    ready, stop, said = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Queue()
-    reader = PROCESSES.Process(target=_reads, args=(registry, ready, stop, said))
-    reader.start()
-    assert ready.wait(60)
-    for name in "abcdefg":
-        Push(name, promote=name != "c")(registry)
-        if name > "b":
-            registry.rollback()
-            registry.rollback()
-    stop.set()
-    looks, seen = said.get(timeout=60)
-    reader.join()
-    assert reader.exitcode == 0
-    assert looks > len(seen) > 1
-    assert seen <= {None, 1, 2, 4, 5, 6, 7}
-
-
-def test_a_push_that_waits_too_long_says_so(before: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    import filelock
-
-    from serving.registry import registry
-
-    monkeypatch.setattr(registry, "_LOCK_TIMEOUT_SECONDS", 0)
-    with filelock.FileLock(before.folder / ".lock"), pytest.raises(PushError) as refused:
-        Push("f")(before)
-    assert str(refused.value) == f"{before.folder}: another push has held the lock for 0 s; try again"
-    assert before.champion() == 4
-
-
 def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
     before: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,7 +208,19 @@ def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
     assert Push("f")(before).serving == 6
 
 
-def test_a_file_that_cannot_be_copied_is_named_by_its_reason(before: Registry, models: Path) -> None:
-    (models / "f" / "link").symlink_to("nowhere")
+def test_a_file_that_cannot_be_copied_is_named_by_its_reason(before: Registry, tmp_path: Path) -> None:
+    (tmp_path / "f" / "link").symlink_to("nowhere")
     with pytest.raises(PushError, match="cannot be written: .*No such file or directory"):
         Push("f")(before)
+
+
+def test_a_push_that_waits_too_long_says_so(before: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    import filelock
+
+    from serving.registry import registry
+
+    monkeypatch.setattr(registry, "_LOCK_TIMEOUT_SECONDS", 0)
+    with filelock.FileLock(before.folder / ".lock"), pytest.raises(PushError) as refused:
+        Push("f")(before)
+    assert str(refused.value) == f"{before.folder}: another push has held the lock for 0 s; try again"
+    assert before.champion() == 4
