@@ -349,7 +349,18 @@ class Push(Declaration):
     """The registry's folder; relative to the config's own folder. Left out, `registry` below the run root."""
     version: NonNegativeInt | None = None
     """The version to push as, refused if it exists. Left out, one more than the highest there."""
+    promote: bool = True
+    """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate, and what serves
+    goes on serving, until `python -m serving.registry promote`. On Vertex AI `traffic_steps` decides."""
     to: Literal["registry", "vertex"] = "registry"
     """Where local runs push to: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
     vertex: Deployment | None = None
     """How a model is served on Vertex AI."""
+
+    @model_validator(mode="after")
+    def _promotion_is_the_folders(self) -> "Push":
+        if self.to == "vertex" and not self.promote:
+            raise ValueError(
+                "promote: false is for the folder; with to: vertex, end push.vertex.traffic_steps below 100"
+            )
+        return self

@@ -9,7 +9,7 @@ import os
 from tfx import v1 as tfx
 
 from components.config import TRAIN_SPLIT
-from serving.files import STATISTICS_FILE
+from serving.registry import STATISTICS_FILE
 from serving.vertex import staging
 from serving.vertex.config import Place
 from serving.vertex.connection import Vertex

@@ -10,8 +10,11 @@ from tfx.components.util import model_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
 from tfx.utils import path_utils
 
+from components.evaluation import OVERALL, read_metrics
+from components.golden import GOLDEN_NAME
+from components.model_files import read_bytes
 from schemas.errors import NotBlessedError
-from serving.registry import Registry, content_hash
+from serving.registry import GOLDEN_FILE, Registry, content_hash
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
@@ -32,10 +35,12 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     pipeline: tfx.dsl.components.Parameter[str],
     run_id: tfx.dsl.components.Parameter[str],
     version: tfx.dsl.components.Parameter[int],
+    promote: tfx.dsl.components.Parameter[bool],
 ) -> None:
     """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records where it went.
 
-    `pushed` is 1 if this execution wrote the version and 0 if the served version holds the same model already.
+    It serves at once if `promote` says so, and else waits as the candidate. `pushed` is 1 if this execution wrote the
+    version and 0 if a version, whether it serves or not, holds the same model already.
 
     Raises:
       NotBlessedError: a blessing is negative, damaged, or another model's.
@@ -49,11 +54,14 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
         run_id=run_id,
         model_id=model.id,
         version=None if version == NEXT_VERSION else version,
+        metrics=read_metrics(evaluation.uri)[OVERALL],
+        extra={GOLDEN_FILE: read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME))},
+        promote=promote,
     )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(result.pushed))
     pushed_model.set_string_custom_property(VERSION_PROPERTY, str(result.version))
     pushed_model.set_string_custom_property(DESTINATION_PROPERTY, result.path)
-    pushed_model.set_string_custom_property(HASH_PROPERTY, content_hash(Path(result.path)))
+    pushed_model.set_string_custom_property(HASH_PROPERTY, result.content_hash)
 
 
 def check_blessing(

@@ -27,9 +27,9 @@ from components.pusher import (
     check_infra_blessing,
 )
 from schemas.features import FeatureSet, safe_name
-from serving.files import DECLARATION_FILE, STATISTICS_FILE
 from serving.golden import Golden
-from serving.registry import content_hash
+from serving.registry import STATISTICS_FILE, content_hash
+from serving.signatures import DECLARATION_FILE
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
 from serving.vertex.extras import Training, after_push

@@ -108,7 +108,7 @@ def create_pipeline(
             deployment=config.deployment.model_dump_json(),
         )
     else:
-        pusher = RegistryPusher(**pushed, registry=registry)
+        pusher = RegistryPusher(**pushed, registry=registry, promote=config.push.promote)
     nodes += [transform_node, *training_nodes, baseline, evaluator_node, infra_validator, pusher.with_id("Pusher")]
     arguments = beam_args(config)
     check_beam_args(arguments)

@@ -17,7 +17,7 @@ from pipeline.nodes import nodes
 from pipeline.run_root import RunRoot, new_run_id
 from pipeline.terminal import own_terminal
 from schemas.errors import PipelineError
-from serving.registry import Registry
+from serving.registry import Registry, State
 from trainer import progress
 
 INTERRUPTED_EXIT_CODE = 130
@@ -211,22 +211,27 @@ def _push_text(config: PipelineConfig, root: RunRoot) -> str:
     """What a push would do, if the model were blessed."""
     if config.push.to == "vertex":
         return preflight.vertex_plan(config).summary()
-    registry = Registry(root.registry(config), config.push.model_name)
-    number = config.push.version or max(registry.versions(), default=0) + 1
-    return f"version {number} to {registry.folder}"
+    registry = _registry(config, root)
+    number = registry.next_version() if config.push.version is None else config.push.version
+    return f"version {number} to {registry.folder}" + ("" if config.push.promote else ", as the candidate")
 
 
 def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
     if config.push.to == "vertex":
         return _vertex_serving_text(config)
-    registry = Registry(root.registry(config), config.push.model_name)
-    versions = registry.versions()
-    if not versions:
-        return f"nothing: {registry.folder} holds no version"
-    release = registry.release(versions[-1])
-    return f"version {versions[-1]} of {config.push.model_name}" + (
-        f", pushed by run {release.run_id}" if release else ""
-    )
+    registry = _registry(config, root)
+    try:
+        champion = registry.champion()
+        if champion is None:
+            return f"nothing: {registry.folder} holds no version that serves"
+        release = registry.release(champion)
+    except PipelineError as error:
+        return f"unknown: {error}"
+    return f"version {champion} of {registry.name}" + (f", pushed by run {release.run_id}" if release else "")
+
+
+def _registry(config: PipelineConfig, root: RunRoot) -> Registry:
+    return Registry(root.registry(config), config.push.model_name)
 
 
 def _vertex_serving_text(config: PipelineConfig) -> str:
@@ -250,10 +255,13 @@ def _next_steps(
     tools = Path(sys.executable).parent
     if tools.is_relative_to(Path.cwd()):
         tools = tools.relative_to(Path.cwd())
-    look = (
-        f"{tools}/python -m serving.vertex list --project {config.place.project} --region {config.place.region} "
-        f"--model {config.push.model_name}"
-        if config.push.to == "vertex"
-        else f"{tools}/saved_model_cli show --all --dir {pusher['path']}"
-    )
-    return [f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}", look]
+    steps = [f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}"]
+    if config.push.to == "vertex":
+        place = f"--project {config.place.project} --region {config.place.region}"
+        return [*steps, f"{tools}/python -m serving.vertex list {place} --model {config.push.model_name}"]
+    steps.append(f"{tools}/saved_model_cli show --all --dir {pusher['path']}")
+    registry = _registry(config, root)
+    if registry.state(pusher["version"]) is State.CANDIDATE:
+        place = f"--registry {registry.folder.parent} --model {registry.name}"
+        steps.append(f"{tools}/python -m serving.registry promote {place} --yes")
+    return steps

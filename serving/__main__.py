@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 import click
 
 from schemas.errors import ConfigError, PipelineError, PushError
+
+_BACKLOG = 2048
 
 EPILOG = """\b
 What answers:
@@ -161,7 +164,12 @@ def _run(
     )
     make = functools.partial(worker.make_application, settings, str(folder), listen)
     if workers == 1:
-        uvicorn.Server(worker.config(make(), workers=1, factory=False)).run(sockets=[listening])
+        # Uvicorn raises the signal again once it has stopped; having stopped when asked to is no failure.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        application = make()
+        # Before it says that it is ready; earlier, whoever comes would wait for the model to be loaded.
+        listening.listen(_BACKLOG)
+        uvicorn.Server(worker.config(application, workers=1, factory=False)).run(sockets=[listening])
         return
     # Once, in a process of its own: a worker that cannot load its model would be started anew for ever.
     checked = subprocess.run([sys.executable, "-m", "serving", *_flags(settings, folder), "--check"], check=False)
@@ -169,6 +177,7 @@ def _run(
         sys.exit(checked.returncode)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
     (temporary / "metrics").mkdir()
+    listening.listen(_BACKLOG)
     Multiprocess(worker.config(make, workers=workers, factory=True), [listening]).run()
 
 

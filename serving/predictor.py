@@ -10,9 +10,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from schemas.features import ColumnType, FeatureSet
-from serving.files import DECLARATION_FILE
 from serving.inputs import Input, columns_of, declared_inputs
-from serving.signatures import DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.signatures import DECLARATION_FILE, DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
 # Among TensorFlow's many lines: which feature, or which bytes.
 _EXAMPLE_ERROR = re.compile(r"(Feature: .+? \(data type|Could not parse example input).*")

@@ -32,7 +32,7 @@ from schemas.features import (
     RegressionLabel,
     safe_name,
 )
-from serving.files import DECLARATION_FILE, VERSION_FILE
+from serving.registry import VERSION_FILE
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
@@ -52,7 +52,9 @@ MEASURED_OUTPUT: Mapping[LabelKind, str] = {
 }
 LABEL = "label"
 DECISION_THRESHOLD = 0.5
-# Before a push.
+# The features, crosses and label of an exported model, as JSON.
+DECLARATION_FILE = "assets.extra/feature_set.json"
+# The version before a push.
 UNPUSHED = "unpushed"
 
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}

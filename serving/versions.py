@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from schemas.errors import ConfigError, PipelineError, PushError
-from serving.files import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE
 from serving.golden import Golden
 from serving.inputs import RequestError
 from serving.predictor import ModelError, Predictor
-from serving.registry import Registry, content_hash, read_release
+from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry, Release, content_hash
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
@@ -231,11 +230,14 @@ def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
 
 
 def _check_release(folder: Path, content: str) -> None:
-    release = read_release(folder)
-    if release is None:
+    try:
+        release = Release.from_json((folder / RELEASE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
         raise PushError(
             f"{folder}: holds no {RELEASE_FILE}: no push of this product left it there; --allow-unvalidated serves it"
-        )
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PushError(f"{folder / RELEASE_FILE}: is damaged: {error}") from error
     if release.content_hash != content:
         raise PushError(
             f"{folder}: is not what was pushed: its content hash is {content[:12]}, {RELEASE_FILE} says "

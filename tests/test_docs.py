@@ -7,6 +7,8 @@ import tomllib
 from benchmarks import scale
 from pipeline.config_docs import markdown
 from schemas import errors
+from serving.registry import State
+from serving.registry.__main__ import main as registry_command
 from tests.conftest import ROOT
 
 
@@ -33,6 +35,16 @@ def test_the_readme_names_every_exit_code() -> None:
     readme = (ROOT / "README.md").read_text()
     for code in {0, 130, *(kind.exit_code for kind in kinds)}:
         assert f"| {code} |" in readme
+
+
+def test_every_command_flag_and_state_of_the_registry_has_its_place_in_the_docs() -> None:
+    page = (ROOT / "docs" / "registry.md").read_text()
+    for name, command in registry_command.commands.items():
+        assert f"python -m serving.registry {name}" in page
+        for option in command.params:
+            assert option.param_type_name == "argument" or any(flag in page for flag in option.opts), option
+    for state in State:
+        assert f"| `{state}` |" in page
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

@@ -20,6 +20,10 @@ from serving.vertex.config import Place
 T = TypeVar("T")
 Report = Callable[[str], None]
 
+NO_CREDENTIALS = (
+    "no Google Cloud credentials were found; run `gcloud auth application-default login`, or set "
+    "GOOGLE_APPLICATION_CREDENTIALS to a key file"
+)
 # One call; a long-running operation answers at once and is polled.
 _CALL_SECONDS = 60.0
 _LOOPBACK = ("localhost:", "127.0.0.1:")
@@ -72,10 +76,7 @@ class Vertex:
             try:
                 who, _ = default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
             except auth_exceptions.DefaultCredentialsError as error:
-                raise PushError(
-                    "no Google Cloud credentials were found; run `gcloud auth application-default login`, or set "
-                    "GOOGLE_APPLICATION_CREDENTIALS to a key file"
-                ) from error
+                raise PushError(NO_CREDENTIALS) from error
         options = client_options.ClientOptions(api_endpoint=endpoint)
         return kind(credentials=who, client_options=options)  # type: ignore[call-arg]
 

@@ -15,8 +15,8 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
 from schemas.errors import PushError
-from serving.files import GOLDEN_FILE
 from serving.golden import Golden
+from serving.registry import GOLDEN_FILE, VERSION_FILE
 from serving.vertex import staging
 from serving.vertex.config import Deployment
 from serving.vertex.connection import TransientError, Vertex
@@ -119,6 +119,8 @@ class Releaser:
     def _push(self, lease: Lease, plan: Plan, wanted: Wanted, content: Content) -> Pushed:
         uri = staging.staged_uri(self.vertex.place.staging, wanted.model_name, wanted.content_hash)
         extra = {**content.extra, GOLDEN_FILE: content.golden.to_json()}
+        if (content.folder / VERSION_FILE).exists():
+            extra[VERSION_FILE] = f"{plan.version}\n".encode()
         staging.stage(content.folder, uri, project=self.vertex.place.project, release=content.release, extra=extra)
         version = self._step(lease, partial(self._ensure_registered, plan.version, wanted, uri))
         endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, wanted.pipeline))

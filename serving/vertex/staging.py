@@ -12,11 +12,12 @@ from typing import Any
 
 from google.api_core import exceptions
 from google.auth import credentials
+from google.auth import exceptions as auth_exceptions
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from schemas.errors import PushError
-from serving.files import RELEASE_FILE
-from serving.vertex.connection import translated
+from serving.registry import RELEASE_FILE, VERSION_FILE
+from serving.vertex.connection import NO_CREDENTIALS, translated
 
 
 def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
@@ -27,7 +28,10 @@ def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
 def _client(project: str | None) -> storage.Client:
     # A local server (STORAGE_EMULATOR_HOST) is never sent anybody's token.
     anonymous = {"credentials": credentials.AnonymousCredentials()} if "STORAGE_EMULATOR_HOST" in os.environ else {}
-    return storage.Client(project=project, **anonymous)
+    try:
+        return storage.Client(project=project, **anonymous)
+    except auth_exceptions.DefaultCredentialsError as error:
+        raise PushError(NO_CREDENTIALS) from error
 
 
 def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
@@ -44,6 +48,9 @@ def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], e
     bucket, prefix = _bucket(uri, project)
     try:
         if bucket.blob(f"{prefix}/{RELEASE_FILE}").exists():
+            # By a push that was cut off, perhaps, and whose number another has been given since.
+            if VERSION_FILE in extra:
+                bucket.blob(f"{prefix}/{VERSION_FILE}").upload_from_string(extra[VERSION_FILE])
             return
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             bucket.blob(f"{prefix}/{path.relative_to(folder).as_posix()}").upload_from_filename(str(path))

@@ -1,4 +1,4 @@
-"""What the pusher refuses to push."""
+"""What the pusher pushes, and what it refuses to push."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import pytest
 from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 
-from components.pusher import check_blessing
+from components.pusher import NEXT_VERSION, RegistryPusher, check_blessing
 from schemas.errors import NotBlessedError
+from serving.registry import Registry, State, content_hash
 
 
 def artifacts(
@@ -48,3 +49,39 @@ def test_a_blessing_without_properties_is_refused(tmp_path: Path) -> None:
 def test_a_blessing_whose_file_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotBlessedError, match="holds no BLESSED file"):
         check_blessing(*artifacts(tmp_path, file=False))
+
+
+def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.PushedModel:
+    """What is recorded of a push of a blessed model into the registry below a folder."""
+    (folder / content).mkdir(exist_ok=True)
+    model, blessing = artifacts(folder / content)
+    model.uri = str(folder / content / "model")
+    saved = folder / content / "model" / "Format-Serving"
+    saved.mkdir(parents=True, exist_ok=True)
+    (saved / "saved_model.pb").write_text(content)
+    record = standard_artifacts.PushedModel()
+    RegistryPusher.EXECUTOR_SPEC.executor_class._FUNCTION(
+        model=model,
+        model_blessing=blessing,
+        pushed_model=record,
+        registry=str(folder / "registry"),
+        model_name="income",
+        pipeline="census",
+        run_id=f"run-{content}",
+        version=NEXT_VERSION,
+        promote=promote,
+    )
+    return record
+
+
+def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry", "income")
+    record = pushed(tmp_path, "a", promote=True)
+    assert record.get_int_custom_property("pushed") == 1
+    assert record.get_string_custom_property("pushed_version") == "1"
+    assert record.get_string_custom_property("pushed_destination") == str(registry.folder / "1")
+    assert record.get_string_custom_property("content_hash") == content_hash(registry.folder / "1")
+    pushed(tmp_path, "b", promote=False)
+    assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
+    again = pushed(tmp_path, "b", promote=True)
+    assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)

@@ -84,6 +84,12 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert third["facts"]["Baseline"]["model_id"] is not None
     assert registry.versions() == [1, 2]
 
+    registry.rollback()
+    rerun = run_json(config, root, "--set", "features.age.buckets.count=8")
+    assert rerun["pushed"] == "nothing: version 2 holds this very model already"
+    assert rerun["serving"] == f"version 1 of census-income, pushed by run {first['run_id']}"
+    assert registry.labels() == {"champion": 1, "previous": 2}
+
     before = content_hash(registry.folder / "2")
     unblessed = run_json(
         config, root, "--set", "evaluation.thresholds=[{metric: auc, at_least: 0.999, slice_by: [sex]}]"

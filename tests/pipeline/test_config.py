@@ -83,6 +83,10 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "data.splits.eval.share_of=trai",
             "data: splits.eval.share_of: 'trai' is not a split read from files; did you mean 'train'?",
         ),
+        (
+            "push={model_name: census-income, to: vertex, promote: false}",
+            "push: promote: false is for the folder; with to: vertex, end push.vertex.traffic_steps below 100",
+        ),
         ("evaluation.split=tets", "evaluation.split: 'tets' is not in data.splits; did you mean 'test'?"),
         ("evaluation.slice_by=[[sexx]]", "evaluation: a threshold is on slices by ['sex'], which is not in slice_by"),
         (

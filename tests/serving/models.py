@@ -5,9 +5,8 @@ from typing import Any
 
 from components.transform import FEATURE_SET_KEY, preprocessing_fn
 from schemas.features import FeatureSet
-from serving.files import GOLDEN_FILE
 from serving.golden import Golden
-from serving.registry import Registry
+from serving.registry import GOLDEN_FILE, Registry
 
 FEATURES = FeatureSet.model_validate(
     {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.files import VERSION_FILE
 from serving.predictor import ModelError, Predictor
+from serving.registry import VERSION_FILE
 from tests.serving.models import ROW, SCHEMA_HASH, export_model
 
 

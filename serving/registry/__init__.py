@@ -1,0 +1,51 @@
+"""A local model registry: a folder of versions that TF Serving can read, each of them written whole or not at all.
+
+    python -m serving.registry list
+
+    REGISTRY/MODEL_NAME/1/saved_model.pb
+                         1/assets.extra/release.json    who pushed it, from which run, its metrics, its content hash
+                         2/...
+                         registry.json                  which version is what, and what was done: replaced whole
+                         tf_serving.config              for TF Serving's --model_config_file: it follows the champion
+                         .lock                          held by whoever changes something
+
+A version is written beside, flushed to disk and renamed; after that `registry.json` names it. Readers need no lock:
+`registry.json` is replaced in one step, and never names a version that is not whole. Whoever is killed in between
+leaves a version that nothing names, which the next push of the same content takes up.
+
+States: `candidate` waits for its promotion, `champion` is what serves, `previous` is what a rollback goes back to,
+`retired` is all else. Imports no TensorFlow.
+"""
+
+from serving.registry.content import (
+    GOLDEN_FILE,
+    NOT_CONTENT,
+    RELEASE_FILE,
+    STATISTICS_FILE,
+    VERSION_FILE,
+    Release,
+    content_hash,
+)
+from serving.registry.ledger import Event, Ledger, State
+from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
+from serving.registry.registry import PushResult, Registry, Switch
+
+__all__ = [
+    "GOLDEN_FILE",
+    "LEDGER_FILE",
+    "LOCK_FILE",
+    "NOT_CONTENT",
+    "RELEASE_FILE",
+    "STATISTICS_FILE",
+    "TF_SERVING_FILE",
+    "VERSION_FILE",
+    "Event",
+    "Ledger",
+    "PushResult",
+    "Registry",
+    "Release",
+    "State",
+    "Switch",
+    "Versions",
+    "content_hash",
+]

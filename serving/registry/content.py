@@ -1,0 +1,89 @@
+"""What a version consists of: the content, which its hash stands for, and what is kept beside it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RELEASE_FILE = "assets.extra/release.json"
+GOLDEN_FILE = "assets.extra/golden.json"
+STATISTICS_FILE = "assets.extra/train_statistics.pb"
+# The graph reads it and answers with it; the trainer writes a placeholder, a push the version's number.
+VERSION_FILE = "assets/model_version.txt"
+# All that a push writes: the same model has the same hash, whenever and as whatever it is pushed.
+NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE})
+# What a push is given to be kept beside the content; the other two it writes by itself.
+EXTRA_FILES = NOT_CONTENT - {RELEASE_FILE, VERSION_FILE}
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is written beside each version.
+
+    Attributes:
+      pipeline: the name of the pipeline that owns the model's name.
+      run_id: of the run that pushed the version.
+      model_id: of the Model artifact in ML Metadata.
+      content_hash: of the SavedModel's files.
+      metrics: of the evaluation, by name.
+      pushed_at: when, in UTC; empty for versions of releases that did not write it.
+    """
+
+    pipeline: str
+    run_id: str
+    model_id: int
+    content_hash: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    pushed_at: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Release":
+        """Reads what `to_json` wrote; fields of later releases are left out.
+
+        Raises:
+          ValueError: it is no JSON, or a field is missing or of the wrong type.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, found {type(values).__name__}")
+        kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
+        optional: dict[str, type] = {"metrics": dict, "pushed_at": str}
+        known = {name: values[name] for name in {**kinds, **optional} if name in values}
+        for name, kind in kinds.items():
+            if name not in known:
+                raise ValueError(f"there is no '{name}'")
+            _check_kind(name, known[name], kind)
+        for name, kind in optional.items():
+            _check_kind(name, known.get(name, kind()), kind)
+        return cls(**known)
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(f"'{name}' is {value!r}; expected {kind.__name__}")
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that JSON can hold: one that is NaN or infinite was not measured, and is left out."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 over the relative paths and contents of all files but those of `NOT_CONTENT`."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name in NOT_CONTENT:
+            continue
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,165 @@
+"""What `registry.json` says: the state of every version, and what was done. Values only; no file is read here."""
+
+import enum
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+_FORMAT = 1
+
+
+class State(enum.StrEnum):
+    """What a version is.
+
+    `candidate` was pushed and waits for its promotion, `champion` serves, `previous` served before and is what a
+    rollback goes back to; there is at most one of each. `retired` are all others.
+    """
+
+    CHAMPION = "champion"
+    PREVIOUS = "previous"
+    CANDIDATE = "candidate"
+    RETIRED = "retired"
+
+
+LABELS = (State.CHAMPION, State.PREVIOUS, State.CANDIDATE)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change, for the history.
+
+    Attributes:
+      at: when, in UTC.
+      action: push, promote, rollback, retire, delete, or adopt (versions that were there before there were states).
+      version: that was changed.
+      by: USER@HOST.
+      champion_before: what served until then.
+      run_id: of the run that pushed.
+      reason: as given, or what led to it.
+    """
+
+    at: str
+    action: str
+    version: int
+    by: str
+    champion_before: int | None = None
+    run_id: str = ""
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value != ""}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The states of the versions, and the history, the oldest event first."""
+
+    states: Mapping[int, State]
+    history: tuple[Event, ...] = ()
+
+    def labelled(self, state: State) -> int | None:
+        """The version with a state of which there is at most one."""
+        return next((version for version, found in self.states.items() if found is state), None)
+
+    @property
+    def champion(self) -> int | None:
+        return self.labelled(State.CHAMPION)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The versions that are champion, previous and candidate, by that word."""
+        found = {str(state): self.labelled(state) for state in LABELS}
+        return {label: version for label, version in found.items() if version is not None}
+
+    @property
+    def used(self) -> set[int]:
+        """The numbers that were ever given, those of deleted versions among them."""
+        return {*self.states, *(event.version for event in self.history)}
+
+    def crowned(self, version: int) -> "Ledger":
+        """With another champion: the one before becomes previous, the previous one retired."""
+        if version == self.champion:
+            return self
+        states = dict(self.states)
+        if self.champion is not None:
+            states = {v: State.RETIRED if s is State.PREVIOUS else s for v, s in states.items()}
+            states[self.champion] = State.PREVIOUS
+        states[version] = State.CHAMPION
+        return replace(self, states=states)
+
+    def nominated(self, version: int) -> "Ledger":
+        """With another candidate: the one before becomes retired."""
+        states = {v: State.RETIRED if s is State.CANDIDATE else s for v, s in self.states.items()}
+        return replace(self, states={**states, version: State.CANDIDATE})
+
+    def retired(self, version: int) -> "Ledger":
+        return replace(self, states={**self.states, version: State.RETIRED})
+
+    def without(self, version: int) -> "Ledger":
+        return replace(self, states={v: s for v, s in self.states.items() if v != version})
+
+    def noted(self, action: str, version: int, *, run_id: str = "", reason: str = "") -> "Ledger":
+        """With one event more: now, by whoever runs this; to be called before the change that it tells of."""
+        event = Event(timestamp(), action, version, who(), self.champion, run_id, reason)
+        return replace(self, history=(*self.history, event))
+
+    @classmethod
+    def adopted(cls, versions: Iterable[int]) -> "Ledger":
+        """Of versions whose states nobody wrote down: then the highest number is what served."""
+        ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
+        for version in sorted(ledger.states)[-2:]:
+            ledger = ledger.crowned(version)
+        return ledger
+
+    def to_json(self) -> str:
+        values = {
+            "format": _FORMAT,
+            "versions": {str(version): {"state": str(state)} for version, state in sorted(self.states.items())},
+            "history": [event.to_dict() for event in self.history],
+        }
+        return json.dumps(values, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Ledger":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          ValueError: it is something else; with what is wrong.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+            raise ValueError(f"expected an object with format {_FORMAT}")
+        try:
+            states = {int(version): State(known["state"]) for version, known in values["versions"].items()}
+            history = tuple(_event(event) for event in values["history"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"unexpected content: {error!r}") from error
+        for state in LABELS:
+            several = [version for version, found in states.items() if found is state]
+            if len(several) > 1:
+                raise ValueError(f"there are several versions with the state {state}: {', '.join(map(str, several))}")
+        return cls(states, history)
+
+
+def _event(values: Mapping[str, Any]) -> Event:
+    """An event; what later releases may add is left out."""
+    return Event(**{name: values[name] for name in Event.__dataclass_fields__ if name in values})
+
+
+def timestamp() -> str:
+    """Now, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def who() -> str:
+    """USER@HOST; in a container the user may have no name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,43 @@
+"""What TF Serving is told: which version to serve under which name.
+
+    tensorflow_model_server --model_config_file=REGISTRY/NAME/tf_serving.config --model_config_file_poll_wait_seconds=10
+
+The champion is served as NAME, a candidate as NAME-candidate, so that it can be tried before its promotion. Two rules
+of TF Serving (tensorflow_serving/model_servers/server_core.cc) forbid the obvious, one name with all versions and a
+label for each: a request without a version is answered by the highest one that is loaded, which after a rollback is the
+wrong one; and a config that moves a label to a version that is not loaded yet is refused as a whole, so that it never
+would be.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_HEADER = "# Written anew with every change; --model_config_file_poll_wait_seconds lets TF Serving follow it.\n"
+_ENTRY = """\
+  config {{
+    name: "{name}"
+    base_path: "{base_path}"
+    model_platform: "tensorflow"
+    model_version_policy {{ specific {{ versions: {version} }} }}
+  }}
+"""
+
+
+def config_text(folder: Path, *, champion: int | None, candidate: int | None) -> str:
+    """A ModelServerConfig as text: of the versions in REGISTRY/NAME, those that are to be loaded."""
+    wanted: Mapping[str, int | None] = {folder.name: champion, f"{folder.name}-candidate": candidate}
+    # TF Serving takes no relative paths.
+    base_path = _escaped(os.path.abspath(folder))
+    entries = [
+        _ENTRY.format(name=_escaped(name), base_path=base_path, version=version)
+        for name, version in wanted.items()
+        if version is not None
+    ]
+    return f"{_HEADER}model_config_list {{\n{''.join(entries)}}}\n"
+
+
+def _escaped(text: str) -> str:
+    """As protobuf's text format writes a string: bytes that are no plain characters become octal numbers."""
+    plain = set(range(32, 127)) - set(b'"\\')
+    return "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(text))

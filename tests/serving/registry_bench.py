@@ -1,0 +1,66 @@
+"""Models to push, and what the tests of the registry share."""
+
+import multiprocessing
+import re
+from pathlib import Path
+from typing import Any
+
+from serving.registry import TF_SERVING_FILE, PushResult, Registry, State
+
+# Children start at once, and have what the parent has: nothing is imported again.
+PROCESSES = multiprocessing.get_context("fork")
+CANDIDATE, CHAMPION, PREVIOUS, RETIRED = State.CANDIDATE, State.CHAMPION, State.PREVIOUS, State.RETIRED
+
+
+def model(folder: Path, content: str = "weights", files: int = 1) -> Path:
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_text(content)
+    for number in range(files):
+        (folder / "variables" / f"data-{number}").write_text(content * 100)
+    return folder
+
+
+def push(
+    registry: Path,
+    source: Path,
+    *,
+    pipeline: str = "census",
+    run_id: str = "run-1",
+    version: int | None = None,
+    **options: Any,
+) -> PushResult:
+    return Registry(registry, "income").push(
+        source, pipeline=pipeline, run_id=run_id, model_id=7, version=version, **options
+    )
+
+
+def models(folder: Path, files: int = 1) -> Path:
+    """Makes seven models, named a to g; returns the folder they are in."""
+    for name in "abcdefg":
+        model(folder / name, name, files)
+    return folder
+
+
+class Push:
+    """A push of the model in a folder beside the registry."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name = name
+        self.options = options
+
+    def __call__(self, registry: Registry) -> Any:
+        folder = registry.folder.parent
+        return push(folder, folder.parent / self.name, **self.options)
+
+
+def look(registry: Registry) -> int | None:
+    """What a reader may rely on at any moment; returns what serves."""
+    champion = registry.champion()
+    for version in registry.labels().values():
+        assert registry.fits(version), version
+    if (registry.folder / TF_SERVING_FILE).exists():
+        text = (registry.folder / TF_SERVING_FILE).read_text()
+        assert text.endswith("}\n")
+        for version in re.findall(r"versions: (\d+)", text):
+            assert registry.fits(int(version)), version
+    return champion
