@@ -1,10 +1,12 @@
 """What TFMA measures and judges, derived from the config; and what it found, read back."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
@@ -14,6 +16,8 @@ from schemas.features import LabelKind
 from serving.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
+# Beside TFMA's files.
+SUMMARY_NAME = "summary.json"
 BASELINE = "baseline"
 
 
@@ -81,6 +85,32 @@ class Failure:
     def __str__(self) -> str:
         value = "no value" if self.value is None else f"{self.value:.4f}"
         return f"{self.metric} on {self.slice}: {value}, must be {self.bound}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation found, for whoever reads it without TFMA.
+
+    Attributes:
+      metrics: the candidate's by slice, `OVERALL` first, then by column and value.
+      failures: the thresholds that it missed, in words, all rows together first.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    failures: Sequence[str]
+
+    @classmethod
+    def read(cls, evaluation_uri: str) -> "Summary":
+        """What `write_summary` wrote."""
+        with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
+            return cls(**json.loads(file.read()))
+
+
+def write_summary(evaluation_uri: str) -> None:
+    """Writes TFMA's results once more, as JSON, beside them."""
+    failures = [str(failure) for failure in read_failures(evaluation_uri)]
+    with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
+        file.write(json.dumps(asdict(Summary(read_metrics(evaluation_uri), failures)), indent=1))
 
 
 def read_metrics(evaluation_uri: str) -> dict[str, dict[str, float]]:

@@ -25,7 +25,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec
 from tfx.utils import json_utils, path_utils, proto_utils
 
-from components.evaluation import BASELINE
+from components.evaluation import BASELINE, write_summary
 from components.golden import write_golden
 from schemas.errors import PipelineError
 from serving.signatures import LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
@@ -74,6 +74,7 @@ class BatchedExecutor(executor.Executor):
                 config,
                 evaluation.uri,
             )
+        write_summary(evaluation.uri)
         write_golden(
             evaluation.uri,
             path_utils.serving_model_path(models[CANDIDATE].uri),

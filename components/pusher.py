@@ -10,7 +10,7 @@ from tfx.components.util import model_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
 from tfx.utils import path_utils
 
-from components.evaluation import OVERALL, read_metrics
+from components.evaluation import OVERALL, Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import read_bytes
 from schemas.errors import NotBlessedError
@@ -54,7 +54,7 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
         run_id=run_id,
         model_id=model.id,
         version=None if version == NEXT_VERSION else version,
-        metrics=read_metrics(evaluation.uri)[OVERALL],
+        metrics=Summary.read(evaluation.uri).metrics[OVERALL],
         extra={GOLDEN_FILE: read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME))},
         promote=promote,
     )

@@ -14,7 +14,7 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.config import TRAIN_SPLIT
-from components.evaluation import read_metrics
+from components.evaluation import Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes, written_by
 from components.pusher import (
@@ -114,5 +114,5 @@ def _training(folder: Path, examples: Any, evaluation: Any) -> Training:
         label=features.label.column,
         features=[safe_name(name) for name in features.features],
         examples=os.path.join(artifact_utils.get_split_uri([examples], TRAIN_SPLIT), "*.gz"),
-        metrics=read_metrics(evaluation.uri),
+        metrics=Summary.read(evaluation.uri).metrics,
     )

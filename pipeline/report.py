@@ -12,7 +12,7 @@ from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
 from components.config import DRIFT, SKEW
-from components.evaluation import OVERALL, read_failures, read_metrics
+from components.evaluation import OVERALL, Summary
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
 from components.gate import listed, read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
@@ -168,12 +168,12 @@ def _baseline(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _evaluator(outputs: Artifacts) -> dict[str, Any]:
-    uri = _only(outputs, "evaluation").uri
+    summary = Summary.read(_only(outputs, "evaluation").uri)
     blessing = _only(outputs, "blessing").custom_properties[constants.ARTIFACT_PROPERTY_BLESSED_KEY].int_value
     return {
         "blessed": blessing == constants.BLESSED_VALUE,
-        "failures": [str(failure) for failure in read_failures(uri)],
-        "metrics": read_metrics(uri),
+        "failures": list(summary.failures),
+        "metrics": dict(summary.metrics),
     }
 
 

@@ -164,9 +164,10 @@ class Versions:
                 served, labels = dict(before.served), before.labels if before.served else labels
             default = _default(served, labels, before.default)
             labels = {label: number for label, number in labels.items() if number in served}
-            self.snapshot = Snapshot(served, labels, default, states)
-            if self.snapshot != before:
-                self._changed(self.snapshot)
+            now = Snapshot(served, labels, default, states)
+            if now != before:
+                self.snapshot = now
+                self._changed(now)
             return self.snapshot
 
     def _found(self) -> tuple[dict[int, Path], Mapping[str, int]]:

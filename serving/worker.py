@@ -17,7 +17,7 @@ from serving import events
 from serving.metrics import Metrics
 from serving.rpc import grpc_server
 from serving.server import application
-from serving.service import Service, Settings, open_versions
+from serving.service import Service, Settings, freeze_garbage, open_versions
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20
@@ -56,6 +56,7 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
     service = Service(versions, settings, metrics)
     if not service.ready:
         raise PushError(_nothing(versions.snapshot.states, folder))
+    freeze_garbage()
 
     @contextlib.asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ import schemathesis
 
 from serving.predictor import Predictor
 from serving.registry import Registry
+from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
 from tests.serving.running import RunningServer, failed_start, registry_of
 from tests.vertex_emulator.fixtures import BUCKET, Bench
@@ -304,6 +305,34 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
             settings(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(fuzz))()
     assert {200, 400} <= statuses
     assert serving.get("/health")[0] == 200
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported: list[Path], scheme: str) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme}
+    with open_page(f"{serving.url}/", **phone) as (page, wrong):
+        assert page.title() == "shop-model"
+        assert "version 2 (champion)" in page.inner_text("header")
+        inputs = page.locator("form input")
+        assert [inputs.nth(i).get_attribute("name") for i in range(inputs.count())] == list(ROW)
+        # By keyboard alone.
+        page.focus("[name=size]")
+        page.keyboard.press("Control+A")
+        page.keyboard.type("2.5")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#answer table")
+        shown = page.inner_text("#answer")
+        assert f"{expected(exported[1]):.4f}" in shown
+        assert "schema_hash" in shown
+        assert "curl -s" in page.inner_text("#curl")
+        page.fill("[name=size]", "two <b>")
+        page.click("button")
+        page.wait_for_selector("#answer .problem")
+        assert "size: expected a number, found 'two <b>'" in page.inner_text("#answer")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        # The browser itself notes the refused request.
+        assert [line for line in wrong if "400 (Bad Request)" not in line] == []
 
 
 def test_half_a_request_keeps_nobody_else_waiting(serving: RunningServer) -> None:

@@ -1,0 +1,179 @@
+"""The model server beside the plain call of the same SavedModel, in one run on one machine.
+
+    make run && python -m benchmarks.serving        # needs wrk: apt-get install wrk
+
+Latency at half load is taken by an open loop: a request leaves when it is due, whether the last one is answered or not,
+and its time counts from then (https://github.com/giltene/wrk2 says why).
+"""
+
+import asyncio
+import gc
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from serving.registry import GOLDEN_FILE, Registry
+
+_SECONDS = 8
+_CONNECTIONS = 64
+_OPEN_LOOP_CONNECTIONS = 32
+
+
+def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
+    """Milliseconds of calls of the signature with one row, as TensorFlow's guide has it."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    specs = signature.structured_input_signature[1]
+
+    def call() -> None:
+        outputs = signature(**{name: tf.constant([row[name]], spec.dtype) for name, spec in specs.items()})
+        for value in outputs.values():
+            value.numpy()
+
+    for _ in range(200):
+        call()
+    times = []
+    for _ in range(2000):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def wrk(url: str, body: str, connections: int) -> dict[str, float]:
+    """Requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{_SECONDS}", "--latency", "-s", script.name, url]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said:
+        raise click.ClickException(f"not every request was answered:\n{said}")
+    return {
+        "rate": float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0]),
+        **{f"p{p}": _milliseconds(said, p) for p in (50, 99)},
+    }
+
+
+def _milliseconds(said: str, percentile: int) -> float:
+    number, unit = re.findall(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s)", said, re.MULTILINE)[0]
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+
+
+async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> list[float]:
+    """Milliseconds from when each request was due to its answer, at so many requests a second."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = (head + body).encode()
+    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(_OPEN_LOOP_CONNECTIONS):
+        free.put_nowait(await asyncio.open_connection(host, port))
+    times: list[float] = []
+
+    async def one(due: float) -> None:
+        reader, writer = await free.get()
+        writer.write(request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        (length,) = re.findall(rb"content-length: (\d+)", answer)
+        await reader.readexactly(int(length))
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        times.append((time.perf_counter() - due) * 1000)
+        free.put_nowait((reader, writer))
+
+    tasks = []
+    # The generator's own pauses are not the server's.
+    gc.collect()
+    gc.disable()
+    started = time.perf_counter()
+    for number in range(int(rate * _SECONDS)):
+        due = started + number / rate
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(one(due)))
+    await asyncio.gather(*tasks)
+    # The first second warms up.
+    return times[int(rate) :]
+
+
+def _server(folder: Path, workers: int) -> tuple["subprocess.Popen[str]", str]:
+    command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--port", "0", "--workers", str(workers)]
+    process = subprocess.Popen(
+        [*command, "--no-access-log"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        said = json.loads(line)
+        if said["event"] == "ready":
+            return process, str(said["http"])
+    raise click.ClickException("the server did not start")
+
+
+@click.command()
+@click.option("--registry", type=click.Path(path_type=Path), default=Path("runs/census-income/registry"))
+@click.option("--model", default="census-income", show_default=True)
+@click.option("--workers", default=1, show_default=True, help="Processes of the server.")
+def main(registry: Path, model: str, workers: int) -> None:
+    """Measure latency and throughput of the model server, and print the ratios."""
+    if shutil.which("wrk") is None:
+        raise click.ClickException("wrk is not here; apt-get install wrk")
+    versions = Registry(registry, model)
+    champion = versions.champion()
+    if champion is None:
+        raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")
+    row = json.loads((versions.path(champion) / GOLDEN_FILE).read_text())["instances"][0]
+    plain = plain_call(versions.path(champion), row)
+    process, url = _server(versions.folder, workers)
+    try:
+        measured = _measured(url, f"/v1/models/{model}:predict", row)
+    finally:
+        process.terminate()
+        process.wait(60)
+    Console(width=110).print(_table(measured, plain))
+
+
+def _measured(url: str, path: str, row: dict[str, Any]) -> dict[str, Any]:
+    one, many = (json.dumps({"instances": [row] * rows}) for rows in (1, 64))
+    wrk(url + path, one, _CONNECTIONS)
+    alone, full = wrk(url + path, one, 1), wrk(url + path, one, _CONNECTIONS)
+    rows = wrk(url + path, many, 4)
+    host, port = url.removeprefix("http://").split(":")
+    half = asyncio.run(open_loop(host, int(port), path, one, full["rate"] / 2))
+    return {"alone": alone, "full": full, "rows": rows, "half": half}
+
+
+def _table(measured: dict[str, Any], plain: list[float]) -> Table:
+    alone, full, rows = measured["alone"], measured["full"], measured["rows"]
+    p50, p99 = np.percentile(plain, [50, 99])
+    half50, half99 = np.percentile(measured["half"], [50, 99])
+    table = Table(box=None, title="census, single rows, load generator on the same two cores", title_justify="left")
+    for heading in ("", "p50 ms", "p99 ms", "rows/s", ""):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_row("plain SavedModel call", f"{p50:.2f}", f"{p99:.2f}", f"{1000 / np.mean(plain):,.0f}", "")
+    extra = f"p50 {alone['p50'] - p50:+.2f} ms over the plain call"
+    table.add_row("server, 1 connection", f"{alone['p50']:.2f}", f"{alone['p99']:.2f}", f"{alone['rate']:,.0f}", extra)
+    extra = f"p99 {half99 / half50:.1f} times p50"
+    table.add_row("server, half load", f"{half50:.2f}", f"{half99:.2f}", f"{full['rate'] / 2:,.0f}", extra)
+    extra = f"{full['rate'] / alone['rate']:.1f} times one by one"
+    table.add_row(
+        f"server, {_CONNECTIONS} connections", f"{full['p50']:.2f}", f"{full['p99']:.2f}", f"{full['rate']:,.0f}", extra
+    )
+    extra = f"{rows['rate'] * 64 / alone['rate']:.0f} times one by one"
+    table.add_row(
+        "server, 64 rows a request", f"{rows['p50']:.2f}", f"{rows['p99']:.2f}", f"{rows['rate'] * 64:,.0f}", extra
+    )
+    return table
+
+
+if __name__ == "__main__":
+    main()
