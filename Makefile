@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run data test check unit bench quality lock docs clean
+.PHONY: help run data serve test check unit bench quality lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -14,6 +14,9 @@ run: .venv/installed ## Run the pipeline on the built-in census data. ARGS="--dr
 
 data: .venv/installed ## Fetch and prepare the data of configs/flights.yaml and configs/income_kdd.yaml.
 	@$(BIN)/python data/fetch.py
+
+serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 8500, a page at http://127.0.0.1:8501/.
+	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)
 
 test: check ## Run all checks and all tests.
 	@$(BIN)/python -m pytest $(ARGS)

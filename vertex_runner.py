@@ -21,7 +21,7 @@ Exit codes:
   1    a task failed, or the job cannot be compiled
   2    the config or a flag is wrong; nothing was sent
   3    the data does not fit its schema
-  4    the model missed a threshold; it was not pushed
+  4    the model missed a threshold, or was not served as it should be; it was not pushed
   5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
   130  interrupted, or the job was cancelled
 

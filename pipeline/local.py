@@ -259,8 +259,8 @@ def _next_steps(
     if config.push.to == "vertex":
         place = f"--project {config.place.project} --region {config.place.region}"
         return [*steps, f"{tools}/python -m serving.vertex list {place} --model {config.push.model_name}"]
-    steps.append(f"{tools}/saved_model_cli show --all --dir {pusher['path']}")
     registry = _registry(config, root)
+    steps.append(f"{tools}/python -m serving --model-dir {registry.folder}")
     if registry.state(pusher["version"]) is State.CANDIDATE:
         place = f"--registry {registry.folder.parent} --model {registry.name}"
         steps.append(f"{tools}/python -m serving.registry promote {place} --yes")

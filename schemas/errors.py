@@ -20,7 +20,7 @@ class DataError(PipelineError):
 
 
 class NotBlessedError(PipelineError):
-    """The model missed a threshold, or was never judged; it is not pushed."""
+    """The model missed a threshold, was never judged, or is not served as it should be; it is not pushed."""
 
     exit_code = 4
 

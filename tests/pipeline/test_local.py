@@ -57,5 +57,5 @@ def test_a_candidate_is_followed_by_the_command_that_promotes_it(root: RunRoot) 
     assert local._next_steps(config(), root, pusher, None)[-1].endswith(promote)
     registry.promote()
     assert local._next_steps(config(), root, pusher, None)[-1].endswith(
-        f"saved_model_cli show --all --dir {pusher['path']}"
+        f"python -m serving --model-dir {registry.folder}"
     )
