@@ -16,7 +16,6 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.config import TRAIN_SPLIT
 from components.evaluation import read_metrics
 from components.pusher import (
     DESTINATION_PROPERTY,
@@ -26,6 +25,7 @@ from components.pusher import (
     VERSION_PROPERTY,
     check_blessing,
 )
+from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
 from serving.registry import content_hash

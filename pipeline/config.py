@@ -12,8 +12,9 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from components.config import METRICS, ChangeThreshold, Data, Evaluation, Name, Push, Threshold, Validation
+from components.config import METRICS, ChangeThreshold, Evaluation, Name, Push, Threshold, Validation
 from pipeline.vertex.config import Beam, Vertex
+from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label

@@ -20,7 +20,7 @@ import serving
 import trainer
 from components import custom_job, transform
 from components.baseline import baseline_resolver, last_blessed
-from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
+from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
@@ -34,6 +34,7 @@ from pipeline.beam_args import beam_args, check_beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from trainer.run import run_fn
 
 

@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.fs
 import yaml
 
-from components.config import CsvOptions, Data, FileSplit, Format, HashSplit
-from components.data_files import inputs
 from components.profile import Column, crossed, target
-from components.readers import open_table
+from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
+from schemas.data_files import inputs
 from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
+from schemas.readers import open_table
 
 ROWS_READ = 1_000_000
 # What often stands for a missing value: among numbers, and anywhere.

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.config import ColumnSplit, CsvOptions, Data, Format
-from components.readers import Reader, Texts, open_table
+from schemas.data import ColumnSplit, CsvOptions, Data, Format
 from schemas.declaration import did_you_mean
 from schemas.errors import DataError
 from schemas.features import ColumnType, FeatureSet
+from schemas.readers import Reader, Texts, open_table
 
 MAX_VALUE_BYTES = 1 << 20
 _ARROW_TYPES = {"float": pa.float32(), "int": pa.int64(), "string": pa.binary()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow.fs
 
-from components.config import Data, FileSplit
+from schemas.data import Data, FileSplit
 from schemas.errors import DataError
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")

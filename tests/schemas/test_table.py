@@ -10,10 +10,10 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from components.config import Data
-from components.table import MAX_VALUE_BYTES, Table, summary
+from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.table import MAX_VALUE_BYTES, Table, summary
 
 FEATURES = FeatureSet.model_validate(
     {

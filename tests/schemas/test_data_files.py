@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from components.config import Data
-from components.data_files import inputs
+from schemas.data import Data
+from schemas.data_files import inputs
 from schemas.errors import DataError
 
 

@@ -1,7 +1,7 @@
 """Reads CSV, Parquet and TFRecord files as batches of text, and knows the place of every row in its file.
 
 Whatever the format, the rest of the pipeline sees the same: a table of text columns in which null is a missing value.
-Types are checked in one place (components/table.py), and a row falls into the same split whatever file it is in.
+Types are checked in one place (schemas/table.py), and a row falls into the same split whatever file it is in.
 Imports no TensorFlow.
 """
 
@@ -25,7 +25,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from tfx_bsl.coders import example_coder
 
-from components.config import CsvOptions, Format
+from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 
 # A row of CSV must fit into a block.
