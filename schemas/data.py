@@ -36,6 +36,13 @@ class CsvOptions(Declaration):
         return value
 
 
+class ReadOptions(Declaration):
+    """How the values of files are read, whatever the files are for."""
+
+    csv: CsvOptions = CsvOptions()
+    missing_values: tuple[str, ...] = ("",)
+
+
 class FileSplit(Declaration):
     """A split that is read from files."""
 
