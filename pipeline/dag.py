@@ -30,11 +30,12 @@ from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
 from components.vertex_pusher import VertexPusher
-from pipeline.beam_args import beam_args, check_beam_args
+from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
+from serving.beam_options import check_beam_args
 from trainer.run import run_fn
 
 

@@ -16,6 +16,7 @@ import pyarrow.fs
 
 from schemas.data import Data, FileSplit, Format
 from schemas.errors import DataError
+from schemas.readers import what_failed
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
 _EPOCH = datetime.date(1970, 1, 1)
@@ -89,7 +90,7 @@ def listed(source: str) -> list[str]:
     try:
         files = _listed_remotely(source) if "://" in source else _listed_here(source)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{source}: cannot be listed: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
     if not files:
         raise DataError(f"{source}: {'holds no files' if os.path.isdir(source) else 'no such file'}")
     return sorted(files)
@@ -128,14 +129,21 @@ def _listed_remotely(source: str) -> list[str]:
     if filesystem.get_file_info(path).is_file:
         return [source]
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    return [f"{source.split('://')[0]}://{i.path}" for i in found if i.is_file and i.base_name[0] not in "_."]
+    return [_uri(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
+
+
+def _uri(base: str, path: str) -> str:
+    """Of a path in the file system of another URI; who reads it (gs://anonymous@BUCKET) stays."""
+    scheme, _, rest = base.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    return f"{scheme}://{user}{at}{path}"
 
 
 def _remote(base: str, pattern: str) -> list[str]:
     filesystem, folder = pyarrow.fs.FileSystem.from_uri(base)
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True))
     wanted = f"{folder}/{pattern}"
-    return sorted(f"{base.split('://')[0]}://{i.path}" for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
+    return sorted(_uri(base, i.path) for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
 
 
 def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import os
+import re
 import struct
 import sys
 import zlib
@@ -45,7 +46,8 @@ class Terms:
       encoding: of CSV files.
       missing_values: the texts that stand for a missing value.
       max_bad_rows: how many rows may be left out.
-      declares: who wants a column.
+      declares: who needs a column.
+      copies: who wants one that is only copied.
       for_missing: what to do about a missing value; `{name}` is the column's.
     """
 
@@ -53,6 +55,7 @@ class Terms:
     missing_values: str = "data.missing_values"
     max_bad_rows: str = "data.max_bad_rows"
     declares: str = "the config declares"
+    copies: str = "is to be copied"
     for_missing: str = "correct the row, or declare what a missing value becomes under features.{name}.missing"
 
 
@@ -446,7 +449,12 @@ def _decompressed(raw: pa.NativeFile) -> Any:
     return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered
 
 
+def what_failed(error: BaseException) -> str:
+    """What went wrong with a file, in one line, without Arrow's and Google's places in their own source."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    said = re.search(r'"message": "([^"]+)"', text)
+    return said[1] if said else text
+
+
 def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:
-    """What went wrong, without Arrow's place in its own source."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {reason}")
+    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {what_failed(error)}")

@@ -236,8 +236,9 @@ class Table:
         for name in needed:
             if name not in names:
                 hint = did_you_mean(name, extra or names)
-                wanted = f"which {self.reader.terms.declares}"
-                raise DataError(f"{self.path}: there is no column '{name}', {wanted}; {hint}")
+                only_copied = name in self.columns.copied and name not in self.columns.types
+                why = self.reader.terms.copies if only_copied else self.reader.terms.declares
+                raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
         if extra:
             raise DataError(
                 f"{self.path}: column {', '.join(map(repr, extra))} is not declared; declare it under features, "

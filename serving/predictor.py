@@ -1,11 +1,14 @@
 """Answers of a SavedModel to requests in JSON: one dict of named values for each row, as Vertex AI sends them."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from serving.signatures import SERVING_DEFAULT
+from serving.signatures import DECLARATION_FILE, SERVING_DEFAULT
 
 
 class RequestError(ValueError):
@@ -21,6 +24,10 @@ class Predictor:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        declaration = folder / DECLARATION_FILE
+        self.version = folder.name if folder.name.isdecimal() else "unpushed"
+        self.schema_hash = hashlib.sha256(declaration.read_bytes()).hexdigest() if declaration.is_file() else ""
         self._model = tf.saved_model.load(str(folder))
         self._signature = self._model.signatures[SERVING_DEFAULT]
         self.inputs: dict[str, tf.DType] = {
@@ -38,6 +45,11 @@ class Predictor:
         columns = {name: self._column(name, dtype, instances) for name, dtype in self.inputs.items()}
         outputs = {name: tensor.numpy() for name, tensor in self._signature(**columns).items()}
         return [{name: plain(values[row]) for name, values in outputs.items()} for row in range(len(instances))]
+
+    def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name, numpy arrays of [batch] or [batch, classes], for arrays of raw values by input, [batch]."""
+        tensors = {name: tf.constant(columns[name], dtype) for name, dtype in self.inputs.items()}
+        return {name: np.asarray(tensor.numpy()) for name, tensor in self._signature(**tensors).items()}
 
     def _check_names(self, row: int, instance: Any) -> None:
         if not isinstance(instance, dict):
