@@ -140,6 +140,7 @@ class Table:
 
     Attributes:
       max_bad_rows: reading ends soon after more were found.
+      may_be_empty: whether a file with columns and no rows is taken.
       bad_rows: what was found so far.
       unlabelled: how many rows were left out so far for want of a label.
     """
@@ -147,6 +148,7 @@ class Table:
     reader: Reader
     columns: Columns
     max_bad_rows: int = 0
+    may_be_empty: bool = False
     bad_rows: list[BadRow] = field(default_factory=list)
     unlabelled: int = 0
 
@@ -206,7 +208,7 @@ class Table:
             if len(self.bad_rows) > self.max_bad_rows:
                 return
         self._take_ragged()
-        if not rows and not self.bad_rows:
+        if not rows and not self.bad_rows and not self.may_be_empty:
             expected = ", ".join(self.columns.types)
             raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
 

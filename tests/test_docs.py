@@ -3,8 +3,11 @@
 import re
 import tomllib
 
+import click
+
 from pipeline.config_docs import markdown
 from schemas import errors
+from serving.batch.__main__ import main
 from tests.conftest import ROOT
 
 
@@ -31,6 +34,15 @@ def test_the_readme_names_every_exit_code() -> None:
     readme = (ROOT / "README.md").read_text()
     for code in {0, 130, *(kind.exit_code for kind in kinds)}:
         assert f"| {code} |" in readme
+
+
+def test_the_page_of_batch_inference_has_every_option_and_exit_code() -> None:
+    page = (ROOT / "docs" / "batch.md").read_text()
+    for option in main.params:
+        for name in option.opts if isinstance(option, click.Option) else ():
+            assert f"`{name}" in page, name
+    for code in re.findall(r"^  (\d+) +\w", main.epilog or "", flags=re.MULTILINE):
+        assert f"| {code} |" in page
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

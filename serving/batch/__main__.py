@@ -119,9 +119,8 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
         _say_error(str(error), error.exit_code, as_json)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say_error(
-            "interrupted; what is finished is kept: run the same command again to go on", INTERRUPTED_EXIT_CODE, as_json
-        )
+        text = "interrupted; finished parts are kept: run the same command again to go on"
+        _say_error(text, INTERRUPTED_EXIT_CODE, as_json)
         _leave(INTERRUPTED_EXIT_CODE)
     if as_json:
         click.echo(json.dumps(summary, indent=2))

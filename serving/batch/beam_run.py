@@ -13,6 +13,7 @@ from serving.batch.job import Job
 from serving.batch.predicting import PredictFile
 from serving.beam_options import check_beam_args
 
+Element = tuple[int, Sequence[str]]
 _WAIT_SECONDS = 0.2
 
 
@@ -31,23 +32,22 @@ def arguments(workers: int, given: Sequence[str], job: Job, output: str) -> list
         # For authors of Beam code.
         "--no_pipeline_type_check",
     ]
-    check_beam_args([*ours, *given], called="--beam-option ")
-    options = pipeline_options.PipelineOptions([*ours, *given])
-    if options.view_as(pipeline_options.StandardOptions).runner == "DataflowRunner":
+    if "--runner=DataflowRunner" in given:
         for flag, path in (("INPUT", job.inputs[0].path), ("--model", job.model), ("OUTPUT", output)):
             if not path.startswith("gs://"):
                 raise ConfigError(f"{flag}: Dataflow's workers cannot see {path}; give a gs:// path")
+    check_beam_args([*ours, *given], called="--beam-option ")
     return [*ours, *given]
 
 
-def run(indices: Sequence[int], predict_file: PredictFile, arguments: Sequence[str]) -> None:
-    """Calls the DoFn for the files with these indices.
+def run(elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
+    """Calls the DoFn for these elements.
 
     Raises:
       Exception: whatever Beam raises.
       KeyboardInterrupt: after Ctrl-C; the processes that were started are ended.
     """
-    running = _Running(indices, predict_file, arguments)
+    running = _Running(elements, predict_file, arguments)
     try:
         running.wait()
     except KeyboardInterrupt:
@@ -58,8 +58,8 @@ def run(indices: Sequence[int], predict_file: PredictFile, arguments: Sequence[s
 class _Running:
     """Beam in a thread of its own, so that the main one is free to be interrupted."""
 
-    def __init__(self, indices: Sequence[int], predict_file: PredictFile, arguments: Sequence[str]) -> None:
-        self._indices = indices
+    def __init__(self, elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
+        self._elements = elements
         self._predict_file = predict_file
         self._arguments = arguments
         self._result: Any = None
@@ -85,7 +85,7 @@ class _Running:
             pipeline = beam.Pipeline(options=pipeline_options.PipelineOptions(list(self._arguments)))
             _ = (
                 pipeline
-                | "Files" >> beam.Create(list(self._indices))
+                | "Files" >> beam.Create(list(self._elements))
                 | "Spread" >> beam.Reshuffle()
                 | "Predict" >> beam.ParDo(self._predict_file)
             )

@@ -27,6 +27,10 @@ SUCCESS_FILE = "_SUCCESS"
 REJECTS_FILE = "_rejects.jsonl"
 LOG_FILE = "_log.txt"
 _OUTCOMES = "_outcomes"
+_FAILED_ENDING = ".failed.json"
+# Tells all workers that a file was refused.
+_STOP_FILE = f"{_OUTCOMES}/stop"
+_PART_PREFIX = "part-"
 # What a difference is called, by the attribute of Job.
 _CALLED = {
     "content_hash": "--model",
@@ -116,16 +120,17 @@ class Record:
         """
         names = self.folder.names() - {LOG_FILE}
         known = self.job()
-        if known is None:
-            if names:
-                raise PushError(f"{self.folder.uri}: holds other files, such as {min(names)}; give a folder of its own")
-        else:
+        if known is None and names:
+            raise PushError(f"{self.folder.uri}: holds other files, such as {min(names)}; give a folder of its own")
+        ended_badly = {name for name in names if name.endswith(_FAILED_ENDING) or name == _STOP_FILE}
+        # A job that has predicted nothing yet may be any other.
+        if known is not None and names - ended_badly - {JOB_FILE}:
             self._refuse_another(known, job, names)
-        for name in names:
-            if name.endswith(".failed.json"):
-                self.folder.delete(name)
         if job != known:
             self.folder.write(JOB_FILE, job.model_dump_json(indent=1).encode())
+        # Last: as long as they are there, the files they are about may be mended.
+        for name in ended_badly:
+            self.folder.delete(name)
 
     def outcome(self, index: int) -> Outcome | None:
         """Of a finished file; None before."""
@@ -138,7 +143,7 @@ class Record:
 
     def failed(self, names: set[str]) -> list[Outcome]:
         """Of the files that were refused, from the folder's names."""
-        found = [self.folder.read(name) for name in sorted(names) if name.endswith(".failed.json")]
+        found = [self.folder.read(name) for name in sorted(names) if name.endswith(_FAILED_ENDING)]
         return [Outcome.model_validate_json(content) for content in found if content is not None]
 
     def parts(self, names: set[str], index: int) -> set[str]:
@@ -151,6 +156,12 @@ class Record:
             self.folder.write(_rejects_name(index), rejects)
         name = _failed_name(index) if outcome.exit_code else _outcome_name(index)
         self.folder.write(name, outcome.model_dump_json(indent=1).encode())
+        if outcome.exit_code:
+            self.folder.write(_STOP_FILE, b"")
+
+    def stopped(self) -> bool:
+        """Whether a file was refused, so that the run is to end."""
+        return self.folder.read(_STOP_FILE) is not None
 
     def rejects(self, job: Job) -> bytes:
         """The bad rows of all files, which are finished."""
@@ -206,7 +217,7 @@ def _shown(job: Job, attribute: str) -> str:
 
 
 def _part_prefix(index: int) -> str:
-    return f"part-{index:05d}-"
+    return f"{_PART_PREFIX}{index:05d}-"
 
 
 def _outcome_name(index: int) -> str:
@@ -214,7 +225,7 @@ def _outcome_name(index: int) -> str:
 
 
 def _failed_name(index: int) -> str:
-    return f"{_OUTCOMES}/{index:05d}.failed.json"
+    return f"{_OUTCOMES}/{index:05d}{_FAILED_ENDING}"
 
 
 def _rejects_name(index: int) -> str:

@@ -71,7 +71,8 @@ def predicted(
     """
     starts = range(0, block.num_rows, _ROWS_TOGETHER)
     said = [answers(predictor, _inputs(block.slice(start, _ROWS_TOGETHER), features)) for start in starts]
-    outputs = {name: np.concatenate([answer[name] for answer in said]) for name in said[0]}
+    # In an order that every process has.
+    outputs = {name: np.concatenate([answer[name] for answer in said]) for name in sorted(said[0])}
     columns = {"file": _repeated(path, block.num_rows), "row": block.column("row")}
     columns |= {name: block.column(f"{_KEY}{name}") for name in keys}
     for name, values in outputs.items():

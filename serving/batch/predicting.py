@@ -1,7 +1,7 @@
 """Predicts the rows of one input file after the other, in Beam or anywhere else; says in files how each ended."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import apache_beam as beam
 
@@ -29,30 +29,29 @@ class PredictFile(beam.DoFn):
         self._output = output
         self._max_bad_rows = max_bad_rows
 
-    def process(self, index: int) -> Iterator[None]:
-        """Takes the index of the file among the job's inputs; yields nothing."""
+    def process(self, element: tuple[int, Collection[str]]) -> Iterator[None]:
+        """Takes the index of a file among the job's inputs, and its parts that are there; yields nothing."""
+        index, there = element
         record = Record(Folder(self._output))
-        if record.failed(record.folder.names()):
-            # A file was refused: the run ends as soon as it can, and the next one goes on here.
-            return
         job = Job.model_validate_json(self._job)
         try:
-            outcome, rejects = self._predict(index, job, record)
+            self._predict(index, there, job, record)
         except PipelineError as error:
             # As a file, not an exception: Beam would bury the one line in a stack trace.
-            outcome = Outcome(path=job.inputs[index].path, error=str(error), exit_code=error.exit_code)
-            rejects = b""
-        record.finish(index, outcome, rejects)
+            path = job.inputs[index].path
+            record.finish(index, Outcome(path=path, error=str(error), exit_code=error.exit_code))
         yield from ()
 
-    def _predict(self, index: int, job: Job, record: Record) -> tuple[Outcome, bytes]:
+    def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
+        """Records no outcome if another file was refused meanwhile: the next run goes on here."""
         folder = model.here(job.model, self._folder)
         predictor, features = model.loaded(folder), model.declared(folder)
         path = job.inputs[index].path
         table = input_table(path, job, features, self._max_bad_rows)
-        there = record.parts(record.folder.names(), index)
         rows = parts = reused = 0
         for block in blocks(self._good_batches(table), job.rows_per_part):
+            if record.stopped():
+                return
             name = job.part_name(index, parts)
             if name in there:
                 reused += 1
@@ -71,7 +70,7 @@ class PredictFile(beam.DoFn):
             model_version=predictor.version,
             schema_hash=predictor.schema_hash,
         )
-        return outcome, _rejects(table)
+        record.finish(index, outcome, _rejects(table))
 
     def _good_batches(self, table: Table) -> Iterator[Batch]:
         """Raises at the end, and before the last part is begun, if more rows than allowed do not fit."""

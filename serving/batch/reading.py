@@ -103,7 +103,7 @@ def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) ->
         verbatim=job.keys,
         terms=FLAGS,
     )
-    return Table(reader, Columns(types, required, ignored=None, copied=job.keys), max_bad_rows)
+    return Table(reader, Columns(types, required, ignored=None, copied=job.keys), max_bad_rows, may_be_empty=True)
 
 
 def _described(path: str) -> InputFile:

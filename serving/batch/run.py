@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import tempfile
 import time
 import traceback
@@ -180,7 +181,10 @@ def _predict(request: Request, record: Record, job: Job, folder: Path, left: Seq
         # Here too, where a model that cannot be loaded is told at once; one process loads it once.
         model.loaded(folder)
         predict_file = PredictFile(job, str(folder), request.output, request.max_bad_rows)
-        beam_run.run(left, predict_file, arguments)
+        names = record.folder.names()
+        beam_run.run([(index, sorted(record.parts(names, index))) for index in left], predict_file, arguments)
+    if not record.folder.is_local:
+        log.unlink()
 
 
 def _log(folder: Folder) -> Path:
@@ -197,9 +201,21 @@ def _explained(log: Path) -> Iterator[None]:
     """What is no fault of the user's ends in one line too; the log has the rest."""
     try:
         yield
-    except PipelineError:
-        raise
     except Exception as error:
+        kind, text = _escaped(error)
+        if kind is not None:
+            raise kind(text) from error
         traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
+        first = (text.strip() or "no message").splitlines()[0]
         raise PipelineError(f"{type(error).__name__}: {first}; {log} has the whole story") from error
+
+
+def _escaped(error: Exception) -> tuple[type[PipelineError] | None, str]:
+    """An error of ours as it was before it came through Beam, as one does that cannot be written to a full disk."""
+    text = str(error)
+    found = re.findall(r"schemas\.errors\.(\w+): (.+)", text)
+    kind = type(error) if isinstance(error, PipelineError) else None
+    if found:
+        kinds = {other.__name__: other for other in _ERRORS.values()}
+        kind, text = kinds.get(found[-1][0], PipelineError), found[-1][1]
+    return kind, text.partition(" [while running")[0]

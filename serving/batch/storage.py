@@ -29,10 +29,12 @@ class Folder:
         uri: a path, or a URI such as gs://BUCKET/FOLDER; it need not be there.
 
         Raises:
-          PushError: the URI is not one that Arrow can read.
+          PushError: it is a file, or not a URI that Arrow can read.
         """
         self.uri = uri.rstrip("/") or uri
         self.is_local = "://" not in uri
+        if self.is_local and os.path.isfile(uri):
+            raise PushError(f"{uri}: is a file; expected a folder to write to")
         try:
             location = os.path.abspath(uri) if self.is_local else self.uri
             self._filesystem, self._root = pyarrow.fs.FileSystem.from_uri(location)
