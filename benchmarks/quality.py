@@ -20,7 +20,7 @@ from rich.table import Table
 from components.config import METRICS
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
-from pipeline.terminal import own_terminal
+from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
     from trainer.input import Source

@@ -7,8 +7,9 @@ from typing import Literal
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.config import DRIFT, SKEW, TRAIN_SPLIT, Comparison, Distance, Validation
+from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.histograms import category_shares, range_shares
+from schemas.data import TRAIN_SPLIT
 
 _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity",

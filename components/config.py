@@ -1,31 +1,19 @@
-"""What a user may choose about data, evaluation and push. Imports no TensorFlow and no TFX."""
+"""What a user may choose about validation, evaluation and push. Imports no TensorFlow and no TFX."""
 
-import codecs
 import datetime
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Discriminator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
+from schemas.data import SplitName
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
 from serving.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MetricName = Literal[
     "auc",
     "pr_auc",
@@ -48,151 +36,8 @@ METRICS: Mapping[LabelKind, tuple[MetricName, ...]] = {
     "regression": ("rmse", "mae", "r2", "mean_error", "example_count"),
 }
 LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae"})
-TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
 # The share of a split that an inferred schema wants in the categories of `train`.
 INFERRED_MIN_DOMAIN_MASS = 0.99
-
-
-Format = Literal["csv", "tfrecord", "parquet"]
-
-
-class CsvOptions(Declaration):
-    """How CSV files are written."""
-
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    """One character, such as `;` or `"\\t"`."""
-    column_names: tuple[str, ...] = ()
-    """The names of the columns, in order, for files without a header. Left out, the first row names them."""
-    encoding: str = "utf-8"
-    """Such as `latin-1`, for files that are not UTF-8."""
-    strip_spaces: bool = False
-    """Removes spaces around every value and name, as in `39, Private, 13`."""
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            codecs.lookup(value)
-        except LookupError as error:
-            raise ValueError(f"'{value}' is not an encoding that Python knows, such as utf-8 or latin-1") from error
-        return value
-
-
-class FileSplit(Declaration):
-    """A split that is read from files."""
-
-    files: str
-    """A path or glob pattern below `data.base`; `.gz` files are decompressed. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`)
-    and `{VERSION}` stand for numbers in a name, as in TFX: see `data.span`."""
-
-
-class HashSplit(Declaration):
-    """A split that takes a share of another's rows, chosen by a hash of the row's content."""
-
-    share_of: SplitName
-    """The split whose rows are shared out; the rows taken are no longer in it."""
-    share: Annotated[float, Field(gt=0, lt=1)]
-    """The share of the rows. The same row always falls on the same side, whatever file it is in. With
-    `data.group_column`, all rows of a group do."""
-
-
-class ColumnSplit(Declaration):
-    """A split that takes those of another's rows whose column has certain values: a time, a region, a fold."""
-
-    part_of: SplitName
-    """The split whose rows are divided; the rows taken are no longer in it. Parts are taken before shares."""
-    column: str
-    """It need not be a feature."""
-    values: tuple[str, ...] = ()
-    """The rows with one of these texts are taken; or give bounds:"""
-    at_least: float | str | None = None
-    """The rows from here on. Numbers are compared as numbers, texts as texts, which is right for times as ISO 8601
-    writes them: `"2013-11-01"`."""
-    below: float | str | None = None
-    """The rows up to here, this value left out."""
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "ColumnSplit":
-        bounds = [bound for bound in (self.at_least, self.below) if bound is not None]
-        if bool(self.values) == bool(bounds):
-            raise ValueError("give either values, or at_least or below or both")
-        if len({isinstance(bound, str) for bound in bounds}) > 1:
-            raise ValueError("at_least and below must both be numbers or both be texts")
-        return self
-
-
-def _split_kind(split: object) -> str:
-    for kind, key in ((HashSplit, "share_of"), (ColumnSplit, "part_of")):
-        if isinstance(split, kind) or (isinstance(split, dict) and key in split):
-            return kind.__name__
-    return FileSplit.__name__
-
-
-Split = Annotated[
-    Annotated[FileSplit, Tag("FileSplit")]
-    | Annotated[HashSplit, Tag("HashSplit")]
-    | Annotated[ColumnSplit, Tag("ColumnSplit")],
-    Discriminator(_split_kind),
-]
-
-
-class Data(Declaration):
-    """Where the rows are, and how they are divided."""
-
-    format: Format = "csv"
-    """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
-    csv: CsvOptions = CsvOptions()
-    base: str
-    """The folder of the data; relative to the config's own folder."""
-    splits: dict[SplitName, Split]
-    """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
-    missing_values: tuple[str, ...] = ("",)
-    """What stands for a missing value in the files."""
-    ignored_columns: tuple[str, ...] = ()
-    """Columns of the files that are not read; any other undeclared column is refused."""
-    group_column: str | None = None
-    """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
-    group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
-    span: NonNegativeInt | None = None
-    """Which `{SPAN}` is read, of it the highest `{VERSION}`; dates count days since 1970. Left out, the latest."""
-    window: PositiveInt = 1
-    """How many spans are read, up to and with the latest. One that is not there stops the run."""
-    max_bad_rows: NonNegativeInt = 0
-    """So many rows may be left out because they do not fit: a wrong number of fields, a text in a numeric column, no
-    label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
-    schema_file: str | None = None
-    """A curated schema (text format); relative to the config's own folder. Left out, one is inferred from
-    `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
-    they are more than 1% of a split; numbers may be any."""
-
-    @property
-    def independent_splits(self) -> list[str]:
-        """All but `train` and its hash shares: those whose distribution may be another."""
-        return [n for n, split in self.splits.items() if not isinstance(split, HashSplit) and n != TRAIN_SPLIT]
-
-    @model_validator(mode="after")
-    def _splits_fit(self) -> "Data":
-        for needed in (TRAIN_SPLIT, EVAL_SPLIT):
-            if needed not in self.splits:
-                raise ValueError(f"splits needs '{needed}'; found: {', '.join(self.splits) or 'none'}")
-        for name, split in self.splits.items():
-            if isinstance(split, HashSplit):
-                self._check_source(name, "share_of", split.share_of)
-            elif isinstance(split, ColumnSplit):
-                self._check_source(name, "part_of", split.part_of)
-            elif ".." in PurePosixPath(split.files).parts or PurePosixPath(split.files).is_absolute():
-                raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
-        return self
-
-    def _check_source(self, name: str, key: str, source: str) -> None:
-        if not isinstance(self.splits.get(source), FileSplit):
-            files = [n for n, s in self.splits.items() if isinstance(s, FileSplit)]
-            hint = did_you_mean(source, files)
-            raise ValueError(f"splits.{name}.{key}: '{source}' is not a split read from files; {hint}")
-        total = sum(s.share for s in self.splits.values() if isinstance(s, HashSplit) and s.share_of == source)
-        if total >= 1:
-            raise ValueError(f"the shares of '{source}' add up to {total:g}; they must leave it some rows")
-
 
 # Beside TFDV's own names of anomalies: a distance between two data sets above its threshold; a feature that gives the
 # label away; a feature of categories that are dates.

@@ -29,11 +29,11 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 from tfx_bsl.coders import example_coder
 
-from components.config import ColumnSplit, Data, HashSplit
-from components.data_files import has_spans, inputs, matching_files, unlisted_inputs
-from components.table import Batch, Table, summary, too_many_bad_rows
+from schemas.data import ColumnSplit, Data, HashSplit
+from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.table import Batch, Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
 REJECTED_PROPERTY = "rejected_rows"

@@ -14,8 +14,9 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.comparison import compare_all
-from components.config import DRIFT, SKEW, TRAIN_SPLIT, Validation
+from components.config import DRIFT, SKEW, Validation
 from components.policy import Anomaly, judge
+from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 
 _ALL_COLUMNS = "all"

@@ -8,7 +8,7 @@ import os
 
 from tfx import v1 as tfx
 
-from components.config import TRAIN_SPLIT
+from schemas.data import TRAIN_SPLIT
 from serving.registry import STATISTICS_FILE
 from serving.vertex import staging
 from serving.vertex.config import Place

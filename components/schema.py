@@ -6,8 +6,9 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import v1 as tfx
 
-from components.config import INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
+from components.config import INFERRED_MIN_DOMAIN_MASS
 from schemas.curated import SCHEMA_FILE_NAME
+from schemas.data import TRAIN_SPLIT
 
 
 @tfx.dsl.components.component

@@ -13,9 +13,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas.features import (
+    MISSING,
     Boundaries,
     Buckets,
-    ColumnType,
     Cross,
     Feature,
     FeatureSet,
@@ -35,7 +35,6 @@ from schemas.features import (
 from serving.signatures import encoded_label
 
 FEATURE_SET_KEY = "feature_set"
-MISSING: Mapping[ColumnType, Any] = {"string": b"", "float": float("nan"), "int": -1}
 # Fields of a crossed value cannot run into each other: no category holds the unit separator.
 _CROSS_FIELD_SEPARATOR = "\x1f"
 
@@ -191,4 +190,4 @@ def cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(joined, cross.num_ids)
 
 
-__all__ = ["FEATURE_SET_KEY", "MISSING", "bucket_ids", "column_type", "cross_ids", "preprocessing_fn", "string_ids"]
+__all__ = ["FEATURE_SET_KEY", "bucket_ids", "column_type", "cross_ids", "preprocessing_fn", "string_ids"]

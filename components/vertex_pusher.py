@@ -13,7 +13,6 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.config import TRAIN_SPLIT
 from components.evaluation import Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes, written_by
@@ -26,10 +25,10 @@ from components.pusher import (
     check_blessing,
     check_infra_blessing,
 )
+from schemas.data import TRAIN_SPLIT
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden
-from serving.registry import STATISTICS_FILE, content_hash
-from serving.signatures import DECLARATION_FILE
+from serving.registry import DECLARATION_FILE, STATISTICS_FILE, content_hash
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
 from serving.vertex.extras import Training, after_push

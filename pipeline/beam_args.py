@@ -1,10 +1,9 @@
-"""Beam's command-line options, from the config; checked by name, which Beam itself does not do."""
+"""Beam's command-line options, from the config."""
 
 from typing import Any
 
 from pipeline.config import PipelineConfig
 from pipeline.vertex.config import BeamOptions
-from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError
 
 # The type check of the Beam graph is for authors of Beam code, and takes seconds in a graph as large as Transform's.
@@ -75,27 +74,3 @@ def _flags(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [f"--{name}={one}" for one in value]
     return [f"--{name}" if value is True else f"--{name}={value}"]
-
-
-def check_beam_args(arguments: list[str]) -> None:
-    """Refuses options that Beam does not know, which it would silently ignore, and what Dataflow would refuse.
-
-    Raises:
-      ConfigError: naming the option.
-    """
-    from apache_beam.options import pipeline_options, pipeline_options_validator
-    from apache_beam.runners.dataflow import dataflow_runner
-
-    # As a dry run: without one, Beam would ask the bucket for its retention.
-    options = pipeline_options.PipelineOptions([*arguments, "--dry_run=True"])
-    known = {*options.get_all_options(drop_default=False)}
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        # Flags that turn something off have the name of what they turn off.
-        if name not in known and name.removeprefix("no_") not in known:
-            raise ConfigError(f"beam.options.{name}: is not an option of Beam; {did_you_mean(name, sorted(known))}")
-    if options.view_as(pipeline_options.StandardOptions).runner == "DataflowRunner":
-        validator = pipeline_options_validator.PipelineOptionsValidator(options, dataflow_runner.DataflowRunner())
-        problems = validator.validate()
-        if problems:
-            raise ConfigError("\n".join(f"beam: {' '.join(problem.split())}" for problem in problems))

@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 from components.config import (
     METRICS,
     ChangeThreshold,
-    Data,
     Evaluation,
     InfraValidation,
     Name,
@@ -24,6 +23,7 @@ from components.config import (
     Validation,
 )
 from pipeline.vertex.config import Beam, Vertex
+from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label

@@ -21,7 +21,7 @@ import serving
 import trainer
 from components import custom_job, transform
 from components.baseline import baseline_resolver, last_blessed
-from components.config import EVAL_SPLIT, INFERRED_MIN_DOMAIN_MASS, TRAIN_SPLIT
+from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
@@ -32,10 +32,12 @@ from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
 from components.vertex_pusher import VertexPusher
-from pipeline.beam_args import beam_args, check_beam_args
+from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT, ReadOptions
+from serving.beam_options import check_beam_args
 from trainer.run import run_fn
 
 
@@ -187,6 +189,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
+        "read_options": ReadOptions(csv=config.data.csv, missing_values=config.data.missing_values).model_dump_json(),
         "code_fingerprint": code_fingerprint(trainer, schemas, serving),
     }
 

@@ -15,9 +15,9 @@ from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.nodes import nodes
 from pipeline.run_root import RunRoot, new_run_id
-from pipeline.terminal import own_terminal
 from schemas.errors import PipelineError
 from serving.registry import Registry, State
+from serving.terminal import own_terminal
 from trainer import progress
 
 INTERRUPTED_EXIT_CODE = 130

@@ -10,16 +10,16 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components import data_files
 from components.config import DATE, LEAK
 from components.policy import Anomaly, judge
 from components.profile import Column, target
-from components.table import Batch, Table, summary, too_many_bad_rows
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
+from schemas import data_files
 from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
+from schemas.table import Batch, Table, summary, too_many_bad_rows
 from serving.registry import Registry
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from pipeline import lookup
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
-from pipeline.terminal import own_terminal
 from schemas.curated import check_schema, load_schema
 from schemas.errors import ConfigError
 from schemas.review import Change, changes, rewritten
+from serving.terminal import own_terminal
 
 
 @dataclass(frozen=True)

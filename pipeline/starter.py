@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.fs
 import yaml
 
-from components.config import CsvOptions, Data, FileSplit, Format, HashSplit
-from components.data_files import inputs
 from components.profile import Column, crossed, target
-from components.readers import open_table
+from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
+from schemas.data_files import guessed_format, inputs
 from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
+from schemas.readers import open_table
 
 ROWS_READ = 1_000_000
 # What often stands for a missing value: among numbers, and anywhere.
@@ -117,7 +117,7 @@ def find_source(
             raise DataError(f"--test {test}: must be in the folder of the data, {base}, or below it")
         test_pattern = str(test_path.relative_to(base.absolute()))
     first = _files(base, pattern)[0]
-    format = _format(first)
+    format = guessed_format(first) or "csv"
     options = _csv_options(first, delimiter, column_names, header=header) if format == "csv" else CsvOptions()
     return Source(base, pattern, test_pattern, format, options)
 
@@ -140,15 +140,6 @@ def _files(base: Path, pattern: str) -> list[str]:
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
     )
     return [path for one in inputs(data) for path in one.files]
-
-
-def _format(path: str) -> Format:
-    name = Path(path).name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        return "parquet"
-    if "tfrecord" in name or re.search(r"-\d+-of-\d+$", name):
-        return "tfrecord"
-    return "csv"
 
 
 def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:

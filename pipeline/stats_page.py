@@ -15,13 +15,14 @@ import jinja2
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.config import DRIFT, EVAL_SPLIT, SKEW, TRAIN_SPLIT
+from components.config import DRIFT, SKEW
 from components.histograms import category_shares, cumulated
 from pipeline import lookup
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
-from pipeline.terminal import own_terminal
 from schemas.curated import SCHEMA_FILE_NAME, load_schema
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
+from serving.terminal import own_terminal
 
 BINS = 24
 TOP_VALUES = 10

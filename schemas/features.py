@@ -9,6 +9,7 @@ as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 """
 
 import keyword
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
 
@@ -311,6 +312,8 @@ class NumberColumn:
 
 
 ColumnType = Literal["float", "int", "string"]
+# What a missing value is in a graph, which knows no nulls.
+MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -1}
 
 
 def column_type(feature: Feature) -> ColumnType:

@@ -5,16 +5,15 @@ A column is a list of Python's own values: many small requests become one batch 
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from schemas.declaration import did_you_mean
-from schemas.features import ColumnType, FeatureSet, column_type, safe_name
+from schemas.features import MISSING, ColumnType, FeatureSet, column_type, safe_name
 
-# What a missing value is in the graph (components/transform.py).
-MISSING: Mapping[ColumnType, Any] = {"string": "", "float": math.nan, "int": -1}
+# What a missing value is in the graph; texts are text here.
+_MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
 _EXPECTED: Mapping[ColumnType, str] = {"string": "a text", "float": "a number", "int": "an integer"}
 _INT64 = range(-(2**63), 2**63)
 _LARGEST_FLOAT32 = 3.4028235677973366e38
@@ -37,7 +36,7 @@ class Input:
 
     @property
     def missing(self) -> Any:
-        return MISSING[self.kind]
+        return _MISSING[self.kind]
 
 
 def declared_inputs(features: FeatureSet) -> dict[str, Input]:

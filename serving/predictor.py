@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from schemas.features import ColumnType, FeatureSet
 from serving.inputs import Input, columns_of, declared_inputs
-from serving.signatures import DECLARATION_FILE, DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.registry import DECLARATION_FILE
+from serving.signatures import DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
 # Among TensorFlow's many lines: which feature, or which bytes.
 _EXAMPLE_ERROR = re.compile(r"(Feature: .+? \(data type|Could not parse example input).*")
@@ -65,7 +66,7 @@ class Predictor:
         signature = [tf.TensorSpec([len(names), None], DTYPES[kind]) for kind, names in self._packs.items()]
         return tf.function(call, input_signature=signature, autograph=False).get_concrete_function()
 
-    def predict_columns(self, columns: Mapping[str, Sequence[Any]]) -> Outputs:
+    def predict_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Outputs:
         """The outputs of `serving_default`, [rows] or [rows, classes] each.
 
         Args:

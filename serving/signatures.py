@@ -22,6 +22,7 @@ from typing import Any, assert_never
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from schemas.data import ReadOptions
 from schemas.features import (
     BinaryLabel,
     ColumnType,
@@ -32,7 +33,7 @@ from schemas.features import (
     RegressionLabel,
     safe_name,
 )
-from serving.registry import VERSION_FILE
+from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
@@ -52,8 +53,6 @@ MEASURED_OUTPUT: Mapping[LabelKind, str] = {
 }
 LABEL = "label"
 DECISION_THRESHOLD = 0.5
-# The features, crosses and label of an exported model, as JSON.
-DECLARATION_FILE = "assets.extra/feature_set.json"
 # The version before a push.
 UNPUSHED = "unpushed"
 
@@ -80,14 +79,17 @@ class ServedModel(tf.Module):
         transform_output: tft.TFTransformOutput,
         features: FeatureSet,
         schema_hash: str,
+        read_options: ReadOptions,
     ) -> None:
         """Args:
         network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
         transform_output: the graph the network was trained behind.
         features: the declaration of both.
         schema_hash: of the schema of the training data.
+        read_options: how the training data was read; batch prediction reads its input alike.
         """
         super().__init__()
+        self._read_options = read_options
         self._schema_hash = schema_hash
         self._version: tf.lookup.StaticHashTable | None = None
         self.network = network
@@ -158,8 +160,9 @@ class ServedModel(tf.Module):
             self._save(folder)
         # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
         tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
-        with tf.io.gfile.GFile(os.path.join(folder, DECLARATION_FILE), "w") as file:
-            file.write(self._features.model_dump_json(indent=1))
+        for name, declaration in {DECLARATION_FILE: self._features, READ_OPTIONS_FILE: self._read_options}.items():
+            with tf.io.gfile.GFile(os.path.join(folder, name), "w") as file:
+                file.write(declaration.model_dump_json(indent=1))
 
     def _save(self, folder: str) -> None:
         examples = tf.TensorSpec([None], tf.string, name="examples")

@@ -4,9 +4,12 @@ import json
 import re
 import tomllib
 
+import click
+
 from benchmarks import scale
 from pipeline.config_docs import markdown
 from schemas import errors
+from serving.batch.__main__ import main as batch_command
 from serving.registry import State
 from serving.registry.__main__ import main as registry_command
 from tests.conftest import ROOT
@@ -45,6 +48,15 @@ def test_every_command_flag_and_state_of_the_registry_has_its_place_in_the_docs(
             assert option.param_type_name == "argument" or any(flag in page for flag in option.opts), option
     for state in State:
         assert f"| `{state}` |" in page
+
+
+def test_the_page_of_batch_inference_has_every_option_and_exit_code() -> None:
+    page = (ROOT / "docs" / "batch.md").read_text()
+    for option in batch_command.params:
+        for name in option.opts if isinstance(option, click.Option) else ():
+            assert f"`{name}" in page, name
+    for code in re.findall(r"^  (\d+) +\w", batch_command.epilog or "", flags=re.MULTILINE):
+        assert f"| {code} |" in page
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

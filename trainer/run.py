@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schemas.curated import schema_hash
+from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
 from trainer import distribution, progress
@@ -68,7 +69,8 @@ def run_fn(fn_args: Any) -> None:
             file.write(json.dumps(asdict(history)))
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
-    served = ServedModel(network, transform_output, features, schema_hash(schema))
+    read_options = ReadOptions.model_validate_json(config["read_options"])
+    served = ServedModel(network, transform_output, features, schema_hash(schema), read_options)
     served.export(distribution.write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)
 

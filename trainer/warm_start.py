@@ -9,7 +9,7 @@ import tensorflow_transform as tft
 
 from schemas.errors import PipelineError
 from schemas.features import FeatureSet
-from serving.signatures import DECLARATION_FILE
+from serving.registry import DECLARATION_FILE
 
 _ADVICE = "start anew: --set training.warm_start=false"
 

@@ -18,8 +18,10 @@ States: `candidate` waits for its promotion, `champion` is what serves, `previou
 """
 
 from serving.registry.content import (
+    DECLARATION_FILE,
     GOLDEN_FILE,
     NOT_CONTENT,
+    READ_OPTIONS_FILE,
     RELEASE_FILE,
     STATISTICS_FILE,
     VERSION_FILE,
@@ -31,10 +33,12 @@ from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Ve
 from serving.registry.registry import PushResult, Registry, Switch
 
 __all__ = [
+    "DECLARATION_FILE",
     "GOLDEN_FILE",
     "LEDGER_FILE",
     "LOCK_FILE",
     "NOT_CONTENT",
+    "READ_OPTIONS_FILE",
     "RELEASE_FILE",
     "STATISTICS_FILE",
     "TF_SERVING_FILE",

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+# What the export writes: the features, crosses and label, and how the training data was read, as JSON.
+DECLARATION_FILE = "assets.extra/feature_set.json"
+READ_OPTIONS_FILE = "assets.extra/data_options.json"
 RELEASE_FILE = "assets.extra/release.json"
 GOLDEN_FILE = "assets.extra/golden.json"
 STATISTICS_FILE = "assets.extra/train_statistics.pb"

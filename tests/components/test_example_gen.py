@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tfx.types import standard_artifacts
 
-from components.config import Data
 from components.example_gen import REJECTED_PROPERTY, ROWS_PROPERTY, TableExecutor, _settings, _split_of, example_gen
+from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 

@@ -1,16 +1,11 @@
 """What a person reads of a run."""
 
 import io
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from pipeline.console import Mode, RunView, print_summary
-from tests.conftest import ROOT
 
 SUMMARY: dict[str, Any] = {
     "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
@@ -97,19 +92,3 @@ def test_silent_is_silent() -> None:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "complete", 1.0, "")
     assert output.getvalue() == ""
-
-
-def test_what_libraries_print_goes_to_the_log_and_the_rest_to_the_terminal(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    code = (
-        "import os, pathlib\n"
-        "from pipeline.terminal import own_terminal\n"
-        f"with own_terminal(pathlib.Path({str(log)!r})) as terminal:\n"
-        "    print('noise'); os.write(2, b'noise of C++\\n'); terminal.write('shown\\n')\n"
-        "print('after')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ
-    )
-    assert (done.stdout, done.stderr) == ("shown\nafter\n", "")
-    assert sorted(log.read_text().splitlines()) == ["noise", "noise of C++"]

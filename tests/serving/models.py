@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from components.transform import FEATURE_SET_KEY, preprocessing_fn
+from schemas.data import ReadOptions
 from schemas.features import FeatureSet
 from serving.golden import Golden
 from serving.registry import GOLDEN_FILE, Registry
@@ -59,7 +60,7 @@ def export_model(folder: Path, offset: float = 0.0) -> Path:
         del training
         return offset + tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()])
 
-    ServedModel(network, _Transform(), FEATURES, SCHEMA_HASH).export(str(folder))
+    ServedModel(network, _Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
     return folder
 
 

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from pipeline import config
-from pipeline.beam_args import beam_args, check_beam_args
+from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.nodes import nodes
 from pipeline.vertex import compiling
 from schemas.errors import ConfigError
+from serving.beam_options import check_beam_args
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 

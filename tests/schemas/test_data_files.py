@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from components.config import Data
-from components.data_files import inputs
+from schemas.data import Data
+from schemas.data_files import guessed_format, inputs, listed
 from schemas.errors import DataError
 
 
@@ -62,3 +62,39 @@ def test_no_file_and_a_file_of_two_splits(tmp_path: Path) -> None:
     both = {"train": {"files": "*.csv"}, "eval": {"files": "test.csv"}}
     with pytest.raises(DataError, match="test.csv: is in the files of both 'train' and 'eval'"):
         inputs(data(tmp_path, "*.csv", splits=both))
+
+
+def test_a_file_a_pattern_or_a_folder_is_listed_in_a_stable_order(tmp_path: Path) -> None:
+    touch(tmp_path, "b.csv", "a.csv", "deep/c.csv", "_SUCCESS", ".hidden", "odd[1].csv")
+    folder = str(tmp_path)
+    assert listed(f"{folder}/b.csv") == [f"{folder}/b.csv"]
+    assert listed(f"{folder}/odd[1].csv") == [f"{folder}/odd[1].csv"]
+    assert listed(f"{folder}/?.csv") == [f"{folder}/a.csv", f"{folder}/b.csv"]
+    assert listed(f"{folder}/**/c.csv") == [f"{folder}/deep/c.csv"]
+    assert listed(folder) == [f"{folder}/a.csv", f"{folder}/b.csv", f"{folder}/odd[1].csv"]
+    assert listed(f"file://{folder}/?.csv") == [f"file://{folder}/a.csv", f"file://{folder}/b.csv"]
+    assert listed(f"file://{folder}/deep") == [f"file://{folder}/deep/c.csv"]
+    assert listed(f"file://{folder}/b.csv") == [f"file://{folder}/b.csv"]
+    for source, reason in ((f"{folder}/x.csv", "no such file"), (f"{folder}/empty", "holds no files")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=reason):
+            listed(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.csv", "csv"),
+        ("a.CSV.gz", "csv"),
+        ("a.tsv", "csv"),
+        ("a.parquet", "parquet"),
+        ("a.tfrecord", "tfrecord"),
+        ("a.tfrecords.gz", "tfrecord"),
+        ("data_tfrecord-00000-of-00001.gz", "tfrecord"),
+        ("part-00000-of-00002", "tfrecord"),
+        ("a.xlsx", None),
+        ("a.gz", None),
+    ],
+)
+def test_a_format_is_guessed_from_the_name(name: str, format: str | None) -> None:
+    assert guessed_format(f"folder.csv/{name}") == format

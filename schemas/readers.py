@@ -1,7 +1,7 @@
 """Reads CSV, Parquet and TFRecord files as batches of text, and knows the place of every row in its file.
 
 Whatever the format, the rest of the pipeline sees the same: a table of text columns in which null is a missing value.
-Types are checked in one place (components/table.py), and a row falls into the same split whatever file it is in.
+Types are checked in one place (schemas/table.py), and a row falls into the same split whatever file it is in.
 Imports no TensorFlow.
 """
 
@@ -9,11 +9,12 @@ import csv
 import gzip
 import io
 import os
+import re
 import struct
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, assert_never
 
@@ -25,7 +26,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from tfx_bsl.coders import example_coder
 
-from components.config import CsvOptions, Format
+from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 
 # A row of CSV must fit into a block.
@@ -35,6 +36,30 @@ _ROWS_TOGETHER = 16_384
 _GZIP_MAGIC = b"\x1f\x8b"
 _CRC_MASK_DELTA = 0xA282EAD8
 _UNREADABLE = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an error calls the settings that it tells the user to change: a config's keys, or another program's flags.
+
+    Attributes:
+      encoding: of CSV files.
+      missing_values: the texts that stand for a missing value.
+      max_bad_rows: how many rows may be left out.
+      declares: who needs a column.
+      copies: who wants one that is only copied.
+      for_missing: what to do about a missing value; `{name}` is the column's.
+    """
+
+    encoding: str = "data.csv.encoding"
+    missing_values: str = "data.missing_values"
+    max_bad_rows: str = "data.max_bad_rows"
+    declares: str = "the config declares"
+    copies: str = "is to be copied"
+    for_missing: str = "correct the row, or declare what a missing value becomes under features.{name}.missing"
+
+
+CONFIG_TERMS = Terms()
 
 
 @dataclass(frozen=True)
@@ -48,10 +73,17 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of a file as text columns; `rows` has the number of each row in the file, from 1."""
+    """Rows of a file as text columns.
+
+    Attributes:
+      columns: null where a value is missing.
+      rows: the number of each row in the file, from 1.
+      verbatim: the columns that were asked for as they stand in the file, by name.
+    """
 
     columns: pa.RecordBatch
     rows: Sequence[int]
+    verbatim: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +93,9 @@ class Reader(ABC):
     Attributes:
       path: local or remote.
       missing_values: texts that stand for a missing value.
+      only: the columns to read; None reads all.
+      verbatim: columns whose texts are handed on as they stand too, whatever stands for a missing value.
+      terms: what errors call the settings.
       leaves_out_missing: whether a column without any value is not seen in the file.
       ragged: rows that could not be read and are left out of the batches, in file order.
     """
@@ -68,6 +103,9 @@ class Reader(ABC):
     leaves_out_missing: ClassVar[bool] = False
     path: str
     missing_values: Sequence[str] = ("",)
+    only: Collection[str] | None = None
+    verbatim: Sequence[str] = ()
+    terms: Terms = CONFIG_TERMS
     ragged: list[Ragged] = field(default_factory=list)
 
     @abstractmethod
@@ -95,20 +133,29 @@ class Reader(ABC):
         filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
         return filesystem.open_input_stream(path, compression=compression)
 
+    def _wanted(self, name: str) -> bool:
+        return self.only is None or name in self.only
+
+    def _texts(self, names: Sequence[str], columns: Sequence[pa.Array], rows: Sequence[int]) -> Texts:
+        """From columns in which missing values are still texts."""
+        verbatim = {name: column for name, column in zip(names, columns, strict=True) if name in self.verbatim}
+        missing = [self._as_missing(column) for column in columns]
+        return Texts(pa.RecordBatch.from_arrays(missing, names=list(names)), rows, verbatim)
+
     def _as_missing(self, texts: pa.Array) -> pa.Array:
         missing = pc.is_in(texts, pa.array(self.missing_values, pa.string()))
         return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
 
 
-def open_table(path: str, format: Format, options: CsvOptions, missing_values: Sequence[str]) -> Reader:
-    """The reader for a format."""
+def open_table(path: str, format: Format, options: CsvOptions, missing_values: Sequence[str], **reader: Any) -> Reader:
+    """The reader for a format; `reader` are other attributes of a Reader."""
     match format:
         case "csv":
-            return CsvReader(path, missing_values, options=options)
+            return CsvReader(path, missing_values, options=options, **reader)
         case "parquet":
-            return ParquetReader(path, missing_values)
+            return ParquetReader(path, missing_values, **reader)
         case "tfrecord":
-            return TFRecordReader(path, missing_values)
+            return TFRecordReader(path, missing_values, **reader)
         case _:
             assert_never(format)
 
@@ -154,7 +201,7 @@ class CsvReader(Reader):
                             rows.append(row)
                         row += 1
                     if rows:
-                        yield Texts(self._stripped(texts), rows)
+                        yield self._read(texts, rows)
         except (pa.ArrowInvalid, *_UNREADABLE) as error:
             raise self._unreadable(error, row) from error
 
@@ -205,16 +252,18 @@ class CsvReader(Reader):
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
+                include_columns=[n for n in names if self._wanted(self._name(n))] if self.only is not None else None,
                 null_values=list(self.missing_values),
-                strings_can_be_null=True,
+                strings_can_be_null=not self.verbatim,
             ),
         )
 
-    def _stripped(self, texts: pa.RecordBatch) -> pa.RecordBatch:
-        if not self.options.strip_spaces:
-            return texts
-        columns = [self._as_missing(pc.utf8_trim_whitespace(column)) for column in texts.columns]
-        return pa.RecordBatch.from_arrays(columns, names=[self._name(name) for name in texts.schema.names])
+    def _read(self, texts: pa.RecordBatch, rows: Sequence[int]) -> Texts:
+        if not self.options.strip_spaces and not self.verbatim:
+            # Arrow has found the missing values.
+            return Texts(texts, rows)
+        columns = map(pc.utf8_trim_whitespace, texts.columns) if self.options.strip_spaces else texts.columns
+        return self._texts([self._name(name) for name in texts.schema.names], list(columns), rows)
 
     def _unreadable(self, error: BaseException, row: int) -> DataError:
         if isinstance(error, _UNREADABLE):
@@ -232,7 +281,7 @@ class CsvReader(Reader):
         if "UTF8" in reason or "UTF-8" in reason or "decode" in reason:
             return DataError(
                 f"{self._undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, or "
-                "name its encoding in data.csv.encoding (such as latin-1). Compressed files need their ending, .gz"
+                f"name its encoding in {self.terms.encoding} (such as latin-1). Compressed files need their ending, .gz"
             )
         return DataError(f"{self.path}: cannot be read as CSV: {ascii(reason)[1:161]}")
 
@@ -258,11 +307,11 @@ class ParquetReader(Reader):
         row = 1
         with self._file() as file:
             try:
-                for batch in file.iter_batches(_ROWS_TOGETHER):
-                    columns = [self._as_text(column, name) for name, column in zip(batch.schema.names, batch.columns)]  # noqa: B905
-                    yield Texts(
-                        pa.RecordBatch.from_arrays(columns, names=batch.schema.names), range(row, row + len(batch))
-                    )
+                wanted = [name for name in file.schema_arrow.names if self._wanted(name)]
+                for batch in file.iter_batches(_ROWS_TOGETHER, columns=wanted):
+                    names = batch.schema.names
+                    columns = [self._as_text(column, name) for name, column in zip(names, batch.columns, strict=True)]
+                    yield self._texts(names, columns, range(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
                 raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
@@ -282,7 +331,7 @@ class ParquetReader(Reader):
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         try:
-            return self._as_missing(column.cast(pa.string()))
+            return column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(f"{self.path}: column '{name}' has type {column.type}; expected numbers or text") from error
 
@@ -305,8 +354,9 @@ class TFRecordReader(Reader):
     def batches(self) -> Iterator[Texts]:
         for pieces in self._decoded():
             for decoded, first in pieces:
-                columns = {name: self._as_text(decoded, name, first) for name in sorted(decoded.schema.names)}
-                yield Texts(pa.RecordBatch.from_pydict(columns), range(first, first + decoded.num_rows))
+                names = sorted(name for name in decoded.schema.names if self._wanted(name))
+                columns = [self._as_text(decoded, name, first) for name in names]
+                yield self._texts(names, columns, range(first, first + decoded.num_rows))
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
@@ -356,7 +406,7 @@ class TFRecordReader(Reader):
         except pa.ArrowInvalid as error:
             raise DataError(f"{self.path}: after record {first - 1}: {name}: holds bytes that are not UTF-8") from error
         positions = pc.subtract(pc.cumulative_sum(lengths.cast(pa.int64())), 1)
-        return self._as_missing(texts.take(pc.if_else(present, positions, pa.scalar(None, pa.int64()))))
+        return texts.take(pc.if_else(present, positions, pa.scalar(None, pa.int64())))
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
         """(offset, content) of each record; offsets count decompressed bytes.
@@ -399,7 +449,12 @@ def _decompressed(raw: pa.NativeFile) -> Any:
     return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered
 
 
+def what_failed(error: BaseException) -> str:
+    """What went wrong with a file, in one line, without Arrow's and Google's places in their own source."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    said = re.search(r'"message": "([^"]+)"', text)
+    return said[1] if said else text
+
+
 def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:
-    """What went wrong, without Arrow's place in its own source."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {reason}")
+    return DataError(f"{path}: cannot be read{' ' + where if where else ''}: {what_failed(error)}")

@@ -10,10 +10,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from components.config import Data
-from components.table import MAX_VALUE_BYTES, Table, summary
+from schemas.data import CsvOptions, Data, Format
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.readers import Terms, open_table
+from schemas.table import MAX_VALUE_BYTES, Columns, Table, summary
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -265,3 +266,67 @@ def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
     read = table(path, format="parquet")
     assert len(rows(read)) == 1
     assert summary(read)[0].startswith(f"{path}: row 1: age: expected a finite number, found 'old'")
+
+
+def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv", **options: Any) -> Table:
+    """The features of GOOD with `id` copied: no label, and any other column may be there."""
+    if content is not None:
+        path.write_text(content)
+    only = ["age", "grade", "job", "id"]
+    terms = Terms(missing_values="--missing-value", declares="the model needs", for_missing="the model takes none")
+    csv = CsvOptions(**options)
+    reader = open_table(str(path), format, csv, ["", "?"], only=only, verbatim=["id"], terms=terms)
+    return Table(
+        reader, Columns({"age": "float", "grade": "int", "job": "string"}, ["age"], ignored=None, copied=["id"])
+    )
+
+
+def test_rows_without_a_label_among_other_columns(tmp_path: Path) -> None:
+    content = "id,other,age,grade,job,other\n?,x,39,1,clerk,1\n,y,50.5,,?,2\n"
+    spaced = content.replace(",", " , ")
+    frame = pa.table(
+        {
+            "id": ["?", ""],
+            "other": [[1, 2], None],
+            "job": ["clerk", "?"],
+            "grade": pa.array([1, None], pa.int8()),
+            "age": [39, 50.5],
+        }
+    )
+    pyarrow.parquet.write_table(frame, tmp_path / "a.parquet")
+    examples = [example(**{**v, "id": i, "other": "x"}) for v, i in zip(RECORDS, ("?", ""), strict=True)]
+    write_records(tmp_path / "a.tfrecord", examples)
+    for read, rows in (
+        (of_a_model(tmp_path / "a.csv", content), [2, 3]),
+        (of_a_model(tmp_path / "b.csv", spaced, strip_spaces=True), [2, 3]),
+        (of_a_model(tmp_path / "a.parquet", format="parquet"), [1, 2]),
+        (of_a_model(tmp_path / "a.tfrecord", format="tfrecord"), [1, 2]),
+    ):
+        (batch,) = read.batches()
+        assert batch.values.to_pylist() == [
+            {"age": 39.0, "grade": 1, "job": b"clerk"},
+            {"age": 50.5, "grade": None, "job": None},
+        ]
+        assert batch.copied["id"].to_pylist() == ["?", ""], read.path
+        assert batch.rows.tolist() == rows
+        assert batch.labels is None
+
+
+def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
+    read = of_a_model(tmp_path / "a.csv", "id,age,grade,job\na,1,1,x\nb,old,1,x\nc,?,1,x\nd,2,1,x\n")
+    read.max_bad_rows = 2
+    (batch,) = read.batches()
+    assert batch.rows.tolist() == [2, 5]
+    assert batch.copied["id"].to_pylist() == ["a", "d"]
+    assert [line.removeprefix(read.path) for line in summary(read)] == [
+        ":3: age: expected a finite number, found 'old'; correct the row, or name the text in --missing-value if it "
+        "stands for a missing value",
+        ":4: age: the value is missing; the model takes none",
+    ]
+
+
+def test_a_column_the_model_needs_is_missed_under_its_terms(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no column 'grade', which the model needs; did you mean 'grades'"):
+        list(of_a_model(tmp_path / "a.csv", "id,age,grades,job,x,x\na,1,1,x,1,1\n").batches())
+    with pytest.raises(DataError, match="the header names job twice"):
+        list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").batches())

@@ -11,13 +11,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.fs
 
-from components.config import Data, FileSplit
+from schemas.data import Data, FileSplit, Format
 from schemas.errors import DataError
+from schemas.readers import what_failed
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
 _EPOCH = datetime.date(1970, 1, 1)
+_CSV_ENDINGS = (".csv", ".tsv", ".txt")
+_COMPRESSIONS = (".gz", ".bz2", ".zst")
+_SPECIAL = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,71 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
     return files
 
 
+def listed(source: str) -> list[str]:
+    """The files of a path, a glob pattern or a folder, local or remote, in a stable order.
+
+    Of a folder, those directly in it whose names do not start with `_` or `.`, which are not data.
+
+    Raises:
+      DataError: there are none, or they cannot be listed.
+    """
+    try:
+        files = _listed_remotely(source) if "://" in source else _listed_here(source)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
+    if not files:
+        raise DataError(f"{source}: {'holds no files' if os.path.isdir(source) else 'no such file'}")
+    return sorted(files)
+
+
+def guessed_format(path: str) -> Format | None:
+    """What a file's name says of its format; None where it says nothing.
+
+    >>> guessed_format("a.csv.gz"), guessed_format("data_tfrecord-00000-of-00001.gz"), guessed_format("a.xlsx")
+    ('csv', 'tfrecord', None)
+    """
+    name = os.path.basename(path).lower()
+    for ending in _COMPRESSIONS:
+        name = name.removesuffix(ending)
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    if "tfrecord" in name or re.search(r"-\d+-of-\d+$", name):
+        return "tfrecord"
+    return "csv" if name.endswith(_CSV_ENDINGS) else None
+
+
+def _listed_here(source: str) -> list[str]:
+    if os.path.isfile(source):
+        return [source]
+    if os.path.isdir(source):
+        return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
+    return [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
+
+
+def _listed_remotely(source: str) -> list[str]:
+    special = _SPECIAL.search(source)
+    if special:
+        base = source[: source.rindex("/", 0, special.start())]
+        return _remote(base, source[len(base) + 1 :])
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(source.rstrip("/"))
+    if filesystem.get_file_info(path).is_file:
+        return [source]
+    found = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    return [_uri(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
+
+
+def _uri(base: str, path: str) -> str:
+    """Of a path in the file system of another URI; who reads it (gs://anonymous@BUCKET) stays."""
+    scheme, _, rest = base.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    return f"{scheme}://{user}{at}{path}"
+
+
 def _remote(base: str, pattern: str) -> list[str]:
     filesystem, folder = pyarrow.fs.FileSystem.from_uri(base)
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True))
     wanted = f"{folder}/{pattern}"
-    return sorted(f"{base.split('://')[0]}://{i.path}" for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
+    return sorted(_uri(base, i.path) for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
 
 
 def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:

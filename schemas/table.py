@@ -6,7 +6,8 @@ Imports no TensorFlow.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.config import ColumnSplit, CsvOptions, Data, Format
-from components.readers import Reader, Texts, open_table
+from schemas.data import ColumnSplit, CsvOptions, Data, Format
 from schemas.declaration import did_you_mean
 from schemas.errors import DataError
 from schemas.features import ColumnType, FeatureSet
+from schemas.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
 
 MAX_VALUE_BYTES = 1 << 20
 _ARROW_TYPES = {"float": pa.float32(), "int": pa.int64(), "string": pa.binary()}
@@ -37,22 +38,24 @@ class Columns:
     Attributes:
       types: the columns to read, and the type of each.
       required: those in which a missing value is refused.
-      label: the column of the label.
+      label: the column of the label; None where rows have none.
       labels: the only values it may have; none for numbers.
       drop_unlabelled: whether rows without a label are left out and are no bad rows.
-      ignored: columns that may be there and are not read.
+      ignored: columns that may be there and are not read; None where any other may.
       split_by: columns that decide which split a row belongs to.
       group: the column whose value alone is hashed, where it is not the whole row.
+      copied: columns that are handed on as they stand in the file.
     """
 
     types: dict[str, ColumnType]
     required: Sequence[str]
-    label: str
-    labels: Sequence[str]
+    label: str | None = None
+    labels: Sequence[str] = ()
     drop_unlabelled: bool = False
-    ignored: Sequence[str] = ()
+    ignored: Sequence[str] | None = ()
     split_by: Sequence[str] = ()
     group: str | None = None
+    copied: Sequence[str] = ()
 
     @classmethod
     def declared(cls, data: Data, features: FeatureSet) -> "Columns":
@@ -77,8 +80,13 @@ class Columns:
         return asdict(self)
 
     @property
-    def known(self) -> set[str]:
-        return {*self.types, *self.ignored, *self.split_by, *([self.group] if self.group else [])}
+    def needed(self) -> list[str]:
+        """The columns that have to be there."""
+        return [*self.types, *self.split_by, *([self.group] if self.group else []), *self.copied]
+
+    def undeclared(self, names: Sequence[str]) -> list[str]:
+        """Those of a file's columns that may not be there."""
+        return [] if self.ignored is None else [n for n in names if n not in {*self.needed, *self.ignored}]
 
 
 @dataclass(frozen=True)
@@ -96,18 +104,34 @@ class Batch:
     """Good rows of a file.
 
     Attributes:
-      lists: one list column for each declared column, null where a value is missing.
-      texts: the declared columns as they stand in the file.
-      keys: what the hash of each row is taken of: the group, or the whole text, ignored columns included.
+      values: the declared columns in their types, null where a value is missing.
+      texts: the same as they stand in the file.
+      rows: the number of each row in the file, from 1; int64, [n].
+      hashed: the columns that the hash of a row is taken of.
       split_by: the texts of the columns that decide on splits.
-      labels: the text of each row's label.
+      labels: the text of each row's label; None where rows have none.
+      copied: the texts of the columns that are handed on, missing values too.
     """
 
-    lists: pa.RecordBatch
+    values: pa.RecordBatch
     texts: pa.RecordBatch
-    keys: list[bytes]
+    rows: NDArray[np.int64]
+    hashed: Sequence[pa.Array]
     split_by: dict[str, pa.Array]
-    labels: pa.Array
+    labels: pa.Array | None
+    copied: dict[str, pa.Array]
+
+    @cached_property
+    def lists(self) -> pa.RecordBatch:
+        """One list column for each declared column, null where a value is missing."""
+        names = self.values.schema.names
+        return pa.RecordBatch.from_arrays([_as_lists(column) for column in self.values.columns], names=names)
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """What the hash of each row is taken of: the group, or the whole text, ignored columns included."""
+        filled = [pc.fill_null(column, "") for column in self.hashed]
+        return [key.encode() for key in pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR).to_pylist()]
 
 
 @dataclass
@@ -116,6 +140,7 @@ class Table:
 
     Attributes:
       max_bad_rows: reading ends soon after more were found.
+      may_be_empty: whether a file with columns and no rows is taken.
       bad_rows: what was found so far.
       unlabelled: how many rows were left out so far for want of a label.
     """
@@ -123,6 +148,7 @@ class Table:
     reader: Reader
     columns: Columns
     max_bad_rows: int = 0
+    may_be_empty: bool = False
     bad_rows: list[BadRow] = field(default_factory=list)
     unlabelled: int = 0
 
@@ -176,13 +202,13 @@ class Table:
             self._take_ragged()
             texts = self._labelled(self._complete(texts))
             good = self._good(texts)
-            batch = self._converted(pc.filter(texts.columns, good) if not pc.all(good).as_py() else texts.columns)
-            if batch.lists.num_rows:
+            batch = self._converted(texts if good.all() else _taken(texts, np.flatnonzero(good)))
+            if len(batch.rows):
                 yield batch
             if len(self.bad_rows) > self.max_bad_rows:
                 return
         self._take_ragged()
-        if not rows and not self.bad_rows:
+        if not rows and not self.bad_rows and not self.may_be_empty:
             expected = ", ".join(self.columns.types)
             raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
 
@@ -200,17 +226,21 @@ class Table:
             self.bad_rows.append(BadRow(ragged.row, None, reason, ragged.text))
 
     def _check_names(self, names: list[str]) -> None:
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        refused = self.columns.ignored is not None
+        needed = self.columns.needed
+        repeated = sorted({name for name in names if names.count(name) > 1 and (refused or name in needed)})
         if repeated:
             raise DataError(f"{self.path}: the header names {', '.join(repeated)} twice")
-        extra = [name for name in names if name not in self.columns.known]
-        needed = [*self.columns.types, *self.columns.split_by, *([self.columns.group] if self.columns.group else [])]
+        extra = self.columns.undeclared(names)
         if self.reader.leaves_out_missing:
-            needed = [name for name in needed if name not in self.columns.types or name in self.columns.required]
+            optional = {name for name in self.columns.types if name not in self.columns.required}
+            needed = [name for name in needed if name not in optional]
         for name in needed:
             if name not in names:
                 hint = did_you_mean(name, extra or names)
-                raise DataError(f"{self.path}: there is no column '{name}', which the config declares; {hint}")
+                only_copied = name in self.columns.copied and name not in self.columns.types
+                why = self.reader.terms.copies if only_copied else self.reader.terms.declares
+                raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
         if extra:
             raise DataError(
                 f"{self.path}: column {', '.join(map(repr, extra))} is not declared; declare it under features, "
@@ -223,18 +253,19 @@ class Table:
         for name in self.columns.types:
             if name not in columns.schema.names:
                 columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
-        return Texts(columns, texts.rows)
+        return replace(texts, columns=columns)
 
     def _labelled(self, texts: Texts) -> Texts:
         """Without the rows that have no label, where those are to be dropped."""
+        if not self.columns.drop_unlabelled:
+            return texts
         labels = texts.columns.column(self.columns.label)
-        if not self.columns.drop_unlabelled or not labels.null_count:
+        if not labels.null_count:
             return texts
         self.unlabelled += labels.null_count
-        kept = np.flatnonzero(labels.is_valid()).tolist()
-        return Texts(texts.columns.take(pa.array(kept)), [texts.rows[index] for index in kept])
+        return _taken(texts, np.flatnonzero(labels.is_valid()))
 
-    def _good(self, texts: Texts) -> pa.Array:
+    def _good(self, texts: Texts) -> NDArray[np.bool_]:
         """Which rows fit; the others go to `bad_rows`, each with its first fault."""
         faults: dict[int, tuple[str, str]] = {}
         for name, kind in self.columns.types.items():
@@ -247,15 +278,14 @@ class Table:
             self.bad_rows.append(BadRow(texts.rows[index], name, reason, ",".join(values)[:MAX_VALUE_BYTES]))
         good = np.ones(texts.columns.num_rows, dtype=bool)
         good[list(faults)] = False
-        return pa.array(good)
+        return good
 
     def _faults(self, texts: pa.Array, name: str, kind: ColumnType) -> Iterator[tuple[int, str]]:
         if name in self.columns.required and texts.null_count:
             reason = (
                 "the label is missing; correct or remove the row, or set label.drop_missing: true"
                 if name == self.columns.label
-                else f"the value is missing; correct the row, or declare what a missing value becomes under "
-                f"features.{name}.missing"
+                else f"the value is missing; {self.reader.terms.for_missing.format(name=name)}"
             )
             yield from ((index, reason) for index in np.flatnonzero(texts.is_null()).tolist())
         sizes = pc.binary_length(texts)
@@ -273,27 +303,33 @@ class Table:
                 yield (
                     index,
                     f"expected {_EXPECTED[kind]}, found {text}; correct the row, or name the text in "
-                    "data.missing_values if it stands for a missing value",
+                    f"{self.reader.terms.missing_values} if it stands for a missing value",
                 )
 
-    def _converted(self, texts: pa.RecordBatch) -> Batch:
-        columns = {name: _as_lists(_convert(texts.column(name), kind)) for name, kind in self.columns.types.items()}
-        keyed = [texts.column(self.columns.group)] if self.columns.group else texts.columns
-        keys = pc.binary_join_element_wise(*(pc.fill_null(column, "") for column in keyed), _FIELD_SEPARATOR)
+    def _converted(self, texts: Texts) -> Batch:
+        columns = texts.columns
+        values = {name: _convert(columns.column(name), kind) for name, kind in self.columns.types.items()}
         return Batch(
-            pa.RecordBatch.from_pydict(columns),
-            texts.select(list(self.columns.types)),
-            [key.encode() for key in keys.to_pylist()],
-            {name: texts.column(name) for name in self.columns.split_by},
-            texts.column(self.columns.label),
+            values=pa.RecordBatch.from_pydict(values),
+            texts=columns.select(list(self.columns.types)),
+            rows=np.asarray(texts.rows, np.int64),
+            hashed=[columns.column(self.columns.group)] if self.columns.group else columns.columns,
+            split_by={name: columns.column(name) for name in self.columns.split_by},
+            labels=columns.column(self.columns.label) if self.columns.label else None,
+            copied={name: self._copied(texts, name) for name in self.columns.copied},
         )
 
+    @staticmethod
+    def _copied(texts: Texts, name: str) -> pa.Array:
+        """A column as it stands; of nulls where no record of a batch of tf.Example has it."""
+        return texts.verbatim.get(name, pa.nulls(texts.columns.num_rows, pa.string()))
 
-def too_many_bad_rows(problems: Sequence[str], allowed: int) -> DataError:
+
+def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
     """The error for rows that do not fit, from the `summary` of all files."""
     shown = list(problems[:SHOWN_PROBLEMS])
     if allowed:
-        shown[0] = f"more bad rows than data.max_bad_rows: {allowed:,}; {shown[0]}"
+        shown[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {shown[0]}"
     return DataError("\n".join(shown))
 
 
@@ -311,6 +347,13 @@ def summary(table: Table) -> list[str]:
         f"{line} (and {counts[kind] - 1:,} more like it)" if counts[kind] > 1 else line
         for kind, line in zip(list(kinds)[:SHOWN_PROBLEMS], lines, strict=True)
     ]
+
+
+def _taken(texts: Texts, indices: NDArray[Any]) -> Texts:
+    """Some of the rows."""
+    taken = pa.array(indices)
+    verbatim = {name: column.take(taken) for name, column in texts.verbatim.items()}
+    return Texts(texts.columns.take(taken), np.asarray(texts.rows)[indices].tolist(), verbatim)
 
 
 def _convert(texts: pa.Array, kind: ColumnType) -> pa.Array:

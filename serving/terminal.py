@@ -5,15 +5,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 
 @contextmanager
-def own_terminal(log: Path | None) -> Iterator[TextIO]:
+def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
     """What TFX, Beam and TensorFlow print, from C++ too, goes to the log; the terminal is what was standard output.
 
     Args:
       log: the file to append to; None leaves all of it on the terminal.
+      shown_on: which of the two streams the terminal is.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -23,7 +24,7 @@ def own_terminal(log: Path | None) -> Iterator[TextIO]:
             for number, _ in saved:
                 os.dup2(file.fileno(), number)
     try:
-        with open(os.dup(saved[0][1]), "w", buffering=1) as terminal:
+        with open(os.dup(saved[shown_on == "stderr"][1]), "w", buffering=1) as terminal:
             yield terminal
     finally:
         sys.stdout.flush()

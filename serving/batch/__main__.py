@@ -1,0 +1,210 @@
+"""python -m serving.batch INPUT OUTPUT --model MODEL: predictions for whole files."""
+
+import json
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from schemas.errors import ConfigError, PipelineError
+
+INTERRUPTED_EXIT_CODE = 130
+
+EPILOG = """\b
+Examples:
+  python -m serving.batch data/new.csv predictions --model runs/census-income/registry/census-income --key id
+  python -m serving.batch 'data/2026-*/*.parquet' predictions --model .../census-income/3 --workers 4
+  python -m serving.batch raw.csv predictions --model .../3 --column-names age,job,id --missing-value '?'
+  python -m serving.batch gs://b/new gs://b/predictions --model gs://b/models/3 -- --runner=DataflowRunner ...
+
+\b
+OUTPUT gets:
+  part-00003-000012.parquet  the 13th part of the predictions for the 4th file: file and row (the place in the
+                             input; the header of CSV is row 1), the keys, the model's outputs, model_version
+  _SUCCESS                   when all is done: rows, rejects, parts, version and hashes of the model
+  _rejects.jsonl             rows that did not fit, with place and reason (--max-bad-rows)
+  _job.json, _outcomes, _log.txt  what the job is, how far it is, what Beam and TensorFlow print
+
+\b
+Run the same command again after Ctrl-C, a crash or a refused row: finished parts are kept. An input or a model that
+has changed is refused; only a file that was refused may be mended.
+
+\b
+Exit codes:
+  0    done, or done already
+  1    something failed; _log.txt has the traceback
+  2    a flag is wrong
+  3    the input cannot be read, or does not fit the model
+  5    the model cannot be loaded; or OUTPUT cannot be written, or holds another job
+  130  interrupted (Ctrl-C or SIGTERM)
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("source", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.argument("beam_arguments", metavar="[-- BEAM_OPTION...]", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--model",
+    required=True,
+    metavar="FOLDER",
+    help="A version of a model, its folder of versions (then the champion), or the gs:// folder of a version.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "tfrecord", "parquet"]),
+    help="Of the input; TFRecord is of tf.Example.  [default: as the names end]",
+)
+@click.option("--key", "keys", multiple=True, metavar="COLUMN", help="Copy this column to the output. May be repeated.")
+@click.option(
+    "--output-format",
+    type=click.Choice(["parquet", "csv", "jsonl"]),
+    default="parquet",
+    show_default=True,
+    help="In CSV, outputs with several values for a row are JSON.",
+)
+@click.option(
+    "--max-bad-rows",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many rows may not fit; they are written to _rejects.jsonl. One more stops the run.",
+)
+@click.option(
+    "--rows-per-part", type=click.IntRange(1), default=100_000, show_default=True, help="A killed run loses no more."
+)
+@click.option(
+    "--delimiter", metavar="CHARACTER", help="Of CSV; '\\t' is a tab.  [default: the model's, or a comma; .tsv a tab]"
+)
+@click.option("--encoding", help="Of CSV, such as latin-1.  [default: the model's, or utf-8]")
+@click.option("--column-names", metavar="A,B,C", help="Of CSV without a header.  [default: the model's, or the header]")
+@click.option("--header", is_flag=True, help="The first row of CSV names the columns, whatever the model's data had.")
+@click.option("--strip-spaces", is_flag=True, help="Remove spaces around the values of CSV.")
+@click.option(
+    "--missing-value",
+    "missing_values",
+    multiple=True,
+    metavar="TEXT",
+    help="Stands for a missing value. May be repeated.  [default: the model's, or the empty text]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes here; each takes whole files."
+)
+@click.option(
+    "--beam-option",
+    "beam_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="For Beam, such as runner=DataflowRunner. May be repeated; so may anything after --.",
+)
+@click.option("--quiet", is_flag=True, help="Print nothing unless something fails.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary, or the error, as one JSON document.")
+def main(as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Predict the rows of INPUT with a model of this pipeline, and write them to the folder OUTPUT.
+
+    INPUT is a file of CSV (also compressed), Parquet or TFRecord, a quoted pattern such as 'data/*.csv', or a folder.
+    It has the columns that the model was trained on, by name; the label need not be there, and other columns are left
+    aside. Columns that the model may miss values of (`missing` in its config) may have empty values.
+    """
+    # Before TensorFlow is loaded, in worker processes too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from serving.batch.run import run
+
+        summary = run(_request(quiet=quiet or as_json, **flags))
+    except PipelineError as error:
+        _say_error(str(error), error.exit_code, as_json)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        text = "interrupted; finished parts are kept: run the same command again to go on"
+        _say_error(text, INTERRUPTED_EXIT_CODE, as_json)
+        _leave(INTERRUPTED_EXIT_CODE)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    elif not quiet:
+        click.echo(_text(summary))
+
+
+def _request(
+    *,
+    beam_arguments: tuple[str, ...],
+    beam_options: tuple[str, ...],
+    delimiter: str | None,
+    encoding: str | None,
+    column_names: str | None,
+    header: bool,
+    strip_spaces: bool,
+    missing_values: tuple[str, ...],
+    **flags: Any,
+) -> Any:
+    from serving.batch.run import Request
+
+    if beam_arguments and not beam_arguments[0].startswith("--"):
+        stray = beam_arguments[0]
+        raise ConfigError(f"unexpected argument '{stray}'; a pattern needs quotes, so that the shell leaves it alone")
+    if header and column_names:
+        raise ConfigError("--header and --column-names: give one of them")
+    csv = {
+        "delimiter": {"\\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter),
+        "encoding": encoding,
+        "column_names": column_names.split(",") if column_names else () if header else None,
+        "strip_spaces": strip_spaces or None,
+    }
+    return Request(
+        csv={name: value for name, value in csv.items() if value is not None},
+        missing_values=missing_values or None,
+        beam_arguments=(*(f"--{option}" for option in beam_options), *_joined(beam_arguments)),
+        **flags,
+    )
+
+
+def _joined(arguments: tuple[str, ...]) -> list[str]:
+    """`--name value` as `--name=value`."""
+    joined: list[str] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            joined.append(argument)
+        else:
+            joined[-1] += f"={argument}"
+    return joined
+
+
+def _text(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    rejected = f" ({summary['rejected']:,} rejected: _rejects.jsonl)" if summary["rejected"] else ""
+    rows, files, parts = (_counted(summary[f"{name}s"], name) for name in ("row", "file", "part"))
+    what = f"{rows} of {files} with version {summary['model_version']}{rejected}"
+    if summary["already_done"]:
+        return f"nothing to do: {summary['output']} holds the predictions for {what}, finished {summary['finished']}"
+    reused = f", {summary['reused_parts']:,} from earlier runs" if summary["reused_parts"] else ""
+    return f"predicted {what} in {summary['seconds']:,.1f} s: {parts} in {summary['output']}{reused}"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
+
+
+def _say_error(text: str, exit_code: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
+    else:
+        click.echo(f"error: {text}" if exit_code != INTERRUPTED_EXIT_CODE else text, err=True)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Lets SIGTERM end a run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """Ends without waiting for Beam's threads, which would first finish their files."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

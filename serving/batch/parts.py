@@ -1,0 +1,157 @@
+"""Predictions for a block of rows, as a table, and that table as a file."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from schemas.errors import ConfigError, PushError
+from schemas.features import MISSING, FeatureSet, safe_name
+from schemas.table import Batch
+from serving.batch.job import OutputFormat
+from serving.batch.model import answers
+
+if TYPE_CHECKING:
+    from serving.predictor import Predictor
+
+# The columns that say where a row stands in the input.
+PLACE = ("file", "row")
+MODEL_VERSION = "model_version"
+# Rows that the model takes at once.
+_ROWS_TOGETHER = 8_192
+_FEATURE, _KEY = "feature:", "key:"
+
+
+def blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
+    """The good rows of a file in blocks of equal size, but for the last one."""
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        waiting.append(_as_table(batch))
+        while sum(table.num_rows for table in waiting) >= rows:
+            together = pa.concat_tables(waiting)
+            yield together.slice(0, rows)
+            waiting = [together.slice(rows)]
+    rest = pa.concat_tables(waiting) if waiting else None
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
+def _as_table(batch: Batch) -> pa.Table:
+    """A batch's values, row numbers and copied texts under names that cannot be the same."""
+    values = {f"{_FEATURE}{name}": batch.values.column(name) for name in batch.values.schema.names}
+    copied = {f"{_KEY}{name}": column for name, column in batch.copied.items()}
+    return pa.table({**values, **copied, "row": pa.array(batch.rows)})
+
+
+def predicted(
+    block: pa.Table, path: str, keys: Sequence[str], predictor: "Predictor", features: FeatureSet
+) -> pa.Table:
+    """A block's places, keys and predictions.
+
+    Args:
+      block: of `blocks`.
+      path: of the file the rows are from.
+      keys: the copied columns.
+      predictor: the model.
+      features: what it declares.
+
+    Returns:
+      `file`, `row`, the keys, each output of the model, and `model_version` unless that is an output.
+
+    Raises:
+      ConfigError: a key and an output have the same name.
+      PushError: the model fails, or answers with another number of rows.
+    """
+    starts = range(0, block.num_rows, _ROWS_TOGETHER)
+    said = [answers(predictor, _inputs(block.slice(start, _ROWS_TOGETHER), features)) for start in starts]
+    # In an order that every process has.
+    outputs = {name: np.concatenate([answer[name] for answer in said]) for name in sorted(said[0])}
+    columns = {"file": _repeated(path, block.num_rows), "row": block.column("row")}
+    columns |= {name: block.column(f"{_KEY}{name}") for name in keys}
+    for name, values in outputs.items():
+        if name in columns:
+            raise ConfigError(f"--key {name}: the model has an output of this name; rename the column of the input")
+        if values.shape[:1] != (block.num_rows,):
+            shape = list(values.shape)
+            raise PushError(
+                f"the model's output '{name}' has shape {shape} for {block.num_rows} rows; expected a row each"
+            )
+        columns[name] = _as_column(values)
+    if MODEL_VERSION not in columns:
+        columns[MODEL_VERSION] = _repeated(predictor.version, block.num_rows)
+    return pa.table(columns)
+
+
+def _inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[Any]]:
+    """Raw values by the model's input names, [batch] each; a missing one as a graph knows it."""
+    kinds = features.column_types
+    return {
+        safe_name(name): pc.fill_null(block.column(f"{_FEATURE}{name}"), MISSING[kinds[name]]).to_numpy()
+        for name in features.features
+    }
+
+
+def _repeated(text: str, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(text), rows)
+
+
+def _as_column(values: NDArray[Any]) -> pa.Array:
+    """An output of shape [batch] as it is, of more dimensions as a list for each row."""
+    flat = pa.array(values.reshape(-1))
+    if pa.types.is_binary(flat.type):
+        flat = flat.cast(pa.string())
+    if values.ndim == 1:
+        return flat
+    width = int(np.prod(values.shape[1:]))
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat)
+
+
+def serialized(table: pa.Table, output_format: OutputFormat) -> bytes:
+    """A whole file of a format."""
+    file = io.BytesIO()
+    match output_format:
+        case "parquet":
+            pyarrow.parquet.write_table(table, file)
+        case "csv":
+            pyarrow.csv.write_csv(_flat(table), file)
+        case "jsonl":
+            _write_json_lines(table, file)
+        case _:
+            assert_never(output_format)
+    return file.getvalue()
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """With lists as JSON, which CSV has no way to write."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            texts = [json.dumps(values) for values in _plain(table.column(index))]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _write_json_lines(table: pa.Table, file: io.BytesIO) -> None:
+    columns = [_plain(column) for column in table.columns]
+    for row in zip(*columns, strict=True):
+        line = dict(zip(table.schema.names, row, strict=True))
+        file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Values as JSON has them: a float32 with no more digits than it has, null for what is no number."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_list(array.type):
+        ends: Mapping[int, Any] = array.offsets.to_pylist()
+        flat = _plain(array.values)
+        return [flat[ends[row] : ends[row + 1]] for row in range(len(array))]
+    if pa.types.is_floating(array.type):
+        finite = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
+        return list(finite.cast(pa.string()).cast(pa.float64()).to_pylist())
+    return list(array.to_pylist())

@@ -1,0 +1,115 @@
+"""The input of a batch prediction: which files, how they are read, and what is expected of their columns."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+from pydantic import ValidationError
+
+from schemas.data import CsvOptions, Format, ReadOptions
+from schemas.data_files import guessed_format, listed
+from schemas.errors import ConfigError, DataError
+from schemas.features import FeatureSet
+from schemas.readers import Terms, open_table, what_failed
+from schemas.table import Columns, Table
+from serving.batch.job import InputFile, Job
+
+FLAGS = Terms(
+    encoding="--encoding",
+    missing_values="--missing-value",
+    max_bad_rows="--max-bad-rows",
+    declares="the model needs",
+    copies="--key names",
+    for_missing="correct the row: the model was trained without missing values in this column",
+)
+
+
+def input_files(source: str) -> tuple[InputFile, ...]:
+    """The files of a path, a pattern or a folder, as they are now.
+
+    Raises:
+      DataError: there are none.
+    """
+    return tuple(_described(path) for path in listed(source))
+
+
+def input_format(source: str, files: Sequence[InputFile]) -> Format:
+    """What the names of the files say of their format.
+
+    Raises:
+      ConfigError: they say nothing, or different things.
+    """
+    found = {guessed_format(file.path): file.path for file in reversed(files)}
+    if None in found:
+        raise ConfigError(f"{found[None]}: the name does not tell the format; give --format csv, tfrecord or parquet")
+    if len(found) > 1:
+        kinds = ", ".join(f"{format} ({path})" for format, path in sorted(found.items(), key=str))
+        raise ConfigError(f"{source}: holds files of {len(found)} formats: {kinds}; name one, as in 'folder/*.csv'")
+    (format,) = found
+    assert format is not None
+    return format
+
+
+def reading(
+    usual: ReadOptions, files: Sequence[InputFile], csv: Mapping[str, Any], missing_values: Sequence[str] | None
+) -> ReadOptions:
+    """How the files are read.
+
+    Args:
+      usual: what the model says.
+      files: those ending in .tsv have tabs unless `csv` has another delimiter.
+      csv: options that are given.
+      missing_values: those that are given, or None.
+
+    Raises:
+      ConfigError: an option is not possible.
+    """
+    tabs = {"delimiter": "\t"} if all(".tsv" in file.path.lower() for file in files) else {}
+    try:
+        options = CsvOptions.model_validate({**usual.csv.model_dump(), **tabs, **csv})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        flag = str(problem["loc"][0]).replace("_", "-")
+        raise ConfigError(f"--{flag}: {problem['msg']}, found {problem['input']!r}") from error
+    return ReadOptions(csv=options, missing_values=usual.missing_values if missing_values is None else missing_values)
+
+
+def check_names(job: Job, features: FeatureSet) -> None:
+    """Refuses files without the columns that are needed, before anything is loaded.
+
+    Of TFRecord, where every record may have other features, and of remote files only the first is looked at.
+
+    Raises:
+      DataError: naming the file and the column.
+    """
+    for file in job.inputs:
+        input_table(file.path, job, features, 0).check_names()
+        if job.format == "tfrecord" or "://" in file.path:
+            return
+
+
+def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
+    """An input file with the columns that the model needs and the keys; any other column may be there."""
+    types = {name: kind for name, kind in features.column_types.items() if name in features.features}
+    required = [name for name, feature in features.features.items() if feature.missing is None]
+    reader = open_table(
+        path,
+        job.format,
+        job.reading.csv,
+        job.reading.missing_values,
+        only={*types, *job.keys},
+        verbatim=job.keys,
+        terms=FLAGS,
+    )
+    return Table(reader, Columns(types, required, ignored=None, copied=job.keys), max_bad_rows, may_be_empty=True)
+
+
+def _described(path: str) -> InputFile:
+    try:
+        filesystem, location = pyarrow.fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(path))
+        info = filesystem.get_file_info(location)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
+    return InputFile(path=path, bytes=info.size or 0, modified=str(info.mtime_ns or ""))
