@@ -6,6 +6,7 @@ small when it is quiet, and grow by themselves under load.
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -69,7 +70,7 @@ class Batcher:
         if self._queue and self.waiting_rows + rows > self._max_waiting_rows:
             raise OverloadedError(f"{self.waiting_rows} rows are waiting already; try again later")
         loop = asyncio.get_running_loop()
-        one = _Waiting(columns, rows, loop.time() + timeout_seconds, loop.create_future())
+        one = _Waiting(columns, rows, time.monotonic() + timeout_seconds, loop.create_future())
         self._queue.append(one)
         self.waiting_rows += rows
         if self._running is None:
@@ -79,7 +80,7 @@ class Batcher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while batch := self._next_batch(loop.time()):
+            while batch := self._next_batch(time.monotonic()):
                 self._observe(sum(one.rows for one in batch))
                 try:
                     outputs = await loop.run_in_executor(self._executor, self._call, _joined(batch))

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -333,6 +334,19 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         # The browser itself notes the refused request.
         assert [line for line in wrong if "400 (Bad Request)" not in line] == []
+
+
+def test_what_waits_too_long_is_refused_at_once(registry: Registry) -> None:
+    # A microsecond is over before the model is asked.
+    with RunningServer("--model-dir", str(registry.folder), "--timeout", "0.000001", "--grpc-port", "0") as impatient:
+        asked = urllib.request.Request(f"{impatient.url}/predict", json.dumps({"instances": [ROW]}).encode())
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked, timeout=30)
+        with refused.value as answer:
+            assert (answer.code, answer.headers["retry-after"]) == (503, "1")
+            assert "waited past its deadline" in json.load(answer)["error"]
+        _, text = impatient.get("/metrics")
+        assert "model_server_refused_total 1.0" in text
 
 
 def test_half_a_request_keeps_nobody_else_waiting(serving: RunningServer) -> None:
