@@ -136,8 +136,9 @@ def _serve(
         raise ConfigError("--grpc-port 0: several workers share one port; give its number")
     _warn_of_root()
     address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
-    listening = _bound(address, port)
-    with listening:
+    if grpc_port:
+        _bound(address, grpc_port, "--grpc-port").close()
+    with _bound(address, port, "--port") as listening:
         _run(settings, folder, address, listening, grpc_port, workers, temporary)
 
 
@@ -155,9 +156,12 @@ def _run(
 
     from serving import worker
 
+    # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2: an IPv6 address in a URL stands in brackets.
+    host = f"[{host}]" if ":" in host else host
     listen = worker.Listen(
         host=host,
         grpc_port=grpc_port,
+        share_grpc_port=workers > 1,
         health_route=os.environ.get("AIP_HEALTH_ROUTE") or "/health",
         predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
         url=f"http://{host}:{listening.getsockname()[1]}",
@@ -212,14 +216,14 @@ def _fetched(model: str, folder: Path) -> Path:
     return target
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, flag: str) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise PushError(f"--port {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
+        raise PushError(f"{flag} {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
     return listening
 
 

@@ -36,10 +36,12 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 }
 
 
-def grpc_server(service: Service) -> grpc.aio.Server:
-    """A server with both services; the caller binds and starts it."""
+def grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
+    """A server with both services; the caller binds and starts it. With `share_port`, several processes may."""
     limit = service.settings.max_request_bytes
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 1)])
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))]
+    )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
     return server

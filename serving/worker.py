@@ -32,12 +32,14 @@ class Listen:
     Attributes:
       host: the address.
       grpc_port: None for no gRPC; 0 for any that is free.
+      share_grpc_port: whether several processes listen at it.
       health_route, predict_route: as Vertex AI asks for them.
       url: of the HTTP server, for whoever reads the log.
     """
 
     host: str
     grpc_port: int | None
+    share_grpc_port: bool
     health_route: str
     predict_route: str
     url: str
@@ -94,7 +96,7 @@ def _nothing(states: Any, folder: str) -> str:
 async def _start_grpc(service: Service, listen: Listen) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    server = grpc_server(service)
+    server = grpc_server(service, share_port=listen.share_grpc_port)
     port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
     await server.start()
     return server, port

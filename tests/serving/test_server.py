@@ -430,6 +430,7 @@ def test_what_cannot_be_served_is_one_line(bench: Bench, registry: Registry, tmp
             (["--model-dir", str(tampered)], 5, "is not what was pushed: its content hash is"),
             (["--model-dir", str(registry.folder), "--versions", "newest"], 2, "--versions: expected champion, labels"),
             (["--model-dir", str(registry.folder), "--port", port], 5, f"127.0.0.1:{port} cannot be listened at"),
+            (["--model-dir", str(registry.folder), "--grpc-port", port], 5, f"--grpc-port {port}: 127.0.0.1:{port}"),
         ):
             found, stderr = failed_start(*arguments)
             errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
