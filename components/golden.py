@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden
 from serving.inputs import RequestError, columns_of
@@ -22,7 +23,11 @@ _ROWS_LOOKED_THROUGH = 4096
 
 
 def write_golden(evaluation_uri: str, model_path: str, uris: Sequence[str], *, count: int, tolerance: float) -> None:
-    """Writes the first rows of a split that can be sent as JSON, with the answers of the evaluated signature."""
+    """Writes the first rows of a split that can be sent as JSON, with the answers of the evaluated signature.
+
+    Raises:
+      DataError: there is no such row.
+    """
     predictor = Predictor(model_path)
     assert predictor.features is not None
     files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
@@ -35,7 +40,12 @@ def write_golden(evaluation_uri: str, model_path: str, uris: Sequence[str], *, c
             records.append(record)
         if len(instances) == count:
             break
-    answers = rows_of(predictor.predict_examples(records)) if records else []
+    if not records:
+        raise DataError(
+            f"the evaluated split has no row that can be sent as JSON among its first {_ROWS_LOOKED_THROUGH:,}; texts "
+            "have to be UTF-8"
+        )
+    answers = rows_of(predictor.predict_examples(records))
     for answer in answers:
         # A push decides it.
         answer.pop(MODEL_VERSION, None)

@@ -118,10 +118,14 @@ def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measure
 def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
     # Nothing has pushed the model yet; what it must answer is checked here.
-    command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--port", "0", "--allow-unvalidated"]
+    command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--allow-unvalidated", "--no-access-log"]
+    command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0"]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [*command, "--no-access-log", "--host", "127.0.0.1"], stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, "--no-access-log", "--host", "127.0.0.1", "--drain", "0"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         )
         # A server that hangs as it starts is ended; reading its output ends with it.
         too_late = threading.Timer(timeout_seconds, process.kill)

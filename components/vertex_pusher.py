@@ -28,7 +28,7 @@ from components.pusher import (
 from schemas.data import TRAIN_SPLIT
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden
-from serving.registry import DECLARATION_FILE, STATISTICS_FILE, content_hash
+from serving.registry import DECLARATION_FILE, GOLDEN_FILE, STATISTICS_FILE, content_hash, extra_hashes
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
 from serving.vertex.extras import Training, after_push
@@ -70,14 +70,16 @@ def VertexPusher(  # noqa: N802 (TFX names components like classes)
         folder = Path(temporary) / "model"
         copy_folder(path_utils.serving_model_path(model.uri), folder)
         check_infra_blessing(infra_blessing, folder)
+        golden = Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
         content = Content(
             folder=folder,
-            golden=Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME))),
+            golden=golden,
             release={
                 "pipeline": pipeline,
                 "run_id": run_id,
                 "model_id": model.id,
                 "content_hash": content_hash(folder),
+                "extra_hashes": extra_hashes({GOLDEN_FILE: golden.to_json()}),
             },
             extra={
                 STATISTICS_FILE: read_bytes(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))

@@ -92,6 +92,14 @@ version can be served, or the port is taken."""
     show_default=True,
     help="Seconds between two looks at the folder.",
 )
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to go on answering after SIGTERM, while /health says 503.",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option("--check", is_flag=True, help="Load and check the versions, say so, and stop.")
 def main(
@@ -172,7 +180,7 @@ def _run(
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         application = make()
         # Before it says that it is ready; earlier, whoever comes would wait for the model to be loaded.
-        listening.listen(_BACKLOG)
+        _listen(listening)
         uvicorn.Server(worker.config(application, workers=1, factory=False)).run(sockets=[listening])
         return
     # Once, in a process of its own: a worker that cannot load its model would be started anew for ever.
@@ -181,7 +189,7 @@ def _run(
         sys.exit(checked.returncode)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
     (temporary / "metrics").mkdir()
-    listening.listen(_BACKLOG)
+    _listen(listening)
     Multiprocess(worker.config(make, workers=workers, factory=True), [listening]).run()
 
 
@@ -225,6 +233,15 @@ def _bound(host: str, port: int, flag: str) -> socket.socket:
         listening.close()
         raise PushError(f"{flag} {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
     return listening
+
+
+def _listen(listening: socket.socket) -> None:
+    try:
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        # Two servers that start at once can both bind.
+        port = listening.getsockname()[1]
+        raise PushError(f"--port {port}: cannot be listened at: {error.strerror}") from error
 
 
 def _warn_of_root() -> None:

@@ -19,6 +19,9 @@ Outputs = Mapping[str, NDArray[Any]]
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
 
 
+_TOO_LATE = "the request waited past its deadline; try again later"
+
+
 class OverloadedError(Exception):
     """The queue is full, or the rows have waited past their deadline; the same request may succeed later."""
 
@@ -75,7 +78,12 @@ class Batcher:
         self.waiting_rows += rows
         if self._running is None:
             self._running = loop.create_task(self._run())
-        return await one.answer
+        # The model may be busy for longer than that.
+        late = loop.call_later(timeout_seconds, _fail, one, OverloadedError(_TOO_LATE))
+        try:
+            return await one.answer
+        finally:
+            late.cancel()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,7 +109,7 @@ class Batcher:
             if one.answer.done():
                 continue
             if now > one.deadline:
-                one.answer.set_exception(OverloadedError("the request waited past its deadline; try again later"))
+                one.answer.set_exception(OverloadedError(_TOO_LATE))
                 continue
             batch.append(one)
             rows += one.rows

@@ -28,9 +28,10 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a model: the `safe_name` of a feature, its type, and whether it may be left out."""
+    """One input of a model: the `safe_name` of a feature, its column, its type, and whether it may be left out."""
 
     name: str
+    column: str
     kind: ColumnType
     required: bool
 
@@ -42,7 +43,7 @@ class Input:
 def declared_inputs(features: FeatureSet) -> dict[str, Input]:
     """The inputs of a model that was trained on these features; those with a declared `missing` may be left out."""
     return {
-        safe_name(name): Input(safe_name(name), column_type(feature), feature.missing is None)
+        safe_name(name): Input(safe_name(name), name, column_type(feature), feature.missing is None)
         for name, feature in features.features.items()
     }
 
@@ -55,20 +56,34 @@ def columns_of(inputs: Mapping[str, Input], instances: Sequence[Any]) -> Columns
     Raises:
       RequestError: a row is no mapping; a name is unknown; a value is missing or of another type.
     """
-    for row, instance in enumerate(instances):
-        if not isinstance(instance, Mapping):
-            raise RequestError(f"instances[{row}]: expected an object of features, found {type(instance).__name__}")
-        if not instance.keys() <= inputs.keys():
-            name = min(instance.keys() - inputs.keys())
-            raise RequestError(f"instances[{row}]: '{name[:_SHOWN_CHARACTERS]}' is unknown; {_hint(name, inputs)}")
+    named = [_named(inputs, instance, row) for row, instance in enumerate(instances)]
     return {
-        name: [_value(one, instance.get(name), row) for row, instance in enumerate(instances)]
+        name: [_value(one, instance.get(name), row) for row, instance in enumerate(named)]
         for name, one in inputs.items()
     }
 
 
-def _hint(name: str, inputs: Mapping[str, Input]) -> str:
-    return did_you_mean(name, list(inputs))
+def _named(inputs: Mapping[str, Input], instance: Any, row: int) -> Mapping[str, Any]:
+    """A row by the names of the inputs; the data's own names of the columns will do too."""
+    if not isinstance(instance, Mapping):
+        raise RequestError(f"instances[{row}]: expected an object of features, found {type(instance).__name__}")
+    if instance.keys() <= inputs.keys():
+        return instance
+    return _renamed(inputs, instance, f"instances[{row}]: ")
+
+
+def _renamed(inputs: Mapping[str, Input], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    names = {one.column: name for name, one in inputs.items()}
+    renamed: dict[str, Any] = {}
+    for name, value in values.items():
+        own = name if name in inputs else names.get(name)
+        if own is None:
+            hint = did_you_mean(name, [one.column for one in inputs.values()])
+            raise RequestError(f"{where}'{name[:_SHOWN_CHARACTERS]}' is unknown; {hint}")
+        if own in renamed:
+            raise RequestError(f"{where}{own}: is given twice, as '{inputs[own].column}' too")
+        renamed[own] = value
+    return renamed
 
 
 def check_columns(inputs: Mapping[str, Input], columns: Mapping[str, Sequence[Any]]) -> Columns:
@@ -77,9 +92,9 @@ def check_columns(inputs: Mapping[str, Input], columns: Mapping[str, Sequence[An
     Raises:
       RequestError: as `columns_of`; or the columns differ in length.
     """
+    if not columns.keys() <= inputs.keys():
+        columns = _renamed(inputs, columns, "")
     for name in columns:
-        if name not in inputs:
-            raise RequestError(f"'{name[:_SHOWN_CHARACTERS]}' is unknown; {_hint(name, inputs)}")
         if not isinstance(columns[name], list):
             raise RequestError(f"{name}: expected a list of values, one a row, found {type(columns[name]).__name__}")
     lengths = {len(values) for values in columns.values()}
@@ -109,7 +124,7 @@ def _value(one: Input, value: Any, row: int) -> Any:
             if value.__class__ in (float, int) and -_LARGEST_FLOAT32 < value < _LARGEST_FLOAT32:
                 return value
         case "int":
-            if value.__class__ is int and value in _INT64 and (value != -1 or not one.required):
+            if value.__class__ is int and value in _INT64:
                 return value
         case kind:
             assert_never(kind)
@@ -117,8 +132,8 @@ def _value(one: Input, value: Any, row: int) -> Any:
 
 
 def _uncommon(one: Input, value: Any, row: int) -> Any:
-    where = f"instances[{row}]: {one.name}"
-    if value is None or value == "" or value != value or (one.kind == "int" and value == -1):
+    where = f"instances[{row}]: {one.column}"
+    if value is None or value == "" or value != value:
         if one.required:
             raise RequestError(f"{where}: is missing, and the model was trained without missing values of it")
         if value is None or value == one.missing or value != value:

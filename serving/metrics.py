@@ -19,6 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._known: set[int] = set()
         known: dict[str, Any] = {"namespace": "model_server", "registry": self._registry}
         self.requests = Counter("requests", "Requests by route and status.", ["route", "status"], **known)
         self.seconds = Histogram("request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, **known)
@@ -36,9 +37,10 @@ class Metrics:
 
     def versions_changed(self, snapshot: Snapshot) -> None:
         """Shows what is served now."""
-        self.served.clear()
-        for number in snapshot.served:
-            self.served.labels(str(number)).set(1)
+        # Not cleared: of several processes, one cannot take back what it has written.
+        self._known |= set(snapshot.served)
+        for number in self._known:
+            self.served.labels(str(number)).set(int(number in snapshot.served))
         self.refused_versions.set(sum(state.state == END for state in snapshot.states.values()))
 
     def text(self) -> bytes:

@@ -51,7 +51,7 @@ def metadata(model_name: str, served: Served) -> dict[str, Any]:
     return {"model_spec": spec, "metadata": {"signature_def": known}}
 
 
-def openapi(service: Service, predict_route: str) -> dict[str, Any]:
+def openapi(service: Service, predict_route: str, health_route: str) -> dict[str, Any]:
     """The API of what is served now, in OpenAPI 3.1, with the features' names and an example.
 
     https://spec.openapis.org/oas/v3.1.0
@@ -100,7 +100,7 @@ def openapi(service: Service, predict_route: str) -> dict[str, Any]:
         predict_route: {
             "post": {"summary": "Predict, as Vertex AI asks.", "requestBody": vertex, "responses": answers}
         },
-        "/health": {"get": {"summary": "Whether requests are answered.", "responses": _answers({}, (503,))}},
+        health_route: {"get": {"summary": "Whether requests are answered.", "responses": _answers({}, (503,))}},
         "/live": {"get": {"summary": "Whether the process runs.", "responses": _answers({}, ())}},
     }
     for below, parameters in {"": [], "/versions/{version}": [version], "/labels/{label}": [label]}.items():
@@ -216,6 +216,7 @@ def try_it(service: Service) -> tuple[str, dict[str, str]]:
         fields=[
             {
                 "name": name,
+                "column": one.column,
                 "type": _JSON_TYPES[one.kind],
                 "required": one.required,
                 "value": example.get(name),

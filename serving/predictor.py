@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from schemas.features import ColumnType, FeatureSet
 from serving.inputs import Input, columns_of, declared_inputs
 from serving.registry import DECLARATION_FILE
-from serving.signatures import DTYPES, MODEL_VERSION, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
 # Among TensorFlow's many lines: which feature, or which bytes.
-_EXAMPLE_ERROR = re.compile(r"(Feature: .+? \(data type|Could not parse example input).*")
+_EXAMPLE_ERROR = re.compile(r"(?:Feature: |Key: |Could not parse example input).*")
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -73,7 +73,7 @@ class Predictor:
           columns: every input by its name, [rows] each, as `columns_of` makes them.
         """
         packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
-        return {name: tensor.numpy() for name, tensor in self._packed(*packs).items()}
+        return self._ordered({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
 
     def predict_examples(self, examples: Sequence[bytes]) -> Outputs:
         """The outputs of `serving_examples` for serialized tf.Example.
@@ -86,10 +86,25 @@ class Predictor:
         try:
             outputs = signature(tf.constant(list(examples), tf.string))
         except tf.errors.InvalidArgumentError as error:
+            raise ValueError(self._first_fault(signature, examples)) from error
+        return self._ordered({name: tensor.numpy() for name, tensor in outputs.items()})
+
+    def _first_fault(self, signature: Any, examples: Sequence[bytes], start: int = 0) -> str:
+        """What is wrong with the first record that cannot be parsed: TensorFlow names the feature, not the record."""
+        half = len(examples) // 2
+        try:
+            signature(tf.constant(list(examples[:half] or examples), tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            if half:
+                return self._first_fault(signature, examples[:half], start)
             said = _EXAMPLE_ERROR.search(error.message)
-            reason = said[0][:200] if said else "expected a tf.Example with the features of the model"
-            raise ValueError(f"a record cannot be parsed: {reason}") from error
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+            reason = said[0][:200] if said else "a feature has several values, or is none of the model's"
+            return f"instances[{start}]: cannot be parsed as a tf.Example of this model: {reason}"
+        return self._first_fault(signature, examples[half:], start + half) if half else "the records cannot be parsed"
+
+    def _ordered(self, outputs: Outputs) -> Outputs:
+        """In the order of the documentation; TensorFlow's is another at each start."""
+        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_place(name), name))}
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
         """One mapping of outputs for each row of named values.
@@ -109,6 +124,10 @@ class Predictor:
         return self._model.signatures[name]
 
 
+def _place(output: str) -> int:
+    return OUTPUT_ORDER.index(output) if output in OUTPUT_ORDER else -1
+
+
 def _declaration(folder: Path) -> FeatureSet | None:
     file = folder / DECLARATION_FILE
     return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
@@ -122,7 +141,7 @@ def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, fol
                 f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
                 "one text, float32 or int64 a row"
             )
-    found = {name: Input(name, kinds[spec.dtype], True) for name, spec in specs.items()}
+    found = {name: Input(name, name, kinds[spec.dtype], True) for name, spec in specs.items()}
     if features is None:
         return found
     declared = declared_inputs(features)

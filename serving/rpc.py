@@ -85,6 +85,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         async def answer() -> predict_pb2.PredictResponse:
             served = _found(self._service, request.model_spec)
+            self._service.check_capacity()
             signature = request.model_spec.signature_name or SERVING_DEFAULT
             outputs = await self._outputs(served, signature, request)
             rows = len(next(iter(outputs.values())))
@@ -102,15 +103,16 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await _answered(self._service, "Predict", context, answer, noted)
 
     async def _outputs(self, served: Served, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
-        columns = {name: _column(name, tensor) for name, tensor in request.inputs.items()}
+        most = self._service.settings.max_request_rows
+        columns = {name: _column(name, tensor, most) for name, tensor in request.inputs.items()}
         if signature == SERVING_DEFAULT:
             texts = {name: [_text(value) for value in values] for name, values in columns.items()}
             return await self._service.answer_columns(served, texts)
         if signature != SERVING_EXAMPLES:
             known = ", ".join(served.predictor.signatures)
             raise NotFoundError(f"there is no signature '{signature[:80]}'; version {served.number} has {known}")
-        if columns.keys() != {"examples"}:
-            raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples'")
+        if columns.keys() != {"examples"} or not all(isinstance(record, bytes) for record in columns["examples"]):
+            raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples', of serialized tf.Example")
         return await self._service.answer_examples(served, columns["examples"])
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -126,6 +128,21 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             )
 
         return await _answered(self._service, "GetModelMetadata", context, answer, {})
+
+    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _not_here(context)
+
+    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _not_here(context)
+
+    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _not_here(context)
+
+
+async def _not_here(context: Any) -> Any:
+    return await context.abort(
+        grpc.StatusCode.UNIMPLEMENTED, "this server has Predict, GetModelMetadata, GetModelStatus"
+    )
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):
@@ -151,6 +168,9 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
         return await _answered(self._service, "GetModelStatus", context, answer, {})
 
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _not_here(context)
+
 
 def _spec(service: Service, served: Served, signature: str) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
@@ -158,21 +178,23 @@ def _spec(service: Service, served: Served, signature: str) -> model_pb2.ModelSp
     return spec
 
 
-def _column(name: str, tensor: Any) -> list[Any]:
+def _column(name: str, tensor: Any, most_rows: int) -> list[Any]:
     """A tensor of shape [rows] or [rows, 1] as a list.
 
     Raises:
-      RequestError: it is damaged, or of another shape.
+      RequestError: it is damaged, of another shape, or has too many rows.
     """
+    # Before it is unpacked: a message of a hundred bytes can say that its one value stands for a thousand million.
+    sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if tensor.tensor_shape.unknown_rank or len(sizes) not in (1, 2) or sizes[1:] not in ([], [1]) or sizes[0] < 0:
+        raise RequestError(f"{name}: has shape {sizes}; expected [rows] or [rows, 1]")
+    if sizes[0] > most_rows:
+        raise RequestError(f"{name}: has {sizes[0]:,} rows; at most {most_rows:,} are taken")
     try:
         values = tf.make_ndarray(tensor)
     except (ValueError, TypeError, KeyError) as error:
         raise RequestError(f"{name}: the tensor is damaged: {error}") from error
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise RequestError(f"{name}: has shape {list(values.shape)}; expected [rows] or [rows, 1]")
-    listed: list[Any] = values.tolist()
+    listed: list[Any] = values.reshape(-1).tolist()
     return listed
 
 

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,7 +58,7 @@ def application(
       health_route, predict_route: as Vertex AI asks for them.
       lifespan: what runs beside the server.
     """
-    routes = _Routes(service, predict_route)
+    routes = _Routes(service, predict_route, health_route)
     model = "/v1/models/{model}"
     of_version = {"": model, "/versions": f"{model}/versions/{{version}}", "/labels": f"{model}/labels/{{label}}"}
     listed: list[BaseRoute] = [
@@ -82,9 +83,9 @@ def application(
 class _Routes:
     """The handlers of one service."""
 
-    def __init__(self, service: Service, predict_route: str) -> None:
+    def __init__(self, service: Service, predict_route: str, health_route: str) -> None:
         self._service = service
-        self._predict_route = predict_route
+        self._predict_route, self._health_route = predict_route, health_route
 
     def observed(
         self, route: str, handler: Callable[[Request], Awaitable[Response]]
@@ -96,6 +97,9 @@ class _Routes:
             identity = request.headers.get("x-request-id", "")[:_MOST_OF_AN_ID] or uuid.uuid4().hex
             response = await self._answered(handler, request, identity)
             response.headers["x-request-id"] = identity
+            if self._service.stopping:
+                # Whoever keeps the connection sends the next request to another server.
+                response.headers["connection"] = "close"
             self._note(route, request, response, identity, time.perf_counter() - started)
             return response
 
@@ -147,8 +151,10 @@ class _Routes:
         """What no route takes."""
         assert isinstance(error, HTTPException)
         known = {404: f"there is nothing at {request.url.path[:200]}; / and /openapi.json say what there is"}
+        if error.status_code == 405:
+            known[405] = f"{request.method} is not taken here; allowed: {(error.headers or {}).get('Allow', 'another')}"
         response = _refused(error.status_code, known.get(error.status_code, error.detail), error.headers)
-        self._service.metrics.requests.labels("none", str(error.status_code)).inc()
+        self._note("none", request, response, request.headers.get("x-request-id", "")[:_MOST_OF_AN_ID], 0.0)
         return response
 
     async def health(self, _: Request) -> Response:
@@ -170,7 +176,7 @@ class _Routes:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(self, _: Request) -> Response:
-        return _json(pages.openapi(self._service, self._predict_route))
+        return _json(pages.openapi(self._service, self._predict_route, self._health_route))
 
     async def page(self, _: Request) -> Response:
         page, headers = pages.try_it(self._service)
@@ -178,6 +184,7 @@ class _Routes:
 
     async def vertex_predict(self, request: Request) -> Response:
         """`{"instances": [...], "parameters": {...}}` to `{"predictions": [...]}`."""
+        self._service.check_capacity()
         content = await self._content(request)
         unknown = content.keys() - {"instances", "parameters"}
         if unknown:
@@ -195,6 +202,7 @@ class _Routes:
     async def tf_predict(self, request: Request) -> Response:
         """TF Serving's predict, in its row and its column format."""
         served = self._find(request)
+        self._service.check_capacity()
         content = await self._content(request)
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown:
@@ -302,7 +310,7 @@ def _version(parameters: Mapping[str, Any]) -> int | None:
     text = parameters.get("version")
     if text is None:
         return None
-    if not text.isdecimal() or len(text) > 18:
+    if not re.fullmatch("[0-9]{1,18}", text):
         raise NotFoundError(f"'{text[:40]}' is not the number of a version")
     return int(text)
 

@@ -45,6 +45,7 @@ class Settings:
       max_request_rows: of one request.
       max_request_bytes: of one request; Vertex AI sends no more than 1.5 MB.
       timeout_seconds: a request that has waited so long for the model is refused.
+      drain_seconds: so long it goes on answering after SIGTERM, not ready any more.
       access_log: whether each request is logged.
     """
 
@@ -58,6 +59,7 @@ class Settings:
     max_request_rows: int = 4096
     max_request_bytes: int = 1_500_000
     timeout_seconds: float = 5.0
+    drain_seconds: float = 2.0
     access_log: bool = True
 
 
@@ -104,6 +106,17 @@ class Service:
         labels = ", ".join(f"{name} ({number})" for name, number in snapshot.labels.items()) or "none"
         raise NotFoundError(f"no version has the label '{str(label)[:80]}'; labels: {labels}")
 
+    def check_capacity(self, rows: int = 1) -> None:
+        """Refuses rows for which there is no place in the queue, before any work is done for them.
+
+        Raises:
+          OverloadedError: there is none.
+        """
+        waiting = sum(batcher.waiting_rows for _, batcher in self._batchers.values())
+        if waiting and waiting + rows > self.settings.max_waiting_rows:
+            self.metrics.refused.inc()
+            raise OverloadedError(f"{waiting} rows are waiting already; try again later")
+
     async def answer_instances(self, served: Served, instances: Any) -> Outputs:
         """The outputs for rows of named values.
 
@@ -122,6 +135,8 @@ class Service:
         """The outputs for named columns; raises as `answer_instances`."""
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
+        first = next(iter(columns.values()))
+        self._check_rows(len(first) if isinstance(first, list) else 1)
         checked = check_columns(served.predictor.inputs, columns)
         rows = len(next(iter(checked.values())))
         self._check_rows(rows)
@@ -139,6 +154,7 @@ class Service:
             raise RequestError("the request has no rows")
         if rows > self.settings.max_request_rows:
             raise RequestError(f"the request has {rows:,} rows; at most {self.settings.max_request_rows:,} are taken")
+        self.check_capacity(rows)
 
     async def _submit(self, served: Served, signature: str, columns: Mapping[str, list[Any]], rows: int) -> Outputs:
         batcher = self._batcher(served, signature)

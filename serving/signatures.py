@@ -45,6 +45,8 @@ PREDICTED_LABEL = "predicted_label"
 PREDICTION = "prediction"
 MODEL_VERSION = "model_version"
 SCHEMA_HASH = "schema_hash"
+# As answers have them.
+OUTPUT_ORDER = (PREDICTED_LABEL, PROBABILITY, PROBABILITIES, CLASSES, PREDICTION, MODEL_VERSION, SCHEMA_HASH)
 # The output that metrics are taken of.
 MEASURED_OUTPUT: Mapping[LabelKind, str] = {
     "binary": PROBABILITY,
@@ -99,6 +101,13 @@ class ServedModel(tf.Module):
         self._label_spec = {column: tf.io.FixedLenFeature([], DTYPES[features.column_types[column]])}
         spec = transform_output.raw_feature_spec()
         self._raw_spec = {name: spec[name] for name in features.features}
+        # A schema without shapes lets TFT read every feature as one that may be missing.
+        self._example_spec = {
+            name: spec[name]
+            if feature.missing is not None
+            else tf.io.FixedLenFeature([], DTYPES[features.column_types[name]])
+            for name, feature in features.features.items()
+        }
         self._inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
 
     def _predict(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -133,15 +142,18 @@ class ServedModel(tf.Module):
         return self._predict({name: self._as_parsed(name, values[safe_name(name)]) for name in self._raw_spec})
 
     def _as_parsed(self, name: str, value: tf.Tensor) -> Any:
-        """The value as parsing a tf.Example gives it, so that both ways into the graph are one."""
+        """The value as Transform takes it, so that both ways into the graph are one."""
+        if isinstance(value, tf.SparseTensor):
+            return value
         if not isinstance(self._raw_spec[name], tf.io.VarLenFeature):
             return tf.reshape(value, [-1, *self._raw_spec[name].shape])
         return tf.RaggedTensor.from_tensor(value[:, None]).to_sparse()
 
     @tf.function
     def predict_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized tf.Example, [batch]."""
-        return self._predict(tf.io.parse_example(examples, self._raw_spec))
+        """Serialized tf.Example, [batch]; one that lacks a required feature fails, with the feature's name."""
+        parsed = tf.io.parse_example(examples, self._example_spec)
+        return self._predict({name: self._as_parsed(name, value) for name, value in parsed.items()})
 
     @tf.function
     def true_label(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

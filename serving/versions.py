@@ -7,7 +7,7 @@ model did. Whatever is wrong with a new version, those that serve go on serving.
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
@@ -16,7 +16,7 @@ from schemas.errors import ConfigError, PipelineError, PushError
 from serving.golden import Golden
 from serving.inputs import RequestError
 from serving.predictor import ModelError, Predictor
-from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry, Release, content_hash
+from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry, Release, content_hash, extra_hashes
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
@@ -70,6 +70,20 @@ class Policy:
                 return {*versions} & self.numbers
             case kind:
                 assert_never(kind)
+
+    def default(self, served: Collection[int], labels: Mapping[str, int], before: int | None) -> int | None:
+        """Of the versions that are served, the one that answers where a request names none.
+
+        The champion; if it could not be taken up, what answered before, and no other. Where numbers were asked for,
+        or the latest, the highest of them stands in.
+        """
+        highest = max(served, default=None)
+        champion = labels.get("champion") if self.kind != "latest" else None
+        if champion is None or champion in served:
+            return champion if champion is not None else highest
+        if before in served:
+            return before
+        return highest if self.kind == "numbers" else None
 
 
 @dataclass(frozen=True)
@@ -159,10 +173,11 @@ class Versions:
                 one = self._take_up(number, versions[number], states)
                 if one is not None:
                     served[number] = one
-            if not served:
+            if not served and before.served:
                 # Nothing that could take over: what serves goes on.
-                served, labels = dict(before.served), before.labels if before.served else labels
-            default = _default(served, labels, before.default)
+                served, labels = dict(before.served), before.labels
+                states = {**{number: before.states[number] for number in served}, **states}
+            default = self._policy.default(served, labels, before.default)
             labels = {label: number for label, number in labels.items() if number in served}
             now = Snapshot(served, labels, default, states)
             if now != before:
@@ -173,7 +188,7 @@ class Versions:
     def _found(self) -> tuple[dict[int, Path], Mapping[str, int]]:
         """The folders of the versions that are there, by number, and their labels."""
         if self._single:
-            return {_number_of(self.folder): self.folder}, {}
+            return {number_of(self.folder): self.folder}, {}
         return {number: self.folder / str(number) for number in self._registry.versions()}, self._registry.labels()
 
     def _take_up(self, number: int, folder: Path, states: dict[int, State]) -> Served | None:
@@ -195,16 +210,6 @@ class Versions:
         return one
 
 
-def _default(served: Mapping[int, Served], labels: Mapping[str, int], before: int | None) -> int | None:
-    """The champion; if it is not served, what was the default before; without any champion, the highest number."""
-    champion = labels.get("champion")
-    if champion in served:
-        return champion
-    if before in served:
-        return before if champion is not None else max(served)
-    return max(served, default=None) if champion is None else None
-
-
 def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
     """Loads one version, if it is what was pushed and answers as it should.
 
@@ -214,11 +219,10 @@ def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
     content = content_hash(folder)
     if not allow_unvalidated:
         _check_release(folder, content)
+        _check_number(folder, number)
     golden = _golden(folder)
-    if golden is None and not allow_unvalidated:
-        raise PushError(
-            f"{folder}: holds no {GOLDEN_FILE}, so its answers cannot be checked; --allow-unvalidated serves it"
-        )
+    if not allow_unvalidated and not (golden and golden.instances):
+        raise PushError(f"{folder}: {GOLDEN_FILE} has no requests, so its answers cannot be checked; push it again")
     try:
         predictor = Predictor(folder)
         answers = predictor.predict(golden.instances) if golden else []
@@ -244,6 +248,24 @@ def _check_release(folder: Path, content: str) -> None:
             f"{folder}: is not what was pushed: its content hash is {content[:12]}, {RELEASE_FILE} says "
             f"{release.content_hash[:12]}; push it again, or restore the folder"
         )
+    for name, digest in release.extra_hashes.items():
+        if not (folder / name).is_file() or extra_hashes({name: (folder / name).read_bytes()})[name] != digest:
+            raise PushError(f"{folder / name}: is not what was pushed; push it again, or restore the file")
+    if GOLDEN_FILE not in release.extra_hashes:
+        raise PushError(
+            f"{folder}: was pushed without {GOLDEN_FILE}, so its answers cannot be checked; --allow-unvalidated serves "
+            "it"
+        )
+
+
+def _check_number(folder: Path, number: int) -> None:
+    """Refuses a folder that was copied to another number: its answers would say the old one."""
+    file = folder / VERSION_FILE
+    said = file.read_text().strip() if file.is_file() else str(number)
+    if said != str(number):
+        raise PushError(
+            f"{folder}: is version {number} by its name, and {said!r} by {VERSION_FILE}; push the model again"
+        )
 
 
 def _golden(folder: Path) -> Golden | None:
@@ -254,7 +276,7 @@ def _golden(folder: Path) -> Golden | None:
         raise PushError(f"{file}: is damaged: {error}") from error
 
 
-def _number_of(folder: Path) -> int:
+def number_of(folder: Path) -> int:
     """The number of a single version: from what its push wrote, or its folder's name."""
     file = folder / VERSION_FILE
     for text in (file.read_text().strip() if file.is_file() else "", folder.name):

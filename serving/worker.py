@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -15,12 +17,14 @@ from starlette.applications import Starlette
 from schemas.errors import PushError
 from serving import events
 from serving.metrics import Metrics
+from serving.protocol import LimitedProtocol
 from serving.rpc import grpc_server
 from serving.server import application
 from serving.service import Service, Settings, freeze_garbage, open_versions
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20
+_MOST_CONNECTIONS = 4096
 # With the default of 5 ms, a thread that answers waits that long for one that computes.
 _SWITCH_SECONDS = 0.0005
 
@@ -62,6 +66,7 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
 
     @contextlib.asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
+        _drain_when_asked_to_stop(service)
         watching = asyncio.create_task(service.watch())
         rpc, port = await _start_grpc(service, listen)
         now = service.snapshot
@@ -88,6 +93,22 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
     return application(service, lifespan=running, **routes)
 
 
+def _drain_when_asked_to_stop(service: Service) -> None:
+    """On SIGTERM: says that it is not ready, and goes on answering for some time; a load balancer sends others there.
+
+    To close at once would cut off whoever is sending a request at that moment.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        service.stopping = True
+        assert callable(stop)
+        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, stop, number, None)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
 def _nothing(states: Any, folder: str) -> str:
     reasons = [state.error for state in states.values() if state.error]
     return "; ".join(reasons) or f"{folder}: holds no version that --versions asks for"
@@ -107,7 +128,9 @@ def config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=LimitedProtocol,
+        # More connections than that are told so at once.
+        limit_concurrency=_MOST_CONNECTIONS,
         ws="none",
         lifespan="on",
         workers=workers,

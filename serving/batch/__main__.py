@@ -53,6 +53,9 @@ Exit codes:
     help="A version of a model, its folder of versions (then the champion), or the gs:// folder of a version.",
 )
 @click.option(
+    "--allow-unvalidated", is_flag=True, help="Use a model that no push of this product left there, unchecked."
+)
+@click.option(
     "--format",
     type=click.Choice(["csv", "tfrecord", "parquet"]),
     help="Of the input; TFRecord is of tf.Example.  [default: as the names end]",

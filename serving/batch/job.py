@@ -64,6 +64,7 @@ class Job(Declaration):
     keys: tuple[str, ...]
     output_format: OutputFormat
     rows_per_part: PositiveInt
+    allow_unvalidated: bool = False
 
     def part_name(self, index: int, part: int) -> str:
         """Of a part of the predictions for an input file."""

@@ -85,15 +85,19 @@ def here(model: str, folder: str) -> Path:
         return Path(folder) if Path(folder).is_dir() else version_folder(model)
 
 
-def loaded(folder: Path) -> "Predictor":
-    """The model, loaded at the first call in a process.
+def loaded(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
+    """The model, loaded and checked at the first call in a process, as the server does.
 
     Raises:
-      PushError: it cannot be loaded.
+      PushError: it cannot be loaded; or it is not what was pushed, or answers otherwise than it should, and that is not
+        allowed.
     """
+    from serving.versions import load, number_of
+
     with _lock:
         if folder not in _loaded:
-            _loaded[folder] = _load(folder)
+            served = load(number_of(folder), folder, allow_unvalidated=allow_unvalidated)
+            _loaded[folder] = served.predictor
         return _loaded[folder]
 
 
@@ -109,15 +113,6 @@ def answers(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict
         return predictor.predict_columns(columns)
     except (tf.errors.OpError, ValueError, KeyError) as error:
         raise PushError(f"the model failed: {(str(error) or repr(error)).splitlines()[0]}") from error
-
-
-def _load(folder: Path) -> "Predictor":
-    from serving.predictor import ModelError, Predictor
-
-    try:
-        return Predictor(folder)
-    except ModelError as error:
-        raise PushError(str(error)) from error
 
 
 def _copied(uri: str) -> Path:

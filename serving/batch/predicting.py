@@ -45,7 +45,8 @@ class PredictFile(beam.DoFn):
     def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
         """Records no outcome if another file was refused meanwhile: the next run goes on here."""
         folder = model.here(job.model, self._folder)
-        predictor, features = model.loaded(folder), model.declared(folder)
+        predictor = model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
+        features = model.declared(folder)
         path = job.inputs[index].path
         table = input_table(path, job, features, self._max_bad_rows)
         rows = parts = reused = 0

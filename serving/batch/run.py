@@ -42,6 +42,7 @@ class Request:
       rows_per_part: what a killed run loses at most, for each worker.
       max_bad_rows: so many rows may not fit, over all files.
       workers: processes on this machine.
+      allow_unvalidated: whether a model is used that no push has left there.
       beam_arguments: for Beam, after our own.
       quiet: whether nothing is said on the way.
     """
@@ -57,6 +58,7 @@ class Request:
     rows_per_part: int = 100_000
     max_bad_rows: int = 0
     workers: int = 1
+    allow_unvalidated: bool = False
     beam_arguments: tuple[str, ...] = ()
     quiet: bool = False
 
@@ -112,6 +114,7 @@ def _job(request: Request, folder: Path) -> Job:
         keys=tuple(dict.fromkeys(request.keys)),
         output_format=request.output_format,
         rows_per_part=request.rows_per_part,
+        allow_unvalidated=request.allow_unvalidated,
     )
 
 
@@ -179,7 +182,7 @@ def _predict(request: Request, record: Record, job: Job, folder: Path, left: Seq
         workers = min(request.workers, len(left))
         arguments = beam_run.arguments(workers, request.beam_arguments, job, request.output)
         # Here too, where a model that cannot be loaded is told at once; one process loads it once.
-        model.loaded(folder)
+        model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
         predict_file = PredictFile(job, str(folder), request.output, request.max_bad_rows)
         names = record.folder.names()
         beam_run.run([(index, sorted(record.parts(names, index))) for index in left], predict_file, arguments)

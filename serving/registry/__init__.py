@@ -27,6 +27,7 @@ from serving.registry.content import (
     VERSION_FILE,
     Release,
     content_hash,
+    extra_hashes,
 )
 from serving.registry.ledger import Event, Ledger, State
 from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
@@ -52,4 +53,5 @@ __all__ = [
     "Switch",
     "Versions",
     "content_hash",
+    "extra_hashes",
 ]

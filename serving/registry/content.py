@@ -33,6 +33,7 @@ class Release:
       model_id: of the Model artifact in ML Metadata.
       content_hash: of the SavedModel's files.
       metrics: of the evaluation, by name.
+      extra_hashes: SHA-256 of what is kept beside the content, such as the golden requests, by file.
       pushed_at: when, in UTC; empty for versions of releases that did not write it.
     """
 
@@ -41,6 +42,7 @@ class Release:
     model_id: int
     content_hash: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+    extra_hashes: Mapping[str, str] = field(default_factory=dict)
     pushed_at: str = ""
 
     def to_json(self) -> str:
@@ -57,7 +59,7 @@ class Release:
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {type(values).__name__}")
         kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
-        optional: dict[str, type] = {"metrics": dict, "pushed_at": str}
+        optional: dict[str, type] = {"metrics": dict, "extra_hashes": dict, "pushed_at": str}
         known = {name: values[name] for name in {**kinds, **optional} if name in values}
         for name, kind in kinds.items():
             if name not in known:
@@ -71,6 +73,11 @@ class Release:
 def _check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         raise ValueError(f"'{name}' is {value!r}; expected {kind.__name__}")
+
+
+def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of each file's content."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in extra.items()}
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

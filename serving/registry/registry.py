@@ -10,7 +10,7 @@ import filelock
 
 from schemas.errors import PushError
 from serving.registry import disk, tf_serving
-from serving.registry.content import EXTRA_FILES, Release, content_hash, finite
+from serving.registry.content import EXTRA_FILES, Release, content_hash, extra_hashes, finite
 from serving.registry.ledger import Ledger, State, timestamp
 from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 
@@ -95,7 +95,9 @@ class Registry(Versions):
         content = _saved_model_hash(Path(source))
         # Checked before the folder is made, and again under the lock.
         self.check(pipeline=pipeline, version=None)
-        release = Release(pipeline, run_id, model_id, content, finite(metrics or {}), timestamp())
+        release = Release(
+            pipeline, run_id, model_id, content, finite(metrics or {}), extra_hashes(extra or {}), timestamp()
+        )
         with self._locked():
             return self._push(_Order(Path(source), release, version, extra or {}, promote))
 

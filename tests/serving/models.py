@@ -64,16 +64,23 @@ def export_model(folder: Path, offset: float = 0.0) -> Path:
     return folder
 
 
-def golden(folder: Path, wrong: float = 0.0) -> Golden:
-    """What a model answers to two rows, one without what may be missing; or something else."""
+def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:
+    """What a model answers to rows."""
     from serving.predictor import Predictor
 
-    rows = [ROW, {"color": "red", "size": 0.0}]
     answers = Predictor(folder).predict(rows)
     for answer in answers:
         del answer["model_version"]
-        answer["probability"] += wrong
     return Golden(rows, answers)
+
+
+def golden(folder: Path, wrong: float = 0.0) -> Golden:
+    """What a model answers to two rows, one without what may be missing; or something else."""
+    found = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
+    for answer in found.predictions:
+        assert isinstance(answer, dict)
+        answer["probability"] += wrong
+    return found
 
 
 def push(registry: Registry, model: Path, *, run_id: str = "run-1", wrong: float = 0.0, **options: Any) -> int:

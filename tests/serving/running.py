@@ -24,7 +24,11 @@ class RunningServer:
     def __init__(self, *arguments: str, **environment: str) -> None:
         command = [sys.executable, "-m", "serving", *arguments]
         self.process = subprocess.Popen(
-            [*command, *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"])],
+            [
+                *command,
+                *([] if "--drain" in arguments else ["--drain", "0"]),
+                *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"]),
+            ],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

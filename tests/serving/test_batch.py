@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from schemas.data import ReadOptions
 from schemas.errors import ConfigError, DataError, PushError
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, safe_name
 from serving.batch import parts
 from serving.batch.__main__ import main
 from serving.batch.job import Job, Outcome, Record
@@ -31,8 +31,9 @@ from serving.batch.predicting import PredictFile
 from serving.batch.progress import Progress
 from serving.batch.run import _escaped
 from serving.batch.storage import Folder
-from serving.registry import VERSION_FILE
+from serving.registry import GOLDEN_FILE, Registry
 from tests.conftest import ROOT
+from tests.serving.models import golden_answers
 from tests.vertex_emulator.fixtures import BUCKET, Bench
 
 FEATURES = FeatureSet.model_validate(
@@ -88,11 +89,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in ("2", "10"):
         keras.utils.set_random_seed(int(version))
         network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
+        exported = folder / "exported" / version
         ServedModel(network, tft.TFTransformOutput(str(folder / "transform")), FEATURES, "00ff", ReadOptions()).export(
-            str(folder / "mine" / version)
+            str(exported)
         )
-        # As a push does.
-        (folder / "mine" / version / VERSION_FILE).write_text(f"{version}\n")
+        instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
+        Registry(folder, "mine").push(
+            exported,
+            pipeline="p",
+            run_id="r",
+            model_id=1,
+            version=int(version),
+            extra={GOLDEN_FILE: golden_answers(exported, [instance]).to_json()},
+        )
     return folder / "mine"
 
 
@@ -408,7 +417,11 @@ def test_models_and_beam_options_that_cannot_be_used_are_one_line(
     assert "foreign/assets.extra/feature_set.json: is not there: no model of this pipeline" in said
     damaged = Path(shutil.copytree(models / "2", tmp_path / "damaged"))
     (damaged / "saved_model.pb").write_bytes(b"damaged")
-    assert f"error: {damaged}: no model can be loaded from it: " in batch(source, output, "--model", damaged, code=5)
+    assert f"error: {damaged}: is not what was pushed: its content hash" in batch(
+        source, output, "--model", damaged, code=5
+    )
+    unchecked = ("--model", damaged, "--allow-unvalidated")
+    assert f"error: {damaged}: no model can be loaded from it: " in batch(source, output, *unchecked, code=5)
     shutil.rmtree(output)
     command = (source, output, "--model", models)
     assert "--beam-option direct_num_wrokers: is not an option of Beam; did you mean 'direct_num_workers'?" in batch(
@@ -473,10 +486,10 @@ def test_how_the_training_data_was_read_is_the_default(models: Path, batch: Call
     write(version / "assets.extra" / "data_options.json", json.dumps(options))
     rows = [[value.replace(",", "") or ("?" if place else "") for place, value in enumerate(row)] for row in ROWS]
     bare = write(tmp_path / "bare.csv", text(rows, ";", header=False))
-    batch(bare, tmp_path / "one", "--model", version)
+    batch(bare, tmp_path / "one", "--model", version, "--allow-unvalidated")
     headed = write(tmp_path / "headed.csv", text(rows, "|").replace("?", "-"))
     flags = ("--header", "--delimiter", "|", "--missing-value", "-")
-    batch(headed, tmp_path / "two", "--model", version, *flags)
+    batch(headed, tmp_path / "two", "--model", version, "--allow-unvalidated", *flags)
     expected = by_signature(version, ROWS)["probability"]
     for name, rows_of in (("one", [1, 2, 3, 4]), ("two", [2, 3, 4, 5])):
         found = predictions(tmp_path / name)

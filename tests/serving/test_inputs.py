@@ -67,10 +67,20 @@ def test_whole_floats_are_integers_and_bytes_may_come_as_base64() -> None:
     assert columns["color"] == [b"red"]
 
 
+def test_the_datas_own_names_of_columns_will_do() -> None:
+    own = {key.replace("shop_name", "shop name"): value for key, value in ROW.items()}
+    assert columns_of(INPUTS, [own]) == columns_of(INPUTS, [ROW])
+    assert check_columns(INPUTS, {name: [value] for name, value in own.items()}) == columns_of(INPUTS, [ROW])
+    with pytest.raises(RequestError, match=r"instances\[0\]: shop_name: is given twice, as 'shop name' too"):
+        columns_of(INPUTS, [{**own, "shop_name": "south"}])
+    with pytest.raises(RequestError, match=r"'shop nam' is unknown; did you mean 'shop name'\?"):
+        columns_of(INPUTS, [{**ROW, "shop nam": "south"}])
+
+
 def test_minus_one_is_a_missing_id() -> None:
     assert columns_of(INPUTS, [{**ROW, "rank": -1}])["rank"] == [-1]
-    with pytest.raises(RequestError, match="rank: is missing"):
-        columns_of({"rank": Input("rank", "int", True)}, [{"rank": -1}])
+    # As in training, where none may be missing, it is a number like others, clipped into the range of ids.
+    assert columns_of({"rank": Input("rank", "rank", "int", True)}, [{"rank": -1}])["rank"] == [-1]
 
 
 def test_columns_are_checked_alike() -> None:

@@ -25,6 +25,7 @@ def test_an_answer_says_the_version_that_a_push_wrote_and_the_schema(model: Path
     pushed = shutil.copytree(model, tmp_path / "7")
     (pushed / VERSION_FILE).write_text("7\n")
     (answer,) = Predictor(pushed).predict([ROW])
+    assert list(answer) == ["predicted_label", "probability", "model_version", "schema_hash"]
     assert (answer["model_version"], answer["schema_hash"]) == ("7", SCHEMA_HASH)
 
 
@@ -50,10 +51,20 @@ def test_rows_and_examples_are_answered_alike(model: Path) -> None:
     # size 2.5, rank 2, weight 1, less 4, and the ids of the color (0 to 2) and the shop (0 to 4).
     logit = np.log(by_row[0]["probability"] / (1 - by_row[0]["probability"]))
     assert logit == pytest.approx(1.5 + round(logit - 1.5), abs=1e-3) and 1.4 <= logit <= 7.6
-    with pytest.raises(ValueError, match="a record cannot be parsed: Could not parse example input"):
-        predictor.predict_examples([b"\x00nonsense"])
-    with pytest.raises(ValueError, match=r"a record cannot be parsed: Feature: size \(data type: float\) is required"):
-        predictor.predict_examples([example({"color": "red"})])
+    good = example(ROW)
+    for wrong, message in (
+        (b"\x00nonsense", "Could not parse example input"),
+        (b"", r"Feature: (color|size) \(data type: \w+\) is required but could not be found"),
+        (example({"color": "red"}), r"Feature: size \(data type: float\) is required but could not be found"),
+        (
+            example({**ROW, "size": 3}),
+            r"Key: size, Index: \d+.  Data types don't match. Data type: int64 but expected type: float",
+        ),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"instances\[1\]: cannot be parsed as a tf.Example of this model: {message}"
+        ):
+            predictor.predict_examples([good, wrong, good, wrong, good])
 
 
 def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, make_model: Callable[[float], Path]) -> None:

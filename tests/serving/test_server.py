@@ -1,6 +1,8 @@
 """The model server over real HTTP and gRPC: Vertex AI's contract, TF Serving's paths and stubs, hostile requests."""
 
 import base64
+import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -98,6 +100,13 @@ def test_a_request_that_does_not_fit_is_refused_and_says_why(
     assert (found, message in said["error"]) == (code, True), said
 
 
+def test_an_example_without_a_required_feature_is_refused_by_name(serving: RunningServer) -> None:
+    empty = {"signature_name": "serving_examples", "instances": [{"b64": ""}]}
+    code, said = serving.post(f"{MODEL}:predict", empty)
+    assert code == 400
+    assert "is required but could not be found" in said["error"]
+
+
 def test_too_many_rows_are_refused(serving: RunningServer) -> None:
     code, said = serving.post("/predict", {"instances": [{"size": 1}] * 5000})
     assert (code, said["error"]) == (400, "the request has 5,000 rows; at most 4,096 are taken")
@@ -134,7 +143,7 @@ def test_serialized_examples_are_answered_alike(serving: RunningServer, exported
     assert (code, said["outputs"]["probability"]) == (200, [pytest.approx(expected(exported[1]))])
     wrong = {"signature_name": "serving_examples", "instances": [{"b64": "AAAA"}]}
     code, said = serving.post(f"{MODEL}:predict", wrong)
-    assert code == 400 and "a record cannot be parsed" in said["error"]
+    assert code == 400 and "instances[0]: cannot be parsed as a tf.Example of this model" in said["error"]
 
 
 def tf_example() -> bytes:
@@ -326,6 +335,8 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         shown = page.inner_text("#answer")
         assert f"{expected(exported[1]):.4f}" in shown
         assert "schema_hash" in shown
+        heights = [(row.bounding_box() or {})["height"] for row in page.locator("#answer tr").all()]
+        assert max(heights) < 40
         assert "curl -s" in page.inner_text("#curl")
         page.fill("[name=size]", "two <b>")
         page.click("button")
@@ -371,6 +382,81 @@ def test_a_stopping_server_answers_what_it_has_taken(registry: Registry) -> None
         assert running.wait() == 0
         assert running.events[-1]["event"] == "stopped"
     assert answers == [200]
+
+
+def test_clients_that_go_when_asked_to_are_not_cut_off(registry: Registry) -> None:
+    """As behind a load balancer: a connection is used until an answer asks to close it."""
+    failures: list[Any] = []
+    answered, asked_to_go = threading.Event(), []
+
+    def ask(url: str) -> None:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        try:
+            while True:
+                connection.request("POST", "/predict", json.dumps({"instances": [ROW]}))
+                response = connection.getresponse()
+                response.read()
+                answered.set()
+                if response.status != 200:
+                    failures.append(response.status)
+                if response.headers["connection"] == "close":
+                    asked_to_go.append(url)
+                    return
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(error)
+
+    with RunningServer("--model-dir", str(registry.folder), "--drain", "1.5") as running:
+        clients = [threading.Thread(target=ask, args=(running.url,)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        assert answered.wait(30)
+        running.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.join(30)
+        # Not ready any more, and still there for whoever has not heard.
+        assert running.get("/health")[0] == 503
+        assert running.post("/predict", {"instances": [ROW]})[0] == 200
+        assert running.wait() == 0
+    assert (failures, len(asked_to_go)) == ([], 4)
+
+
+def test_a_head_without_end_is_refused(serving: RunningServer) -> None:
+    host, port = serving.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                client.sendall(b"X-Long: " + b"a" * 4000 + b"\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+    assert serving.get("/health")[0] == 200
+
+
+def test_a_tensor_that_claims_more_than_it_holds_is_refused_before_it_is_unpacked(serving: RunningServer) -> None:
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    with grpc.insecure_channel(serving.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for sizes, message in (
+            ([10**9], "size: has 1,000,000,000 rows; at most 4,096 are taken"),
+            ([-1], "size: has shape [-1]; expected [rows] or [rows, 1]"),
+            ([1, 10**9], "size: has shape [1, 1000000000]"),
+            ([], "size: has shape []"),
+        ):
+            request = predict_pb2.PredictRequest()
+            request.inputs["size"].CopyFrom(tf.make_tensor_proto([1.0]))
+            shape = tf.TensorShape([]).as_proto()
+            for size in sizes:
+                shape.dim.add(size=size)
+            request.inputs["size"].tensor_shape.CopyFrom(shape)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Predict(request, timeout=30)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert message in refused.value.details()
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/tensorflow.serving.PredictionService/Classify")(b"", timeout=30)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_container_of_vertex_fetches_its_model_and_takes_its_paths(

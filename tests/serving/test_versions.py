@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigError, PushError
-from serving.registry import GOLDEN_FILE, RELEASE_FILE, Registry
+from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry
 from serving.versions import Policy, Versions
 from tests.serving.models import ROW, export_model, push
 from tests.serving.running import RunningServer, registry_of
@@ -86,8 +86,12 @@ def _no_golden(folder: Path) -> None:
     (folder / GOLDEN_FILE).unlink()
 
 
-def _damaged_golden(folder: Path) -> None:
-    (folder / GOLDEN_FILE).write_text("{")
+def _forged_golden(folder: Path) -> None:
+    (folder / GOLDEN_FILE).write_text('{"instances": [], "predictions": [], "tolerance": 1}')
+
+
+def _another_number(folder: Path) -> None:
+    (folder / VERSION_FILE).write_text("7\n")
 
 
 def _half(folder: Path) -> None:
@@ -98,8 +102,9 @@ def _half(folder: Path) -> None:
     ("damage", "message"),
     [
         (_no_release, "no push of this product left it there"),
-        (_no_golden, "so its answers cannot be checked"),
-        (_damaged_golden, "golden.json: is damaged"),
+        (_no_golden, "golden.json: is not what was pushed"),
+        (_forged_golden, "golden.json: is not what was pushed"),
+        (_another_number, "is version 2 by its name, and '7' by assets/model_version.txt"),
         (_half, "is not what was pushed: its content hash is"),
     ],
 )
@@ -123,11 +128,13 @@ def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: Regis
     now = versions.refresh()
     assert (now.default, sorted(now.served)) == (1, [1])
     assert "wrong answer to a golden request: request 0: probability is" in now.states[2].error
-    golden = registry.folder / "2" / GOLDEN_FILE
-    answers = json.loads(golden.read_text())
-    for answer in answers["predictions"]:
-        answer["probability"] -= 0.1
-    golden.write_text(json.dumps(answers))
+    # Nothing has changed, so it is not loaded again.
+    before = versions.snapshot
+    assert versions.refresh() is before
+    # As a push of another try would leave it.
+    shutil.rmtree(registry.folder / "2")
+    shutil.copytree(registry.folder / "1", registry.folder / "2")
+    (registry.folder / "2" / VERSION_FILE).write_text("2\n")
     assert versions.refresh().default == 2
 
 
@@ -145,7 +152,8 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
     assert versions.snapshot.default == 1
     ledger.write_text(text)
     shutil.rmtree(registry.folder)
-    assert versions.refresh().default == 1
+    now = versions.refresh()
+    assert (now.default, now.states[1].state) == (1, "AVAILABLE")
 
 
 def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Registry, models: list[Path]) -> None:
@@ -153,6 +161,17 @@ def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Reg
     push(registry, models[1], wrong=0.1)
     assert Versions(registry.folder, Policy()).refresh().default is None
     assert Versions(registry.folder, Policy.parse("all")).refresh().default is None
+    # Whoever asks for versions by number, or for the latest that can be served, gets one of those.
+    assert Versions(registry.folder, Policy.parse("1")).refresh().default == 1
+    assert Versions(registry.folder, Policy.parse("latest:2")).refresh().default == 1
+
+
+def test_numbers_and_the_latest_need_no_champion_among_them(registry: Registry, models: list[Path]) -> None:
+    for model in models[:3]:
+        push(registry, model)
+    registry.rollback()
+    for text, default in {"1": 1, "1,9": 1, "1,3": 3, "1,2": 2, "latest": 3, "latest:2": 3}.items():
+        assert Versions(registry.folder, Policy.parse(text)).refresh().default == default, text
 
 
 def test_versions_are_swapped_under_load_without_a_failed_request(registry: Registry, models: list[Path]) -> None:
