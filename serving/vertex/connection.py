@@ -1,6 +1,7 @@
 """The connection to Vertex AI: clients, errors in one line, retries, long-running operations."""
 
 import re
+import socket
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -74,6 +75,7 @@ class Vertex:
     def _client(self, kind: type[T]) -> T:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
+            _reach(endpoint)
             # An emulator: it is never sent anybody's token.
             who: Any = credentials.AnonymousCredentials()
         else:
@@ -226,6 +228,22 @@ class Vertex:
                 self.report(f"{name}: {error}")
 
 
+def _reach(endpoint: str) -> None:
+    """Looks whether an emulator is there at all: one that was never started is not waited for.
+
+    Raises:
+      PushError: nothing listens.
+    """
+    host, _, port = endpoint.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise PushError(
+            f"no emulator answers at {endpoint}; start it (python -m tests.vertex_emulator) and source its env.sh, or "
+            "unset VERTEX_API_ENDPOINT for Vertex AI itself"
+        ) from error
+
+
 def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
     """The error of an operation, with the quota in its details if there is one."""
     details = []
@@ -256,6 +274,11 @@ def translated(error: exceptions.GoogleAPICallError) -> Exception:
             return PushError(
                 f"quota exhausted: {quota}: {text}; free some, or ask for more in the console (IAM > Quotas)"
             )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return PushError(
+            "the API's certificate is not trusted; for an emulator, source its env.sh, which names its CA in "
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+        )
     if isinstance(error, _TRANSIENT) or error.grpc_status_code in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.ABORTED,
