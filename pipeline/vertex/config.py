@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from pipeline.node_names import NODES
 from schemas.declaration import Declaration, did_you_mean
+from serving.vertex.config import ApiEndpoint, Project, Region
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
 RUN_ON_BEAM = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
@@ -27,8 +28,8 @@ class Machine(Declaration):
 class Vertex(Declaration):
     """Where on Vertex AI, and as whom."""
 
-    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$|^[0-9]+$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$")]
+    project: Project
+    region: Region
     """Such as `europe-west4`."""
     pipeline_root: GcsFolder
     """The folder of artifacts and of pushed versions."""
@@ -49,7 +50,7 @@ class Vertex(Declaration):
     """`fast` starts nothing more once a task has failed; `slow` finishes what does not depend on it."""
     machines: dict[str, Machine] = Field(default_factory=dict)
     """By component; left out, Vertex's own choice (e2-standard-4)."""
-    api_endpoint: str | None = None
+    api_endpoint: ApiEndpoint | None = None
     """Host and port of the API, for private access or an emulator. Left out, the region's."""
 
     @field_validator("machines")

@@ -91,7 +91,8 @@ class _Target:
             place = Place(project=project, region=region, staging=staging, api_endpoint=api_endpoint)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            raise ConfigError(f"--{problem['loc'][0]}: {problem['msg']}, found {problem['input']!r}") from error
+            flag, rule = str(problem["loc"][0]).replace("_", "-"), problem["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"--{flag}: {rule}, found {problem['input']!r}") from error
         self.as_json = as_json
         self.name = model
         self.vertex = Vertex(place, report=lambda line: click.echo(line, err=True))

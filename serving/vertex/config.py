@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from schemas.declaration import Declaration
 
@@ -11,6 +11,29 @@ from schemas.declaration import Declaration
 _NAMED_RELEASE = re.compile(r"(?:/tf2?-(?:cpu|gpu)\.(\d+)-(\d+)|tensorflow/serving:(\d+)\.(\d+))")
 MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _fits(pattern: str, expected: str) -> AfterValidator:
+    """A text that fits, or words for what was expected, which a pattern is not."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+Project = Annotated[
+    str, _fits(r"[a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]+", "a project's id (such as my-project) or its number")
+]
+Region = Annotated[str, _fits(r"[a-z]+-[a-z]+[0-9]+", "a region such as europe-west4")]
+ApiEndpoint = Annotated[
+    str,
+    _fits(
+        r"(?!(localhost|127\.0\.0\.1)$)[A-Za-z0-9.-]+(:[0-9]+)?", "HOST:PORT without https://, such as localhost:8443"
+    ),
+]
 
 
 class BatchPrediction(Declaration):
@@ -101,11 +124,11 @@ class Deployment(Declaration):
 class Place(Declaration):
     """Where on Vertex AI, and as whom."""
 
-    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$|^[0-9]+$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$")]
+    project: Project
+    region: Region
     staging: str = ""
     """The `gs://` folder that pushed models are kept in."""
-    api_endpoint: str | None = None
+    api_endpoint: ApiEndpoint | None = None
     """Host and port of the API; left out, the region's own."""
     service_account: str | None = None
     cmek_key: str | None = None

@@ -1,5 +1,7 @@
 """The connection to Vertex AI: clients, errors in one line, retries, long-running operations."""
 
+import re
+import socket
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -37,6 +39,9 @@ _TRANSIENT = (
     exceptions.Unknown,
     exceptions.Cancelled,
 )
+# Deployments and jobs name a quota of machines in the message alone:
+# https://github.com/GoogleCloudPlatform/vertex-ai-samples/issues/264, https://github.com/google-deepmind/xmanager/issues/29
+_NAMED_QUOTA = re.compile(r"following quota(?:s are exceeded| metrics exceed quota limits): ([\w./-]+)")
 # The role that gives the permissions of a service, by the permission's first words.
 _ROLES = {
     "aiplatform.": "roles/aiplatform.user",
@@ -70,6 +75,7 @@ class Vertex:
     def _client(self, kind: type[T]) -> T:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
+            _reach(endpoint)
             # An emulator: it is never sent anybody's token.
             who: Any = credentials.AnonymousCredentials()
         else:
@@ -196,7 +202,7 @@ class Vertex:
             if self.heartbeat is not None:
                 self.heartbeat()
         if operation.HasField("error"):
-            raise translated(exceptions.from_grpc_status(operation.error.code, operation.error.message))
+            raise translated(_failed(operation))
         return operation
 
     def settle(self, client: Any, resource: str, *, seconds: float) -> None:
@@ -222,6 +228,35 @@ class Vertex:
                 self.report(f"{name}: {error}")
 
 
+def _reach(endpoint: str) -> None:
+    """Looks whether an emulator is there at all: one that was never started is not waited for.
+
+    Raises:
+      PushError: nothing listens.
+    """
+    host, _, port = endpoint.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise PushError(
+            f"no emulator answers at {endpoint}; start it (python -m tests.vertex_emulator) and source its env.sh, or "
+            "unset VERTEX_API_ENDPOINT for Vertex AI itself"
+        ) from error
+
+
+def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
+    """The error of an operation, with the quota in its details if there is one."""
+    details = []
+    for packed in operation.error.details:
+        failure = error_details_pb2.QuotaFailure()
+        if packed.Unpack(failure):
+            details.append(failure)
+    found: exceptions.GoogleAPICallError = exceptions.from_grpc_status(
+        operation.error.code, operation.error.message, details=details
+    )
+    return found
+
+
 def translated(error: exceptions.GoogleAPICallError) -> Exception:
     """A service's error as TransientError, or as one line that names the role or the quota that is missing."""
     details = list(getattr(error, "details", None) or ())
@@ -233,12 +268,17 @@ def translated(error: exceptions.GoogleAPICallError) -> Exception:
     if isinstance(error, exceptions.Forbidden):
         return PushError(f"permission denied: {text}; {_missing_role(error, text)}")
     if isinstance(error, exceptions.TooManyRequests):
-        quota = _quota(error, details)
+        quota = _quota(error, details, text)
         # A limit per minute passes by waiting; a limit on machines does not.
         if quota and "per_minute" not in quota.lower() and "perminute" not in quota.lower():
             return PushError(
                 f"quota exhausted: {quota}: {text}; free some, or ask for more in the console (IAM > Quotas)"
             )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return PushError(
+            "the API's certificate is not trusted; for an emulator, source its env.sh, which names its CA in "
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+        )
     if isinstance(error, _TRANSIENT) or error.grpc_status_code in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.ABORTED,
@@ -257,9 +297,10 @@ def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
     return "grant roles/aiplatform.user to the service account of the run"
 
 
-def _quota(error: exceptions.GoogleAPICallError, details: list[Any]) -> str:
+def _quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:
     for detail in details:
         if isinstance(detail, error_details_pb2.QuotaFailure) and detail.violations:
             return str(detail.violations[0].subject)
     metadata = getattr(error, "metadata", None) or {}
-    return str(metadata.get("quota_metric") or metadata.get("quota_limit") or "")
+    named = _NAMED_QUOTA.search(text)
+    return str(metadata.get("quota_metric") or metadata.get("quota_limit") or (named[1] if named else ""))

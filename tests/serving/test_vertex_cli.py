@@ -1,6 +1,7 @@
 """`python -m serving.vertex`, as its users run it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -99,7 +100,32 @@ def test_a_model_that_is_not_there_is_one_line(bench: Bench) -> None:
     assert "error: projects/my-project/locations/europe-west4/models/census-income: there is no such model" in run(
         bench, "list", code=5
     )
-    assert "--region: " in run(bench, "list", "--region", "nowhere", code=2)
+    assert "--region: expected a region such as europe-west4, found 'nowhere'" in run(
+        bench, "list", "--region", "nowhere", code=2
+    )
+
+
+def test_an_emulator_that_is_not_there_is_not_waited_for(bench: Bench) -> None:
+    assert run(bench, "list", "--api-endpoint", "localhost:1", code=5).startswith("error: no emulator answers at loc")
+    for wrong in ("https://localhost:1", "localhost"):
+        assert "expected HOST:PORT without https://" in run(bench, "list", "--api-endpoint", wrong, code=2)
+
+
+def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None:
+    arguments = ["list", "--project", PROJECT, "--region", REGION, "--model", "x"]
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.vertex", *arguments, "--api-endpoint", bench.server.endpoint],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"},
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, "certificate is not trusted; for an emulator, source its env.sh" in done.stderr) == (
+        5,
+        True,
+    ), done.stderr
 
 
 PUSH = """

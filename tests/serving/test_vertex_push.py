@@ -249,6 +249,22 @@ def test_an_exhausted_quota_stops_at_once_and_is_named(bench: Bench) -> None:
     assert bench.push(0.1, "run-2").serving == {1: 100}
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"message": "no more", "quota": "custom_model_serving_cpus"},
+        # As the service words it, without details.
+        {"message": "The following quotas are exceeded: custom_model_serving_cpus"},
+        {"message": "The following quota metrics exceed quota limits: custom_model_serving_cpus, others"},
+    ],
+)
+def test_a_quota_that_ends_a_deployment_under_way_stops_at_once(bench: Bench, fault: dict[str, str]) -> None:
+    bench.fault(method="DeployModel", code="RESOURCE_EXHAUSTED", when="operation", times=1000, **fault)
+    with pytest.raises(PushError, match=r"^quota exhausted: custom_model_serving_cpus: "):
+        bench.push(0.1)
+    assert bench.server.emulator.faults.calls.count("DeployModel") == 1
+
+
 def test_a_service_that_stays_away_ends_the_push_in_time(bench: Bench) -> None:
     bench.deployment = bench.deployment.model_copy(update={"deadline_seconds": 1.0})
     bench.fault(method="UploadModel", code="UNAVAILABLE", times=1000)

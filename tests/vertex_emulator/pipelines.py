@@ -1,5 +1,6 @@
 """PipelineService and ScheduleService: jobs are run here, by the rehearsal of the compiled spec."""
 
+import logging
 import re
 import threading
 from typing import Any
@@ -14,6 +15,7 @@ from tests.vertex_emulator.errors import RefusalError, invalid
 from tests.vertex_emulator.service import Emulator, finisher, listed, method
 from tests.vertex_emulator.store import now
 
+_LOG = logging.getLogger("vertex_emulator")
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 _STATES = {"CACHED": "SKIPPED"}
@@ -72,6 +74,10 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             error = f"The task {failed.task} has failed: {failed.error}" if failed else ""
         except PipelineError as problem:
             states, error = {"FAILED"}, str(problem)
+        except Exception as problem:
+            # Else the job would seem to run for ever.
+            _LOG.exception("%s", name)
+            states, error = {"FAILED"}, f"the emulator failed: {type(problem).__name__}: {problem}"
         finally:
             _RUNNING.pop(name, None)
         job = emulator.store.get(name)
@@ -150,11 +156,22 @@ def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 def end_interrupted(emulator: Emulator) -> None:
     """Marks what an earlier emulator was running when it ended."""
+    stopped = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
+    states, tasks = v1.PipelineState, v1.PipelineTaskDetail.State
     for job in emulator.store.below("projects/", "PipelineJob"):
-        if job.state in (v1.PipelineState.PIPELINE_STATE_PENDING, v1.PipelineState.PIPELINE_STATE_RUNNING):
-            job.state, job.end_time = v1.PipelineState.PIPELINE_STATE_FAILED, now()
-            job.error = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
-            emulator.store.put(job)
+        if job.state == states.PIPELINE_STATE_CANCELLING:
+            job.state, job.end_time, running = states.PIPELINE_STATE_CANCELLED, now(), tasks.CANCELLED
+        elif job.state in (states.PIPELINE_STATE_PENDING, states.PIPELINE_STATE_RUNNING):
+            job.state, job.end_time, running = states.PIPELINE_STATE_FAILED, now(), tasks.FAILED
+            job.error = stopped
+        else:
+            continue
+        for detail in job.job_detail.task_details:
+            if detail.state == tasks.RUNNING:
+                detail.state, detail.end_time, detail.error = running, now(), stopped
+            elif detail.state == tasks.PENDING:
+                detail.state = tasks.NOT_TRIGGERED
+        emulator.store.put(job)
 
 
 def cancel_all() -> None:

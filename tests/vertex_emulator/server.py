@@ -42,16 +42,32 @@ def certificates(folder: Path) -> Path:
 class Server:
     """A running emulator; a context manager."""
 
-    def __init__(self, state: Path, *, tls: Path | None = None, port: int = 0, operation_seconds: float = 0.2) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        tls: Path | None = None,
+        port: int = 0,
+        storage_port: int = 0,
+        operation_seconds: float = 0.2,
+    ) -> None:
+        """Raises:
+        RuntimeError, OSError: a port is in use.
+        """
         self.emulator = Emulator(state, operation_seconds=operation_seconds)
         self.ca_file = certificates(tls or state / "tls")
         folder = self.ca_file.parent
-        self._grpc = grpc.server(futures.ThreadPoolExecutor(max_workers=32), handlers=[_Handlers(self.emulator)])
+        self._storage = Storage(self.emulator.storage, storage_port)
+        self._grpc = grpc.server(
+            futures.ThreadPoolExecutor(max_workers=32),
+            handlers=[_Handlers(self.emulator)],
+            # Else a second emulator on the same port would get every other connection.
+            options=[("grpc.so_reuseport", 0)],
+        )
         credentials = grpc.ssl_server_credentials(
             [((folder / "key.pem").read_bytes(), (folder / "chain.pem").read_bytes())]
         )
         self.port = self._grpc.add_secure_port(f"127.0.0.1:{port}", credentials)
-        self._storage = Storage(self.emulator.storage)
 
     @property
     def endpoint(self) -> str:

@@ -23,8 +23,8 @@ import google_crc32c
 class Storage:
     """The server; a context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
         self._server.daemon_threads = True
         self._server.folder = folder  # type: ignore[attr-defined]
         self._server.uploads = {}  # type: ignore[attr-defined]

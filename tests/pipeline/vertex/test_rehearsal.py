@@ -15,6 +15,7 @@ from pipeline.vertex.rehearsal import Rehearsal, install_package
 from schemas.errors import ConfigError, PipelineError
 from serving.vertex.connection import Vertex
 from tests.vertex_emulator.fixtures import BUCKET, Bench
+from tests.vertex_emulator.pipelines import end_interrupted
 
 MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
 # Reads the request, writes what TFX's entry point writes; `CODE` may use `request` and `said`.
@@ -247,6 +248,34 @@ def test_a_job_is_cancelled_in_its_task(vertex: Vertex) -> None:
     done = ended(vertex, "small-1")
     assert (done.state, done.exit_code) == ("CANCELLED", 130)
     assert jobs.cancel(vertex, "small-1").state == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "state", "tasks"),
+    [(False, "FAILED", ["FAILED", "NOT_TRIGGERED"]), (True, "CANCELLED", ["CANCELLED", "NOT_TRIGGERED"])],
+)
+def test_a_job_ends_with_the_emulator_that_ran_it(
+    bench: Bench, vertex: Vertex, monkeypatch: pytest.MonkeyPatch, cancelled: bool, state: str, tasks: list[str]
+) -> None:
+    # As if it was killed: it gives no sign to its task any more.
+    monkeypatch.setattr(Rehearsal, "cancel", lambda self: None)
+    jobs.submit(vertex, job(task("a", "import time; time.sleep(5)"), task("b", after=("a",))), "small-1")
+    deadline = time.monotonic() + 30
+    while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    if cancelled:
+        assert jobs.cancel(vertex, "small-1").state == "CANCELLING"
+    end_interrupted(bench.server.emulator)
+    done = jobs.status(vertex, "small-1")
+    assert (done.state, [one.state for one in done.tasks]) == (state, tasks)
+    assert done.tasks[0].error == "The emulator was stopped."
+
+
+def test_a_job_ends_though_its_container_cannot_be_started(vertex: Vertex) -> None:
+    container = {"image": "i", "command": ["no-such-program"], "args": []}
+    jobs.submit(vertex, job(task("a", executor={"container": container})), "small-1")
+    assert ended(vertex, "small-1").error.startswith("the emulator failed: FileNotFoundError")
 
 
 def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: Vertex) -> None:
