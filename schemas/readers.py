@@ -180,8 +180,9 @@ class CsvReader(Reader):
     def _names_as_written(self) -> list[str]:
         try:
             with self._open() as file, self._arrow(file) as reader:
+                # A name that is no UTF-8 is found only as it is read.
                 return list(reader.schema.names)
-        except (pa.ArrowInvalid, *_UNREADABLE) as error:
+        except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             raise self._unreadable(error, self._first_row) from error
 
     def batches(self) -> Iterator[Texts]:

@@ -198,10 +198,10 @@ def _check(settings: Any, folder: Path) -> None:
     from serving.service import open_versions
     from serving.versions import END
 
-    found = open_versions(settings, str(folder), Metrics()).snapshot
-    wrong = {number: state.error for number, state in found.states.items() if state.state == END}
-    if wrong or found.default is None:
-        raise PushError("; ".join(wrong.values()) or f"{folder}: holds no version that --versions asks for")
+    versions = open_versions(settings, str(folder), Metrics())
+    found = versions.snapshot
+    if found.default is None or any(state.state == END for state in found.states.values()):
+        raise PushError(versions.why_nothing())
     click.echo(json.dumps({"event": "checked", "versions": sorted(found.served), "default": found.default}))
 
 

@@ -185,6 +185,19 @@ class Versions:
                 self._changed(now)
             return self.snapshot
 
+    def why_nothing(self) -> str:
+        """Why there is a version that is not served, or none at all."""
+        reasons = [state.error for state in self.snapshot.states.values() if state.error]
+        if reasons:
+            return "; ".join(reasons)
+        there, _ = self._found()
+        if there:
+            known = ", ".join(map(str, sorted(there)))
+            return f"{self.folder}: has version {known}; none of them is what --versions asks for"
+        below = sorted(path.name for path in self.folder.iterdir() if Registry(self.folder, path.name).versions())
+        hint = f"; the model's own folder is wanted, such as {self.folder / below[0]}" if below else ""
+        return f"{self.folder}: holds no version of a model{hint}"
+
     def _found(self) -> tuple[dict[int, Path], Mapping[str, int]]:
         """The folders of the versions that are there, by number, and their labels."""
         if self._single:

@@ -61,7 +61,7 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
     versions = open_versions(settings, folder, metrics)
     service = Service(versions, settings, metrics)
     if not service.ready:
-        raise PushError(_nothing(versions.snapshot.states, folder))
+        raise PushError(versions.why_nothing())
     freeze_garbage()
 
     @contextlib.asynccontextmanager
@@ -107,11 +107,6 @@ def _drain_when_asked_to_stop(service: Service) -> None:
         loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, stop, number, None)
 
     signal.signal(signal.SIGTERM, drain)
-
-
-def _nothing(states: Any, folder: str) -> str:
-    reasons = [state.error for state in states.values() if state.error]
-    return "; ".join(reasons) or f"{folder}: holds no version that --versions asks for"
 
 
 async def _start_grpc(service: Service, listen: Listen) -> tuple[Any, int | None]:

@@ -330,3 +330,11 @@ def test_a_column_the_model_needs_is_missed_under_its_terms(tmp_path: Path) -> N
         list(of_a_model(tmp_path / "a.csv", "id,age,grades,job,x,x\na,1,1,x,1,1\n").batches())
     with pytest.raises(DataError, match="the header names job twice"):
         list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").batches())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("höhe,income\n3,x\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"a\.csv:1: is not text in utf-8; convert the file to UTF-8, or name its"):
+        open_table(str(path), "csv", CsvOptions(), ("",)).names()

@@ -498,6 +498,7 @@ def test_several_workers_answer_and_count_together(registry: Registry) -> None:
 def test_what_cannot_be_served_is_one_line(bench: Bench, registry: Registry, tmp_path: Path) -> None:
     import shutil
 
+    (tmp_path / "empty").mkdir()
     unpushed = tmp_path / "models" / "1"
     shutil.copytree(bench.make_model(0.1), unpushed)
     tampered = tmp_path / "tampered"
@@ -511,7 +512,9 @@ def test_what_cannot_be_served_is_one_line(bench: Bench, registry: Registry, tmp
         for arguments, code, message in (
             (["--model-dir", str(tmp_path / "nothing")], 5, "there is no such folder"),
             (["--model-dir", f"gs://{BUCKET}/nothing"], 5, "nothing is there"),
-            (["--model-dir", str(tmp_path)], 5, "holds no version that --versions asks for"),
+            (["--model-dir", str(tmp_path / "empty")], 5, "holds no version of a model"),
+            (["--model-dir", str(registry.folder.parent)], 5, f"wanted, such as {registry.folder}"),
+            (["--model-dir", str(registry.folder), "--versions", "9"], 5, "has version 1, 2; none of them is what"),
             (["--model-dir", str(unpushed.parent)], 5, "no push of this product left it there"),
             (["--model-dir", str(tampered)], 5, "is not what was pushed: its content hash is"),
             (["--model-dir", str(registry.folder), "--versions", "newest"], 2, "--versions: expected champion, labels"),
