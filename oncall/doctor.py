@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders
-from oncall.metadata import LOCKED, Metadata, check_database
+from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
 from oncall.releases import registry_of
 from oncall.runs import cause
 from oncall.terminal import Answer, megabytes
@@ -73,6 +73,8 @@ def _database(evidence: Evidence) -> Iterator[Finding]:
 def _restore(evidence: Evidence, said: str) -> str:
     if LOCKED in said:
         return f"fuser -v {evidence.root.metadata}    # who holds it; the data is not damaged"
+    if UNFINISHED in said:
+        return f"python -m oncall resume latest --run-root {evidence.root.path}"
     return f"restore {evidence.root.metadata} from a backup, or move {evidence.root.path} away; what serves goes on"
 
 

@@ -104,11 +104,19 @@ class Evidence:
         """
         if name in self._known:
             return self.run(name)
-        meant = self.run_ids[:1] if name == LATEST else [i for i in self.run_ids if i.startswith(name)]
+        unreadable: RunRootError | None = None
+        try:
+            ids = self.run_ids
+        except RunRootError as error:
+            # Why a run failed is asked most when there is something wrong with the rest.
+            ids, unreadable = self.record_ids, error
+        meant = ids[:1] if name == LATEST else [i for i in ids if i.startswith(name)]
         if name in meant:
             meant = [name]
+        if not meant and unreadable is not None:
+            raise unreadable
         if not meant or not name:
-            newest = ", ".join(self.run_ids[:_SHOWN]) or "none"
+            newest = ", ".join(ids[:_SHOWN]) or "none"
             raise ConfigError(f"{self.root.path}: has no run '{name}'; the newest are: {newest}")
         if len(meant) > 1:
             raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")

@@ -18,6 +18,7 @@ _SCHEMA_VERSION = 10
 _CHUNK = 500
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
+UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 LOCKED = "is locked by another process; try again in a moment"
 
 Outputs = Mapping[str, Mapping[str, "list[mlmd.Artifact]"]]
@@ -74,7 +75,7 @@ def _said(text: str) -> str:
     if "no such table" in text:
         return "is an SQLite database, but not ML Metadata's; is --run-root right?"
     if "readonly" in text or "unable to open" in text:
-        return "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
+        return UNFINISHED
     return f"is damaged ({text}); restore it from a backup"
 
 

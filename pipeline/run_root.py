@@ -105,10 +105,13 @@ class RunRoot:
                 )
             return
         try:
-            with closing(sqlite3.connect(f"file:{self.metadata}?mode=ro", uri=True)) as database:
+            # Not read-only: what a killed process has left half done is taken back by whoever may write.
+            with closing(sqlite3.connect(f"file:{self.metadata}?mode=rw", uri=True)) as database:
                 (verdict,) = database.execute("PRAGMA quick_check").fetchone()
         except sqlite3.Error as error:
             verdict = str(error)
+        if "locked" in verdict:
+            raise RunRootError(f"{self.metadata}: is locked by another process; end it, or wait for it")
         if verdict != "ok":
             raise RunRootError(f"{self.metadata}: is not a sound database ({verdict}); restore it from a backup")
 
