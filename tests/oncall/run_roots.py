@@ -141,9 +141,11 @@ class Runs:
                 self._execute(node, contexts, made, mlmd.Execution.FAILED, {})
                 file.node_finished(node, "failed", fails[1])
                 break
-            answered = cached is not None and node not in NOT_CACHED
+            answered = cached is not None and node in cached and node not in NOT_CACHED
             state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
-            made[node] = self._execute(node, contexts, made, state, facts, cached[node] if answered and cached else None)
+            made[node] = self._execute(
+                node, contexts, made, state, facts, cached[node] if answered and cached else None
+            )
             file.node_finished(node, "cached" if answered else "complete", "")
         if crashes_in is None:
             code = fails[2] if fails else 0
@@ -163,7 +165,9 @@ class Runs:
         cached: dict[str, mlmd.Artifact] | None = None,
     ) -> dict[str, mlmd.Artifact]:
         kind, inputs, outputs = GRAPH[node]
-        execution = mlmd.Execution(type_id=self._type(mlmd.ExecutionType, kind), last_known_state=mlmd.Execution.RUNNING)
+        execution = mlmd.Execution(
+            type_id=self._type(mlmd.ExecutionType, kind), last_known_state=mlmd.Execution.RUNNING
+        )
         (execution.id,) = self.store.put_executions([execution])
         read = [(made[source][output], _event(key, mlmd.Event.INPUT)) for key, source, output in inputs]
         finished = state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
@@ -250,7 +254,10 @@ def _fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Ma
             (folder / "Format-Serving").mkdir()
             (folder / "Format-Serving" / "saved_model.pb").write_bytes(f"model of {facts['run_id']}".encode())
         case "ModelEvaluation":
-            metrics = {"overall": {"auc": facts["auc"], "brier": float("nan")}, "sex=Male": {"auc": facts["auc"] - 0.01}}
+            metrics = {
+                "overall": {"auc": facts["auc"], "brier": float("nan")},
+                "sex=Male": {"auc": facts["auc"] - 0.01},
+            }
             (folder / "summary.json").write_text(json.dumps({"metrics": metrics, "failures": []}))
         case "ModelBlessing" | "InfraBlessing":
             known["blessed"].int_value = 1
