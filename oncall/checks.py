@@ -46,7 +46,7 @@ def check(evidence: Evidence, url: str | None, folder: Path | None, model: str |
     except ConfigError:
         raise
     except PipelineError as error:
-        checks.append(Check("champion", False, str(error), f"python -m oncall doctor {_here(evidence)}"))
+        checks.append(Check("champion", False, str(error), f"python -m oncall doctor{evidence.here}"))
         champion = None
     if url is not None:
         checks.append(_server(url, champion))
@@ -56,32 +56,28 @@ def check(evidence: Evidence, url: str | None, folder: Path | None, model: str |
     return Answer(document, [rows, *todo], 0 if document["ok"] else 1)
 
 
-def _here(evidence: Evidence) -> str:
-    return f"--run-root {evidence.root.path}"
-
-
 def _newest_run(evidence: Evidence) -> Check:
     """Whether the newest run that has ended, well or not, ended well."""
     name, note = "newest run", ""
     for run_id in evidence.record_ids:
         run = evidence.run(run_id)
         if run.record is None:
-            todo = f"python -m oncall doctor {_here(evidence)}"
+            todo = f"python -m oncall doctor{evidence.here}"
             return Check(name, False, evidence.damaged.get(run_id, "has no record"), todo)
         if run.state is State.RUNNING:
             note = f"; run {run_id} goes on, {cause(run.record, run.state)}"
             continue
         why = cause(run.record, run.state)
         said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
-        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id} {_here(evidence)}")
-    return Check(name, False, f"no run has ended on record{note}", f"python -m oncall runs {_here(evidence)}")
+        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}")
+    return Check(name, False, f"no run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
 def _champion(evidence: Evidence, registry: Registry) -> list[Check]:
     champion = registry.champion()
-    back = f"python -m oncall rollback {_here(evidence)} --reason '...'"
+    back = f"python -m oncall rollback{evidence.here} --reason '...'"
     if champion is None:
-        todo = f"python -m oncall serving {_here(evidence)}"
+        todo = f"python -m oncall serving{evidence.here}"
         return [Check("champion", False, f"{registry.folder}: no version serves", todo)]
     if champion not in registry.versions():
         said = f"version {champion} is the champion, and its folder is gone"
@@ -94,9 +90,7 @@ def _champion(evidence: Evidence, registry: Registry) -> list[Check]:
     pusher = release.run_id if release else "another tool"
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
-    found.append(
-        Check("pushed by", record is not None, known, f"python -m oncall lineage v{champion} {_here(evidence)}")
-    )
+    found.append(Check("pushed by", record is not None, known, f"python -m oncall lineage v{champion}{evidence.here}"))
     return found
 
 

@@ -1,11 +1,11 @@
 """`diff`: what changed between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from oncall.anomalies import gate_report, validator_anomalies
+from oncall.evaluations import metrics
 from oncall.evidence import Evidence, Run
 from oncall.metadata import Outputs
 from oncall.provenance import data_of
@@ -15,7 +15,6 @@ from schemas.errors import DataError
 
 # What may differ by chance is not a change.
 _RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
-_SUMMARY = "summary.json"
 
 Changes = dict[str, list[Any]]
 
@@ -36,7 +35,7 @@ def diff(evidence: Evidence, one: str, other: str) -> Answer:
         "statistics": moved(*(_statistics(found) for found in outputs)),
         "schema": changed(*({"hash": d.schema_hash} for d in data)),
         "anomalies": changed(*(_anomalies(run, found) for run, found in zip(runs, outputs, strict=True))),
-        "metrics": moved(*(_metrics(found) for found in outputs)),
+        "metrics": moved(*(metrics(found) for found in outputs)),
     }
     document = {"from": runs[0].run_id, "to": runs[1].run_id, **sections}
     shown = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
@@ -112,23 +111,6 @@ def _anomalies(run: Run, outputs: Outputs) -> dict[str, Any]:
     warnings = (gate_report(outputs) or {}).get("warnings", [])
     stopped = run.record.nodes["Gate"].error if run.record and "Gate" in run.record.nodes else ""
     return {"found": [*found, *warnings, *stopped.splitlines()]}
-
-
-def _metrics(outputs: Outputs) -> dict[str, float]:
-    """The candidate's metrics, by slice and name."""
-    for artifact in outputs.get("Evaluator", {}).get("evaluation", ()):
-        try:
-            by_slice = json.loads((Path(artifact.uri) / _SUMMARY).read_text(encoding="utf-8"))["metrics"]
-            # A metric that has no value is NaN in the file.
-            return {
-                f"{where}: {name}": float(value)
-                for where, metrics in by_slice.items()
-                for name, value in metrics.items()
-                if value == value
-            }
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            continue
-    return {}
 
 
 def _shown(value: Any) -> str:

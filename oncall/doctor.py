@@ -74,7 +74,7 @@ def _restore(evidence: Evidence, said: str) -> str:
     if LOCKED in said:
         return f"fuser -v {evidence.root.metadata}    # who holds it; the data is not damaged"
     if UNFINISHED in said:
-        return f"python -m oncall resume latest --run-root {evidence.root.path}"
+        return f"python -m oncall resume latest{evidence.here}"
     return f"restore {evidence.root.metadata} from a backup, or move {evidence.root.path} away; what serves goes on"
 
 
@@ -87,7 +87,7 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
             said = evidence.damaged.get(run_id, run_id)
             yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
         elif run.state is State.CRASHED and not made_good:
-            todo = f"python -m oncall resume {run_id} --run-root {evidence.root.path}"
+            todo = f"python -m oncall resume {run_id}{evidence.here}"
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
         made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
 
@@ -95,7 +95,7 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
 def _disk(evidence: Evidence) -> Iterator[Finding]:
     free = shutil.disk_usage(evidence.root.path).free
     if free < _FREE_BYTES:
-        todo = f"python -m oncall gc --keep-last 5 --keep-pushed --run-root {evidence.root.path}"
+        todo = f"python -m oncall gc --keep-last 5 --keep-pushed{evidence.here}"
         yield Finding("disk", f"{evidence.root.path}: {megabytes(free)} are free", todo)
 
 

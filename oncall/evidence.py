@@ -1,5 +1,6 @@
 """All that is known of the runs of one run root: records first, ML Metadata where they do not say enough."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,8 @@ class Evidence:
           RunRootError: the folder is not there, or holds no runs.
         """
         self.root = RunRoot(found_run_root(folder))
+        # For commands that are proposed: as this one was called.
+        self.here = f" --run-root {shlex.quote(str(self.root.path))}" if folder is not None else ""
         self.damaged: dict[str, str] = {}
 
     @cached_property

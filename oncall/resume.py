@@ -34,9 +34,9 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
         config = PipelineConfig.model_validate(record.config)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = ".".join(map(str, problem["loc"]))
+        place = "".join(f"{step}: " for step in problem["loc"])
         raise ConfigError(
-            f"run {run.run_id}: its config is not one of this checkout's ({place}: {problem['msg']}); check out "
+            f"run {run.run_id}: its config is not one of this checkout's ({place}{problem['msg']}); check out "
             f"{record.revision or 'the revision that ran it'}, or start a new run"
         ) from error
     output: Literal["json", "normal"] = "json" if as_json else "normal"

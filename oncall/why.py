@@ -6,10 +6,12 @@ from itertools import takewhile
 from pathlib import Path
 
 from oncall.advice import advice
+from oncall.evaluations import missed_thresholds
 from oncall.evidence import Evidence, Run
 from oncall.runs import cause, failed_node, unknown_evidence
 from oncall.terminal import Answer, labelled, short
 from pipeline.records import RunRecord, State
+from schemas.errors import NotBlessedError
 
 # The end of a node's part of the log; tracebacks of Beam are long, and say the same again and again.
 _READ_BYTES = 1 << 20
@@ -33,14 +35,16 @@ def why(evidence: Evidence, name: str) -> Answer:
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"
     lines, missing = log_lines(record, node) if is_bad else ([], "")
+    missed = missed_thresholds(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else []
     good = last_good(evidence, run.run_id) if run.state is State.FAILED else None
-    tries = advice(record, run.state, evidence.root.path, "\n".join([said, *lines]), good)
+    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
     document = {
         "run": run.run_id,
         "state": run.state,
         "exit_code": record.exit_code,
         "node": node,
         "cause": said,
+        "missed": missed,
         "log": record.log,
         "lines": lines,
         "try": tries,
@@ -49,16 +53,16 @@ def why(evidence: Evidence, name: str) -> Answer:
     first, *rest = said.splitlines() or [""]
     shown = labelled([("run", run.run_id), ("state", f"{run.state}{code}"), ("node", node), ("cause", first)])
     shown += [f"{'':<10} {short(line, 200)}" for line in rest[:_SHOWN_LINES]]
+    shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
     if is_bad:
         shown += ["", f"log        {record.log or 'none: the run was started with --verbose'}", *missing.splitlines()]
-        shown += [f"  {line}" for line in lines]
+        shown += [f"  {line}" for line in lines or ["(it wrote nothing more)"]]
     return Answer(document, [*shown, "", *(f"try        {one}" for one in tries)])
 
 
 def _unknown(evidence: Evidence, run: Run) -> Answer:
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
-    root = evidence.root.path
-    tries = [f"python -m oncall show {run.run_id} --run-root {root}", f"ls -l {root}/logs"]
+    tries = [f"python -m oncall show {run.run_id}{evidence.here}", f"ls -l {evidence.root.path}/logs"]
     document = {"run": run.run_id, "state": run.state, "cause": said, "node": None, "lines": [], "try": tries}
     shown = labelled([("run", run.run_id), ("state", run.state), ("cause", said), *(("try", one) for one in tries)])
     return Answer(document, shown)

@@ -97,6 +97,7 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     found = place.oncall("why", "latest")
     assert (found["state"], found["exit_code"]) == ("FAILED", 4)
     assert found["cause"].endswith("the model missed a threshold; it is not pushed")
+    assert found["missed"][0].endswith(", must be at least 0.999")
     assert any("NotBlessedError" in line for line in found["lines"])
     assert found["try"][0].startswith(f"python -m oncall diff {good} {found['run']} ")
     assert place.oncall("check", code=1)["checks"][0]["ok"] is False

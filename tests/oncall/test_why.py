@@ -105,6 +105,16 @@ def test_what_to_try_depends_on_the_kind_of_error(
     assert document("why", BAD)["try"][0].startswith(expected)
 
 
+def test_a_model_that_was_not_blessed_says_which_thresholds_it_missed(
+    runs: Runs, document: Document, oncall: Oncall
+) -> None:
+    runs.run(BAD, fails=("InfraValidator", "the model missed a threshold", 4))
+    assert document("why", BAD)["missed"] == ["auc on overall: 0.9, must be at least 0.95"]
+    assert "missed     auc on overall: 0.9, must be at least 0.95" in oncall("why", BAD).output
+    runs.root.metadata.unlink()
+    assert document("why", BAD)["missed"] == []
+
+
 def test_a_crash_says_where_and_that_it_can_be_resumed(runs: Runs, document: Document) -> None:
     runs.run(BAD, crashes_in="Trainer", log="step 100\n")
     found = document("why", BAD)
