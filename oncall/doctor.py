@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oncall.evidence import Evidence
-from oncall.folders import execution_folder, execution_folders
+from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
 from oncall.releases import registry_of
 from oncall.runs import cause
@@ -105,8 +105,8 @@ def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
     artifacts = metadata.all_artifacts()
     live = [artifact for artifact in artifacts if metadata.is_live(artifact)]
     for artifact in live:
-        if "://" not in artifact.uri and not Path(artifact.uri).exists():
-            todo = "run the pipeline again: it is made anew, or marked as deleted, when it is needed"
+        if is_gone(artifact.uri):
+            todo = f"python -m oncall gc --keep-last 100 --keep-pushed --yes{evidence.here}    # no run finds it then"
             yield Finding("missing", f"{artifact.type} {artifact.id}: {artifact.uri} is gone", todo)
     known = {execution_folder(root, artifact.uri) for artifact in live}
     unknown = {int(path.name): path for path in execution_folders(root) if path not in known}

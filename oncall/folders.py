@@ -25,6 +25,11 @@ def execution_folders(artifacts: Path) -> Iterator[Path]:
             yield path
 
 
+def is_gone(uri: str) -> bool:
+    """Whether the files of an artifact of this machine are not there; of others it is not known."""
+    return "://" not in uri and not Path(uri).exists()
+
+
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 

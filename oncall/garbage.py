@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oncall.evidence import Evidence
-from oncall.folders import execution_folder, size
+from oncall.folders import execution_folder, is_gone, size
 from oncall.metadata import Metadata, key, properties
 from oncall.provenance import ancestors
 from oncall.releases import registry_of
@@ -26,9 +26,17 @@ _AFTER_ALL_RUNS = "~"
 
 @dataclass(frozen=True)
 class Plan:
-    """What may go: artifacts, their folders with their sizes, and the runs whose artifacts all stay."""
+    """What may go.
+
+    Attributes:
+      artifacts: of runs that are not kept.
+      gone: those whose files somebody has removed already, whoever used them; they are only marked.
+      folders: of `artifacts`, with their bytes.
+      kept_runs: keep all that they made or used.
+    """
 
     artifacts: "list[mlmd.Artifact]"
+    gone: "list[mlmd.Artifact]"
     folders: dict[Path, int]
     kept_runs: list[str]
 
@@ -50,7 +58,7 @@ def gc(
         metadata = Metadata(evidence.root.metadata, writable=True)
         chosen = plan(evidence, metadata, keep_last, registry)
         # First, so that no run resolves to what is half removed; `doctor` finds what a crash leaves.
-        metadata.forget(chosen.artifacts)
+        metadata.forget([*chosen.artifacts, *chosen.gone])
         left = [path for path in chosen.folders if not _removed(path)]
     return _answer(chosen, left, yes=True)
 
@@ -79,13 +87,16 @@ def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Regis
     kept = {*_of_runs(metadata, runs), *_next_baseline(metadata), *_next_history(metadata)}
     if registry is not None:
         kept |= _of_versions(metadata, registry)
-    live = [artifact for artifact in metadata.all_artifacts() if metadata.is_live(artifact)]
+    all_live = [artifact for artifact in metadata.all_artifacts() if metadata.is_live(artifact)]
+    gone = [artifact for artifact in all_live if is_gone(artifact.uri)]
+    missing = {artifact.id for artifact in gone}
+    live = [artifact for artifact in all_live if artifact.id not in missing]
     root = evidence.root.artifacts
     places = {artifact.id: execution_folder(root, artifact.uri) for artifact in live}
     used = {places[artifact.id] for artifact in live if artifact.id in kept}
     doomed = [a for a in live if a.id not in kept and places[a.id] is not None and places[a.id] not in used]
     folders = sorted({place for a in doomed if (place := places[a.id]) is not None})
-    return Plan(doomed, {path: size(path) for path in folders}, runs)
+    return Plan(doomed, gone, {path: size(path) for path in folders}, runs)
 
 
 def _of_runs(metadata: Metadata, runs: Iterable[str]) -> set[int]:
@@ -145,8 +156,9 @@ def _of_versions(metadata: Metadata, registry: Registry) -> set[int]:
 def _answer(chosen: Plan, left: list[Path], *, yes: bool) -> Answer:
     total = sum(chosen.folders.values())
     document = {
-        "changed": yes and bool(chosen.artifacts),
+        "changed": yes and bool(chosen.artifacts or chosen.gone),
         "artifacts": [artifact.id for artifact in chosen.artifacts],
+        "gone": [artifact.id for artifact in chosen.gone],
         "folders": {str(path): number for path, number in chosen.folders.items()},
         "bytes": total,
         "kept_runs": chosen.kept_runs,
@@ -154,10 +166,13 @@ def _answer(chosen: Plan, left: list[Path], *, yes: bool) -> Answer:
     }
     shown = [f"{megabytes(number):>12}  {path}" for path, number in chosen.folders.items()]
     done = "removed" if yes else "would remove"
-    more = "" if yes or not chosen.artifacts else "; add --yes to do it"
+    more = "" if yes or not (chosen.artifacts or chosen.gone) else "; add --yes to do it"
     shown.append(
         f"{done} {len(chosen.artifacts)} artifacts in {len(chosen.folders)} folders, {total:,} bytes "
         f"({megabytes(total)}); runs that keep all: {len(chosen.kept_runs)}{more}"
     )
+    if chosen.gone:
+        marked = "marked" if yes else "would mark"
+        shown.append(f"{marked} {len(chosen.gone)} artifacts as deleted whose files were gone")
     shown += [f"could not be removed, and is an orphan now: {path}" for path in left]
     return Answer(document, shown, 1 if left else 0)

@@ -32,9 +32,11 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     known: dict[str, Any] = push if isinstance(push, dict) else {}
     if folder is None and known.get("to") == "vertex":
         raise ConfigError("the newest run pushes to Vertex AI: python -m serving.vertex list says what serves there")
-    place = folder or Path(str(known.get("registry") or evidence.root.path / "registry"))
+    usual = evidence.root.path / "registry"
+    place = folder or Path(str(known.get("registry") or usual))
     name = model or known.get("model_name")
-    if name is None or not place.is_dir():
+    # Before the first push there is none; where it is elsewhere, it may not be mounted.
+    if name is None or not (place.is_dir() or place == usual):
         return find(place, model)
     return Registry(place, str(name))
 

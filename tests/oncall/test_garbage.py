@@ -1,5 +1,6 @@
 """`gc`: what goes, and above all what stays."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,16 @@ def test_nothing_outside_the_artifacts_folder_is_touched(runs: Runs, document: D
     found = document("gc", "--keep-last", 1, "--yes")
     assert precious.exists()
     assert not {examples.id, statistics.id} & set(found["artifacts"])
+
+
+def test_an_artifact_whose_files_are_gone_is_marked_whoever_used_it(runs: Runs, document: Document) -> None:
+    made = runs.run(IDS[0])
+    shutil.rmtree(made["Trainer"]["model"].uri)
+    assert [one["kind"] for one in document("doctor")["findings"]] == ["missing"]
+    assert document("gc", "--keep-last", 9)["gone"] == [made["Trainer"]["model"].id]
+    found = document("gc", "--keep-last", 9, "--yes")
+    assert (found["changed"], found["artifacts"]) == (True, [])
+    assert document("doctor")["findings"] == []
 
 
 def test_it_is_refused_while_a_run_holds_the_run_root(runs: Runs, oncall: Oncall) -> None:

@@ -60,7 +60,9 @@ def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, docu
 
 def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Document, tmp_path: Path) -> None:
     runs.run(FIRST, pushes=False)
-    assert oncall("serving").exit_code == 2
+    assert oncall("serving").output == f"{runs.registry.folder}: NO version serves\n"
+    assert oncall("check").exit_code == 1
+    assert oncall("serving", "--registry", tmp_path / "none").exit_code == 2
     other = Registry(tmp_path / "other", "mine")
     model = tmp_path / "model"
     model.mkdir()
