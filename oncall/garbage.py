@@ -101,12 +101,7 @@ def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Regis
 
 def _of_runs(metadata: Metadata, runs: Iterable[str]) -> set[int]:
     """All that runs made, took from the cache, were given, or read."""
-    kept: set[int] = set()
-    for run_id in runs:
-        kept |= {artifact.id for artifact in metadata.artifacts_of_run(run_id)}
-        executions = [execution.id for execution in metadata.executions(run_id)]
-        kept |= {event.artifact_id for event in metadata.events_of_executions(executions)}
-    return kept
+    return {artifact.id for run_id in runs for artifact in metadata.artifacts_of_run(run_id)}
 
 
 def _next_baseline(metadata: Metadata) -> set[int]:

@@ -101,18 +101,28 @@ def test_what_a_registered_version_was_made_from_stays_if_asked(runs: Runs, docu
     assert first["ExampleGen"]["examples"].uri in removed(document("gc", "--keep-last", 1))
 
 
+def test_a_folder_that_a_kept_artifact_shares_stays(runs: Runs, document: Document) -> None:
+    model = runs.run(IDS[0])["Trainer"]["model"]
+    beside = mlmd.Artifact(type_id=model.type_id, uri=f"{model.uri}/Format-Serving", state=mlmd.Artifact.LIVE)
+    runs.store.put_artifacts([beside])
+    found = document("gc", "--keep-last", 1, "--yes")
+    assert (found["artifacts"], Path(beside.uri).is_dir()) == ([], True)
+
+
 def test_nothing_outside_the_artifacts_folder_is_touched(runs: Runs, document: Document, tmp_path: Path) -> None:
     made = runs.run(IDS[0])
     runs.run(IDS[1])
     runs.run(IDS[2])
     runs.run(IDS[3])
-    precious = tmp_path / "precious" / "1"
-    precious.mkdir(parents=True)
+    outside, beside = tmp_path / "precious" / "1", runs.root.path / "precious" / "1"
+    for folder in (outside, beside):
+        folder.mkdir(parents=True)
     examples, statistics = made["ExampleGen"]["examples"], made["StatisticsGen"]["statistics"]
-    examples.uri, statistics.uri = str(precious), f"{runs.root.artifacts}/a/b/../../../../../precious/1"
+    examples.uri, statistics.uri = str(outside), f"{runs.root.artifacts}/../precious/1"
     runs.store.put_artifacts([examples, statistics])
     found = document("gc", "--keep-last", 1, "--yes")
-    assert precious.exists()
+    assert outside.exists()
+    assert beside.exists()
     assert not {examples.id, statistics.id} & set(found["artifacts"])
 
 

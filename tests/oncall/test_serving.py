@@ -46,12 +46,13 @@ def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: 
 
 
 def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, document: Document, tmp_path: Path) -> None:
-    runs.run(FIRST)
+    first = runs.run(FIRST)
     model = tmp_path / "model"
     model.mkdir()
     (model / "saved_model.pb").write_text("elsewhere")
-    # The number is another artifact's here.
-    runs.registry.push(model, pipeline=NAME, run_id="elsewhere", model_id=3, version=None)
+    # The number is another model's here.
+    number = first["Trainer"]["model"].id
+    runs.registry.push(model, pipeline=NAME, run_id="elsewhere", model_id=number, version=None)
     (runs.registry.folder / "9").mkdir()
     found = document("serving")["versions"]
     assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
