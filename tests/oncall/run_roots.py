@@ -126,33 +126,42 @@ class Runs:
         record.log = str(self.root.log(run_id))
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
-        contexts = [self._context("pipeline", NAME), self._context("pipeline_run", run_id)]
-        made: Artifacts = {}
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id}
-        for node in GRAPH:
-            file.node_started(node)
-            if crashes_in == node or (fails and fails[0] == node):
-                with self.root.log(run_id).open("a", newline="") as out:
-                    out.write(log)
-            if crashes_in == node:
-                self._execute(node, contexts, made, mlmd.Execution.RUNNING, {})
-                break
-            if fails and fails[0] == node:
-                self._execute(node, contexts, made, mlmd.Execution.FAILED, {})
-                file.node_finished(node, "failed", fails[1])
-                break
-            answered = cached is not None and node in cached and node not in NOT_CACHED
-            state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
-            made[node] = self._execute(
-                node, contexts, made, state, facts, cached[node] if answered and cached else None
-            )
-            file.node_finished(node, "cached" if answered else "complete", "")
+        made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
             summary = {} if fails else {"pushed": f"version {self.registry.champion()}", "serving": "version 1"}
             file.ended(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
         if not on_record:
             self.root.record(run_id).unlink()
+        return made
+
+    def _nodes(
+        self,
+        file: RecordFile,
+        cached: Artifacts,
+        fails: tuple[str, str, int],
+        crashes_in: str | None,
+        log: str,
+        facts: Mapping[str, Any],
+    ) -> Artifacts:
+        run_id = file.record.run_id
+        contexts = [self._context("pipeline", NAME), self._context("pipeline_run", run_id)]
+        made: Artifacts = {}
+        for node in GRAPH:
+            file.node_started(node)
+            if node in (crashes_in, fails[0]):
+                with self.root.log(run_id).open("a", newline="") as out:
+                    out.write(log)
+                state = mlmd.Execution.RUNNING if node == crashes_in else mlmd.Execution.FAILED
+                self._execute(node, contexts, made, state, {})
+                if node == fails[0]:
+                    file.node_finished(node, "failed", fails[1])
+                break
+            answered = node in cached and node not in NOT_CACHED
+            state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
+            made[node] = self._execute(node, contexts, made, state, facts, cached[node] if answered else None)
+            file.node_finished(node, "cached" if answered else "complete", "")
         return made
 
     def _execute(
