@@ -1,6 +1,7 @@
 """What a model was made from, by way of the executions that really made it."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,13 +83,19 @@ def schema_hash_of(folder: Path) -> str:
         return ""
 
 
-def verdicts(metadata: Metadata, model_id: int) -> dict[str, bool]:
-    """What judged a model, and how: `ModelBlessing` and `InfraBlessing`, as far as there are any."""
+def verdicts(metadata: Metadata, model_id: int, of_run: Collection[int]) -> dict[str, bool]:
+    """What judged a model, and how: `ModelBlessing` and `InfraBlessing`, as far as there are any.
+
+    Args:
+      metadata: where it is.
+      model_id: the model.
+      of_run: the artifacts of the run that is asked about; another may have judged the same model otherwise.
+    """
     events = metadata.events_of_artifacts([model_id])
     judged = [e.execution_id for e in events if metadata.is_input(e) and key(e) == "model"]
     outputs = [e.artifact_id for e in metadata.events_of_executions(judged) if metadata.is_output(e)]
     found = {}
-    for artifact in metadata.artifacts(outputs).values():
+    for artifact in metadata.artifacts(id_ for id_ in outputs if id_ in of_run).values():
         if artifact.type in ("ModelBlessing", "InfraBlessing"):
             found[artifact.type] = properties(artifact).get("blessed") == 1
     return found

@@ -82,19 +82,16 @@ def _version(registry: Registry, state: object, version: int, metadata: Metadata
         else:
             found |= {"run": release.run_id, "model": release.model_id, "fits": registry.fits(version)}
             metrics = dict(release.metrics)
-            if metadata is not None and _is_here(metadata, release.run_id, release.model_id):
+            of_run = {a.id for a in metadata.artifacts_of_run(release.run_id)} if metadata is not None else set()
+            # A registry may be shared by several run roots: the number is another artifact's there.
+            if metadata is not None and release.model_id in of_run:
                 data = data_of(list(ancestors(metadata, release.model_id).values()))
-                blessed = verdicts(metadata, release.model_id)
+                blessed = verdicts(metadata, release.model_id, of_run)
     except RunRootError:
         raise
     except PipelineError as error:
         found["state"] = f"damaged: {error}"
     return {**found, **asdict(data), "metrics": metrics, "blessings": blessed}
-
-
-def _is_here(metadata: Metadata, run_id: str, model_id: int) -> bool:
-    """Whether a release is of this run root: a registry may be shared by several."""
-    return any(artifact.id == model_id for artifact in metadata.artifacts_of_run(run_id))
 
 
 def _cells(one: dict[str, Any]) -> list[object]:

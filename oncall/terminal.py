@@ -49,8 +49,9 @@ def clean(text: object) -> str:
 
 
 def short(text: str, width: int = 80) -> str:
-    """The first line, cut at `width` characters."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    """The first line, with the next if it is only a heading, cut at `width` characters."""
+    first, *rest = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
+    line = f"{first} {rest[0]}" if rest and first.endswith(":") else first
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 

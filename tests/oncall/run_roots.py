@@ -109,6 +109,7 @@ class Runs:
         mean: float = 38.0,
         rows: int = 3000,
         pushes: bool = True,
+        blessed: bool = True,
     ) -> Artifacts:
         """Makes one run; returns its artifacts by node and output.
 
@@ -121,12 +122,13 @@ class Runs:
           overrides: of the record.
           auc, mean, rows: what is in metrics, statistics and data.
           pushes: whether Pusher pushes to the registry.
+          blessed: whether what judges the model blesses it.
         """
         record = _template().model_copy(deep=True, update={"run_id": run_id, **(overrides or {})})
         record.log = str(self.root.log(run_id))
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
-        facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id}
+        facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
@@ -271,7 +273,7 @@ def _fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Ma
                 json.dumps({"metrics": metrics, "failures": ["auc on overall: 0.9, must be at least 0.95"]})
             )
         case "ModelBlessing" | "InfraBlessing":
-            known["blessed"].int_value = 1
+            known["blessed"].int_value = int(facts["blessed"])
         case "PushedModel":
             known["pushed"].int_value = int(facts["pushes"])
 

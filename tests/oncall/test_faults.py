@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from oncall.__main__ import main
-from oncall.terminal import clean
+from oncall.terminal import clean, short
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 
@@ -150,6 +150,11 @@ def test_hostile_text_neither_colours_nor_breaks_what_is_shown(runs: Runs, oncal
             assert not [c for c in shown if not c.isprintable() and c != "\n"], command
     assert "[red]x[/red] \\x1b[31m" in oncall("why", OTHER).output
     assert document("why", OTHER)["cause"].endswith(HOSTILE)
+
+
+def test_a_heading_is_shown_with_what_it_is_the_heading_of() -> None:
+    assert short("the data does not fit:\n  age: 430\n  more") == "the data does not fit: age: 430"
+    assert (short("one\ntwo"), short(""), short("x" * 100, 10)) == ("one", "", "xxxxxxx...")
 
 
 def test_control_characters_are_shown_as_their_escapes() -> None:

@@ -38,6 +38,14 @@ def test_data_is_found_through_the_cache(runs: Runs, document: Document) -> None
     assert (version["run"], version["rows"]["train"]) == (SECOND, 3000)
 
 
+def test_the_verdict_is_that_of_the_run_that_pushed(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    # With another threshold, say: the model is the same.
+    up_to_trainer = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "Schema", "Transform", "Trainer")}
+    runs.run(SECOND, cached=up_to_trainer, blessed=False, pushes=False)
+    assert document("serving")["versions"][0]["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
+
+
 def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
