@@ -10,7 +10,7 @@ from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
 from oncall.releases import registry_of
 from oncall.runs import cause
-from oncall.terminal import Answer, megabytes
+from oncall.terminal import Answer, volume
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError, RunRootError
 
@@ -96,7 +96,7 @@ def _disk(evidence: Evidence) -> Iterator[Finding]:
     free = shutil.disk_usage(evidence.root.path).free
     if free < _FREE_BYTES:
         todo = f"python -m oncall gc --keep-last 5 --keep-pushed{evidence.here}"
-        yield Finding("disk", f"{evidence.root.path}: {megabytes(free)} are free", todo)
+        yield Finding("disk", f"{evidence.root.path}: {volume(free)} are free", todo)
 
 
 def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
@@ -112,6 +112,9 @@ def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
     unknown = {int(path.name): path for path in execution_folders(root) if path not in known}
     executions = metadata.executions_by_id(unknown)
     for number, path in sorted(unknown.items()):
+        # TFX removes the output of what fails, but not always the folder that it was in.
+        if not any(path.iterdir()):
+            continue
         execution = executions.get(number)
         state = metadata.state(execution) if execution is not None else ""
         if state == "RUNNING" and evidence.is_locked:

@@ -11,7 +11,7 @@ from oncall.folders import execution_folder, is_gone, size
 from oncall.metadata import Metadata, key, properties
 from oncall.provenance import ancestors
 from oncall.releases import registry_of
-from oncall.terminal import Answer, megabytes
+from oncall.terminal import Answer, volume
 from oncall.why import last_good
 from schemas.errors import RunRootError
 from serving.registry import Registry
@@ -159,12 +159,12 @@ def _answer(chosen: Plan, left: list[Path], *, yes: bool) -> Answer:
         "kept_runs": chosen.kept_runs,
         "not_removed": [str(path) for path in left],
     }
-    shown = [f"{megabytes(number):>12}  {path}" for path, number in chosen.folders.items()]
+    shown = [f"{volume(number):>12}  {path}" for path, number in chosen.folders.items()]
     done = "removed" if yes else "would remove"
     more = "" if yes or not (chosen.artifacts or chosen.gone) else "; add --yes to do it"
     shown.append(
         f"{done} {len(chosen.artifacts)} artifacts in {len(chosen.folders)} folders, {total:,} bytes "
-        f"({megabytes(total)}); runs that keep all: {len(chosen.kept_runs)}{more}"
+        f"({volume(total)}); runs that keep all: {len(chosen.kept_runs)}{more}"
     )
     if chosen.gone:
         marked = "marked" if yes else "would mark"

@@ -70,8 +70,9 @@ def moment(value: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if value else ""
 
 
-def megabytes(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def volume(size: float) -> str:
+    """Bytes as people say it."""
+    return f"{size / 1e3:,.1f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"
 
 
 def labelled(pairs: Iterable[tuple[str, object]]) -> list[str]:

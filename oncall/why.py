@@ -23,6 +23,7 @@ _CHAINED = ("The above exception was the direct cause", "During handling of the 
 _FRAME = re.compile(r'\s+File "([^"]+)", line \d+, in ')
 _TELLING = re.compile(r"error|exception|killed|fatal|refused|no space", re.IGNORECASE)
 _LAST_LINES = 5
+_NOISE = ("WARNING:absl:ArtifactQuery", "WARNING:absl:Fallback to non-ZetaSQL")
 
 
 def why(evidence: Evidence, name: str) -> Answer:
@@ -89,7 +90,9 @@ def relevant(text: str) -> list[str]:
     lines = [line.expandtabs().rstrip() for line in text.splitlines()]
     start = _first_of_last_chain(lines)
     if start is None:
-        telling = [line for line in lines if _TELLING.search(line)] or [line for line in lines if line]
+        # TFX warns of what it lacks, in every run.
+        written = [line for line in lines if line and not line.startswith(_NOISE)]
+        telling = [line for line in written if _TELLING.search(line)] or written
         return [short(line, 240) for line in telling[-_LAST_LINES:]]
     frames, rest = _frames(lines[start + 1 :])
     own = [frame for frame in frames if _is_own(frame[0])] or frames

@@ -191,7 +191,9 @@ class Runs:
         for (artifact, _), id_ in zip([*read, *written], ids, strict=True):
             artifact.id = id_
         if state == mlmd.Execution.RUNNING and outputs:
-            (self.root.artifacts / node / outputs[0][0] / str(execution.id)).mkdir(parents=True)
+            partial = self.root.artifacts / node / outputs[0][0] / str(execution.id)
+            partial.mkdir(parents=True)
+            (partial / "half").write_text("ha")
         if node == "Pusher" and found and facts["pushes"]:
             self._push(made["Trainer"]["model"], facts)
         return found

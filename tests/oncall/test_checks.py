@@ -146,6 +146,8 @@ def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Run
     shutil.rmtree(made["Transform"]["transform_graph"].uri)
     orphan = runs.root.artifacts / "Trainer" / "model" / "777"
     orphan.mkdir()
+    (orphan / "file").write_text("x")
+    (orphan.parent / "778").mkdir()
     (runs.root.artifacts / "Trainer" / ".system" / "executor_execution" / "8").mkdir(parents=True)
     found = document("doctor")
     assert kinds(found) == ["missing", "orphan"]

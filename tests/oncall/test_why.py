@@ -54,6 +54,7 @@ def test_without_a_traceback_the_lines_that_tell_something_are_shown() -> None:
         "OSError: No space left on device"
     ]
     assert relevant("one\ntwo\n") == ["one", "two"]
+    assert relevant("one\nWARNING:absl:ArtifactQuery.property_predicate is not supported.\n") == ["one"]
     assert relevant("") == []
 
 
