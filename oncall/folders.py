@@ -21,7 +21,7 @@ def execution_folders(artifacts: Path) -> Iterator[Path]:
     """All that are on disk."""
     for path in sorted(artifacts.glob("*/*/*")):
         # TFX's own notes are below `.system`.
-        if _is_number(path.name) and not path.parent.name.startswith("."):
+        if _is_number(path.name) and not path.parent.name.startswith(".") and path.is_dir():
             yield path
 
 
