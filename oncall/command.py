@@ -22,20 +22,11 @@ def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(run_root: Path | None, as_json: bool, **options: Any) -> None:
         try:
-            answer = command(Evidence(run_root), **options)
-        except PipelineError as error:
-            _refuse(error, as_json)
-        except OSError as error:
-            place = error.filename or "the run root"
-            _refuse(RunRootError(f"{place}: cannot be read: {error.strerror or error}"), as_json)
+            code = _answered(lambda: command(Evidence(run_root), **options), as_json)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        if isinstance(answer, int):
-            # It has printed all there is to say.
-            sys.exit(answer)
-        show(answer, as_json=as_json)
-        sys.exit(answer.exit_code)
+            code = INTERRUPTED
+        sys.exit(code)
 
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
@@ -50,9 +41,25 @@ def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
     return run
 
 
-def _refuse(error: PipelineError, as_json: bool) -> None:
+def _answered(question: Callable[[], Answer | int], as_json: bool) -> int:
+    """Prints the answer, or why there is none; returns the exit code."""
+    try:
+        answer = question()
+    except PipelineError as error:
+        return _refused(error, as_json)
+    except OSError as error:
+        place = error.filename or "the run root"
+        return _refused(RunRootError(f"{place}: cannot be read: {error.strerror or error}"), as_json)
+    if isinstance(answer, int):
+        # It has printed all there is to say.
+        return answer
+    show(answer, as_json=as_json)
+    return answer.exit_code
+
+
+def _refused(error: PipelineError, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"error": str(error), "exit_code": error.exit_code}))
     else:
         click.echo(f"error: {clean(error)}", err=True)
-    sys.exit(error.exit_code)
+    return error.exit_code
