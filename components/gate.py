@@ -13,13 +13,12 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from components.anomalies import listed, parsed
 from components.comparison import compare_all
 from components.config import DRIFT, SKEW, Validation
 from components.policy import Anomaly, judge
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
-
-_ALL_COLUMNS = "all"
 
 
 @tfx.dsl.components.component
@@ -72,27 +71,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
     """What ExampleValidator found in one split."""
-    found = anomalies_pb2.Anomalies()
     with tfx.dsl.io.fileio.open(os.path.join(folder, "SchemaDiff.pb"), "rb") as file:
-        found.ParseFromString(file.read())
-    return found
-
-
-def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
-    """The anomalies of a split, in order of the features' names."""
-    of_features = [
-        (feature, reason) for feature, info in sorted(anomalies.anomaly_info.items()) for reason in info.reason
-    ]
-    of_all = [(_ALL_COLUMNS, reason) for reason in anomalies.dataset_anomaly_info.reason]
-    return [
-        Anomaly(
-            split,
-            feature,
-            anomalies_pb2.AnomalyInfo.Type.Name(reason.type),
-            " ".join((reason.description or reason.short_description).split()),
-        )
-        for feature, reason in of_features + of_all
-    ]
+        return parsed(file.read())
 
 
 def _statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -14,6 +14,7 @@ from pipeline import preflight
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.nodes import nodes
+from pipeline.records import RecordFile, begun, read_records
 from pipeline.run_root import RunRoot, new_run_id
 from schemas.errors import PipelineError
 from serving.registry import Registry, State
@@ -30,15 +31,18 @@ class _Recorder:
     """Observes a run: draws it, and keeps what the summary needs."""
 
     view: RunView
+    file: RecordFile
     facts: dict[str, Any] = field(default_factory=dict)
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
     def node_started(self, node_id: str) -> None:
+        self.file.node_started(node_id)
         self.view.node_started(node_id)
 
     def node_finished(self, result: Any) -> None:
         from pipeline import report
 
+        self.file.node_finished(result.node_id, result.state, result.error)
         known = report.facts(result)
         text = report.headline(result.node_id, known) if known else ""
         if known:
@@ -47,8 +51,16 @@ class _Recorder:
         self.view.node_finished(result.node_id, result.state, result.seconds, text)
 
 
-def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Output) -> int:
-    """Runs a config end to end and returns the exit code that local_runner.py documents."""
+def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Output, resumes: str | None = None) -> int:
+    """Runs a config end to end and returns the exit code that local_runner.py documents.
+
+    Args:
+      config: what to run.
+      run_root: where.
+      use_cache: whether finished components are answered from earlier runs.
+      output: what is printed.
+      resumes: the run that this one goes on with, for the record.
+    """
     root = RunRoot(run_root)
     preflight.check(config, root)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -56,7 +68,8 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
         run_id = new_run_id()
         log = None if output == "verbose" else root.log(run_id)
         with own_terminal(log) as terminal:
-            summary = _run_locked(config, root, run_id, log, terminal, use_cache=use_cache, output=output)
+            file = RecordFile(root, begun(config, run_id, log=log, expected=nodes(config), resumes=resumes))
+            summary = _run_locked(config, root, run_id, log, terminal, file, use_cache=use_cache, output=output)
     if output == "quiet" and summary["error"]:
         missed = summary["facts"].get("Evaluator", {}).get("failures", ())
         print("\n  ".join([f"error: {summary['error']}", *missed]), file=sys.stderr)
@@ -103,6 +116,7 @@ def _run_locked(
     run_id: str,
     log: Path | None,
     terminal: TextIO,
+    file: RecordFile,
     *,
     use_cache: bool,
     output: Output,
@@ -110,7 +124,7 @@ def _run_locked(
     console = Console(file=terminal, width=None if terminal.isatty() else 120)
     modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
     view = RunView(console, modes.get(output, "silent"), nodes(config), log)
-    recorder = _Recorder(view)
+    recorder = _Recorder(view, file)
     error: BaseException | None = None
     try:
         with view:
@@ -120,6 +134,12 @@ def _run_locked(
         traceback.print_exc()
         error = caught
     summary = _summary(config, root, run_id, log, recorder, error)
+    file.ended(
+        exit_code=summary["exit_code"],
+        error=summary["error"] or "",
+        reason=(str(error) or "SIGINT") if isinstance(error, KeyboardInterrupt) else "",
+        summary={"pushed": summary["pushed"], "serving": summary["serving"]},
+    )
     if output == "json":
         terminal.write(json.dumps(summary, indent=2) + "\n")
     elif output != "quiet":
@@ -143,6 +163,7 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         metadata=metadata.sqlite_metadata_connection_config(str(root.metadata)),
         enable_cache=use_cache,
     )
+    _settle_crashed(root, pipeline.metadata_connection_config)
     progress.listeners.append(recorder.view.progressed)
     try:
         runner.run(pipeline, run_id=run_id, observer=recorder)
@@ -150,9 +171,24 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         progress.listeners.remove(recorder.view.progressed)
 
 
+def _settle_crashed(root: RunRoot, connection: Any) -> None:
+    """Ends in ML Metadata what runs that were killed have left open there; the lock says that none of them goes on."""
+    from pipeline import runner
+
+    records, _ = read_records(root)
+    # The first is this run's own.
+    for record in records[1:]:
+        if record.ended is not None:
+            break
+        node = record.running_node
+        runner.settle_run(
+            connection, record.run_id, root.artifacts, f"the process was killed{f' in {node}' if node else ''}"
+        )
+
+
 def _interrupt(signal_number: int, frame: object) -> None:
     """Lets SIGTERM end a run as Ctrl-C does."""
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
 
 def _summary(

@@ -11,10 +11,11 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
+from components.anomalies import listed
 from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, Summary
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
-from components.gate import listed, read_anomalies
+from components.gate import read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
 from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
 from pipeline.runner import FAILED, Artifacts, NodeResult

@@ -4,6 +4,7 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs
          artifacts/         what the components wrote
          registry/          the served models, unless push.registry says otherwise
          logs/RUN_ID.log    one file for each run
+         records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/records.py)
 """
 
 import datetime
@@ -14,11 +15,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
-from pipeline.config import PipelineConfig
 from schemas.errors import RunRootError
+
+if TYPE_CHECKING:
+    # Whoever only reads what runs have left starts without it.
+    from pipeline.config import PipelineConfig
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,29 @@ class RunRoot:
     def artifacts(self) -> Path:
         return self.path / "artifacts"
 
-    def registry(self, config: PipelineConfig) -> Path:
+    def registry(self, config: "PipelineConfig") -> Path:
         """Where models are pushed."""
         return Path(config.push.registry) if config.push.registry else self.path / "registry"
 
     def log(self, run_id: str) -> Path:
         return self.path / "logs" / f"{run_id}.log"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records"
+
+    def record(self, run_id: str) -> Path:
+        return self.records / f"{run_id}.json"
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a run holds the folder now. To try the lock would keep out a run that starts in that moment."""
+        try:
+            found = os.stat(self.path / ".lock")
+        except FileNotFoundError:
+            return False
+        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        return any(place in line.split() for line in Path("/proc/locks").read_text().splitlines())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,10 +105,13 @@ class RunRoot:
                 )
             return
         try:
-            with closing(sqlite3.connect(f"file:{self.metadata}?mode=ro", uri=True)) as database:
+            # Not read-only: what a killed process has left half done is taken back by whoever may write.
+            with closing(sqlite3.connect(f"file:{self.metadata}?mode=rw", uri=True)) as database:
                 (verdict,) = database.execute("PRAGMA quick_check").fetchone()
         except sqlite3.Error as error:
             verdict = str(error)
+        if "locked" in verdict:
+            raise RunRootError(f"{self.metadata}: is locked by another process; end it, or wait for it")
         if verdict != "ok":
             raise RunRootError(f"{self.metadata}: is not a sound database ({verdict}); restore it from a backup")
 
@@ -104,6 +129,6 @@ def new_run_id() -> str:
     return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 
-def default_run_root(config: PipelineConfig) -> Path:
+def default_run_root(config: "PipelineConfig") -> Path:
     """`runs/<pipeline name>` below the current folder."""
     return Path(os.getcwd()) / "runs" / config.name

@@ -6,11 +6,14 @@ launcher, reads each node's true state back from ML Metadata, and reports it to 
 
 import shutil
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import tensorflow as tf
+from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
@@ -25,6 +28,8 @@ from schemas.errors import PipelineError
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
+# Of a failed execution in ML Metadata.
+ERROR_PROPERTY = "error"
 _STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
 
 
@@ -37,12 +42,14 @@ class NodeResult:
       state: COMPLETE, CACHED or FAILED.
       seconds: of wall time.
       outputs: its output artifacts as ML Metadata has them; empty when it failed.
+      error: why it failed.
     """
 
     node_id: str
     state: str
     seconds: float
     outputs: Artifacts
+    error: str = ""
 
 
 class Observer(Protocol):
@@ -84,19 +91,45 @@ def _run_node(
     observer.node_started(node_id)
     started = time.monotonic()
     try:
-        execution_id = _launch(pipeline, node, connection)
+        state, outputs = _ended(connection, _launch(pipeline, node, connection))
+        if state == CACHED and _missing(outputs):
+            _forget(connection, outputs)
+            node.execution_options.caching_options.enable_cache = False
+            state, outputs = _ended(connection, _launch(pipeline, node, connection))
+        if state == FAILED:
+            raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
-        observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}))
-        if not isinstance(error, Exception):
-            _abandon(pipeline, connection)
+        failure = _failure(node_id, error)
+        try:
+            _settle(pipeline, connection, str(failure) or type(error).__name__)
+        except (RuntimeError, OSError, errors.StatusError):
+            # A full disk, a locked database: the error that came first is the one to tell.
+            traceback.print_exc()
+        observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
+        if failure is error:
             raise
-        if isinstance(error, PipelineError):
-            raise
-        raise NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}") from error
-    state, outputs = _ended(connection, execution_id)
+        raise failure from error
     observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
-    if state == FAILED:
-        raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
+
+
+def _failure(node_id: str, error: BaseException) -> BaseException:
+    """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
+    if isinstance(error, PipelineError) or not isinstance(error, Exception):
+        return error
+    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
+
+
+def _missing(outputs: Artifacts) -> list[mlmd.Artifact]:
+    """Outputs of an earlier run whose files somebody has removed since."""
+    return [artifact for found in outputs.values() for artifact in found if not tf.io.gfile.exists(artifact.uri)]
+
+
+def _forget(connection: Any, outputs: Artifacts) -> None:
+    """Marks removed artifacts as deleted, so that no other node resolves to them."""
+    with metadata.Metadata(connection) as handle:
+        for artifact in _missing(outputs):
+            artifact.state = mlmd.Artifact.DELETED
+            handle.store.put_artifacts([artifact])
 
 
 def _one_line(error: Exception) -> str:
@@ -137,15 +170,32 @@ def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
         return state, outputs
 
 
-def _abandon(pipeline: pipeline_pb2.Pipeline, connection: Any) -> None:
-    """Marks what an interrupt left RUNNING as failed and removes its partial output: TFX would leave both for ever."""
+def _settle(pipeline: pipeline_pb2.Pipeline, connection: Any, error: str) -> None:
+    """After a failure: what TFX has left RUNNING becomes FAILED, its partial output goes, the error's text stays."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     root = pipeline.runtime_spec.pipeline_root.field_value.string_value
+    settle_run(connection, run_id, Path(root), error)
+
+
+def settle_run(connection: Any, run_id: str, artifacts: Path, error: str) -> None:
+    """Ends what a run has left open in ML Metadata.
+
+    Args:
+      connection: to ML Metadata.
+      run_id: of the run; nothing of it may be running.
+      artifacts: the folder below which its partial output is removed.
+      error: why it ended; kept with each failed execution.
+    """
     with metadata.Metadata(connection) as handle:
         context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
         for execution in handle.store.get_executions_by_context(context.id) if context else ():
             if execution.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW):
                 execution.last_known_state = mlmd.Execution.FAILED
-                handle.store.put_executions([execution])
-                for folder in Path(root).glob(f"*/*/{execution.id}"):
+                for folder in artifacts.glob(f"*/*/{execution.id}"):
                     shutil.rmtree(folder, ignore_errors=True)
+            if (
+                execution.last_known_state == mlmd.Execution.FAILED
+                and ERROR_PROPERTY not in execution.custom_properties
+            ):
+                execution.custom_properties[ERROR_PROPERTY].string_value = error
+                handle.store.put_executions([execution])

@@ -9,9 +9,9 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.anomalies import listed
 from components.comparison import shifts
 from components.config import Comparison, Validation
-from components.gate import listed
 from components.policy import Anomaly, judge
 
 SCHEMA = text_format.Parse(

@@ -4,7 +4,7 @@ import pandas as pd
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from components.gate import listed
+from components.anomalies import listed
 from components.schema import infer
 
 

@@ -1,6 +1,10 @@
 """The folder of a pipeline's runs."""
 
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,3 +44,36 @@ def test_a_file_in_its_place_is_refused_and_kept(tmp_path: Path) -> None:
 def test_run_ids_sort_by_time() -> None:
     ids = [new_run_id() for _ in range(20)]
     assert ids == sorted(ids)
+
+
+def _killed_while_it_writes(database: Path) -> None:
+    """A change that is half on disk, as a process leaves it that is killed inside a transaction."""
+    program = (
+        "import os, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('PRAGMA cache_size=1')\n"
+        "database.execute('BEGIN')\n"
+        "database.executemany('INSERT INTO known VALUES (?)', [('x' * 500,)] * 1000)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    with closing(sqlite3.connect(database)) as made, made:
+        made.execute("CREATE TABLE known (text)")
+        made.executemany("INSERT INTO known VALUES (?)", [("y" * 500,)] * 1000)
+    subprocess.run([sys.executable, "-c", program, str(database)], check=False)
+    assert database.with_name(f"{database.name}-journal").stat().st_size > 0
+
+
+def test_what_a_killed_run_left_half_written_is_taken_back(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    _killed_while_it_writes(root.metadata)
+    with root.locked(), closing(sqlite3.connect(root.metadata)) as database:
+        assert database.execute("SELECT DISTINCT substr(text, 1, 1), count(*) FROM known").fetchall() == [("y", 1000)]
+
+
+def test_a_database_that_another_process_holds_is_not_called_damaged(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    with closing(sqlite3.connect(root.metadata, isolation_level=None)) as other:
+        other.execute("CREATE TABLE known (text)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunRootError, match="is locked by another process"), root.locked():
+            pass

@@ -1,0 +1,37 @@
+"""What ExampleValidator wrote, read back. Imports no TensorFlow."""
+
+from google.protobuf.message import DecodeError
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+from components.policy import Anomaly
+
+_ALL_COLUMNS = "all"
+
+
+def parsed(content: bytes) -> anomalies_pb2.Anomalies:
+    """The anomalies of one split.
+
+    Raises:
+      ValueError: they are damaged.
+    """
+    try:
+        return anomalies_pb2.Anomalies.FromString(content)
+    except DecodeError as error:
+        raise ValueError(f"is damaged: {error}") from error
+
+
+def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
+    """The anomalies of a split, in order of the features' names."""
+    of_features = [
+        (feature, reason) for feature, info in sorted(anomalies.anomaly_info.items()) for reason in info.reason
+    ]
+    of_all = [(_ALL_COLUMNS, reason) for reason in anomalies.dataset_anomaly_info.reason]
+    return [
+        Anomaly(
+            split,
+            feature,
+            anomalies_pb2.AnomalyInfo.Type.Name(reason.type),
+            " ".join((reason.description or reason.short_description).split()),
+        )
+        for feature, reason in of_features + of_all
+    ]

@@ -1,0 +1,35 @@
+"""The tool of whoever is on call.
+
+python -m oncall runs
+python -m oncall why latest
+"""
+
+import click
+
+from oncall import commands
+
+EPILOG = """\b
+RUN is `latest`, a run's id, or the first characters of one.
+
+\b
+Exit codes:
+  0    fine
+  1    something is wrong (check, doctor); or the resumed run's own
+  2    a flag is wrong, or there is no such run
+  3    the resumed run's own, as 4 and 5: local_runner.py --help explains them
+  5    the registry refused a rollback, or cannot be read
+  6    the run root or its database cannot be read, or a run holds it (resume, gc)
+  130  interrupted"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Answer what serves, what failed and why, what changed, and how to get back. Only resume, rollback --yes and
+    gc --yes change anything."""
+
+
+for command in commands.ALL:
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`anomalies`: what ExampleValidator found in a run's data, and what Gate made of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.anomalies import listed, parsed
+from oncall.evidence import Evidence
+from oncall.metadata import Outputs
+from oncall.runs import cause
+from oncall.terminal import Answer, labelled
+
+_SPLIT = "Split-"
+_ANOMALIES_FILE = "SchemaDiff.pb"
+
+
+def anomalies(evidence: Evidence, name: str) -> Answer:
+    """The anomalies of one run."""
+    run = evidence.find(name)
+    outputs = evidence.metadata.outputs(run.run_id)
+    found, report = validator_anomalies(outputs), gate_report(outputs)
+    gate = run.record.nodes.get("Gate") if run.record else None
+    verdict = (
+        "not reached"
+        if gate is None
+        else {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
+    )
+    warnings = list((report or {}).get("warnings", ()))
+    stops = gate.error.splitlines() if gate is not None and gate.state == "failed" else []
+    document = {
+        "run": run.run_id,
+        "state": run.state,
+        "gate": verdict,
+        "stops": stops,
+        "warnings": warnings,
+        "compared": (report or {}).get("compared", {}),
+        "history": (report or {}).get("history"),
+        "validator": found,
+    }
+    reached = "ExampleValidator" in outputs
+    shown = labelled(
+        [
+            ("run", f"{run.run_id} {run.state}"),
+            ("gate", verdict),
+            *(("stopped by", line) for line in stops),
+            *(("warning", line) for line in warnings),
+            ("compared", _compared(report)),
+            *(("validator", line) for line in found),
+        ]
+    )
+    if not found:
+        shown.append("validator  no anomalies" if reached else "validator  did not come so far, or its files are gone")
+    if not reached and run.record is not None and cause(run.record, run.state):
+        shown.append(f"cause      {cause(run.record, run.state).splitlines()[0]}")
+    return Answer(document, shown)
+
+
+def _compared(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return ""
+    counted = ", ".join(f"{number} features for {kind}" for kind, number in report.get("compared", {}).items())
+    return counted + ("" if report.get("history") else "; nothing was pushed before, so there is no drift")
+
+
+def validator_anomalies(outputs: Outputs) -> list[str]:
+    """What ExampleValidator found, a line each: split, feature, what is wrong."""
+    found: list[str] = []
+    for artifact in outputs.get("ExampleValidator", {}).get("anomalies", ()):
+        for file in sorted(Path(artifact.uri).glob(f"{_SPLIT}*/{_ANOMALIES_FILE}")):
+            split = file.parent.name.removeprefix(_SPLIT)
+            try:
+                found += map(str, listed(parsed(file.read_bytes()), split))
+            except (OSError, ValueError) as error:
+                found.append(f"{split}: {file}: cannot be read: {error}")
+    return found
+
+
+def gate_report(outputs: Outputs) -> dict[str, Any] | None:
+    """What Gate wrote; None if it wrote nothing, or it is gone."""
+    for artifact in outputs.get("Gate", {}).get("report", ()):
+        try:
+            found = json.loads(Path(artifact.uri).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+    return None

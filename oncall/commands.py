@@ -1,0 +1,178 @@
+"""The commands of `python -m oncall`, each a few lines: what they do is in the module of their name."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from oncall.command import answers
+from oncall.evidence import Evidence
+from oncall.terminal import Answer
+
+# Modules are imported where they are used: `--help` should wait for none.
+
+
+def _registry(command: Callable[..., None]) -> Callable[..., None]:
+    """Which registry is meant, where the newest run's is not."""
+    for option in (
+        click.option("--model", metavar="NAME", help="push.model_name.  [default: the newest run's]"),
+        click.option(
+            "--registry",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="push.registry.  [default: the newest run's]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_yes = click.option("--yes", is_flag=True, help="Do it.")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
+@answers
+def runs(evidence: Evidence, limit: int) -> Answer:
+    """The runs: state, start, duration, what each pushed, why it ended."""
+    from oncall.runs import listed
+
+    return listed(evidence, limit)
+
+
+@click.command()
+@click.argument("run")
+@answers
+def show(evidence: Evidence, run: str) -> Answer:
+    """One run: who ran what, and what each node did."""
+    from oncall.runs import shown
+
+    return shown(evidence, run)
+
+
+@click.command()
+@click.argument("run")
+@answers
+def why(evidence: Evidence, run: str) -> Answer:
+    """Why a run failed, the lines of its log that say so, and what to try."""
+    from oncall import why as module
+
+    return module.why(evidence, run)
+
+
+@click.command()
+@_registry
+@answers
+def serving(evidence: Evidence, registry: Path | None, model: str | None) -> Answer:
+    """What serves: each version with its run, data, schema, metrics, and whether its files are as pushed."""
+    from oncall import releases
+
+    return releases.serving(evidence, registry, model)
+
+
+@click.command()
+@click.argument("artifact", metavar="ARTIFACT_ID|vN")
+@_registry
+@answers
+def lineage(evidence: Evidence, artifact: str, registry: Path | None, model: str | None) -> Answer:
+    """What an artifact, or a version of the registry, was made from, and what was made from it."""
+    from oncall import lineage as module
+
+    return module.lineage(evidence, artifact, registry, model)
+
+
+@click.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@answers
+def diff(evidence: Evidence, run_a: str, run_b: str) -> Answer:
+    """What changed from one run to another: config, code, packages, data, statistics, schema, anomalies, metrics."""
+    from oncall import diff as module
+
+    return module.diff(evidence, run_a, run_b)
+
+
+@click.command()
+@click.argument("run")
+@answers
+def anomalies(evidence: Evidence, run: str) -> Answer:
+    """What is unusual in a run's data, and what the gate made of it."""
+    from oncall import anomalies as module
+
+    return module.anomalies(evidence, run)
+
+
+@click.command()
+@click.option("--url", metavar="URL", help="Of a model server: its default version shall be the champion.")
+@_registry
+@answers
+def check(evidence: Evidence, url: str | None, registry: Path | None, model: str | None) -> Answer:
+    """Whether what should serve does: the newest run, the champion, the model server. Exit code 0 or 1."""
+    from oncall import checks
+
+    return checks.check(evidence, url, registry, model)
+
+
+@click.command()
+@_registry
+@answers
+def doctor(evidence: Evidence, registry: Path | None, model: str | None) -> Answer:
+    """What is wrong with the run root: database, lock, crashes, artifacts, disk, registry. Exit code 0 or 1."""
+    from oncall import doctor as module
+
+    return module.doctor(evidence, registry, model)
+
+
+@click.command()
+@click.argument("run")
+@answers
+def resume(evidence: Evidence, run: str) -> Answer | int:
+    """Run a run's own config again; what it had finished is answered from the cache. Changes the run root."""
+    from oncall import resume as module
+
+    return module.resume(evidence, run, as_json=bool(click.get_current_context().params["as_json"]))
+
+
+@click.command()
+@click.option("--version", type=click.IntRange(0), metavar="N", help="That shall serve.  [default: the previous one]")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the registry's history.")
+@_yes
+@_registry
+@answers
+def rollback(
+    evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
+) -> Answer:
+    """Let the previous version serve again. Without --yes nothing is changed."""
+    from oncall.releases import registry_of
+
+    found = registry_of(evidence, registry, model)
+    switch = found.rollback(version, reason=reason, dry_run=not yes)
+    document: dict[str, Any] = {**asdict(switch), "changed": switch.changed and yes, "serving": found.champion()}
+    before = f"version {switch.champion_before}" if switch.champion_before is not None else "no version"
+    if not switch.changed:
+        said = f"nothing to do: version {switch.version} serves"
+    elif yes:
+        said = f"version {switch.version} of {found.name} serves; before: {before}"
+    else:
+        said = f"would roll back: version {switch.version} would serve, and now {before} does; add --yes to do it"
+    return Answer(document, [said])
+
+
+@click.command()
+@click.option("--keep-last", type=click.IntRange(1), required=True, metavar="N", help="Runs that keep all they used.")
+@click.option("--keep-pushed", is_flag=True, help="Keep what registered versions were made from.")
+@_yes
+@_registry
+@answers
+def gc(
+    evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
+) -> Answer:
+    """Remove the artifacts of old runs. Without --yes nothing is changed."""
+    from oncall import garbage
+
+    return garbage.gc(evidence, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
+
+
+ALL = (runs, show, why, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc)

@@ -1,0 +1,149 @@
+"""`doctor`: what is wrong with a run root, and what to do about each of it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from oncall.evidence import Evidence
+from oncall.folders import execution_folder, execution_folders, is_gone
+from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
+from oncall.releases import registry_of
+from oncall.runs import cause
+from oncall.terminal import Answer, volume
+from pipeline.records import State
+from schemas.errors import ConfigError, PipelineError, RunRootError
+
+_FREE_BYTES = 2e9
+# The names that serving/registry/disk.py gives to what is not finished.
+_CUT_OFF = (".unfinished-*", ".deleted-*")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+      kind: `database`, `run`, `record`, `missing`, `orphan`, `partial`, `disk` or `registry`.
+      said: what, and where.
+      todo: what to do.
+    """
+
+    kind: str
+    said: str
+    todo: str
+
+
+def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer:
+    """All findings; the exit code is 1 if there are any."""
+    findings = [*_database(evidence), *_runs(evidence), *_disk(evidence)]
+    try:
+        findings += _artifacts(evidence, evidence.metadata)
+    except RunRootError as error:
+        if not any(found.kind == "database" for found in findings):
+            findings.append(Finding("database", str(error), _restore(evidence, str(error))))
+    findings += _registry(evidence, folder, model)
+    holder = _holder(evidence)
+    document = {"ok": not findings, "lock": holder, "findings": [asdict(found) for found in findings]}
+    shown = [f"lock       {holder or 'free; no run goes on'}"]
+    for found in findings:
+        shown += [f"{found.kind:<10} {found.said}", f"{'':<10} do: {found.todo}"]
+    return Answer(document, [*shown, *([] if findings else ["ok         nothing is wrong"])], 1 if findings else 0)
+
+
+def _holder(evidence: Evidence) -> str:
+    """Which run holds the lock."""
+    if not evidence.is_locked:
+        return ""
+    for record in evidence.records():
+        if record.state(locked=True) is State.RUNNING:
+            return f"held by run {record.run_id}, process {record.pid} on {record.host}"
+    return "held, but by no run on record: one may be starting, or gc works"
+
+
+def _database(evidence: Evidence) -> Iterator[Finding]:
+    try:
+        if not evidence.root.metadata.exists():
+            raise RunRootError(f"{evidence.root.metadata}: is missing")
+        check_database(evidence.root.metadata, whole=True)
+    except RunRootError as error:
+        yield Finding("database", str(error), _restore(evidence, str(error)))
+
+
+def _restore(evidence: Evidence, said: str) -> str:
+    if LOCKED in said:
+        return f"fuser -v {evidence.root.metadata}    # who holds it; the data is not damaged"
+    if UNFINISHED in said:
+        return f"python -m oncall resume latest{evidence.here}"
+    return f"restore {evidence.root.metadata} from a backup, or move {evidence.root.path} away; what serves goes on"
+
+
+def _runs(evidence: Evidence) -> Iterator[Finding]:
+    """Damaged records, and runs that crashed and that no later run has made good."""
+    made_good = False
+    for run_id in evidence.record_ids:
+        run = evidence.run(run_id)
+        if run.record is None:
+            said = evidence.damaged.get(run_id, run_id)
+            yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
+        elif run.state is State.CRASHED and not made_good:
+            todo = f"python -m oncall resume {run_id}{evidence.here}"
+            yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
+        made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
+
+
+def _disk(evidence: Evidence) -> Iterator[Finding]:
+    free = shutil.disk_usage(evidence.root.path).free
+    if free < _FREE_BYTES:
+        todo = f"python -m oncall gc --keep-last 5 --keep-pushed{evidence.here}"
+        yield Finding("disk", f"{evidence.root.path}: {volume(free)} are free", todo)
+
+
+def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
+    """What is only in ML Metadata, and what is only on disk."""
+    root = evidence.root.artifacts
+    artifacts = metadata.all_artifacts()
+    live = [artifact for artifact in artifacts if metadata.is_live(artifact)]
+    for artifact in live:
+        if is_gone(artifact.uri):
+            todo = f"python -m oncall gc --keep-last 100 --keep-pushed --yes{evidence.here}    # no run finds it then"
+            yield Finding("missing", f"{artifact.type} {artifact.id}: {artifact.uri} is gone", todo)
+    known = {execution_folder(root, artifact.uri) for artifact in live}
+    unknown = {int(path.name): path for path in execution_folders(root) if path not in known}
+    executions = metadata.executions_by_id(unknown)
+    for number, path in sorted(unknown.items()):
+        # TFX removes the output of what fails, but not always the folder that it was in.
+        if not any(path.iterdir()):
+            continue
+        execution = executions.get(number)
+        state = metadata.state(execution) if execution is not None else ""
+        if state == "RUNNING" and evidence.is_locked:
+            continue
+        if state in ("RUNNING", "FAILED"):
+            todo = "the next run, or `resume`, removes it" if state == "RUNNING" else f"rm -r {path}"
+            yield Finding("partial", f"{path}: left by execution {number}, which is {state}", todo)
+        else:
+            yield Finding("orphan", f"{path}: no artifact that is live is there", f"rm -r {path}")
+
+
+def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Iterator[Finding]:
+    try:
+        registry = registry_of(evidence, folder, model)
+        states = registry.ledger().states
+        for version in registry.versions():
+            if registry.release(version) is not None and version not in states:
+                said = f"{registry.path(version)}: its push was cut off after the copy"
+                yield Finding("registry", said, "run the pipeline again: the next push finishes or retires it")
+        for version in sorted(states):
+            if version not in registry.versions() or not registry.fits(version):
+                said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed"
+                yield Finding("registry", said, f"restore {registry.path(version)}, or python -m oncall rollback")
+    except ConfigError:
+        # There is no registry yet, or it is on Vertex AI.
+        return
+    except PipelineError as error:
+        yield Finding("registry", str(error), "docs/registry.md, When something goes wrong")
+        return
+    for pattern in _CUT_OFF if registry.folder.is_dir() else ():
+        for path in sorted(registry.folder.glob(pattern)):
+            yield Finding("registry", f"{path}: a push or a gc was cut off", "the next push removes it")

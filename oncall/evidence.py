@@ -1,0 +1,150 @@
+"""All that is known of the runs of one run root: records first, ML Metadata where they do not say enough."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from oncall.metadata import Metadata
+from pipeline.records import RunRecord, State
+from pipeline.run_root import RunRoot
+from schemas.errors import ConfigError, RunRootError
+
+LATEST = "latest"
+_USUAL_PLACES = "runs/*/metadata.sqlite"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its id, its state, and its record if there is one that can be read."""
+
+    run_id: str
+    state: State
+    record: RunRecord | None
+
+
+class Evidence:
+    """What one run root knows; nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Finds the run root.
+
+        Args:
+          folder: None for the only one below `runs`.
+
+        Raises:
+          ConfigError: it is not clear which folder is meant.
+          RunRootError: the folder is not there, or holds no runs.
+        """
+        self.root = RunRoot(found_run_root(folder))
+        # For commands that are proposed: as this one was called.
+        self.here = f" --run-root {shlex.quote(str(self.root.path))}" if folder is not None else ""
+        self.damaged: dict[str, str] = {}
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        return Metadata(self.root.metadata)
+
+    @cached_property
+    def is_locked(self) -> bool:
+        return self.root.is_locked
+
+    @cached_property
+    def record_ids(self) -> list[str]:
+        """Of runs on record, the newest first; their records may be damaged."""
+        return sorted((file.stem for file in self.root.records.glob("*.json")), reverse=True)
+
+    def record(self, run_id: str) -> RunRecord | None:
+        """The record of a run; None where there is none, or it is damaged, which is kept in `damaged`."""
+        if run_id not in self._known:
+            return None
+        file = self.root.record(run_id)
+        try:
+            found = RunRecord.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            self.damaged[run_id] = f"{file}: {_first_problem(error)}"
+            return None
+        if found.run_id != run_id:
+            self.damaged[run_id] = f"{file}: is the record of run {found.run_id}"
+            return None
+        return found
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.record_ids)
+
+    def records(self) -> Iterator[RunRecord]:
+        """Those that can be read, the newest first."""
+        for run_id in self.record_ids:
+            found = self.record(run_id)
+            if found is not None:
+                yield found
+
+    def run(self, run_id: str) -> Run:
+        """What is known of a run with this very id."""
+        record = self.record(run_id)
+        return Run(run_id, record.state(locked=self.is_locked) if record else State.UNKNOWN, record)
+
+    @cached_property
+    def run_ids(self) -> list[str]:
+        """Of all runs, those that only ML Metadata knows too, the newest first."""
+        known = {context.name for context in self.metadata.runs()} if self.root.metadata.exists() else set()
+        return sorted({*self.record_ids, *known}, reverse=True)
+
+    def find(self, name: str) -> Run:
+        """The run that is meant.
+
+        Args:
+          name: `latest`, a run's id, or the first characters of one.
+
+        Raises:
+          ConfigError: there is none, or there are several.
+          RunRootError: only ML Metadata could say, and it cannot be read.
+        """
+        if name in self._known:
+            return self.run(name)
+        unreadable: RunRootError | None = None
+        try:
+            ids = self.run_ids
+        except RunRootError as error:
+            # Why a run failed is asked most when there is something wrong with the rest.
+            ids, unreadable = self.record_ids, error
+        meant = ids[:1] if name == LATEST else [i for i in ids if i.startswith(name)]
+        if name in meant:
+            meant = [name]
+        if not meant and unreadable is not None:
+            raise unreadable
+        if not meant or not name:
+            newest = ", ".join(ids[:_SHOWN]) or "none"
+            raise ConfigError(f"{self.root.path}: has no run '{name}'; the newest are: {newest}")
+        if len(meant) > 1:
+            raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")
+        return self.run(meant[0])
+
+
+def found_run_root(folder: Path | None) -> Path:
+    """The run root that is meant, as an absolute path."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise RunRootError(f"{folder}: is missing; --run-root names the folder that holds metadata.sqlite")
+        if not (folder / "metadata.sqlite").exists() and not (folder / "records").is_dir():
+            raise RunRootError(f"{folder}: holds no runs (no metadata.sqlite is there); is --run-root right?")
+        return folder.absolute()
+    there = sorted(path.parent for path in Path().glob(_USUAL_PLACES))
+    if not there:
+        raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} is not there; name the folder of the runs with --run-root")
+    if len(there) > 1:
+        raise ConfigError(f"several run roots could be meant: --run-root {' or --run-root '.join(map(str, there))}")
+    return there[0].absolute()
+
+
+def _first_problem(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"is damaged: {f'{place}: ' if place else ''}{problem['msg']}"

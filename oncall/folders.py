@@ -1,0 +1,39 @@
+"""Where TFX puts artifacts: ARTIFACTS/NODE/OUTPUT/EXECUTION_ID, and what is below."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_DEPTH = 3
+
+
+def execution_folder(artifacts: Path, uri: str) -> Path | None:
+    """The folder of an output of one execution; None for what is elsewhere, which is nobody's to remove."""
+    path = Path(uri)
+    if ".." in path.parts or not path.is_relative_to(artifacts):
+        return None
+    parts = path.relative_to(artifacts).parts
+    if len(parts) < _DEPTH or not _is_number(parts[_DEPTH - 1]):
+        return None
+    return artifacts.joinpath(*parts[:_DEPTH])
+
+
+def execution_folders(artifacts: Path) -> Iterator[Path]:
+    """All that are on disk."""
+    for path in sorted(artifacts.glob("*/*/*")):
+        # TFX's own notes are below `.system`.
+        if _is_number(path.name) and not path.parent.name.startswith(".") and path.is_dir():
+            yield path
+
+
+def is_gone(uri: str) -> bool:
+    """Whether the files of an artifact of this machine are not there; of others it is not known."""
+    return "://" not in uri and not Path(uri).exists()
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,0 +1,51 @@
+"""`resume`: runs a record's own config again, with the cache. The only module here that needs TFX, once it runs."""
+
+from typing import Literal
+
+import click
+
+from oncall.evidence import Evidence
+from oncall.runs import need_record
+from oncall.terminal import Answer
+from pipeline.records import State
+from schemas.errors import ConfigError, RunRootError
+
+
+def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
+    """Runs what a run that did not end well was to run; returns the new run's exit code.
+
+    Raises:
+      ConfigError: there is no record of it, or its config is none of this checkout's.
+      RunRootError: a run goes on.
+    """
+    run = evidence.find(name)
+    if evidence.is_locked:
+        raise RunRootError(f"{evidence.root.path}: a run is using it; wait for its end, or ask `doctor` which")
+    record = need_record(evidence, run)
+    if run.state in (State.SUCCEEDED, State.CACHED):
+        said = f"nothing to do: run {run.run_id} {run.state}"
+        return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said])
+    from pydantic import ValidationError
+
+    from pipeline import local
+    from pipeline.config import PipelineConfig
+
+    try:
+        config = PipelineConfig.model_validate(record.config)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = "".join(f"{step}: " for step in problem["loc"])
+        raise ConfigError(
+            f"run {run.run_id}: its config is not one of this checkout's ({place}{problem['msg']}); check out "
+            f"{record.revision or 'the revision that ran it'}, or start a new run"
+        ) from error
+    output: Literal["json", "normal"] = "json" if as_json else "normal"
+    click.echo(f"resuming run {run.run_id}: {_reached(evidence, run.run_id)}", err=True)
+    return local.run(config, run_root=evidence.root.path, use_cache=True, output=output, resumes=run.run_id)
+
+
+def _reached(evidence: Evidence, run_id: str) -> str:
+    record = evidence.record(run_id)
+    assert record is not None
+    done = [name for name, node in record.nodes.items() if node.state in ("complete", "cached")]
+    return f"{len(done)} of {len(record.expected)} nodes were done"

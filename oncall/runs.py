@@ -1,0 +1,207 @@
+"""`runs` and `show`: what ran, how it ended, and what each node did."""
+
+import time
+from collections import Counter
+from typing import Any
+
+from oncall.evidence import Evidence, Run
+from oncall.metadata import properties
+from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
+from pipeline.records import RunRecord, State
+from schemas.errors import ConfigError, RunRootError
+
+# What pipeline/runner.py keeps of a failed execution.
+_ERROR_PROPERTY = "error"
+_NO_RECORD = "no record; only ML Metadata knows it"
+
+
+def listed(evidence: Evidence, limit: int) -> Answer:
+    """The newest runs."""
+    error = ""
+    try:
+        ids = evidence.run_ids
+    except RunRootError as caught:
+        # The records are no worse for that.
+        ids, error = evidence.record_ids, str(caught)
+    found = [_line(evidence, evidence.run(run_id), readable=not error) for run_id in ids[:limit]]
+    rows = Rows(
+        ("run", "state", "started", "took", "pushed", "cause"),
+        [
+            (o["run"], o["state"], moment(o["started"]), seconds(o["seconds"]), short(o["pushed"], 40), o["cause"])
+            for o in found
+        ],
+    )
+    more = [f"{len(ids) - limit} older runs are not shown; --limit {len(ids)} shows all"] if len(ids) > limit else []
+    document = {"run_root": str(evidence.root.path), "runs": found, "total": len(ids)}
+    code = RunRootError.exit_code if error else 0
+    return Answer(document, [rows, *more] if found else ["no runs yet"], code, error)
+
+
+def _line(evidence: Evidence, run: Run, *, readable: bool) -> dict[str, Any]:
+    record = run.record
+    if record is None:
+        said = short(evidence.damaged.get(run.run_id, ""), 80) or unknown_evidence(evidence, run.run_id, readable)
+        return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": said}
+    return {
+        "run": run.run_id,
+        "state": run.state,
+        "started": record.started,
+        "seconds": took(record, run.state),
+        "pushed": record.summary.get("pushed", ""),
+        "cause": short(cause(record, run.state), 80),
+    }
+
+
+def unknown_evidence(evidence: Evidence, run_id: str, readable: bool = True) -> str:
+    """What ML Metadata says of a run without a record: executions by state, the last change."""
+    executions = evidence.metadata.executions(run_id) if readable else []
+    if not executions:
+        return _NO_RECORD
+    counted = Counter(evidence.metadata.state(e) for e in executions)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counted.items()))
+    last = max(e.last_update_time_since_epoch for e in executions) / 1000
+    return f"no record; executions: {states}; last change {moment(last)}"
+
+
+def took(record: RunRecord, state: State) -> float | None:
+    """Seconds from start to end, or until now."""
+    if record.ended is not None:
+        return record.ended - record.started
+    return time.time() - record.started if state is State.RUNNING else None
+
+
+def cause(record: RunRecord, state: State) -> str:
+    """Why a run is as it is, in one sentence; empty where all is well."""
+    match state:
+        case State.RUNNING:
+            return f"in {record.running_node}" if record.running_node else "starting"
+        case State.CRASHED:
+            where = f"in {record.running_node}" if record.running_node else _between(record)
+            return f"its process {record.pid} on {record.host} is gone: killed {where}"
+        case State.ABORTED:
+            return f"interrupted by {record.reason}" + _in_failed(record)
+        case State.FAILED:
+            return _failed_cause(record)
+        case _:
+            return ""
+
+
+def _between(record: RunRecord) -> str:
+    last = next(reversed(record.nodes), None)
+    return f"after {last}" if last else "before the first node"
+
+
+def _in_failed(record: RunRecord) -> str:
+    node = failed_node(record)
+    return f" in {node}" if node else ""
+
+
+def _failed_cause(record: RunRecord) -> str:
+    node = failed_node(record)
+    said = (record.nodes[node].error if node else "") or record.error or "no error was kept"
+    return said if node is None or said.startswith(f"{node}:") else f"{node}: {said}"
+
+
+def failed_node(record: RunRecord) -> str | None:
+    """The node that failed, or was cut off."""
+    failed = [name for name, node in record.nodes.items() if node.state == "failed"]
+    return failed[-1] if failed else record.running_node
+
+
+def need_record(evidence: Evidence, run: Run) -> RunRecord:
+    """The record of a run.
+
+    Raises:
+      ConfigError: there is none that can be read.
+    """
+    if run.record is None:
+        why = evidence.damaged.get(run.run_id) or f"run {run.run_id}: has no record; ML Metadata alone knows it"
+        raise ConfigError(why)
+    return run.record
+
+
+def shown(evidence: Evidence, name: str) -> Answer:
+    """Everything about one run."""
+    run = evidence.find(name)
+    if run.record is None:
+        return _shown_unknown(evidence, run)
+    record, error = run.record, ""
+    try:
+        makers = _makers(evidence, run.run_id)
+    except RunRootError as caught:
+        makers, error = {}, str(caught)
+    nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
+    kept = ("config_hash", "revision", "dirty", "host", "pid", "user", "command", "log", "exit_code", "error")
+    document = {
+        "run": run.run_id,
+        "state": run.state,
+        "pipeline": record.pipeline,
+        "started": record.started,
+        "seconds": took(record, run.state),
+        **{name: getattr(record, name) for name in kept},
+        "resumes": record.resumes,
+        "config": record.config,
+        "summary": record.summary,
+        "cause": cause(record, run.state),
+        "nodes": nodes,
+    }
+    rows = Rows(
+        ("node", "state", "took", "made by run", "error"),
+        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], short(n["error"], 90)) for n in nodes],
+    )
+    code = RunRootError.exit_code if error else 0
+    return Answer(document, [*_head(record, run), rows], code, error)
+
+
+def _head(record: RunRecord, run: Run) -> list[str]:
+    changed = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
+    return labelled(
+        [
+            ("run", f"{run.run_id} of {record.pipeline}"),
+            ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
+            ("started", f"{moment(record.started)}, took {seconds(took(record, run.state)) or 'unknown time'}"),
+            ("resumes", record.resumes),
+            ("config", f"{record.config_hash}; --json shows all of it"),
+            ("revision", f"{record.revision or 'no git'}{changed}"),
+            ("by", f"{record.user} on {record.host}, process {record.pid}"),
+            ("command", " ".join(record.command)),
+            ("log", record.log),
+            ("cause", short(cause(record, run.state), 300)),
+            *(record.summary.items()),
+        ]
+    )
+
+
+def _makers(evidence: Evidence, run_id: str) -> dict[str, str]:
+    """The run that made each node's outputs."""
+    outputs = evidence.metadata.outputs(run_id)
+    first = {node: next(iter(found.values()))[0].id for node, found in outputs.items()}
+    made = evidence.metadata.makers(first.values())
+    return {node: evidence.metadata.place(made[id_].id)[0] for node, id_ in first.items() if id_ in made}
+
+
+def _node(record: RunRecord, name: str, makers: dict[str, str]) -> dict[str, Any]:
+    known = record.nodes.get(name)
+    if known is None:
+        return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
+    return {
+        "node": name,
+        "state": known.state if known.ended is not None or record.ended is None else "cut off",
+        "seconds": known.ended - known.started if known.ended is not None else None,
+        "made_by": makers.get(name, "") if known.state == "cached" else "",
+        "error": known.error,
+    }
+
+
+def _shown_unknown(evidence: Evidence, run: Run) -> Answer:
+    metadata = evidence.metadata
+    nodes = []
+    for execution in metadata.executions(run.run_id):
+        error = str(properties(execution).get(_ERROR_PROPERTY, ""))
+        nodes.append(
+            {"node": metadata.place(execution.id)[1], "state": metadata.state(execution).lower(), "error": error}
+        )
+    said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
+    document = {"run": run.run_id, "state": run.state, "cause": said, "nodes": nodes}
+    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], short(n["error"], 90)) for n in nodes])
+    return Answer(document, [*labelled([("run", run.run_id), ("state", run.state), ("cause", said)]), rows])

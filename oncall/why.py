@@ -1,0 +1,139 @@
+"""`why`: why a run is as it is, with the lines of the log that say so, and what to try."""
+
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from oncall.advice import advice
+from oncall.evaluations import missed_thresholds
+from oncall.evidence import Evidence, Run
+from oncall.runs import cause, failed_node, unknown_evidence
+from oncall.terminal import Answer, labelled, short
+from pipeline.records import RunRecord, State
+from schemas.errors import NotBlessedError
+
+# The end of a node's part of the log; tracebacks of Beam are long, and say the same again and again.
+_READ_BYTES = 1 << 20
+_SHOWN_LINES = 15
+_ERROR_LINES = 6
+_FRAMES = 4
+_TRACEBACK = "Traceback (most recent call last):"
+_CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
+_FRAME = re.compile(r'\s+File "([^"]+)", line \d+, in ')
+_TELLING = re.compile(r"error|exception|killed|fatal|refused|no space", re.IGNORECASE)
+_LAST_LINES = 5
+_NOISE = ("WARNING:absl:ArtifactQuery", "WARNING:absl:Fallback to non-ZetaSQL")
+
+
+def why(evidence: Evidence, name: str) -> Answer:
+    """Why a run is as it is."""
+    run = evidence.find(name)
+    if run.record is None:
+        return _unknown(evidence, run)
+    record = run.record
+    is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING)
+    node = failed_node(record) if is_bad else None
+    said = cause(record, run.state) or "nothing went wrong"
+    lines, missing = log_lines(record, node) if is_bad else ([], "")
+    missed = missed_thresholds(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else []
+    good = last_good(evidence, run.run_id) if run.state is State.FAILED else None
+    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
+    document = {
+        "run": run.run_id,
+        "state": run.state,
+        "exit_code": record.exit_code,
+        "node": node,
+        "cause": said,
+        "missed": missed,
+        "log": record.log,
+        "lines": lines,
+        "try": tries,
+    }
+    code = f", exit code {record.exit_code}" if record.exit_code else ""
+    first, *rest = said.splitlines() or [""]
+    shown = labelled([("run", run.run_id), ("state", f"{run.state}{code}"), ("node", node), ("cause", first)])
+    shown += [f"{'':<10} {short(line, 200)}" for line in rest[:_SHOWN_LINES]]
+    shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
+    if is_bad:
+        shown += ["", f"log        {record.log or 'none: the run was started with --verbose'}", *missing.splitlines()]
+        shown += [f"  {line}" for line in lines or ["(it wrote nothing more)"]]
+    return Answer(document, [*shown, "", *(f"try        {one}" for one in tries)])
+
+
+def _unknown(evidence: Evidence, run: Run) -> Answer:
+    said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
+    tries = [f"python -m oncall show {run.run_id}{evidence.here}", f"ls -l {evidence.root.path}/logs"]
+    document = {"run": run.run_id, "state": run.state, "cause": said, "node": None, "lines": [], "try": tries}
+    shown = labelled([("run", run.run_id), ("state", run.state), ("cause", said), *(("try", one) for one in tries)])
+    return Answer(document, shown)
+
+
+def log_lines(record: RunRecord, node: str | None) -> tuple[list[str], str]:
+    """The lines of a log that say why a node, or the run before its first node, failed; and why there are none."""
+    if record.log is None:
+        return [], ""
+    begins = record.nodes[node].log_from if node else 0
+    try:
+        with Path(record.log).open("rb") as file:
+            # The traceback is written after the node has ended, so the end of its part is not the end of its story.
+            size = file.seek(0, 2)
+            file.seek(max(min(begins, size), size - _READ_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError as error:
+        return [], f"           cannot be read: {error.strerror}"
+    return relevant(text), ""
+
+
+def relevant(text: str) -> list[str]:
+    """The frames of our own code and the error of the last traceback, or else the last lines that tell something."""
+    lines = [line.expandtabs().rstrip() for line in text.splitlines()]
+    start = _first_of_last_chain(lines)
+    if start is None:
+        # TFX warns of what it lacks, in every run.
+        written = [line for line in lines if line and not line.startswith(_NOISE)]
+        telling = [line for line in written if _TELLING.search(line)] or written
+        return [short(line, 240) for line in telling[-_LAST_LINES:]]
+    frames, rest = _frames(lines[start + 1 :])
+    own = [frame for frame in frames if _is_own(frame[0])] or frames
+    shown = [line for frame in own[-_FRAMES:] for line in frame]
+    said = [line for line in takewhile(bool, rest[:_ERROR_LINES]) if not _FRAME.match(line)]
+    return [line[:240] for line in (*shown, *said)][-_SHOWN_LINES:]
+
+
+def _first_of_last_chain(lines: Sequence[str]) -> int | None:
+    """Where the traceback begins that caused the last one: what it was raised from tells more than what it became."""
+    starts = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
+    if not starts:
+        return None
+    while len(starts) > 1 and any(line.startswith(_CHAINED) for line in lines[starts[-2] : starts[-1]]):
+        starts.pop()
+    return starts[-1]
+
+
+def _frames(lines: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """The frames of a traceback, each as its lines, and what comes after them."""
+    frames: list[list[str]] = []
+    for number, line in enumerate(lines):
+        if _FRAME.match(line):
+            frames.append([line])
+        elif line.startswith("    ") and frames:
+            if len(frames[-1]) < 2:
+                frames[-1].append(line)
+        elif not line.startswith("  ["):
+            return frames, list(lines[number:])
+    return frames, []
+
+
+def _is_own(frame: str) -> bool:
+    found = _FRAME.match(frame)
+    path = found.group(1) if found else ""
+    return not any(part in path for part in ("site-packages", "/lib/python", "<frozen", "<string>"))
+
+
+def last_good(evidence: Evidence, before: str) -> str | None:
+    """The last run before another that succeeded."""
+    for record in evidence.records():
+        if record.run_id < before and record.exit_code == 0:
+            return record.run_id
+    return None

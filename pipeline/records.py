@@ -1,0 +1,243 @@
+"""What is known of a run besides ML Metadata: one JSON file a run, written anew with each node. Imports no TensorFlow.
+
+    RUN_ROOT/records/RUN_ID.json
+
+ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A record says who runs (host, process and
+its start), what was to run, how far it came and why it ended. That a run goes on is said by the run root's lock alone.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.run_root import RunRoot
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+_OURS = ("pipeline", "components", "trainer", "serving", "schemas")
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class State(StrEnum):
+    """How a run is."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    CACHED = "CACHED"
+    FAILED = "FAILED"
+    ABORTED = "ABORTED"
+    CRASHED = "CRASHED"
+    UNKNOWN = "UNKNOWN"
+
+
+class NodeRecord(BaseModel):
+    """One node of a run.
+
+    Attributes:
+      state: `running`, `complete`, `cached` or `failed`.
+      started, ended: seconds since 1970.
+      error: why it failed.
+      log_from, log_to: its bytes of the run's log.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str
+    started: float
+    ended: float | None = None
+    error: str = ""
+    log_from: int = 0
+    log_to: int | None = None
+
+
+class RunRecord(BaseModel):
+    """One run.
+
+    Attributes:
+      run_id, pipeline: its names.
+      config: all of it, paths absolute, so that it can be run again; `config_hash` names it.
+      revision, dirty: of this checkout; None where there is no git.
+      code: a fingerprint of each package of this product.
+      packages: the installed ones, by version.
+      host, pid, process_started, user, command: who runs it.
+      expected: its nodes, in order.
+      nodes: those that have begun.
+      exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
+      resumes: the run that this one goes on with.
+      summary: what was pushed, and what serves.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    run_id: str
+    pipeline: str
+    config: dict[str, Any]
+    config_hash: str
+    revision: str | None
+    dirty: bool | None
+    code: dict[str, str]
+    packages: dict[str, str]
+    host: str
+    pid: int
+    process_started: float
+    user: str
+    command: list[str]
+    log: str | None
+    expected: list[str]
+    started: float
+    nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+    ended: float | None = None
+    exit_code: int | None = None
+    error: str = ""
+    reason: str = ""
+    resumes: str | None = None
+    summary: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def running_node(self) -> str | None:
+        """The node that had begun and not ended when the record was written last."""
+        return next((name for name, node in self.nodes.items() if node.ended is None), None)
+
+    def state(self, *, locked: bool) -> State:
+        """How the run is.
+
+        Args:
+          locked: whether the run root's lock is held.
+        """
+        if self.ended is None:
+            return State.RUNNING if locked and self._process_lives() else State.CRASHED
+        if self.exit_code == 0:
+            worked = [node for node in self.nodes.values() if node.state != "cached"]
+            unchanged = {"History", "Gate", "Baseline", "WarmStart", "Pusher"}
+            answered = all(name in unchanged for name, node in self.nodes.items() if node in worked)
+            return State.CACHED if answered else State.SUCCEEDED
+        return State.ABORTED if self.reason else State.FAILED
+
+    def _process_lives(self) -> bool:
+        """Whether the process still runs; of another machine's it is not known, and the lock decides."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1.0
+        except psutil.NoSuchProcess:
+            return False
+
+
+def begun(
+    config: "PipelineConfig", run_id: str, *, log: Path | None, expected: Sequence[str], resumes: str | None
+) -> RunRecord:
+    """The record of a run that begins now, in this process."""
+    values = config.model_dump(mode="json")
+    revision, dirty = _revision()
+    return RunRecord(
+        run_id=run_id,
+        pipeline=config.name,
+        config=values,
+        config_hash=hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16],
+        revision=revision,
+        dirty=dirty,
+        code={name: _fingerprint(name) for name in _OURS},
+        packages={"python": platform.python_version(), **_packages()},
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=psutil.Process().create_time(),
+        user=os.environ.get("USER") or str(os.getuid()),
+        command=sys.argv,
+        log=str(log) if log else None,
+        expected=list(expected),
+        started=time.time(),
+        resumes=resumes,
+    )
+
+
+def _revision() -> tuple[str | None, bool | None]:
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return head.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _fingerprint(package: str) -> str:
+    # Without importing it: `trainer` alone would load TensorFlow.
+    found = importlib.util.find_spec(package)
+    assert found is not None and found.origin is not None
+    digest = hashlib.sha256()
+    for path in sorted(Path(found.origin).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _packages() -> dict[str, str]:
+    return {found.name: found.version for found in importlib.metadata.distributions() if found.name}
+
+
+class RecordFile:
+    """The record of the run that goes on in this process, kept on disk."""
+
+    def __init__(self, root: RunRoot, record: RunRecord) -> None:
+        self._file = root.record(record.run_id)
+        self._log = Path(record.log) if record.log else None
+        self.record = record
+        self._file.parent.mkdir(exist_ok=True)
+        self._write()
+
+    def _write(self) -> None:
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(self.record.model_dump_json(indent=1))
+        os.replace(temporary, self._file)
+
+    def _log_size(self) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return self._log.stat().st_size if self._log and self._log.exists() else 0
+
+    def node_started(self, node: str) -> None:
+        """Notes that a node has begun."""
+        self.record.nodes[node] = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+        self._write()
+
+    def node_finished(self, node: str, state: str, error: str) -> None:
+        """Notes how a node ended."""
+        known = self.record.nodes[node]
+        known.state, known.error, known.ended, known.log_to = state, error, time.time(), self._log_size()
+        self._write()
+
+    def ended(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
+        """Notes how the run ended."""
+        self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
+        self.record.summary, self.record.ended = dict(summary), time.time()
+        self._write()
+
+
+def read_records(root: RunRoot) -> tuple[list[RunRecord], list[str]]:
+    """All records, the newest run first, and the files that are damaged."""
+    found, damaged = [], []
+    for file in sorted(root.records.glob("*.json"), reverse=True):
+        try:
+            found.append(RunRecord.model_validate_json(file.read_bytes()))
+        except (OSError, ValidationError):
+            damaged.append(str(file))
+    return found, damaged

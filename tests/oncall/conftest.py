@@ -1,0 +1,41 @@
+"""What the tests of oncall share: an empty run root to make runs in, and the command, called in this process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from oncall.__main__ import main
+from tests.oncall.run_roots import Runs
+
+Oncall = Callable[..., Result]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs" / "census-income")
+
+
+@pytest.fixture
+def oncall(runs: Runs) -> Oncall:
+    """Calls a command on the run root."""
+
+    def call(*arguments: object) -> Result:
+        found = CliRunner().invoke(main, [*map(str, arguments), "--run-root", str(runs.root.path)])
+        assert found.exception is None or isinstance(found.exception, SystemExit), found.exc_info
+        return found
+
+    return call
+
+
+@pytest.fixture
+def document(oncall: Oncall) -> Callable[..., Any]:
+    """Calls a command with --json."""
+
+    def call(*arguments: object) -> Any:
+        return json.loads(oncall(*arguments, "--json").stdout)
+
+    return call

@@ -1,0 +1,300 @@
+"""Small run roots as runs leave them, made without running any: records, ML Metadata, artifacts, logs, a registry."""
+
+import functools
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_metadata
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+
+from pipeline import config
+from pipeline.nodes import nodes
+from pipeline.records import RecordFile, RunRecord, begun
+from pipeline.run_root import RunRoot
+from serving.registry import Registry
+from tests.conftest import CENSUS_CONFIG, ROOT
+
+NAME = "census-income"
+FINGERPRINT = "split:train,num_files:1,total_bytes:398782,xor_checksum:1795556447,sum_checksum:1795556447"
+
+# Of each node: TFX's type of the execution, inputs as (key, node, output), outputs as (key, type).
+GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] = {
+    "ExampleGen": ("tfx.components.example_gen.component.FileBasedExampleGen", [], [("examples", "Examples")]),
+    "StatisticsGen": (
+        "tfx.components.statistics_gen.component.StatisticsGen",
+        [("examples", "ExampleGen", "examples")],
+        [("statistics", "ExampleStatistics")],
+    ),
+    "Schema": ("components.schema.CuratedSchema", [], [("schema", "Schema")]),
+    "ExampleValidator": (
+        "tfx.components.example_validator.component.ExampleValidator",
+        [("statistics", "StatisticsGen", "statistics"), ("schema", "Schema", "schema")],
+        [("anomalies", "ExampleAnomalies")],
+    ),
+    "History": ("tfx.dsl.components.common.resolver.Resolver", [], []),
+    "Gate": (
+        "components.gate.AnomalyGate",
+        [("anomalies", "ExampleValidator", "anomalies"), ("statistics", "StatisticsGen", "statistics")],
+        [("report", "JsonValue")],
+    ),
+    "Transform": (
+        "tfx.components.transform.component.Transform",
+        [("examples", "ExampleGen", "examples"), ("schema", "Schema", "schema")],
+        [("transform_graph", "TransformGraph"), ("transformed_examples", "Examples")],
+    ),
+    "Trainer": (
+        "tfx.components.trainer.component.Trainer",
+        [
+            ("examples", "Transform", "transformed_examples"),
+            ("transform_graph", "Transform", "transform_graph"),
+            ("schema", "Schema", "schema"),
+        ],
+        [("model", "Model"), ("model_run", "ModelRun")],
+    ),
+    "Baseline": ("tfx.dsl.components.common.resolver.Resolver", [], []),
+    "Evaluator": (
+        "components.evaluator.Evaluator",
+        [("examples", "ExampleGen", "examples"), ("model", "Trainer", "model")],
+        [("evaluation", "ModelEvaluation"), ("blessing", "ModelBlessing")],
+    ),
+    "InfraValidator": (
+        "components.infra_validator.InfraValidator",
+        [("model", "Trainer", "model"), ("evaluation", "Evaluator", "evaluation")],
+        [("blessing", "InfraBlessing")],
+    ),
+    "Pusher": (
+        "components.pusher.RegistryPusher",
+        [("model", "Trainer", "model"), ("infra_blessing", "InfraValidator", "blessing")],
+        [("pushed_model", "PushedModel")],
+    ),
+}
+NOT_CACHED = ("History", "Gate", "Baseline", "Pusher")
+Artifacts = dict[str, dict[str, mlmd.Artifact]]
+
+
+@functools.cache
+def _template() -> RunRecord:
+    known = config.load(CENSUS_CONFIG)
+    return begun(known, "template", log=None, expected=nodes(known), resumes=None)
+
+
+class Runs:
+    """Makes runs in one run root, in the order in which it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = RunRoot(folder)
+        for path in (folder, self.root.artifacts, folder / "logs"):
+            path.mkdir(parents=True, exist_ok=True)
+        connection = mlmd.ConnectionConfig()
+        connection.sqlite.filename_uri = str(self.root.metadata)
+        connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        self.store = ml_metadata.MetadataStore(connection)
+        self.registry = Registry(folder / "registry", NAME)
+
+    def run(
+        self,
+        run_id: str,
+        *,
+        cached: Artifacts | None = None,
+        fails: tuple[str, str, int] | None = None,
+        crashes_in: str | None = None,
+        log: str = "",
+        on_record: bool = True,
+        overrides: Mapping[str, Any] | None = None,
+        auc: float = 0.92,
+        mean: float = 38.0,
+        rows: int = 3000,
+        pushes: bool = True,
+        blessed: bool = True,
+    ) -> Artifacts:
+        """Makes one run; returns its artifacts by node and output.
+
+        Args:
+          cached: of the run that answers all but those that are never cached.
+          fails: the node, its error, and the run's exit code.
+          crashes_in: the node in which the process is killed.
+          log: what the last node writes.
+          on_record: whether there is a record.
+          overrides: of the record.
+          auc, mean, rows: what is in metrics, statistics and data.
+          pushes: whether Pusher pushes to the registry.
+          blessed: whether what judges the model blesses it.
+        """
+        record = _template().model_copy(deep=True, update={"run_id": run_id, **(overrides or {})})
+        record.log = str(self.root.log(run_id))
+        self.root.log(run_id).write_text("starting\n")
+        file = RecordFile(self.root, record)
+        facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
+        made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
+        if crashes_in is None:
+            code = fails[2] if fails else 0
+            summary = {} if fails else {"pushed": f"version {self.registry.champion()}", "serving": "version 1"}
+            file.ended(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
+        if not on_record:
+            self.root.record(run_id).unlink()
+        return made
+
+    def _nodes(
+        self,
+        file: RecordFile,
+        cached: Artifacts,
+        fails: tuple[str, str, int],
+        crashes_in: str | None,
+        log: str,
+        facts: Mapping[str, Any],
+    ) -> Artifacts:
+        run_id = file.record.run_id
+        contexts = [self._context("pipeline", NAME), self._context("pipeline_run", run_id)]
+        made: Artifacts = {}
+        for node in GRAPH:
+            file.node_started(node)
+            if node in (crashes_in, fails[0]):
+                with self.root.log(run_id).open("a", newline="") as out:
+                    out.write(log)
+                state = mlmd.Execution.RUNNING if node == crashes_in else mlmd.Execution.FAILED
+                self._execute(node, contexts, made, state, {})
+                if node == fails[0]:
+                    file.node_finished(node, "failed", fails[1])
+                break
+            answered = node in cached and node not in NOT_CACHED
+            state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
+            made[node] = self._execute(node, contexts, made, state, facts, cached[node] if answered else None)
+            file.node_finished(node, "cached" if answered else "complete", "")
+        return made
+
+    def _execute(
+        self,
+        node: str,
+        contexts: list[mlmd.Context],
+        made: Artifacts,
+        state: Any,
+        facts: Mapping[str, Any],
+        cached: dict[str, mlmd.Artifact] | None = None,
+    ) -> dict[str, mlmd.Artifact]:
+        kind, inputs, outputs = GRAPH[node]
+        execution = mlmd.Execution(
+            type_id=self._type(mlmd.ExecutionType, kind), last_known_state=mlmd.Execution.RUNNING
+        )
+        (execution.id,) = self.store.put_executions([execution])
+        read = [(made[source][output], _event(key, mlmd.Event.INPUT)) for key, source, output in inputs]
+        finished = state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+        found = cached or (self._outputs(node, execution.id, outputs, made, facts) if finished else {})
+        written = [(artifact, _event(key, mlmd.Event.OUTPUT)) for key, artifact in found.items()]
+        execution.last_known_state = state
+        _, ids, _ = self.store.put_execution(
+            execution, [*read, *written], [*contexts, self._context("node", f"{NAME}.{node}")], True
+        )
+        for (artifact, _), id_ in zip([*read, *written], ids, strict=True):
+            artifact.id = id_
+        if state == mlmd.Execution.RUNNING and outputs:
+            partial = self.root.artifacts / node / outputs[0][0] / str(execution.id)
+            partial.mkdir(parents=True)
+            (partial / "half").write_text("ha")
+        if node == "Pusher" and found and facts["pushes"]:
+            self._push(made["Trainer"]["model"], facts)
+        return found
+
+    def _outputs(
+        self, node: str, execution: int, outputs: list[tuple[str, str]], made: Artifacts, facts: Mapping[str, Any]
+    ) -> dict[str, mlmd.Artifact]:
+        found = {}
+        for key, kind in outputs:
+            folder = self.root.artifacts / node / key / str(execution)
+            uri = folder / "value" if kind == "JsonValue" else folder
+            artifact = mlmd.Artifact(
+                type_id=self._type(mlmd.ArtifactType, kind), uri=str(uri), state=mlmd.Artifact.LIVE
+            )
+            folder.mkdir(parents=True)
+            _fill(artifact, kind, node, folder, facts)
+            if kind == "ModelBlessing":
+                artifact.custom_properties["current_model_id"].int_value = made["Trainer"]["model"].id
+            found[key] = artifact
+        return found
+
+    def _push(self, model: mlmd.Artifact, facts: Mapping[str, Any]) -> None:
+        self.registry.push(
+            Path(model.uri) / "Format-Serving",
+            pipeline=NAME,
+            run_id=facts["run_id"],
+            model_id=model.id,
+            version=None,
+            metrics={"auc": facts["auc"]},
+        )
+
+    def _type(self, kind: Any, name: str) -> int:
+        put = self.store.put_artifact_type if kind is mlmd.ArtifactType else self.store.put_execution_type
+        return int(put(kind(name=name)))
+
+    def _context(self, kind: str, name: str) -> mlmd.Context:
+        found = self.store.get_context_by_type_and_name(kind, name)
+        if found is None:
+            type_id = self.store.put_context_type(mlmd.ContextType(name=kind))
+            found = mlmd.Context(type_id=type_id, name=name)
+        return found
+
+
+def _event(key: str, kind: Any) -> mlmd.Event:
+    event = mlmd.Event(type=kind)
+    event.path.steps.add().key = key
+    event.path.steps.add().index = 0
+    return event
+
+
+def _fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Mapping[str, Any]) -> None:
+    """The properties and files by which components tell what they found."""
+    known = artifact.custom_properties
+    match kind:
+        case "Examples" if node == "ExampleGen":
+            known["rows"].string_value = json.dumps({"train": facts["rows"], "test": 1500})
+            known["input_fingerprint"].string_value = FINGERPRINT
+            (folder / "data").write_bytes(b"x" * 1000)
+        case "ExampleStatistics":
+            (folder / "Split-train").mkdir()
+            (folder / "Split-train" / "FeatureStats.pb").write_bytes(_statistics(facts).SerializeToString())
+        case "Schema":
+            shutil.copy(ROOT / "schemas" / "census.pbtxt", folder / "schema.pbtxt")
+        case "ExampleAnomalies":
+            (folder / "Split-train").mkdir()
+            (folder / "Split-train" / "SchemaDiff.pb").write_bytes(_anomalies().SerializeToString())
+        case "JsonValue":
+            report = {"warnings": ["train: age: a little old"], "history": False, "compared": {"SKEW": 14, "DRIFT": 0}}
+            (folder / "value").write_text(json.dumps(report))
+        case "Model":
+            (folder / "Format-Serving").mkdir()
+            (folder / "Format-Serving" / "saved_model.pb").write_bytes(f"model of {facts['run_id']}".encode())
+        case "ModelEvaluation":
+            metrics = {
+                "overall": {"auc": facts["auc"], "brier": float("nan")},
+                "sex=Male": {"auc": facts["auc"] - 0.01},
+            }
+            (folder / "summary.json").write_text(
+                json.dumps({"metrics": metrics, "failures": ["auc on overall: 0.9, must be at least 0.95"]})
+            )
+        case "ModelBlessing" | "InfraBlessing":
+            known["blessed"].int_value = int(facts["blessed"])
+        case "PushedModel":
+            known["pushed"].int_value = int(facts["pushes"])
+
+
+def _statistics(facts: Mapping[str, Any]) -> statistics_pb2.DatasetFeatureStatisticsList:
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    data = found.datasets.add(name="train", num_examples=facts["rows"])
+    age = data.features.add(name="age")
+    age.num_stats.mean = facts["mean"]
+    age.num_stats.common_stats.num_non_missing = facts["rows"]
+    sex = data.features.add(name="sex", type=statistics_pb2.FeatureNameStatistics.STRING)
+    sex.string_stats.unique = 2
+    sex.string_stats.common_stats.num_non_missing = facts["rows"]
+    return found
+
+
+def _anomalies() -> anomalies_pb2.Anomalies:
+    found = anomalies_pb2.Anomalies()
+    reason = found.anomaly_info["workclass"].reason.add()
+    reason.type = anomalies_pb2.AnomalyInfo.ENUM_TYPE_UNEXPECTED_STRING_VALUES
+    reason.description = "Examples contain values missing from the schema: Gig (~5%)."
+    return found

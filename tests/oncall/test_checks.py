@@ -1,0 +1,183 @@
+"""`check` and `doctor`: expected against actual, and what is wrong with a run root."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from oncall import doctor
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+
+FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
+Document = Callable[..., Any]
+
+
+@contextmanager
+def server(answer: bytes, status: int = 200) -> Iterator[str]:
+    """A model server's /health, as far as it is asked."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Health)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}"
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+def checks(found: dict[str, Any]) -> dict[str, bool]:
+    return {one["name"]: one["ok"] for one in found["checks"]}
+
+
+def test_all_is_well_after_a_push(runs: Runs, oncall: Oncall, document: Document) -> None:
+    runs.run(FIRST)
+    assert checks(document("check")) == {"newest run": True, "champion": True, "content": True, "pushed by": True}
+    assert oncall("check").exit_code == 0
+
+
+@pytest.mark.parametrize("ends", ["fails", "crashes"])
+def test_a_newest_run_that_did_not_end_well_is_not_ok(ends: str, runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", "no", 3)) if ends == "fails" else runs.run(SECOND, crashes_in="Trainer")
+    found = oncall("check")
+    assert found.exit_code == 1
+    assert "NOT ok" in found.output
+    assert f"try        python -m oncall why {SECOND}" in found.output
+
+
+def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    with runs.root.locked():
+        runs.run(SECOND, crashes_in="Trainer")
+        found = document("check")
+    assert checks(found)["newest run"] is True
+    assert found["checks"][0]["said"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} goes on, in Trainer")
+
+
+def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    assert checks(document("check"))["content"] is False
+    shutil.rmtree(runs.registry.path(1))
+    assert checks(document("check"))["champion"] is False
+
+
+def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, on_record=False)
+    runs.run(SECOND, fails=("Gate", "no", 3))
+    assert checks(document("check"))["pushed by"] is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "ok", "said"),
+    [
+        (b'{"ready": true, "versions": [1], "default": 1}', 200, True, "serves version 1; version 1 is the champion"),
+        (b'{"ready": true, "versions": [7], "default": 7}', 200, False, "serves version 7; version 1 is the champion"),
+        (b'{"ready": false, "versions": [], "default": null}', 503, False, "is not ready; versions []"),
+        (b"<html>", 200, False, "no answer of a model server"),
+        (b"[]", 200, False, "no answer of a model server"),
+    ],
+    ids=["the champion", "another version", "not ready", "a page", "another document"],
+)
+def test_the_model_server_must_serve_the_champion(
+    answer: bytes, status: int, ok: bool, said: str, runs: Runs, document: Document
+) -> None:
+    runs.run(FIRST)
+    with server(answer, status) as url:
+        found = document("check", "--url", f"{url}/")
+    assert checks(found)["model server"] is ok
+    assert said in found["checks"][-1]["said"]
+
+
+def test_a_server_that_is_down_is_not_ok_and_a_wrong_url_is_refused(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    with server(b"") as url:
+        pass
+    assert (oncall("check", "--url", url).exit_code, oncall("check", "--url", "localhost:80").exit_code) == (1, 2)
+    assert oncall("check", "--url", "file:///etc/passwd").exit_code == 2
+
+
+def kinds(found: dict[str, Any]) -> list[str]:
+    return [one["kind"] for one in found["findings"]]
+
+
+def test_nothing_is_wrong_with_a_sound_run_root(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    found = oncall("doctor")
+    assert (found.exit_code, found.output) == (0, "lock       free; no run goes on\nok         nothing is wrong\n")
+
+
+def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, crashes_in="Trainer")
+    found = document("doctor")
+    assert kinds(found) == ["run", "partial"]
+    assert found["findings"][0]["todo"] == f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
+    assert "left by execution 8, which is RUNNING" in found["findings"][1]["said"]
+    runs.run(SECOND)
+    assert kinds(document("doctor")) == ["partial"]
+
+
+def test_the_run_that_holds_the_lock_is_named_and_its_output_is_its_own(runs: Runs, document: Document) -> None:
+    with runs.root.locked():
+        runs.run(FIRST, crashes_in="Trainer")
+        found = document("doctor")
+    assert found["lock"].startswith(f"held by run {FIRST}, process ")
+    assert found["findings"] == []
+
+
+def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Runs, document: Document) -> None:
+    made = runs.run(FIRST)
+    shutil.rmtree(made["Transform"]["transform_graph"].uri)
+    orphan = runs.root.artifacts / "Trainer" / "model" / "777"
+    orphan.mkdir()
+    (orphan / "file").write_text("x")
+    (orphan.parent / "778").mkdir()
+    (runs.root.artifacts / "Trainer" / ".system" / "executor_execution" / "8").mkdir(parents=True)
+    found = document("doctor")
+    assert kinds(found) == ["missing", "orphan"]
+    assert found["findings"][0]["said"].startswith("TransformGraph ")
+    assert found["findings"][1]["todo"] == f"rm -r {orphan}"
+
+
+def test_what_was_cut_off_in_the_registry_is_found(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    (runs.registry.folder / ".unfinished-2").mkdir()
+    shutil.copytree(runs.registry.path(1), runs.registry.path(3))
+    found = document("doctor")
+    assert kinds(found) == ["registry", "registry"]
+    assert "its push was cut off after the copy" in found["findings"][0]["said"]
+    assert ".unfinished-2: a push or a gc was cut off" in found["findings"][1]["said"]
+
+
+def test_a_damaged_registry_is_found(runs: Runs, document: Document, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    (runs.registry.folder / "registry.json").write_text("{")
+    assert kinds(document("doctor")) == ["registry"]
+    assert checks(document("check"))["champion"] is False
+    assert oncall("serving").exit_code == 5
+    (runs.registry.folder / "registry.json").unlink()
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    assert kinds(document("doctor")) == ["registry"]
+
+
+def test_a_full_disk_is_found(runs: Runs, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.run(FIRST)
+    monkeypatch.setattr(doctor, "_FREE_BYTES", 1e18)
+    (finding,) = document("doctor")["findings"]
+    assert (finding["kind"], "gc --keep-last 5 --keep-pushed" in finding["todo"]) == ("disk", True)

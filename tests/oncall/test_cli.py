@@ -1,0 +1,102 @@
+"""The command line as a whole: quick, read-only, documented."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from oncall.__main__ import EPILOG, main
+from tests.conftest import ROOT
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+
+FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
+# Of each command, something that it can do on the run root of these tests without changing it.
+CALLS = {
+    "runs": (),
+    "show": ("latest",),
+    "why": ("latest",),
+    "serving": (),
+    "lineage": ("v1",),
+    "diff": (FIRST, SECOND),
+    "anomalies": ("latest",),
+    "check": (),
+    "doctor": (),
+    "resume": (FIRST,),
+    "rollback": (),
+    "gc": ("--keep-last", "1"),
+}
+
+
+@pytest.fixture
+def two_runs(runs: Runs) -> Runs:
+    runs.run(FIRST)
+    runs.run(SECOND)
+    return runs
+
+
+def test_every_command_is_called_here() -> None:
+    assert set(CALLS) == set(main.commands)
+
+
+def test_every_command_prints_text_or_one_document(two_runs: Runs, oncall: Oncall) -> None:
+    for command, arguments in CALLS.items():
+        text, document = oncall(command, *arguments), oncall(command, *arguments, "--json")
+        assert (text.exit_code, document.exit_code) == (0, 0), command
+        assert text.output.strip()
+        assert isinstance(json.loads(document.stdout), dict)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_nothing_is_changed_by_asking(two_runs: Runs, oncall: Oncall) -> None:
+    before = _content(two_runs.root.path)
+    for command, arguments in CALLS.items():
+        oncall(command, *arguments)
+    assert _content(two_runs.root.path) == before
+
+
+def test_it_starts_without_what_takes_long_to_load(two_runs: Runs) -> None:
+    heavy = ("tensorflow", "tfx", "apache_beam", "keras", "tensorflow_transform", "tensorflow_data_validation")
+    for command, arguments in CALLS.items():
+        if command == "resume":
+            continue
+        program = (
+            "import sys\nfrom oncall.__main__ import main\n"
+            f"main({[command, *arguments, '--run-root', str(two_runs.root.path)]!r}, standalone_mode=False)"
+        )
+        check = (
+            f"import atexit, sys\natexit.register(lambda: print('HEAVY', [m for m in {heavy} if m in sys.modules]))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", check + program], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "HEAVY []" in done.stdout, (command, done.stdout[-200:], done.stderr)
+
+
+def test_the_help_starts_without_ml_metadata() -> None:
+    program = "import sys, oncall.__main__; print([m for m in ('ml_metadata', 'pyarrow', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_command_flag_and_exit_code_has_its_place_on_the_page() -> None:
+    page = (ROOT / "docs" / "oncall.md").read_text()
+    for name, command in main.commands.items():
+        assert f"python -m oncall {name}" in page, name
+        for option in command.params:
+            for flag in option.opts if isinstance(option, click.Option) else ():
+                assert re.search(rf"{flag}\b", page), (name, flag)
+    for code in re.findall(r"^  (\d+) +\w", EPILOG, flags=re.MULTILINE):
+        assert f"| {code} |" in page, code

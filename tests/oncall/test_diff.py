@@ -1,0 +1,90 @@
+"""`diff` and `anomalies`: what changed between two runs, what is unusual in one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from oncall.diff import flat, moved
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+
+FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
+Document = Callable[..., Any]
+
+
+def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Document, oncall: Oncall) -> None:
+    runs.run(FIRST, auc=0.92, mean=38.0, rows=3000, overrides={"code": {"trainer": "a"}, "packages": {"keras": "3.1"}})
+    runs.run(SECOND, auc=0.90, mean=45.0, rows=2000, overrides={"code": {"trainer": "b"}, "packages": {"keras": "3.2"}})
+    record = runs.root.record(SECOND)
+    record.write_text(record.read_text().replace('"epochs": 6', '"epochs": 7'))
+    found = document("diff", FIRST, SECOND)
+    assert found["config"] == {"training.epochs": [6, 7]}
+    assert found["code"] == {"trainer": ["a", "b"]}
+    assert found["packages"] == {"keras": ["3.1", "3.2"]}
+    assert found["data"] == {"rows of train": [3000, 2000]}
+    assert found["statistics"] == {"train age mean": [38.0, 45.0]}
+    assert found["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
+    assert (found["schema"], found["anomalies"]) == ({}, {})
+    shown = oncall("diff", FIRST, SECOND).output
+    assert "config     training.epochs: 6 -> 7" in shown
+    assert "the same   schema, anomalies" in shown
+
+
+def test_a_run_is_the_same_as_the_one_that_answered_it(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    runs.run(SECOND, cached=first, pushes=False)
+    found = document("diff", FIRST, "latest")
+    assert [name for name, changes in found.items() if changes and name not in ("from", "to")] == []
+
+
+def test_a_run_that_ended_early_lacks_what_it_did_not_make(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", "the data does not fit", 3))
+    found = document("diff", FIRST, SECOND)
+    assert found["metrics"]["overall: auc"] == [0.92, None]
+    assert "the data does not fit" in found["anomalies"]["found"][1]
+
+
+def test_what_may_differ_by_chance_is_not_shown() -> None:
+    old = {"train age mean": 100.0, "train age missing": 0.1, "overall: auc": 0.92}
+    assert moved(old, {"train age mean": 101.0, "train age missing": 0.104, "overall: auc": 0.9203}) == {}
+    assert set(moved(old, {"train age mean": 103.0, "train age missing": 0.106, "overall: auc": 0.9206})) == set(old)
+
+
+def test_nested_values_are_named_by_their_dotted_keys() -> None:
+    assert flat({"a": {"b": [1, 2], "c": [{"d": 1}]}, "e": {}, "f": None}) == {"a.b": [1, 2], "a.c.0.d": 1, "f": None}
+
+
+def test_anomalies_are_those_of_the_validator_and_what_the_gate_made_of_them(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    found = document("anomalies", "latest")
+    assert found["gate"] == "passed"
+    assert found["warnings"] == ["train: age: a little old"]
+    assert found["compared"] == {"SKEW": 14, "DRIFT": 0}
+    assert found["validator"] == [
+        "train: workclass: Examples contain values missing from the schema: Gig (~5%). "
+        "[ENUM_TYPE_UNEXPECTED_STRING_VALUES]"
+    ]
+
+
+def test_a_gate_that_stopped_says_by_what(runs: Runs, document: Document) -> None:
+    runs.run(SECOND, fails=("Gate", "the data does not fit:\n  train: age: 430>120", 3))
+    found = document("anomalies", SECOND)
+    assert found["gate"] == "STOPPED the run"
+    assert found["stops"] == ["the data does not fit:", "  train: age: 430>120"]
+
+
+def test_a_run_that_ended_before_the_gate_has_no_verdict(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, fails=("StatisticsGen", "no", 1))
+    shown = oncall("anomalies", FIRST).output
+    assert "gate       not reached" in shown
+    assert "validator  did not come so far, or its files are gone" in shown
+    assert "cause      StatisticsGen: no" in shown
+
+
+def test_damaged_files_are_named(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    file = runs.root.artifacts / "ExampleValidator" / "anomalies"
+    (damaged,) = file.glob("*/Split-train/SchemaDiff.pb")
+    damaged.write_bytes(b"\xff\xff\xff")
+    (line,) = document("anomalies", FIRST)["validator"]
+    assert line.startswith(f"train: {damaged}: cannot be read: ")

@@ -1,0 +1,97 @@
+"""`runs` and `show`: what ran, how it ended, what each node did."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+
+FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
+Document = Callable[..., Any]
+
+
+def test_runs_are_listed_with_their_state_and_cause_the_newest_first(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    runs.run(SECOND, cached=first, pushes=False)
+    runs.run(THIRD, cached=first, fails=("Gate", "the data does not fit", 3))
+    runs.run("20260104", crashes_in="Trainer")
+    runs.run("20260105", crashes_in="Transform", on_record=False)
+    found = document("runs")["runs"]
+    assert [(one["run"], one["state"]) for one in found] == [
+        ("20260105", "UNKNOWN"),
+        ("20260104", "CRASHED"),
+        (THIRD, "FAILED"),
+        (SECOND, "CACHED"),
+        (FIRST, "SUCCEEDED"),
+    ]
+    assert found[0]["cause"].startswith("no record; executions: 6 COMPLETE, 1 RUNNING; last change 20")
+    assert found[1]["cause"].endswith("is gone: killed in Trainer")
+    assert found[2]["cause"] == "Gate: the data does not fit"
+    assert found[4]["pushed"] == "version 1"
+
+
+def test_the_rest_of_many_runs_is_counted(runs: Runs, oncall: Oncall, document: Document) -> None:
+    for number in range(3):
+        runs.run(f"2026010{number}", crashes_in="ExampleGen")
+    assert [one["run"] for one in document("runs", "--limit", 1)["runs"]] == ["20260102"]
+    assert "2 older runs are not shown; --limit 3 shows all" in oncall("runs", "--limit", 1).output
+
+
+def test_a_run_that_goes_on_is_running_in_its_node(runs: Runs, document: Document) -> None:
+    with runs.root.locked():
+        runs.run(FIRST, crashes_in="Trainer")
+        (found,) = document("runs")["runs"]
+    assert (found["state"], found["cause"]) == ("RUNNING", "in Trainer")
+
+
+def test_show_names_the_run_that_really_made_what_came_from_the_cache(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    second = runs.run(SECOND, cached=first, pushes=False)
+    runs.run(THIRD, cached=second, pushes=False)
+    found = document("show", "latest")
+    made_by = {node["node"]: (node["state"], node["made_by"]) for node in found["nodes"]}
+    assert made_by["Trainer"] == ("cached", FIRST)
+    assert made_by["Pusher"] == ("complete", "")
+    assert found["state"] == "CACHED"
+    assert found["config"]["name"] == "census-income"
+    assert len(found["config_hash"]) == 16
+
+
+def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, fails=("Trainer", "Trainer: loss is NaN", 1))
+    found = {node["node"]: node for node in document("show", FIRST)["nodes"]}
+    assert (found["Trainer"]["state"], found["Trainer"]["error"]) == ("failed", "Trainer: loss is NaN")
+    assert found["Pusher"]["state"] == "not reached"
+    runs.run(SECOND, crashes_in="Trainer")
+    states = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
+    assert (states["Transform"], states["Trainer"]) == ("complete", "running")
+
+
+def test_a_run_without_a_record_is_shown_by_its_executions(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, crashes_in="Gate", on_record=False)
+    found = document("show", "latest")
+    assert found["state"] == "UNKNOWN"
+    assert found["nodes"][-1] == {"node": "Gate", "state": "running", "error": ""}
+
+
+def test_a_run_is_named_by_its_first_characters_if_they_fit_one(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, crashes_in="ExampleGen")
+    runs.run(SECOND, crashes_in="ExampleGen", on_record=False)
+    assert f"run        {FIRST} of" in oncall("show", "20260101").output
+    several = oncall("show", "2026")
+    assert (several.exit_code, several.stderr.strip()) == (
+        2,
+        f"error: {runs.root.path}: '2026' fits {SECOND}, {FIRST}; say more",
+    )
+    none = oncall("why", "2027")
+    assert (none.exit_code, none.stderr.strip()) == (
+        2,
+        f"error: {runs.root.path}: has no run '2027'; the newest are: {SECOND}, {FIRST}",
+    )
+    assert oncall("why", "../../etc/passwd").exit_code == 2
+    assert oncall("why", "").exit_code == 2
+
+
+def test_an_empty_run_root_has_no_runs(runs: Runs, oncall: Oncall) -> None:
+    assert oncall("runs").output == "no runs yet\n"
+    assert oncall("why", "latest").exit_code == 2

@@ -1,0 +1,133 @@
+"""`serving`, `lineage` and `rollback`: what serves, what it is made of, how to go back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from schemas.curated import load_schema, schema_hash
+from serving.registry import Registry
+from tests.conftest import ROOT
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import FINGERPRINT, NAME, Runs
+
+FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
+Document = Callable[..., Any]
+
+
+def test_each_version_is_shown_with_its_run_data_schema_and_verdict(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, auc=0.91)
+    runs.run(SECOND, auc=0.93, rows=4000)
+    found = document("serving")
+    assert (found["registry"], found["serving"]) == (str(runs.registry.folder), 2)
+    old, new = found["versions"]
+    assert (old["state"], new["state"]) == ("previous", "champion")
+    assert (new["run"], new["rows"], new["metrics"]) == (SECOND, {"train": 4000, "test": 1500}, {"auc": 0.93})
+    assert old["rows"]["train"] == 3000
+    assert new["fingerprint"] == FINGERPRINT
+    assert new["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
+    assert new["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
+    assert new["fits"] is True
+
+
+def test_data_is_found_through_the_cache(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    data = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform")}
+    runs.run(SECOND, cached=data, rows=5000)
+    version = document("serving")["versions"][-1]
+    # It trained on what the first run had read.
+    assert (version["run"], version["rows"]["train"]) == (SECOND, 3000)
+
+
+def test_the_verdict_is_that_of_the_run_that_pushed(runs: Runs, document: Document) -> None:
+    first = runs.run(FIRST)
+    # With another threshold, say: the model is the same.
+    up_to_trainer = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "Schema", "Transform", "Trainer")}
+    runs.run(SECOND, cached=up_to_trainer, blessed=False, pushes=False)
+    assert document("serving")["versions"][0]["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
+
+
+def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: Document) -> None:
+    runs.run(FIRST)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    assert document("serving")["versions"][0]["fits"] is False
+    assert "CHANGED" in oncall("serving").output
+
+
+def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, document: Document, tmp_path: Path) -> None:
+    first = runs.run(FIRST)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_text("elsewhere")
+    # The number is another model's here.
+    number = first["Trainer"]["model"].id
+    runs.registry.push(model, pipeline=NAME, run_id="elsewhere", model_id=number, version=None)
+    (runs.registry.folder / "9").mkdir()
+    found = document("serving")["versions"]
+    assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
+    assert found[2]["state"] == "of another tool"
+
+
+def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Document, tmp_path: Path) -> None:
+    runs.run(FIRST, pushes=False)
+    assert oncall("serving").output == f"{runs.registry.folder}: NO version serves\n"
+    assert oncall("check").exit_code == 1
+    assert oncall("serving", "--registry", tmp_path / "none").exit_code == 2
+    other = Registry(tmp_path / "other", "mine")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_text("x")
+    other.push(model, pipeline="mine", run_id="r", model_id=1, version=None)
+    assert document("serving", "--registry", other.folder.parent, "--model", "mine")["serving"] == 1
+
+
+def test_lineage_goes_up_to_the_data_and_down_to_the_push(runs: Runs, document: Document, oncall: Oncall) -> None:
+    first = runs.run(FIRST)
+    runs.run(SECOND, cached=first, pushes=False)
+    model = first["Trainer"]["model"].id
+    found = document("lineage", "v1")
+    assert found == document("lineage", model)
+    up = found["made_from"]
+    # The run that made it, not the one that took it from the cache.
+    assert (up["type"], up["run"], up["node"]) == ("Model", FIRST, "Trainer")
+    schema, graph, examples = up["branches"]
+    assert [(b["as"], b["type"]) for b in (schema, graph, examples)] == [
+        ("schema", "Schema"),
+        ("transform_graph", "TransformGraph"),
+        ("examples", "Examples"),
+    ]
+    assert graph["branches"][0]["run"] == FIRST
+    assert [(b["type"], b["node"]) for b in found["used_by"]["branches"]] == [
+        ("ModelEvaluation", "Evaluator"),
+        ("ModelBlessing", "Evaluator"),
+        ("InfraBlessing", "InfraValidator"),
+        ("PushedModel", "Pusher"),
+        ("PushedModel", "Pusher"),
+    ]
+    first_line, second_line, *_ = oncall("lineage", "v1").output.splitlines()
+    assert first_line == f"Model {model}  made by Trainer of {FIRST}"
+    assert second_line == f"├─ schema: Schema {first['Schema']['schema'].id}  made by Schema of {FIRST}"
+
+
+def test_lineage_of_nothing_is_refused(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    for wanted, expected in (
+        ("v7", "has no version 7 of a run; it has v1"),
+        ("999", "has no artifact 999"),
+        ("x", "is neither an artifact's number nor a version such as v2"),
+    ):
+        found = oncall("lineage", wanted)
+        assert (found.exit_code, expected in found.output) == (2, True), found.output
+
+
+def test_a_rollback_is_a_dry_run_unless_told_otherwise(runs: Runs, oncall: Oncall, document: Document) -> None:
+    runs.run(FIRST)
+    refused = oncall("rollback")
+    assert (refused.exit_code, "no earlier version served" in refused.output) == (5, True)
+    runs.run(SECOND)
+    planned = oncall("rollback")
+    assert planned.output == "would roll back: version 1 would serve, and now version 2 does; add --yes to do it\n"
+    assert runs.registry.champion() == 2
+    done = document("rollback", "--yes", "--reason", "bad since noon")
+    assert (done["version"], done["changed"], done["serving"]) == (1, True, 1)
+    assert runs.registry.ledger().history[-1].reason == "bad since noon"
+    assert oncall("rollback", "--version", "1", "--yes").output == "nothing to do: version 1 serves\n"

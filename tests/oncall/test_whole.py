@@ -1,0 +1,150 @@
+"""The tool on a run root of real runs: a good one, one below its threshold, one killed, one with a folder removed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.records import RunRecord
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+DATA_NODES = ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform")
+MODEL_NODES = ("Trainer", "Evaluator", "InfraValidator")
+
+
+class _Place:
+    """A config, a run root, and what is done there."""
+
+    def __init__(self, config: Path, root: Path) -> None:
+        self.config, self.root = config, root
+
+    def _command(self, *settings: str) -> list[str]:
+        flags = [flag for setting in settings for flag in ("--set", setting)]
+        command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(self.config)]
+        return [*command, "--run-root", str(self.root), "--quiet", *flags]
+
+    def run(self, *settings: str) -> int:
+        return subprocess.run(self._command(*settings), capture_output=True, check=False, timeout=600).returncode
+
+    def killed_in(self, node: str, *settings: str) -> str:
+        """Starts a run and kills it while a node runs; returns its id."""
+        before = {*self.root.glob("records/*.json")}
+        process = subprocess.Popen(self._command(*settings), start_new_session=True)
+        until = time.monotonic() + 300
+        while time.monotonic() < until and process.poll() is None:
+            for file in {*self.root.glob("records/*.json")} - before:
+                if RunRecord.model_validate_json(file.read_bytes()).running_node == node:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    return file.stem
+            time.sleep(0.05)
+        raise AssertionError(f"{node} was never seen; the run ended with {process.poll()}")
+
+    def oncall(self, *arguments: str, code: int = 0) -> Any:
+        command = [sys.executable, "-m", "oncall", *arguments, "--run-root", str(self.root), "--json"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def states(self) -> dict[str, str]:
+        return {node["node"]: node["state"] for node in self.oncall("show", "latest")["nodes"]}
+
+
+def _kinds(found: Any) -> list[str]:
+    return [one["kind"] for one in found["findings"]]
+
+
+def _of(states: dict[str, str], nodes: Sequence[str]) -> set[str]:
+    return {states[node] for node in nodes}
+
+
+def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    place = _Place(small_census(), tmp_path / "run")
+    good = _a_good_run_serves(place)
+    _a_model_below_its_threshold_is_explained(place, good)
+    _a_killed_run_is_seen_and_resumed(place)
+    _a_removed_folder_is_made_anew(place)
+    _what_gc_leaves_is_enough_for_the_next_run(place)
+
+
+def _a_good_run_serves(place: _Place) -> str:
+    assert place.run() == 0
+    assert place.oncall("check")["ok"] is True
+    assert place.oncall("doctor")["findings"] == []
+    (version,) = place.oncall("serving")["versions"]
+    assert (sum(version["rows"].values()), version["fits"]) == (4500, True)
+    assert version["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
+    assert version["fingerprint"].startswith("split:train,num_files:1,")
+    up = place.oncall("lineage", "v1")["made_from"]
+    assert (up["node"], up["run"]) == ("Trainer", version["run"])
+    return str(version["run"])
+
+
+def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
+    assert place.run("evaluation.thresholds=[{metric: auc, at_least: 0.999}]") == 4
+    found = place.oncall("why", "latest")
+    assert (found["state"], found["exit_code"]) == ("FAILED", 4)
+    assert found["cause"].endswith("the model missed a threshold; it is not pushed")
+    assert found["missed"][0].endswith(", must be at least 0.999")
+    assert any("NotBlessedError" in line for line in found["lines"])
+    assert found["try"][0].startswith(f"python -m oncall diff {good} {found['run']} ")
+    assert place.oncall("check", code=1)["checks"][0]["ok"] is False
+    changes = place.oncall("diff", good, "latest")
+    assert changes["config"] == {"evaluation.thresholds.0.at_least": [0.8, 0.999]}
+    assert (changes["data"], changes["schema"], changes["statistics"]) == ({}, {}, {})
+
+
+def _a_killed_run_is_seen_and_resumed(place: _Place) -> None:
+    killed = place.killed_in("Trainer", "training.epochs=4")
+    assert place.oncall("runs")["runs"][0]["state"] == "CRASHED"
+    found = place.oncall("why", "latest")
+    assert (found["run"], found["state"], found["node"]) == (killed, "CRASHED", "Trainer")
+    assert f"python -m oncall resume {killed}" in found["try"][0]
+    assert place.oncall("check", code=1)["checks"][0]["ok"] is False
+    assert "run" in _kinds(place.oncall("doctor", code=1))
+
+    resumed = place.oncall("resume", killed)
+    assert resumed["exit_code"] == 0
+    states = place.states()
+    assert (_of(states, DATA_NODES), _of(states, MODEL_NODES)) == ({"cached"}, {"complete"})
+    shown = place.oncall("show", "latest")
+    assert (shown["resumes"], shown["state"]) == (killed, "SUCCEEDED")
+    assert place.oncall("doctor")["findings"] == []
+    assert place.oncall("check")["ok"] is True
+    assert place.oncall("resume", "latest")["resumed"] is False
+
+
+def _a_removed_folder_is_made_anew(place: _Place) -> None:
+    (graph, *_) = sorted((place.root / "artifacts" / "Transform" / "transform_graph").iterdir())
+    shutil.rmtree(graph)
+    assert _kinds(place.oncall("doctor", code=1)) == ["missing"]
+    assert place.run("training.epochs=4") == 0
+    states = place.states()
+    assert (states["ExampleGen"], states["Transform"], states["Pusher"]) == ("cached", "complete", "complete")
+    # Nothing needs it any more, but a resolver could still find it.
+    assert _kinds(place.oncall("doctor", code=1)) == ["missing"]
+
+
+def _what_gc_leaves_is_enough_for_the_next_run(place: _Place) -> None:
+    planned = place.oncall("gc", "--keep-last", "1", "--keep-pushed")
+    assert planned["bytes"] > 0
+    assert len(planned["gone"]) == 1
+    done = place.oncall("gc", "--keep-last", "1", "--keep-pushed", "--yes")
+    assert done["folders"] == planned["folders"]
+    assert not any(Path(folder).exists() for folder in done["folders"])
+    assert place.oncall("doctor")["findings"] == []
+    assert place.run("training.epochs=4") == 0
+    assert _of(place.states(), (*DATA_NODES, *MODEL_NODES)) == {"cached"}
+    assert place.oncall("check")["ok"] is True

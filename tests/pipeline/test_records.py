@@ -1,0 +1,107 @@
+"""What is known of a run besides ML Metadata: who runs it, how far it came, why it ended."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import config
+from pipeline.nodes import nodes
+from pipeline.records import RecordFile, RunRecord, State, begun, read_records
+from pipeline.run_root import RunRoot, new_run_id
+from tests.conftest import CENSUS_CONFIG
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> RunRoot:
+    return RunRoot(tmp_path)
+
+
+def started(root: RunRoot, log: Path | None = None) -> RecordFile:
+    known = config.load(CENSUS_CONFIG)
+    return RecordFile(root, begun(known, new_run_id(), log=log, expected=nodes(known), resumes=None))
+
+
+def only(root: RunRoot) -> RunRecord:
+    (record,), damaged = read_records(root)
+    assert damaged == []
+    return record
+
+
+def test_a_record_says_who_runs_what(root: RunRoot) -> None:
+    started(root)
+    record = only(root)
+    assert (record.pid, record.pipeline) == (os.getpid(), "census-income")
+    assert record.expected == list(nodes(config.load(CENSUS_CONFIG)))
+    assert set(record.code) == {"pipeline", "components", "trainer", "serving", "schemas"}
+    assert record.packages["tfx"] == "1.21.0"
+    assert record.config["training"]["epochs"] == 6
+    again = config.load(CENSUS_CONFIG, ["training.epochs=5"])
+    other = begun(again, "run", log=None, expected=[], resumes=None)
+    assert record.config_hash != other.config_hash
+    assert (
+        begun(config.load(CENSUS_CONFIG), "run", log=None, expected=[], resumes=None).config_hash == record.config_hash
+    )
+
+
+def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
+    started(root)
+    file = tmp_path / "again.json"
+    file.write_text(json.dumps(only(root).config))
+    assert config.load(file) == config.load(CENSUS_CONFIG)
+
+
+def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("before\n")
+    file = started(root, log)
+    file.node_started("ExampleGen")
+    assert only(root).running_node == "ExampleGen"
+    with log.open("a") as out:
+        out.write("Traceback ...\n")
+    file.node_finished("ExampleGen", "failed", "a row does not fit")
+    node = only(root).nodes["ExampleGen"]
+    assert log.read_bytes()[node.log_from : node.log_to] == b"Traceback ...\n"
+    assert (node.state, node.error, only(root).running_node) == ("failed", "a row does not fit", None)
+
+
+def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root: RunRoot) -> None:
+    with root.locked():
+        assert root.is_locked
+        file = started(root)
+        file.node_started("Trainer")
+        assert only(root).state(locked=root.is_locked) == State.RUNNING
+    assert not root.is_locked
+    assert only(root).state(locked=root.is_locked) == State.CRASHED
+    # The lock is another run's, and this process is gone.
+    file.record.process_started -= 100
+    file.node_started("Evaluator")
+    assert only(root).state(locked=True) == State.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "node_state", "expected"),
+    [
+        (0, "", "complete", State.SUCCEEDED),
+        (0, "", "cached", State.CACHED),
+        (3, "", "failed", State.FAILED),
+        (130, "SIGTERM", "failed", State.ABORTED),
+    ],
+)
+def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: State) -> None:
+    file = started(root)
+    file.node_started("Trainer")
+    file.node_finished("Trainer", node_state, "")
+    file.node_started("Pusher")
+    file.node_finished("Pusher", "complete", "")
+    file.ended(exit_code=exit_code, error="", reason=reason, summary={"serving": "version 1"})
+    assert only(root).state(locked=False) == expected
+    assert only(root).summary == {"serving": "version 1"}
+
+
+def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
+    started(root)
+    root.record("0").write_text("{")
+    records, damaged = read_records(root)
+    assert (len(records), damaged) == (1, [str(root.record("0"))])
