@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import tensorflow as tf
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import v1 as tfx
@@ -92,10 +91,6 @@ def _run_node(
     started = time.monotonic()
     try:
         state, outputs = _ended(connection, _launch(pipeline, node, connection))
-        if state == CACHED and _missing(outputs):
-            _forget(connection, outputs)
-            node.execution_options.caching_options.enable_cache = False
-            state, outputs = _ended(connection, _launch(pipeline, node, connection))
         if state == FAILED:
             raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
@@ -117,19 +112,6 @@ def _failure(node_id: str, error: BaseException) -> BaseException:
     if isinstance(error, PipelineError) or not isinstance(error, Exception):
         return error
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
-
-
-def _missing(outputs: Artifacts) -> list[mlmd.Artifact]:
-    """Outputs of an earlier run whose files somebody has removed since."""
-    return [artifact for found in outputs.values() for artifact in found if not tf.io.gfile.exists(artifact.uri)]
-
-
-def _forget(connection: Any, outputs: Artifacts) -> None:
-    """Marks removed artifacts as deleted, so that no other node resolves to them."""
-    with metadata.Metadata(connection) as handle:
-        for artifact in _missing(outputs):
-            artifact.state = mlmd.Artifact.DELETED
-            handle.store.put_artifacts([artifact])
 
 
 def _one_line(error: Exception) -> str:
