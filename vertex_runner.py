@@ -5,6 +5,7 @@ python vertex_runner.py submit --config configs/census.yaml --project my-project
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ Exit codes:
   3    the data does not fit its schema
   4    the model missed a threshold, or was not served as it should be; it was not pushed
   5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
-  130  interrupted, or the job was cancelled
+  130  interrupted (Ctrl-C or SIGTERM), or the job was cancelled
 
 \b
 From an empty project to a served model: docs/vertex.md.
@@ -41,6 +42,11 @@ _OVERRIDES = [
 ]
 
 
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Lets SIGTERM end a command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --config, --set and the flags over its `vertex` section; turns a refusal into one line and its exit code."""
 
@@ -49,6 +55,7 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
         from pipeline import config
         from schemas.errors import PipelineError
 
+        signal.signal(signal.SIGTERM, _interrupt)
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
         try:
@@ -60,7 +67,8 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
             )
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; a job that was submitted goes on: vertex_runner.py status, cancel", err=True)
+            goes_on = "; a job that was submitted goes on: vertex_runner.py status, cancel"
+            click.echo("interrupted" + (goes_on if command.__name__ == "submit" else ""), err=True)
             sys.exit(130)
 
     for key, text in reversed(_OVERRIDES):

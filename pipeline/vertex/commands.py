@@ -265,8 +265,12 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
             key, _, value = line.removeprefix("export ").strip().partition("=")
             exports[key] = value
         else:
-            raise PipelineError(f"the emulator did not start; see {state / 'emulator.log'}")
+            said = (state / "emulator.log").read_text().strip().rpartition("\n")[2]
+            raise PipelineError(f"the emulator did not start: {said}; see {state / 'emulator.log'}")
         yield exports["VERTEX_API_ENDPOINT"], exports
     finally:
         running.send_signal(signal.SIGTERM)
-        running.wait(30)
+        try:
+            running.wait(30)
+        except subprocess.TimeoutExpired:
+            running.kill()

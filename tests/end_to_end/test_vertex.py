@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -102,6 +105,28 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert "is taken: version 1 of" in failed["error"]
     assert "belongs to the pipeline 'census-income'" in failed["error"]
     assert bench.serving() == {1: 100}
+
+
+def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "rehearsal"
+    line = [sys.executable, str(ROOT / "vertex_runner.py"), "rehearse", "--folder", str(folder)]
+    environment = {key: value for key, value in os.environ.items() if key != "VERTEX_API_ENDPOINT"}
+    with subprocess.Popen(
+        [*line, "--config", str(small_census())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().rstrip().endswith("ExampleGen"):
+            assert running.poll() is None
+        time.sleep(2.0)
+        running.send_signal(signal.SIGTERM)
+        said = running.stdout.read()
+    assert (running.returncode, said) == (130, "interrupted\n")
+    left = [p.cmdline() for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
+    assert not left
 
 
 def _task_logs(bench: Bench, job_id: str) -> list[str]:
