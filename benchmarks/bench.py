@@ -33,6 +33,7 @@ STOCK_NAMES = {
     "Trainer": "Trainer",
     "Baseline": "latest_blessed_model_resolver",
     "Evaluator": "Evaluator",
+    "InfraValidator": None,
     "Pusher": "Pusher",
 }
 _SAMPLE_SECONDS = 0.05
