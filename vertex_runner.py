@@ -117,8 +117,17 @@ def submit(
     config: Any, *, job_id: str | None, wait: bool, no_cache: bool, dry_run: bool, cron: str | None, as_json: bool
 ) -> None:
     """Compile, check and submit; print the link to the console."""
-    from pipeline.vertex import commands
+    from pipeline.vertex import commands, jobs
+    from schemas.errors import ConfigError
 
+    if job_id is not None:
+        jobs.check_job_id(job_id)
+    if cron is not None:
+        jobs.check_cron(cron)
+        if wait or job_id is not None:
+            raise ConfigError(
+                "--cron: a schedule names its runs itself, and nobody waits for them; leave out --wait and --job-id"
+            )
     if dry_run:
         commands.show_plan(config, as_json=as_json)
         return

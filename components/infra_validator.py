@@ -25,6 +25,7 @@ from tfx import v1 as tfx
 from tfx.utils import path_utils
 
 from components.config import InfraValidation
+from components.evaluation import Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes
 from components.pusher import HASH_PROPERTY, check_blessing
@@ -65,7 +66,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
         evaluated model, or is over its budget.
     """
     del code_fingerprint
-    check_blessing(model, model_blessing)
+    _check_blessing(model, model_blessing, evaluation.uri)
     golden = Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
@@ -76,6 +77,18 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
     blessing.set_string_custom_property(MEASURED_PROPERTY, json.dumps(asdict(measured)))
     with tfx.dsl.io.fileio.open(os.path.join(blessing.uri, BLESSED_FILE), "w") as file:
         file.write("")
+
+
+def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
+    """As the pushers' check, which cannot say what was missed."""
+    try:
+        check_blessing(model, blessing)
+    except NotBlessedError as error:
+        failures = Summary.read(evaluation_uri).failures
+        if not failures:
+            raise
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise NotBlessedError(f"the model missed a threshold: {failures[0]}{more}; it is not pushed") from error
 
 
 def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:

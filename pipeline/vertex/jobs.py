@@ -3,6 +3,7 @@
 import math
 import re
 import time
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from schemas import errors
 from schemas.errors import ConfigError, PipelineError
 from serving.vertex.connection import Vertex
 
+# https://en.wikipedia.org/wiki/Cron#Cron_expression
+_CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
 JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 # The exit code of a run that somebody ended, as for Ctrl-C.
 CANCELLED_EXIT_CODE = 130
@@ -73,6 +76,12 @@ def new_job_id(pipeline: str) -> str:
     return f"{pipeline[:100]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
+def check_job_id(job_id: str) -> None:
+    """Raises ConfigError if the id breaks Vertex's rule."""
+    if not JOB_ID.fullmatch(job_id):
+        raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
+
+
 def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bool]:
     """Creates a job, once: an id that is there already is left as it is.
 
@@ -83,8 +92,7 @@ def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bo
       ConfigError: the id breaks Vertex's rule.
       PushError: Vertex AI refuses.
     """
-    if not JOB_ID.fullmatch(job_id):
-        raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
+    check_job_id(job_id)
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     request = v1.CreatePipelineJobRequest(
         parent=vertex.place.parent, pipeline_job=_message(job), pipeline_job_id=job_id
@@ -118,6 +126,29 @@ def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
     return found
 
 
+def check_cron(cron: str) -> None:
+    """Refuses what is no schedule, before anything is compiled for it.
+
+    Raises:
+      ConfigError: with the field that is wrong.
+    """
+    zone, *fields = cron.split() if cron.startswith("TZ=") else ["", *cron.split()]
+    zones = zoneinfo.available_timezones()
+    if zone and zones and zone.removeprefix("TZ=") not in zones:
+        raise ConfigError(f"--cron: '{zone}' is no time zone; expected such as TZ=Europe/Berlin")
+    if len(fields) != len(_CRON_FIELDS):
+        raise ConfigError(f"--cron: expected five fields such as '0 3 * * *', found '{cron}'")
+    for text, (name, (low, high)) in zip(fields, _CRON_FIELDS.items(), strict=True):
+        for part in text.split(","):
+            # MON and JAN are numbers too.
+            if name in ("month", "day of the week") and re.fullmatch(r"[A-Za-z]{3}(-[A-Za-z]{3})?", part):
+                continue
+            found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/([1-9]\d*))?", part)
+            numbers = [int(number) for number in (found[1], found[2]) if number] if found else []
+            if found is None or not all(low <= number <= high for number in numbers) or numbers != sorted(numbers):
+                raise ConfigError(f"--cron: the {name}, '{text}': expected *, or numbers from {low} to {high}")
+
+
 def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> tuple[str, bool]:
     """Runs a job by the clock; a schedule of this name is changed, not doubled.
 
@@ -128,8 +159,6 @@ def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) ->
     Returns:
       The schedule's resource name, and whether it was created now.
     """
-    if not re.fullmatch(r"(TZ=\S+ )?(\S+ ){4}\S+", cron):
-        raise ConfigError(f"--cron: expected five fields such as '0 3 * * *', found '{cron}'")
     parent = vertex.place.parent
     request = v1.ListSchedulesRequest(parent=parent, filter=f'display_name="{name}"')
     there = vertex.listed(vertex.schedules.list_schedules, request)
@@ -163,14 +192,14 @@ def status(vertex: Vertex, job_id: str) -> Status:
     """A job's state.
 
     Raises:
-      PipelineError: there is no such job; the latest ones are named.
+      ConfigError: there is no such job; the latest ones are named.
     """
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     try:
         return _status(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
     except exceptions.NotFound as error:
         known = ", ".join(found.name for found in latest(vertex, 5)) or "none"
-        raise PipelineError(f"{name}: there is no such job; the latest are: {known}") from error
+        raise ConfigError(f"{name}: there is no such job; the latest are: {known}") from error
 
 
 def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Status]:

@@ -288,8 +288,28 @@ def test_a_schedule_is_changed_not_doubled(vertex: Vertex) -> None:
     name, created = jobs.schedule(vertex, job(task("a")), cron="0 3 * * *", name="small")
     assert created
     assert jobs.schedule(vertex, job(task("a")), cron="TZ=Europe/Berlin 0 4 * * *", name="small") == (name, False)
-    with pytest.raises(ConfigError, match="--cron: expected five fields"):
-        jobs.schedule(vertex, job(task("a")), cron="daily", name="small")
+
+
+@pytest.mark.parametrize(
+    ("cron", "message"),
+    [
+        ("0 3 * * *", None),
+        ("TZ=Europe/Berlin */15 8-18 1,15 JAN MON-FRI", None),
+        ("daily", "--cron: expected five fields such as '0 3 * * *', found 'daily'"),
+        ("99 3 * * *", "--cron: the minute, '99': expected *, or numbers from 0 to 59"),
+        ("0 18-8 * * *", "--cron: the hour, '18-8': expected *, or numbers from 0 to 23"),
+        ("0 3 0 * *", "--cron: the day, '0': expected *, or numbers from 1 to 31"),
+        ("0 3 * * x", "--cron: the day of the week, 'x': expected *, or numbers from 0 to 7"),
+        ("TZ=Mars 0 3 * * *", "--cron: 'TZ=Mars' is no time zone; expected such as TZ=Europe/Berlin"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(cron: str, message: str | None) -> None:
+    if message is None:
+        jobs.check_cron(cron)
+        return
+    with pytest.raises(ConfigError) as refused:
+        jobs.check_cron(cron)
+    assert str(refused.value) == message
 
 
 def test_a_wrong_job_id_is_refused_before_it_is_sent(vertex: Vertex) -> None:
