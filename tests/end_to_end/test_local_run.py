@@ -357,7 +357,7 @@ def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path
     assert set(overall) == {"rmse", "mae", "r2", "mean_error", "example_count"}
     assert overall["r2"] > 0.25
     answers, labels = served(summary, root)
-    assert set(answers) == {"prediction"}
+    assert set(answers) == {"prediction", "model_version", "schema_hash"}
     errors = answers["prediction"] - labels
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(overall["rmse"], rel=1e-4)
     assert np.mean(errors) == pytest.approx(overall["mean_error"], abs=1e-3)
