@@ -9,7 +9,7 @@ import tensorflow_transform as tft
 
 from schemas.errors import PipelineError
 from schemas.features import FeatureSet
-from serving.registry import DECLARATION_FILE
+from serving.registry import DECLARATION_FILE, VERSION_FILE
 
 _ADVICE = "start anew: --set training.warm_start=false"
 
@@ -67,6 +67,8 @@ class WarmStart:
 
     def _check_vocabularies(self) -> None:
         before = _assets(os.path.join(self.path, "assets"))
+        # No vocabulary, but the place of the served model's version.
+        before.pop(os.path.basename(VERSION_FILE), None)
         now = _assets(os.path.join(self.transform_output.transform_savedmodel_dir, "assets"))
         for name in sorted({*before, *now}):
             old, new = before.get(name, []), now.get(name, [])
