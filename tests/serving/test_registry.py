@@ -36,6 +36,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
         "content_hash": content_hash(source),
         # What was not measured cannot be written as JSON.
         "metrics": {"auc": 0.5},
+        "extra_hashes": {},
     }
     assert content_hash(folder) == content_hash(source)
 
