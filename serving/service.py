@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,7 +72,6 @@ class Service:
         self._executor = ThreadPoolExecutor(1, "model")
         self._batchers: dict[tuple[int, str], tuple[Served, Batcher]] = {}
         self.stopping = False
-        self.started = time.time()
 
     @property
     def snapshot(self) -> Snapshot:
