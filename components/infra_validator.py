@@ -105,13 +105,13 @@ def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measure
                 raise NotBlessedError(f"infra validation: wrong answer to a golden request: {wrong}")
             milliseconds = [
                 _timed(connection, golden.instances[number % len(golden.instances)])
-                for number in range(_LATENCY_REQUESTS if golden.instances else 0)
+                for number in range(_LATENCY_REQUESTS)
             ]
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NotBlessedError(f"infra validation: the server does not answer: {error}") from error
         finally:
             connection.close()
-        p50, p95 = np.percentile(milliseconds or [0.0], [50, 95]).tolist()
+        p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
         memory = psutil.Process(process.pid).memory_info().rss / 1e6
     measured = Measured(len(golden.instances), round(p50, 3), round(p95, 3), round(memory, 1))
     if measured.p95_ms > settings.max_latency_ms:
@@ -173,8 +173,6 @@ def _why(said: str, code: int, timeout_seconds: float) -> str:
 
 
 def _predict(connection: http.client.HTTPConnection, instances: list[Any]) -> list[Any]:
-    if not instances:
-        return []
     connection.request("POST", "/predict", json.dumps({"instances": instances}))
     response = connection.getresponse()
     said = json.loads(response.read())

@@ -135,10 +135,9 @@ class Service:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
         self._check_rows(len(first) if isinstance(first, list) else 1)
+        # Those that are not lists, or are not as long as the first, are refused here.
         checked = check_columns(served.predictor.inputs, columns)
-        rows = len(next(iter(checked.values())))
-        self._check_rows(rows)
-        return await self._submit(served, SERVING_DEFAULT, checked, rows)
+        return await self._submit(served, SERVING_DEFAULT, checked, len(first))
 
     async def answer_examples(self, served: Served, examples: Sequence[bytes]) -> Outputs:
         """The outputs for serialized tf.Example; raises as `answer_instances`."""
