@@ -1,11 +1,24 @@
 """Keeps the terminal for what a person is to read."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
+
+import click
+
+from schemas.errors import PipelineError
+
+
+def say_refusal(error: PipelineError, *, as_json: bool) -> None:
+    """Says why a command did not do what was asked: one line, or one JSON document with its exit code."""
+    if as_json:
+        click.echo(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+    else:
+        click.echo(f"error: {error}", err=True)
 
 
 @contextmanager

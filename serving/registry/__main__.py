@@ -23,6 +23,7 @@ from serving.registry.content import NOT_CONTENT
 from serving.registry.find import find
 from serving.registry.ledger import Ledger
 from serving.registry.registry import Registry, Switch
+from serving.terminal import say_refusal
 
 EPILOG = """\b
 Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the registry cannot be read or written;
@@ -45,10 +46,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         except (PipelineError, OSError) as error:
             # Sizes are counted while others may delete, and what is there need not be readable.
             known = error if isinstance(error, PipelineError) else PushError(f"{error.filename}: {disk.reason(error)}")
-            if as_json:
-                click.echo(json.dumps({"error": str(known), "exit_code": known.exit_code}))
-            else:
-                click.echo(f"error: {known}", err=True)
+            say_refusal(known, as_json=as_json)
             sys.exit(known.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; run the command again to finish what was begun", err=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import ConfigError, PipelineError, PushError
+from serving.terminal import say_refusal
 from serving.vertex import lease
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
@@ -46,10 +47,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             target = _Target(project, region, model, endpoint, staging, api_endpoint, as_json)
             command(target, **options)
         except PipelineError as error:
-            if as_json:
-                click.echo(json.dumps({"error": str(error), "exit_code": error.exit_code}))
-            else:
-                click.echo(f"error: {error}", err=True)
+            say_refusal(error, as_json=as_json)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; run the command again to finish what was begun", err=True)
