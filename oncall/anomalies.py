@@ -1,12 +1,11 @@
 """`anomalies`: what ExampleValidator found in a run's data, and what Gate made of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from components.anomalies import listed, parsed
 from oncall.evidence import Evidence
-from oncall.metadata import Outputs
+from oncall.graph import Outputs
 from oncall.runs import cause
 from oncall.terminal import Answer, labelled
 
@@ -66,7 +65,7 @@ def validator_anomalies(outputs: Outputs) -> list[str]:
     """What ExampleValidator found, a line each: split, feature, what is wrong."""
     found: list[str] = []
     for artifact in outputs.get("ExampleValidator", {}).get("anomalies", ()):
-        for file in sorted(Path(artifact.uri).glob(f"{_SPLIT}*/{_ANOMALIES_FILE}")):
+        for file in sorted(artifact.folder.glob(f"{_SPLIT}*/{_ANOMALIES_FILE}")):
             split = file.parent.name.removeprefix(_SPLIT)
             try:
                 found += map(str, listed(parsed(file.read_bytes()), split))
@@ -79,7 +78,7 @@ def gate_report(outputs: Outputs) -> dict[str, Any] | None:
     """What Gate wrote; None if it wrote nothing, or it is gone."""
     for artifact in outputs.get("Gate", {}).get("report", ()):
         try:
-            found = json.loads(Path(artifact.uri).read_text(encoding="utf-8"))
+            found = json.loads(artifact.folder.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None

@@ -1,13 +1,12 @@
 """`diff`: what changed between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from oncall.anomalies import gate_report, validator_anomalies
 from oncall.evaluations import metrics
 from oncall.evidence import Evidence, Run
-from oncall.metadata import Outputs
+from oncall.graph import Outputs
 from oncall.provenance import data_of
 from oncall.runs import need_record
 from oncall.terminal import Answer
@@ -90,7 +89,7 @@ def _statistics(outputs: Outputs) -> dict[str, float]:
     found: dict[str, float] = {}
     for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):
         try:
-            by_split = read_statistics(Path(artifact.uri))
+            by_split = read_statistics(artifact.folder)
         except DataError:
             continue
         for split, statistics in by_split.items():

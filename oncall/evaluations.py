@@ -1,11 +1,10 @@
 """What Evaluator measured, from the summary that it writes beside TFMA's files."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from oncall.evidence import Evidence
-from oncall.metadata import Outputs
+from oncall.graph import Outputs
 from schemas.errors import RunRootError
 
 # As components/evaluation.py calls it.
@@ -15,7 +14,7 @@ _SUMMARY = "summary.json"
 def _summary(outputs: Outputs) -> dict[str, Any]:
     for artifact in outputs.get("Evaluator", {}).get("evaluation", ()):
         try:
-            found = json.loads((Path(artifact.uri) / _SUMMARY).read_text(encoding="utf-8"))
+            found = json.loads((artifact.folder / _SUMMARY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(found, dict):

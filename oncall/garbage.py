@@ -4,20 +4,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from oncall.evidence import Evidence
 from oncall.folders import execution_folder, is_gone, size
-from oncall.metadata import Metadata, key, properties
+from oncall.graph import Artifact, Id, key, properties
+from oncall.metadata import Metadata
 from oncall.provenance import ancestors
 from oncall.releases import registry_of
 from oncall.terminal import Answer, volume
 from oncall.why import last_good
 from schemas.errors import RunRootError
 from serving.registry import Registry
-
-if TYPE_CHECKING:
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 # The next run's baseline is the last blessed model, or the one before, if the last is the next run's own.
 _KEPT_BLESSED = 2
@@ -35,8 +32,8 @@ class Plan:
       kept_runs: keep all that they made or used.
     """
 
-    artifacts: "list[mlmd.Artifact]"
-    gone: "list[mlmd.Artifact]"
+    artifacts: list[Artifact]
+    gone: list[Artifact]
     folders: dict[Path, int]
     kept_runs: list[str]
 
@@ -99,15 +96,15 @@ def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Regis
     return Plan(doomed, gone, {path: size(path) for path in folders}, runs)
 
 
-def _of_runs(metadata: Metadata, runs: Iterable[str]) -> set[int]:
+def _of_runs(metadata: Metadata, runs: Iterable[str]) -> set[Id]:
     """All that runs made, took from the cache, were given, or read."""
     return {artifact.id for run_id in runs for artifact in metadata.artifacts_of_run(run_id)}
 
 
-def _next_baseline(metadata: Metadata) -> set[int]:
+def _next_baseline(metadata: Metadata) -> set[Id]:
     """The last blessed models with their blessings."""
-    kept: set[int] = set()
-    models: list[int] = []
+    kept: set[Id] = set()
+    models: list[Id] = []
     for blessing in reversed(metadata.artifacts_of_type("ModelBlessing")):
         known = properties(blessing)
         model_id = known.get("current_model_id")
@@ -121,7 +118,7 @@ def _next_baseline(metadata: Metadata) -> set[int]:
     return kept
 
 
-def _next_history(metadata: Metadata) -> set[int]:
+def _next_history(metadata: Metadata) -> set[Id]:
     """What drift is counted from: the last push that wrote a version, and the statistics of its run."""
     for pushed in reversed(metadata.artifacts_of_type("PushedModel")):
         if properties(pushed).get("pushed") == 1 and metadata.is_live(pushed):
@@ -131,9 +128,9 @@ def _next_history(metadata: Metadata) -> set[int]:
     return set()
 
 
-def _of_versions(metadata: Metadata, registry: Registry) -> set[int]:
+def _of_versions(metadata: Metadata, registry: Registry) -> set[Id]:
     """What registered versions were made from, and what judged them."""
-    kept: set[int] = set()
+    kept: set[Id] = set()
     for version in registry.versions():
         release = registry.release(version)
         if release is None:

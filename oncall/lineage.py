@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oncall.evidence import Evidence
-from oncall.metadata import Metadata, key
+from oncall.graph import Graph, Id, key
 from oncall.releases import registry_of
 from oncall.terminal import Answer
 from schemas.errors import ConfigError
@@ -48,14 +48,14 @@ def _artifact_id(evidence: Evidence, wanted: str, folder: Path | None, model: st
 class _Tree:
     """Walks from an artifact; each one is opened once, since most of what runs make meets again."""
 
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(self, metadata: Graph) -> None:
         self._metadata = metadata
-        self._seen: set[int] = set()
+        self._seen: set[Id] = set()
 
-    def up(self, artifact_id: int) -> dict[str, Any]:
+    def up(self, artifact_id: Id) -> dict[str, Any]:
         return self._up(artifact_id, 0)
 
-    def _up(self, artifact_id: int, depth: int) -> dict[str, Any]:
+    def _up(self, artifact_id: Id, depth: int) -> dict[str, Any]:
         node = self._node(artifact_id)
         if artifact_id in self._seen or depth > _DEPTH:
             return {**node, "again": artifact_id in self._seen}
@@ -69,20 +69,22 @@ class _Tree:
         branches = [{**self._up(id_, depth + 1), "as": inputs[id_]} for id_ in sorted(inputs)]
         return {**node, "run": run, "node": name, "branches": branches}
 
-    def down(self, artifact_id: int) -> dict[str, Any]:
+    def down(self, artifact_id: Id) -> dict[str, Any]:
         return self._down(artifact_id, 0)
 
-    def _down(self, artifact_id: int, depth: int) -> dict[str, Any]:
+    def _down(self, artifact_id: Id, depth: int) -> dict[str, Any]:
         node = self._node(artifact_id)
         if artifact_id in self._seen or depth > _DEPTH:
             return {**node, "again": artifact_id in self._seen}
         self._seen.add(artifact_id)
         events = [e for e in self._metadata.events_of_artifacts([artifact_id]) if self._metadata.is_input(e)]
         # The newest are asked for; what happened thousands of runs ago is not what one is called for.
-        newest = sorted({event.execution_id for event in events}, reverse=True)
-        executions = self._metadata.executions_by_id(newest[:_READ_BRANCHES])
-        users = [id_ for id_ in sorted(executions) if self._metadata.state(executions[id_]) == "COMPLETE"]
-        outputs: dict[int, list[int]] = {}
+        used_by = {event.execution_id for event in events}
+        newest = self._metadata.newest(used_by, _READ_BRANCHES)
+        executions = self._metadata.executions_by_id(newest)
+        known = [executions[id_] for id_ in reversed(newest) if id_ in executions]
+        users = [execution.id for execution in known if self._metadata.state(execution) == "COMPLETE"]
+        outputs: dict[Id, list[Id]] = {}
         for event in self._metadata.events_of_executions(users):
             if self._metadata.is_output(event):
                 outputs.setdefault(event.execution_id, []).append(event.artifact_id)
@@ -91,10 +93,10 @@ class _Tree:
             run, name = self._metadata.place(user)
             for made in outputs.get(user, ()):
                 branches.append({**self._down(made, depth + 1), "run": run, "node": name})
-        hidden = max(len(users) - _SHOWN_BRANCHES, 0) + max(len(newest) - _READ_BRANCHES, 0)
+        hidden = max(len(users) - _SHOWN_BRANCHES, 0) + len(used_by) - len(newest)
         return {**node, "branches": branches, "not_shown": hidden}
 
-    def _node(self, artifact_id: int) -> dict[str, Any]:
+    def _node(self, artifact_id: Id) -> dict[str, Any]:
         found = self._metadata.artifacts([artifact_id])
         artifact = found.get(artifact_id)
         return {

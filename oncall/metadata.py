@@ -2,12 +2,13 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oncall.graph import Artifact, Event, Execution, Id, Outputs, key, properties
 from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SQLITE = b"SQLite format 3\0"
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 LOCKED = "is locked by another process; try again in a moment"
 
-Outputs = Mapping[str, Mapping[str, "list[mlmd.Artifact]"]]
+__all__ = ["LOCKED", "UNFINISHED", "Metadata", "Outputs", "check_database", "key", "properties"]
 
 
 def check_database(file: Path, *, whole: bool = False) -> None:
@@ -116,7 +117,7 @@ class Metadata:
             check_database(self._file)
             raise RunRootError(f"{self._file}: cannot be read: {str(error).splitlines()[0]}") from error
 
-    def _by_ids(self, question: Any, ids: Iterable[int]) -> Iterator[Any]:
+    def _by_ids(self, question: Any, ids: Iterable[Id]) -> Iterator[Any]:
         rest = iter(sorted(set(ids)))
         while chunk := list(islice(rest, _CHUNK)):
             yield from self._guarded(question, chunk)
@@ -129,64 +130,84 @@ class Metadata:
     def run(self, run_id: str) -> "mlmd.Context | None":
         return self._guarded(self._store.get_context_by_type_and_name, "pipeline_run", run_id)
 
-    def executions(self, run_id: str) -> "list[mlmd.Execution]":
+    def executions(self, run_id: str) -> list[Execution]:
         """All executions of a run, in order; none where ML Metadata does not know it."""
         context = self.run(run_id)
         if context is None:
             return []
         found = self._guarded(self._store.get_executions_by_context, context.id)
-        return sorted(found, key=lambda execution: execution.id)
+        return sorted(map(self._execution, found), key=lambda execution: execution.id)
 
-    def state(self, execution: "mlmd.Execution") -> str:
-        return str(self._proto.Execution.State.Name(execution.last_known_state))
+    def _artifact(self, found: "mlmd.Artifact") -> Artifact:
+        live = found.state == self._proto.Artifact.LIVE
+        return Artifact(found.id, found.type, found.uri, live, _plain(found), found.create_time_since_epoch)
 
-    def is_live(self, artifact: "mlmd.Artifact") -> bool:
-        return bool(artifact.state == self._proto.Artifact.LIVE)
+    def _execution(self, found: "mlmd.Execution") -> Execution:
+        state = self._proto.Execution.State.Name(found.last_known_state)
+        times = found.create_time_since_epoch, found.last_update_time_since_epoch
+        return Execution(found.id, state, _plain(found), *times)
+
+    def _events(self, found: "Iterable[mlmd.Event]") -> list[Event]:
+        """Inputs and outputs; there are events of other kinds."""
+        kinds = {self._proto.Event.OUTPUT: True, self._proto.Event.INPUT: False}
+        return [Event(e.execution_id, e.artifact_id, kinds[e.type], _key(e)) for e in found if e.type in kinds]
+
+    def state(self, execution: Execution) -> str:
+        return execution.state
+
+    def is_live(self, artifact: Artifact) -> bool:
+        return artifact.live
 
     def states(self, run_id: str) -> Counter[str]:
         """How many executions of a run have which state."""
         return Counter(self.state(execution) for execution in self.executions(run_id))
 
-    def place(self, execution_id: int) -> tuple[str, str]:
+    def place(self, execution_id: Id) -> tuple[str, str]:
         """The run and the node of an execution."""
         contexts = self._guarded(self._store.get_contexts_by_execution, execution_id)
         names = {context.type: context.name for context in contexts}
         return names.get("pipeline_run", ""), names.get("node", "").rpartition(".")[2]
 
-    def artifacts(self, ids: Iterable[int]) -> "dict[int, mlmd.Artifact]":
-        return {found.id: found for found in self._by_ids(self._store.get_artifacts_by_id, ids)}
+    def newest(self, execution_ids: Iterable[Id], limit: int) -> list[Id]:
+        """The last of them to be created, the newest first."""
+        return sorted(execution_ids, reverse=True)[:limit]
 
-    def executions_by_id(self, ids: Iterable[int]) -> "dict[int, mlmd.Execution]":
-        return {found.id: found for found in self._by_ids(self._store.get_executions_by_id, ids)}
+    def artifacts(self, ids: Iterable[Id]) -> dict[Id, Artifact]:
+        return {found.id: self._artifact(found) for found in self._by_ids(self._store.get_artifacts_by_id, ids)}
 
-    def events_of_artifacts(self, ids: Iterable[int]) -> "list[mlmd.Event]":
-        return list(self._by_ids(self._store.get_events_by_artifact_ids, ids))
+    def executions_by_id(self, ids: Iterable[Id]) -> dict[Id, Execution]:
+        return {found.id: self._execution(found) for found in self._by_ids(self._store.get_executions_by_id, ids)}
 
-    def events_of_executions(self, ids: Iterable[int]) -> "list[mlmd.Event]":
-        return list(self._by_ids(self._store.get_events_by_execution_ids, ids))
+    def events_of_artifacts(self, ids: Iterable[Id]) -> list[Event]:
+        return self._events(self._by_ids(self._store.get_events_by_artifact_ids, ids))
 
-    def all_artifacts(self) -> "list[mlmd.Artifact]":
-        return list(self._guarded(self._store.get_artifacts))
+    def events_of_executions(self, ids: Iterable[Id]) -> list[Event]:
+        return self._events(self._by_ids(self._store.get_events_by_execution_ids, ids))
 
-    def artifacts_of_run(self, run_id: str) -> "list[mlmd.Artifact]":
+    def all_artifacts(self) -> list[Artifact]:
+        return [self._artifact(found) for found in self._guarded(self._store.get_artifacts)]
+
+    def artifacts_of_run(self, run_id: str) -> list[Artifact]:
         """All that a run made, took from the cache, or was given."""
         context = self.run(run_id)
-        return list(self._guarded(self._store.get_artifacts_by_context, context.id)) if context else []
+        found = self._guarded(self._store.get_artifacts_by_context, context.id) if context else []
+        return [self._artifact(one) for one in found]
 
-    def artifacts_of_type(self, name: str) -> "list[mlmd.Artifact]":
-        return sorted(self._guarded(self._store.get_artifacts_by_type, name), key=lambda artifact: artifact.id)
+    def artifacts_of_type(self, name: str) -> list[Artifact]:
+        found = self._guarded(self._store.get_artifacts_by_type, name)
+        return sorted(map(self._artifact, found), key=lambda artifact: artifact.id)
 
-    def is_output(self, event: "mlmd.Event") -> bool:
-        return bool(event.type == self._proto.Event.OUTPUT)
+    def is_output(self, event: Event) -> bool:
+        return event.is_output
 
-    def is_input(self, event: "mlmd.Event") -> bool:
-        return bool(event.type == self._proto.Event.INPUT)
+    def is_input(self, event: Event) -> bool:
+        return not event.is_output
 
-    def makers(self, artifact_ids: Iterable[int]) -> "dict[int, mlmd.Execution]":
+    def makers(self, artifact_ids: Iterable[Id]) -> dict[Id, Execution]:
         """The execution that really made each artifact: those that were answered from the cache point to it too."""
         events = [event for event in self.events_of_artifacts(artifact_ids) if self.is_output(event)]
         executions = self.executions_by_id(event.execution_id for event in events)
-        found: dict[int, Any] = {}
+        found: dict[Id, Execution] = {}
         for event in sorted(events, key=lambda event: event.execution_id):
             execution = executions[event.execution_id]
             if self.state(execution) == "COMPLETE":
@@ -199,28 +220,27 @@ class Metadata:
         events = [event for event in self.events_of_executions(executions) if self.is_output(event)]
         artifacts = self.artifacts(event.artifact_id for event in events)
         nodes = {id_: self.place(id_)[1] for id_ in sorted({event.execution_id for event in events})}
-        found: dict[str, dict[str, list[Any]]] = {}
+        found: dict[str, dict[str, list[Artifact]]] = {}
         for event in events:
             outputs = found.setdefault(nodes[event.execution_id], {})
             outputs.setdefault(key(event), []).append(artifacts[event.artifact_id])
         return found
 
-    def forget(self, artifacts: "Iterable[mlmd.Artifact]") -> None:
+    def forget(self, artifacts: Iterable[Artifact]) -> None:
         """Marks artifacts as deleted, so that no run resolves to them; only of a writable database."""
-        chosen = list(artifacts)
-        for artifact in chosen:
+        found = list(self._by_ids(self._store.get_artifacts_by_id, (artifact.id for artifact in artifacts)))
+        for artifact in found:
             artifact.state = self._proto.Artifact.DELETED
-        for start in range(0, len(chosen), _CHUNK):
-            self._guarded(self._store.put_artifacts, chosen[start : start + _CHUNK])
+        for start in range(0, len(found), _CHUNK):
+            self._guarded(self._store.put_artifacts, found[start : start + _CHUNK])
 
 
-def key(event: "mlmd.Event") -> str:
-    """The name of the input or output that an event is about."""
+def _key(event: "mlmd.Event") -> str:
     return str(next((step.key for step in event.path.steps if step.key), ""))
 
 
-def properties(thing: Any) -> dict[str, Any]:
-    """The plain values of an artifact's or an execution's properties, TFX's own and those of components."""
+def _plain(thing: Any) -> dict[str, Any]:
+    """The plain values among the properties, TFX's own and those of components."""
     found = {}
     for values in (thing.properties, thing.custom_properties):
         for name, value in values.items():

@@ -4,12 +4,8 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from oncall.metadata import Metadata, key, properties
-
-if TYPE_CHECKING:
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
+from oncall.graph import Artifact, Graph, Id, key, properties
 
 _ROWS, _FINGERPRINT = "rows", "input_fingerprint"
 _MODEL = "Model"
@@ -34,9 +30,9 @@ class Data:
         return ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())
 
 
-def ancestors(metadata: Metadata, artifact_id: int) -> "dict[int, mlmd.Artifact]":
+def ancestors(metadata: Graph, artifact_id: Id) -> dict[Id, Artifact]:
     """All that an artifact was made from, itself included; not what another model, a baseline, was made from."""
-    found: dict[int, Any] = {}
+    found: dict[Id, Artifact] = {}
     level = {artifact_id}
     while level:
         artifacts = metadata.artifacts(level)
@@ -49,17 +45,17 @@ def ancestors(metadata: Metadata, artifact_id: int) -> "dict[int, mlmd.Artifact]
     return found
 
 
-def data_of(artifacts: "list[mlmd.Artifact]") -> Data:
+def data_of(artifacts: list[Artifact]) -> Data:
     """The data and the schema among artifacts, the newest of each."""
     rows: dict[str, int] = {}
     fingerprint = schema = ""
-    for artifact in sorted(artifacts, key=lambda artifact: artifact.id):
+    for artifact in sorted(artifacts, key=lambda artifact: (artifact.create_time_since_epoch, artifact.id)):
         known = properties(artifact)
         if artifact.type == "Examples" and _FINGERPRINT in known:
             fingerprint = str(known[_FINGERPRINT])
             rows = _rows(str(known.get(_ROWS, "")))
         if artifact.type == "Schema":
-            schema = schema_hash_of(Path(artifact.uri))
+            schema = schema_hash_of(artifact.folder)
     return Data(rows, fingerprint, schema)
 
 
@@ -83,7 +79,7 @@ def schema_hash_of(folder: Path) -> str:
         return ""
 
 
-def verdicts(metadata: Metadata, model_id: int, of_run: Collection[int]) -> dict[str, bool]:
+def verdicts(metadata: Graph, model_id: Id, of_run: Collection[Id]) -> dict[str, bool]:
     """What judged a model, and how: `ModelBlessing` and `InfraBlessing`, as far as there are any.
 
     Args:

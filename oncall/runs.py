@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from oncall.evidence import Evidence, Run
-from oncall.metadata import properties
+from oncall.graph import properties
 from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
 from pipeline.records import RunRecord, State
 from schemas.errors import ConfigError, RunRootError
