@@ -4,16 +4,16 @@ import json
 from typing import Any
 
 from components.anomalies import listed, parsed
-from oncall.evidence import Evidence
 from oncall.graph import Outputs
 from oncall.runs import cause
+from oncall.sources import Source
 from oncall.terminal import Answer, labelled
 
 _SPLIT = "Split-"
 _ANOMALIES_FILE = "SchemaDiff.pb"
 
 
-def anomalies(evidence: Evidence, name: str) -> Answer:
+def anomalies(evidence: Source, name: str) -> Answer:
     """The anomalies of one run."""
     run = evidence.find(name)
     outputs = evidence.metadata.outputs(run.run_id)

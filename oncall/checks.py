@@ -3,19 +3,23 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oncall.evidence import Evidence
-from oncall.releases import registry_of
 from oncall.runs import cause
+from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError
-from serving.registry import Registry
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
+_CONTENT = {
+    True: "its files are those that were pushed",
+    False: "its files are NOT those that were pushed",
+    None: "its files cannot be looked at",
+}
 _GOOD = (State.SUCCEEDED, State.CACHED)
 
 
@@ -36,13 +40,13 @@ class Check:
     todo: str = ""
 
 
-def check(evidence: Evidence, url: str | None, folder: Path | None, model: str | None) -> Answer:
+def check(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> Answer:
     """All checks; the exit code is 1 if one of them is not ok."""
     checks = [_newest_run(evidence)]
     try:
-        registry = registry_of(evidence, folder, model)
-        checks += _champion(evidence, registry)
-        champion = registry.champion()
+        releases = evidence.releases(folder, model)
+        checks += _champion(evidence, releases)
+        champion = releases.champion
     except ConfigError:
         raise
     except PipelineError as error:
@@ -56,7 +60,7 @@ def check(evidence: Evidence, url: str | None, folder: Path | None, model: str |
     return Answer(document, [rows, *todo], 0 if document["ok"] else 1)
 
 
-def _newest_run(evidence: Evidence) -> Check:
+def _newest_run(evidence: Source) -> Check:
     """Whether the newest run that has ended, well or not, ended well."""
     name, note = "newest run", ""
     for run_id in evidence.record_ids:
@@ -73,25 +77,34 @@ def _newest_run(evidence: Evidence) -> Check:
     return Check(name, False, f"no run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
-def _champion(evidence: Evidence, registry: Registry) -> list[Check]:
-    champion = registry.champion()
-    back = f"python -m oncall rollback{evidence.here} --reason '...'"
+def _champion(evidence: Source, releases: Releases) -> list[Check]:
+    champion = releases.champion
     if champion is None:
         todo = f"python -m oncall serving{evidence.here}"
-        return [Check("champion", False, f"{registry.folder}: no version serves", todo)]
-    if champion not in registry.versions():
+        return [Check("champion", False, f"{releases.place}: no version serves", todo)]
+    versions = {version.number: version for version in releases.versions()}
+    if champion not in versions:
         said = f"version {champion} is the champion, and its folder is gone"
-        return [Check("champion", False, said, back)]
-    found = [Check("champion", True, f"version {champion} of {registry.name}")]
-    whole = registry.fits(champion)
-    said = "its files are those that were pushed" if whole else "its files are NOT those that were pushed"
-    found.append(Check("content", whole, f"version {champion}: {said}", back))
-    release = registry.release(champion)
-    pusher = release.run_id if release else "another tool"
+        return [Check("champion", False, said, releases.back)]
+    found = [Check("champion", True, f"version {champion} of {releases.name}")]
+    whole = releases.fits(champion)
+    said = f"version {champion}: {_CONTENT[whole]}"
+    found.append(Check("content", bool(whole), said, releases.back))
+    pusher = versions[champion].run or "another tool"
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
-    found.append(Check("pushed by", record is not None, known, f"python -m oncall lineage v{champion}{evidence.here}"))
-    return found
+    lineage = f"python -m oncall lineage v{champion}{evidence.here}"
+    found.append(Check("pushed by", record is not None, known, lineage))
+    return [*found, *_traffic(releases, versions, champion)]
+
+
+def _traffic(releases: Releases, versions: Mapping[int, Version], champion: int) -> list[Check]:
+    """Whether the champion gets requests, where versions share them."""
+    if versions[champion].traffic is None:
+        return []
+    shares = [f"version {v.number} with {v.traffic} %" for v in versions.values() if v.traffic]
+    said = f"serves {', '.join(shares) or 'nothing'}"
+    return [Check("endpoint", bool(versions[champion].traffic), said, releases.back)]
 
 
 def _server(url: str, champion: int | None) -> Check:

@@ -1,44 +1,116 @@
-"""What all commands share: the run root, `--json`, one line for an error, an exit code."""
+"""What all commands share: the run root or the project, `--json`, one line for an error, an exit code."""
 
 import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from oncall.evidence import Evidence
+from oncall.sources import Source
 from oncall.terminal import Answer, clean, show
-from schemas.errors import PipelineError, RunRootError
+from schemas.errors import ConfigError, PipelineError, PushError, RunRootError
 
 INTERRUPTED = 130
 
 
 def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
     """Gives a command its common options, and prints what it answers or why it cannot."""
+    return _asking(command, "")
 
+
+def answers_here(instead: str) -> Callable[[Callable[..., Answer | int]], Callable[..., None]]:
+    """The same for a command that needs a run root; `instead` says what there is on Vertex AI."""
+    return lambda command: _asking(command, instead)
+
+
+def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[..., None]:
     @functools.wraps(command)
-    def run(run_root: Path | None, as_json: bool, **options: Any) -> None:
+    def run(
+        run_root: Path | None,
+        project: str | None,
+        region: str | None,
+        pipeline: str | None,
+        api_endpoint: str | None,
+        as_json: bool,
+        **options: Any,
+    ) -> None:
+        def answer() -> Answer | int:
+            found = _source(run_root, project, region, pipeline, api_endpoint, instead)
+            said = command(found, **options)
+            return _with_unread(said, found) if isinstance(said, Answer) else said
+
         try:
-            code = _answered(lambda: command(Evidence(run_root), **options), as_json)
+            code = _answered(answer, as_json)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             code = INTERRUPTED
         sys.exit(code)
 
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-        click.option(
-            "--run-root",
-            type=click.Path(path_type=Path),
-            metavar="FOLDER",
-            help="The folder of the runs.  [default: the only runs/* below the current folder with a metadata.sqlite]",
-        ),
-    ):
+    for option in _OPTIONS:
         run = option(run)
     return run
+
+
+_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+    click.option("--api-endpoint", envvar="VERTEX_API_ENDPOINT", metavar="HOST:PORT", help="Of another API."),
+    click.option("--pipeline", metavar="NAME", help="Only the jobs of this pipeline.  [default: all]"),
+    click.option("--region", envvar="VERTEX_REGION", metavar="R", help="Such as europe-west4."),
+    click.option(
+        "--project",
+        envvar="VERTEX_PROJECT",
+        metavar="P",
+        help="The Google Cloud project: its jobs on Vertex AI, not the runs of this machine.",
+    ),
+    click.option(
+        "--run-root",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="The folder of the runs.  [default: the only runs/* below the current folder with a metadata.sqlite]",
+    ),
+)
+
+
+def _source(
+    run_root: Path | None,
+    project: str | None,
+    region: str | None,
+    pipeline: str | None,
+    api_endpoint: str | None,
+    instead: str,
+) -> Source:
+    """The run root, or Vertex AI where a project is named; a run root that is named goes over the environment.
+
+    Raises:
+      ConfigError: both are named, or the command needs the other.
+    """
+    given = click.get_current_context().get_parameter_source("project") is ParameterSource.COMMANDLINE
+    if run_root is not None and given:
+        raise ConfigError("--run-root and --project: give one of them; runs are on this machine, or on Vertex AI")
+    if project is None or run_root is not None:
+        if pipeline is not None:
+            raise ConfigError("--pipeline: is for Vertex AI; name the project, too, with --project")
+        return Evidence(run_root)
+    if instead:
+        raise ConfigError(f"{click.get_current_context().info_name}: is for runs of this machine; {instead}")
+    # Google's clients take a second to load.
+    from oncall.vertex.evidence import VertexEvidence, Where
+
+    return VertexEvidence(Where(project, region, pipeline, api_endpoint))
+
+
+def _with_unread(answer: Answer, source: Source) -> Answer:
+    """The answer, with what could not be looked at."""
+    if not source.unread:
+        return answer
+    error = "; ".join(filter(None, [answer.error, *dict.fromkeys(source.unread)]))
+    return replace(answer, error=error, exit_code=answer.exit_code or PushError.exit_code)
 
 
 def _answered(question: Callable[[], Answer | int], as_json: bool) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from oncall.command import answers
+from oncall.command import answers, answers_here
 from oncall.evidence import Evidence
+from oncall.sources import Source
 from oncall.terminal import Answer
 
 # Modules are imported where they are used: `--help` should wait for none.
@@ -35,7 +36,7 @@ _yes = click.option("--yes", is_flag=True, help="Do it.")
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
 @answers
-def runs(evidence: Evidence, limit: int) -> Answer:
+def runs(evidence: Source, limit: int) -> Answer:
     """The runs: state, start, duration, what each pushed, why it ended."""
     from oncall.runs import listed
 
@@ -45,7 +46,7 @@ def runs(evidence: Evidence, limit: int) -> Answer:
 @click.command()
 @click.argument("run")
 @answers
-def show(evidence: Evidence, run: str) -> Answer:
+def show(evidence: Source, run: str) -> Answer:
     """One run: who ran what, and what each node did."""
     from oncall.runs import shown
 
@@ -55,7 +56,7 @@ def show(evidence: Evidence, run: str) -> Answer:
 @click.command()
 @click.argument("run")
 @answers
-def why(evidence: Evidence, run: str) -> Answer:
+def why(evidence: Source, run: str) -> Answer:
     """Why a run failed, the lines of its log that say so, and what to try."""
     from oncall import why as module
 
@@ -65,7 +66,7 @@ def why(evidence: Evidence, run: str) -> Answer:
 @click.command()
 @_registry
 @answers
-def serving(evidence: Evidence, registry: Path | None, model: str | None) -> Answer:
+def serving(evidence: Source, registry: Path | None, model: str | None) -> Answer:
     """What serves: each version with its run, data, schema, metrics, and whether its files are as pushed."""
     from oncall import releases
 
@@ -76,7 +77,7 @@ def serving(evidence: Evidence, registry: Path | None, model: str | None) -> Ans
 @click.argument("artifact", metavar="ARTIFACT_ID|vN")
 @_registry
 @answers
-def lineage(evidence: Evidence, artifact: str, registry: Path | None, model: str | None) -> Answer:
+def lineage(evidence: Source, artifact: str, registry: Path | None, model: str | None) -> Answer:
     """What an artifact, or a version of the registry, was made from, and what was made from it."""
     from oncall import lineage as module
 
@@ -87,7 +88,7 @@ def lineage(evidence: Evidence, artifact: str, registry: Path | None, model: str
 @click.argument("run_a")
 @click.argument("run_b")
 @answers
-def diff(evidence: Evidence, run_a: str, run_b: str) -> Answer:
+def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
     """What changed from one run to another: config, code, packages, data, statistics, schema, anomalies, metrics."""
     from oncall import diff as module
 
@@ -97,7 +98,7 @@ def diff(evidence: Evidence, run_a: str, run_b: str) -> Answer:
 @click.command()
 @click.argument("run")
 @answers
-def anomalies(evidence: Evidence, run: str) -> Answer:
+def anomalies(evidence: Source, run: str) -> Answer:
     """What is unusual in a run's data, and what the gate made of it."""
     from oncall import anomalies as module
 
@@ -108,7 +109,7 @@ def anomalies(evidence: Evidence, run: str) -> Answer:
 @click.option("--url", metavar="URL", help="Of a model server: its default version shall be the champion.")
 @_registry
 @answers
-def check(evidence: Evidence, url: str | None, registry: Path | None, model: str | None) -> Answer:
+def check(evidence: Source, url: str | None, registry: Path | None, model: str | None) -> Answer:
     """Whether what should serve does: the newest run, the champion, the model server. Exit code 0 or 1."""
     from oncall import checks
 
@@ -118,16 +119,22 @@ def check(evidence: Evidence, url: str | None, registry: Path | None, model: str
 @click.command()
 @_registry
 @answers
-def doctor(evidence: Evidence, registry: Path | None, model: str | None) -> Answer:
+def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer:
     """What is wrong with the run root: database, lock, crashes, artifacts, disk, registry. Exit code 0 or 1."""
-    from oncall import doctor as module
+    if isinstance(evidence, Evidence):
+        from oncall import doctor as module
 
-    return module.doctor(evidence, registry, model)
+        return module.doctor(evidence, registry, model)
+    from oncall.vertex import doctor as on_vertex
+    from oncall.vertex.evidence import VertexEvidence
+
+    assert isinstance(evidence, VertexEvidence)
+    return on_vertex.doctor(evidence, registry, model)
 
 
 @click.command()
 @click.argument("run")
-@answers
+@answers_here("submit the same config again: python vertex_runner.py submit --wait")
 def resume(evidence: Evidence, run: str) -> Answer | int:
     """Run a run's own config again; what it had finished is answered from the cache. Changes the run root."""
     from oncall import resume as module
@@ -140,7 +147,7 @@ def resume(evidence: Evidence, run: str) -> Answer | int:
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the registry's history.")
 @_yes
 @_registry
-@answers
+@answers_here("python -m serving.vertex rollback --yes gives an earlier version all traffic")
 def rollback(
     evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> Answer:
@@ -165,7 +172,7 @@ def rollback(
 @click.option("--keep-pushed", is_flag=True, help="Keep what registered versions were made from.")
 @_yes
 @_registry
-@answers
+@answers_here("python -m serving.vertex gc deletes versions, and a lifecycle rule of the bucket old artifacts")
 def gc(
     evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
 ) -> Answer:

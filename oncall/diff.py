@@ -5,10 +5,10 @@ from typing import Any
 
 from oncall.anomalies import gate_report, validator_anomalies
 from oncall.evaluations import metrics
-from oncall.evidence import Evidence, Run
 from oncall.graph import Outputs
 from oncall.provenance import data_of
 from oncall.runs import need_record
+from oncall.sources import Run, Source
 from oncall.terminal import Answer
 from schemas.errors import DataError
 
@@ -18,7 +18,7 @@ _RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
 Changes = dict[str, list[Any]]
 
 
-def diff(evidence: Evidence, one: str, other: str) -> Answer:
+def diff(evidence: Source, one: str, other: str) -> Answer:
     """What changed from one run to another."""
     runs = [evidence.find(one), evidence.find(other)]
     records = [need_record(evidence, run) for run in runs]

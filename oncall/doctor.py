@@ -1,9 +1,10 @@
 """`doctor`: what is wrong with a run root, and what to do about each of it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders, is_gone
@@ -44,8 +45,23 @@ def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer
             findings.append(Finding("database", str(error), _restore(evidence, str(error))))
     findings += _registry(evidence, folder, model)
     holder = _holder(evidence)
-    document = {"ok": not findings, "lock": holder, "findings": [asdict(found) for found in findings]}
-    shown = [f"lock       {holder or 'free; no run goes on'}"]
+    return diagnosis(holder, "no run goes on", findings)
+
+
+def diagnosis(holder: str, free: str, findings: Sequence[Finding], not_here: str = "") -> Answer:
+    """The findings as an answer.
+
+    Args:
+      holder: of the lock; empty if nobody holds it.
+      free: what it means that nobody does.
+      findings: what is wrong.
+      not_here: what was not looked at, since there is none of it.
+    """
+    document: dict[str, Any] = {"ok": not findings, "lock": holder, "findings": [asdict(found) for found in findings]}
+    shown = [f"lock       {holder or f'free; {free}'}"]
+    if not_here:
+        document["not_here"] = not_here
+        shown.append(f"not here   {not_here}")
     for found in findings:
         shown += [f"{found.kind:<10} {found.said}", f"{'':<10} do: {found.todo}"]
     return Answer(document, [*shown, *([] if findings else ["ok         nothing is wrong"])], 1 if findings else 0)

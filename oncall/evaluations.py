@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from oncall.evidence import Evidence
 from oncall.graph import Outputs
+from oncall.sources import Source
 from schemas.errors import RunRootError
 
 # As components/evaluation.py calls it.
@@ -36,7 +36,7 @@ def metrics(outputs: Outputs) -> dict[str, float]:
         return {}
 
 
-def missed_thresholds(evidence: Evidence, run_id: str) -> list[str]:
+def missed_thresholds(evidence: Source, run_id: str) -> list[str]:
     """The thresholds that a run's model missed, in words; none where they cannot be read."""
     try:
         found = _summary(evidence.metadata.outputs(run_id)).get("failures", [])

@@ -1,30 +1,25 @@
 """All that is known of the runs of one run root: records first, ML Metadata where they do not say enough."""
 
+import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from oncall.metadata import Metadata
-from pipeline.records import RunRecord, State
+from oncall.sources import Listed, Releases, Run
+from pipeline.records import Kind, RunRecord, State
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, RunRootError
 
 LATEST = "latest"
 _USUAL_PLACES = "runs/*/metadata.sqlite"
 _SHOWN = 5
+_ID = re.compile(r"\d{1,18}")
 
-
-@dataclass(frozen=True)
-class Run:
-    """A run: its id, its state, and its record if there is one that can be read."""
-
-    run_id: str
-    state: State
-    record: RunRecord | None
+__all__ = ["LATEST", "Evidence", "Run", "found_run_root"]
 
 
 class Evidence:
@@ -44,9 +39,19 @@ class Evidence:
         # For commands that are proposed: as this one was called.
         self.here = f" --run-root {shlex.quote(str(self.root.path))}" if folder is not None else ""
         self.damaged: dict[str, str] = {}
+        self.unread: list[str] = []
+
+    @property
+    def place(self) -> str:
+        return str(self.root.path)
 
     @cached_property
     def metadata(self) -> Metadata:
+        if not self.root.metadata.exists() and any(record.kind == Kind.REHEARSAL for record in self.records()):
+            raise RunRootError(
+                f"{self.root.path}: holds rehearsals, which leave nothing in ML Metadata; "
+                "`runs`, `show` and `why` know them"
+            )
         return Metadata(self.root.metadata)
 
     @cached_property
@@ -95,6 +100,57 @@ class Evidence:
         known = {context.name for context in self.metadata.runs()} if self.root.metadata.exists() else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
+    def listed(self, limit: int) -> Listed:
+        """The newest runs, those that only ML Metadata knows too."""
+        ids, error = self.record_ids, ""
+        try:
+            ids = self.run_ids
+        except RunRootError as caught:
+            # The records are no worse for that.
+            error = str(caught)
+        return Listed([self.run(run_id) for run_id in ids[:limit]], len(ids), error)
+
+    def last_good(self, before: str) -> str | None:
+        """The last run before another that succeeded."""
+        for record in self.records():
+            if record.run_id < before and record.exit_code == 0:
+                return record.run_id
+        return None
+
+    def log(self, record: RunRecord, node: str | None) -> tuple[str, list[str], str]:
+        """The log of a node, or of what came before the first: where it is, its telling lines, why there are none."""
+        from oncall.why import log_lines
+
+        return log_of(record, node) or "", *log_lines(record, node)
+
+    def again(self, record: RunRecord) -> str:
+        """The command that goes on with a run."""
+        if record.kind == Kind.REHEARSAL:
+            return shlex.join(["python", *record.command])
+        return f"python -m oncall resume {record.run_id}{self.here}"
+
+    def follow(self, record: RunRecord) -> str:
+        """The command that shows how a run goes on."""
+        log = log_of(record, record.running_node)
+        return f"tail -f {log}" if log else f"ps -p {record.pid}"
+
+    def whole_log(self, record: RunRecord) -> str | None:
+        """The command that shows all that the failed node wrote."""
+        from oncall.runs import failed_node
+
+        log = log_of(record, failed_node(record))
+        return f"less +G {log}" if log else None
+
+    def artifact_id(self, text: str) -> int | None:
+        """An artifact's number."""
+        return int(text) if _ID.fullmatch(text) else None
+
+    def releases(self, folder: Path | None, model: str | None) -> Releases:
+        """The registry that the newest run pushed to, or would have, unless another is named."""
+        from oncall.releases import Local, registry_of
+
+        return Local(registry_of(self, folder, model), self.here)
+
     def find(self, name: str) -> Run:
         """The run that is meant.
 
@@ -124,6 +180,12 @@ class Evidence:
         if len(meant) > 1:
             raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")
         return self.run(meant[0])
+
+
+def log_of(record: RunRecord, node: str | None) -> str | None:
+    """The file that has a node's log: its own, or the run's."""
+    own = record.nodes[node].log if node is not None else None
+    return own or record.log
 
 
 def found_run_root(folder: Path | None) -> Path:

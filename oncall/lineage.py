@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from oncall.evidence import Evidence
 from oncall.graph import Graph, Id, key
-from oncall.releases import registry_of
+from oncall.sources import Source
 from oncall.terminal import Answer
 from schemas.errors import ConfigError
 
@@ -16,15 +15,14 @@ _SHOWN_BRANCHES = 10
 _READ_BRANCHES = 50
 _DEPTH = 12
 _VERSION = re.compile(r"v(\d{1,9})")
-_ID = re.compile(r"\d{1,18}")
 
 
-def lineage(evidence: Evidence, wanted: str, folder: Path | None, model: str | None) -> Answer:
+def lineage(evidence: Source, wanted: str, folder: Path | None, model: str | None) -> Answer:
     """The tree above and the tree below an artifact."""
     artifact_id = _artifact_id(evidence, wanted, folder, model)
     metadata = evidence.metadata
     if not metadata.artifacts([artifact_id]):
-        raise ConfigError(f"{evidence.root.metadata}: has no artifact {artifact_id}; `serving` and --json name some")
+        raise ConfigError(f"{evidence.place}: has no artifact {artifact_id}; `serving` and --json name some")
     up = _Tree(metadata).up(artifact_id)
     down = _Tree(metadata).down(artifact_id)
     document = {"artifact": artifact_id, "made_from": up, "used_by": down}
@@ -32,17 +30,19 @@ def lineage(evidence: Evidence, wanted: str, folder: Path | None, model: str | N
     return Answer(document, shown if down["branches"] else [*shown[:-1], "used by    nothing"])
 
 
-def _artifact_id(evidence: Evidence, wanted: str, folder: Path | None, model: str | None) -> int:
+def _artifact_id(evidence: Source, wanted: str, folder: Path | None, model: str | None) -> Id:
     if found := _VERSION.fullmatch(wanted):
-        registry = registry_of(evidence, folder, model)
-        release = registry.release(int(found.group(1)))
-        if release is None:
-            known = ", ".join(f"v{version}" for version in registry.versions()) or "none"
-            raise ConfigError(f"{registry.folder}: has no version {found.group(1)} of a run; it has {known}")
-        return release.model_id
-    if not _ID.fullmatch(wanted):
+        releases = evidence.releases(folder, model)
+        versions = {version.number: version for version in releases.versions()}
+        version = versions.get(int(found.group(1)))
+        if version is None or version.model is None:
+            known = ", ".join(f"v{number}" for number in versions) or "none"
+            raise ConfigError(f"{releases.place}: has no version {found.group(1)} of a known run; it has {known}")
+        return version.model
+    artifact_id = evidence.artifact_id(wanted)
+    if artifact_id is None:
         raise ConfigError(f"'{wanted}': is neither an artifact's number nor a version such as v2")
-    return int(wanted)
+    return artifact_id
 
 
 class _Tree:

@@ -1,13 +1,17 @@
 """`serving`: each version of the registry, with the run, the data and the schema behind it."""
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from oncall.evidence import Evidence
-from oncall.metadata import Metadata
+from oncall.graph import Graph
 from oncall.provenance import Data, ancestors, data_of, verdicts
+from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows
+from pipeline.records import RunRecord
 from schemas.errors import ConfigError, PipelineError, RunRootError
 from serving.registry import Registry
 from serving.registry.find import find
@@ -31,7 +35,9 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     push = record.config.get("push") if record else None
     known: dict[str, Any] = push if isinstance(push, dict) else {}
     if folder is None and known.get("to") == "vertex":
-        raise ConfigError("the newest run pushes to Vertex AI: python -m serving.vertex list says what serves there")
+        raise ConfigError(
+            f"the newest run pushes to Vertex AI: python -m oncall serving{_place(record)} says what serves there"
+        )
     usual = evidence.root.path / "registry"
     place = folder or Path(str(known.get("registry") or usual))
     name = model or known.get("model_name")
@@ -41,52 +47,90 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     return Registry(place, str(name))
 
 
-def serving(evidence: Evidence, folder: Path | None, model: str | None) -> Answer:
-    """The versions of a registry."""
-    registry = registry_of(evidence, folder, model)
+def _place(record: RunRecord | None) -> str:
+    """The flags that name where on Vertex AI a run pushes to."""
+    config = record.config if record else {}
+    vertex, push = config.get("vertex") or {}, config.get("push") or {}
+    known = {"project": vertex.get("project"), "region": vertex.get("region"), "model": push.get("model_name")}
+    return "".join(f" --{flag} {shlex.quote(str(value))}" for flag, value in known.items() if value)
+
+
+class Local:
+    """The versions in a registry's folder."""
+
+    def __init__(self, registry: Registry, here: str) -> None:
+        self.name, self.place = registry.name, str(registry.folder)
+        self.back = f"python -m oncall rollback{here} --reason '...'"
+        self._registry = registry
+
+    @property
+    def champion(self) -> int | None:
+        return self._registry.champion()
+
+    def versions(self) -> list[Version]:
+        """All of them; of one whose release cannot be read, why."""
+        states = self._registry.ledger().states
+        return [self._version(number, str(states.get(number) or "cut off")) for number in self._registry.versions()]
+
+    def _version(self, number: int, state: str) -> Version:
+        try:
+            release = self._registry.release(number)
+        except PipelineError as error:
+            return Version(number, f"damaged: {error}")
+        if release is None:
+            return Version(number, "of another tool")
+        return Version(number, state, release.run_id, release.model_id)
+
+    def fits(self, version: int) -> bool | None:
+        return self._registry.fits(version)
+
+    def metrics(self, version: Version) -> Mapping[str, float]:
+        release = self._registry.release(version.number)
+        return release.metrics if release else {}
+
+
+def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
+    """The versions of a model."""
+    releases = evidence.releases(folder, model)
     error = ""
-    metadata: Metadata | None = None
+    metadata: Graph | None = None
     try:
         metadata = evidence.metadata
     except RunRootError as caught:
         error = str(caught)
-    ledger = registry.ledger()
-    versions = [_version(registry, ledger.states.get(v), v, metadata) for v in registry.versions()]
-    document = {"registry": str(registry.folder), "serving": ledger.champion, "versions": versions}
-    headings = ("version", "state", "run", "data", "schema", "metrics", "blessed", "files")
+    champion = releases.champion
+    versions = [_described(releases, version, metadata) for version in releases.versions()]
+    document = {"registry": releases.place, "serving": champion, "versions": versions}
     shown: list[str | Rows] = [
-        f"{registry.folder}: " + (f"version {ledger.champion} serves" if ledger.champion else "NO version serves")
+        f"{releases.place}: " + (f"version {champion} serves" if champion is not None else "NO version serves")
     ]
     if versions:
+        shared = ("traffic",) if "traffic" in versions[0] else ()
+        headings = ("version", "state", *shared, "run", "data", "schema", "metrics", "blessed", "files")
         shown.append(Rows(headings, [_cells(one) for one in versions]))
     shown += [f"input      v{v['version']} {line}" for v in versions for line in v["fingerprint"].splitlines()]
     code = RunRootError.exit_code if error else 0
     return Answer(document, shown, code, error)
 
 
-def _version(registry: Registry, state: object, version: int, metadata: Metadata | None) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "version": version,
-        "state": str(state or "cut off"),
-        "fits": None,
-        "run": "",
-        "model": None,
-    }
+def _described(releases: Releases, version: Version, metadata: Graph | None) -> dict[str, Any]:
+    """All that is known of a version, by the names of the document."""
+    found: dict[str, Any] = {"version": version.number, "state": version.state, "fits": None}
+    found |= {"run": version.run, "model": version.model}
+    if version.traffic is not None:
+        found["traffic"] = version.traffic
     data = Data()
     blessed: dict[str, bool] = {}
     metrics: dict[str, float] = {}
     try:
-        release = registry.release(version)
-        if release is None:
-            found["state"] = "of another tool"
-        else:
-            found |= {"run": release.run_id, "model": release.model_id, "fits": registry.fits(version)}
-            metrics = dict(release.metrics)
-            of_run = {a.id for a in metadata.artifacts_of_run(release.run_id)} if metadata is not None else set()
+        if version.run:
+            found["fits"] = releases.fits(version.number)
+            metrics = dict(releases.metrics(version))
+            of_run = {a.id for a in metadata.artifacts_of_run(version.run)} if metadata is not None else set()
             # A registry may be shared by several run roots: the number is another artifact's there.
-            if metadata is not None and release.model_id in of_run:
-                data = data_of(list(ancestors(metadata, release.model_id).values()))
-                blessed = verdicts(metadata, release.model_id, of_run)
+            if metadata is not None and version.model in of_run:
+                data = data_of(list(ancestors(metadata, version.model).values()))
+                blessed = verdicts(metadata, version.model, of_run)
     except RunRootError:
         raise
     except PipelineError as error:
@@ -101,8 +145,9 @@ def _cells(one: dict[str, Any]) -> list[object]:
     return [
         one["version"],
         one["state"],
+        *([f"{one['traffic']} %"] if "traffic" in one else []),
         one["run"],
-        ", ".join(f"{split} {rows:,}" for split, rows in one["rows"].items()) or "not of this run root",
+        ", ".join(f"{split} {rows:,}" for split, rows in one["rows"].items()) or "not known here",
         one["schema_hash"][:_SHORT] or "gone",
         ", ".join(f"{name} {value:.4f}" for name, value in headline[:2]),
         ("yes" if all(blessed.values()) else "NO") if blessed else "unknown",

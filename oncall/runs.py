@@ -4,26 +4,22 @@ import time
 from collections import Counter
 from typing import Any
 
-from oncall.evidence import Evidence, Run
 from oncall.graph import properties
+from oncall.sources import Listed, Run, Source
 from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
-from pipeline.records import RunRecord, State
+from pipeline.records import Kind, RunRecord, State
 from schemas.errors import ConfigError, RunRootError
 
 # What pipeline/runner.py keeps of a failed execution.
 _ERROR_PROPERTY = "error"
+_KINDS = {Kind.LOCAL: "", Kind.REHEARSAL: ", a rehearsal", Kind.VERTEX: ", on Vertex AI"}
 _NO_RECORD = "no record; only ML Metadata knows it"
 
 
-def listed(evidence: Evidence, limit: int) -> Answer:
+def listed(evidence: Source, limit: int) -> Answer:
     """The newest runs."""
-    error = ""
-    try:
-        ids = evidence.run_ids
-    except RunRootError as caught:
-        # The records are no worse for that.
-        ids, error = evidence.record_ids, str(caught)
-    found = [_line(evidence, evidence.run(run_id), readable=not error) for run_id in ids[:limit]]
+    newest = evidence.listed(limit)
+    found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
         [
@@ -31,13 +27,20 @@ def listed(evidence: Evidence, limit: int) -> Answer:
             for o in found
         ],
     )
-    more = [f"{len(ids) - limit} older runs are not shown; --limit {len(ids)} shows all"] if len(ids) > limit else []
-    document = {"run_root": str(evidence.root.path), "runs": found, "total": len(ids)}
-    code = RunRootError.exit_code if error else 0
-    return Answer(document, [rows, *more] if found else ["no runs yet"], code, error)
+    document = {"run_root": evidence.place, "runs": found, "total": newest.total}
+    code = RunRootError.exit_code if newest.error else 0
+    return Answer(document, [rows, *_more(newest, limit)] if found else ["no runs yet"], code, newest.error)
 
 
-def _line(evidence: Evidence, run: Run, *, readable: bool) -> dict[str, Any]:
+def _more(newest: Listed, limit: int) -> list[str]:
+    if newest.total is None:
+        return [f"older runs are not shown; --limit {10 * limit} shows more"]
+    if newest.total <= limit:
+        return []
+    return [f"{newest.total - limit} older runs are not shown; --limit {newest.total} shows all"]
+
+
+def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
     record = run.record
     if record is None:
         said = short(evidence.damaged.get(run.run_id, ""), 80) or unknown_evidence(evidence, run.run_id, readable)
@@ -52,7 +55,7 @@ def _line(evidence: Evidence, run: Run, *, readable: bool) -> dict[str, Any]:
     }
 
 
-def unknown_evidence(evidence: Evidence, run_id: str, readable: bool = True) -> str:
+def unknown_evidence(evidence: Source, run_id: str, readable: bool = True) -> str:
     """What ML Metadata says of a run without a record: executions by state, the last change."""
     executions = evidence.metadata.executions(run_id) if readable else []
     if not executions:
@@ -108,7 +111,7 @@ def failed_node(record: RunRecord) -> str | None:
     return failed[-1] if failed else record.running_node
 
 
-def need_record(evidence: Evidence, run: Run) -> RunRecord:
+def need_record(evidence: Source, run: Run) -> RunRecord:
     """The record of a run.
 
     Raises:
@@ -120,14 +123,15 @@ def need_record(evidence: Evidence, run: Run) -> RunRecord:
     return run.record
 
 
-def shown(evidence: Evidence, name: str) -> Answer:
+def shown(evidence: Source, name: str) -> Answer:
     """Everything about one run."""
     run = evidence.find(name)
     if run.record is None:
         return _shown_unknown(evidence, run)
     record, error = run.record, ""
     try:
-        makers = _makers(evidence, run.run_id)
+        # A rehearsal leaves nothing in ML Metadata.
+        makers = {} if record.kind == Kind.REHEARSAL else _makers(evidence, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
     nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
@@ -157,13 +161,13 @@ def _head(record: RunRecord, run: Run) -> list[str]:
     changed = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
     return labelled(
         [
-            ("run", f"{run.run_id} of {record.pipeline}"),
+            ("run", f"{run.run_id} of {record.pipeline}{_KINDS[record.kind]}"),
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
             ("started", f"{moment(record.started)}, took {seconds(took(record, run.state)) or 'unknown time'}"),
             ("resumes", record.resumes),
-            ("config", f"{record.config_hash}; --json shows all of it"),
-            ("revision", f"{record.revision or 'no git'}{changed}"),
-            ("by", f"{record.user} on {record.host}, process {record.pid}"),
+            ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
+            ("revision", f"{record.revision or 'unknown'}{changed}"),
+            ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
             ("command", " ".join(record.command)),
             ("log", record.log),
             ("cause", short(cause(record, run.state), 300)),
@@ -172,7 +176,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
     )
 
 
-def _makers(evidence: Evidence, run_id: str) -> dict[str, str]:
+def _makers(evidence: Source, run_id: str) -> dict[str, str]:
     """The run that made each node's outputs."""
     outputs = evidence.metadata.outputs(run_id)
     first = {node: next(iter(found.values()))[0].id for node, found in outputs.items()}
@@ -193,7 +197,7 @@ def _node(record: RunRecord, name: str, makers: dict[str, str]) -> dict[str, Any
     }
 
 
-def _shown_unknown(evidence: Evidence, run: Run) -> Answer:
+def _shown_unknown(evidence: Source, run: Run) -> Answer:
     metadata = evidence.metadata
     nodes = []
     for execution in metadata.executions(run.run_id):

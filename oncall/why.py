@@ -7,8 +7,9 @@ from pathlib import Path
 
 from oncall.advice import advice
 from oncall.evaluations import missed_thresholds
-from oncall.evidence import Evidence, Run
+from oncall.evidence import log_of
 from oncall.runs import cause, failed_node, unknown_evidence
+from oncall.sources import Run, Source
 from oncall.terminal import Answer, labelled, short
 from pipeline.records import RunRecord, State
 from schemas.errors import NotBlessedError
@@ -26,7 +27,7 @@ _LAST_LINES = 5
 _NOISE = ("WARNING:absl:ArtifactQuery", "WARNING:absl:Fallback to non-ZetaSQL")
 
 
-def why(evidence: Evidence, name: str) -> Answer:
+def why(evidence: Source, name: str) -> Answer:
     """Why a run is as it is."""
     run = evidence.find(name)
     if run.record is None:
@@ -35,10 +36,10 @@ def why(evidence: Evidence, name: str) -> Answer:
     is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING)
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"
-    lines, missing = log_lines(record, node) if is_bad else ([], "")
+    log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
     missed = missed_thresholds(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else []
-    good = last_good(evidence, run.run_id) if run.state is State.FAILED else None
-    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
+    good = evidence.last_good(run.run_id) if run.state is State.FAILED else None
+    tries = advice(evidence, record, run.state, "\n".join([said, *lines]), good)
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -46,7 +47,7 @@ def why(evidence: Evidence, name: str) -> Answer:
         "node": node,
         "cause": said,
         "missed": missed,
-        "log": record.log,
+        "log": log,
         "lines": lines,
         "try": tries,
     }
@@ -56,14 +57,14 @@ def why(evidence: Evidence, name: str) -> Answer:
     shown += [f"{'':<10} {short(line, 200)}" for line in rest[:_SHOWN_LINES]]
     shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
     if is_bad:
-        shown += ["", f"log        {record.log or 'none: the run was started with --verbose'}", *missing.splitlines()]
+        shown += ["", f"log        {log or 'none: the run was started with --verbose'}", *missing.splitlines()]
         shown += [f"  {line}" for line in lines or ["(it wrote nothing more)"]]
     return Answer(document, [*shown, "", *(f"try        {one}" for one in tries)])
 
 
-def _unknown(evidence: Evidence, run: Run) -> Answer:
+def _unknown(evidence: Source, run: Run) -> Answer:
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
-    tries = [f"python -m oncall show {run.run_id}{evidence.here}", f"ls -l {evidence.root.path}/logs"]
+    tries = [f"python -m oncall show {run.run_id}{evidence.here}"]
     document = {"run": run.run_id, "state": run.state, "cause": said, "node": None, "lines": [], "try": tries}
     shown = labelled([("run", run.run_id), ("state", run.state), ("cause", said), *(("try", one) for one in tries)])
     return Answer(document, shown)
@@ -71,11 +72,12 @@ def _unknown(evidence: Evidence, run: Run) -> Answer:
 
 def log_lines(record: RunRecord, node: str | None) -> tuple[list[str], str]:
     """The lines of a log that say why a node, or the run before its first node, failed; and why there are none."""
-    if record.log is None:
+    log = log_of(record, node)
+    if log is None:
         return [], ""
     begins = record.nodes[node].log_from if node else 0
     try:
-        with Path(record.log).open("rb") as file:
+        with Path(log).open("rb") as file:
             # The traceback is written after the node has ended, so the end of its part is not the end of its story.
             size = file.seek(0, 2)
             file.seek(max(min(begins, size), size - _READ_BYTES))
@@ -131,9 +133,6 @@ def _is_own(frame: str) -> bool:
     return not any(part in path for part in ("site-packages", "/lib/python", "<frozen", "<string>"))
 
 
-def last_good(evidence: Evidence, before: str) -> str | None:
+def last_good(evidence: Source, before: str) -> str | None:
     """The last run before another that succeeded."""
-    for record in evidence.records():
-        if record.run_id < before and record.exit_code == 0:
-            return record.run_id
-    return None
+    return evidence.last_good(before)

@@ -41,8 +41,17 @@ class State(StrEnum):
     CACHED = "CACHED"
     FAILED = "FAILED"
     ABORTED = "ABORTED"
+    INCOMPLETE = "INCOMPLETE"
     CRASHED = "CRASHED"
     UNKNOWN = "UNKNOWN"
+
+
+class Kind(StrEnum):
+    """Where a run's nodes run: in this process, compiled but on this machine, or on Vertex AI."""
+
+    LOCAL = "local"
+    REHEARSAL = "rehearsal"
+    VERTEX = "vertex"
 
 
 class NodeRecord(BaseModel):
@@ -53,6 +62,7 @@ class NodeRecord(BaseModel):
       started, ended: seconds since 1970.
       error: why it failed.
       log_from, log_to: its bytes of the run's log.
+      log: its own, where the nodes of a run do not share one.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -63,6 +73,7 @@ class NodeRecord(BaseModel):
     error: str = ""
     log_from: int = 0
     log_to: int | None = None
+    log: str | None = None
 
 
 class RunRecord(BaseModel):
@@ -70,6 +81,7 @@ class RunRecord(BaseModel):
 
     Attributes:
       run_id, pipeline: its names.
+      kind: where its nodes run; only `local` ones leave something in this machine's ML Metadata.
       config: all of it, paths absolute, so that it can be run again; `config_hash` names it.
       revision, dirty: of this checkout; None where there is no git.
       code: a fingerprint of each package of this product.
@@ -86,6 +98,7 @@ class RunRecord(BaseModel):
 
     run_id: str
     pipeline: str
+    kind: Kind = Kind.LOCAL
     config: dict[str, Any]
     config_hash: str
     revision: str | None
@@ -139,16 +152,23 @@ class RunRecord(BaseModel):
 
 
 def begun(
-    config: "PipelineConfig", run_id: str, *, log: Path | None, expected: Sequence[str], resumes: str | None
+    config: "PipelineConfig",
+    run_id: str,
+    *,
+    log: Path | None,
+    expected: Sequence[str],
+    resumes: str | None,
+    kind: Kind = Kind.LOCAL,
 ) -> RunRecord:
     """The record of a run that begins now, in this process."""
     values = config.model_dump(mode="json")
-    revision, dirty = _revision()
+    revision, dirty = git_revision()
     return RunRecord(
         run_id=run_id,
         pipeline=config.name,
+        kind=kind,
         config=values,
-        config_hash=hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16],
+        config_hash=config_hash(config),
         revision=revision,
         dirty=dirty,
         code={name: _fingerprint(name) for name in _OURS},
@@ -165,7 +185,14 @@ def begun(
     )
 
 
-def _revision() -> tuple[str | None, bool | None]:
+def config_hash(config: "PipelineConfig") -> str:
+    """Names a config by all that it says."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def git_revision() -> tuple[str | None, bool | None]:
+    """The revision of this checkout, and whether it was changed since; None where there is no git."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True)
         changed = subprocess.run(
@@ -214,9 +241,11 @@ class RecordFile:
         sys.stderr.flush()
         return self._log.stat().st_size if self._log and self._log.exists() else 0
 
-    def node_started(self, node: str) -> None:
-        """Notes that a node has begun."""
-        self.record.nodes[node] = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+    def node_started(self, node: str, log: Path | None = None) -> None:
+        """Notes that a node has begun; `log` is its own, if it has one."""
+        known = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+        known.log = str(log) if log else None
+        self.record.nodes[node] = known
         self._write()
 
     def node_finished(self, node: str, state: str, error: str) -> None:

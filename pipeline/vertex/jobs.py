@@ -196,7 +196,7 @@ def status(vertex: Vertex, job_id: str) -> Status:
     """
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     try:
-        return _status(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
+        return described(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
     except exceptions.NotFound as error:
         known = ", ".join(found.name for found in latest(vertex, 5)) or "none"
         raise ConfigError(f"{name}: there is no such job; the latest are: {known}") from error
@@ -207,21 +207,34 @@ def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Stat
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
         request.filter = f'display_name="{pipeline}"'
-    return [_status(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
+    return [described(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
 
 
-def _status(job: Any) -> Status:
+def described(job: Any) -> Status:
+    """A PipelineJob as it is shown; its tasks are there if it was read by itself, not in a list."""
     _, project, _, region, _, job_id = job.name.split("/")
-    details = [detail for detail in job.job_detail.task_details if detail.task_name != "tfx-dag"]
-    # In the order they began, those that wait last.
-    details.sort(key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
     return Status(
         name=job_id,
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
         link=f"https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{job_id}?project={project}",
         error=job.error.message,
-        tasks=tuple(_task(detail) for detail in details),
+        tasks=tuple(_task(detail) for detail in details_of(job)),
     )
+
+
+def tasks_of(job: Any) -> dict[str, Any]:
+    """The tasks of a job's DAG as they were compiled, by name."""
+    spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
+    found: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
+    return found
+
+
+def details_of(job: Any) -> list[Any]:
+    """What is known of each task, in the order they began, those that wait last; not of the DAG itself, which has an
+    entry of its own."""
+    names = tasks_of(job)
+    found = [detail for detail in job.job_detail.task_details if detail.task_name in names]
+    return sorted(found, key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
 
 
 def _task(detail: Any) -> Task:

@@ -55,6 +55,7 @@ class TaskResult:
       seconds: of wall time.
       error: the last line of its log that names an error; empty unless it failed.
       log: its log file, if it ran.
+      inputs: the artifacts that it was given, by key.
       outputs: its artifacts by key, as ExecutorOutput has them, with `name`, `schema_title` and `state`.
     """
 
@@ -63,6 +64,7 @@ class TaskResult:
     seconds: float = 0.0
     error: str = ""
     log: str = ""
+    inputs: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     outputs: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 

@@ -52,7 +52,7 @@ class Lease:
 
     @property
     def _name(self) -> str:
-        return f"{self._store}/contexts/{label(f'push-{self.model_id}')}"
+        return lease_name(self.vertex, self.model_id)
 
     def __enter__(self) -> "Lease":
         ensure_store(self.vertex)
@@ -142,6 +142,11 @@ class Lease:
         """Writes values into the journal; None removes one."""
         self.journal = {key: value for key, value in {**self.journal, **values}.items() if value is not None}
         self.renew()
+
+
+def lease_name(vertex: Vertex, model_id: str) -> str:
+    """The context that stands for the right to change a model."""
+    return f"{vertex.place.parent}/metadataStores/default/contexts/{label(f'push-{model_id}')}"
 
 
 def _holder_is_dead(held: Mapping[str, Any]) -> bool:

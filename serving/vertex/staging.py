@@ -20,6 +20,10 @@ from serving.registry import RELEASE_FILE, VERSION_FILE
 from serving.vertex.connection import NO_CREDENTIALS, translated
 
 
+class NothingThereError(PushError):
+    """Cloud Storage has nothing at a URI."""
+
+
 def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
     """Where a version of this content is kept."""
     return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
@@ -74,25 +78,47 @@ def read(uri: str, *, project: str) -> bytes | None:
         raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
 
 
-def fetch(uri: str, folder: Path, *, project: str | None = None) -> None:
-    """Copies all that is below to a folder here.
+def fetch(uri: str, target: Path, *, project: str | None = None) -> None:
+    """Copies all that is below to a folder here; where the URI is one object's, that object to a file.
 
     Raises:
-      PushError: nothing is there, or it may not be read.
+      NothingThereError: nothing is there.
+      PushError: it may not be read, or an object's name leads out of the folder.
     """
     bucket, prefix = _bucket(uri.rstrip("/"), project)
     try:
-        blobs = list(bucket.list_blobs(prefix=f"{prefix}/"))
+        blobs = list(bucket.list_blobs(prefix=f"{prefix}/")) or [bucket.blob(prefix)]
         for blob in blobs:
-            target = folder / blob.name.removeprefix(f"{prefix}/")
             if blob.name.endswith("/"):
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            blob.download_to_filename(str(target))
-    except exceptions.GoogleAPICallError as error:
-        raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
-    if not blobs:
-        raise PushError(f"{uri}: nothing is there")
+            path = Path(f"{target}{blob.name.removeprefix(prefix)}")
+            if ".." in path.parts:
+                raise PushError(f"gs://{bucket.name}/{blob.name}: leads out of its folder; it is not copied")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blob.download_to_filename(str(path))
+    except exceptions.NotFound as error:
+        raise NothingThereError(f"{uri}: nothing is there") from error
+    except (exceptions.GoogleAPICallError, auth_exceptions.GoogleAuthError) as error:
+        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+
+
+def is_there(uri: str, *, project: str) -> bool:
+    """Whether an object is at a URI, or below it.
+
+    Raises:
+      PushError: it cannot be looked at.
+    """
+    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    try:
+        return any(bucket.list_blobs(prefix=f"{prefix}/", max_results=1)) or bool(bucket.blob(prefix).exists())
+    except exceptions.NotFound:
+        return False
+    except (exceptions.GoogleAPICallError, auth_exceptions.GoogleAuthError) as error:
+        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+
+
+def _said(error: Exception) -> object:
+    return translated(error) if isinstance(error, exceptions.GoogleAPICallError) else error
 
 
 def remove(uri: str, *, project: str) -> None:

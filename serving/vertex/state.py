@@ -14,12 +14,12 @@ CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "d
 OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
 # How far a push has come: it may be taken up again, is over, or was rolled back for its answers.
 STATE_LABEL, UNFINISHED, FINISHED, REJECTED = "push-state", "unfinished", "finished", "rejected"
-_LABEL_LENGTH = 63
+LABEL_LENGTH = 63
 
 
 def label(text: str) -> str:
     """A text as a label's value: at most 63 of lowercase letters, digits, `_` and `-`."""
-    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:_LABEL_LENGTH]
+    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH]
 
 
 @dataclass(frozen=True)
