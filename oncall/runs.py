@@ -85,6 +85,8 @@ def cause(record: RunRecord, state: State) -> str:
             return f"interrupted by {record.reason}" + _in_failed(record)
         case State.FAILED:
             return _failed_cause(record)
+        case State.INCOMPLETE:
+            return f"not reached: {', '.join(name for name in record.expected if name not in record.nodes)}"
         case _:
             return ""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from schemas.errors import PushError
 
+_SECONDS = 20.0
+
 
 class Bucket:
     """Copies of what is below gs:// URIs; they last as long as the process.
@@ -17,6 +19,7 @@ class Bucket:
     def __init__(self, project: str) -> None:
         self._project = project
         self._copied: dict[str, Path] = {}
+        self._closed: set[str] = set()
         self.unread: list[str] = []
 
     @cached_property
@@ -35,13 +38,18 @@ class Bucket:
         # 0.2 s, which not every command needs.
         from serving.vertex import staging
 
+        bucket = uri.split("/")[2]
         target = Path(self._folder.name) / str(len(self._copied)) / uri.rstrip("/").rpartition("/")[2]
+        if bucket in self._closed:
+            return target
         try:
-            staging.fetch(uri, target, project=self._project)
+            staging.fetch(uri, target, project=self._project, seconds=_SECONDS)
         except staging.NothingThereError:
             # Its reader says what is missing.
             return target
         except PushError as error:
+            # One wait, and one line, for all that is there.
+            self._closed.add(bucket)
             self.unread.append(str(error))
         return target
 
@@ -53,4 +61,4 @@ class Bucket:
         """
         from serving.vertex import staging
 
-        return not uri.startswith("gs://") or staging.is_there(uri, project=self._project)
+        return not uri.startswith("gs://") or staging.is_there(uri, project=self._project, seconds=_SECONDS)

@@ -162,6 +162,10 @@ class Rehearsal:
             self._finished(result)
         return self.results
 
+    def log(self, task: str) -> Path:
+        """Where a task's output goes."""
+        return self._folder / "logs" / self._job_id / f"{task}.log"
+
     def cancel(self) -> None:
         """Ends the task that runs, and starts no more."""
         self._cancelled.set()
@@ -193,22 +197,27 @@ class Rehearsal:
         started = time.monotonic()
         component = self._spec["components"][task["componentRef"]["name"]]
         executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
-        log = self._folder / "logs" / self._job_id / f"{name}.log"
+        log = self.log(name)
+        given: Mapping[str, list[dict[str, Any]]] = {}
+
+        def ended(state: str, error: str = "", outputs: Mapping[str, list[dict[str, Any]]] | None = None) -> TaskResult:
+            written = str(log) if log.exists() else ""
+            return TaskResult(name, state, time.monotonic() - started, error, written, given, outputs or {})
+
         try:
             inputs = self._inputs(task, component)
+            given = {key: found["artifacts"] for key, found in inputs["artifacts"].items()}
             if "resolver" in executor:
-                outputs = self._resolve(executor["resolver"], inputs)
-                return TaskResult(name, SUCCEEDED, time.monotonic() - started, outputs=outputs)
+                return ended(SUCCEEDED, outputs=self._resolve(executor["resolver"], inputs))
             if "container" not in executor:
                 raise PipelineError(f"{name}: {', '.join(executor)} cannot be rehearsed")
             condition = task.get("triggerPolicy", {}).get("condition")
             if condition and not condition_holds(condition, inputs):
-                return TaskResult(name, SKIPPED, time.monotonic() - started)
+                return ended(SKIPPED)
             state, made = self._run_container(name, task, component, executor["container"], inputs, package, log)
         except PipelineError as error:
-            state = CANCELLED if self._cancelled.is_set() else FAILED
-            return TaskResult(name, state, time.monotonic() - started, str(error), str(log) if log.exists() else "")
-        return TaskResult(name, state, time.monotonic() - started, log=str(log), outputs=made)
+            return ended(CANCELLED if self._cancelled.is_set() else FAILED, str(error))
+        return ended(state, outputs=made)
 
     def _inputs(self, task: Mapping[str, Any], component: Mapping[str, Any]) -> dict[str, Any]:
         artifacts: dict[str, Any] = {}

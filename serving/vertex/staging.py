@@ -14,10 +14,14 @@ from google.api_core import exceptions
 from google.auth import credentials
 from google.auth import exceptions as auth_exceptions
 from google.cloud import storage  # type: ignore[attr-defined]
+from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped]
 
 from schemas.errors import PushError
 from serving.registry import RELEASE_FILE, VERSION_FILE
 from serving.vertex.connection import NO_CREDENTIALS, translated
+
+# So long a request that fails for a passing reason is repeated.
+_SECONDS = 120.0
 
 
 class NothingThereError(PushError):
@@ -78,16 +82,23 @@ def read(uri: str, *, project: str) -> bytes | None:
         raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
 
 
-def fetch(uri: str, target: Path, *, project: str | None = None) -> None:
+def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float = _SECONDS) -> None:
     """Copies all that is below to a folder here; where the URI is one object's, that object to a file.
+
+    Args:
+      uri: of a folder or an object.
+      target: the folder or the file that it becomes.
+      project: that the bucket belongs to.
+      seconds: so long one request is repeated.
 
     Raises:
       NothingThereError: nothing is there.
       PushError: it may not be read, or an object's name leads out of the folder.
     """
     bucket, prefix = _bucket(uri.rstrip("/"), project)
+    retry = DEFAULT_RETRY.with_timeout(seconds)
     try:
-        blobs = list(bucket.list_blobs(prefix=f"{prefix}/")) or [bucket.blob(prefix)]
+        blobs = list(bucket.list_blobs(prefix=f"{prefix}/", retry=retry)) or [bucket.blob(prefix)]
         for blob in blobs:
             if blob.name.endswith("/"):
                 continue
@@ -95,29 +106,33 @@ def fetch(uri: str, target: Path, *, project: str | None = None) -> None:
             if ".." in path.parts:
                 raise PushError(f"gs://{bucket.name}/{blob.name}: leads out of its folder; it is not copied")
             path.parent.mkdir(parents=True, exist_ok=True)
-            blob.download_to_filename(str(path))
+            blob.download_to_filename(str(path), retry=retry)
     except exceptions.NotFound as error:
         raise NothingThereError(f"{uri}: nothing is there") from error
-    except (exceptions.GoogleAPICallError, auth_exceptions.GoogleAuthError) as error:
+    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
         raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
 
 
-def is_there(uri: str, *, project: str) -> bool:
+def is_there(uri: str, *, project: str, seconds: float = _SECONDS) -> bool:
     """Whether an object is at a URI, or below it.
 
     Raises:
       PushError: it cannot be looked at.
     """
     bucket, prefix = _bucket(uri.rstrip("/"), project)
+    retry = DEFAULT_RETRY.with_timeout(seconds)
     try:
-        return any(bucket.list_blobs(prefix=f"{prefix}/", max_results=1)) or bool(bucket.blob(prefix).exists())
+        below = bucket.list_blobs(prefix=f"{prefix}/", max_results=1, retry=retry)
+        return any(below) or bool(bucket.blob(prefix).exists(retry=retry))
     except exceptions.NotFound:
         return False
-    except (exceptions.GoogleAPICallError, auth_exceptions.GoogleAuthError) as error:
+    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
         raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
 
 
 def _said(error: Exception) -> object:
+    if isinstance(error, exceptions.RetryError):
+        return f"no answer: {error.cause or error}"
     return translated(error) if isinstance(error, exceptions.GoogleAPICallError) else error
 
 

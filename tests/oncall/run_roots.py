@@ -209,7 +209,7 @@ class Runs:
                 type_id=self._type(mlmd.ArtifactType, kind), uri=str(uri), state=mlmd.Artifact.LIVE
             )
             folder.mkdir(parents=True)
-            _fill(artifact, kind, node, folder, facts)
+            fill(artifact, kind, node, folder, facts)
             if kind == "ModelBlessing":
                 artifact.custom_properties["current_model_id"].int_value = made["Trainer"]["model"].id
             found[key] = artifact
@@ -244,7 +244,7 @@ def _event(key: str, kind: Any) -> mlmd.Event:
     return event
 
 
-def _fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Mapping[str, Any]) -> None:
+def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Mapping[str, Any]) -> None:
     """The properties and files by which components tell what they found."""
     known = artifact.custom_properties
     match kind:

@@ -12,13 +12,13 @@ from google.rpc import code_pb2, status_pb2
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult
 from schemas.errors import PipelineError
 from tests.vertex_emulator.errors import RefusalError, invalid
+from tests.vertex_emulator.lineage import begin_run, begin_task, end_run, end_task
 from tests.vertex_emulator.service import Emulator, finisher, listed, method
 from tests.vertex_emulator.store import now
 
 _LOG = logging.getLogger("vertex_emulator")
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
-_STATES = {"CACHED": "SKIPPED"}
 # One job at a time: each takes the whole machine.
 _TURN = threading.Lock()
 _RUNNING: dict[str, Rehearsal] = {}
@@ -40,10 +40,7 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     if emulator.store.has(job.name):
         raise RefusalError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
     job.state = v1.PipelineState.PIPELINE_STATE_PENDING
-    job.job_detail.task_details = [
-        v1.PipelineTaskDetail(task_id=number, task_name=name, state=v1.PipelineTaskDetail.State.PENDING)
-        for number, name in enumerate(spec["root"]["dag"]["tasks"], start=1)
-    ]
+    begin_run(emulator, job, spec["pipelineInfo"]["name"], list(spec["root"]["dag"]["tasks"]))
     emulator.store.put(job)
     threading.Thread(target=_run, args=(emulator, job.name, job_id, body), daemon=True).start()
     return job
@@ -80,55 +77,37 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             states, error = {"FAILED"}, f"the emulator failed: {type(problem).__name__}: {problem}"
         finally:
             _RUNNING.pop(name, None)
-        job = emulator.store.get(name)
-        ended = "CANCELLED" if "CANCELLED" in states else "FAILED" if "FAILED" in states else "SUCCEEDED"
-        job.state, job.end_time = v1.PipelineState[f"PIPELINE_STATE_{ended}"], now()
-        if error:
-            job.error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=error)
-        emulator.store.put(job)
+        with emulator.store.transaction():
+            job = emulator.store.get(name)
+            end_run(
+                emulator,
+                job,
+                "CANCELLED" if "CANCELLED" in states else "FAILED" if "FAILED" in states else "SUCCEEDED",
+            )
+            if error:
+                job.error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=error)
+            emulator.store.put(job)
 
 
 def _started(emulator: Emulator, name: str, task: str) -> None:
-    _change(emulator, name, task, "RUNNING", start_time=now())
-
-
-def _finished(emulator: Emulator, name: str, result: TaskResult) -> None:
-    values: dict[str, Any] = {"end_time": now()}
-    if result.error:
-        values["error"] = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=result.error)
-    _change(emulator, name, result.task, _STATES.get(result.state, result.state), **values)
-    _remember(emulator, name, result)
-
-
-def _change(emulator: Emulator, name: str, task: str, state: str, **values: Any) -> None:
     with emulator.store.transaction():
         job = emulator.store.get(name)
-        for detail in job.job_detail.task_details:
-            if detail.task_name == task:
-                detail.state = v1.PipelineTaskDetail.State[state]
-                for key, value in values.items():
-                    setattr(detail, key, value)
+        begin_task(emulator, job, task, _kind(job, task))
         emulator.store.put(job)
 
 
-def _remember(emulator: Emulator, name: str, result: TaskResult) -> None:
-    """Puts what a task made into ML Metadata, as the service does."""
-    parent = f"{name.split('/pipelineJobs/')[0]}/metadataStores/default"
+def _kind(job: Any, task: str) -> str:
+    """What executes a task: a container or a resolver."""
+    spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
+    component = spec["components"][spec["root"]["dag"]["tasks"][task]["componentRef"]["name"]]
+    return next(iter(spec["deploymentSpec"]["executors"][component["executorLabel"]]))
+
+
+def _finished(emulator: Emulator, name: str, result: TaskResult) -> None:
     with emulator.store.transaction():
-        if not emulator.store.has(parent):
-            emulator.store.put(v1.MetadataStore(name=parent))
-        for key, made in result.outputs.items():
-            for artifact in made:
-                emulator.store.put(
-                    v1.Artifact(
-                        name=f"{parent}/artifacts/{artifact['name'].rpartition('/')[2]}",
-                        display_name=key,
-                        uri=artifact["uri"],
-                        schema_title=artifact["schema_title"],
-                        state=v1.Artifact.State.LIVE,
-                        metadata=artifact["metadata"],
-                    )
-                )
+        job = emulator.store.get(name)
+        end_task(emulator, job, result)
+        emulator.store.put(job)
 
 
 @method("PipelineService")
@@ -139,7 +118,21 @@ def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
 @method("PipelineService")
 def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
     found = emulator.store.below(f"{request.parent}/pipelineJobs/", "PipelineJob")
-    return listed(v1.types.ListPipelineJobsResponse, "pipeline_jobs", found, request)
+    response = listed(
+        v1.types.ListPipelineJobsResponse,
+        "pipeline_jobs",
+        found,
+        request,
+        lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2]},
+    )
+    # "Not available in the list view."
+    response.pipeline_jobs = [_masked(job, request.read_mask.paths) for job in response.pipeline_jobs]
+    return response
+
+
+def _masked(job: Any, paths: Any) -> Any:
+    job.job_detail = v1.PipelineJobDetail()
+    return v1.PipelineJob(**{path: getattr(job, path) for path in paths}) if paths else job
 
 
 @method("PipelineService")

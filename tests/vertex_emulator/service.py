@@ -59,10 +59,16 @@ class Emulator:
         raise invalid(f"{uri}: expected a gs:// URI.")
 
 
-def listed(response: Any, field: str, items: list[Any], request: Any) -> Any:
-    """One page of the items that fit the request's filter."""
+def listed(
+    response: Any,
+    field: str,
+    items: list[Any],
+    request: Any,
+    known: Callable[[Any], dict[str, Any]] = lambda item: {},
+) -> Any:
+    """One page of the items that fit the request's filter; `known` are an item's values that are no fields of it."""
     if request.filter:
-        items = [item for item in items if matches(as_dict(item), request.filter)]
+        items = [item for item in items if matches({**as_dict(item), **known(item)}, request.filter)]
     if getattr(request, "order_by", ""):
         key, *direction = request.order_by.split()
         items = sorted(items, key=lambda item: _sortable(item, key), reverse=direction == ["desc"])

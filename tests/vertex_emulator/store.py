@@ -19,6 +19,10 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS resource (name TEXT PRIMARY KEY, kind TEXT, number INTEGER, body BLOB);
 CREATE TABLE IF NOT EXISTS operation (name TEXT PRIMARY KEY, kind TEXT, request TEXT, due REAL, done INTEGER, body BLOB);
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER);
+CREATE TABLE IF NOT EXISTS member (context TEXT, name TEXT, PRIMARY KEY (context, name));
+CREATE TABLE IF NOT EXISTS event (execution TEXT, artifact TEXT, kind INTEGER, at REAL,
+                                  PRIMARY KEY (execution, artifact, kind));
+CREATE INDEX IF NOT EXISTS event_artifact ON event (artifact);
 """
 
 
