@@ -24,6 +24,7 @@ Exit codes:
   3    the data does not fit its schema
   4    the model missed a threshold, or was not served as it should be; it was not pushed
   5    Vertex AI refused: no permission, no quota, the name is taken, another push is under way
+  6    another rehearsal uses the folder
   130  interrupted (Ctrl-C or SIGTERM), or the job was cancelled
 
 \b
@@ -44,7 +45,7 @@ _OVERRIDES = [
 
 def _interrupt(signal_number: int, frame: object) -> None:
     """Lets SIGTERM end a command as Ctrl-C does."""
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:

@@ -37,6 +37,9 @@ class Finding:
 
 def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer:
     """All findings; the exit code is 1 if there are any."""
+    if evidence.is_of_rehearsals:
+        not_here = "database, artifacts, registry: a rehearsal has none"
+        return diagnosis(_holder(evidence), "no rehearsal goes on", [*_runs(evidence), *_disk(evidence)], not_here)
     findings = [*_database(evidence), *_runs(evidence), *_disk(evidence)]
     try:
         findings += _artifacts(evidence, evidence.metadata)
@@ -103,7 +106,7 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
             said = evidence.damaged.get(run_id, run_id)
             yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
         elif run.state is State.CRASHED and not made_good:
-            todo = f"python -m oncall resume {run_id}{evidence.here}"
+            todo = evidence.again(run.record)
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
         made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
 

@@ -46,8 +46,14 @@ class Evidence:
         return str(self.root.path)
 
     @cached_property
+    def is_of_rehearsals(self) -> bool:
+        """Whether the folder is one of rehearsals, which have neither a database nor a registry."""
+        newest = next(self.records(), None)
+        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.metadata.exists()
+
+    @cached_property
     def metadata(self) -> Metadata:
-        if not self.root.metadata.exists() and any(record.kind == Kind.REHEARSAL for record in self.records()):
+        if self.is_of_rehearsals:
             raise RunRootError(
                 f"{self.root.path}: holds rehearsals, which leave nothing in ML Metadata; "
                 "`runs`, `show` and `why` know them"

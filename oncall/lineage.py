@@ -37,7 +37,7 @@ def _artifact_id(evidence: Source, wanted: str, folder: Path | None, model: str 
         version = versions.get(int(found.group(1)))
         if version is None or version.model is None:
             known = ", ".join(f"v{number}" for number in versions) or "none"
-            raise ConfigError(f"{releases.place}: has no version {found.group(1)} of a known run; it has {known}")
+            raise ConfigError(f"{releases.place}: has no version {found.group(1)} of a run; it has {known}")
         return version.model
     artifact_id = evidence.artifact_id(wanted)
     if artifact_id is None:

@@ -32,6 +32,8 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
       PushError: the registry has no such model.
     """
     record = next(evidence.records(), None)
+    if evidence.is_of_rehearsals and folder is None:
+        raise ConfigError(f"{evidence.root.path}: holds rehearsals, which push to an emulator; nothing serves there")
     push = record.config.get("push") if record else None
     known: dict[str, Any] = push if isinstance(push, dict) else {}
     if folder is None and known.get("to") == "vertex":

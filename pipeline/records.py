@@ -136,8 +136,9 @@ class RunRecord(BaseModel):
             return State.RUNNING if locked and self._process_lives() else State.CRASHED
         if self.exit_code == 0:
             worked = [node for node in self.nodes.values() if node.state != "cached"]
+            # Compiled, a resolver is called by its node and its kind.
             unchanged = {"History", "Gate", "Baseline", "WarmStart", "Pusher"}
-            answered = all(name in unchanged for name, node in self.nodes.items() if node in worked)
+            answered = all(name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in worked)
             return State.CACHED if answered else State.SUCCEEDED
         return State.ABORTED if self.reason else State.FAILED
 

@@ -72,15 +72,28 @@ class RunRoot:
           RunRootError: it cannot be written, another run holds it, or its database is gone or damaged.
         """
         self._make()
+        with self.held("--run-root"):
+            self._check_database()
+            yield
+
+    @contextmanager
+    def held(self, flag: str) -> Iterator[None]:
+        """Holds the folder, which must be there, for one run.
+
+        Args:
+          flag: that names the folder, for the error.
+
+        Raises:
+          RunRootError: another run holds it.
+        """
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
         except filelock.Timeout as error:
             raise RunRootError(
-                f"{self.path}: another run is using it; wait for its end, or give --run-root another folder"
+                f"{self.path}: another run is using it; wait for its end, or give {flag} another folder"
             ) from error
         with closing(_Releasing(lock)):
-            self._check_database()
             yield
 
     def _make(self) -> None:

@@ -10,7 +10,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format
 
 from pipeline.records import Kind, NodeRecord, RunRecord, State
-from pipeline.vertex.jobs import JOB_ID, described, details_of, tasks_of
+from pipeline.vertex.jobs import JOB_ID, described, details_of, pushed_text, tasks_of
 from schemas.errors import PushError
 from serving.vertex.connection import Vertex
 
@@ -191,11 +191,7 @@ def _summary(tasks: list[Any]) -> dict[str, str]:
     """What was pushed, from what Pusher wrote."""
     for task in tasks:
         for artifact in task.outputs["pushed_model"].artifacts if "pushed_model" in task.outputs else ():
-            known = dict(artifact.metadata or {})
-            where = f"version {known.get('pushed_version')}"
-            if known.get("pushed") == 1:
-                return {"pushed": f"{where} to {known.get('pushed_destination')}"}
-            return {"pushed": f"nothing: {where} holds this very model already"}
+            return {"pushed": pushed_text(dict(artifact.metadata or {}))}
     return {}
 
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import PipelineConfig
-from pipeline.vertex import jobs
+from pipeline.run_root import RunRoot
+from pipeline.vertex import jobs, recorded, rehearsal
 from schemas.errors import ConfigError, PipelineError
 from serving.vertex.connection import Vertex
 
@@ -84,6 +85,7 @@ def submit(
         said = {"schedule": name, "cron": cron, "created": created}
         _print(said, f"{'created' if created else 'changed'} the schedule {name}: {cron}", as_json=as_json)
         return 0
+    job["labels"] = {**job["labels"], **jobs.origin(config)}
     name, created = jobs.submit(vertex, job, job_id or jobs.new_job_id(config.name))
     chosen = name.rpartition("/")[2]
     now = jobs.status(vertex, chosen)
@@ -172,46 +174,37 @@ def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
 
 
 def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
-    """Runs the compiled job here; returns the exit code."""
-    from pipeline.vertex import rehearsal
-
-    with _emulator(config, folder) as (place, environment):
+    """Runs the compiled job here, and keeps a record of it; returns the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunRoot(folder).held("--folder"), _emulator(config, folder) as (place, environment):
         if config.vertex is None:
             raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
         _, job = _compiled(local)
         storage = folder / "vertex" / "storage"
         _link_data(config, storage)
-        run = rehearsal.Rehearsal(
+        run = recorded.Recorded(
+            local,
             job if use_cache else jobs.without_cache(job),
             folder,
-            job_id=jobs.new_job_id(config.name),
             storage=storage,
             environment=environment,
-            started=lambda task: (
-                None if as_json else click.echo(f"{time.strftime('%H:%M:%S')}  RUNNING              {task}")
-            ),
-            finished=lambda result: (
-                None if as_json else _show_task(jobs.Task(result.task, result.state, result.seconds, result.error))
-            ),
+            started=lambda task: None if as_json else _say_started(task),
+            finished=lambda task: None if as_json else _show_task(task),
         )
-        try:
-            results = run.run()
-        except KeyboardInterrupt:
-            run.cancel()
-            raise
+        results = run.run()
+    ended = run.status(results)
     failed = [result for result in results.values() if result.state == rehearsal.FAILED]
-    ended = jobs.Status(
-        name=config.name,
-        state="FAILED" if failed else "SUCCEEDED",
-        link="",
-        error="",
-        tasks=tuple(jobs.Task(r.task, r.state, r.seconds, r.error) for r in results.values()),
-    )
     said = {"state": ended.state, "exit_code": ended.exit_code, "tasks": [asdict(r) for r in results.values()]}
     text = f"rehearsal {ended.state.lower()}; logs and artifacts in {folder}"
-    _print(said, "\n".join([text, *(f"  {r.task}: see {r.log}" for r in failed)]), as_json=as_json)
+    _print(
+        {**said, "run": ended.name}, "\n".join([text, *(f"  {r.task}: see {r.log}" for r in failed)]), as_json=as_json
+    )
     return ended.exit_code
+
+
+def _say_started(task: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')}  RUNNING              {task}")
 
 
 def _link_data(config: PipelineConfig, storage: Path) -> None:

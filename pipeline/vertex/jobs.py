@@ -12,6 +12,8 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
+from pipeline.config import PipelineConfig
+from pipeline.records import config_hash, git_revision
 from schemas import errors
 from schemas.errors import ConfigError, PipelineError
 from serving.vertex.connection import Vertex
@@ -74,6 +76,13 @@ class Status:
 def new_job_id(pipeline: str) -> str:
     """A name for a run: the pipeline's, and the time to the second."""
     return f"{pipeline[:100]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+def origin(config: PipelineConfig) -> dict[str, str]:
+    """Labels that say what a job was made from: the config's hash, the revision of this checkout, its changes."""
+    revision, dirty = git_revision()
+    known = {"config-hash": config_hash(config)}
+    return known if revision is None else {**known, "revision": revision, "dirty": str(dirty).lower()}
 
 
 def check_job_id(job_id: str) -> None:
@@ -227,6 +236,14 @@ def tasks_of(job: Any) -> dict[str, Any]:
     spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
     found: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
     return found
+
+
+def pushed_text(known: Mapping[str, Any]) -> str:
+    """What was pushed, from the properties of what Pusher made."""
+    version = f"version {known.get('pushed_version')}"
+    if known.get("pushed") == 1:
+        return f"{version} to {known.get('pushed_destination')}"
+    return f"nothing: {version} holds this very model already"
 
 
 def details_of(job: Any) -> list[Any]:

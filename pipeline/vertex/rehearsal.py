@@ -147,7 +147,7 @@ class Rehearsal:
         """Runs all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
         package = install_package(self._folder)
         fast = not str(self._job["runtimeConfig"].get("failurePolicy", "")).endswith("SLOW")
-        for name in self._order():
+        for name in self.order():
             task = self._tasks[name]
             blocked = any(self.results[up].state not in _DONE for up in self._upstream(task))
             broken = any(result.state in (FAILED, CANCELLED) for result in self.results.values())
@@ -182,7 +182,7 @@ class Rehearsal:
         sources = task.get("inputs", {}).get("artifacts", {}).values()
         return {*task.get("dependentTasks", ()), *(source["taskOutputArtifact"]["producerTask"] for source in sources)}
 
-    def _order(self) -> Iterator[str]:
+    def order(self) -> Iterator[str]:
         """Every task after those it depends on, else by name."""
         left = dict(sorted(self._tasks.items()))
         while left:

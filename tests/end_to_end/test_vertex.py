@@ -105,6 +105,7 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert "is taken: version 1 of" in failed["error"]
     assert "belongs to the pipeline 'census-income'" in failed["error"]
     assert bench.serving() == {1: 100}
+    _check_what_is_on_call()
 
 
 def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable[..., Path], tmp_path: Path) -> None:
@@ -125,8 +126,65 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
         running.send_signal(signal.SIGTERM)
         said = running.stdout.read()
     assert (running.returncode, said) == (130, "interrupted\n")
+    why = on_call("why", "latest", "--run-root", str(folder))
+    assert (why["state"], why["node"], why["exit_code"]) == ("ABORTED", "ExampleGen", 130)
+    assert why["cause"] == "interrupted by SIGTERM in ExampleGen"
+    assert why["log"] == str(folder / "logs" / why["run"] / "ExampleGen.log")
+    assert f"vertex_runner.py rehearse --folder {folder}" in why["try"][0]
     left = [p.cmdline() for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
     assert not left
+
+
+def on_call(*arguments: str) -> Any:
+    """What a command of `python -m oncall` says, whatever its exit code."""
+    line = [sys.executable, "-m", "oncall", *arguments, "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert "Traceback" not in done.stderr, done.stderr
+    return json.loads(done.stdout)
+
+
+def _check_what_is_on_call() -> None:
+    """What the four jobs left, by the commands of whoever is on call."""
+    where = ("--project", "my-project", "--region", "europe-west4")
+    runs = on_call("runs", *where)["runs"]
+    assert {run["run"]: run["state"] for run in runs} == {
+        "run-1": "SUCCEEDED",
+        "run-2": "SUCCEEDED",
+        "run-3": "CACHED",
+        "run-4": "FAILED",
+    }
+    why = on_call("why", "latest", *where)
+    assert (why["run"], why["node"], why["exit_code"]) == ("run-4", "Pusher", 5)
+    assert "is taken: version 1 of" in why["cause"]
+    made_by = {node["node"]: node["made_by"] for node in on_call("show", "run-3", *where)["nodes"]}
+    assert (made_by["ExampleGen"], made_by["Transform"], made_by["Trainer"]) == ("run-1", "run-1", "run-2")
+
+    one, two = on_call("serving", "--model", "census-income", *where)["versions"]
+    assert [(v["run"], v["state"], v["traffic"], v["fits"]) for v in (one, two)] == [
+        ("run-1", "champion", 100, True),
+        ("run-2", "previous", 0, True),
+    ]
+    for version in (one, two):
+        assert version["rows"]["test"] == 1500
+        assert version["fingerprint"].startswith("split:train,num_files:1")
+        assert (len(version["schema_hash"]), version["blessings"]) == (
+            64,
+            {"ModelBlessing": True, "InfraBlessing": True},
+        )
+        assert version["metrics"]["auc"] > 0.8
+    made_from = on_call("lineage", "v2", "--model", "census-income", *where)["made_from"]
+    assert (made_from["run"], made_from["node"]) == ("run-2", "Trainer")
+    assert {branch["run"] for branch in made_from["branches"]} == {"run-1"}
+    changed = on_call("diff", "run-1", "run-2", *where)
+    assert {"statistics", "schema", "data", "code", "packages"} == {
+        name for name in ("statistics", "schema", "data", "code", "packages") if not changed[name]
+    }
+    assert any(name.startswith("Pusher.deployment.traffic_steps") for name in changed["config"])
+    anomalies = on_call("anomalies", "run-1", *where)
+    assert (anomalies["gate"], anomalies["validator"]) == ("passed", [])
+    bad = [check["name"] for check in on_call("check", "--model", "census-income", *where)["checks"] if not check["ok"]]
+    assert bad == ["newest run"]
+    assert [f["kind"] for f in on_call("doctor", "--model", "census-income", *where)["findings"]] == ["run"]
 
 
 def _task_logs(bench: Bench, job_id: str) -> list[str]:

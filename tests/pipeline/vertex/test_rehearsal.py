@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from oncall.__main__ import main as oncall
+from pipeline.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.conditions import condition_holds, query_matches
+from pipeline.vertex.recorded import Recorded
 from pipeline.vertex.rehearsal import Rehearsal, install_package
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import ConfigError, PipelineError, RunRootError
 from serving.vertex.connection import Vertex
 from tests.vertex_emulator.fixtures import BUCKET, Bench
 from tests.vertex_emulator.pipelines import end_interrupted
@@ -338,3 +342,67 @@ def test_two_replicas_train_with_a_cluster_each(bench: Bench, vertex: Vertex) ->
     assert vertex.jobs.get_custom_job(name=made.name).state == v1.JobState.JOB_STATE_SUCCEEDED
     logs = sorted((bench.server.emulator.state / "custom-jobs").rglob("*.log"))
     assert [json.loads(log.read_text().replace("'", '"'))["type"] for log in logs] == ["chief", "worker"]
+
+
+class _Config:
+    """As much of a pipeline's config as a record keeps."""
+
+    name = "small"
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        return {"name": self.name, "vertex": {}}
+
+
+def recorded(folder: Path, *tasks: dict[str, Any]) -> Recorded:
+    return Recorded(
+        _Config(),  # type: ignore[arg-type]
+        job(*tasks),
+        folder,
+        storage=folder / "storage",
+        environment={},
+        started=lambda task: None,
+        finished=lambda task: None,
+    )
+
+
+def test_a_rehearsal_keeps_a_record_that_oncall_reads(tmp_path: Path) -> None:
+    one = recorded(
+        tmp_path, task("a", "print('hello')"), task("b", "raise ValueError('bad data')", inputs={"model": "a"})
+    )
+    with RunRoot(tmp_path).held("--folder"):
+        one.run()
+    found = CliRunner().invoke(oncall, ["why", "latest", "--run-root", str(tmp_path), "--json"])
+    said = json.loads(found.stdout)
+    assert (said["run"], said["state"], said["node"], said["exit_code"]) == (one.job_id, "FAILED", "b", 1)
+    assert said["cause"] == "b: ValueError: bad data"
+    assert said["log"] == str(tmp_path / "logs" / one.job_id / "b.log")
+    assert said["lines"][-1] == "ValueError: bad data"
+    assert said["try"][0] == f"less +G {said['log']}    # the whole story"
+    show = CliRunner().invoke(oncall, ["show", "latest", "--run-root", str(tmp_path), "--json"])
+    assert show.exit_code == 0
+    shown = json.loads(show.stdout)
+    assert [(node["node"], node["state"]) for node in shown["nodes"]] == [("a", "complete"), ("b", "failed")]
+    assert shown["config"] == {"name": "small", "vertex": {}}
+
+
+def test_what_a_rehearsal_has_not_is_said(tmp_path: Path) -> None:
+    recorded(tmp_path, task("a")).run()
+    for command, said in {
+        ("lineage", "1"): "holds rehearsals, which leave nothing in ML Metadata",
+        ("serving",): "holds rehearsals, which push to an emulator; nothing serves there",
+        ("resume", "latest"): "is a rehearsal; start it again: python",
+    }.items():
+        found = CliRunner().invoke(oncall, [*command, "--run-root", str(tmp_path)])
+        assert found.exit_code in (2, 6), found.output
+        assert (found.stderr.count("\n"), said in found.stderr) == (1, True), found.stderr
+    doctor = CliRunner().invoke(oncall, ["doctor", "--run-root", str(tmp_path)])
+    assert "not here   database, artifacts, registry: a rehearsal has none" in doctor.output
+
+
+def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        RunRoot(tmp_path).held("--folder"),
+        pytest.raises(RunRootError, match="another run is using it; .* give --folder another folder"),
+        RunRoot(tmp_path).held("--folder"),
+    ):
+        pass
