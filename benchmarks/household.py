@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import yaml
 
-from benchmarks.bench import CENSUS_CONFIG, ROOT
+from benchmarks.measuring import CENSUS_CONFIG, ROOT
 
 SPLITS = ("train", "test")
 # The official test file is a third of all rows, too.
