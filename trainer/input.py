@@ -94,6 +94,34 @@ class TrainingRows:
     label_std: float = 1.0
 
 
+class _Labels:
+    """What is known of labels that are seen block by block: the rows of each class, or mean and standard deviation."""
+
+    def __init__(self, classes: int) -> None:
+        self.total = 0
+        self.counts = np.zeros(max(classes, 1), np.int64)
+        self.mean, self._squares = 0.0, 0.0
+        self._classes = classes
+
+    def add(self, labels: np.ndarray) -> None:
+        """Counts a block; the variance is updated as Chan et al. 1979 do, which loses no digits."""
+        if self._classes:
+            self.counts += np.bincount(labels, minlength=self._classes)
+        else:
+            values = labels.astype(np.float64)
+            away = float(values.mean()) - self.mean
+            whole = self.total + len(values)
+            self.mean += away * len(values) / whole
+            self._squares += float(values.var()) * len(values) + away**2 * self.total * len(values) / whole
+            self.counts += len(values)
+        self.total += len(labels)
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of a regression's labels; 1 for classes."""
+        return 1.0 if self._classes else (self._squares / self.total) ** 0.5
+
+
 def training_rows(source: Source, training: Training, *, seed: int, cache_folder: str) -> TrainingRows:
     """Reads the train split once and prepares its batches.
 
@@ -107,13 +135,13 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
       DataError: a class has no row, or all labels of a regression are the same.
     """
     blocks = source.blocks().cache(os.path.join(cache_folder, "train"))
-    labels = np.concatenate(list(blocks.map(lambda ids, numbers, labels: labels).as_numpy_iterator()))
-    total = len(labels)
     classes = source.features.label.classes
-    mean, std = (0.0, 1.0) if classes else (float(labels.mean(dtype=np.float64)), float(labels.std(dtype=np.float64)))
+    labels = _Labels(len(classes))
+    for _, _, some in blocks.as_numpy_iterator():
+        labels.add(some)
+    total, counts, mean, std = labels.total, labels.counts, labels.mean, labels.std
     if not std:
         raise DataError(f"all labels of the train split are {mean:g}; there is nothing to learn")
-    counts = np.bincount(labels, minlength=len(classes)) if classes else np.array([total])
     if not counts.all():
         found = ", ".join(f"{count} rows of '{value}'" for value, count in zip(classes, counts, strict=True))
         raise DataError(f"the train split holds {found}; every class is needed. Check the label, or add rows")

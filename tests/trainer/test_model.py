@@ -232,11 +232,15 @@ def write_numbers(path: Path, rows: int, mean: float) -> Source:
     return with_label(Source([str(path)], FEATURES, SPEC), {"kind": "regression"}, y=tf.io.FixedLenFeature([], "float"))
 
 
-def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path) -> None:
+def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The mean of means of blocks that are not equally long.
+    monkeypatch.setattr("trainer.input._BLOCK_ROWS", 150)
     source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
     rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     untrained = build_model(source.features, Model(parts="wide"), label_mean=rows.label_mean, label_std=rows.label_std)
     assert untrained(inputs(1)).numpy() == pytest.approx(rows.label_mean)
+    labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
+    assert (rows.label_mean, rows.label_std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))
     settings = training(epochs=40, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
     network, history = fit(
         train=source,
