@@ -1,143 +1,51 @@
-"""Seconds and peak memory of each component, beside a stock TFX pipeline of the same shape on the same data.
+"""Seconds, CPU and peak memory of each component, beside a stock TFX pipeline of the same shape on the same data.
 
-    make bench
+    make bench                                          # 50,000 rows, once each; about three minutes on two cores
+    make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 3 --keep"     # docs/performance.md; two hours
+    make bench ARGS="--show"                            # the tables of docs/performance.md, from measured.json
 
-Each pipeline runs once in a process of its own, one after the other, from nothing, through the same runner. Memory is
-the resident set of the process and its children, sampled every 50 ms while a component runs.
+The data is made from the census's rows (benchmarks/household.py). Each pipeline runs in a process of its own, one after
+the other, from nothing, through the same runner. Memory is the resident set of the process and its children, sampled
+every 50 ms while a component runs.
 """
 
+import io
 import json
+import math
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parent.parent
-CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
+from benchmarks.measuring import ROOT, measure
+
+MEASURED_FILE = Path(__file__).parent / "measured.json"
+PLOT_FILE = ROOT / "docs" / "performance.svg"
 # Our names beside those of the stock pipeline's nodes.
 STOCK_NAMES = {
     "ExampleGen": "CsvExampleGen",
     "StatisticsGen": "StatisticsGen",
-    "Schema": "SchemaGen",
-    "ExampleValidator": "ExampleValidator",
-    "Gate": None,
     "Transform": "Transform",
     "Trainer": "Trainer",
-    "Baseline": "latest_blessed_model_resolver",
     "Evaluator": "Evaluator",
     "InfraValidator": None,
-    "Pusher": "Pusher",
 }
-_SAMPLE_SECONDS = 0.05
+
+# Of one size: what each run of a pipeline measured.
+Runs = dict[str, list[dict[str, Any]]]
 
 
-class Meter:
-    """Observes a run: wall seconds, CPU seconds and peak resident bytes of each node."""
-
-    def __init__(self) -> None:
-        self.measured: dict[str, dict[str, float]] = {}
-        self.split_rows: dict[str, int] = {}
-        self._process = psutil.Process()
-        self._cpu_before = 0.0
-        self._peak = 0
-        self._running = True
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._sampler.start()
-
-    def _sample(self) -> None:
-        while self._running:
-            self._peak = max(self._peak, self._resident())
-            time.sleep(_SAMPLE_SECONDS)
-
-    def _resident(self) -> int:
-        total = 0
-        for process in (self._process, *self._process.children(recursive=True)):
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return total
-
-    def _cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
-
-    def node_started(self, node_id: str) -> None:
-        """Starts the peak anew."""
-        self._peak = self._resident()
-        self._cpu_before = self._cpu_seconds()
-
-    def node_finished(self, result: Any) -> None:
-        """Keeps what was measured."""
-        self.measured[result.node_id] = {
-            "seconds": result.seconds,
-            "cpu_seconds": self._cpu_seconds() - self._cpu_before,
-            "peak_bytes": float(max(self._peak, self._resident())),
-        }
-        for artifact in result.outputs.get("examples", ()):
-            # The stock component does not say.
-            self.split_rows = json.loads(artifact.custom_properties["rows"].string_value or "{}")
-
-    def stop(self) -> None:
-        """Ends the sampling."""
-        self._running = False
-        self._sampler.join()
-
-
-def measure(which: str, folder: Path, config_file: Path = CENSUS_CONFIG) -> dict[str, Any]:
-    """Runs one pipeline in this process and measures it, imports included."""
-    started = time.monotonic()
-    from pipeline import runner
-
-    pipeline = _ours(folder, config_file) if which == "ours" else _stock(folder)
-    imported = time.monotonic() - started
-    meter = Meter()
-    runner.run(pipeline, run_id="bench", observer=meter)
-    meter.stop()
-    total = time.monotonic() - started
-    return {"start-up": imported, "total": total, "nodes": meter.measured, "split_rows": meter.split_rows}
-
-
-def _ours(folder: Path, config_file: Path) -> Any:
-    from tfx.orchestration import metadata
-
-    from pipeline import config
-    from pipeline.dag import create_pipeline
-
-    return create_pipeline(
-        config.load(config_file),
-        pipeline_root=str(folder / "artifacts"),
-        registry=str(folder / "registry"),
-        run_id="bench",
-        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
-        enable_cache=False,
-    )
-
-
-def _stock(folder: Path) -> Any:
-    from benchmarks.stock.pipeline import create_stock_pipeline
-    from pipeline import config
-
-    training = config.load(CENSUS_CONFIG).training
-    return create_stock_pipeline(
-        data_folder=str(ROOT / "data" / "census"),
-        work_folder=str(folder),
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-    )
-
-
-def _in_own_process(which: str) -> dict[str, Any]:
+def _one(which: str, config_file: Path) -> dict[str, Any]:
+    """One run, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        _run([sys.executable, "-m", "benchmarks.bench", "--one", which, "--folder", folder])
+        _run([sys.executable, "-m", "benchmarks.bench", "--one", which, folder, str(config_file)])
         measured: dict[str, Any] = json.loads((Path(folder) / "measured.json").read_text())
     return measured
 
@@ -148,46 +56,191 @@ def _run(command: list[str]) -> None:
         raise click.ClickException(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
 
 
-@click.command()
-@click.option("--one", type=click.Choice(["ours", "stock"]), hidden=True)
-@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
-def main(one: str | None, folder: Path | None) -> None:
-    """Run both pipelines on the census data and print them side by side; about five minutes on two cores."""
-    if one is not None and folder is not None:
-        (folder / "measured.json").write_text(json.dumps(measure(one, folder)))
-        return
-    console = Console()
-    console.print("reading what both import into the file cache ...")
-    _run([sys.executable, "-c", "import tfx.v1, tensorflow_model_analysis"])
-    console.print("running the stock pipeline ...")
-    stock = _in_own_process("stock")
-    console.print("running ours ...")
-    console.print(_table(_in_own_process("ours"), stock))
+def _size(rows: int, runs: int, say: Callable[[str], None]) -> Runs:
+    """Both pipelines on so many rows, by turns."""
+    from benchmarks.household import write_config, write_rows
+
+    found: Runs = {"stock": [], "ours": []}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        write_rows(data, rows)
+        config_file = write_config(data)
+        for number in range(1, runs + 1):
+            for which in found:
+                say(f"{rows:,} rows, run {number} of {runs}: {which} ...")
+                found[which].append(_one(which, config_file))
+    return found
 
 
-def _table(ours: dict[str, Any], stock: dict[str, Any]) -> Table:
-    table = Table(title="census, both pipelines from nothing", title_justify="left", box=None)
-    for title in ("component", "stock s", "ours s", "ratio", "stock MB", "ours MB"):
-        table.add_column(title, justify="left" if title == "component" else "right")
-    table.add_row("start-up", *_seconds(stock["start-up"], ours["start-up"]), "", "")
+def total_seconds(run: dict[str, Any]) -> float:
+    """Of all components that both pipelines have; start-up is left out."""
+    names = {*STOCK_NAMES, *filter(None, STOCK_NAMES.values())} - {"InfraValidator"}
+    return float(sum(node["seconds"] for name, node in run["nodes"].items() if name in names))
+
+
+def growth_exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
+    """The power of the rows that a measure grows with, between two sizes."""
+    return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
+
+
+def size_table(rows: int, runs: Runs) -> Table:
+    """One size: the medians of its runs, and how far the ratios of single runs are apart."""
+    title = f"{rows:,} rows, {len(runs['ours'])} runs each"
+    table = Table(title=title, title_justify="left", box=None, min_width=len(title))
+    for name in (
+        "component",
+        "stock s",
+        "ours s",
+        "ratio",
+        "from",
+        "to",
+        "stock CPU s",
+        "ours CPU s",
+        "rows/s",
+        "stock MB",
+        "ours MB",
+    ):
+        table.add_column(name, justify="left" if name == "component" else "right")
     for node, stock_name in STOCK_NAMES.items():
-        mine, theirs = ours["nodes"].get(node), stock["nodes"].get(stock_name)
-        table.add_row(
-            node,
-            *_seconds(theirs and theirs["seconds"], mine and mine["seconds"]),
-            *(f"{m['peak_bytes'] / 1e6:,.0f}" if m else "-" for m in (theirs, mine)),
-        )
-    table.add_row("whole run", *_seconds(stock["total"], ours["total"]), *map(_peak, (stock, ours)))
+        read = _rows_read(runs["ours"][0], node)
+        ours = [run["nodes"][node] for run in runs["ours"]]
+        stock = [run["nodes"][stock_name] for run in runs["stock"]] if stock_name else []
+        table.add_row(node, *_cells(stock, ours, read))
+    sums = {which: [_sum(run) for run in found] for which, found in runs.items()}
+    table.add_row("the first five", *_cells(sums["stock"], sums["ours"], rows))
+    starts = {which: [{"seconds": run["start-up"]} for run in found] for which, found in runs.items()}
+    table.add_row("start-up", *_cells(starts["stock"], starts["ours"], None))
     return table
 
 
-def _peak(measured: dict[str, Any]) -> str:
-    return f"{max(node['peak_bytes'] for node in measured['nodes'].values()) / 1e6:,.0f}"
+def _rows_read(run: dict[str, Any], node: str) -> int | None:
+    """How many rows a component of ours reads, each time it does."""
+    rows = run["split_rows"]
+    every = sum(rows.values())
+    read = {"ExampleGen": every, "StatisticsGen": every, "Evaluator": rows["test"]}
+    read |= {"Transform": rows["train"] + rows["eval"], "Trainer": rows["train"] * run["epochs"]}
+    return read.get(node)
 
 
-def _seconds(stock: float | None, ours: float | None) -> tuple[str, str, str]:
-    ratio = f"{stock / ours:.1f}" if stock and ours and ours >= 0.1 else ""
-    return (f"{stock:.1f}" if stock is not None else "-", f"{ours:.1f}" if ours is not None else "-", ratio)
+def _sum(run: dict[str, Any]) -> dict[str, float]:
+    shared = {*STOCK_NAMES, *filter(None, STOCK_NAMES.values())} - {"InfraValidator"}
+    nodes = [node for name, node in run["nodes"].items() if name in shared]
+    return {
+        "seconds": total_seconds(run),
+        "cpu_seconds": sum(node["cpu_seconds"] for node in nodes),
+        "peak_bytes": max(node["peak_bytes"] for node in nodes),
+    }
+
+
+def _cells(stock: Sequence[dict[str, float]], ours: Sequence[dict[str, float]], read: int | None) -> list[str]:
+    ratios = sorted(s["seconds"] / o["seconds"] for s, o in zip(stock, ours, strict=False))
+
+    def middle(runs: Sequence[dict[str, float]], key: str, unit: float, form: str) -> str:
+        found = [run[key] for run in runs if key in run]
+        return format(statistics.median(found) / unit, form) if found else ""
+
+    seconds = statistics.median(run["seconds"] for run in ours)
+    return [
+        middle(stock, "seconds", 1, ".1f"),
+        middle(ours, "seconds", 1, ".1f"),
+        *(f"{one:.1f}" for one in ((statistics.median(ratios), ratios[0], ratios[-1]) if ratios else ())),
+        *([""] * (0 if ratios else 3)),
+        middle(stock, "cpu_seconds", 1, ".1f"),
+        middle(ours, "cpu_seconds", 1, ".1f"),
+        f"{read / seconds:,.0f}" if read else "",
+        middle(stock, "peak_bytes", 1e6, ",.0f"),
+        middle(ours, "peak_bytes", 1e6, ",.0f"),
+    ]
+
+
+def growth_table(sizes: dict[int, Runs]) -> Table:
+    """How seconds and memory grow from the smallest size to the largest."""
+    low, high = min(sizes), max(sizes)
+    title = f"the power of the rows that each grows with, {low:,} to {high:,} rows"
+    table = Table(title=title, title_justify="left", box=None, min_width=len(title))
+    for name in ("of the first five", "stock", "ours"):
+        table.add_column(name, justify="left" if name == "of the first five" else "right")
+    for key in ("seconds", "cpu_seconds", "peak_bytes"):
+        grown = []
+        for which in ("stock", "ours"):
+            ends = [(n, statistics.median(_sum(run)[key] for run in sizes[n][which])) for n in (low, high)]
+            grown.append(f"{growth_exponent(*ends):.2f}")
+        table.add_row(key.replace("_", " ").replace("peak bytes", "peak memory"), *grown)
+    return table
+
+
+def text(measured: dict[str, Any]) -> str:
+    """All tables, as they stand in docs/performance.md."""
+    sizes = {int(rows): runs for rows, runs in measured.items()}
+    out = io.StringIO()
+    console = Console(file=out, width=130)
+    for rows, runs in sorted(sizes.items()):
+        console.print(size_table(rows, runs))
+        console.print()
+    if len(sizes) > 1:
+        console.print(growth_table(sizes))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def plot(measured: dict[str, Any], file: Path) -> None:
+    """Rows against seconds, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "performance"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    for which, marker in (("stock", "s"), ("ours", "o")):
+        rows = sorted(map(int, measured))
+        seconds = [statistics.median(map(total_seconds, measured[str(n)][which])) for n in rows]
+        axes.plot(rows, seconds, marker=marker, label=which)
+        for n, value in zip(rows, seconds, strict=True):
+            axes.annotate(f"{value:.0f} s", (n, value), textcoords="offset points", xytext=(0, 8), ha="center")
+    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds, start-up left out")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+@click.command()
+@click.option(
+    "--rows",
+    type=click.IntRange(1_000),
+    multiple=True,
+    default=(50_000,),
+    show_default=True,
+    help="A size; may be repeated.",
+)
+@click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="Of each pipeline and size.")
+@click.option(
+    "--keep", is_flag=True, help="Keep what is measured in benchmarks/measured.json, and draw docs/performance.svg."
+)
+@click.option("--show", is_flag=True, help="Measure nothing; print what was kept.")
+@click.option("--one", nargs=3, hidden=True)
+def main(rows: tuple[int, ...], runs: int, keep: bool, show: bool, one: tuple[str, str, str] | None) -> None:
+    """Run the stock pipeline and ours on data of one or several sizes, and print them side by side."""
+    if one is not None:
+        which, folder, config_file = one
+        _measure_one(which, Path(folder), Path(config_file))
+        return
+    if show:
+        click.echo(text(json.loads(MEASURED_FILE.read_text())))
+        return
+    _run([sys.executable, "-c", "import tfx.v1, tensorflow_model_analysis"])
+    measured = {str(n): _size(n, runs, lambda said: click.echo(said, err=True)) for n in sorted(rows)}
+    if keep:
+        MEASURED_FILE.write_text(json.dumps(measured, indent=1) + "\n")
+        plot(measured, PLOT_FILE)
+    click.echo(text(measured))
+
+
+def _measure_one(which: str, folder: Path, config_file: Path) -> None:
+    from pipeline import config
+
+    measured = {**measure(which, folder, config_file), "epochs": config.load(config_file).training.epochs}
+    (folder / "measured.json").write_text(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
     )
     seconds = time.monotonic() - started
     counts = counts_of(config.label.kind)
-    for ids, numbers, label in sources[split].rows().batch(4096):
+    for ids, numbers, label in sources[split].blocks():
         output = network(sources[split].unpack(ids, numbers), training=False)
         match config.label.kind:
             case "binary":

@@ -23,7 +23,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench import CENSUS_CONFIG, ROOT, measure
+from benchmarks.measuring import CENSUS_CONFIG, ROOT, measure
 from pipeline import config
 
 RATES_FILE = Path(__file__).parent / "rates.json"

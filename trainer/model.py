@@ -193,7 +193,9 @@ def _concatenated(parts: list[Any], name: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name=name)(parts)
 
 
-def compile_model(model: WideAndDeep, training: Training, label: LabelKind, *, steps: int) -> None:
+def compile_model(
+    model: WideAndDeep, training: Training, label: LabelKind, *, steps: int, steps_together: int = 1
+) -> None:
     """Gives the model its loss and its two optimizers.
 
     Args:
@@ -201,13 +203,16 @@ def compile_model(model: WideAndDeep, training: Training, label: LabelKind, *, s
       label: decides on the loss.
       training: the optimizers and their schedules.
       steps: of the whole training, which the learning-rate schedules span.
+      steps_together: how many are one call of TensorFlow's.
     """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     model.compile(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
         loss=_loss(label),
         # XLA compiles no step that several replicas take together.
-        jit_compile=False if tf.distribute.get_strategy().num_replicas_in_sync > 1 else "auto",
+        jit_compile=False if replicas > 1 else "auto",
+        steps_per_execution=1 if replicas > 1 else steps_together,
     )
 
 

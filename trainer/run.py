@@ -5,6 +5,7 @@ Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model":
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,14 +22,12 @@ from schemas.features import FeatureSet, LabelKind
 from serving.signatures import ServedModel
 from trainer import distribution, progress
 from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
-from trainer.input import Source, evaluation_batches, split_source, training_rows
+from trainer.input import Source, TrainingRows, evaluation_batches, split_source, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
 from trainer.warm_start import WarmStart
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
 HISTORY_FILE = "history.json"
-# Rows of the eval split that the share of dead activations is measured on.
-_DEAD_ACTIVATION_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,37 @@ def fit(
       The network (with the best epoch's weights under early stopping), and how it went.
     """
     keras.utils.set_random_seed(seed)
+    # First: several machines have to know each other before anything else is computed.
     chosen = distribution.strategy(training)
-    rows = training_rows(train, training, seed=seed)
-    eval_batches = evaluation_batches(evaluation)
-    label = train.features.label.kind
+    with tempfile.TemporaryDirectory(prefix="trainer-") as cache_folder:
+        rows = training_rows(train, training, seed=seed, cache_folder=cache_folder)
+        eval_batches = evaluation_batches(evaluation, cache_folder=cache_folder)
+        return _fitted(chosen, rows, eval_batches, train.features, model, training, log_folder, warm_start)
+
+
+def _fitted(
+    chosen: Any,
+    rows: TrainingRows,
+    eval_batches: tf.data.Dataset,
+    features: FeatureSet,
+    model: Model,
+    training: Training,
+    log_folder: str | None,
+    warm_start: WarmStart | None,
+) -> tuple[WideAndDeep, History]:
+    label = features.label.kind
     with chosen.scope():
-        network = build_model(train.features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+        network = build_model(features, model, label_mean=rows.label_mean, label_std=rows.label_std)
         if warm_start is not None:
             warm_start.restore(network)
             progress.report(f"starts from the weights of {warm_start.path}")
-        compile_model(network, training, label, steps=rows.steps_per_epoch * training.epochs)
+        compile_model(
+            network,
+            training,
+            label,
+            steps=rows.steps_per_epoch * training.epochs,
+            steps_together=rows.steps_together,
+        )
     callbacks: list[keras.callbacks.Callback] = [
         # First: the others read what it measures.
         Validation(eval_batches, eval_metrics(label)),
@@ -188,7 +208,7 @@ class DeadActivations(keras.callbacks.Callback):
     def __init__(self, log_folder: str, batches: tf.data.Dataset) -> None:
         super().__init__()
         self._log_folder = log_folder
-        self._sample = batches.map(lambda inputs, label: inputs).unbatch().batch(_DEAD_ACTIVATION_ROWS).take(1)
+        self._sample = batches.map(lambda inputs, label: inputs).take(1)
 
     def set_model(self, model: WideAndDeep) -> None:
         super().set_model(model)

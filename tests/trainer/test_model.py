@@ -90,7 +90,7 @@ def test_every_activation_builds(activation: Activation) -> None:
 
 
 @pytest.mark.parametrize("name", OptimizerName.__args__)  # type: ignore[attr-defined]
-def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, source: Source) -> None:
+def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, source: Source, tmp_path: Path) -> None:
     network = build_model(FEATURES, Model(hidden_units=(4,)))
     frozen = Optimizer(name="sgd", learning_rate=1e-30)
     compile_model(
@@ -100,7 +100,7 @@ def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, 
         steps=4,
     )
     before = weights(network, wide=True), weights(network, wide=False)
-    rows = training_rows(source, training(), seed=1)
+    rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     network.fit(rows.batches, steps_per_epoch=rows.steps_per_epoch, verbose=0)
     assert any((a != b).any() for a, b in zip(before[0], weights(network, wide=True), strict=True))
     for old, new in zip(before[1], weights(network, wide=False), strict=True):
@@ -128,14 +128,14 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
     losses = history.metrics["val_log_loss"]
     assert 1 < history.kept_epoch < len(losses) - 1 < 29
     assert losses[history.kept_epoch] == min(losses)
-    rows = list(evaluation.rows().batch(1000))
+    rows = list(evaluation.blocks())
     logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
     kept = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
     assert kept == pytest.approx(min(losses), rel=1e-3)
 
 
-def test_class_weights_give_both_classes_the_same_total(source: Source) -> None:
-    rows = training_rows(source, training(imbalance="class_weights"), seed=1)
+def test_class_weights_give_both_classes_the_same_total(source: Source, tmp_path: Path) -> None:
+    rows = training_rows(source, training(imbalance="class_weights"), seed=1, cache_folder=str(tmp_path))
     totals = {0: 0.0, 1: 0.0}
     for _, label, weight in rows.batches.take(rows.steps_per_epoch):
         for value in totals:
@@ -143,17 +143,51 @@ def test_class_weights_give_both_classes_the_same_total(source: Source) -> None:
     assert totals == {0: pytest.approx(100), 1: pytest.approx(100)}
 
 
-def test_oversampling_makes_both_classes_about_as_frequent(source: Source) -> None:
-    batches = training_rows(source, training(imbalance="oversample"), seed=1).batches
+def test_oversampling_makes_both_classes_about_as_frequent(source: Source, tmp_path: Path) -> None:
+    batches = training_rows(source, training(imbalance="oversample"), seed=1, cache_folder=str(tmp_path)).batches
     labels = np.concatenate([label.numpy() for _, label, _ in batches.take(20)])
     assert labels.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def sizes_of_epochs(source: Source, folder: Path, seed: int) -> list[list[float]]:
+    """The `size` of each row, which names it, in the order in which two epochs give them."""
+    folder.mkdir()
+    rows = training_rows(source, training(batch_size=40), seed=seed, cache_folder=str(folder))
+    assert rows.steps_per_epoch == 5
+    sizes = np.concatenate([inputs["size"].numpy()[:, 0] for inputs, _, _ in rows.batches.take(10)])
+    return sizes.reshape(2, 200).tolist()
+
+
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own_that_the_seed_repeats(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = sorted(float(v) for _, numbers, _ in source.blocks() for v in numbers.numpy()[:, 0])
+    # Several windows in an epoch, the last of them short.
+    monkeypatch.setattr("trainer.input._BLOCK_ROWS", 16)
+    monkeypatch.setattr("trainer.input._WINDOW_ROWS", 64)
+    first, second = sizes_of_epochs(source, tmp_path / "a", seed=1)
+    assert sorted(first) == sorted(second) == every
+    assert first != second
+    assert [first, second] == sizes_of_epochs(source, tmp_path / "b", seed=1)
+    assert first != sizes_of_epochs(source, tmp_path / "c", seed=2)[0]
+
+
+@pytest.mark.parametrize(("batch_size", "steps", "together"), [(2, 168, 8), (4, 83, 1)])
+def test_a_long_epoch_is_rounded_up_to_steps_that_are_taken_together(
+    batch_size: int, steps: int, together: int, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "rows.gz", rows=330)
+    rows = training_rows(source, training(batch_size=batch_size), seed=1, cache_folder=str(tmp_path))
+    assert (rows.steps_per_epoch, rows.steps_together) == (steps, together)
 
 
 def test_a_split_with_one_class_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="the train split holds 200 rows of 'no', 0 rows of 'yes'; every class is needed"
     ):
-        training_rows(write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1)
+        training_rows(
+            write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1, cache_folder=str(tmp_path)
+        )
 
 
 def with_label(source: Source, label: dict[str, Any], **spec: Any) -> Source:
@@ -198,11 +232,15 @@ def write_numbers(path: Path, rows: int, mean: float) -> Source:
     return with_label(Source([str(path)], FEATURES, SPEC), {"kind": "regression"}, y=tf.io.FixedLenFeature([], "float"))
 
 
-def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path) -> None:
+def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The mean of means of blocks that are not equally long.
+    monkeypatch.setattr("trainer.input._BLOCK_ROWS", 150)
     source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
-    rows = training_rows(source, training(), seed=1)
+    rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     untrained = build_model(source.features, Model(parts="wide"), label_mean=rows.label_mean, label_std=rows.label_std)
     assert untrained(inputs(1)).numpy() == pytest.approx(rows.label_mean)
+    labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
+    assert (rows.label_mean, rows.label_std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))
     settings = training(epochs=40, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
     network, history = fit(
         train=source,
@@ -221,12 +259,12 @@ def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "same.gz", rows=10, positive_share=0)
     labelled = with_label(source, {"kind": "regression"})
     with pytest.raises(DataError, match="all labels of the train split are 0; there is nothing to learn"):
-        training_rows(labelled, training(), seed=1)
+        training_rows(labelled, training(), seed=1, cache_folder=str(tmp_path))
 
 
 def test_dead_units_are_counted(source: Source, tmp_path: Path) -> None:
     network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
-    callback = DeadActivations(str(tmp_path), source.rows().batch(50).map(lambda i, n, y: (source.unpack(i, n), y)))
+    callback = DeadActivations(str(tmp_path), source.blocks().map(lambda i, n, y: (source.unpack(i, n), y)))
     callback.set_model(network)
     hidden = network.get_layer("hidden_1")
     kernel = np.zeros(hidden.kernel.shape)

@@ -1,0 +1,120 @@
+"""One run of a pipeline in this process, measured: wall seconds, CPU seconds and peak memory of each component."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
+_SAMPLE_SECONDS = 0.05
+
+
+class Meter:
+    """Observes a run: wall seconds, CPU seconds and peak resident bytes of each node."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, dict[str, float]] = {}
+        self.split_rows: dict[str, int] = {}
+        self._process = psutil.Process()
+        self._cpu_before = 0.0
+        self._peak = 0
+        self._running = True
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+
+    def _sample(self) -> None:
+        while self._running:
+            self._peak = max(self._peak, self._resident())
+            time.sleep(_SAMPLE_SECONDS)
+
+    def _resident(self) -> int:
+        total = 0
+        for process in (self._process, *self._process.children(recursive=True)):
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+
+    def node_started(self, node_id: str) -> None:
+        """Starts the peak anew."""
+        self._peak = self._resident()
+        self._cpu_before = self._cpu_seconds()
+
+    def node_finished(self, result: Any) -> None:
+        """Keeps what was measured."""
+        self.measured[result.node_id] = {
+            "seconds": result.seconds,
+            "cpu_seconds": self._cpu_seconds() - self._cpu_before,
+            "peak_bytes": float(max(self._peak, self._resident())),
+        }
+        for artifact in result.outputs.get("examples", ()):
+            # The stock component does not say.
+            self.split_rows = json.loads(artifact.custom_properties["rows"].string_value or "{}")
+
+    def stop(self) -> None:
+        """Ends the sampling."""
+        self._running = False
+        self._sampler.join()
+
+
+def measure(which: str, folder: Path, config_file: Path) -> dict[str, Any]:
+    """Runs one pipeline in this process and measures it, imports included.
+
+    Args:
+      which: `ours` or `stock`.
+      folder: for what it writes.
+      config_file: ours; the stock pipeline takes the data, the epochs and the batch size from it.
+    """
+    started = time.monotonic()
+    from pipeline import runner
+
+    pipeline = _ours(folder, config_file) if which == "ours" else _stock(folder, config_file)
+    imported = time.monotonic() - started
+    meter = Meter()
+    runner.run(pipeline, run_id="bench", observer=meter)
+    meter.stop()
+    total = time.monotonic() - started
+    return {"start-up": imported, "total": total, "nodes": meter.measured, "split_rows": meter.split_rows}
+
+
+def _ours(folder: Path, config_file: Path) -> Any:
+    from tfx.orchestration import metadata
+
+    from pipeline import config
+    from pipeline.dag import create_pipeline
+
+    return create_pipeline(
+        config.load(config_file),
+        pipeline_root=str(folder / "artifacts"),
+        registry=str(folder / "registry"),
+        run_id="bench",
+        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
+        enable_cache=False,
+    )
+
+
+def _stock(folder: Path, config_file: Path) -> Any:
+    from benchmarks.stock.pipeline import create_stock_pipeline
+    from pipeline import config
+
+    loaded = config.load(config_file)
+    data = Path(loaded.data.base)
+    with (data / "train" / "train.csv").open("rb") as file:
+        rows = sum(1 for _ in file) - 1
+    training = loaded.training
+    return create_stock_pipeline(
+        data_folder=str(data),
+        work_folder=str(folder),
+        rows=rows,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+    )
