@@ -24,7 +24,9 @@ def lineage(evidence: Evidence, wanted: str, folder: Path | None, model: str | N
     artifact_id = _artifact_id(evidence, wanted, folder, model)
     metadata = evidence.metadata
     if not metadata.artifacts([artifact_id]):
-        raise ConfigError(f"{evidence.root.metadata}: has no artifact {artifact_id}; `serving` and --json name some")
+        raise ConfigError(
+            f"{evidence.root.database.label}: has no artifact {artifact_id}; `serving` and --json name some"
+        )
     up = _Tree(metadata).up(artifact_id)
     down = _Tree(metadata).down(artifact_id)
     document = {"artifact": artifact_id, "made_from": up, "used_by": down}
