@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from schemas.declaration import Declaration
-from schemas.errors import ConfigError
+from schemas.errors import RunRootError
 
 _ENVIRONMENT_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
@@ -87,12 +87,12 @@ class _Server(Declaration):
         """The password, read where the config says it is; empty if it says nothing.
 
         Raises:
-          ConfigError: it is not there.
+          RunRootError: it is not there.
         """
         if self.password_env is not None:
             found = os.environ.get(self.password_env)
             if not found:
-                raise ConfigError(f"metadata.password_env: the environment variable {self.password_env} is not set")
+                raise RunRootError(f"metadata.password_env: the environment variable {self.password_env} is not set")
             return found
         if self.password_file is None:
             return ""
@@ -100,12 +100,12 @@ class _Server(Declaration):
         try:
             text = Path(self.password_file).read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
+            raise RunRootError(f"{where}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:
             # Its bytes are no one's to see, in a traceback neither.
-            raise ConfigError(f"{where}: is not UTF-8 text") from None
+            raise RunRootError(f"{where}: is not UTF-8 text") from None
         if not text.rstrip("\r\n"):
-            raise ConfigError(f"{where}: is empty; expected the password")
+            raise RunRootError(f"{where}: is empty; expected the password")
         return text.rstrip("\r\n")
 
 

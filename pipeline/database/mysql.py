@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.database.config import MySQL, Tls
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
-from schemas.errors import ConfigError, RunRootError
+from schemas.errors import RunRootError
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _NO_RIGHT = (1142, 1143, 1227, 1290, 1370, 1792, 1836)
@@ -145,5 +145,5 @@ def _context(tls: Tls) -> ssl.SSLContext:
             found.load_cert_chain(tls.cert, tls.key)
     except OSError as error:
         files = ", ".join(name for name in (tls.ca, tls.cert, tls.key) if name)
-        raise ConfigError(f"metadata.tls: {files}: cannot be used: {error.strerror or error}") from error
+        raise RunRootError(f"metadata.tls: {files}: cannot be used: {error.strerror or error}") from error
     return found

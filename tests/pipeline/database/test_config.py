@@ -10,7 +10,7 @@ import yaml
 from pipeline.config import PipelineConfig, load
 from pipeline.database.config import MySQL, PostgreSQL, SQLite
 from pipeline.records import begun
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, RunRootError
 from tests.conftest import CENSUS_CONFIG
 
 SERVER = {"kind": "mysql", "host": "db.example.org", "database": "mlmd", "user": "pipeline"}
@@ -97,19 +97,21 @@ def test_files_are_beside_the_config(small_census: Callable[..., Path]) -> None:
 def test_the_password_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "secret"
     settings = MySQL(**SERVER, password_file=str(file))
-    with pytest.raises(ConfigError, match=f"metadata.password_file: {file}: cannot be read: No such file"):
+    with pytest.raises(RunRootError, match=f"metadata.password_file: {file}: cannot be read: No such file"):
         settings.secret()
     file.write_text(f"{SECRET} \n")
     assert settings.secret() == f"{SECRET} "
     file.write_bytes(b"\n")
-    with pytest.raises(ConfigError, match="is empty; expected the password"):
+    with pytest.raises(RunRootError, match="is empty; expected the password"):
         settings.secret()
     file.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is not UTF-8 text") as caught:
+    with pytest.raises(RunRootError, match="is not UTF-8 text") as caught:
         settings.secret()
     assert caught.value.__cause__ is None
     settings = MySQL(**SERVER, password_env="DATABASE_SECRET")
-    with pytest.raises(ConfigError, match="metadata.password_env: the environment variable DATABASE_SECRET is not set"):
+    with pytest.raises(
+        RunRootError, match="metadata.password_env: the environment variable DATABASE_SECRET is not set"
+    ):
         settings.secret()
     monkeypatch.setenv("DATABASE_SECRET", SECRET)
     assert settings.secret() == SECRET

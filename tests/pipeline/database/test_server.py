@@ -18,7 +18,7 @@ from pipeline.database.binding import database_of
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import LOCKED, Database
 from pipeline.run_root import RunRoot
-from schemas.errors import ConfigError, RunRootError
+from schemas.errors import RunRootError
 from tests.database_servers import PASSWORD, PASSWORD_ENV, USER, DatabaseServer, free_port
 
 _SETTINGS: TypeAdapter[Any] = TypeAdapter(MetadataBackend)
@@ -233,7 +233,7 @@ def test_a_server_that_wants_tls(mariadb: DatabaseServer, tmp_path: Path, monkey
         assert "the name or the password is wrong, or TLS is wanted (metadata.tls)" in refusal(root, values)
         forged = {**values, "tls": {"ca": str(tmp_path / "other.pem")}}
         assert "certificate verify failed" in refusal(root, forged)
-        with pytest.raises(ConfigError, match=r"metadata.tls: .*none.pem: cannot be used: No such file"):
+        with pytest.raises(RunRootError, match=r"metadata.tls: .*none.pem: cannot be used: No such file"):
             bound(root, {**values, "tls": {"ca": str(tmp_path / "none.pem")}})
         trusted = bound(root, {**values, "tls": {"ca": str(tmp_path / "ca.pem")}})
         assert Metadata(trusted).runs() == []
