@@ -8,6 +8,9 @@ from typing import Any
 
 import psutil
 
+from pipeline.database.binding import SQLITE_FILE
+from pipeline.database.sqlite import SQLiteFile
+
 ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 _SAMPLE_SECONDS = 0.05
@@ -80,15 +83,13 @@ def measure(which: str, folder: Path, config_file: Path) -> dict[str, Any]:
     pipeline = _ours(folder, config_file) if which == "ours" else _stock(folder, config_file)
     imported = time.monotonic() - started
     meter = Meter()
-    runner.run(pipeline, run_id="bench", observer=meter)
+    runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="bench", observer=meter)
     meter.stop()
     total = time.monotonic() - started
     return {"start-up": imported, "total": total, "nodes": meter.measured, "split_rows": meter.split_rows}
 
 
 def _ours(folder: Path, config_file: Path) -> Any:
-    from tfx.orchestration import metadata
-
     from pipeline import config
     from pipeline.dag import create_pipeline
 
@@ -97,7 +98,6 @@ def _ours(folder: Path, config_file: Path) -> Any:
         pipeline_root=str(folder / "artifacts"),
         registry=str(folder / "registry"),
         run_id="bench",
-        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
         enable_cache=False,
     )
 

@@ -20,6 +20,8 @@ from rich.table import Table
 from components.config import METRICS
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
+from pipeline.database.binding import SQLITE_FILE
+from pipeline.database.sqlite import SQLiteFile
 from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, 
     """Runs the pipeline up to Transform; returns the transformed splits."""
     import tensorflow as tf
     import tensorflow_transform as tft
-    from tfx.orchestration import metadata
 
     from pipeline import runner
     from pipeline.dag import create_pipeline
@@ -60,12 +61,11 @@ def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, 
         pipeline_root=str(folder / "artifacts"),
         registry=str(folder / "registry"),
         run_id="quality",
-        metadata=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
         enable_cache=False,
         transformed_splits=("train", "eval", split),
     )
     try:
-        runner.run(pipeline, run_id="quality", observer=_StopAfterTransform())
+        runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
         graph, examples = done.args
     output = tft.TFTransformOutput(graph)

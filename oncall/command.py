@@ -72,7 +72,7 @@ _OPTIONS = (
         "--run-root",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
-        help="The folder of the runs.  [default: the only runs/* below the current folder with a metadata.sqlite]",
+        help="The folder of the runs.  [default: the only runs/* below the current folder that holds runs]",
     ),
 )
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders, is_gone
-from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
+from oncall.metadata import Metadata
 from oncall.releases import registry_of
 from oncall.runs import cause
 from oncall.terminal import Answer, volume
+from pipeline.database.sqlite import UNFINISHED
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError, RunRootError
 
@@ -82,19 +83,15 @@ def _holder(evidence: Evidence) -> str:
 
 def _database(evidence: Evidence) -> Iterator[Finding]:
     try:
-        if not evidence.root.metadata.exists():
-            raise RunRootError(f"{evidence.root.metadata}: is missing")
-        check_database(evidence.root.metadata, whole=True)
+        evidence.root.database.check(whole=True)
     except RunRootError as error:
         yield Finding("database", str(error), _restore(evidence, str(error)))
 
 
 def _restore(evidence: Evidence, said: str) -> str:
-    if LOCKED in said:
-        return f"fuser -v {evidence.root.metadata}    # who holds it; the data is not damaged"
     if UNFINISHED in said:
         return f"python -m oncall resume latest{evidence.here}"
-    return f"restore {evidence.root.metadata} from a backup, or move {evidence.root.path} away; what serves goes on"
+    return evidence.root.database.remedy(said)
 
 
 def _runs(evidence: Evidence) -> Iterator[Finding]:

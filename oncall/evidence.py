@@ -10,12 +10,13 @@ from pydantic import ValidationError
 
 from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
+from pipeline.database.binding import is_run_root
 from pipeline.records import Kind, RunRecord, State
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, RunRootError
 
 LATEST = "latest"
-_USUAL_PLACES = "runs/*/metadata.sqlite"
+_USUAL_PLACES = "runs/*"
 _SHOWN = 5
 _ID = re.compile(r"\d{1,18}")
 
@@ -58,7 +59,7 @@ class Evidence:
                 f"{self.root.path}: holds rehearsals, which leave nothing in ML Metadata; "
                 "`runs`, `show` and `why` know them"
             )
-        return Metadata(self.root.metadata)
+        return Metadata(self.root.database)
 
     @cached_property
     def is_locked(self) -> bool:
@@ -103,7 +104,7 @@ class Evidence:
     @cached_property
     def run_ids(self) -> list[str]:
         """Of all runs, those that only ML Metadata knows too, the newest first."""
-        known = {context.name for context in self.metadata.runs()} if self.root.metadata.exists() else set()
+        known = {context.name for context in self.metadata.runs()} if self.root.database.is_there else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
     def listed(self, limit: int) -> Listed:
@@ -198,13 +199,13 @@ def found_run_root(folder: Path | None) -> Path:
     """The run root that is meant, as an absolute path."""
     if folder is not None:
         if not folder.is_dir():
-            raise RunRootError(f"{folder}: is missing; --run-root names the folder that holds metadata.sqlite")
-        if not (folder / "metadata.sqlite").exists() and not (folder / "records").is_dir():
-            raise RunRootError(f"{folder}: holds no runs (no metadata.sqlite is there); is --run-root right?")
+            raise RunRootError(f"{folder}: is missing; --run-root names the folder of the runs")
+        if not is_run_root(folder) and not (folder / "records").is_dir():
+            raise RunRootError(f"{folder}: holds no runs (no database.json is there); is --run-root right?")
         return folder.absolute()
-    there = sorted(path.parent for path in Path().glob(_USUAL_PLACES))
+    there = sorted(path for path in Path().glob(_USUAL_PLACES) if is_run_root(path))
     if not there:
-        raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} is not there; name the folder of the runs with --run-root")
+        raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} holds no runs; name the folder of the runs with --run-root")
     if len(there) > 1:
         raise ConfigError(f"several run roots could be meant: --run-root {' or --run-root '.join(map(str, there))}")
     return there[0].absolute()

@@ -51,8 +51,8 @@ def gc(
         raise RunRootError(f"{evidence.root.path}: a run is using it; wait for its end, or ask `doctor` which")
     if not yes:
         return _answer(plan(evidence, evidence.metadata, keep_last, registry), [], yes=False)
-    with evidence.root.locked():
-        metadata = Metadata(evidence.root.metadata, writable=True)
+    with evidence.root.locked() as database:
+        metadata = Metadata(database, writable=True)
         chosen = plan(evidence, metadata, keep_last, registry)
         # First, so that no run resolves to what is half removed; `doctor` finds what a crash leaves.
         metadata.forget([*chosen.artifacts, *chosen.gone])

@@ -1,111 +1,41 @@
 """ML Metadata of one run root, opened read-only; every question is by ids, so that a large database is no matter."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oncall.graph import Artifact, Event, Execution, Id, Outputs, key, properties
+from pipeline.database.database import Database
 from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-# Of ml-metadata 1.21. Another schema is another release's.
-_SCHEMA_VERSION = 10
 _CHUNK = 500
-_HEADER_BYTES = 100
-_SQLITE = b"SQLite format 3\0"
-UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
-LOCKED = "is locked by another process; try again in a moment"
 
-__all__ = ["LOCKED", "UNFINISHED", "Metadata", "Outputs", "check_database", "key", "properties"]
-
-
-def check_database(file: Path, *, whole: bool = False) -> None:
-    """Says why a database cannot be read, which ML Metadata's own errors do not.
-
-    Args:
-      file: metadata.sqlite.
-      whole: whether all of it is read and checked, not only its head.
-
-    Raises:
-      RunRootError: it is missing, empty, truncated, foreign, newer, locked or damaged.
-    """
-    try:
-        _check_head(file)
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=1.0)) as database:
-            (version,) = database.execute("SELECT schema_version FROM MLMDEnv").fetchone() or (None,)
-            if whole:
-                (verdict,) = database.execute("PRAGMA quick_check").fetchone()
-                if verdict != "ok":
-                    raise RunRootError(f"{file}: is damaged ({verdict}); restore it from a backup")
-    except sqlite3.Error as error:
-        raise RunRootError(f"{file}: {_said(str(error))}") from error
-    except OSError as error:
-        raise RunRootError(f"{file}: cannot be read: {error.strerror}") from error
-    if version != _SCHEMA_VERSION:
-        age = "a newer" if version is not None and version > _SCHEMA_VERSION else "another"
-        raise RunRootError(
-            f"{file}: was written by {age} release of ML Metadata (its schema is {version}, expected "
-            f"{_SCHEMA_VERSION}); use the checkout that wrote it"
-        )
-
-
-def _check_head(file: Path) -> None:
-    with file.open("rb") as opened:
-        head = opened.read(_HEADER_BYTES)
-        size = opened.seek(0, 2)
-    if not head:
-        raise RunRootError(f"{file}: is empty; restore it from a backup")
-    if not head.startswith(_SQLITE[: len(head)]):
-        raise RunRootError(f"{file}: is not an SQLite database, so not a run's; is --run-root right?")
-    # https://www.sqlite.org/fileformat.html: page size, and the number of pages where the two counters agree.
-    page = int.from_bytes(head[16:18], "big")
-    expected = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
-    if len(head) < _HEADER_BYTES or (head[24:28] == head[92:96] and size < expected):
-        raise RunRootError(f"{file}: is truncated ({size:,} bytes of {expected:,}); restore it from a backup")
-
-
-def _said(text: str) -> str:
-    if "locked" in text:
-        return LOCKED
-    if "no such table" in text:
-        return "is an SQLite database, but not ML Metadata's; is --run-root right?"
-    if "readonly" in text or "unable to open" in text:
-        return UNFINISHED
-    return f"is damaged ({text}); restore it from a backup"
+__all__ = ["Metadata", "Outputs", "key", "properties"]
 
 
 class Metadata:
     """The runs, executions, artifacts and events of one database."""
 
-    def __init__(self, file: Path, *, writable: bool = False) -> None:
+    def __init__(self, database: Database, *, writable: bool = False) -> None:
         """Opens a database.
 
         Args:
-          file: metadata.sqlite.
+          database: which.
           writable: for whoever holds the run root's lock.
 
         Raises:
           RunRootError: it cannot be read; with why.
         """
-        if not file.is_file():
-            raise RunRootError(f"{file}: there is none; is --run-root right?")
-        check_database(file)
-        # 0.35 s, which not every command needs.
-        import ml_metadata
+        # First: ML Metadata makes its tables where there are none, and names no cause where it cannot.
+        database.check()
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-        self._file, self._proto = file, mlmd
-        connection = mlmd.ConnectionConfig()
-        connection.sqlite.filename_uri = str(file)
-        mode = mlmd.SqliteMetadataSourceConfig
-        connection.sqlite.connection_mode = mode.READWRITE if writable else mode.READONLY
-        self._store = self._guarded(ml_metadata.MetadataStore, connection)
+        self._database, self._proto = database, mlmd
+        self._store = self._guarded(database.store, writable=writable)
 
     def _guarded(self, question: Any, *arguments: Any, **named: Any) -> Any:
         from ml_metadata import errors
@@ -113,9 +43,9 @@ class Metadata:
         try:
             return question(*arguments, **named)
         except (errors.StatusError, RuntimeError) as error:
-            # What it says of a lock and of damage is the same; the file says more.
-            check_database(self._file)
-            raise RunRootError(f"{self._file}: cannot be read: {str(error).splitlines()[0]}") from error
+            # What it says of a lock and of damage is the same; the database says more.
+            self._database.check()
+            raise RunRootError(f"{self._database.label}: {self._database.no_cause}: {_first_line(error)}") from error
 
     def _by_ids(self, question: Any, ids: Iterable[Id]) -> Iterator[Any]:
         rest = iter(sorted(set(ids)))
@@ -233,6 +163,10 @@ class Metadata:
             artifact.state = self._proto.Artifact.DELETED
         for start in range(0, len(found), _CHUNK):
             self._guarded(self._store.put_artifacts, found[start : start + _CHUNK])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _key(event: "mlmd.Event") -> str:

@@ -22,6 +22,7 @@ from components.config import (
     Threshold,
     Validation,
 )
+from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
@@ -51,6 +52,8 @@ class PipelineConfig(Declaration):
     evaluation: Evaluation
     infra_validation: InfraValidation = InfraValidation()
     push: Push
+    metadata: MetadataBackend = SQLite()
+    """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     beam: Beam = Beam()
     """Left out, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
@@ -177,6 +180,16 @@ class PipelineConfig(Declaration):
         return FeatureSet(features=self.features, crosses=self.crosses, label=self.label)
 
 
+_PATHS = (
+    ("data", "base"),
+    ("data", "schema_file"),
+    ("push", "registry"),
+    ("beam", "setup_file"),
+    ("metadata", "password_file"),
+    *(("metadata.tls", name) for name in ("ca", "cert", "key")),
+)
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a key that stands twice; plain YAML would silently keep the last."""
 
@@ -261,8 +274,10 @@ def _item(section: Any, index: str, setting: str) -> Any:
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Makes the config's paths absolute and reads given vocabularies, so that the result stands alone."""
-    for section, key in (("data", "base"), ("data", "schema_file"), ("push", "registry"), ("beam", "setup_file")):
-        values = data.get(section)
+    for section, key in _PATHS:
+        values: Any = data
+        for step in section.split("."):
+            values = values.get(step) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(values.get(key), str):
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
@@ -300,5 +315,7 @@ def _describe(problem: ErrorDetails, data: Any) -> str:
     rule = problem["msg"].removeprefix("Value error, ")
     where = f"{'.'.join(key)}: " if key else ""
     received = problem["input"]
-    shown = "" if isinstance(received, dict) or problem["type"] == "missing" else f", found {received!r}"
+    # Whatever stands in `metadata` may be a password in the wrong place.
+    is_hidden = isinstance(received, dict) or problem["type"] == "missing" or key[:1] == ["metadata"]
+    shown = "" if is_hidden else f", found {received!r}"
     return f"{where}{rule[0].lower() + rule[1:]}{shown}"

@@ -47,7 +47,6 @@ def create_pipeline(
     pipeline_root: str,
     registry: str,
     run_id: str,
-    metadata: Any = None,
     enable_cache: bool = True,
     on_vertex: bool = False,
     transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
@@ -59,7 +58,6 @@ def create_pipeline(
       pipeline_root: where artifacts go.
       registry: the folder that models are pushed to.
       run_id: names the run in what is pushed.
-      metadata: ML Metadata's connection config.
       enable_cache: whether unchanged components are answered from earlier runs.
       on_vertex: whether it is compiled for Vertex Pipelines.
       transformed_splits: what Transform writes; Trainer reads no others.
@@ -123,7 +121,6 @@ def create_pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
         components=nodes,
-        metadata_connection_config=metadata,
         enable_cache=enable_cache,
         beam_pipeline_args=arguments,
     )

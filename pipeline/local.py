@@ -13,6 +13,8 @@ from rich.console import Console
 from pipeline import preflight
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
+from pipeline.database.binding import examine
+from pipeline.database.database import Database
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, read_records
 from pipeline.run_root import RunRoot, new_run_id
@@ -64,12 +66,14 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
     root = RunRoot(run_root)
     preflight.check(config, root)
     signal.signal(signal.SIGTERM, _interrupt)
-    with root.locked():
+    with root.locked(config.metadata) as database:
         run_id = new_run_id()
         log = None if output == "verbose" else root.log(run_id)
         with own_terminal(log) as terminal:
             file = RecordFile(root, begun(config, run_id, log=log, expected=nodes(config), resumes=resumes))
-            summary = _run_locked(config, root, run_id, log, terminal, file, use_cache=use_cache, output=output)
+            summary = _run_locked(
+                config, root, database, run_id, log, terminal, file, use_cache=use_cache, output=output
+            )
     if output == "quiet" and summary["error"]:
         missed = summary["facts"].get("Evaluator", {}).get("failures", ())
         print("\n  ".join([f"error: {summary['error']}", *missed]), file=sys.stderr)
@@ -80,11 +84,13 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
     """Checks all that can be checked without running, and says what a run would do; returns the exit code."""
     root = RunRoot(run_root)
     findings = preflight.check(config, root)
+    database = examine(root.path, root.artifacts, config.metadata)
     plan = {
         "pipeline": config.name,
         "nodes": list(nodes(config)),
         **asdict(findings),
         "run_root": str(root.path),
+        "database": database.label,
         "push": _push_text(config, root),
         "serving": _serving_text(config, root),
     }
@@ -96,6 +102,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
             print(f"{label:<10} {text}")
         print(f"would run  {' > '.join(nodes(config))}")
         print(f"in         {plan['run_root']}")
+        print(f"database   {plan['database']}")
         print(f"push       {plan['push']}")
         print(f"serving    {plan['serving']}")
     return 0
@@ -113,6 +120,7 @@ def refusal(error: PipelineError, output: Output) -> str:
 def _run_locked(
     config: PipelineConfig,
     root: RunRoot,
+    database: Database,
     run_id: str,
     log: Path | None,
     terminal: TextIO,
@@ -128,7 +136,7 @@ def _run_locked(
     error: BaseException | None = None
     try:
         with view:
-            _run_pipeline(config, root, run_id, recorder, use_cache=use_cache)
+            _run_pipeline(config, root, database, run_id, recorder, use_cache=use_cache)
     except (Exception, KeyboardInterrupt) as caught:
         # The log has the whole story; the terminal gets the line that matters.
         traceback.print_exc()
@@ -148,10 +156,10 @@ def _run_locked(
     return summary
 
 
-def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool) -> None:
+def _run_pipeline(
+    config: PipelineConfig, root: RunRoot, database: Database, run_id: str, recorder: _Recorder, *, use_cache: bool
+) -> None:
     # Ten seconds of imports, which the view is already showing.
-    from tfx.orchestration import metadata
-
     from pipeline import runner
     from pipeline.dag import create_pipeline
 
@@ -160,30 +168,29 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         pipeline_root=str(root.artifacts),
         registry=str(root.registry(config)),
         run_id=run_id,
-        metadata=metadata.sqlite_metadata_connection_config(str(root.metadata)),
         enable_cache=use_cache,
     )
-    _settle_crashed(root, pipeline.metadata_connection_config)
+    _settle_unfinished(root, database)
     progress.listeners.append(recorder.view.progressed)
     try:
-        runner.run(pipeline, run_id=run_id, observer=recorder)
+        runner.run(pipeline, database, run_id=run_id, observer=recorder)
     finally:
         progress.listeners.remove(recorder.view.progressed)
 
 
-def _settle_crashed(root: RunRoot, connection: Any) -> None:
-    """Ends in ML Metadata what runs that were killed have left open there; the lock says that none of them goes on."""
+def _settle_unfinished(root: RunRoot, database: Database) -> None:
+    """Ends in ML Metadata what earlier runs have left open there; the lock says that none of them goes on."""
     from pipeline import runner
 
     records, _ = read_records(root)
-    # The first is this run's own.
+    # The first is this run's own. What was before one that succeeded, was settled then.
     for record in records[1:]:
-        if record.ended is not None:
+        if record.exit_code == 0:
             break
         node = record.running_node
-        runner.settle_run(
-            connection, record.run_id, root.artifacts, f"the process was killed{f' in {node}' if node else ''}"
-        )
+        killed = f"the process was killed{f' in {node}' if node else ''}"
+        # A run that has ended leaves something open where the database was lost.
+        runner.settle_run(database, record.run_id, root.artifacts, record.error or killed)
 
 
 def _interrupt(signal_number: int, frame: object) -> None:

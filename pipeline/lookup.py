@@ -100,12 +100,12 @@ def latest_pushed(root: RunRoot, before: str) -> RunArtifacts | None:
 
 
 def _store(root: RunRoot) -> ml_metadata.MetadataStore:
-    if not root.metadata.is_file():
+    database = root.database
+    if not database.is_there:
         raise ConfigError(f"{root.path}: holds no runs; name the folder of the runs with --run-root")
-    connection = mlmd.ConnectionConfig()
-    connection.sqlite.filename_uri = str(root.metadata)
-    connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
-    return ml_metadata.MetadataStore(connection)
+    database.check()
+    store: ml_metadata.MetadataStore = database.store(writable=False)
+    return store
 
 
 def _runs(store: ml_metadata.MetadataStore) -> list[mlmd.Context]:

@@ -1,6 +1,7 @@
 """The folder a pipeline's runs live in: made, locked, and checked before anything starts. Imports no TensorFlow.
 
-RUN_ROOT/metadata.sqlite    ML Metadata of all runs
+RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the config says otherwise
+         database.json      which database is this run root's (pipeline/database/binding.py)
          artifacts/         what the components wrote
          registry/          the served models, unless push.registry says otherwise
          logs/RUN_ID.log    one file for each run
@@ -9,7 +10,6 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs
 
 import datetime
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from pipeline.database.binding import SQLITE_FILE, bind, bound_database
+from pipeline.database.config import MetadataBackend
+from pipeline.database.database import Database
 from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
@@ -34,7 +37,16 @@ class RunRoot:
 
     @property
     def metadata(self) -> Path:
-        return self.path / "metadata.sqlite"
+        return self.path / SQLITE_FILE
+
+    @property
+    def database(self) -> Database:
+        """The one that this run root is bound to.
+
+        Raises:
+          RunRootError: what says which it is, is damaged.
+        """
+        return bound_database(self.path)
 
     @property
     def artifacts(self) -> Path:
@@ -65,16 +77,19 @@ class RunRoot:
         return any(place in line.split() for line in Path("/proc/locks").read_text().splitlines())
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the folder, checks it, and holds it for one run.
+    def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
+        """Makes the folder, checks it, and holds it for one run, with the database that is bound to it.
+
+        Args:
+          metadata: of the config; None for the database that it is bound to.
 
         Raises:
-          RunRootError: it cannot be written, another run holds it, or its database is gone or damaged.
+          RunRootError: it cannot be written, another run holds it, or its database is gone, damaged, another run root's
+            or out of reach.
         """
         self._make()
         with self.held("--run-root"):
-            self._check_database()
-            yield
+            yield bind(self.path, self.artifacts, metadata)
 
     @contextmanager
     def held(self, flag: str) -> Iterator[None]:
@@ -108,25 +123,6 @@ class RunRoot:
             raise RunRootError(
                 f"{place}: cannot be written: {error.strerror}; give --run-root another folder"
             ) from error
-
-    def _check_database(self) -> None:
-        if not self.metadata.exists():
-            if any(self.artifacts.iterdir()):
-                raise RunRootError(
-                    f"{self.path}: has artifacts but no metadata.sqlite; a fresh database would overwrite them. "
-                    "Restore it, or give --run-root another folder"
-                )
-            return
-        try:
-            # Not read-only: what a killed process has left half done is taken back by whoever may write.
-            with closing(sqlite3.connect(f"file:{self.metadata}?mode=rw", uri=True)) as database:
-                (verdict,) = database.execute("PRAGMA quick_check").fetchone()
-        except sqlite3.Error as error:
-            verdict = str(error)
-        if "locked" in verdict:
-            raise RunRootError(f"{self.metadata}: is locked by another process; end it, or wait for it")
-        if verdict != "ok":
-            raise RunRootError(f"{self.metadata}: is not a sound database ({verdict}); restore it from a backup")
 
 
 @dataclass(frozen=True)

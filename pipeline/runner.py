@@ -21,8 +21,9 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline.database.database import Database
 from pipeline.node_names import NEVER_CACHED
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, RunRootError
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
@@ -65,8 +66,20 @@ class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
 
 
-def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
+def run(
+    pipeline: tfx.dsl.Pipeline,
+    database: Database,
+    *,
+    run_id: str,
+    observer: Observer,
+) -> None:
     """Runs all nodes in order.
+
+    Args:
+      pipeline: what to run.
+      database: of ML Metadata. Not the pipeline's own connection: that is compiled into it, with its password.
+      run_id: of the run.
+      observer: is told.
 
     Raises:
       PipelineError: the first node's own, or NodeFailedError for any other exception.
@@ -76,28 +89,33 @@ def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
     runtime_parameter_utils.substitute_runtime_parameter(
         intermediate, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
-    connection = pipeline.metadata_connection_config
+    # Once: it warns each time that no connection was compiled.
+    deployment = runner_utils.extract_local_deployment_config(intermediate)
     for node in intermediate.nodes:
         if node.pipeline_node.node_info.id in NEVER_CACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
-        _run_node(intermediate, node.pipeline_node, connection, observer)
+        _run_node(intermediate, deployment, node.pipeline_node, database, observer)
 
 
 def _run_node(
-    pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any, observer: Observer
+    pipeline: pipeline_pb2.Pipeline,
+    deployment: Any,
+    node: pipeline_pb2.PipelineNode,
+    database: Database,
+    observer: Observer,
 ) -> None:
     node_id = node.node_info.id
     observer.node_started(node_id)
     started = time.monotonic()
     try:
-        state, outputs = _ended(connection, _launch(pipeline, node, connection))
+        state, outputs = _ended(database, _launch(pipeline, deployment, node, database))
         if state == FAILED:
             raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
-        failure = _failure(node_id, error)
+        failure = _failure(node_id, error, database)
         try:
-            _settle(pipeline, connection, str(failure) or type(error).__name__)
-        except (RuntimeError, OSError, errors.StatusError):
+            _settle(pipeline, database, str(failure) or type(error).__name__)
+        except (RuntimeError, OSError, errors.StatusError, PipelineError):
             # A full disk, a locked database: the error that came first is the one to tell.
             traceback.print_exc()
         observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
@@ -107,10 +125,16 @@ def _run_node(
     observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
 
 
-def _failure(node_id: str, error: BaseException) -> BaseException:
+def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
     """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
     if isinstance(error, PipelineError) or not isinstance(error, Exception):
         return error
+    if isinstance(error, errors.StatusError | RuntimeError):
+        try:
+            # What ML Metadata says of a connection names no cause.
+            database.check()
+        except PipelineError as cause:
+            return RunRootError(f"{node_id}: {cause}")
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
 
 
@@ -120,12 +144,13 @@ def _one_line(error: Exception) -> str:
     return lines[-1] if lines[0].endswith(":") else lines[0]
 
 
-def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
+def _launch(
+    pipeline: pipeline_pb2.Pipeline, deployment: Any, node: pipeline_pb2.PipelineNode, database: Database
+) -> int:
     """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
-    deployment = runner_utils.extract_local_deployment_config(pipeline)
     info = launcher.Launcher(
         pipeline_node=node,
-        mlmd_connection=metadata.Metadata(connection),
+        mlmd_connection=_Metadata(database),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
@@ -134,11 +159,24 @@ def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, co
     return int(info.execution_id or 0) if info else 0
 
 
-def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
+class _Metadata(metadata.Metadata):
+    """TFX's handle of a database."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection(writable=True))
+        self._database = database
+
+    def __enter__(self) -> metadata.Metadata:
+        super().__enter__()
+        self._database.adapt(self.store)
+        return self
+
+
+def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
     """The state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
     if not execution_id:
         return FAILED, {}
-    with metadata.Metadata(connection) as handle:
+    with _Metadata(database) as handle:
         (execution,) = handle.store.get_executions_by_id([execution_id])
         state = _STATES.get(execution.last_known_state, FAILED)
         keys = {
@@ -152,23 +190,23 @@ def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
         return state, outputs
 
 
-def _settle(pipeline: pipeline_pb2.Pipeline, connection: Any, error: str) -> None:
+def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> None:
     """After a failure: what TFX has left RUNNING becomes FAILED, its partial output goes, the error's text stays."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     root = pipeline.runtime_spec.pipeline_root.field_value.string_value
-    settle_run(connection, run_id, Path(root), error)
+    settle_run(database, run_id, Path(root), error)
 
 
-def settle_run(connection: Any, run_id: str, artifacts: Path, error: str) -> None:
+def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> None:
     """Ends what a run has left open in ML Metadata.
 
     Args:
-      connection: to ML Metadata.
+      database: of ML Metadata.
       run_id: of the run; nothing of it may be running.
       artifacts: the folder below which its partial output is removed.
       error: why it ended; kept with each failed execution.
     """
-    with metadata.Metadata(connection) as handle:
+    with _Metadata(database) as handle:
         context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
         for execution in handle.store.get_executions_by_context(context.id) if context else ():
             if execution.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW):

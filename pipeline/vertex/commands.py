@@ -41,6 +41,8 @@ def write(config: PipelineConfig, output: Path, *, as_json: bool) -> None:
 
 
 def _compiled(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
+    if config.metadata.kind != "sqlite":
+        _say("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
     # Ten seconds of imports.
     _say("compiling ...")
     with _quiet():

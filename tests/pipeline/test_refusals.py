@@ -101,7 +101,7 @@ def test_artifacts_without_their_database(small_census: Callable[..., Path], tmp
         "has artifacts but no metadata.sqlite; a fresh database would overwrite",
     )
     (tmp_path / "run" / "metadata.sqlite").write_text("not a database, and long enough to be read as one" * 100)
-    refused(local_runner(config, tmp_path / "run"), 6, "is not a sound database (file is not a database)")
+    refused(local_runner(config, tmp_path / "run"), 6, "is not an SQLite database, so not a run's")
 
 
 def test_a_feature_that_gives_the_label_away_and_one_of_dates(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.database.sqlite import SQLiteFile
 from pipeline.run_root import RunRoot, new_run_id
 from schemas.errors import RunRootError
 
@@ -56,6 +57,7 @@ def _killed_while_it_writes(database: Path) -> None:
         "database.executemany('INSERT INTO known VALUES (?)', [('x' * 500,)] * 1000)\n"
         "os.kill(os.getpid(), 9)\n"
     )
+    SQLiteFile(database).store(writable=True)
     with closing(sqlite3.connect(database)) as made, made:
         made.execute("CREATE TABLE known (text)")
         made.executemany("INSERT INTO known VALUES (?)", [("y" * 500,)] * 1000)
@@ -72,8 +74,8 @@ def test_what_a_killed_run_left_half_written_is_taken_back(tmp_path: Path) -> No
 
 def test_a_database_that_another_process_holds_is_not_called_damaged(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
+    SQLiteFile(root.metadata).store(writable=True)
     with closing(sqlite3.connect(root.metadata, isolation_level=None)) as other:
-        other.execute("CREATE TABLE known (text)")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunRootError, match="is locked by another process"), root.locked():
             pass

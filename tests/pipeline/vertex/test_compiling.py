@@ -220,3 +220,15 @@ def test_another_runner_takes_its_options() -> None:
     )
     assert made == ["--runner=FlinkRunner", "--flink_master=host:8081", "--parallelism=4", "--no_pipeline_type_check"]
     check_beam_args(made)
+
+
+def test_a_database_server_of_local_runs_is_no_part_of_the_job(census: PipelineConfig) -> None:
+    server = {
+        "kind": "mysql",
+        "host": "db.example.org",
+        "database": "mlmd",
+        "user": "pipeline",
+        "password_env": "SECRET",
+    }
+    with_server = PipelineConfig.model_validate({**census.model_dump(), "metadata": server})
+    assert compiling.to_text(compiling.compile_job(with_server)) == compiling.to_text(compiling.compile_job(census))

@@ -1,0 +1,227 @@
+"""One run root, one database: each names the other, so that neither is ever used with something else.
+
+RUN_ROOT/database.json    the id, and where the database is; no password
+ML Metadata               a context `run_root` with the id, and where the run root is
+
+TFX names folders by the ids of executions: with a fresh, older or foreign database, runs would write into the folders
+of earlier ones, and remove them.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, assert_never
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.database.config import MetadataBackend, MySQL, PostgreSQL, SQLite
+from pipeline.database.database import BOUND, Contents, Database, place
+from pipeline.database.sqlite import SQLiteFile
+from schemas.errors import RunRootError
+
+FILE = "database.json"
+SQLITE_FILE = "metadata.sqlite"
+
+
+class Binding(BaseModel):
+    """Which database is a run root's.
+
+    Attributes:
+      id: of the run root.
+      metadata: where the database is, as in a config.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    metadata: MetadataBackend
+
+
+def is_run_root(folder: Path) -> bool:
+    """Whether runs have been there."""
+    return any((folder / name).exists() for name in (FILE, SQLITE_FILE))
+
+
+def bound_database(folder: Path) -> Database:
+    """The database of a run root, to be read.
+
+    Raises:
+      RunRootError: the file that names it is damaged.
+    """
+    known = _read(folder)
+    return database_of(known.metadata, folder, known.id) if known else database_of(SQLite(), folder, None)
+
+
+def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Database:
+    """The database of a run root, checked and, if both are new, bound to it; the run root's lock must be held.
+
+    Args:
+      folder: the run root.
+      artifacts: its folder of artifacts.
+      settings: of the config; None for the database that it is bound to.
+
+    Raises:
+      RunRootError: they do not belong together, or the database cannot be used; nothing was written then.
+    """
+    known = _read(folder)
+    chosen, database, found = _examined(folder, artifacts, settings, known)
+    database.check_rights(found)
+    id_ = (known.id if known else (found.bound or {}).get("id")) or uuid.uuid4().hex
+    here = {"id": id_, "host": socket.gethostname(), "path": str(folder)}
+    if found.bound != here:
+        _write_context(database, here)
+    if known is None or known.metadata != chosen:
+        _write_file(folder, Binding(id=id_, metadata=chosen))
+    return database_of(chosen, folder, id_)
+
+
+def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Database:
+    """The database that `bind` would bind; nothing is written.
+
+    Raises:
+      RunRootError: as `bind`.
+    """
+    return _examined(folder, artifacts, settings, _read(folder))[1]
+
+
+def _examined(
+    folder: Path, artifacts: Path, settings: MetadataBackend | None, known: Binding | None
+) -> tuple[MetadataBackend, Database, Contents]:
+    chosen = settings or (known.metadata if known else SQLite())
+    database = database_of(chosen, folder, known.id if known else None)
+    found = database.contents()
+    _check(folder, artifacts, known, database, found)
+    return chosen, database, found
+
+
+def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Database:
+    """The database that a config names, not asked yet; `id_` is that of the run root whose it shall be."""
+    match settings:
+        case SQLite():
+            return SQLiteFile(folder / SQLITE_FILE, id_)
+        case MySQL():
+            from pipeline.database.mysql import MySQLServer
+
+            return MySQLServer(settings, id_)
+        case PostgreSQL():
+            from pipeline.database.postgresql import PostgreSQLServer
+
+            return PostgreSQLServer(settings, id_)
+        case _:
+            assert_never(settings)
+
+
+def _check(folder: Path, artifacts: Path, known: Binding | None, database: Database, found: Contents) -> None:
+    """Refuses a database that is not the run root's, and a run root that is not the database's."""
+    there, owner = database.label, (found.bound or {}).get("id")
+    newest = _newest_execution(artifacts)
+    if found.is_empty and artifacts.is_dir() and any(artifacts.iterdir()):
+        _refuse_fresh(folder, known, there)
+    if owner is not None and owner != (known.id if known else _owner_here(found, folder)):
+        raise RunRootError(
+            f"{there}: belongs to the run root {place(found.bound)}, not to {folder}; each run root needs a "
+            "database of its own: name another one, or that run root"
+        )
+    if owner is None and found.last_execution:
+        _check_unbound(folder, known, database)
+    if newest > found.last_execution:
+        raise RunRootError(
+            f"{there}: is older than {folder}, which has artifacts of execution {newest}, and it knows "
+            f"{found.last_execution}. New runs would overwrite them; restore a newer backup, or give --run-root "
+            "another folder"
+        )
+    if owner is not None and not isinstance(database, SQLiteFile):
+        _refuse_copy(folder, found.bound or {})
+
+
+def _refuse_fresh(folder: Path, known: Binding | None, there: str) -> None:
+    was = f"; it is bound to {database_of(known.metadata, folder, None).label}" if known else ""
+    raise RunRootError(
+        f"{folder}: has artifacts but no {SQLITE_FILE}; a fresh database would overwrite them{was}. "
+        "Restore it, or give --run-root another folder"
+        if there == str(folder / SQLITE_FILE)
+        else f"{there}: is empty, and {folder} has artifacts{was}; a fresh database would overwrite them. "
+        "Restore it, or give --run-root another folder"
+    )
+
+
+def _owner_here(found: Contents, folder: Path) -> str | None:
+    """The id of a database that is this run root's, though the file that says so was lost, or never written."""
+    bound = found.bound or {}
+    return bound.get("id") if (bound.get("host"), bound.get("path")) == (socket.gethostname(), str(folder)) else None
+
+
+def _check_unbound(folder: Path, known: Binding | None, database: Database) -> None:
+    """A database with runs that says nothing of a run root: older than this rule, or not of this product."""
+    if known is not None:
+        raise RunRootError(
+            f"{database.label}: is not the database that {folder} is bound to (it is nobody's); restore the right "
+            f"one, or, if you are sure, remove {folder / FILE}"
+        )
+    if not isinstance(database, SQLiteFile):
+        raise RunRootError(
+            f"{database.label}: holds runs of another product; a run root needs a database of its own, empty at first"
+        )
+
+
+def _refuse_copy(folder: Path, bound: Mapping[str, str]) -> None:
+    """A copied run root would share its database with the one it was copied from."""
+    origin = Path(bound.get("path", ""))
+    if bound.get("host") != socket.gethostname() or not (origin / FILE).exists() or os.path.samefile(origin, folder):
+        return
+    raise RunRootError(
+        f"{folder}: is a copy of {origin}, which has the same database; give --run-root a new folder and name a new "
+        "database"
+    )
+
+
+def _newest_execution(artifacts: Path) -> int:
+    """The highest id of an execution that has a folder; 0 where there is none."""
+    names = (path.name for path in artifacts.glob("*/*/*") if not path.parent.name.startswith("."))
+    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
+
+
+def _read(folder: Path) -> Binding | None:
+    file = folder / FILE
+    try:
+        return Binding.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunRootError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = "".join(f"{step}: " for step in problem["loc"])
+        raise RunRootError(
+            f"{file}: is damaged ({where}{problem['msg']}); remove it, the next run writes it anew"
+        ) from error
+
+
+def _write_file(folder: Path, binding: Binding) -> None:
+    temporary = folder / f"{FILE}.new"
+    temporary.write_text(binding.model_dump_json(indent=1) + "\n")
+    os.replace(temporary, folder / FILE)
+
+
+def _write_context(database: Database, values: Mapping[str, str]) -> None:
+    """Makes ML Metadata's tables, if there are none, and names the run root in them."""
+    # 0.35 s, which whoever only reads need not wait for.
+    from ml_metadata import errors
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    try:
+        store = database.store(writable=True)
+        kind = store.put_context_type(mlmd.ContextType(name=BOUND))
+        found: Any = store.get_context_by_type_and_name(BOUND, BOUND) or mlmd.Context(type_id=kind, name=BOUND)
+        for name, value in values.items():
+            found.custom_properties[name].string_value = value
+        store.put_contexts([found])
+    except errors.AlreadyExistsError as error:
+        raise RunRootError(
+            f"{database.label}: another run root has taken it in this moment; name another one"
+        ) from error
+    except (errors.StatusError, RuntimeError) as error:
+        database.check_rights(database.contents())
+        raise RunRootError(f"{database.label}: {database.no_cause}: {str(error).splitlines()[0]}") from error

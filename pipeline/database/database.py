@@ -1,0 +1,209 @@
+"""What is asked of every database that may hold ML Metadata, whose own errors name no cause."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import RunRootError
+
+# Of ml-metadata 1.21. Another schema is another release's.
+SCHEMA_VERSION = 10
+LOCKED = "is locked by another process; try again in a moment"
+BOUND = "run_root"
+_SHOWN = 3
+# Each asks for a right that a run needs, and changes nothing.
+_RIGHTS = (
+    "INSERT INTO Event (artifact_id, execution_id, type) SELECT artifact_id, execution_id, type FROM Event WHERE 1 = 0",
+    "UPDATE Execution SET last_known_state = last_known_state WHERE 1 = 0",
+    "DELETE FROM ExecutionProperty WHERE 1 = 0",
+)
+TABLES = (
+    *(
+        "Type",
+        "TypeProperty",
+        "ParentType",
+        "Artifact",
+        "ArtifactProperty",
+        "Execution",
+        "ExecutionProperty",
+        "Context",
+    ),
+    *("ContextProperty", "ParentContext", "Association", "Attribution", "Event", "EventPath", "MLMDEnv"),
+)
+
+# A question in SQL, answered by rows.
+Ask = Callable[[str], Sequence[Sequence[Any]]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a database holds.
+
+    Attributes:
+      is_empty: there is not even a table.
+      last_execution: the highest id of an execution, 0 where there is none.
+      bound: what `binding.py` has written into it: id, host and path of the run root; empty where it has not.
+    """
+
+    is_empty: bool
+    last_execution: int = 0
+    bound: dict[str, str] | None = None
+
+
+class Database(ABC):
+    """One database.
+
+    Attributes:
+      label: names it in every message; never with a password.
+      bound_id: the id of the run root whose database it shall be; None where that is not known.
+      kind: what it is, for people.
+      no_cause: what is said where it can be asked, and ML Metadata cannot use it all the same.
+    """
+
+    kind: str
+    no_cause = "ML Metadata cannot use it"
+
+    def __init__(self, label: str, bound_id: str | None = None) -> None:
+        self.label, self.bound_id = label, bound_id
+
+    @abstractmethod
+    def session(self, *, writable: bool = False, patient: bool = False) -> AbstractContextManager[Ask]:
+        """A connection that questions are asked over.
+
+        Args:
+          writable: for whoever holds the run root's lock.
+          patient: an answer may take minutes.
+
+        Raises:
+          RunRootError: with the cause, now or when asked.
+        """
+
+    @abstractmethod
+    def connection(self, *, writable: bool) -> Any:
+        """ML Metadata's ConnectionConfig; it holds the password, so it is neither printed nor kept."""
+
+    def store(self, *, writable: bool) -> Any:
+        """A MetadataStore; makes ML Metadata's tables where there are none, so `check` or `contents` goes first."""
+        # 0.35 s, which whoever asks nothing of it need not wait for.
+        import ml_metadata
+
+        connection = self.connection(writable=writable)
+        if not writable:
+            # Else a lost connection is tried again for half a minute.
+            connection.retry_options.max_num_retries = 1
+        store = ml_metadata.MetadataStore(connection)
+        self.adapt(store)
+        return store
+
+    def adapt(self, store: Any) -> None:  # noqa: B027
+        """Mends a MetadataStore of this database, where it does not do what all others do."""
+
+    @abstractmethod
+    def table_names(self, ask: Ask) -> set[str]:
+        """Of all tables, in small letters."""
+
+    @abstractmethod
+    def damages(self, ask: Ask) -> Iterator[str]:
+        """What is found damaged where everything is read."""
+
+    @abstractmethod
+    def remedy(self, said: str) -> str:
+        """What to do about an error of this database; the first words are a command if there is one."""
+
+    @property
+    @abstractmethod
+    def is_there(self) -> bool:
+        """Whether it is worth asking: a file may not be there yet."""
+
+    def check(self, *, whole: bool = False) -> None:
+        """Says why it cannot be read, which ML Metadata's own errors do not.
+
+        Args:
+          whole: whether all of it is read and checked, not only its head.
+
+        Raises:
+          RunRootError: it cannot be reached, is empty, foreign, newer, locked, damaged, or another run root's.
+        """
+        with self.session() as ask:
+            found = self._contents(ask)
+            if found.is_empty:
+                raise RunRootError(f"{self.label}: holds nothing, not even ML Metadata's tables")
+            self._check_owner(found)
+        if whole:
+            with self.session(patient=True) as ask:
+                self.check_damage(ask)
+
+    def check_damage(self, ask: Ask) -> None:
+        """Reads all of it."""
+        for damage in self.damages(ask):
+            raise RunRootError(f"{self.label}: is damaged ({damage}); restore it from a backup")
+
+    def _check_owner(self, found: Contents) -> None:
+        if self.bound_id is not None and (found.bound or {}).get("id") != self.bound_id:
+            whose = f"it is that of {place(found.bound)}" if found.bound else "it is nobody's: a fresh one?"
+            raise RunRootError(f"{self.label}: is not the database that this run root is bound to; {whose}")
+
+    def contents(self) -> Contents:
+        """What it holds, whether anything or nothing.
+
+        Raises:
+          RunRootError: it cannot be reached, is foreign, newer, locked or damaged.
+        """
+        with self.session(writable=True) as ask:
+            return self._contents(ask)
+
+    def check_rights(self, found: Contents) -> None:
+        """Asks for each right that a run needs; the run root's lock must be held.
+
+        Raises:
+          RunRootError: one is missing, or somebody holds the database.
+        """
+        with self.session(writable=True) as ask:
+            for question in self.rights(found):
+                ask(question)
+
+    def rights(self, found: Contents) -> Sequence[str]:
+        """A question for each right that a run needs."""
+        return () if found.is_empty else _RIGHTS
+
+    def _contents(self, ask: Ask) -> Contents:
+        names = self.table_names(ask)
+        if not names:
+            return Contents(is_empty=True)
+        if "mlmdenv" not in names:
+            shown = ", ".join(sorted(names)[:_SHOWN])
+            raise RunRootError(
+                f"{self.label}: is {self.kind}, but not ML Metadata's (it holds {shown}); is it the right one?"
+            )
+        missing = [name for name in TABLES if name.lower() not in names]
+        if missing:
+            raise RunRootError(f"{self.label}: is damaged (no table {', '.join(missing)}); restore it from a backup")
+        version = next((row[0] for row in ask("SELECT schema_version FROM MLMDEnv")), None)
+        if version != SCHEMA_VERSION:
+            age = "a newer" if version is not None and version > SCHEMA_VERSION else "another"
+            raise RunRootError(
+                f"{self.label}: was written by {age} release of ML Metadata (its schema is {version}, expected "
+                f"{SCHEMA_VERSION}); use the checkout that wrote it"
+            )
+        (last,) = ask("SELECT max(id) FROM Execution")
+        bound = ask(
+            "SELECT p.name, p.string_value FROM Context c JOIN Type t ON c.type_id = t.id "
+            f"JOIN ContextProperty p ON p.context_id = c.id WHERE t.name = '{BOUND}' AND c.name = '{BOUND}'"
+        )
+        return Contents(
+            is_empty=False,
+            last_execution=last[0] or 0,
+            bound={_text(name): _text(value) for name, value in bound} or None,
+        )
+
+
+def place(bound: dict[str, str] | None) -> str:
+    """Where a run root is, for people."""
+    known = bound or {}
+    return f"{known.get('path', '?')} on {known.get('host', '?')}"
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

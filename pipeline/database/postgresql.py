@@ -1,0 +1,156 @@
+"""ML Metadata in PostgreSQL. pg8000 asks what ML Metadata's own client cannot tell: why not."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from pipeline.database.config import PostgreSQL
+from pipeline.database.database import LOCKED, TABLES, Ask
+from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
+from schemas.errors import RunRootError
+
+
+class PostgreSQLServer(Server):
+    """A database of a PostgreSQL server."""
+
+    kind = "a PostgreSQL database"
+
+    def __init__(self, settings: PostgreSQL, bound_id: str | None = None) -> None:
+        super().__init__(settings, bound_id)
+        self._settings = settings
+
+    @contextmanager
+    def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+        import pg8000.exceptions
+        import pg8000.native
+
+        settings = self._settings
+        try:
+            with closing(
+                pg8000.native.Connection(
+                    settings.user,
+                    host=settings.host,
+                    port=settings.port,
+                    database=settings.database,
+                    password=settings.secret() or None,
+                    timeout=PATIENT_SECONDS if patient else settings.timeout_seconds,
+                )
+            ) as connection:
+                connection.run(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+                yield lambda question: connection.run(question) or []
+        # The last two are what another server's greeting comes to.
+        except (pg8000.exceptions.Error, OSError, KeyError, struct.error) as error:
+            raise RunRootError(f"{self.label}: {self._explained(error)}") from error
+
+    def _explained(self, error: Exception) -> str:
+        known = error.args[0] if error.args else None
+        if not isinstance(known, dict):
+            cause = error if isinstance(error, OSError) else error.__cause__
+            lost = cause is None or isinstance(cause, ConnectionResetError | BrokenPipeError)
+            return _LOST_TEXT if lost else unreachable(cause, self._settings.timeout_seconds) or str(error)
+        said, text = _said(str(known.get("C", "")), self._settings), known.get("M", "")
+        return f"{said} ({text})" if said else f"the server said: {text}"
+
+    def connection(self, *, writable: bool) -> Any:
+        from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+        keep_out_of_logs()
+        settings = self._settings
+        found = mlmd.ConnectionConfig()
+        target = found.postgresql
+        target.host, target.port, target.dbname = settings.host, str(settings.port), settings.database
+        target.user, target.skip_db_creation = settings.user, True
+        secret = settings.secret()
+        if secret:
+            target.password = _quoted(secret)
+        return found
+
+    def adapt(self, store: Any) -> None:
+        # ML Metadata 1.21 quotes a text with a backslash wrongly, so that it is a syntax error, or worse: SQL.
+        plain = store._pywrap_cc_call
+
+        def call(method: Any, request: Any, response: Any) -> None:
+            plain(method, _exchanged(request, _BACKSLASH, _STAND_IN), response)
+            found = _exchanged(response, _STAND_IN, _BACKSLASH)
+            if found is not response:
+                response.CopyFrom(found)
+
+        store._pywrap_cc_call = call
+
+    def table_names(self, ask: Ask) -> set[str]:
+        return {name.lower() for (name,) in ask("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
+
+    def damages(self, ask: Ask) -> Iterator[str]:
+        # As texts, so that every column of every row is read; checksums are looked at where the server has them.
+        for table in TABLES:
+            ask(f"SELECT count(t::text) FROM {table} t")
+        yield from ()
+
+    @property
+    def sessions_command(self) -> str:
+        place = f"-h {self._settings.host} -p {self._settings.port} -U {self._settings.user} {self._settings.database}"
+        return f"psql {place} -c 'SELECT pid, state, wait_event, query FROM pg_stat_activity'"
+
+
+_BACKSLASH = "\\"
+# A code point that Unicode promises never to give a meaning; the database has it where the text has a backslash.
+_STAND_IN = "\ufdd0"
+_LOST_TEXT = "the connection was lost, or it is no PostgreSQL server; is it running there, and is the port right?"
+
+
+def _quoted(text: str) -> str:
+    """For libpq's connection string, into which ML Metadata puts it as it is; parts of it would be printed otherwise.
+
+    >>> _quoted("it's")
+    "'it\\\\'s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _exchanged(message: Any, old: str, new: str) -> Any:
+    """A message with one character for another in all its texts; the very message where there is none."""
+    from google.protobuf import json_format
+
+    if old.encode() not in message.SerializeToString():
+        return message
+    return json_format.ParseDict(_replaced(json_format.MessageToDict(message), old, new), type(message)())
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    match value:
+        case str():
+            return value.replace(old, new)
+        case dict():
+            return {name.replace(old, new): _replaced(inner, old, new) for name, inner in value.items()}
+        case list():
+            return [_replaced(inner, old, new) for inner in value]
+        case _:
+            return value
+
+
+def _said(code: str, settings: PostgreSQL) -> str:
+    """What an SQLSTATE means, and what to do: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+    match code:
+        case "28P01":
+            return f"user {settings.user} is not let in: the name or the password is wrong"
+        case "28000":
+            return (
+                f"user {settings.user} is not let in from here; a server that wants TLS needs a tunnel, which ML "
+                "Metadata's client for PostgreSQL has not"
+            )
+        case "3D000":
+            return f"there is no database {settings.database}; have it created, empty"
+        case "42501" | "25006":
+            return f"user {settings.user} has not the rights; a run needs to own the tables, oncall SELECT"
+        case "55P03":
+            return LOCKED
+        case "53300":
+            return "the server has no connection left; try again, or raise its limit"
+        case "57P01" | "57P02" | "57P03":
+            return "the server is starting or going down; try again in a moment"
+        case "XX001" | "XX002":
+            return "is damaged"
+        case _:
+            return ""

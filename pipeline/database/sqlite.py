@@ -1,0 +1,110 @@
+"""ML Metadata in a file."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.database.database import LOCKED, Ask, Contents, Database
+from schemas.errors import RunRootError
+
+UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
+_NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
+_HEADER_BYTES = 100
+_SQLITE = b"SQLite format 3\0"
+_TIMEOUT_SECONDS = 1.0
+
+
+class SQLiteFile(Database):
+    """A file, `metadata.sqlite`."""
+
+    kind = "an SQLite database"
+
+    def __init__(self, file: Path, bound_id: str | None = None) -> None:
+        super().__init__(str(file), bound_id)
+        self.file = file
+
+    @property
+    def is_there(self) -> bool:
+        return self.file.exists()
+
+    @contextmanager
+    def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+        uri = f"file:{self.file}?mode={'rw' if writable else 'ro'}"
+        try:
+            if not writable:
+                _check_head(self.file)
+            with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as found:
+                if writable:
+                    # Takes back what a killed process has left half done; only then the size is right.
+                    found.execute("SELECT count(*) FROM sqlite_master").fetchall()
+                    _check_head(self.file)
+                yield lambda question: found.execute(question).fetchall()
+        except sqlite3.Error as error:
+            raise RunRootError(f"{self.file}: {_said(str(error), writable=writable)}") from error
+        except FileNotFoundError as error:
+            raise RunRootError(f"{self.file}: there is none; is --run-root right?") from error
+        except OSError as error:
+            raise RunRootError(f"{self.file}: cannot be read: {error.strerror}") from error
+
+    def contents(self) -> Contents:
+        return super().contents() if self.is_there else Contents(is_empty=True)
+
+    def check_rights(self, found: Contents) -> None:
+        if self.is_there:
+            super().check_rights(found)
+            with self.session(writable=True) as ask:
+                self.check_damage(ask)
+
+    def rights(self, found: Contents) -> Sequence[str]:
+        return ("BEGIN IMMEDIATE", "ROLLBACK")
+
+    def connection(self, *, writable: bool) -> Any:
+        from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+        found = mlmd.ConnectionConfig()
+        found.sqlite.filename_uri = str(self.file)
+        mode = mlmd.SqliteMetadataSourceConfig
+        found.sqlite.connection_mode = mode.READWRITE_OPENCREATE if writable else mode.READONLY
+        return found
+
+    def table_names(self, ask: Ask) -> set[str]:
+        return {name.lower() for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def damages(self, ask: Ask) -> Iterator[str]:
+        ((verdict,),) = ask("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            yield verdict
+
+    def remedy(self, said: str) -> str:
+        if LOCKED in said:
+            return f"fuser -v {self.file}    # who holds it; the data is not damaged"
+        return f"restore {self.file} from a backup, or move {self.file.parent} away; what serves goes on"
+
+
+def _check_head(file: Path) -> None:
+    with file.open("rb") as opened:
+        head = opened.read(_HEADER_BYTES)
+        size = opened.seek(0, 2)
+    if not head:
+        raise RunRootError(f"{file}: is empty; restore it from a backup")
+    if not head.startswith(_SQLITE[: len(head)]):
+        raise RunRootError(f"{file}: {_NOT_SQLITE}")
+    # https://www.sqlite.org/fileformat.html: page size, and the number of pages where the two counters agree.
+    page = int.from_bytes(head[16:18], "big")
+    expected = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+    if len(head) < _HEADER_BYTES or (head[24:28] == head[92:96] and size < expected):
+        raise RunRootError(f"{file}: is truncated ({size:,} bytes of {expected:,}); restore it from a backup")
+
+
+def _said(text: str, *, writable: bool) -> str:
+    if "locked" in text:
+        return LOCKED
+    if "not a database" in text:
+        return _NOT_SQLITE
+    if writable and "readonly" in text:
+        return "cannot be written; who may write it says ls -l"
+    if "readonly" in text or "unable to open" in text:
+        return UNFINISHED
+    return f"is damaged ({text}); restore it from a backup"
