@@ -4,7 +4,6 @@ It makes no request: style, script and pictures are in the file, and a content s
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +14,7 @@ import jinja2
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.comparison import Compared, compare_all
 from components.config import DRIFT, SKEW
 from components.histograms import category_shares, cumulated
 from pipeline import lookup
@@ -22,7 +22,6 @@ from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
 from schemas.curated import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
-from serving.terminal import own_terminal
 
 BINS = 24
 TOP_VALUES = 10
@@ -241,16 +240,12 @@ def _compared(
     found: lookup.RunArtifacts,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
-) -> list[Any]:
+) -> list[Compared]:
     """What the gate compares, whether or not the run came through it."""
-    # TensorFlow, which is imported with it, has much to say.
-    with own_terminal(Path(os.devnull)):
-        from components.comparison import compare_all
-
-        lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
-        before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
-        independent = [split for split in config.data.independent_splits if split in splits]
-        return compare_all(lists, before, _schema(found), config.validation, independent)
+    lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
+    before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
+    independent = [split for split in config.data.independent_splits if split in splits]
+    return compare_all(lists, before, _schema(found), config.validation, independent)
 
 
 def _schema(found: lookup.RunArtifacts) -> schema_pb2.Schema:
