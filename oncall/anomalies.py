@@ -27,6 +27,7 @@ def anomalies(evidence: Evidence, name: str) -> Answer:
     )
     warnings = list((report or {}).get("warnings", ()))
     stops = gate.error.splitlines() if gate is not None and gate.state == "failed" else []
+    reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -35,9 +36,9 @@ def anomalies(evidence: Evidence, name: str) -> Answer:
         "warnings": warnings,
         "compared": (report or {}).get("compared", {}),
         "history": (report or {}).get("history"),
+        "reached": reached,
         "validator": found,
     }
-    reached = "ExampleValidator" in outputs
     shown = labelled(
         [
             ("run", f"{run.run_id} {run.state}"),

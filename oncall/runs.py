@@ -15,15 +15,15 @@ _ERROR_PROPERTY = "error"
 _NO_RECORD = "no record; only ML Metadata knows it"
 
 
-def listed(evidence: Evidence, limit: int) -> Answer:
-    """The newest runs."""
+def listed(evidence: Evidence, limit: int, skip: int = 0) -> Answer:
+    """The newest runs, after so many that are skipped."""
     error = ""
     try:
         ids = evidence.run_ids
     except RunRootError as caught:
         # The records are no worse for that.
         ids, error = evidence.record_ids, str(caught)
-    found = [_line(evidence, evidence.run(run_id), readable=not error) for run_id in ids[:limit]]
+    found = [_line(evidence, evidence.run(run_id), readable=not error) for run_id in ids[skip : skip + limit]]
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
         [

@@ -93,7 +93,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     html = environment.get_template("stats.html.j2").render(
         title=f"{config.name}, run {found.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
@@ -155,7 +155,7 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
     stats = feature.num_stats
     present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
     return {
-        "zeros": _percent(stats.num_zeros / present if present else 0.0),
+        "zeros": percent(stats.num_zeros / present if present else 0.0),
         "mean": _short(stats.mean),
         "std dev": _short(stats.std_dev),
         "min": _short(stats.min),
@@ -177,10 +177,10 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
     present = stats.common_stats.num_non_missing
     empty = sum(b.sample_count for b in stats.rank_histogram.buckets if not b.label)
     return {
-        "empty": _percent(empty / present if present else 0.0),
+        "empty": percent(empty / present if present else 0.0),
         "different": f"{stats.unique:,}",
         "most frequent": top[0].label if top else "",
-        "its share": _percent(top[0].sample_count / present if top and present else 0.0),
+        "its share": percent(top[0].sample_count / present if top and present else 0.0),
         "mean length": _short(stats.avg_length),
     }
 
@@ -217,19 +217,19 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
         if any(one.kind == kind and one.shift.exceeded for one in view.compared):
             flags.append((kind.lower(), "a distance is above its threshold"))
     if view.missing > OFTEN_MISSING:
-        flags.append(("missing", f"{_percent(view.missing)} of the rows of a split have no value"))
+        flags.append(("missing", f"{percent(view.missing)} of the rows of a split have no value"))
     missing = [side.missing for side in view.sides]
     if max(missing) - min(missing) > OFTEN_MISSING:
         flags.append(("missing differs", "the splits differ in what is missing"))
     if first.HasField("string_stats"):
         top = max((share for split in view.shares for share in split), default=0.0)
         if top > IMBALANCED:
-            flags.append(("imbalanced", f"one value has {_percent(top)} of the rows"))
+            flags.append(("imbalanced", f"one value has {percent(top)} of the rows"))
     else:
         stats = first.num_stats
         present = stats.common_stats.num_non_missing
         if present and stats.num_zeros / present > MOSTLY_ZERO:
-            flags.append(("mostly zero", f"{_percent(stats.num_zeros / present)} of the values are zero"))
+            flags.append(("mostly zero", f"{percent(stats.num_zeros / present)} of the values are zero"))
         if not stats.std_dev:
             flags.append(("constant", "all values are the same"))
     return flags
@@ -259,7 +259,8 @@ def _logarithmic(share: float) -> float:
     return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share, for people."""
     return "0%" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
