@@ -29,7 +29,7 @@ HOSTS = ("127.0.0.1", "localhost")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def application(evidence: Evidence, place: Place) -> Starlette:
+def application(evidence: Evidence, place: Place) -> ASGIApp:
     """The pages of one run root.
 
     Args:
@@ -43,8 +43,10 @@ def application(evidence: Evidence, place: Place) -> Starlette:
         Route("/artifacts/{name:path}", show.artifact),
         Route("/versions", show.versions),
     ]
-    middleware = [Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)]
-    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: show.refused})
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
+    handlers = {HTTPException: show.refused, Exception: show.refused}
+    # Around all of it: the answer to a mistake of ours has the headers, too.
+    return _Headers(Starlette(routes=routes, middleware=[trusted], exception_handlers=handlers))
 
 
 class _Pages:
@@ -95,7 +97,7 @@ class _Pages:
         code, headers = 500, None
         if isinstance(error, HTTPException):
             code, headers = error.status_code, error.headers
-        said = {404: "there is no such page", 405: "these pages can only be read"}.get(code, "this cannot be shown")
+        said = {404: "there is no such page", 405: "these pages can only be read"}.get(code, f"a mistake of this tool: {error!r}")
         page = pages.render("sorry.html.j2", root=self._evidence.root.path, said=said)
         return HTMLResponse(page, code, headers)
 

@@ -35,7 +35,7 @@ class Statistics:
       rows: by split, that of the model pushed last among them.
       features: those that moved most, in relation to their threshold, first.
       hidden: how many more there are.
-      pushed_run: whose model was pushed last; empty if there was none, or it is not known.
+      pushed_run: that counted the data of the model pushed last; empty if there was none, or it is not known.
       said: what the distances are, or why there are none.
     """
 
@@ -55,15 +55,15 @@ class _Gate:
     compared_splits: Sequence[str]
 
 
-def statistics(metadata: Metadata, run_id: str) -> Statistics:
-    """The statistics of a run, compared as its gate compared them.
+def statistics(metadata: Metadata, run_id: str) -> Statistics | None:
+    """The statistics of a run, compared as its gate compared them; None if StatisticsGen has not ended.
 
     Raises:
-      DataError: it has none, or they are gone.
+      DataError: they are gone.
     """
     made = metadata.outputs(run_id).get("StatisticsGen", {}).get("statistics")
     if not made:
-        raise DataError("the run did not come so far: StatisticsGen has not ended")
+        return None
     splits = read_statistics(Path(made[0].uri))
     splits = dict(sorted(splits.items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
     compared: list[Compared] = []

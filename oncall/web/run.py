@@ -77,7 +77,7 @@ def _beside(evidence: Evidence, run_id: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics by slice; `hidden` slices more; the baseline's artifact and run, if there was one."""
+    """The metrics by slice, their names without the number of rows; the baseline's artifact and run, if it has one."""
 
     names: list[str]
     slices: dict[str, dict[str, evaluations.Measured]]
@@ -87,10 +87,12 @@ class Metrics:
     baseline_run: str
 
 
-def _metrics(evidence: Evidence, run_id: str) -> Metrics:
+def _metrics(evidence: Evidence, run_id: str) -> Metrics | None:
     metadata = evidence.metadata
     outputs = metadata.outputs(run_id)
     slices = evaluations.by_slice(outputs)
+    if not slices:
+        return None
     # The evaluation may be from the cache, and then another run's Evaluator was given the baseline.
     made = [a.id for found in outputs["Evaluator"].values() for a in found]
     makers = {maker.id for maker in metadata.makers(made).values()}
@@ -98,7 +100,7 @@ def _metrics(evidence: Evidence, run_id: str) -> Metrics:
     baseline = next((e.artifact_id for e in events if metadata.is_input(e) and key(e) == "baseline_model"), None)
     maker = metadata.makers([baseline]).get(baseline) if baseline is not None else None
     return Metrics(
-        names=list(dict.fromkeys(name for of_slice in slices.values() for name in of_slice)),
+        names=list(dict.fromkeys(n for of_slice in slices.values() for n in of_slice if n != "example_count")),
         slices=dict(list(slices.items())[:MAX_SLICES]),
         hidden=max(len(slices) - MAX_SLICES, 0),
         missed=evaluations.missed_thresholds(evidence, run_id),

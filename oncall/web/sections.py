@@ -13,7 +13,7 @@ class Section:
     """One part of a page.
 
     Attributes:
-      found: what is shown; None where nothing could be found.
+      found: what is shown; None where there is nothing yet, or a problem.
       problem: why that is not all.
     """
 
