@@ -200,13 +200,15 @@ def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[li
     """Bins of equal width over all splits, and the share of the values in each, interpolated from the histograms."""
     low = min(feature.num_stats.min for feature in there.values())
     high = max(feature.num_stats.max for feature in there.values())
-    edges = np.linspace(low, high, BINS + 1)
+    with np.errstate(invalid="ignore"):
+        edges = np.linspace(low, high, BINS + 1)
     shares = []
     for feature in there.values():
         own, up_to = cumulated(feature)
         at = np.interp(edges, own, up_to, left=0.0, right=1.0) if own else np.zeros(BINS + 1)
         at[0] = 0.0
-        shares.append([float(share) for share in np.diff(at)])
+        # Bounds that are not finite have no bins.
+        shares.append([float(share) for share in np.nan_to_num(np.diff(at))])
     return [f"{_short(a)} to {_short(b)}" for a, b in pairwise(edges)], shares
 
 

@@ -97,7 +97,8 @@ class _Pages:
         code, headers = 500, None
         if isinstance(error, HTTPException):
             code, headers = error.status_code, error.headers
-        said = {404: "there is no such page", 405: "these pages can only be read"}.get(code, f"a mistake of this tool: {error!r}")
+        known = {404: "there is no such page", 405: "these pages can only be read"}
+        said = known.get(code, f"a mistake of this tool: {error!r}")
         page = pages.render("sorry.html.j2", root=self._evidence.root.path, said=said)
         return HTMLResponse(page, code, headers)
 

@@ -131,4 +131,4 @@ def _said(compared: Sequence[Compared], gate: _Gate) -> str:
     history = "" if _PUSHED_STATISTICS in gate.given else "; nothing was pushed before, so there is no drift"
     if not compared:
         return f"no feature has a threshold for drift or skew{history}"
-    return f"{len(compared)} distances were measured, {exceeded} of them above the threshold{history}"
+    return f"distances measured: {len(compared)}, above their threshold: {exceeded}{history}"

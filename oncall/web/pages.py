@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from components.config import LOWER_IS_BETTER
 from oncall.terminal import moment, seconds, short
-from oncall.web.safe_text import safe
+from oncall.web.safe_text import safe, value_of
 
 # Nothing comes from anywhere, nothing runs, nothing is sent; {} is the hash of the style in the page.
 _POLICY = "default-src 'none'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -56,7 +56,7 @@ def _environment() -> jinja2.Environment:
     from pipeline.stats_page import percent
 
     found.filters |= {"percent": percent, "seconds": seconds, "moment": moment, "local": _local, "short": short}
-    found.filters |= {"change": _change, "number": _number}
+    found.filters |= {"change": _change, "number": _number, "value_of": lambda value, name: value_of(name, value)}
     return found
 
 

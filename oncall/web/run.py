@@ -1,5 +1,6 @@
 """All that a page says of one run, each section asked on its own."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,25 +54,31 @@ def view(evidence: Evidence, name: str) -> RunView:
     """
     run = evidence.find(name)
     run_id = run.run_id
-    newer, older = _beside(evidence, run_id)
+    unreadable = section(lambda: evidence.metadata).problem
+
+    def of_database(question: Callable[[], Any]) -> Section:
+        # Whoever waits for a lock does so once.
+        return Section(problem=unreadable) if unreadable else section(question)
+
+    newer, older = _beside(of_database(lambda: evidence.run_ids).found or evidence.record_ids, run_id)
     return RunView(
         run=run,
         head=section(lambda: runs.shown(evidence, run_id)),
         why=section(lambda: why.why(evidence, run_id)),
         timeline=section(lambda: timeline(evidence, run)),
-        gate=section(lambda: anomalies.anomalies(evidence, run_id)),
-        metrics=section(lambda: _metrics(evidence, run_id)),
-        statistics=section(lambda: _statistics(evidence, run_id)),
-        graph=section(lambda: graph(evidence.metadata, run_id)),
+        gate=of_database(lambda: anomalies.anomalies(evidence, run_id)),
+        metrics=of_database(lambda: _metrics(evidence, run_id)),
+        statistics=of_database(lambda: _statistics(evidence, run_id)),
+        graph=of_database(lambda: graph(evidence.metadata, run_id)),
         config=flat(run.record.config) if run.record is not None else {},
         newer=newer,
         older=older,
     )
 
 
-def _beside(evidence: Evidence, run_id: str) -> tuple[str, str]:
-    ids = section(lambda: evidence.run_ids).found or evidence.record_ids
-    at = ids.index(run_id) if run_id in ids else 0
+def _beside(ids: Sequence[str], run_id: str) -> tuple[str, str]:
+    """The next newer and the next older run."""
+    at = ids.index(run_id)
     return (ids[at - 1] if at else ""), (ids[at + 1] if at + 1 < len(ids) else "")
 
 

@@ -1,5 +1,6 @@
 """When each component of a run began and how long it took, as bars on one scale."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def _placed(bar: Bar, start: float, length: float) -> Bar:
 
 
 def _percent(share: float) -> float:
-    return round(100 * min(max(share, 0.0), 1.0), 2)
+    return round(100 * min(max(share, 0.0), 1.0), 2) if math.isfinite(share) else 0.0
 
 
 def _of_record(run: Run) -> list[Bar]:
