@@ -1,10 +1,17 @@
-"""How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own."""
+"""How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own.
 
+Imports no TensorFlow: TFDV counts in an extension of its own, which needs none; the package around it does.
+"""
+
+import functools
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
+from typing import Any, Literal
 
-import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
@@ -16,6 +23,8 @@ _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon",
 }
 _VALUES_SHOWN = 3
+_TFDV = "tensorflow_data_validation"
+_EXTENSION = f"{_TFDV}.pywrap.{_TFDV}_extension"
 Side = Literal["drift", "skew"]
 
 
@@ -106,8 +115,7 @@ def shifts(
       side: which of the schema's comparators count.
     """
     compared = _with_comparators(schema, comparison, side)
-    sides = {"previous_statistics": before} if side == "drift" else {"serving_statistics": before}
-    found = tfdv.validate_statistics(now, compared, **sides).drift_skew_info
+    found = _measured(now, before, compared, side)
     features = [{_name(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
     result = []
     for info in found:
@@ -116,6 +124,47 @@ def shifts(
             moved = _moved(features[0].get(name), features[1].get(name))
             result.append(Shift(name, _MEASURES[measured.type], measured.value, measured.threshold, moved))
     return sorted(result, key=lambda shift: -shift.value / shift.threshold)
+
+
+def _measured(
+    now: statistics_pb2.DatasetFeatureStatisticsList,
+    before: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
+    side: Side,
+) -> "list[anomalies_pb2.DriftSkewInfo]":
+    """As tfdv.validate_statistics answers, for statistics of one data set each."""
+    one, other, nothing = _counted(now), _counted(before), b""
+    sides = (other, nothing) if side == "drift" else (nothing, other)
+    answer = _extension().validation.ValidateFeatureStatistics(
+        one, schema.SerializeToString(), nothing, *sides, nothing, nothing, nothing, False
+    )
+    return list(anomalies_pb2.Anomalies.FromString(answer).drift_skew_info)
+
+
+def _counted(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> bytes:
+    """The data set without the features of which nothing was counted."""
+    (found,) = statistics.datasets
+    kept = statistics_pb2.DatasetFeatureStatistics()
+    kept.CopyFrom(found)
+    del kept.features[:]
+    kept.features.extend(feature for feature in found.features if feature.WhichOneof("stats"))
+    return bytes(kept.SerializeToString())
+
+
+@functools.cache
+def _extension() -> Any:
+    """TFDV's extension, which is loaded once, by whoever comes first."""
+    if _EXTENSION in sys.modules:
+        return sys.modules[_EXTENSION]
+    package = importlib.util.find_spec(_TFDV)
+    assert package is not None and package.origin is not None
+    (file,) = (Path(package.origin).parent / "pywrap").glob(f"{_TFDV}_extension*.so")
+    spec = importlib.util.spec_from_file_location(_EXTENSION, file, loader=ExtensionFileLoader(_EXTENSION, str(file)))
+    assert spec is not None and spec.loader is not None
+    # Under its own name, so that TFDV, if it comes later, finds it there.
+    module = sys.modules[_EXTENSION] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -94,10 +94,12 @@ class Summary:
     Attributes:
       metrics: the candidate's by slice, `OVERALL` first, then by column and value.
       failures: the thresholds that it missed, in words, all rows together first.
+      baseline: the last blessed model's on the same rows; empty if there was none.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
     failures: Sequence[str]
+    baseline: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
@@ -109,13 +111,15 @@ class Summary:
 def write_summary(evaluation_uri: str) -> None:
     """Writes TFMA's results once more, as JSON, beside them."""
     failures = [str(failure) for failure in read_failures(evaluation_uri)]
+    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
+    baseline = read_metrics(evaluation_uri, BASELINE) if compared else {}
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
-        file.write(json.dumps(asdict(Summary(read_metrics(evaluation_uri), failures)), indent=1))
+        file.write(json.dumps(asdict(Summary(read_metrics(evaluation_uri), failures, baseline)), indent=1))
 
 
-def read_metrics(evaluation_uri: str) -> dict[str, dict[str, float]]:
-    """The candidate's metrics by slice, `OVERALL` first, then by column and value."""
-    result = tfma.load_eval_result(evaluation_uri)
+def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float]]:
+    """The metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
+    result = tfma.load_eval_result(evaluation_uri, model_name=model)
     by_slice = {}
     for key, outputs in result.slicing_metrics:
         values = next(iter(next(iter(outputs.values())).values()))

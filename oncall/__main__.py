@@ -15,17 +15,17 @@ RUN is `latest`, a run's id, or the first characters of one.
 Exit codes:
   0    fine
   1    something is wrong (check, doctor); or the resumed run's own
-  2    a flag is wrong, or there is no such run
+  2    a flag is wrong, there is no such run, web's port is in use, or report's file is there already
   3    the resumed run's own, as 4 and 5: local_runner.py --help explains them
   5    the registry refused a rollback, or cannot be read
-  6    the run root or its database cannot be read, or a run holds it (resume, gc)
+  6    the run root or its database cannot be read, a run holds it (resume, gc), or report's file cannot be written
   130  interrupted"""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Answer what serves, what failed and why, what changed, and how to get back. Only resume, rollback --yes and
-    gc --yes change anything."""
+    gc --yes change anything; report writes the file that it is asked for."""
 
 
 for command in commands.ALL:

@@ -26,6 +26,7 @@ def anomalies(evidence: Source, name: str) -> Answer:
     )
     warnings = list((report or {}).get("warnings", ()))
     stops = gate.error.splitlines() if gate is not None and gate.state == "failed" else []
+    reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -34,9 +35,9 @@ def anomalies(evidence: Source, name: str) -> Answer:
         "warnings": warnings,
         "compared": (report or {}).get("compared", {}),
         "history": (report or {}).get("history"),
+        "reached": reached,
         "validator": found,
     }
-    reached = "ExampleValidator" in outputs
     shown = labelled(
         [
             ("run", f"{run.run_id} {run.state}"),

@@ -182,4 +182,39 @@ def gc(
     return garbage.gc(evidence, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
 
 
-ALL = (runs, show, why, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc)
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="0 takes any free one.")
+@click.option("--url", metavar="URL", help="Of a model server, which `check` asks on the first page.")
+@_registry
+@answers
+def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
+    """Show all of this as pages, for this machine's browsers alone, until Ctrl-C: runs, what serves, each run."""
+    from oncall.web.server import serve
+    from oncall.web.start import Place
+
+    as_json = bool(click.get_current_context().params["as_json"])
+    return serve(evidence, Place(url, registry, model), port=port, as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where it goes.  [default: reports/run-RUN.html in the run root]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@_registry
+@answers
+def report(
+    evidence: Evidence, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
+) -> Answer:
+    """Write a run's page as one HTML file to attach to an incident; it needs no network. Writes that file alone."""
+    from oncall.web import report as module
+    from oncall.web.start import Place
+
+    return module.report(evidence, run, Place(None, registry, model), output=output, overwrite=overwrite)
+
+
+ALL = (runs, show, why, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc, web, report)

@@ -1,11 +1,12 @@
 """What Evaluator measured, from the summary that it writes beside TFMA's files."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from oncall.graph import Outputs
 from oncall.sources import Source
-from schemas.errors import RunRootError
+from schemas.errors import DataError, RunRootError
 
 # As components/evaluation.py calls it.
 _SUMMARY = "summary.json"
@@ -43,3 +44,46 @@ def missed_thresholds(evidence: Source, run_id: str) -> list[str]:
     except RunRootError:
         return []
     return [str(one) for one in found] if isinstance(found, list) else []
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one slice: the candidate's, and the baseline's on the same rows, if it has one."""
+
+    value: float | None
+    baseline: float | None = None
+
+    @property
+    def change(self) -> float | None:
+        return None if self.value is None or self.baseline is None else self.value - self.baseline
+
+
+def by_slice(outputs: Outputs) -> dict[str, dict[str, Measured]]:
+    """The metrics by slice and name, beside the baseline's; none if Evaluator has not ended.
+
+    Raises:
+      DataError: they cannot be read.
+    """
+    if "Evaluator" not in outputs:
+        return {}
+    summary = _summary(outputs)
+    try:
+        baseline = summary.get("baseline", {})
+        found = {
+            str(where): {
+                str(name): Measured(_number(value), _number(baseline.get(where, {}).get(name)))
+                for name, value in of_slice.items()
+            }
+            for where, of_slice in summary.get("metrics", {}).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{_SUMMARY}: is damaged: {error}") from error
+    if not found:
+        places = ", ".join(artifact.uri for artifact in outputs["Evaluator"].get("evaluation", ())) or "Evaluator"
+        raise DataError(f"{places}: holds no {_SUMMARY} that can be read; was it deleted?")
+    return found
+
+
+def _number(value: Any) -> float | None:
+    # A metric that has no value is NaN in the file.
+    return None if value is None or value != value else float(value)

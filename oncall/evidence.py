@@ -107,15 +107,15 @@ class Evidence:
         known = {context.name for context in self.metadata.runs()} if self.root.database.is_there else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
-    def listed(self, limit: int) -> Listed:
-        """The newest runs, those that only ML Metadata knows too."""
+    def listed(self, limit: int, skip: int = 0) -> Listed:
+        """The newest runs after so many that are skipped, those that only ML Metadata knows too."""
         ids, error = self.record_ids, ""
         try:
             ids = self.run_ids
         except RunRootError as caught:
             # The records are no worse for that.
             error = str(caught)
-        return Listed([self.run(run_id) for run_id in ids[:limit]], len(ids), error)
+        return Listed([self.run(run_id) for run_id in ids[skip : skip + limit]], len(ids), error)
 
     def last_good(self, before: str) -> str | None:
         """The last run before another that succeeded."""

@@ -16,9 +16,9 @@ _KINDS = {Kind.LOCAL: "", Kind.REHEARSAL: ", a rehearsal", Kind.VERTEX: ", on Ve
 _NO_RECORD = "no record; only ML Metadata knows it"
 
 
-def listed(evidence: Source, limit: int) -> Answer:
-    """The newest runs."""
-    newest = evidence.listed(limit)
+def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
+    """The newest runs, after so many that are skipped."""
+    newest = evidence.listed(limit, skip)
     found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),

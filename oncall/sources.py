@@ -114,8 +114,8 @@ class Source(Protocol):
     def record_ids(self) -> Iterable[str]:
         """Of runs on record, the newest first; their records may be damaged."""
 
-    def listed(self, limit: int) -> Listed:
-        """The newest runs, those that only ML Metadata knows too."""
+    def listed(self, limit: int, skip: int = 0) -> Listed:
+        """The newest runs after so many that are skipped, those that only ML Metadata knows too."""
 
     def record(self, run_id: str) -> RunRecord | None:
         """The record of a run; None where there is none that can be read."""

@@ -1,6 +1,7 @@
 """Text from metadata and logs, made safe to print: it can neither colour nor move what a terminal shows."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -57,7 +58,7 @@ def short(text: str, width: int = 80) -> str:
 
 def seconds(value: float | None) -> str:
     """A duration as people say it."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return ""
     if value < 60:
         return f"{value:.1f} s"
@@ -67,7 +68,11 @@ def seconds(value: float | None) -> str:
 
 def moment(value: float | None) -> str:
     """Seconds since 1970 as local time, as run ids are."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if value else ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if value else ""
+    except (OverflowError, ValueError, OSError):
+        # A damaged record.
+        return f"{value:g} seconds after 1970"
 
 
 def volume(size: float) -> str:

@@ -24,7 +24,7 @@ _CHAINED = ("The above exception was the direct cause", "During handling of the 
 _FRAME = re.compile(r'\s+File "([^"]+)", line \d+, in ')
 _TELLING = re.compile(r"error|exception|killed|fatal|refused|no space", re.IGNORECASE)
 _LAST_LINES = 5
-_NOISE = ("WARNING:absl:ArtifactQuery", "WARNING:absl:Fallback to non-ZetaSQL")
+_NOISE = re.compile(r"^WARNING:absl:(ArtifactQuery|Fallback to non-ZetaSQL)|failed call to cuInit|cudart_stub")
 
 
 def why(evidence: Source, name: str) -> Answer:
@@ -92,8 +92,8 @@ def relevant(text: str) -> list[str]:
     lines = [line.expandtabs().rstrip() for line in text.splitlines()]
     start = _first_of_last_chain(lines)
     if start is None:
-        # TFX warns of what it lacks, in every run.
-        written = [line for line in lines if line and not line.startswith(_NOISE)]
+        # TFX and TensorFlow warn of what they lack, in every run.
+        written = [line for line in lines if line and not _NOISE.search(line)]
         telling = [line for line in written if _TELLING.search(line)] or written
         return [short(line, 240) for line in telling[-_LAST_LINES:]]
     frames, rest = _frames(lines[start + 1 :])

@@ -53,6 +53,8 @@ def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStat
             statistics.ParseFromString(file.read_bytes())
         except (DecodeError, OSError) as error:
             raise DataError(f"{file}: cannot be read as statistics: {error}") from error
+        if not statistics.datasets:
+            raise DataError(f"{file}: holds no statistics")
         found[file.parent.name.removeprefix("Split-")] = statistics.datasets[0]
     if not found:
         raise DataError(f"{folder}: holds no statistics; were they deleted?")

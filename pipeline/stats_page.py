@@ -4,7 +4,6 @@ It makes no request: style, script and pictures are in the file, and a content s
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +14,7 @@ import jinja2
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.comparison import Compared, compare_all
 from components.config import DRIFT, SKEW
 from components.histograms import category_shares, cumulated
 from pipeline import lookup
@@ -22,7 +22,6 @@ from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
 from schemas.curated import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
-from serving.terminal import own_terminal
 
 BINS = 24
 TOP_VALUES = 10
@@ -94,7 +93,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     html = environment.get_template("stats.html.j2").render(
         title=f"{config.name}, run {found.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
@@ -156,7 +155,7 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
     stats = feature.num_stats
     present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
     return {
-        "zeros": _percent(stats.num_zeros / present if present else 0.0),
+        "zeros": percent(stats.num_zeros / present if present else 0.0),
         "mean": _short(stats.mean),
         "std dev": _short(stats.std_dev),
         "min": _short(stats.min),
@@ -178,10 +177,10 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
     present = stats.common_stats.num_non_missing
     empty = sum(b.sample_count for b in stats.rank_histogram.buckets if not b.label)
     return {
-        "empty": _percent(empty / present if present else 0.0),
+        "empty": percent(empty / present if present else 0.0),
         "different": f"{stats.unique:,}",
         "most frequent": top[0].label if top else "",
-        "its share": _percent(top[0].sample_count / present if top and present else 0.0),
+        "its share": percent(top[0].sample_count / present if top and present else 0.0),
         "mean length": _short(stats.avg_length),
     }
 
@@ -201,13 +200,15 @@ def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[li
     """Bins of equal width over all splits, and the share of the values in each, interpolated from the histograms."""
     low = min(feature.num_stats.min for feature in there.values())
     high = max(feature.num_stats.max for feature in there.values())
-    edges = np.linspace(low, high, BINS + 1)
+    with np.errstate(invalid="ignore"):
+        edges = np.linspace(low, high, BINS + 1)
     shares = []
     for feature in there.values():
         own, up_to = cumulated(feature)
         at = np.interp(edges, own, up_to, left=0.0, right=1.0) if own else np.zeros(BINS + 1)
         at[0] = 0.0
-        shares.append([float(share) for share in np.diff(at)])
+        # Bounds that are not finite have no bins.
+        shares.append([float(share) for share in np.nan_to_num(np.diff(at))])
     return [f"{_short(a)} to {_short(b)}" for a, b in pairwise(edges)], shares
 
 
@@ -218,19 +219,19 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
         if any(one.kind == kind and one.shift.exceeded for one in view.compared):
             flags.append((kind.lower(), "a distance is above its threshold"))
     if view.missing > OFTEN_MISSING:
-        flags.append(("missing", f"{_percent(view.missing)} of the rows of a split have no value"))
+        flags.append(("missing", f"{percent(view.missing)} of the rows of a split have no value"))
     missing = [side.missing for side in view.sides]
     if max(missing) - min(missing) > OFTEN_MISSING:
         flags.append(("missing differs", "the splits differ in what is missing"))
     if first.HasField("string_stats"):
         top = max((share for split in view.shares for share in split), default=0.0)
         if top > IMBALANCED:
-            flags.append(("imbalanced", f"one value has {_percent(top)} of the rows"))
+            flags.append(("imbalanced", f"one value has {percent(top)} of the rows"))
     else:
         stats = first.num_stats
         present = stats.common_stats.num_non_missing
         if present and stats.num_zeros / present > MOSTLY_ZERO:
-            flags.append(("mostly zero", f"{_percent(stats.num_zeros / present)} of the values are zero"))
+            flags.append(("mostly zero", f"{percent(stats.num_zeros / present)} of the values are zero"))
         if not stats.std_dev:
             flags.append(("constant", "all values are the same"))
     return flags
@@ -241,16 +242,12 @@ def _compared(
     found: lookup.RunArtifacts,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
-) -> list[Any]:
+) -> list[Compared]:
     """What the gate compares, whether or not the run came through it."""
-    # TensorFlow, which is imported with it, has much to say.
-    with own_terminal(Path(os.devnull)):
-        from components.comparison import compare_all
-
-        lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
-        before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
-        independent = [split for split in config.data.independent_splits if split in splits]
-        return compare_all(lists, before, _schema(found), config.validation, independent)
+    lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
+    before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
+    independent = [split for split in config.data.independent_splits if split in splits]
+    return compare_all(lists, before, _schema(found), config.validation, independent)
 
 
 def _schema(found: lookup.RunArtifacts) -> schema_pb2.Schema:
@@ -264,7 +261,8 @@ def _logarithmic(share: float) -> float:
     return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share, for people."""
     return "0%" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 

@@ -83,12 +83,12 @@ class VertexEvidence:
     def record_ids(self) -> Iterator[str]:
         return self.jobs.ids()
 
-    def listed(self, limit: int) -> Listed:
+    def listed(self, limit: int, skip: int = 0) -> Listed:
         """The newest jobs; the list does not say how far their tasks came, so each is read."""
-        ids = list(islice(self.jobs.ids(), limit + 1))
+        ids = list(islice(self.jobs.ids(), skip, skip + limit + 1))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             runs = list(pool.map(self.run, ids[:limit]))
-        return Listed(runs, None if len(ids) > limit else len(ids))
+        return Listed(runs, None if len(ids) > limit else skip + len(ids))
 
     def record(self, run_id: str) -> RunRecord | None:
         return self.jobs.record(run_id)

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.anomalies import listed
-from components.comparison import shifts
+from components.comparison import Side, shifts
 from components.config import Comparison, Validation
 from components.policy import Anomaly, judge
 
@@ -72,6 +72,23 @@ def test_distances_name_measure_value_threshold_and_what_moved() -> None:
     assert {shift.measure for shift in shifts(before, now, SCHEMA, comparison, "drift")} == {"Jensen-Shannon"}
     assert shifts(before, now, SCHEMA, Comparison(), "drift") == []
     assert not any(shift.exceeded for shift in shifts(before, before, SCHEMA, comparison, "skew"))
+
+
+def test_distances_are_those_that_tfdv_itself_measures() -> None:
+    before = statistics([float(i) for i in range(100)], ["clerk"] * 50 + ["cook"] * 50)
+    now = statistics([float(i * i) for i in range(100)], ["clerk"] * 90 + ["cook"] * 10)
+    schema = schema_pb2.Schema()
+    schema.CopyFrom(SCHEMA)
+    for feature in schema.feature:
+        feature.drift_comparator.jensen_shannon_divergence.threshold = 0.1
+    skew = tfdv.validate_statistics(now, schema, serving_statistics=before).drift_skew_info
+    drift = tfdv.validate_statistics(now, schema, previous_statistics=before).drift_skew_info
+    theirs = {f"drift {i.path.step[0]}": i.drift_measurements[0].value for i in drift}
+    theirs |= {f"skew {i.path.step[0]}": i.skew_measurements[0].value for i in skew}
+    sides: tuple[Side, ...] = ("drift", "skew")
+    ours = {f"{side} {s.feature}": s.value for side in sides for s in shifts(before, now, schema, Comparison(), side)}
+    assert set(ours) == {"drift age", "drift job", "skew job"}
+    assert ours == theirs
 
 
 DAY = datetime.date(2026, 11, 24)

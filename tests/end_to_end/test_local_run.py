@@ -81,6 +81,11 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert states(third)["ExampleGen"] == "cached"
     assert [states(third)[node] for node in ("Transform", "Trainer", "Evaluator")] == ["complete"] * 3
     assert third["facts"]["Baseline"]["model_id"] is not None
+    # The baseline is measured on the same rows, which are those that it was blessed on.
+    summaries = sorted(root.glob("artifacts/Evaluator/evaluation/*/summary.json"), key=lambda f: int(f.parent.name))
+    blessed, compared = (json.loads(summary.read_text()) for summary in summaries)
+    assert blessed["baseline"] == {}
+    assert compared["baseline"] == blessed["metrics"] != compared["metrics"]
     assert registry.versions() == [1, 2]
 
     registry.rollback()

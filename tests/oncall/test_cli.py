@@ -30,7 +30,10 @@ CALLS = {
     "resume": (FIRST,),
     "rollback": (),
     "gc": ("--keep-last", "1"),
+    "report": ("latest", "--overwrite"),
 }
+# Answers until it is told to end: tests/oncall/web/test_server.py.
+SERVES = {"web"}
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def two_runs(runs: Runs) -> Runs:
 
 
 def test_every_command_is_called_here() -> None:
-    assert set(CALLS) == set(main.commands)
+    assert {*CALLS, *SERVES} == set(main.commands)
 
 
 def test_every_command_prints_text_or_one_document(two_runs: Runs, oncall: Oncall) -> None:
@@ -52,7 +55,7 @@ def test_every_command_prints_text_or_one_document(two_runs: Runs, oncall: Oncal
         assert isinstance(json.loads(document.stdout), dict)
 
 
-def _content(folder: Path) -> dict[str, str]:
+def content(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -61,10 +64,13 @@ def _content(folder: Path) -> dict[str, str]:
 
 
 def test_nothing_is_changed_by_asking(two_runs: Runs, oncall: Oncall) -> None:
-    before = _content(two_runs.root.path)
+    before = content(two_runs.root.path)
     for command, arguments in CALLS.items():
         oncall(command, *arguments)
-    assert _content(two_runs.root.path) == before
+    # The file that `report` is asked for, and nothing else.
+    after = content(two_runs.root.path)
+    assert after.pop(f"reports/run-{SECOND}.html")
+    assert after == before
 
 
 def test_it_starts_without_what_takes_long_to_load(two_runs: Runs) -> None:

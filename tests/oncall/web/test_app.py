@@ -1,0 +1,152 @@
+"""The pages over HTTP: what they say, that they only read, that nobody else reads along, that nothing is kept."""
+
+import shutil
+
+import pytest
+
+from oncall.evidence import Evidence
+from oncall.why import why
+from serving.registry import Registry
+from tests.oncall.big_database import make
+from tests.oncall.run_roots import NAME, Runs
+from tests.oncall.test_cli import FIRST, SECOND, content
+from tests.oncall.web.conftest import Site, Text, served
+
+THIRD = "20260103T000000.000000"
+PAGES = ("/", "/versions", "/runs/latest", f"/runs/{FIRST}", "/artifacts/1", "/artifacts/v1")
+
+
+def test_the_first_page_says_what_serves_since_when_and_why(runs: Runs, text: Text) -> None:
+    runs.run(FIRST, auc=0.91)
+    runs.run(SECOND, auc=0.93)
+    assert "ok: all 4 checks" in text("/")
+    Registry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
+    shown = text("/")
+    assert "Version 1 of census-income serves since" in shown
+    assert ": bad at <noon>." in shown
+    assert "rollback of version 1 version 2" in shown
+    assert f"version 2 previous {shown.split('version 2 previous ')[1][:19]} {SECOND} auc 0.9300" in shown
+    for run_id in (FIRST, SECOND):
+        assert f"{run_id} SUCCEEDED" in shown
+
+
+def test_what_is_wrong_comes_first_with_what_to_do(runs: Runs, text: Text) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, crashes_in="Trainer")
+    shown = text("/")
+    assert "NOT ok: 1 of 4 checks" in shown
+    assert f"newest run NOT ok {SECOND} CRASHED: its process" in shown
+    assert f"What to try python -m oncall why {SECOND}" in shown
+
+
+def test_a_runs_page_says_what_why_says(runs: Runs, text: Text) -> None:
+    runs.run(FIRST)
+    log = 'Traceback (most recent call last):\n  File "/work/x.py", line 3, in f\n    boom()\nValueError: <no> such "thing"\n'
+    runs.run(SECOND, fails=("Trainer", 'ValueError: <no> such "thing"', 1), log=log)
+    answer = why(Evidence(runs.root.path), SECOND).document
+    shown = text(f"/runs/{SECOND}")
+    assert "FAILED in Trainer, exit code 1" in shown
+    assert answer["cause"] in shown
+    assert " ".join(" ".join(answer["lines"]).split()) in shown
+    for command in answer["try"]:
+        assert command.split("    # ")[0] in shown
+    assert f"older: {FIRST}" in shown
+
+
+def test_latest_and_first_characters_name_a_run(runs: Runs, text: Text, site: Site) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND)
+    assert f"Run {SECOND}" in text("/runs/latest")
+    assert f"Run {FIRST}" in text("/runs/20260101")
+    assert "fits" in site.get("/runs/2026").text
+
+
+def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    for path, said in {
+        "/runs/1999": "has no run '1999'; the newest are: " + FIRST,
+        "/artifacts/9999": "has no artifact 9999",
+        "/artifacts/x": "'x': is neither an artifact's number nor a version such as v2",
+        "/artifacts/v7": "has no version 7 of a run; it has v1",
+        "/nothing": "there is no such page",
+    }.items():
+        got = site.get(path)
+        assert (got.code, said in got.text) == (404, True), (path, got.text)
+
+
+def test_pages_of_runs(runs: Runs) -> None:
+    made = make(runs.root.path, 60)
+    with served(made.root.path) as site:
+        first, second, last = (site.get(f"/?page={n}").text for n in ("1", "2", "3"))
+        assert "page 1 of 3, 60 runs" in first
+        assert "20280101T000000.000000 CRASHED" in first
+        ids = [f"20270101T{number:06d}.000000" for number in range(57)] + [FIRST, SECOND]
+        assert [sum(f"{i} SUCCEEDED" in page for page in (first, second, last)) for i in ids] == [1] * 59
+        # Of a page that is not there, the last; of what is no number, the first.
+        assert "page 3 of 3" in site.get("/?page=99").text
+        for odd in ("0", "-1", "x", "1e9", "9" * 5000):
+            assert "page 1 of 3" in site.get(f"/?page={odd}").text, odd
+
+
+def test_each_request_reads_anew(runs: Runs, text: Text) -> None:
+    made = runs.run(FIRST)
+    model = made["Trainer"]["model"]
+    row = f"Model {model.id} Trainer Evaluator, InfraValidator, Pusher"
+    assert "state there" in text(f"/artifacts/{model.id}")
+    assert f"{row} there" in text(f"/runs/{FIRST}")
+    shutil.rmtree(model.uri)
+    assert "state its files are gone" in text(f"/artifacts/{model.id}")
+    assert f"{row} its files are gone" in text(f"/runs/{FIRST}")
+    runs.run(SECOND)
+    assert f"newer: {SECOND}" in text(f"/runs/{FIRST}")
+
+
+def test_nothing_is_written(runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    before = content(runs.root.path)
+    for path in PAGES:
+        assert site.get(path).code == 200, path
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert site.get(path, method).code == 405, (path, method)
+        head = site.get(path, "HEAD")
+        assert (head.code, head.html) == (200, "")
+    assert content(runs.root.path) == before
+
+
+def test_every_answer_forbids_scripts_frames_and_copies(runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    answers = [site.get(path) for path in (*PAGES, "/nothing", "/runs/no")]
+    answers += [site.get("/", "POST"), site.get("/", host="evil.example")]
+    assert {answer.code for answer in answers} == {200, 404, 405, 400}
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "script-src" not in policy and "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "169.254.169.254"]
+)
+def test_a_request_by_another_name_is_refused(host: str, runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    got = site.get("/", host=host)
+    assert got.code == 400
+    assert FIRST not in got.html
+
+
+def test_a_tunnel_from_another_port_is_let_in(runs: Runs, site: Site) -> None:
+    runs.run(FIRST)
+    assert site.get("/", host="localhost:9999").code == 200
+
+
+def test_a_run_that_only_ml_metadata_knows(runs: Runs, text: Text) -> None:
+    runs.run(FIRST, on_record=False)
+    shown = text(f"/runs/{FIRST}")
+    assert "UNKNOWN" in shown
+    assert "no record; executions: 12 COMPLETE; last change" in shown
+    assert "ExampleGen complete in" in shown
+    assert "Config It is not on record." in shown

@@ -1,0 +1,197 @@
+"""The pages in a real browser, made of hostile strings: nothing runs, nothing is fetched, all can be read and reached."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from playwright.sync_api import Page
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from oncall.evidence import Evidence
+from pipeline.records import RecordFile
+from tests.browser import needs_browser, open_page
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+from tests.oncall.test_cli import FIRST, SECOND
+from tests.oncall.web.conftest import Site
+
+pytestmark = needs_browser
+
+BAD = """"'><script>document.title='owned'</script><img src=x onerror="document.title='owned'"><style>*{display:none}</style>"""
+LONG = "x" * 300
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+PAGES = ("/", "/versions", f"/runs/{FIRST}", f"/runs/{SECOND}", "/artifacts/v1", "/nothing")
+
+# Of each text that is shown, what it has of WCAG's contrast; https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+CONTRAST = """() => {
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const box = e.tagName === "g" ? e.querySelector("rect") : null;
+      const color = parse(box ? getComputedStyle(box).fill : getComputedStyle(e).backgroundColor);
+      if (color.length === 3 || color[3] === 1) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || ["title", "STYLE"].includes(element.tagName)) continue;
+    const style = getComputedStyle(element);
+    const ink = light(parse(element.namespaceURI.endsWith("svg") ? style.fill : style.color)), paper = light(behind(element));
+    const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+    found.push([ratio, walker.currentNode.data.trim().slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture
+def hostile(runs: Runs) -> Runs:
+    """Two runs, the second failed, with hostile strings wherever a page takes one from."""
+    made = runs.run(FIRST, log=BAD)
+    runs.run(SECOND, fails=("Trainer", f"ValueError: {BAD} {LONG}\n{BAD}", 1), log=f"error: {BAD}\n{LONG}\n")
+    evidence = Evidence(runs.root.path)
+    for run_id in (FIRST, SECOND):
+        record = evidence.record(run_id)
+        assert record is not None
+        record.host, record.user, record.command = BAD, BAD, ["local_runner.py", BAD, LONG]
+        record.config[BAD] = {BAD: [BAD, LONG]}
+        record.summary[BAD] = BAD
+        RecordFile(runs.root, record)
+    statistics = Path(made["StatisticsGen"]["statistics"].uri) / "Split-train" / "FeatureStats.pb"
+    statistics.write_bytes(_statistics())
+    metrics = {"overall": {"auc": 0.9}, BAD: {"auc": 0.8, BAD: 0.5}, LONG: {"auc": float("inf")}}
+    summary = {"metrics": metrics, "failures": [BAD], "baseline": {"overall": {"auc": 0.91}}}
+    (Path(made["Evaluator"]["evaluation"].uri) / "summary.json").write_text(json.dumps(summary))
+    (Path(made["Gate"]["report"].uri)).write_text(json.dumps({"warnings": [BAD, LONG], "compared": {BAD: 1}}))
+    _hostile_metadata(runs)
+    runs.registry.push(
+        Path(made["Trainer"]["model"].uri) / "Format-Serving",
+        pipeline="census-income",
+        run_id=BAD,
+        model_id=1,
+        version=None,
+    )
+    runs.registry.rollback(1, reason=f"{BAD} {LONG}")
+    return runs
+
+
+def _statistics() -> bytes:
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    data = found.datasets.add(name=BAD, num_examples=10)
+    text = data.features.add(name=BAD, type=statistics_pb2.FeatureNameStatistics.STRING).string_stats
+    text.common_stats.num_non_missing = 10
+    for value in (BAD, LONG, ""):
+        text.rank_histogram.buckets.add(label=value, sample_count=3)
+    number = data.features.add(name=LONG).num_stats
+    number.common_stats.num_non_missing = 10
+    number.min, number.max, number.mean = float("-inf"), float("inf"), float("nan")
+    return found.SerializeToString()
+
+
+def _hostile_metadata(runs: Runs) -> None:
+    """One more component of the first run, whose name and artifact are hostile."""
+    store = runs.store
+    artifact = mlmd.Artifact(type_id=store.put_artifact_type(mlmd.ArtifactType(name=BAD)), uri=f"{BAD}://{LONG}")
+    artifact.custom_properties[BAD].string_value = f"{BAD}\x00\x1b[31m\u202e{LONG}"
+    execution = mlmd.Execution(
+        type_id=store.put_execution_type(mlmd.ExecutionType(name=BAD)), last_known_state=mlmd.Execution.COMPLETE
+    )
+    event = mlmd.Event(type=mlmd.Event.OUTPUT)
+    event.path.steps.add().key = BAD
+    node = mlmd.Context(type_id=store.put_context_type(mlmd.ContextType(name="node")), name=f"census-income.{BAD}")
+    run = store.get_context_by_type_and_name("pipeline_run", FIRST)
+    store.put_execution(execution, [(artifact, event)], [run, node], True)
+
+
+def _is_unharmed(page: Page) -> None:
+    assert page.title() != "owned"
+    assert page.locator("main script, main img, main style, main iframe").count() == 0
+    assert page.locator("h1").is_visible()
+
+
+def _has_no_faults(page: Page, wrong: list[str], path: str) -> None:
+    # That the answer is a refusal is what the browser reports of it.
+    assert [one for one in wrong if "404" not in one] == [], path
+    _is_unharmed(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth"), path
+    assert page.locator("main").count() == page.locator("h1").count() == 1
+    texts = page.evaluate(CONTRAST)
+    assert len(texts) > 5
+    assert [text for text in texts if text[0] < 4.5] == [], path
+
+
+@pytest.mark.parametrize(
+    "context", [DESKTOP, PHONE, {**PHONE, "color_scheme": "dark"}], ids=["desktop", "phone", "dark"]
+)
+def test_every_page_is_whole_and_readable(context: dict[str, Any], hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/", **context) as (page, wrong):
+        for path in PAGES:
+            page.goto(site.url + path)
+            for one in page.locator("details").all():
+                one.evaluate("e => e.open = true")
+            _has_no_faults(page, wrong, path)
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 21, 28)"
+        assert dark == (context.get("color_scheme") == "dark")
+
+
+def test_a_runs_page_has_all_its_parts(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/runs/{FIRST}", **DESKTOP) as (page, _):
+        assert page.locator("svg.timeline .bar").count() == 12
+        assert page.get_by_role("img", name="Timeline: ExampleGen complete in").count() == 1
+        # Its artifacts, and the hostile one; resolvers have none.
+        assert page.locator("svg.lineage .box.artifact").count() == 14
+        assert page.locator("svg.lineage .edge").count() > 20
+        assert BAD in page.locator(".feature h3").all_text_contents()
+        assert page.locator(".feature svg rect").count() > 3
+        assert page.get_by_role("cell", name="0.9000 -0.0100 worse").count() == 1
+        for heading in ("Components", "Metrics by slice", "Data and drift", "Lineage", "Config"):
+            assert page.get_by_role("region", name=heading, exact=True).count() >= 1, heading
+        page.get_by_role("link", name="Model ").first.click()
+        assert page.url.startswith(f"{site.url}/artifacts/")
+        assert page.get_by_role("heading", name="Made from").is_visible()
+
+
+def test_all_of_it_can_be_reached_by_keyboard(hostile: Runs, site: Site) -> None:
+    focused = "document.activeElement"
+    with open_page(f"{site.url}/runs/{SECOND}", **DESKTOP) as (page, _):
+        page.keyboard.press("Tab")
+        assert page.evaluate(f"{focused}.textContent") == "Skip to the content"
+        assert page.locator(".skip").bounding_box()["x"] >= 0  # type: ignore[index]
+        page.keyboard.press("Enter")
+        assert page.evaluate(f"{focused}.id") == "main"
+        seen: list[str] = []
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            name = page.evaluate(f"{focused}.tagName")
+            seen.append(name)
+            if name == "BODY":
+                break
+            visible = page.evaluate(
+                f"(e => getComputedStyle(e).outlineStyle !== 'none' || !!e.closest('.lineage'))({focused})"
+            )
+            assert visible, page.evaluate(f"{focused}.outerHTML")
+            if name == "SUMMARY":
+                was_open = page.evaluate(f"{focused}.parentElement.open")
+                page.keyboard.press("Enter")
+                assert page.evaluate(f"{focused}.parentElement.open") is not was_open
+        assert {"A", "a", "SUMMARY", "DIV"} <= set(seen)
+
+
+def test_the_report_is_the_same_without_a_server(hostile: Runs, oncall: Oncall) -> None:
+    for run_id in (FIRST, SECOND):
+        assert oncall("report", run_id).exit_code == 0
+        file = hostile.root.path / "reports" / f"run-{run_id}.html"
+        for context in (DESKTOP, {**PHONE, "color_scheme": "dark"}):
+            with open_page(f"file://{file}", offline=True, **context) as (page, wrong):
+                _has_no_faults(page, wrong, str(file))
+                assert page.get_by_role("heading", name="What serves").is_visible()
+                page.locator("svg.lineage a").first.click()
+                assert page.locator(":target").count() == 1
