@@ -76,20 +76,15 @@ def main(
     # Here, not above: --help should not wait for them.
     from pipeline import config, local
     from pipeline.run_root import default_run_root
-    from schemas.errors import PipelineError
+    from serving.terminal import refusals
 
-    try:
+    with refusals(as_json=output == "json", interrupted="interrupted; nothing was started"):
         loaded = config.load(config_file, settings)
         root = run_root or default_run_root(loaded)
         if dry_run:
             code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal")
         else:
             code = local.run(loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal")
-    except PipelineError as error:
-        click.echo(local.refusal(error, output or "normal"), err=output != "json")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = local.INTERRUPTED_EXIT_CODE
     sys.exit(code)
 
 

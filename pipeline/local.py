@@ -101,15 +101,6 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
     return 0
 
 
-def refusal(error: PipelineError, output: Output) -> str:
-    """What is printed when nothing was started."""
-    return (
-        json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2)
-        if output == "json"
-        else f"error: {error}"
-    )
-
-
 def _run_locked(
     config: PipelineConfig,
     root: RunRoot,
