@@ -7,8 +7,8 @@ from typing import Any
 from components.anomalies import listed, parsed
 from oncall.evidence import Evidence
 from oncall.metadata import Outputs
-from oncall.runs import cause
 from oncall.terminal import Answer, labelled
+from pipeline.causes import cause
 
 _SPLIT = "Split-"
 _ANOMALIES_FILE = "SchemaDiff.pb"

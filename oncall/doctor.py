@@ -9,8 +9,8 @@ from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
 from oncall.releases import registry_of
-from oncall.runs import cause
 from oncall.terminal import Answer, volume
+from pipeline.causes import cause
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError, RunRootError
 

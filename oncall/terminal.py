@@ -16,7 +16,7 @@ from serving.terminal import clean as clean
 from serving.terminal import say
 
 _WIDTH_OF_A_FILE = 160
-_STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "ok": "green"}
+_STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "INCOMPLETE": "yellow", "ok": "green"}
 _BAD = "bold red"
 _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from oncall.advice import advice
 from oncall.evaluations import missed_thresholds
 from oncall.evidence import Evidence, Run
-from oncall.runs import cause, failed_node, unknown_evidence
+from oncall.runs import unknown_evidence
 from oncall.terminal import Answer, labelled, short
+from pipeline.advice import advice
+from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State
 from schemas.errors import NotBlessedError
 
@@ -32,7 +33,7 @@ def why(evidence: Evidence, name: str) -> Answer:
     if run.record is None:
         return _unknown(evidence, run)
     record = run.record
-    is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING)
+    is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING, State.INCOMPLETE)
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"
     lines, missing = log_lines(record, node) if is_bad else ([], "")
@@ -134,6 +135,6 @@ def _is_own(frame: str) -> bool:
 def last_good(evidence: Evidence, before: str) -> str | None:
     """The last run before another that succeeded."""
     for record in evidence.records():
-        if record.run_id < before and record.exit_code == 0:
+        if record.run_id < before and record.succeeded:
             return record.run_id
     return None

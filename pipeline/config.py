@@ -22,6 +22,7 @@ from components.config import (
     Threshold,
     Validation,
 )
+from pipeline.alerts.config import Alerts
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
@@ -51,6 +52,8 @@ class PipelineConfig(Declaration):
     evaluation: Evaluation
     infra_validation: InfraValidation = InfraValidation()
     push: Push
+    alerts: Alerts = Alerts()
+    """Left out, nobody is told but by what is printed and by the exit code."""
     beam: Beam = Beam()
     """Left out, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
@@ -261,7 +264,13 @@ def _item(section: Any, index: str, setting: str) -> Any:
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Makes the config's paths absolute and reads given vocabularies, so that the result stands alone."""
-    for section, key in (("data", "base"), ("data", "schema_file"), ("push", "registry"), ("beam", "setup_file")):
+    for section, key in (
+        ("data", "base"),
+        ("data", "schema_file"),
+        ("push", "registry"),
+        ("alerts", "webhook_file"),
+        ("beam", "setup_file"),
+    ):
         values = data.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str):
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())

@@ -7,7 +7,7 @@ launcher, reads each node's true state back from ML Metadata, and reports it to 
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,8 +65,14 @@ class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
 
 
-def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
-    """Runs all nodes in order.
+def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer, nodes: Collection[str] | None = None) -> None:
+    """Runs nodes in order.
+
+    Args:
+      pipeline: they are in.
+      run_id: names the run in ML Metadata.
+      observer: is told of each.
+      nodes: that are to run; with each, all that it needs. None for all.
 
     Raises:
       PipelineError: the first node's own, or NodeFailedError for any other exception.
@@ -78,6 +84,8 @@ def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
     )
     connection = pipeline.metadata_connection_config
     for node in intermediate.nodes:
+        if nodes is not None and node.pipeline_node.node_info.id not in nodes:
+            continue
         if node.pipeline_node.node_info.id in NEVER_CACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
         _run_node(intermediate, node.pipeline_node, connection, observer)

@@ -27,11 +27,11 @@ def clean(text: object) -> str:
 
 def say(text: str, level: Level = "error") -> None:
     """Prints lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
-    prefix = _LEVELS[level] if _is_journal(sys.stderr) else ""
+    prefix = _LEVELS[level] if is_journal(sys.stderr) else ""
     click.echo("\n".join(f"{prefix}{clean(line)}" for line in text.splitlines()), err=True)
 
 
-def _is_journal(stream: TextIO) -> bool:
+def is_journal(stream: TextIO) -> bool:
     """systemd.exec(5): whether a stream is the one that JOURNAL_STREAM names by its device and inode."""
     try:
         found = os.fstat(stream.fileno())

@@ -23,10 +23,10 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
     resume = f"python -m oncall resume {run}{here}    # finished nodes are answered from the cache"
     match state:
         case State.RUNNING:
-            return [f"tail -f {record.log}" if record.log else f"ps -p {record.pid}"]
+            return [f"python -m oncall log {run} --follow{here}" if record.log else f"ps -p {record.pid}"]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
-        case State.ABORTED:
+        case State.ABORTED | State.INCOMPLETE:
             return [resume]
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
@@ -61,5 +61,5 @@ def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
         case 6:
             return [f"python -m oncall doctor{here}"]
         case _:
-            log = [f"less +G {record.log}    # the whole story"] if record.log else []
+            log = [f"python -m oncall log {run}{here}    # the whole story"] if record.log else []
             return [*compared, *log, f"python -m oncall resume {run}{here}    # once the cause is mended"]
