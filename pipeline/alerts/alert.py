@@ -124,7 +124,7 @@ def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Trouble | None
       before: a run's id.
       refused: the runs that were not even started meanwhile; they are counted, too.
     """
-    count, starts, locked = refused.count if refused else 0, [refused.since] if refused else [], root.is_locked
+    count, starts = refused.count if refused else 0, [refused.since] if refused else []
     last_good = None
     for record in newest_records(root):
         if record.run_id >= before:
@@ -132,7 +132,8 @@ def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Trouble | None
         if record.succeeded:
             last_good = record.run_id
             break
-        if record.state(locked=locked) not in (State.INCOMPLETE, State.RUNNING):
+        goes_on = record.ended is None and root.is_locked
+        if record.state(locked=goes_on) not in (State.INCOMPLETE, State.RUNNING):
             count += 1
             starts.append(record.started)
     return Streak(count, min(starts, default=None), last_good)

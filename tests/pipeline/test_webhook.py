@@ -1,10 +1,14 @@
 """A webhook is tried again while that may help, within its time, and its address is told to nobody."""
 
 import email.utils
+import socket
+import ssl
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import trustme
 
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.webhook import NotPostedError, address, post
@@ -110,17 +114,10 @@ def test_nobody_listens() -> None:
 
 
 def test_a_server_without_tls_and_one_that_nobody_vouches_for(tmp_path: Path) -> None:
-    import ssl
-    import threading
-
-    import trustme
-
     with receiver() as hook:
         assert not_posted(hook.url.replace("http:", "https:"), seconds=1).startswith("the webhook cannot be reached")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
