@@ -114,7 +114,7 @@ def _followed(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str |
             _print(_last(found, lines) if number == 0 else found)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
-    state = evidence.run(record.run_id).state
+    state = (evidence.record(record.run_id) or record).state(locked=evidence.root.is_locked)
     say(f"run {record.run_id} {'goes on' if state is State.RUNNING else state}", "notice")
     return 0
 
