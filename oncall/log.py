@@ -1,5 +1,6 @@
 """`log`: what a run, or one of its nodes, wrote; of a run that goes on also what it writes."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -123,14 +124,17 @@ def _growing(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str | 
     """Again and again, the lines that have come since."""
     is_there = False
     while True:
-        # Before its lines are read: what it writes up to its end is then there.
+        # In this order: what was there before a node was seen to run is its own, and what a run writes before it is seen
+        # to have ended is there.
+        size = os.fstat(file.fileno()).st_size
         record = evidence.record(record.run_id) or record
         goes_on = record.state(locked=evidence.root.is_locked) is State.RUNNING
         if node is None or node in record.nodes:
             begin, end = _part(record, node)
             file.seek(file.tell() if is_there else begin)
             is_there = True
-            yield _lines(file, end, grows=goes_on and end is None)
+            grows = goes_on and end is None
+            yield _lines(file, size if grows else end, grows=grows)
             if end is not None:
                 return
         if not goes_on:

@@ -1,7 +1,6 @@
 """`check --alert`: tells what is news, once, again after some time, and when it is over."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -138,8 +137,6 @@ def test_without_a_webhook_it_is_printed_for_cron(runs: Runs, oncall: Oncall) ->
     runs.run(FIRST, crashes_in="Gate")
     assert f"why      newest run: {FIRST} CRASHED: its process" in oncall("check", "--alert").stderr
     assert oncall("check", "--alert").output == ""
-    shutil.rmtree(runs.root.records)
-    assert "no whole run has ended on record" in oncall("check", "--alert").stderr
 
 
 def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, oncall: Oncall) -> None:
