@@ -124,7 +124,7 @@ def _growing(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str | 
     """Again and again, the lines that have come since."""
     is_there = False
     while True:
-        # In this order: what was there before a node was seen to run is its own, and what a run writes before it is seen
+        # In this order: what was there before a node was seen to run is its own; what a run wrote before it was seen
         # to have ended is there.
         size = os.fstat(file.fileno()).st_size
         record = evidence.record(record.run_id) or record

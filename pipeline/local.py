@@ -238,7 +238,7 @@ def _settle_crashed(root: RunRoot, connection: Any) -> None:
 
     # The first is this run's own.
     for record in itertools.islice(newest_records(root), 1, None):
-        if record.ended is not None:
+        if record.ended is not None and record.running_node is None:
             break
         node = record.running_node
         runner.settle_run(
