@@ -94,7 +94,20 @@ def shown(evidence: Evidence, name: str) -> Answer:
     except RunRootError as caught:
         makers, error = {}, str(caught)
     nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
-    kept = ("config_hash", "revision", "dirty", "host", "pid", "user", "command", "log", "exit_code", "error")
+    kept = (
+        "config_hash",
+        "revision",
+        "dirty",
+        "host",
+        "pid",
+        "user",
+        "command",
+        "log",
+        "exit_code",
+        "error",
+        "until",
+        "alert",
+    )
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -131,6 +144,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("log", record.log),
             ("cause", short(cause(record, run.state), 300)),
             *(record.summary.items()),
+            ("alert", record.alert),
         ]
     )
 

@@ -95,19 +95,22 @@ def run(
                 file, summary = _run_locked(asked, interrupts)
         except PipelineError as error:
             interrupts.release()
-            if not shown:
-                say_refusal(error, as_json=output == "json")
-            serving = _serving_after(error, config, asked.root)
-            telling.refused(config.alerts, config.name, asked.root, error, serving=serving, shown=shown)
+            _refused(asked, error, shown=shown)
             return error.exit_code
         missed = summary["facts"].get("Evaluator", {}).get("failures", ())
         telling.ended(config.alerts, asked.root, file, missed=missed, shown=shown)
     return int(summary["exit_code"])
 
 
-def _serving_after(error: PipelineError, config: PipelineConfig, root: RunRoot) -> str:
-    # Vertex AI has been asked just now, maybe for minutes, and has refused.
-    return "" if config.push.to == "vertex" and isinstance(error, PushError) else serving_text(config, root)
+def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
+    """Tells why no run was started."""
+    config, as_json = asked.config, asked.output == "json"
+    if as_json or not shown:
+        say_refusal(error, as_json=as_json)
+    # Vertex AI may have been asked just now, for minutes, and have refused.
+    is_known = config.push.to == "registry" or not isinstance(error, PushError)
+    serving = serving_text(config, asked.root) if is_known else ""
+    telling.refused(config.alerts, config.name, asked.root, error, serving=serving, shown=shown)
 
 
 def _tell_of_crash(asked: _Asked) -> None:

@@ -6,6 +6,7 @@ ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A
 its start), what was to run, how far it came and why it ended. That a run goes on is said by the run root's lock alone.
 """
 
+import getpass
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -181,7 +182,7 @@ def begun(
         host=socket.gethostname(),
         pid=os.getpid(),
         process_started=psutil.Process().create_time(),
-        user=os.environ.get("USER") or str(os.getuid()),
+        user=_user(),
         command=sys.argv,
         log=str(log) if log else None,
         expected=list(expected),
@@ -193,17 +194,25 @@ def begun(
 
 def _revision() -> tuple[str | None, bool | None]:
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        # Installed below somebody else's checkout, it is none of that revision's.
+        if Path(top).resolve() != _ROOT:
+            return None, None
+        return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError, ValueError):
         return None, None
-    return head.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return str(os.getuid())
 
 
 def _fingerprint(package: str) -> str:

@@ -67,6 +67,7 @@ def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
     why = document("why", SECOND)
     assert (why["state"], why["node"], why["cause"]) == ("INCOMPLETE", None, "stopped after Gate, as asked")
     assert why["try"][0].startswith(f"python -m oncall resume {SECOND} ")
+    assert document("show", SECOND)["until"] == "Gate"
     nodes = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
     assert (nodes["Gate"], nodes["Transform"]) == ("complete", "not reached")
     checked = oncall("check")
