@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.records import State, newest_records
+from pipeline.config import load
+from pipeline.nodes import nodes
+from pipeline.records import RecordFile, State, begun, newest_records
 from pipeline.run_root import RunRoot
 from tests.conftest import ROOT
 
@@ -98,8 +100,8 @@ def test_sigterm_at_every_stage_is_on_record(
         "executor, swallowed": {"ExampleGen": "complete"},
         "between": {"ExampleGen": "complete"},
     }
-    for stage, nodes in aborted.items():
-        assert found[stage] == [130, "ABORTED", "SIGTERM", nodes, ""], stage
+    for stage, reached in aborted.items():
+        assert found[stage] == [130, "ABORTED", "SIGTERM", reached, ""], stage
     # These had ended before; what comes after cannot change how.
     over = {"ExampleGen": "complete"}
     assert found["summary"][:4] == [0, "INCOMPLETE", "", over]
@@ -107,22 +109,36 @@ def test_sigterm_at_every_stage_is_on_record(
     assert _running(root) == 0
 
 
+def _killed_before(config: Path, root: Path) -> str:
+    """Leaves the record of a run that was killed in Trainer; returns its id."""
+    loaded = load(config)
+    root.mkdir()
+    file = RecordFile(RunRoot(root), begun(loaded, "20200101", log=None, expected=nodes(loaded), resumes=None))
+    file.record.process_started -= 100
+    file.node_started("Trainer")
+    return file.record.run_id
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_tfx_is_loaded_is_on_record(
+def test_a_signal_while_tfx_is_loaded_is_on_record_and_a_killed_run_is_told_before(
     number: signal.Signals, small_census: Callable[..., Path], tmp_path: Path
 ) -> None:
     config, root = small_census(), tmp_path / "run"
+    killed = _killed_before(config, root)
     command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(root)]
     process = subprocess.Popen([*command, "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not list(root.glob("records/*.json")) and time.monotonic() < until:
+    while len(list(root.glob("records/*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)
+    # Some way into the imports.
     time.sleep(1)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    (record,) = newest_records(RunRoot(root))
+    record = next(newest_records(RunRoot(root)))
     assert (process.returncode, out, record.state(locked=False)) == (130, "", State.ABORTED)
     assert (record.reason, record.nodes) == (number.name, {})
-    first, why, *_ = err.splitlines()
-    assert f"run {record.run_id} ABORTED with exit code 130, on " in first
-    assert why == f"why      interrupted by {number.name}"
+    said = err.splitlines()
+    assert said[0].startswith(f"census-income: run {killed} CRASHED in Trainer, on ")
+    (place,) = [number for number, line in enumerate(said) if f"run {record.run_id} ABORTED with exit code 130" in line]
+    assert said[place + 1] == f"why      interrupted by {number.name}"
+    assert ", 2 times in a row" in said[place + 2]
