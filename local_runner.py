@@ -14,7 +14,7 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "census.yaml"
 EPILOG = """\
 \b
 Exit codes:
-  0    the model is in the registry: pushed, or there already
+  0    the model is in the registry: pushed, or there already; with --until, that component is done
   1    a component failed; the log has the traceback
   2    the config or a flag is wrong; nothing was started
   3    the data cannot be read or does not fit its schema
@@ -50,9 +50,12 @@ Whatever the exit code, what served before goes on serving unless a new version 
 )
 @click.option("--no-cache", is_flag=True, help="Run every component, whatever earlier runs left.")
 @click.option(
+    "--until", metavar="NODE", help="Stop after this component: Gate to check data, Evaluator to push nothing."
+)
+@click.option(
     "--dry-run", is_flag=True, help="Check the config, the schema, the files' headers and the registry, and stop."
 )
-@click.option("--quiet", "output", flag_value="quiet", help="Print nothing unless something fails.")
+@click.option("--quiet", "output", flag_value="quiet", help="Print nothing when all is well; for cron.")
 @click.option(
     "--verbose",
     "output",
@@ -65,6 +68,7 @@ def main(
     run_root: Path | None,
     settings: tuple[str, ...],
     no_cache: bool,
+    until: str | None,
     dry_run: bool,
     output: Literal["quiet", "verbose", "json"] | None,
 ) -> None:
@@ -76,20 +80,17 @@ def main(
     # Here, not above: --help should not wait for them.
     from pipeline import config, local
     from pipeline.run_root import default_run_root
-    from schemas.errors import PipelineError
+    from serving.terminal import refusals
 
-    try:
+    with refusals(as_json=output == "json", interrupted="interrupted before anything was started"):
         loaded = config.load(config_file, settings)
         root = run_root or default_run_root(loaded)
         if dry_run:
-            code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal")
+            code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal", until=until)
         else:
-            code = local.run(loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal")
-    except PipelineError as error:
-        click.echo(local.refusal(error, output or "normal"), err=output != "json")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = local.INTERRUPTED_EXIT_CODE
+            code = local.run(
+                loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal", until=until
+            )
     sys.exit(code)
 
 

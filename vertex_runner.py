@@ -5,7 +5,6 @@ python vertex_runner.py submit --config configs/census.yaml --project my-project
 
 import functools
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,34 +42,19 @@ _OVERRIDES = [
 ]
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
-    """Lets SIGTERM end a command as Ctrl-C does."""
-    raise KeyboardInterrupt(signal.Signals(signal_number).name)
-
-
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --config, --set and the flags over its `vertex` section; turns a refusal into one line and its exit code."""
 
     @functools.wraps(command)
     def run(config_file: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
         from pipeline import config
-        from schemas.errors import PipelineError
+        from serving.terminal import refusals
 
-        signal.signal(signal.SIGTERM, _interrupt)
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
-        try:
+        goes_on = "; a job that was submitted goes on: vertex_runner.py status, cancel"
+        with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
             command(config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
-        except PipelineError as error:
-            click.echo(
-                json.dumps({"exit_code": error.exit_code, "error": str(error)}) if as_json else f"error: {error}",
-                err=not as_json,
-            )
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            goes_on = "; a job that was submitted goes on: vertex_runner.py status, cancel"
-            click.echo("interrupted" + (goes_on if command.__name__ == "submit" else ""), err=True)
-            sys.exit(130)
 
     for key, text in reversed(_OVERRIDES):
         flag = f"--{key.replace('_', '-')}"

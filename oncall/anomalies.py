@@ -5,9 +5,9 @@ from typing import Any
 
 from components.anomalies import listed, parsed
 from oncall.graph import Outputs
-from oncall.runs import cause
 from oncall.sources import Source
 from oncall.terminal import Answer, labelled
+from pipeline.causes import cause
 
 _SPLIT = "Split-"
 _ANOMALIES_FILE = "SchemaDiff.pb"

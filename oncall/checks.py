@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oncall.runs import cause
+from oncall.evidence import Evidence
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
+from pipeline.alerts.standing import NEWEST_RUN
+from pipeline.causes import cause
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError
 
@@ -20,6 +22,7 @@ _CONTENT = {
     False: "its files are NOT those that were pushed",
     None: "its files cannot be looked at",
 }
+CHAMPION = "champion"
 _GOOD = (State.SUCCEEDED, State.CACHED)
 
 
@@ -32,16 +35,42 @@ class Check:
       ok: whether it is so.
       said: what is there.
       todo: a command, where it is not ok.
+      about: the run or the version that it is about.
     """
 
     name: str
     ok: bool
     said: str
     todo: str = ""
+    about: str = ""
 
 
-def check(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> Answer:
-    """All checks; the exit code is 1 if one of them is not ok."""
+def check(evidence: Source, url: str | None, folder: Path | None, model: str | None, *, alert: bool) -> Answer:
+    """All checks; the exit code is 1 if one of them is not ok.
+
+    Args:
+      evidence: of the runs.
+      url: of a model server.
+      folder, model: of the registry.
+      alert: whether what is not ok is told as an alert, instead of shown as a table.
+    """
+    checks = _all(evidence, url, folder, model)
+    document = {"ok": all(one.ok for one in checks), "checks": [asdict(one) for one in checks]}
+    code = 0 if document["ok"] else 1
+    if alert:
+        if not isinstance(evidence, Evidence):
+            raise ConfigError(
+                "--alert: is for runs of this machine; for Vertex AI, let Cloud Monitoring tell of jobs that fail"
+            )
+        from oncall.alerting import tell
+
+        return Answer({**document, "alert": tell(evidence, checks)}, [], code)
+    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
+    todo = [f"try        {one.todo}" for one in checks if not one.ok and one.todo]
+    return Answer(document, [rows, *todo], code)
+
+
+def _all(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
     checks = [_newest_run(evidence)]
     try:
         releases = evidence.releases(folder, model)
@@ -50,46 +79,47 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
     except ConfigError:
         raise
     except PipelineError as error:
-        checks.append(Check("champion", False, str(error), f"python -m oncall doctor{evidence.here}"))
+        checks.append(Check(CHAMPION, False, str(error), f"python -m oncall doctor{evidence.here}"))
         champion = None
     if url is not None:
         checks.append(_server(url, champion))
-    document = {"ok": all(one.ok for one in checks), "checks": [asdict(one) for one in checks]}
-    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
-    todo = [f"try        {one.todo}" for one in checks if not one.ok and one.todo]
-    return Answer(document, [rows, *todo], 0 if document["ok"] else 1)
+    return checks
 
 
 def _newest_run(evidence: Source) -> Check:
     """Whether the newest run that has ended, well or not, ended well."""
-    name, note = "newest run", ""
+    name, note = NEWEST_RUN, ""
     for run_id in evidence.record_ids:
         run = evidence.run(run_id)
         if run.record is None:
             todo = f"python -m oncall doctor{evidence.here}"
-            return Check(name, False, evidence.damaged.get(run_id, "has no record"), todo)
+            return Check(name, False, evidence.damaged.get(run_id, "has no record"), todo, run_id)
         if run.state is State.RUNNING:
             note = f"; run {run_id} goes on, {cause(run.record, run.state)}"
             continue
+        if run.state is State.INCOMPLETE:
+            # It was not to push anything.
+            note = note or f"; run {run_id} {cause(run.record, run.state)}"
+            continue
         why = cause(run.record, run.state)
         said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
-        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}")
-    return Check(name, False, f"no run has ended on record{note}", f"python -m oncall runs{evidence.here}")
+        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
+    return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
 def _champion(evidence: Source, releases: Releases) -> list[Check]:
     champion = releases.champion
     if champion is None:
         todo = f"python -m oncall serving{evidence.here}"
-        return [Check("champion", False, f"{releases.place}: no version serves", todo)]
+        return [Check(CHAMPION, False, f"{releases.place}: no version serves", todo)]
     versions = {version.number: version for version in releases.versions()}
     if champion not in versions:
         said = f"version {champion} is the champion, and its folder is gone"
-        return [Check("champion", False, said, releases.back)]
-    found = [Check("champion", True, f"version {champion} of {releases.name}")]
+        return [Check(CHAMPION, False, said, releases.back)]
+    found = [Check(CHAMPION, True, f"version {champion} of {releases.name}")]
     whole = releases.fits(champion)
     said = f"version {champion}: {_CONTENT[whole]}"
-    found.append(Check("content", bool(whole), said, releases.back))
+    found.append(Check("content", bool(whole), said, releases.back, f"version {champion}"))
     pusher = versions[champion].run or "another tool"
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")

@@ -1,7 +1,6 @@
 """What all commands share: the run root or the project, `--json`, one line for an error, an exit code."""
 
 import functools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +12,9 @@ from click.core import ParameterSource
 
 from oncall.evidence import Evidence
 from oncall.sources import Source
-from oncall.terminal import Answer, clean, show
-from schemas.errors import ConfigError, PipelineError, PushError, RunRootError
-
-INTERRUPTED = 130
+from oncall.terminal import Answer, show
+from schemas.errors import ConfigError, PushError, RunRootError
+from serving.terminal import refusals
 
 
 def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
@@ -45,11 +43,8 @@ def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[...,
             said = command(found, **options)
             return _with_unread(said, found) if isinstance(said, Answer) else said
 
-        try:
+        with refusals(as_json=as_json):
             code = _answered(answer, as_json)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            code = INTERRUPTED
         sys.exit(code)
 
     for option in _OPTIONS:
@@ -114,24 +109,17 @@ def _with_unread(answer: Answer, source: Source) -> Answer:
 
 
 def _answered(question: Callable[[], Answer | int], as_json: bool) -> int:
-    """Prints the answer, or why there is none; returns the exit code."""
+    """Prints the answer; returns the exit code."""
     try:
         answer = question()
-    except PipelineError as error:
-        return _refused(error, as_json)
+    except BrokenPipeError:
+        # Whoever read along has seen enough, as `head` does; click ends quietly then.
+        raise
     except OSError as error:
         place = error.filename or "the run root"
-        return _refused(RunRootError(f"{place}: cannot be read: {error.strerror or error}"), as_json)
+        raise RunRootError(f"{place}: cannot be read: {error.strerror or error}") from error
     if isinstance(answer, int):
         # It has printed all there is to say.
         return answer
     show(answer, as_json=as_json)
     return answer.exit_code
-
-
-def _refused(error: PipelineError, as_json: bool) -> int:
-    if as_json:
-        click.echo(json.dumps({"error": str(error), "exit_code": error.exit_code}))
-    else:
-        click.echo(f"error: {clean(error)}", err=True)
-    return error.exit_code

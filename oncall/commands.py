@@ -64,6 +64,20 @@ def why(evidence: Source, run: str) -> Answer:
 
 
 @click.command()
+@click.argument("run")
+@click.argument("node", required=False)
+@click.option("--lines", type=click.IntRange(0), metavar="N", help="Only the last N.")
+@click.option("--follow", is_flag=True, help="Go on until the run, or the node, has ended; Ctrl-C leaves it.")
+@answers
+def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
+    """What NODE wrote to the log: by default the node that failed, or else the whole run."""
+    from oncall import log as module
+
+    as_json = bool(click.get_current_context().params["as_json"])
+    return module.log(evidence, run, node, lines=lines, follow=follow, as_json=as_json)
+
+
+@click.command()
 @_registry
 @answers
 def serving(evidence: Source, registry: Path | None, model: str | None) -> Answer:
@@ -107,13 +121,18 @@ def anomalies(evidence: Source, run: str) -> Answer:
 
 @click.command()
 @click.option("--url", metavar="URL", help="Of a model server: its default version shall be the champion.")
+@click.option(
+    "--alert",
+    is_flag=True,
+    help="Tell only news, on standard error, and to the webhook of the newest run.",
+)
 @_registry
 @answers
-def check(evidence: Source, url: str | None, registry: Path | None, model: str | None) -> Answer:
+def check(evidence: Source, url: str | None, alert: bool, registry: Path | None, model: str | None) -> Answer:
     """Whether what should serve does: the newest run, the champion, the model server. Exit code 0 or 1."""
     from oncall import checks
 
-    return checks.check(evidence, url, registry, model)
+    return checks.check(evidence, url, registry, model, alert=alert)
 
 
 @click.command()
@@ -217,4 +236,4 @@ def report(
     return module.report(evidence, run, Place(None, registry, model), output=output, overwrite=overwrite)
 
 
-ALL = (runs, show, why, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc, web, report)
+ALL = (runs, show, why, log, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc, web, report)

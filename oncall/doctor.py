@@ -10,8 +10,8 @@ from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import Metadata
 from oncall.releases import registry_of
-from oncall.runs import cause
 from oncall.terminal import Answer, volume
+from pipeline.causes import cause
 from pipeline.database.sqlite import UNFINISHED
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError, RunRootError

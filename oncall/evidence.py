@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
+from pipeline.advice import OnThisMachine
 from pipeline.database.binding import is_run_root
 from pipeline.records import Kind, RunRecord, State
 from pipeline.run_root import RunRoot
@@ -120,7 +121,7 @@ class Evidence:
     def last_good(self, before: str) -> str | None:
         """The last run before another that succeeded."""
         for record in self.records():
-            if record.run_id < before and record.exit_code == 0:
+            if record.run_id < before and record.succeeded:
                 return record.run_id
         return None
 
@@ -128,25 +129,19 @@ class Evidence:
         """The log of a node, or of what came before the first: where it is, its telling lines, why there are none."""
         from oncall.why import log_lines
 
-        return log_of(record, node) or "", *log_lines(record, node)
+        return record.log_of(node) or "", *log_lines(record, node)
 
     def again(self, record: RunRecord) -> str:
         """The command that goes on with a run."""
-        if record.kind == Kind.REHEARSAL:
-            return shlex.join(["python", *record.command])
-        return f"python -m oncall resume {record.run_id}{self.here}"
+        return OnThisMachine(self.here).again(record)
 
     def follow(self, record: RunRecord) -> str:
         """The command that shows how a run goes on."""
-        log = log_of(record, record.running_node)
-        return f"tail -f {log}" if log else f"ps -p {record.pid}"
+        return OnThisMachine(self.here).follow(record)
 
     def whole_log(self, record: RunRecord) -> str | None:
         """The command that shows all that the failed node wrote."""
-        from oncall.runs import failed_node
-
-        log = log_of(record, failed_node(record))
-        return f"less +G {log}" if log else None
+        return OnThisMachine(self.here).whole_log(record)
 
     def artifact_id(self, text: str) -> int | None:
         """An artifact's number."""
@@ -187,12 +182,6 @@ class Evidence:
         if len(meant) > 1:
             raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")
         return self.run(meant[0])
-
-
-def log_of(record: RunRecord, node: str | None) -> str | None:
-    """The file that has a node's log: its own, or the run's."""
-    own = record.nodes[node].log if node is not None else None
-    return own or record.log
 
 
 def found_run_root(folder: Path | None) -> Path:

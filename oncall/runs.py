@@ -7,6 +7,7 @@ from typing import Any
 from oncall.graph import properties
 from oncall.sources import Listed, Run, Source
 from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
+from pipeline.causes import cause
 from pipeline.records import Kind, RunRecord, State
 from schemas.errors import ConfigError, RunRootError
 
@@ -73,46 +74,6 @@ def took(record: RunRecord, state: State) -> float | None:
     return time.time() - record.started if state is State.RUNNING else None
 
 
-def cause(record: RunRecord, state: State) -> str:
-    """Why a run is as it is, in one sentence; empty where all is well."""
-    match state:
-        case State.RUNNING:
-            return f"in {record.running_node}" if record.running_node else "starting"
-        case State.CRASHED:
-            where = f"in {record.running_node}" if record.running_node else _between(record)
-            return f"its process {record.pid} on {record.host} is gone: killed {where}"
-        case State.ABORTED:
-            return f"interrupted by {record.reason}" + _in_failed(record)
-        case State.FAILED:
-            return _failed_cause(record)
-        case State.INCOMPLETE:
-            return f"not reached: {', '.join(name for name in record.expected if name not in record.nodes)}"
-        case _:
-            return ""
-
-
-def _between(record: RunRecord) -> str:
-    last = next(reversed(record.nodes), None)
-    return f"after {last}" if last else "before the first node"
-
-
-def _in_failed(record: RunRecord) -> str:
-    node = failed_node(record)
-    return f" in {node}" if node else ""
-
-
-def _failed_cause(record: RunRecord) -> str:
-    node = failed_node(record)
-    said = (record.nodes[node].error if node else "") or record.error or "no error was kept"
-    return said if node is None or said.startswith(f"{node}:") else f"{node}: {said}"
-
-
-def failed_node(record: RunRecord) -> str | None:
-    """The node that failed, or was cut off."""
-    failed = [name for name, node in record.nodes.items() if node.state == "failed"]
-    return failed[-1] if failed else record.running_node
-
-
 def need_record(evidence: Source, run: Run) -> RunRecord:
     """The record of a run.
 
@@ -137,7 +98,20 @@ def shown(evidence: Source, name: str) -> Answer:
     except RunRootError as caught:
         makers, error = {}, str(caught)
     nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
-    kept = ("config_hash", "revision", "dirty", "host", "pid", "user", "command", "log", "exit_code", "error")
+    kept = (
+        "config_hash",
+        "revision",
+        "dirty",
+        "host",
+        "pid",
+        "user",
+        "command",
+        "log",
+        "exit_code",
+        "error",
+        "until",
+        "alert",
+    )
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -174,6 +148,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("log", record.log),
             ("cause", short(cause(record, run.state), 300)),
             *(record.summary.items()),
+            ("alert", record.alert),
         ]
     )
 

@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.terminal import clean as clean
+from serving.terminal import say
+
 _WIDTH_OF_A_FILE = 160
-_STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "ok": "green"}
+_STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "INCOMPLETE": "yellow", "ok": "green"}
 _BAD = "bold red"
 _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")
 
@@ -42,11 +45,6 @@ class Answer:
     shown: Sequence[str | Rows]
     exit_code: int = 0
     error: str = ""
-
-
-def clean(text: object) -> str:
-    """One line without control characters: each is shown as its escape, `\\x1b`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def short(text: str, width: int = 80) -> str:
@@ -98,7 +96,7 @@ def show(answer: Answer, *, as_json: bool) -> None:
         else:
             console.print(Text(clean(part)), soft_wrap=True, highlight=False)
     if answer.error:
-        click.echo(f"error: {clean(answer.error)}", err=True)
+        say(f"error: {answer.error}")
 
 
 def _table(rows: Rows) -> Table:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from oncall.advice import advice
 from oncall.evaluations import missed_thresholds
-from oncall.evidence import log_of
-from oncall.runs import cause, failed_node, unknown_evidence
+from oncall.runs import unknown_evidence
 from oncall.sources import Run, Source
 from oncall.terminal import Answer, labelled, short
+from pipeline.advice import advice
+from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State
 from schemas.errors import NotBlessedError
 
@@ -33,7 +33,7 @@ def why(evidence: Source, name: str) -> Answer:
     if run.record is None:
         return _unknown(evidence, run)
     record = run.record
-    is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING)
+    is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING, State.INCOMPLETE)
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"
     log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
@@ -72,7 +72,7 @@ def _unknown(evidence: Source, run: Run) -> Answer:
 
 def log_lines(record: RunRecord, node: str | None) -> tuple[list[str], str]:
     """The lines of a log that say why a node, or the run before its first node, failed; and why there are none."""
-    log = log_of(record, node)
+    log = record.log_of(node)
     if log is None:
         return [], ""
     begins = record.nodes[node].log_from if node else 0

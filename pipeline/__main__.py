@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import click
 
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import ConfigError
+from serving.terminal import refusals
 
 EPILOG = """\
 \b
@@ -22,11 +22,8 @@ class _Group(click.Group):
     """Ends any command with one line and the exit code of the error."""
 
     def invoke(self, ctx: click.Context) -> None:
-        try:
+        with refusals():
             super().invoke(ctx)
-        except PipelineError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_code)
 
 
 @click.group(cls=_Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

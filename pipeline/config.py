@@ -22,6 +22,7 @@ from components.config import (
     Threshold,
     Validation,
 )
+from pipeline.alerts.config import Alerts
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
@@ -54,6 +55,8 @@ class PipelineConfig(Declaration):
     push: Push
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
+    alerts: Alerts = Alerts()
+    """Left out, nobody is told but by what is printed and by the exit code."""
     beam: Beam = Beam()
     """Left out, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None

@@ -177,6 +177,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary["error"]:
         first, *rest = summary["error"].splitlines()
         lines += [("error", first), *(("", line) for line in rest)]
+    if summary["until"] and not summary["error"]:
+        lines.append(("stopped", f"after {summary['until']}, as asked"))
     lines.append(("pushed", summary["pushed"]))
     lines.append(("serving", summary["serving"]))
     if summary["log"]:

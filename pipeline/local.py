@@ -1,7 +1,7 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
+import itertools
 import json
-import signal
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -11,19 +11,19 @@ from typing import Any, Literal, TextIO
 from rich.console import Console
 
 from pipeline import preflight
+from pipeline.alerts import telling
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.database.binding import examine
 from pipeline.database.database import Database
+from pipeline.interrupts import Interrupts
 from pipeline.nodes import nodes
-from pipeline.records import RecordFile, begun, read_records
+from pipeline.records import RecordFile, begun, newest_records
 from pipeline.run_root import RunRoot, new_run_id
-from schemas.errors import PipelineError
-from serving.registry import Registry, State
-from serving.terminal import own_terminal
+from pipeline.summary import push_text, serving_text, summarize
+from schemas.errors import PipelineError, PushError, RunRootError
+from serving.terminal import is_journal, own_terminal, say_refusal
 from trainer import progress
-
-INTERRUPTED_EXIT_CODE = 130
 
 Output = Literal["normal", "quiet", "verbose", "json"]
 
@@ -34,10 +34,12 @@ class _Recorder:
 
     view: RunView
     file: RecordFile
+    interrupts: Interrupts
     facts: dict[str, Any] = field(default_factory=dict)
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
     def node_started(self, node_id: str) -> None:
+        self.interrupts.check()
         self.file.node_started(node_id)
         self.view.node_started(node_id)
 
@@ -53,8 +55,28 @@ class _Recorder:
         self.view.node_finished(result.node_id, result.state, result.seconds, text)
 
 
-def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Output, resumes: str | None = None) -> int:
-    """Runs a config end to end and returns the exit code that local_runner.py documents.
+@dataclass(frozen=True)
+class _Asked:
+    """What a run is to do."""
+
+    config: PipelineConfig
+    root: RunRoot
+    output: Output
+    use_cache: bool
+    resumes: str | None
+    until: str | None
+
+
+def run(
+    config: PipelineConfig,
+    *,
+    run_root: Path,
+    use_cache: bool,
+    output: Output,
+    resumes: str | None = None,
+    until: str | None = None,
+) -> int:
+    """Runs a config, tells how that ended, and returns the exit code that local_runner.py documents.
 
     Args:
       config: what to run.
@@ -62,37 +84,60 @@ def run(config: PipelineConfig, *, run_root: Path, use_cache: bool, output: Outp
       use_cache: whether finished components are answered from earlier runs.
       output: what is printed.
       resumes: the run that this one goes on with, for the record.
+      until: the last node that is to run; None for all.
     """
-    root = RunRoot(run_root)
-    preflight.check(config, root)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with root.locked(config.metadata) as database:
-        run_id = new_run_id()
-        log = None if output == "verbose" else root.log(run_id)
-        with own_terminal(log) as terminal:
-            file = RecordFile(root, begun(config, run_id, log=log, expected=nodes(config), resumes=resumes))
-            summary = _run_locked(
-                config, root, database, run_id, log, terminal, file, use_cache=use_cache, output=output
-            )
-    if output == "quiet" and summary["error"]:
+    asked = _Asked(config, RunRoot(run_root), output, use_cache, resumes, until)
+    shown = output == "quiet" or is_journal(sys.stderr)
+    with Interrupts() as interrupts:
+        try:
+            nodes(config, until)
+            preflight.check(config, asked.root)
+            with asked.root.locked(config.metadata) as database:
+                _tell_of_crash(asked)
+                file, summary = _run_locked(asked, database, interrupts)
+        except PipelineError as error:
+            interrupts.release()
+            _refused(asked, error, shown=shown)
+            return error.exit_code
         missed = summary["facts"].get("Evaluator", {}).get("failures", ())
-        print("\n  ".join([f"error: {summary['error']}", *missed]), file=sys.stderr)
+        telling.ended(config.alerts, asked.root, file, missed=missed, shown=shown)
     return int(summary["exit_code"])
 
 
-def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
+def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
+    """Tells why no run was started."""
+    config, as_json = asked.config, asked.output == "json"
+    if as_json or not shown:
+        say_refusal(error, as_json=as_json)
+    # Vertex AI may have been asked just now, for minutes, and have refused.
+    is_known = config.push.to == "registry" or not isinstance(error, PushError)
+    serving = serving_text(config, asked.root) if is_known else ""
+    telling.refused(config.alerts, config.name, asked.root, error, serving=serving, shown=shown)
+
+
+def _tell_of_crash(asked: _Asked) -> None:
+    """A run that was killed could not tell it."""
+    last = next(newest_records(asked.root), None)
+    if last is not None and last.ended is None and last.run_id != asked.resumes:
+        serving = serving_text(asked.config, asked.root)
+        telling.crashed(asked.config.alerts, asked.root, last, serving=serving, shown=asked.output != "json")
+
+
+def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: str | None = None) -> int:
     """Checks all that can be checked without running, and says what a run would do; returns the exit code."""
     root = RunRoot(run_root)
+    wanted = nodes(config, until)
     findings = preflight.check(config, root)
     database = examine(root.path, root.artifacts, config.metadata)
     plan = {
         "pipeline": config.name,
-        "nodes": list(nodes(config)),
+        "nodes": list(wanted),
         **asdict(findings),
         "run_root": str(root.path),
         "database": database.label,
-        "push": _push_text(config, root),
-        "serving": _serving_text(config, root),
+        "push": push_text(config, root) if "Pusher" in wanted else f"nothing: it would stop after {until}",
+        "serving": serving_text(config, root),
+        "alerts": telling.plan(config.alerts),
     }
     if output == "json":
         print(json.dumps(plan, indent=2))
@@ -100,80 +145,95 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output) -> int:
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
         for label, text in findings.lines():
             print(f"{label:<10} {text}")
-        print(f"would run  {' > '.join(nodes(config))}")
+        print(f"would run  {' > '.join(wanted)}")
         print(f"in         {plan['run_root']}")
-        print(f"database   {plan['database']}")
-        print(f"push       {plan['push']}")
-        print(f"serving    {plan['serving']}")
+        for label in ("database", "push", "serving", "alerts"):
+            print(f"{label:<10} {plan[label]}")
     return 0
 
 
-def refusal(error: PipelineError, output: Output) -> str:
-    """What is printed when nothing was started."""
-    return (
-        json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2)
-        if output == "json"
-        else f"error: {error}"
-    )
+def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tuple[RecordFile, dict[str, Any]]:
+    """Runs, with the run root held; returns the record and the summary."""
+    config, root, run_id = asked.config, asked.root, new_run_id()
+    log = None if asked.output == "verbose" else root.log(run_id)
+    with own_terminal(log) as terminal:
+        # A record that has begun is ended, whatever comes.
+        interrupts.hold()
+        known = begun(config, run_id, log=log, expected=nodes(config), resumes=asked.resumes, until=asked.until)
+        file = RecordFile(root, known)
+        console = Console(file=terminal, width=None if terminal.isatty() else 120)
+        modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
+        view = RunView(console, modes.get(asked.output, "silent"), nodes(config, asked.until), log)
+        recorder = _Recorder(view, file, interrupts)
+        error = _run_recorded(asked, database, run_id, recorder, interrupts)
+        summary = summarize(config, root, file.record, recorder.nodes, recorder.facts, error)
+        _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
+        interrupts.release()
+        try:
+            summary["serving"] = serving_text(config, root)
+            _print(asked.output, console, terminal, summary)
+        except (KeyboardInterrupt, OSError):
+            # Nobody reads the terminal any more, or wants to wait; how the run ended is on record, and stays so.
+            traceback.print_exc()
+    telling.kept(lambda: file.noted(summary={name: summary[name] for name in ("pushed", "serving")}))
+    return file, summary
 
 
-def _run_locked(
-    config: PipelineConfig,
-    root: RunRoot,
-    database: Database,
-    run_id: str,
-    log: Path | None,
-    terminal: TextIO,
-    file: RecordFile,
-    *,
-    use_cache: bool,
-    output: Output,
-) -> dict[str, Any]:
-    console = Console(file=terminal, width=None if terminal.isatty() else 120)
-    modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
-    view = RunView(console, modes.get(output, "silent"), nodes(config), log)
-    recorder = _Recorder(view, file)
-    error: BaseException | None = None
+def _run_recorded(
+    asked: _Asked, database: Database, run_id: str, recorder: _Recorder, interrupts: Interrupts
+) -> BaseException | None:
+    """Runs the nodes; returns what ended them early. Afterwards, signals are held."""
     try:
-        with view:
-            _run_pipeline(config, root, database, run_id, recorder, use_cache=use_cache)
+        with recorder.view:
+            interrupts.release()
+            interrupts.check()
+            _run_pipeline(asked, database, run_id, recorder)
+            interrupts.hold()
     except (Exception, KeyboardInterrupt) as caught:
+        interrupts.hold()
         # The log has the whole story; the terminal gets the line that matters.
         traceback.print_exc()
-        error = caught
-    summary = _summary(config, root, run_id, log, recorder, error)
-    file.ended(
-        exit_code=summary["exit_code"],
-        error=summary["error"] or "",
-        reason=(str(error) or "SIGINT") if isinstance(error, KeyboardInterrupt) else "",
-        summary={"pushed": summary["pushed"], "serving": summary["serving"]},
-    )
+        return interrupts.instead_of(caught)
+    return None
+
+
+def _end(file: RecordFile, summary: dict[str, Any], reason: str) -> None:
+    """Puts the end on record. A disk that is full keeps no run from ending."""
+    code, error = summary["exit_code"], summary["error"] or ""
+    try:
+        file.ended(exit_code=code, error=error, reason=reason, summary={"pushed": summary["pushed"]})
+    except OSError as problem:
+        traceback.print_exc()
+        said = f"the record cannot be written: {problem.strerror}"
+        summary["error"] = f"{error}\n{said}".strip()
+        summary["exit_code"] = code or RunRootError.exit_code
+
+
+def _print(output: Output, console: Console, terminal: TextIO, summary: dict[str, Any]) -> None:
     if output == "json":
         terminal.write(json.dumps(summary, indent=2) + "\n")
     elif output != "quiet":
         print_summary(console, summary)
     terminal.flush()
-    return summary
 
 
-def _run_pipeline(
-    config: PipelineConfig, root: RunRoot, database: Database, run_id: str, recorder: _Recorder, *, use_cache: bool
-) -> None:
+def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Recorder) -> None:
     # Ten seconds of imports, which the view is already showing.
     from pipeline import runner
     from pipeline.dag import create_pipeline
 
+    config, root = asked.config, asked.root
     pipeline = create_pipeline(
         config,
         pipeline_root=str(root.artifacts),
         registry=str(root.registry(config)),
         run_id=run_id,
-        enable_cache=use_cache,
+        enable_cache=asked.use_cache,
     )
     _settle_unfinished(root, database)
     progress.listeners.append(recorder.view.progressed)
     try:
-        runner.run(pipeline, database, run_id=run_id, observer=recorder)
+        runner.run(pipeline, database, run_id=run_id, nodes=nodes(config, asked.until), observer=recorder)
     finally:
         progress.listeners.remove(recorder.view.progressed)
 
@@ -182,129 +242,11 @@ def _settle_unfinished(root: RunRoot, database: Database) -> None:
     """Ends in ML Metadata what earlier runs have left open there; the lock says that none of them goes on."""
     from pipeline import runner
 
-    records, _ = read_records(root)
     # The first is this run's own. What was before one that succeeded, was settled then.
-    for record in records[1:]:
+    for record in itertools.islice(newest_records(root), 1, None):
         if record.exit_code == 0:
             break
         node = record.running_node
         killed = f"the process was killed{f' in {node}' if node else ''}"
         # A run that has ended leaves something open where the database was lost.
         runner.settle_run(database, record.run_id, root.artifacts, record.error or killed)
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    """Lets SIGTERM end a run as Ctrl-C does."""
-    raise KeyboardInterrupt(signal.Signals(signal_number).name)
-
-
-def _summary(
-    config: PipelineConfig,
-    root: RunRoot,
-    run_id: str,
-    log: Path | None,
-    recorder: _Recorder,
-    error: BaseException | None,
-) -> dict[str, Any]:
-    """Everything about a finished run as plain values: what `--json` prints, and what the summary is drawn from."""
-    pusher = recorder.facts.get("Pusher")
-    return {
-        "pipeline": config.name,
-        "run_id": run_id,
-        "exit_code": _exit_code(error),
-        "error": _error_text(error),
-        "nodes": recorder.nodes,
-        "facts": recorder.facts,
-        "schema": config.data.schema_file or "inferred from train",
-        "evaluated_split": config.evaluation.split,
-        "min_examples": config.evaluation.min_examples,
-        "pushed": _pushed_text(pusher),
-        "serving": _serving_text(config, root),
-        "run_root": str(root.path),
-        "log": str(log) if log else None,
-        "next": _next_steps(config, root, pusher, error),
-    }
-
-
-def _exit_code(error: BaseException | None) -> int:
-    if error is None:
-        return 0
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED_EXIT_CODE
-    return error.exit_code if isinstance(error, PipelineError) else PipelineError.exit_code
-
-
-def _error_text(error: BaseException | None) -> str | None:
-    if error is None or isinstance(error, PipelineError):
-        return str(error) if error else None
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from the cache"
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-
-
-def _pushed_text(pusher: dict[str, Any] | None) -> str:
-    if pusher is None:
-        return "nothing"
-    if not pusher["pushed"]:
-        return f"nothing: version {pusher['version']} holds this very model already"
-    return f"version {pusher['version']} to {pusher['path']}"
-
-
-def _push_text(config: PipelineConfig, root: RunRoot) -> str:
-    """What a push would do, if the model were blessed."""
-    if config.push.to == "vertex":
-        return preflight.vertex_plan(config).summary()
-    registry = _registry(config, root)
-    number = registry.next_version() if config.push.version is None else config.push.version
-    return f"version {number} to {registry.folder}" + ("" if config.push.promote else ", as the candidate")
-
-
-def _serving_text(config: PipelineConfig, root: RunRoot) -> str:
-    if config.push.to == "vertex":
-        return _vertex_serving_text(config)
-    registry = _registry(config, root)
-    try:
-        champion = registry.champion()
-        if champion is None:
-            return f"nothing: {registry.folder} holds no version that serves"
-        release = registry.release(champion)
-    except PipelineError as error:
-        return f"unknown: {error}"
-    return f"version {champion} of {registry.name}" + (f", pushed by run {release.run_id}" if release else "")
-
-
-def _registry(config: PipelineConfig, root: RunRoot) -> Registry:
-    return Registry(root.registry(config), config.push.model_name)
-
-
-def _vertex_serving_text(config: PipelineConfig) -> str:
-    try:
-        plan = preflight.vertex_plan(config)
-    except PipelineError as error:
-        return f"unknown: {error}"
-    shares = [f"version {v.number} with {plan.endpoint.share_of(v.id)} %" for v in plan.serving()]
-    endpoint = plan.endpoint.resource.rpartition("/")[2]
-    return f"{' and '.join(shares) or 'nothing'} of {config.push.model_name} on endpoint {endpoint}"
-
-
-def _next_steps(
-    config: PipelineConfig, root: RunRoot, pusher: dict[str, Any] | None, error: BaseException | None
-) -> list[str]:
-    if error is not None or pusher is None:
-        return [
-            "mend what the error says and run the same command again: finished components are answered from the cache"
-        ]
-    # As `make run` starts them: the environment need not be activated.
-    tools = Path(sys.executable).parent
-    if tools.is_relative_to(Path.cwd()):
-        tools = tools.relative_to(Path.cwd())
-    steps = [f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}"]
-    if config.push.to == "vertex":
-        place = f"--project {config.place.project} --region {config.place.region}"
-        return [*steps, f"{tools}/python -m serving.vertex list {place} --model {config.push.model_name}"]
-    registry = _registry(config, root)
-    steps.append(f"{tools}/python -m serving --model-dir {registry.folder}")
-    if registry.state(pusher["version"]) is State.CANDIDATE:
-        place = f"--registry {registry.folder.parent} --model {registry.name}"
-        steps.append(f"{tools}/python -m serving.registry promote {place} --yes")
-    return steps

@@ -2,12 +2,26 @@
 
 from pipeline.config import PipelineConfig
 from pipeline.node_names import NODES
+from schemas.errors import ConfigError
 
 
-def nodes(config: PipelineConfig) -> tuple[str, ...]:
-    """The nodes of a config's pipeline: a search and a warm start are there only if it asks for them."""
+def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
+    """The nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
+
+    Args:
+      config: of the pipeline.
+      until: the last one; None for all.
+
+    Raises:
+      ConfigError: there is no node of that name.
+    """
     left_out = {
         *(() if config.training.search is not None else ("Tuner",)),
         *(() if config.training.warm_start else ("WarmStart",)),
     }
-    return tuple(node for node in NODES if node not in left_out)
+    found = tuple(node for node in NODES if node not in left_out)
+    if until is None:
+        return found
+    if until not in found:
+        raise ConfigError(f"--until {until}: {config.name} has no such node; it has {', '.join(found)}")
+    return found[: found.index(until) + 1]

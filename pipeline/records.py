@@ -6,6 +6,7 @@ ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A
 its start), what was to run, how far it came and why it ended. That a run goes on is said by the run root's lock alone.
 """
 
+import getpass
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -16,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.run_root import RunRoot
+from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -39,9 +42,9 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     CACHED = "CACHED"
+    INCOMPLETE = "INCOMPLETE"
     FAILED = "FAILED"
     ABORTED = "ABORTED"
-    INCOMPLETE = "INCOMPLETE"
     CRASHED = "CRASHED"
     UNKNOWN = "UNKNOWN"
 
@@ -91,7 +94,9 @@ class RunRecord(BaseModel):
       nodes: those that have begun.
       exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
       resumes: the run that this one goes on with.
+      until: the node after which it was to stop.
       summary: what was pushed, and what serves.
+      alert: what became of the alert about its end.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -119,12 +124,29 @@ class RunRecord(BaseModel):
     error: str = ""
     reason: str = ""
     resumes: str | None = None
+    until: str | None = None
     summary: dict[str, str] = Field(default_factory=dict)
+    alert: str = ""
+
+    def log_of(self, node: str | None) -> str | None:
+        """The file that has a node's log: its own, or the run's."""
+        own = self.nodes[node].log if node is not None else None
+        return own or self.log
 
     @property
     def running_node(self) -> str | None:
         """The node that had begun and not ended when the record was written last."""
         return next((name for name, node in self.nodes.items() if node.ended is None), None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its nodes have ended."""
+        return all(name in self.nodes and self.nodes[name].ended is not None for name in self.expected)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well, and did all that there is to do."""
+        return self.exit_code == 0 and self.is_whole
 
     def state(self, *, locked: bool) -> State:
         """How the run is.
@@ -134,6 +156,8 @@ class RunRecord(BaseModel):
         """
         if self.ended is None:
             return State.RUNNING if locked and self._process_lives() else State.CRASHED
+        if self.exit_code == 0 and not self.is_whole:
+            return State.INCOMPLETE
         if self.exit_code == 0:
             worked = [node for node in self.nodes.values() if node.state != "cached"]
             # Compiled, a resolver is called by its node and its kind.
@@ -160,6 +184,7 @@ def begun(
     expected: Sequence[str],
     resumes: str | None,
     kind: Kind = Kind.LOCAL,
+    until: str | None = None,
 ) -> RunRecord:
     """The record of a run that begins now, in this process."""
     values = config.model_dump(mode="json")
@@ -177,12 +202,13 @@ def begun(
         host=socket.gethostname(),
         pid=os.getpid(),
         process_started=psutil.Process().create_time(),
-        user=os.environ.get("USER") or str(os.getuid()),
+        user=_user(),
         command=sys.argv,
         log=str(log) if log else None,
         expected=list(expected),
         started=time.time(),
         resumes=resumes,
+        until=until,
     )
 
 
@@ -195,17 +221,25 @@ def config_hash(config: "PipelineConfig") -> str:
 def git_revision() -> tuple[str | None, bool | None]:
     """The revision of this checkout, and whether it was changed since; None where there is no git."""
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        # Installed below somebody else's checkout, it is none of that revision's.
+        if Path(top).resolve() != _ROOT:
+            return None, None
+        return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError, ValueError):
         return None, None
-    return head.stdout.strip(), bool(changed.stdout.strip())
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return str(os.getuid())
 
 
 def _fingerprint(package: str) -> str:
@@ -226,11 +260,19 @@ class RecordFile:
     """The record of the run that goes on in this process, kept on disk."""
 
     def __init__(self, root: RunRoot, record: RunRecord) -> None:
+        """Writes the record of a run that begins.
+
+        Raises:
+          RunRootError: it cannot be written.
+        """
         self._file = root.record(record.run_id)
         self._log = Path(record.log) if record.log else None
         self.record = record
-        self._file.parent.mkdir(exist_ok=True)
-        self._write()
+        try:
+            self._file.parent.mkdir(exist_ok=True)
+            self._write()
+        except OSError as error:
+            raise RunRootError(f"{self._file}: cannot be written: {error.strerror}") from error
 
     def _write(self) -> None:
         temporary = self._file.with_suffix(".new")
@@ -259,15 +301,20 @@ class RecordFile:
         """Notes how the run ended."""
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()
+        for node in self.record.nodes.values():
+            if node.state == "failed":
+                # Its traceback is written after it.
+                node.log_to = self._log_size()
+        self._write()
+
+    def noted(self, **fields: object) -> None:
+        """Notes what is known only after the end: `summary`, `alert`."""
+        self.record = self.record.model_copy(update=fields)
         self._write()
 
 
-def read_records(root: RunRoot) -> tuple[list[RunRecord], list[str]]:
-    """All records, the newest run first, and the files that are damaged."""
-    found, damaged = [], []
+def newest_records(root: RunRoot) -> Iterator[RunRecord]:
+    """The records that can be read, the newest run first."""
     for file in sorted(root.records.glob("*.json"), reverse=True):
-        try:
-            found.append(RunRecord.model_validate_json(file.read_bytes()))
-        except (OSError, ValidationError):
-            damaged.append(str(file))
-    return found, damaged
+        with suppress(OSError, ValidationError):
+            yield RunRecord.model_validate_json(file.read_bytes())

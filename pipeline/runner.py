@@ -7,7 +7,7 @@ launcher, reads each node's true state back from ML Metadata, and reports it to 
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,8 +72,16 @@ def run(
     *,
     run_id: str,
     observer: Observer,
+    nodes: Collection[str] | None = None,
 ) -> None:
-    """Runs all nodes in order.
+    """Runs nodes in order.
+
+    Args:
+      pipeline: they are in.
+      database: of ML Metadata.
+      run_id: names the run in ML Metadata.
+      observer: is told of each.
+      nodes: that are to run; with each, all that it needs. None for all.
 
     Args:
       pipeline: what to run.
@@ -92,6 +100,8 @@ def run(
     # Once: it warns each time that no connection was compiled.
     deployment = runner_utils.extract_local_deployment_config(intermediate)
     for node in intermediate.nodes:
+        if nodes is not None and node.pipeline_node.node_info.id not in nodes:
+            continue
         if node.pipeline_node.node_info.id in NEVER_CACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
         _run_node(intermediate, deployment, node.pipeline_node, database, observer)

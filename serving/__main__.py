@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from schemas.errors import ConfigError, PipelineError, PushError
+from serving.terminal import say_refusal
 
 _BACKLOG = 2048
 
@@ -115,7 +116,7 @@ def main(
         with tempfile.TemporaryDirectory() as temporary:
             _serve(model_dir, host, port, grpc_port, workers, check, settings, Path(temporary))
     except PipelineError as error:
-        click.echo(f"error: {error}", err=True)
+        say_refusal(error, as_json=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(0)

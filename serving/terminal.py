@@ -1,7 +1,8 @@
-"""Keeps the terminal for what a person is to read."""
+"""Keeps the terminal for what a person is to read, and says in one way why a command did not do what was asked."""
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,74 @@ import click
 
 from schemas.errors import PipelineError
 
+INTERRUPTED_EXIT_CODE = 130
+
+# sd-daemon(3): what the journal takes from the start of a line.
+Level = Literal["error", "warning", "notice"]
+_LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
+
+
+def clean(text: object) -> str:
+    """One line without control characters, which can neither colour nor move what a terminal shows: `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def say(text: str, level: Level = "error") -> None:
+    """Prints lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
+    prefix = _LEVELS[level] if is_journal(sys.stderr) else ""
+    click.echo("\n".join(f"{prefix}{clean(line)}" for line in text.splitlines()), err=True)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """systemd.exec(5): whether a stream is the one that JOURNAL_STREAM names by its device and inode."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
 
 def say_refusal(error: PipelineError, *, as_json: bool) -> None:
     """Says why a command did not do what was asked: one line, or one JSON document with its exit code."""
+    _say_end(f"error: {error}", str(error), error.exit_code, as_json)
+
+
+def _say_end(line: str, text: str, exit_code: int, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
     else:
-        click.echo(f"error: {error}", err=True)
+        say(line)
+
+
+def say_interrupted(text: str, *, as_json: bool) -> None:
+    """Says that a command was interrupted, as `say_refusal` says an error."""
+    _say_end(text, text, INTERRUPTED_EXIT_CODE, as_json)
+
+
+@contextmanager
+def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
+    """Ends the process of a command that refuses, or is interrupted, with one line and its exit code.
+
+    Args:
+      as_json: whether a JSON document is printed instead.
+      interrupted: what is said after Ctrl-C or SIGTERM.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except PipelineError as error:
+        say_refusal(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say_interrupted(interrupted, as_json=as_json)
+        sys.exit(INTERRUPTED_EXIT_CODE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Lets SIGTERM end a command as Ctrl-C does."""
+    raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
 
 @contextmanager

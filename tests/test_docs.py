@@ -3,10 +3,13 @@
 import json
 import re
 import tomllib
+import typing
 
 import click
 
 from benchmarks import scale
+from pipeline.alerts.alert import Alert
+from pipeline.alerts.config import Alerts, Event
 from pipeline.config_docs import markdown
 from schemas import errors
 from serving.batch.__main__ import main as batch_command
@@ -79,3 +82,15 @@ def test_data_checksums_are_those_of_the_files() -> None:
     readme = (ROOT / "data" / "README.md").read_text()
     for name in ("train", "test"):
         assert hashlib.sha256((ROOT / "data" / "census" / f"{name}.csv.gz").read_bytes()).hexdigest() in readme
+
+
+def test_every_field_event_and_key_of_alerts_has_its_place_in_the_docs() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    alert = Alert("failure", "p", "FAILED", "w", "y", 0.0, "/r")
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("| field |")[2], flags=re.MULTILINE) == list(alert.document())
+    events = re.findall(r"^\| `(\w+)` \|", page.partition("| field |")[0], flags=re.MULTILINE)
+    assert sorted(events) == sorted(typing.get_args(Event))
+    for key in Alerts.model_fields:
+        assert key in page, key
+    assert "20 unless set" in page
+    assert Alerts().timeout_seconds == 20

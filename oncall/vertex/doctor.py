@@ -9,10 +9,10 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from oncall.doctor import Finding, diagnosis
-from oncall.runs import cause
 from oncall.terminal import Answer, short
 from oncall.vertex.evidence import VertexEvidence
 from oncall.vertex.releases import NoModelError, Registered, registered
+from pipeline.causes import cause
 from pipeline.records import State
 from schemas.errors import PushError
 from serving.vertex.lease import lease_name

@@ -13,11 +13,11 @@ import click
 from pydantic import ValidationError
 
 from oncall.evidence import LATEST
-from oncall.runs import failed_node
 from oncall.sources import Listed, Releases, Run
 from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, state_of
 from oncall.vertex.metadata import VertexMetadata
+from pipeline.causes import failed_node
 from pipeline.records import RunRecord, State
 from pipeline.vertex.jobs import JOB_ID
 from schemas.errors import ConfigError

@@ -64,7 +64,7 @@ class RunsPage:
 
 def checked(evidence: Evidence, place: Place) -> Section:
     """What `check` answers."""
-    return section(lambda: checks.check(evidence, place.url, place.registry, place.model))
+    return section(lambda: checks.check(evidence, place.url, place.registry, place.model, alert=False))
 
 
 def served(evidence: Evidence, place: Place) -> Section:

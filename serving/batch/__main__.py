@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
 import sys
 from typing import Any, NoReturn
 
 import click
 
-from schemas.errors import ConfigError, PipelineError
-
-INTERRUPTED_EXIT_CODE = 130
+from schemas.errors import ConfigError
+from serving.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
 
 EPILOG = """\b
 Examples:
@@ -113,18 +111,15 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     """
     # Before TensorFlow is loaded, in worker processes too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        from serving.batch.run import run
+    with refusals(as_json=as_json):
+        try:
+            from serving.batch.run import run
 
-        summary = run(_request(quiet=quiet or as_json, **flags))
-    except PipelineError as error:
-        _say_error(str(error), error.exit_code, as_json)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        text = "interrupted; finished parts are kept: run the same command again to go on"
-        _say_error(text, INTERRUPTED_EXIT_CODE, as_json)
-        _leave(INTERRUPTED_EXIT_CODE)
+            summary = run(_request(quiet=quiet or as_json, **flags))
+        except KeyboardInterrupt:
+            text = "interrupted; finished parts are kept: run the same command again to go on"
+            say_interrupted(text, as_json=as_json)
+            _leave(INTERRUPTED_EXIT_CODE)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     elif not quiet:
@@ -188,18 +183,6 @@ def _text(summary: dict[str, Any]) -> str:
 
 def _counted(number: int, name: str) -> str:
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
-
-
-def _say_error(text: str, exit_code: int, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
-    else:
-        click.echo(f"error: {text}" if exit_code != INTERRUPTED_EXIT_CODE else text, err=True)
-
-
-def _interrupt(signal_number: int, frame: object) -> None:
-    """Lets SIGTERM end a run as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _leave(exit_code: int) -> NoReturn:

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.errors import ConfigError, PipelineError, PushError
+from schemas.errors import ConfigError, PushError
 from serving.registry import disk
 from serving.registry.content import NOT_CONTENT
 from serving.registry.find import find
 from serving.registry.ledger import Ledger
 from serving.registry.registry import Registry, Switch
-from serving.terminal import say_refusal
+from serving.terminal import refusals
 
 EPILOG = """\b
 Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the registry cannot be read or written;
@@ -41,16 +41,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(registry: Path | None, model: str | None, as_json: bool, **options: Any) -> None:
-        try:
-            command(find(registry, model), as_json=as_json, **options)
-        except (PipelineError, OSError) as error:
-            # Sizes are counted while others may delete, and what is there need not be readable.
-            known = error if isinstance(error, PipelineError) else PushError(f"{error.filename}: {disk.reason(error)}")
-            say_refusal(known, as_json=as_json)
-            sys.exit(known.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; run the command again to finish what was begun", err=True)
-            sys.exit(130)
+        with refusals(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
+            try:
+                command(find(registry, model), as_json=as_json, **options)
+            except OSError as error:
+                # Sizes are counted while others may delete, and what is there need not be readable.
+                raise PushError(f"{error.filename}: {disk.reason(error)}") from error
 
     for option in reversed(
         [

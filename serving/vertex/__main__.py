@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from schemas.errors import ConfigError, PipelineError, PushError
-from serving.terminal import say_refusal
+from schemas.errors import ConfigError, PushError
+from serving.terminal import refusals
 from serving.vertex import lease
 from serving.vertex.config import Deployment, Place
 from serving.vertex.connection import Vertex
@@ -43,15 +43,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         as_json: bool,
         **options: Any,
     ) -> None:
-        try:
+        with refusals(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
             target = _Target(project, region, model, endpoint, staging, api_endpoint, as_json)
             command(target, **options)
-        except PipelineError as error:
-            say_refusal(error, as_json=as_json)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; run the command again to finish what was begun", err=True)
-            sys.exit(130)
 
     for option in reversed(
         [

@@ -210,9 +210,10 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
     config = small_census(lambda rows: [*rows[:100], rows[100][:5], *rows[101:]])
     done = local_runner(config, tmp_path / "run", "--quiet")
     assert (done.returncode, done.stdout) == (3, "")
-    (line,) = done.stderr.splitlines()
+    what, why, *_ = done.stderr.splitlines()
+    assert what.startswith("census-income: no run was started; exit code 3, on ")
     file = config.parent / "train.csv"
-    assert line.startswith(f"error: {file}:101: expected 15 fields, found 5: ")
+    assert why.startswith(f"why      {file}:101: expected 15 fields, found 5: ")
     assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
 
 

@@ -110,6 +110,7 @@ class Runs:
         rows: int = 3000,
         pushes: bool = True,
         blessed: bool = True,
+        until: str | None = None,
     ) -> Artifacts:
         """Makes one run; returns its artifacts by node and output.
 
@@ -123,8 +124,9 @@ class Runs:
           auc, mean, rows: what is in metrics, statistics and data.
           pushes: whether Pusher pushes to the registry.
           blessed: whether what judges the model blesses it.
+          until: the node after which it stops, as asked.
         """
-        record = _template().model_copy(deep=True, update={"run_id": run_id, **(overrides or {})})
+        record = _template().model_copy(deep=True, update={"run_id": run_id, "until": until, **(overrides or {})})
         record.log = str(self.root.log(run_id))
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
@@ -132,7 +134,9 @@ class Runs:
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
-            summary = {} if fails else {"pushed": f"version {self.registry.champion()}", "serving": "version 1"}
+            summary = (
+                {} if fails or until else {"pushed": f"version {self.registry.champion()}", "serving": "version 1"}
+            )
             file.ended(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
         if not on_record:
             self.root.record(run_id).unlink()
@@ -164,6 +168,8 @@ class Runs:
             state = mlmd.Execution.CACHED if answered else mlmd.Execution.COMPLETE
             made[node] = self._execute(node, contexts, made, state, facts, cached[node] if answered else None)
             file.node_finished(node, "cached" if answered else "complete", "")
+            if node == file.record.until:
+                break
         return made
 
     def _execute(

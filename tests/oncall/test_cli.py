@@ -21,6 +21,7 @@ CALLS = {
     "runs": (),
     "show": ("latest",),
     "why": ("latest",),
+    "log": ("latest",),
     "serving": (),
     "lineage": ("v1",),
     "diff": (FIRST, SECOND),

@@ -45,6 +45,13 @@ def test_a_runs_own_config_is_run_again_with_the_cache(ends: str, runs: Runs, on
     assert started[1][1]["output"] == "json"
 
 
+def test_a_run_that_stopped_as_asked_is_gone_on_with(runs: Runs, oncall: Oncall, started: Any) -> None:
+    runs.run(FIRST, until="Gate")
+    assert "6 of 12 nodes were done" in oncall("resume", FIRST).stderr
+    assert started[0][1]["resumes"] == FIRST
+    assert "until" not in started[0][1]
+
+
 def test_a_run_that_succeeded_is_not_run_again(runs: Runs, oncall: Oncall, started: Any) -> None:
     runs.run(FIRST)
     found = oncall("resume", FIRST)

@@ -57,6 +57,45 @@ def test_show_names_the_run_that_really_made_what_came_from_the_cache(runs: Runs
     assert len(found["config_hash"]) == 16
 
 
+def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
+    runs: Runs, document: Document, oncall: Oncall
+) -> None:
+    runs.run(FIRST)
+    stopped = runs.run(SECOND, until="Gate")
+    (found, _) = document("runs")["runs"]
+    assert (found["state"], found["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
+    why = document("why", SECOND)
+    assert (why["state"], why["node"], why["cause"]) == ("INCOMPLETE", None, "stopped after Gate, as asked")
+    assert why["try"][0].startswith(f"python -m oncall resume {SECOND} ")
+    assert document("show", SECOND)["until"] == "Gate"
+    nodes = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
+    assert (nodes["Gate"], nodes["Transform"]) == ("complete", "not reached")
+    checked = oncall("check")
+    assert checked.exit_code == 0
+    assert f"{FIRST} SUCCEEDED; run {SECOND} stopped after Gate, as asked" in checked.output
+    assert oncall("doctor").exit_code == 0
+    # What a later run takes from it was made by it.
+    runs.run(THIRD, cached=stopped, pushes=False)
+    made_by = {node["node"]: node["made_by"] for node in document("show", THIRD)["nodes"]}
+    assert (made_by["ExampleGen"], made_by["Trainer"]) == (SECOND, "")
+
+
+def test_the_last_good_run_is_a_whole_one(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, until="Gate")
+    runs.run(THIRD, fails=("Trainer", "no", 1))
+    assert document("why", THIRD)["try"][0].startswith(f"python -m oncall diff {FIRST} {THIRD} ")
+
+
+def test_where_only_incomplete_runs_are_on_record_none_is_whole(runs: Runs, document: Document) -> None:
+    runs.run(FIRST, until="Gate")
+    (newest, *_) = document("check")["checks"]
+    assert (newest["ok"], newest["said"]) == (
+        False,
+        f"no whole run has ended on record; run {FIRST} stopped after Gate, as asked",
+    )
+
+
 def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Runs, document: Document) -> None:
     runs.run(FIRST, fails=("Trainer", "Trainer: loss is NaN", 1))
     found = {node["node"]: node for node in document("show", FIRST)["nodes"]}

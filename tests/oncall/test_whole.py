@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.records import RunRecord
 from tests.conftest import ROOT
+from tests.pipeline.webhooks import SECRET, receiver
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +29,15 @@ class _Place:
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.root = config, root
 
-    def _command(self, *settings: str) -> list[str]:
+    def _command(self, *settings: str, until: str | None = None) -> list[str]:
         flags = [flag for setting in settings for flag in ("--set", setting)]
+        flags += ["--until", until] if until else []
         command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(self.config)]
         return [*command, "--run-root", str(self.root), "--quiet", *flags]
 
-    def run(self, *settings: str) -> int:
-        return subprocess.run(self._command(*settings), capture_output=True, check=False, timeout=600).returncode
+    def run(self, *settings: str, until: str | None = None) -> int:
+        command = self._command(*settings, until=until)
+        return subprocess.run(command, capture_output=True, check=False, timeout=600).returncode
 
     def killed_in(self, node: str, *settings: str) -> str:
         """Starts a run and kills it while a node runs; returns its id."""
@@ -69,18 +72,47 @@ def _of(states: dict[str, str], nodes: Sequence[str]) -> set[str]:
 
 
 def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
-    small_census: Callable[..., Path], tmp_path: Path
+    small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = _Place(small_census(), tmp_path / "run")
-    good = _a_good_run_serves(place)
-    _a_model_below_its_threshold_is_explained(place, good)
-    _a_killed_run_is_seen_and_resumed(place)
+    config = small_census()
+    with config.open("a") as file:
+        file.write("alerts: {webhook_env: HOOK}\n")
+    place = _Place(config, tmp_path / "run")
+    with receiver() as hook:
+        monkeypatch.setenv("HOOK", hook.url)
+        stopped = _a_run_stops_as_asked(place)
+        good = _a_good_run_serves(place, stopped)
+        _a_model_below_its_threshold_is_explained(place, good)
+        _a_killed_run_is_seen_and_resumed(place)
+        told = [(one["event"], one["state"], one["node"], one["count"]) for one in hook.documents]
+        assert told == [
+            ("failure", "FAILED", "InfraValidator", 1),
+            ("failure", "CRASHED", "Trainer", 2),
+            ("recovered", "SUCCEEDED", None, 2),
+        ]
+        assert {one["since"] for one in hook.documents} == {hook.documents[0]["since"]}
+    for path in place.root.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     _a_removed_folder_is_made_anew(place)
     _what_gc_leaves_is_enough_for_the_next_run(place)
 
 
-def _a_good_run_serves(place: _Place) -> str:
+def _a_run_stops_as_asked(place: _Place) -> str:
+    assert place.run(until="Gate") == 0
+    found = place.oncall("show", "latest")
+    assert (found["state"], found["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
+    states = place.states()
+    assert (_of(states, DATA_NODES[:-1]), _of(states, ("Transform", *MODEL_NODES))) == ({"complete"}, {"not reached"})
+    written = place.oncall("log", "latest", "ExampleGen")["lines"]
+    assert any("examples.json" in line or "train" in line for line in written)
+    return str(found["run"])
+
+
+def _a_good_run_serves(place: _Place, stopped: str) -> str:
     assert place.run() == 0
+    nodes = {node["node"]: (node["state"], node["made_by"]) for node in place.oncall("show", "latest")["nodes"]}
+    assert {nodes[name] for name in DATA_NODES[:-1]} == {("cached", stopped)}
+    assert nodes["Transform"] == ("complete", "")
     assert place.oncall("check")["ok"] is True
     assert place.oncall("doctor")["findings"] == []
     (version,) = place.oncall("serving")["versions"]
@@ -112,7 +144,9 @@ def _a_killed_run_is_seen_and_resumed(place: _Place) -> None:
     found = place.oncall("why", "latest")
     assert (found["run"], found["state"], found["node"]) == (killed, "CRASHED", "Trainer")
     assert f"python -m oncall resume {killed}" in found["try"][0]
-    assert place.oncall("check", code=1)["checks"][0]["ok"] is False
+    alerted = place.oncall("check", "--alert", code=1)
+    assert (alerted["checks"][0]["ok"], alerted["alert"]) == (False, "posted")
+    assert place.oncall("check", "--alert", code=1)["alert"] == ""
     assert "run" in _kinds(place.oncall("doctor", code=1))
 
     resumed = place.oncall("resume", killed)

@@ -96,7 +96,7 @@ def test_the_lines_are_those_of_the_node_that_failed(runs: Runs, document: Docum
         (5, "version 1 exists already", "python -m oncall serving "),
         (1, "Trainer: OSError: No space left on device", "python -m oncall gc --keep-last 5 --keep-pushed "),
         (1, "Trainer: ResourceExhaustedError: OOM", "free -h "),
-        (1, "Trainer: ValueError: x", "less +G "),
+        (1, "Trainer: ValueError: x", "python -m oncall log "),
     ],
 )
 def test_what_to_try_depends_on_the_kind_of_error(

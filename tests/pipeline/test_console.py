@@ -8,6 +8,7 @@ from rich.console import Console
 from pipeline.console import Mode, RunView, print_summary
 
 SUMMARY: dict[str, Any] = {
+    "until": None,
     "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
     "facts": {
         "ExampleGen": {"rows": {"train": 29361, "eval": 3200}},

@@ -2,15 +2,17 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from pipeline import config
+from pipeline import config, records
 from pipeline.nodes import nodes
-from pipeline.records import RecordFile, RunRecord, State, begun, read_records
+from pipeline.records import RecordFile, RunRecord, State, begun, newest_records
 from pipeline.run_root import RunRoot, new_run_id
-from tests.conftest import CENSUS_CONFIG
+from schemas.errors import RunRootError
+from tests.conftest import CENSUS_CONFIG, ROOT
 
 
 @pytest.fixture
@@ -24,8 +26,7 @@ def started(root: RunRoot, log: Path | None = None) -> RecordFile:
 
 
 def only(root: RunRoot) -> RunRecord:
-    (record,), damaged = read_records(root)
-    assert damaged == []
+    (record,) = newest_records(root)
     return record
 
 
@@ -43,6 +44,15 @@ def test_a_record_says_who_runs_what(root: RunRoot) -> None:
     assert (
         begun(config.load(CENSUS_CONFIG), "run", log=None, expected=[], resumes=None).config_hash == record.config_hash
     )
+
+
+def test_the_revision_is_that_of_this_checkout_or_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert records._revision()[0] == (head.stdout.strip() or None)
+    monkeypatch.setattr(records, "_ROOT", ROOT / "pipeline")
+    assert records._revision() == (None, None)
+    monkeypatch.setattr(records, "_ROOT", tmp_path)
+    assert records._revision() == (None, None)
 
 
 def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
@@ -91,6 +101,7 @@ def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root:
 )
 def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: State) -> None:
     file = started(root)
+    file.record.expected = ["Trainer", "Pusher"]
     file.node_started("Trainer")
     file.node_finished("Trainer", node_state, "")
     file.node_started("Pusher")
@@ -100,8 +111,37 @@ def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state:
     assert only(root).summary == {"serving": "version 1"}
 
 
+def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> None:
+    file = started(root)
+    file.record.until = "Gate"
+    for node in file.record.expected[:6]:
+        file.node_started(node)
+        file.node_finished(node, "complete", "")
+    file.ended(exit_code=0, error="", reason="", summary={})
+    assert (only(root).state(locked=False), only(root).succeeded) == (State.INCOMPLETE, False)
+    file.noted(alert="posted")
+    assert (only(root).alert, only(root).until) == ("posted", "Gate")
+
+
+def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("")
+    file = started(root, log)
+    file.node_started("Gate")
+    file.node_finished("Gate", "failed", "no")
+    log.write_text("Traceback\n")
+    file.ended(exit_code=3, error="no", reason="", summary={})
+    assert only(root).nodes["Gate"].log_to == len("Traceback\n")
+
+
+def test_a_record_that_cannot_be_written_is_a_refusal(root: RunRoot) -> None:
+    root.records.write_text("mine")
+    with pytest.raises(RunRootError, match=f"{root.records}/.*: cannot be written: File exists"):
+        started(root)
+    assert root.records.read_text() == "mine"
+
+
 def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
     started(root)
-    root.record("0").write_text("{")
-    records, damaged = read_records(root)
-    assert (len(records), damaged) == (1, [str(root.record("0"))])
+    root.record("9").write_text("{")
+    assert len(list(newest_records(root))) == 1

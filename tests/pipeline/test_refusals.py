@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.run_root import RunRoot
 from tests.conftest import ROOT
+from tests.pipeline.webhooks import receiver, status
 
 
 def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +40,49 @@ def test_a_dry_run_checks_and_starts_nothing(small_census: Callable[..., Path], 
     assert done.returncode == 0
     assert json.loads(done.stdout)["nodes"][0] == "ExampleGen"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_component_that_is_not_there(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census()
+    for more in ([], ["--dry-run"]):
+        done = local_runner(config, tmp_path / "run", "--until", "Gates", *more)
+        refused(done, 2, "error: --until Gates: census-income has no such node; it has ExampleGen, StatisticsGen, ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refusal_is_told_by_webhook_and_with_quiet_as_cron_mails_it(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    (config.parent / "train.csv").unlink()
+    with receiver() as hook:
+        (tmp_path / "hook").write_text(hook.url)
+        setting = f"alerts.webhook_file={tmp_path / 'hook'}"
+        refused(local_runner(config, root, "--set", setting), 3, "train.csv: no such file")
+        quiet = local_runner(config, root, "--quiet", "--set", setting)
+        asked = local_runner(config, root, "--json", "--set", setting)
+        local_runner(config, root, "--dry-run", "--set", setting)
+        local_runner(config, root, "--set", setting, "--set", "training.epoch=3")
+    assert [one["event"] for one in hook.documents] == ["refusal"] * 3
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (3, "", hook.documents[1]["text"] + "\n")
+    assert json.loads(asked.stdout) == {"error": hook.documents[2]["why"], "exit_code": 3}
+    assert asked.stderr == ""
+    assert not root.exists()
+
+
+def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    with RunRoot(root).locked(), receiver(status(503)) as hook:
+        (tmp_path / "hook").write_text(hook.url)
+        settings = [f"alerts.webhook_file={tmp_path / 'hook'}", "alerts.timeout_seconds=1"]
+        done = local_runner(config, root, *flags(settings))
+    assert (done.returncode, done.stdout) == (6, "")
+    error, warning = done.stderr.splitlines()
+    assert error.startswith(f"error: {root}: another run is using it; ")
+    assert warning.startswith("alert not posted: the webhook answered HTTP 503 Service Unavailable")
+    assert json.loads((root / "alerts.json").read_text())["troubles"]["refused"]["count"] == 1
 
 
 def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import local
+from pipeline import summary
 from pipeline.config import PipelineConfig, load
 from pipeline.run_root import RunRoot
 from serving.registry import LEDGER_FILE, Registry
@@ -31,31 +31,31 @@ def root(tmp_path: Path) -> RunRoot:
 
 def test_what_serves_is_the_champion_and_not_the_highest_version(root: RunRoot) -> None:
     registry = Registry(root.registry(config()), "census-income")
-    assert local._serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
+    assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
     push(root, "a", promote=False)
-    assert local._serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
+    assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
     push(root, "b")
     push(root, "c").rollback()
-    assert local._serving_text(config(), root) == "version 2 of census-income, pushed by run run-b"
+    assert summary.serving_text(config(), root) == "version 2 of census-income, pushed by run run-b"
     (registry.folder / LEDGER_FILE).write_text("{}")
-    assert local._serving_text(config(), root).startswith(f"unknown: {registry.folder}/{LEDGER_FILE}: is damaged")
+    assert summary.serving_text(config(), root).startswith(f"unknown: {registry.folder}/{LEDGER_FILE}: is damaged")
 
 
 def test_the_number_that_a_push_would_get(root: RunRoot) -> None:
     folder = root.registry(config()) / "census-income"
-    assert local._push_text(config(), root) == f"version 1 to {folder}"
+    assert summary.push_text(config(), root) == f"version 1 to {folder}"
     push(root, "a")
-    assert local._push_text(config(), root) == f"version 2 to {folder}"
-    assert local._push_text(config("push.version=0"), root) == f"version 0 to {folder}"
-    assert local._push_text(config("push.promote=false"), root) == f"version 2 to {folder}, as the candidate"
+    assert summary.push_text(config(), root) == f"version 2 to {folder}"
+    assert summary.push_text(config("push.version=0"), root) == f"version 0 to {folder}"
+    assert summary.push_text(config("push.promote=false"), root) == f"version 2 to {folder}, as the candidate"
 
 
 def test_a_candidate_is_followed_by_the_command_that_promotes_it(root: RunRoot) -> None:
     registry = push(root, "a", promote=False)
     pusher = {"version": 1, "path": str(registry.folder / "1")}
     promote = f"python -m serving.registry promote --registry {registry.folder.parent} --model census-income --yes"
-    assert local._next_steps(config(), root, pusher, None)[-1].endswith(promote)
+    assert summary.next_steps(config(), root, "run", pusher, None)[-1].endswith(promote)
     registry.promote()
-    assert local._next_steps(config(), root, pusher, None)[-1].endswith(
+    assert summary.next_steps(config(), root, "run", pusher, None)[-1].endswith(
         f"python -m serving --model-dir {registry.folder}"
     )

@@ -1,0 +1,121 @@
+"""Tells how a run ended: on standard error, for cron and systemd, and to the webhook. It changes no run's exit code."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from pipeline.alerts.alert import Alert, of_refusal, of_run
+from pipeline.alerts.config import Alerts
+from pipeline.alerts.standing import NEWEST_RUN, REFUSED, Standing, Trouble
+from pipeline.alerts.webhook import NotPostedError, address, post
+from pipeline.records import RecordFile, RunRecord
+from pipeline.run_root import RunRoot
+from schemas.errors import PipelineError
+from serving.terminal import say
+
+POSTED = "posted"
+
+
+def deliver(section: Alerts, alert: Alert) -> str:
+    """Posts an alert, if the config asks for it.
+
+    Returns:
+      What became of it, for the record: `posted`, why not, or nothing where there was nothing to post.
+    """
+    wanted = {alert.event, *(["success"] if alert.event == "recovered" else [])}
+    try:
+        # Looked for each time: that it is missing shall be known before it is needed.
+        url = address(section)
+        if url is None or not wanted & {*section.events}:
+            return ""
+        post(url, alert.document(), seconds=section.timeout_seconds)
+    except NotPostedError as error:
+        why = str(error)
+    except KeyboardInterrupt:
+        why = "interrupted"
+    else:
+        return POSTED
+    say(f"alert not posted: {why}", "warning")
+    return f"not posted: {why}"
+
+
+def plan(section: Alerts) -> str:
+    """What would be told, for a dry run."""
+    try:
+        found = address(section)
+    except NotPostedError as error:
+        return f"NOT posted: {error}"
+    place = section.webhook_env or section.webhook_file
+    return f"{', '.join(section.events)} posted to the address in {place}" if found else "none are posted"
+
+
+def ended(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[str], shown: bool) -> None:
+    """Tells how the run of this process ended.
+
+    Args:
+      section: of the config.
+      root: of the run.
+      file: its record.
+      missed: the thresholds that its model missed.
+      shown: whether what is bad is printed.
+    """
+    alert = of_run(root, file.record, missed=missed, refused=Standing.of(root).troubles.get(REFUSED))
+    outcome = told(section, alert, shown=shown and alert.is_bad)
+    if outcome:
+        kept(lambda: file.noted(alert=outcome))
+    _remember(root, file.record, alert, outcome, told=shown or outcome == POSTED)
+
+
+def crashed(section: Alerts, root: RunRoot, record: RunRecord, *, serving: str, shown: bool) -> None:
+    """Tells, once, of a run before this one whose process is gone."""
+    known = Standing.of(root).troubles.get(NEWEST_RUN)
+    if known is not None and known.about == record.run_id and not known.owed:
+        return
+    alert = of_run(root, record, serving=serving)
+    outcome = told(section, alert, shown=shown)
+    _remember(root, record, alert, outcome, told=shown or outcome == POSTED)
+
+
+def refused(section: Alerts, pipeline: str, root: RunRoot, error: PipelineError, *, serving: str, shown: bool) -> None:
+    """Tells that a run was not started, and why."""
+    standing = Standing.of(root)
+    trouble = standing.add(REFUSED, about=f"{time.time()}")
+    alert = of_refusal(pipeline, root, error, refused=trouble, serving=serving)
+    told(section, alert, shown=shown)
+    kept(lambda: standing.keep(root))
+
+
+def told(section: Alerts, alert: Alert, *, shown: bool) -> str:
+    """Prints an alert if it is to be shown, and posts it as the config says; returns what became of that."""
+    if shown:
+        say(alert.text(), "error" if alert.is_bad else "notice")
+    return deliver(section, alert)
+
+
+def is_owed(outcome: str) -> bool:
+    """Whether an alert is still to be posted."""
+    return outcome.startswith("not posted")
+
+
+def _remember(root: RunRoot, record: RunRecord, alert: Alert, outcome: str, *, told: bool) -> None:
+    """Keeps what was told, so that `oncall check --alert` does not tell it again."""
+    standing = Standing.of(root)
+    standing.troubles.pop(REFUSED, None)
+    if record.succeeded:
+        standing.troubles.pop(NEWEST_RUN, None)
+    elif alert.is_bad:
+        standing.troubles[NEWEST_RUN] = Trouble(
+            about=record.run_id,
+            since=alert.since,
+            count=alert.count,
+            told=time.time() if told else None,
+            owed=is_owed(outcome),
+        )
+    kept(lambda: standing.keep(root))
+
+
+def kept(write: Callable[[], None]) -> None:
+    """Writes a file that is good to have; that it cannot be written is said."""
+    try:
+        write()
+    except OSError as error:
+        say(f"{error.filename}: cannot be written: {error.strerror}", "warning")

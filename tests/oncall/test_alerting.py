@@ -1,0 +1,148 @@
+"""`check --alert`: tells what is news, once, again after some time, and when it is over."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline.alerts.standing import NEWEST_RUN, Standing
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+from tests.pipeline.webhooks import SECRET, Receiver, receiver, status
+
+FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with receiver() as found:
+        monkeypatch.setenv("HOOK", found.url)
+        yield found
+
+
+def configure(runs: Runs, run_id: str, **section: Any) -> None:
+    """Gives a run's config a section `alerts`."""
+    file = runs.root.record(run_id)
+    values = json.loads(file.read_text())
+    values["config"]["alerts"] = {"webhook_env": "HOOK", "timeout_seconds": 2, **section}
+    file.write_text(json.dumps(values))
+
+
+def later(runs: Runs, hours: float) -> None:
+    """Lets what was told be told so many hours ago."""
+    standing = Standing.of(runs.root)
+    for trouble in standing.troubles.values():
+        assert trouble.told is not None
+        trouble.told -= hours * 3600
+    standing.keep(runs.root)
+
+
+def test_nothing_is_said_when_all_is_well(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    configure(runs, FIRST)
+    found = oncall("check", "--alert")
+    assert (found.exit_code, found.output, hook.documents) == (0, "", [])
+    assert not (runs.root.path / "alerts.json").exists()
+
+
+def test_a_killed_run_is_told_once_again_after_a_day_and_when_it_is_over(
+    runs: Runs, oncall: Oncall, hook: Receiver
+) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, crashes_in="Trainer")
+    configure(runs, SECOND)
+    told = oncall("check", "--alert")
+    assert (told.exit_code, told.stdout) == (1, "")
+    (document,) = hook.documents
+    assert (document["event"], document["state"], document["node"]) == ("failure", "CRASHED", "Trainer")
+    assert document["why"].endswith("is gone: killed in Trainer")
+    assert document["serving"] == "version 1 of census-income"
+    assert document["last_good"] == FIRST
+    assert any(one.startswith(f"python -m oncall resume {SECOND} ") for one in document["next"])
+    assert told.stderr.splitlines()[0] == f"census-income: {document['what']}, on {document['host']}"
+
+    again = oncall("check", "--alert")
+    assert (again.exit_code, again.output, len(hook.documents)) == (1, "", 1)
+    later(runs, 23)
+    assert oncall("check", "--alert").output == ""
+    later(runs, 2)
+    assert "CRASHED" in oncall("check", "--alert").stderr
+    assert [one["since"] for one in hook.documents] == [document["since"]] * 2
+
+    runs.run(THIRD)
+    configure(runs, THIRD)
+    over = oncall("check", "--alert")
+    assert (over.exit_code, over.stderr.splitlines()[0].split(", on")[0]) == (0, "census-income: ok again: newest run")
+    assert [(one["event"], one["state"]) for one in hook.documents[2:]] == [("recovered", "OK")]
+    assert oncall("check", "--alert").output == ""
+
+
+def test_another_trouble_is_news_and_the_first_is_not_over_before_the_last_is(
+    runs: Runs, oncall: Oncall, hook: Receiver
+) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", "no", 3))
+    configure(runs, SECOND)
+    oncall("check", "--alert")
+    model = runs.registry.path(1) / "saved_model.pb"
+    good = model.read_bytes()
+    model.write_text("mine")
+    assert "not ok: newest run, content" in oncall("check", "--alert").stderr
+    document = hook.documents[1]
+    assert (document["state"], document["since"]) == ("NOT_OK", hook.documents[0]["since"])
+    assert "content: version 1: its files are NOT those that were pushed" in document["why"]
+    assert [one.partition(" --run-root")[0] for one in document["next"]] == [
+        f"python -m oncall why {SECOND}",
+        "python -m oncall rollback",
+    ]
+    model.write_bytes(good)
+    assert oncall("check", "--alert").output == ""
+    runs.run(THIRD, fails=("Gate", "no", 3))
+    configure(runs, THIRD)
+    assert THIRD in oncall("check", "--alert").stderr
+    assert hook.documents[2]["count"] == 2
+
+
+def test_what_a_run_has_told_itself_is_not_told_again(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", "no", 3))
+    configure(runs, SECOND)
+    standing = Standing.of(runs.root)
+    standing.add(NEWEST_RUN, SECOND).told = time.time()
+    standing.keep(runs.root)
+    found = oncall("check", "--alert")
+    assert (found.exit_code, found.output, hook.documents) == (1, "", [])
+
+
+def test_what_could_not_be_posted_is_tried_again_without_another_mail(
+    runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(FIRST, crashes_in="Gate")
+    configure(runs, FIRST)
+    with receiver(status(404), status(404), status(200)) as hook:
+        monkeypatch.setenv("HOOK", hook.url)
+        first = oncall("check", "--alert")
+        assert "CRASHED" in first.stderr
+        assert first.stderr.endswith("alert not posted: the webhook answered HTTP 404 Not Found\n")
+        assert oncall("check", "--alert").stderr == "alert not posted: the webhook answered HTTP 404 Not Found\n"
+        assert json.loads(oncall("check", "--alert", "--json").stdout)["alert"] == "posted"
+        assert oncall("check", "--alert").output == ""
+        assert len(hook.documents) == 3
+    assert SECRET not in (runs.root.path / "alerts.json").read_text()
+
+
+def test_without_a_webhook_it_is_printed_for_cron(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, crashes_in="Gate")
+    assert f"why      newest run: {FIRST} CRASHED: its process" in oncall("check", "--alert").stderr
+    assert oncall("check", "--alert").output == ""
+
+
+def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, crashes_in="Gate")
+    configure(runs, FIRST, pigeon="yes")
+    found = oncall("check", "--alert")
+    assert found.exit_code == 1
+    assert "alerts: those of the newest run's config are not of this release" in found.stderr
+    assert "CRASHED" in found.stderr
