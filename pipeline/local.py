@@ -130,6 +130,7 @@ def _run_locked(
         with view:
             _run_pipeline(config, root, run_id, recorder, use_cache=use_cache)
     except (Exception, KeyboardInterrupt) as caught:
+        root.release_reserve()
         # The log has the whole story; the terminal gets the line that matters.
         traceback.print_exc()
         error = caught
@@ -166,24 +167,26 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
     _settle_crashed(root, pipeline.metadata_connection_config)
     progress.listeners.append(recorder.view.progressed)
     try:
-        runner.run(pipeline, run_id=run_id, observer=recorder)
+        runner.run(pipeline, run_id=run_id, observer=recorder, on_failure=root.release_reserve)
     finally:
         progress.listeners.remove(recorder.view.progressed)
 
 
 def _settle_crashed(root: RunRoot, connection: Any) -> None:
-    """Ends in ML Metadata what runs that were killed have left open there; the lock says that none of them goes on."""
+    """Ends in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
+
+    The lock says that none of them goes on.
+    """
     from pipeline import runner
 
     records, _ = read_records(root)
     # The first is this run's own.
     for record in records[1:]:
-        if record.ended is not None:
+        if record.exit_code == 0:
             break
         node = record.running_node
-        runner.settle_run(
-            connection, record.run_id, root.artifacts, f"the process was killed{f' in {node}' if node else ''}"
-        )
+        killed = f"the process was killed{f' in {node}' if node else ''}"
+        runner.settle_run(connection, record.run_id, root.artifacts, record.error or killed)
 
 
 def _interrupt(signal_number: int, frame: object) -> None:

@@ -10,7 +10,7 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs
 import datetime
 import os
 import sqlite3
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from pipeline import locks
 from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
     # Whoever only reads what runs have left starts without it.
     from pipeline.config import PipelineConfig
+
+
+# Space that is kept for the end of a run that fills the disk: its record, its log, its last words to the database.
+_RESERVE, _RESERVE_BYTES = ".reserve", 1 << 20
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,7 @@ class RunRoot:
     @property
     def is_locked(self) -> bool:
         """Whether a run holds the folder now. To try the lock would keep out a run that starts in that moment."""
-        try:
-            found = os.stat(self.path / ".lock")
-        except FileNotFoundError:
-            return False
-        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-        return any(place in line.split() for line in Path("/proc/locks").read_text().splitlines())
+        return bool(locks.holders(self.path / ".lock"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,6 +80,7 @@ class RunRoot:
                 f"{self.path}: another run is using it; wait for its end, or give --run-root another folder"
             ) from error
         with closing(_Releasing(lock)):
+            locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
             self._check_database()
             yield
 
@@ -88,13 +89,17 @@ class RunRoot:
             for folder in (self.path, self.artifacts, self.path / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
             # os.access does not see a full or read-only file system.
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            with (self.path / _RESERVE).open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         except OSError as error:
             place = error.filename if isinstance(error.filename, str) else self.path
             raise RunRootError(
                 f"{place}: cannot be written: {error.strerror}; give --run-root another folder"
             ) from error
+
+    def release_reserve(self) -> None:
+        """Frees the space that is kept for the end of a run that fails."""
+        (self.path / _RESERVE).unlink(missing_ok=True)
 
     def _check_database(self) -> None:
         if not self.metadata.exists():

@@ -4,10 +4,11 @@ TFX's LocalDagRunner goes on after some failures, and tells nobody how a node en
 launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
 """
 
+import errno
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +22,10 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline import inventory, locks
 from pipeline.node_names import NEVER_CACHED
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, RunRootError
+from trainer import progress
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
@@ -65,8 +68,27 @@ class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
 
 
-def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
+class _Metadata(metadata.Metadata):
+    """ML Metadata that is opened once no other process holds it."""
+
+    def __enter__(self) -> "_Metadata":
+        connection = self.connection_config
+        if connection.WhichOneof("config") == "sqlite":
+            locks.wait(Path(connection.sqlite.filename_uri), progress.report)
+        super().__enter__()
+        return self
+
+
+def run(
+    pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer, on_failure: Callable[[], None] = lambda: None
+) -> None:
     """Runs all nodes in order.
+
+    Args:
+      pipeline: what to run.
+      run_id: names the run.
+      observer: is told of each node.
+      on_failure: is called first when a node has failed, before that is written anywhere.
 
     Raises:
       PipelineError: the first node's own, or NodeFailedError for any other exception.
@@ -80,25 +102,32 @@ def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
     for node in intermediate.nodes:
         if node.pipeline_node.node_info.id in NEVER_CACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
-        _run_node(intermediate, node.pipeline_node, connection, observer)
+        _run_node(intermediate, node.pipeline_node, connection, observer, on_failure)
 
 
 def _run_node(
-    pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any, observer: Observer
+    pipeline: pipeline_pb2.Pipeline,
+    node: pipeline_pb2.PipelineNode,
+    connection: Any,
+    observer: Observer,
+    on_failure: Callable[[], None],
 ) -> None:
     node_id = node.node_info.id
     observer.node_started(node_id)
     started = time.monotonic()
     try:
+        _forget_damaged(pipeline, node_id, connection)
         state, outputs = _ended(connection, _launch(pipeline, node, connection))
         if state == FAILED:
             raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
+        on_failure()
         failure = _failure(node_id, error)
         try:
-            _settle(pipeline, connection, str(failure) or type(error).__name__)
-        except (RuntimeError, OSError, errors.StatusError):
-            # A full disk, a locked database: the error that came first is the one to tell.
+            if not isinstance(failure, locks.LockedError):
+                _settle(pipeline, connection, str(failure) or type(error).__name__)
+        except (RuntimeError, OSError, errors.StatusError, RunRootError):
+            # A full disk, a locked database: the error that came first is the one to tell. The next run settles it.
             traceback.print_exc()
         observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
         if failure is error:
@@ -111,7 +140,32 @@ def _failure(node_id: str, error: BaseException) -> BaseException:
     """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
     if isinstance(error, PipelineError) or not isinstance(error, Exception):
         return error
+    full = next((one for one in _chain(error) if _says_full(one)), None)
+    if full is not None:
+        return RunRootError(
+            f"{node_id}: no space left on the disk: {_one_line(full)}; free some (python -m oncall gc --keep-last 5 "
+            "--keep-pushed), and the same command goes on from the cache"
+        )
+    if isinstance(error, errors.AbortedError):
+        return locks.LockedError(
+            f"{node_id}: the database is locked by another process; python -m oncall doctor says by which. End it, and "
+            "the same command goes on from the cache"
+        )
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
+
+
+def _chain(error: BaseException | None) -> Iterator[Exception]:
+    """An error, and what it came from."""
+    while isinstance(error, Exception):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether the disk, or the user's share of it, is full; TensorFlow and SQLite say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
 
 
 def _one_line(error: Exception) -> str:
@@ -120,12 +174,18 @@ def _one_line(error: Exception) -> str:
     return lines[-1] if lines[0].endswith(":") else lines[0]
 
 
+def _forget_damaged(pipeline: pipeline_pb2.Pipeline, node_id: str, connection: Any) -> None:
+    with _Metadata(connection) as handle:
+        for uri in inventory.forget_damaged(handle.store, f"{pipeline.pipeline_info.id}.{node_id}"):
+            progress.report(f"does not use {uri}: files of it are gone or changed")
+
+
 def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
     """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     info = launcher.Launcher(
         pipeline_node=node,
-        mlmd_connection=metadata.Metadata(connection),
+        mlmd_connection=_Metadata(connection),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
@@ -138,7 +198,7 @@ def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
     """The state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
     if not execution_id:
         return FAILED, {}
-    with metadata.Metadata(connection) as handle:
+    with _Metadata(connection) as handle:
         (execution,) = handle.store.get_executions_by_id([execution_id])
         state = _STATES.get(execution.last_known_state, FAILED)
         keys = {
@@ -149,6 +209,8 @@ def _ended(connection: Any, execution_id: int) -> tuple[str, Artifacts]:
         outputs: dict[str, list[mlmd.Artifact]] = {}
         for artifact in handle.store.get_artifacts_by_id(sorted(keys)):
             outputs.setdefault(keys[artifact.id], []).append(artifact)
+        if state == COMPLETE:
+            inventory.note(handle.store, execution, [a for found in outputs.values() for a in found])
         return state, outputs
 
 
@@ -168,7 +230,7 @@ def settle_run(connection: Any, run_id: str, artifacts: Path, error: str) -> Non
       artifacts: the folder below which its partial output is removed.
       error: why it ended; kept with each failed execution.
     """
-    with metadata.Metadata(connection) as handle:
+    with _Metadata(connection) as handle:
         context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
         for execution in handle.store.get_executions_by_context(context.id) if context else ():
             if execution.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW):

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,22 @@ def die() -> None:
 def terminate() -> None:
     """As an operator or a shutdown ends it."""
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+_HOLDS = (
+    "import sqlite3, sys, time; database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60); "
+    "database.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+)
+
+
+def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Another process that holds a database from now on."""
+    command = [sys.executable, "-c", _HOLDS, str(database), str(seconds)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    database.with_name("holder").write_text(str(holder.pid))
+    return holder
 
 
 def remove(*paths: Path) -> None:
@@ -52,7 +70,15 @@ def at_driver(node: str, act: Act) -> None:
 
 
 def in_executor(node: str, act: Act) -> None:
-    """Acts as soon as a node's executor has written something, or else when it ends; resolvers have none."""
+    """Acts as soon as a node's executor has written something, or else when it ends; resolvers have none.
+
+    InfraValidator's acts while its model server answers.
+    """
+    if node == "InfraValidator":
+        from components import infra_validator
+
+        infra_validator._predict = partial(_before, act, infra_validator._predict)
+        return
     from tfx.orchestration.portable import launcher
 
     original = launcher.Launcher._run_executor
@@ -92,7 +118,9 @@ def at_publish(node: str, act: Act) -> None:
         method = "launch" if owner is launcher.Launcher else "run"
         original = getattr(owner, method)
 
-        def run(self: Any, *arguments: Any, _original: Any = original, _name: str = name, _real: Any = published) -> Any:
+        def run(
+            self: Any, *arguments: Any, _original: Any = original, _name: str = name, _real: Any = published
+        ) -> Any:
             here = _node(self, arguments) == node
             setattr(execution_publish_utils, _name, partial(_before, act, _real) if here else _real)
             return _original(self, *arguments)

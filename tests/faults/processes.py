@@ -4,6 +4,7 @@ It is sound because the server that they fork from only imports: it starts no Te
 (`test_the_process_that_runs_fork_from_has_one_thread`).
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 from click.testing import CliRunner
 
 from oncall.__main__ import main as oncall_main
@@ -75,7 +77,20 @@ class Running:
             assert self.process.pid is not None
             os.killpg(self.process.pid, signal.SIGKILL)
             raise AssertionError(f"the run hangs: {self.said()[-2000:]}")
+        until = time.monotonic() + 20
+        while left := self._left():
+            assert time.monotonic() < until, f"the run is gone, and what it started goes on: {left}"
+            time.sleep(0.01)
         return self.process.exitcode
+
+    def _left(self) -> list[list[str]]:
+        """The command lines of processes that the command has started and that go on."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.cmdline())
+        return found
 
     def said(self) -> str:
         """What it has printed."""

@@ -38,12 +38,7 @@ def test_a_run_killed_at_every_point_of_every_node_goes_on_from_there(place: Pla
     other.write_text(schema.read_text().replace("max: 120.0", "max: 121.0"))
     assert other.read_text() != schema.read_text()
     changed = ("data.max_bad_rows=1", f"data.schema_file={other}", "seed=21")
-    walk = [
-        (node, point)
-        for node in order
-        for point in POINTS
-        if point != "executor" or node not in RESOLVERS
-    ]
+    walk = [(node, point) for node in order for point in POINTS if point != "executor" or node not in RESOLVERS]
     for number, (node, point) in enumerate(walk):
         fault = partial(POINTS[point], node, injections.die)
         code, said = place.resume(fault) if number else place.run(*changed, fault=fault)
