@@ -39,17 +39,31 @@ def forget_damaged(store: Any, node_context: str) -> list[str]:
     if context is None:
         return []
     newest = ListOptions(limit=_EXECUTIONS, order_by=OrderByField.ID, is_asc=False)
-    expected: dict[str, str] = {}
-    for execution in store.get_executions_by_context(context.id, newest):
-        if execution.last_known_state == mlmd.Execution.COMPLETE:
-            expected |= json.loads(execution.custom_properties[FILES_PROPERTY].string_value or "{}")
-    damaged = [uri for uri, known in expected.items() if digest(uri) != known]
-    lost = [a for uri in damaged for a in store.get_artifacts_by_uri(uri) if a.state == mlmd.Artifact.LIVE]
+    changed = _changed(store.get_executions_by_context(context.id, newest))
+    lost = [a for uri in changed for a in store.get_artifacts_by_uri(uri) if a.state == mlmd.Artifact.LIVE]
     for artifact in lost:
         artifact.state = mlmd.Artifact.DELETED
     if lost:
         store.put_artifacts(lost)
     return [artifact.uri for artifact in lost]
+
+
+def damaged(store: Any, artifact_ids: Iterable[int]) -> list[str]:
+    """The URIs of those artifacts that are no longer as they were made."""
+    artifacts = store.get_artifacts_by_id(sorted(artifact_ids))
+    events = store.get_events_by_artifact_ids([artifact.id for artifact in artifacts]) if artifacts else []
+    makers = {event.execution_id for event in events if event.type == mlmd.Event.OUTPUT}
+    changed = _changed(store.get_executions_by_id(sorted(makers))) if makers else []
+    return [artifact.uri for artifact in artifacts if artifact.uri in changed]
+
+
+def _changed(executions: Iterable[mlmd.Execution]) -> list[str]:
+    """The URIs of what executions have made and what is no longer as it was."""
+    expected: dict[str, str] = {}
+    for execution in executions:
+        if execution.last_known_state == mlmd.Execution.COMPLETE and FILES_PROPERTY in execution.custom_properties:
+            expected |= json.loads(execution.custom_properties[FILES_PROPERTY].string_value)
+    return [uri for uri, known in expected.items() if digest(uri) != known]
 
 
 def digest(uri: str) -> str:

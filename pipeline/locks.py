@@ -47,7 +47,7 @@ def wait(file: Path, say: Callable[[str], None]) -> None:
     """
     started, said = time.monotonic(), False
     while file.exists() and _is_locked(file):
-        holder = _described(holders(file) - {os.getpid()})
+        holder = described(holders(file) - {os.getpid()})
         if not said:
             say(f"waits for {file}, at most {LIMIT_SECONDS:g} s: it is locked by {holder}")
             said = True
@@ -72,7 +72,8 @@ def _is_locked(file: Path) -> bool:
     return False
 
 
-def _described(pids: set[int]) -> str:
+def described(pids: set[int]) -> str:
+    """The first of some processes that is of this machine, by its command line."""
     for pid in sorted(pids):
         try:
             command = " ".join(psutil.Process(pid).cmdline())

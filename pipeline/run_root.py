@@ -8,6 +8,7 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs
 """
 
 import datetime
+import json
 import os
 import sqlite3
 import sys
@@ -77,12 +78,24 @@ class RunRoot:
             lock.acquire()
         except filelock.Timeout as error:
             raise RunRootError(
-                f"{self.path}: another run is using it; wait for its end, or give --run-root another folder"
+                f"{self.path}: another run is using it: {self._holder()}; wait for its end, or give --run-root another "
+                "folder"
             ) from error
         with closing(_Releasing(lock)):
             locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
             self._check_database()
             yield
+
+    def _holder(self) -> str:
+        """Who holds the lock, as far as it can be known."""
+        pids = locks.holders(self.path / ".lock")
+        newest = max(self.records.glob("*.json"), default=None)
+        try:
+            known = json.loads(newest.read_bytes()) if newest else {}
+        except (OSError, ValueError):
+            known = {}
+        name = f"{known['run_id']}, " if known.get("ended") is None and known.get("pid") in pids else ""
+        return name + locks.described(pids)
 
     def _make(self) -> None:
         try:

@@ -32,6 +32,9 @@ Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
 # Of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
+_AGAIN = "the same command goes on from the cache"
+# Of an error that quotes a whole statement of SQL.
+_SHOWN = 160
 _STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
 
 
@@ -77,6 +80,20 @@ class _Metadata(metadata.Metadata):
             locks.wait(Path(connection.sqlite.filename_uri), progress.report)
         super().__enter__()
         return self
+
+
+class _Launcher(launcher.Launcher):
+    """TFX's launcher, which does not let an executor work on half of its inputs."""
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        inputs = [artifact.id for found in execution_info.input_dict.values() for artifact in found]
+        with self._mlmd_connection as handle:
+            damaged = inventory.damaged(handle.store, inputs)
+        if damaged:
+            raise RunRootError(
+                f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it anew"
+            )
+        return super()._run_executor(execution_info)
 
 
 def run(
@@ -138,18 +155,19 @@ def _run_node(
 
 def _failure(node_id: str, error: BaseException) -> BaseException:
     """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
-    if isinstance(error, PipelineError) or not isinstance(error, Exception):
+    if not isinstance(error, Exception):
         return error
+    # What went wrong first may be hidden behind a database that cannot be told of it.
+    known = next((one for one in _chain(error) if isinstance(one, PipelineError)), None)
+    if known is not None:
+        return known
     full = next((one for one in _chain(error) if _says_full(one)), None)
     if full is not None:
-        return RunRootError(
-            f"{node_id}: no space left on the disk: {_one_line(full)}; free some (python -m oncall gc --keep-last 5 "
-            "--keep-pushed), and the same command goes on from the cache"
-        )
+        said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
+        return RunRootError(f"{said}; free some (python -m oncall gc --keep-last 5 --keep-pushed), and {_AGAIN}")
     if isinstance(error, errors.AbortedError):
         return locks.LockedError(
-            f"{node_id}: the database is locked by another process; python -m oncall doctor says by which. End it, and "
-            "the same command goes on from the cache"
+            f"{node_id}: the database is locked by another process; end it (fuser -v names it), and {_AGAIN}"
         )
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
 
@@ -183,7 +201,7 @@ def _forget_damaged(pipeline: pipeline_pb2.Pipeline, node_id: str, connection: A
 def _launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
     """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
     deployment = runner_utils.extract_local_deployment_config(pipeline)
-    info = launcher.Launcher(
+    info = _Launcher(
         pipeline_node=node,
         mlmd_connection=_Metadata(connection),
         pipeline_info=pipeline.pipeline_info,

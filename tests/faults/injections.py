@@ -1,5 +1,6 @@
 """Faults that a run plants in itself before it starts: the product has no hooks for them."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 Act = Callable[[], None]
+FILLER = "filler"
 
 
 def die() -> None:
@@ -23,6 +25,16 @@ def die() -> None:
 def terminate() -> None:
     """As an operator or a shutdown ends it."""
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def wait_for(file: Path) -> Act:
+    """Goes on once a file is there."""
+    return partial(_wait_for, file)
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
 
 
 _HOLDS = (
@@ -46,6 +58,29 @@ def remove(*paths: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def fill(folder: Path) -> None:
+    """Takes all space that is free on the disk of a folder."""
+    with (folder / FILLER).open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+
+
+def after(node: str, act: Act) -> None:
+    """Acts once a node has ended and its record is written."""
+    from pipeline.records import RecordFile
+
+    original = RecordFile.node_finished
+
+    def finished(self: Any, name: str, *arguments: Any) -> None:
+        original(self, name, *arguments)
+        if name == node:
+            act()
+
+    RecordFile.node_finished = finished  # type: ignore[method-assign]
+
+
 def at_driver(node: str, act: Act) -> None:
     """Acts once a node's execution is registered as RUNNING, before its inputs are read."""
     from tfx.orchestration.portable import execution_publish_utils, launcher, resolver_node_handler
@@ -67,6 +102,20 @@ def at_driver(node: str, act: Act) -> None:
     handler = resolver_node_handler.ResolverNodeHandler
     launcher.Launcher._prepare_execution = of_node(launcher.Launcher._prepare_execution, register)
     handler.run = of_node(handler.run, register)
+
+
+def at_executor(node: str, act: Act) -> None:
+    """Acts before a node's executor does."""
+    from tfx.orchestration.portable import launcher
+
+    original = launcher.Launcher._run_executor
+
+    def run(self: Any, execution_info: Any) -> Any:
+        if _node(self, ()) == node:
+            act()
+        return original(self, execution_info)
+
+    launcher.Launcher._run_executor = run
 
 
 def in_executor(node: str, act: Act) -> None:

@@ -106,10 +106,17 @@ class Running:
 
 @dataclass(frozen=True)
 class Place:
-    """A config, a run root, and what is done there."""
+    """A config, a run root, and what is done there.
+
+    Attributes:
+      config: what is run.
+      folder: the run root.
+      outputs: where what runs print is kept; None for beside the run root.
+    """
 
     config: Path
     folder: Path
+    outputs: Path | None = None
 
     @property
     def root(self) -> RunRoot:
@@ -120,7 +127,7 @@ class Place:
         return Registry(self.folder / "registry", NAME)
 
     def _start(self, command: list[str], fault: Fault | None) -> Running:
-        output = self.folder.parent / f"output-{time.monotonic_ns()}"
+        output = (self.outputs or self.folder.parent) / f"output-{time.monotonic_ns()}"
         output.touch()
         process = context().Process(target=_child, args=(command, output, fault))
         process.start()
@@ -150,6 +157,10 @@ class Place:
     def record(self) -> RunRecord:
         """Of the newest run."""
         return RunRecord.model_validate_json(max(self.root.records.glob("*.json")).read_bytes())
+
+    def again(self) -> str:
+        """The setting with which the cache answers for the newest run."""
+        return f"seed={self.record().config['seed']}"
 
     def states(self) -> dict[str, str]:
         """How each node of the newest run ended."""
