@@ -132,14 +132,10 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
     """The model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
     # Nothing has pushed the model yet; what it must answer is checked here.
     command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--allow-unvalidated", "--no-access-log"]
-    command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0"]
+    # A run that is killed leaves no server behind.
+    command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0", "--until-stdin-ends"]
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [*command, "--no-access-log", "--host", "127.0.0.1", "--drain", "0"],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
         # A server that hangs as it starts is ended; reading its output ends with it.
         too_late = threading.Timer(timeout_seconds, process.kill)
         too_late.start()
@@ -161,8 +157,9 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
 
 
 def _why(said: str, code: int, timeout_seconds: float) -> str:

@@ -187,6 +187,7 @@ _PATHS = (
     ("data", "base"),
     ("data", "schema_file"),
     ("push", "registry"),
+    ("alerts", "webhook_file"),
     ("beam", "setup_file"),
     ("metadata", "password_file"),
     *(("metadata.tls", name) for name in ("ca", "cert", "key")),

@@ -191,6 +191,7 @@ def _run_recorded(
             interrupts.hold()
     except (Exception, KeyboardInterrupt) as caught:
         interrupts.hold()
+        asked.root.release_reserve()
         # The log has the whole story; the terminal gets the line that matters.
         traceback.print_exc()
         return interrupts.instead_of(caught)
@@ -233,13 +234,23 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
     _settle_unfinished(root, database)
     progress.listeners.append(recorder.view.progressed)
     try:
-        runner.run(pipeline, database, run_id=run_id, nodes=nodes(config, asked.until), observer=recorder)
+        runner.run(
+            pipeline,
+            database,
+            run_id=run_id,
+            nodes=nodes(config, asked.until),
+            observer=recorder,
+            on_failure=root.release_reserve,
+        )
     finally:
         progress.listeners.remove(recorder.view.progressed)
 
 
 def _settle_unfinished(root: RunRoot, database: Database) -> None:
-    """Ends in ML Metadata what earlier runs have left open there; the lock says that none of them goes on."""
+    """Ends in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
+
+    The lock says that none of them goes on.
+    """
     from pipeline import runner
 
     # The first is this run's own. What was before one that succeeded, was settled then.
@@ -248,5 +259,4 @@ def _settle_unfinished(root: RunRoot, database: Database) -> None:
             break
         node = record.running_node
         killed = f"the process was killed{f' in {node}' if node else ''}"
-        # A run that has ended leaves something open where the database was lost.
         runner.settle_run(database, record.run_id, root.artifacts, record.error or killed)

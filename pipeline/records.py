@@ -276,8 +276,14 @@ class RecordFile:
 
     def _write(self) -> None:
         temporary = self._file.with_suffix(".new")
-        temporary.write_text(self.record.model_dump_json(indent=1))
-        os.replace(temporary, self._file)
+        try:
+            temporary.write_text(self.record.model_dump_json(indent=1))
+            os.replace(temporary, self._file)
+        except OSError as error:
+            raise RunRootError(
+                f"{self._file}: cannot be written: {error.strerror}; mend that, and the same command goes on from the "
+                "cache"
+            ) from error
 
     def _log_size(self) -> int:
         sys.stdout.flush()

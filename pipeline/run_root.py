@@ -9,8 +9,9 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the co
 """
 
 import datetime
+import json
 import os
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from pipeline import locks
 from pipeline.database.binding import SQLITE_FILE, bind, bound_database
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import Database
@@ -27,6 +29,10 @@ from schemas.errors import RunRootError
 if TYPE_CHECKING:
     # Whoever only reads what runs have left starts without it.
     from pipeline.config import PipelineConfig
+
+
+# Space that is kept for the end of a run that fills the disk: its record, its log, its last words to the database.
+_RESERVE, _RESERVE_BYTES = ".reserve", 1 << 20
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,7 @@ class RunRoot:
     @property
     def is_locked(self) -> bool:
         """Whether a run holds the folder now. To try the lock would keep out a run that starts in that moment."""
-        try:
-            found = os.stat(self.path / ".lock")
-        except FileNotFoundError:
-            return False
-        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-        return any(place in line.split() for line in Path("/proc/locks").read_text().splitlines())
+        return bool(locks.holders(self.path / ".lock"))
 
     @contextmanager
     def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
@@ -89,6 +90,7 @@ class RunRoot:
         """
         self._make()
         with self.held("--run-root"):
+            locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
             yield bind(self.path, self.artifacts, metadata)
 
     @contextmanager
@@ -106,23 +108,39 @@ class RunRoot:
             lock.acquire()
         except filelock.Timeout as error:
             raise RunRootError(
-                f"{self.path}: another run is using it; wait for its end, or give {flag} another folder"
+                f"{self.path}: another run is using it: {self._holder()}; wait for its end, or give {flag} "
+                "another folder"
             ) from error
         with closing(_Releasing(lock)):
             yield
+
+    def _holder(self) -> str:
+        """Who holds the lock, as far as it can be known."""
+        pids = locks.holders(self.path / ".lock")
+        newest = max(self.records.glob("*.json"), default=None)
+        try:
+            known = json.loads(newest.read_bytes()) if newest else {}
+        except (OSError, ValueError):
+            known = {}
+        name = f"{known['run_id']}, " if known.get("ended") is None and known.get("pid") in pids else ""
+        return name + locks.described(pids)
 
     def _make(self) -> None:
         try:
             for folder in (self.path, self.artifacts, self.path / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
             # os.access does not see a full or read-only file system.
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            with (self.path / _RESERVE).open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         except OSError as error:
             place = error.filename if isinstance(error.filename, str) else self.path
             raise RunRootError(
                 f"{place}: cannot be written: {error.strerror}; give --run-root another folder"
             ) from error
+
+    def release_reserve(self) -> None:
+        """Frees the space that is kept for the end of a run that fails."""
+        (self.path / _RESERVE).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

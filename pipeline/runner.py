@@ -4,10 +4,11 @@ TFX's LocalDagRunner goes on after some failures, and tells nobody how a node en
 launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
 """
 
+import errno
 import shutil
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,15 +22,21 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline import inventory, locks
 from pipeline.database.database import Database
+from pipeline.database.sqlite import SQLiteFile
 from pipeline.node_names import NEVER_CACHED
 from schemas.errors import PipelineError, RunRootError
+from trainer import progress
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
 # Of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
+_AGAIN = "the same command goes on from the cache"
+# Of an error that quotes a whole statement of SQL.
+_SHOWN = 160
 _STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
 
 
@@ -66,6 +73,20 @@ class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
 
 
+class _Launcher(launcher.Launcher):
+    """TFX's launcher, which does not let an executor work on half of its inputs."""
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        inputs = [artifact.id for found in execution_info.input_dict.values() for artifact in found]
+        with self._mlmd_connection as handle:
+            damaged = inventory.damaged(handle.store, inputs)
+        if damaged:
+            raise RunRootError(
+                f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it anew"
+            )
+        return super()._run_executor(execution_info)
+
+
 def run(
     pipeline: tfx.dsl.Pipeline,
     database: Database,
@@ -73,21 +94,9 @@ def run(
     run_id: str,
     observer: Observer,
     nodes: Collection[str] | None = None,
+    on_failure: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs nodes in order.
-
-    Args:
-      pipeline: they are in.
-      database: of ML Metadata.
-      run_id: names the run in ML Metadata.
-      observer: is told of each.
-      nodes: that are to run; with each, all that it needs. None for all.
-
-    Args:
-      pipeline: what to run.
-      database: of ML Metadata. Not the pipeline's own connection: that is compiled into it, with its password.
-      run_id: of the run.
-      observer: is told.
 
     Raises:
       PipelineError: the first node's own, or NodeFailedError for any other exception.
@@ -104,7 +113,7 @@ def run(
             continue
         if node.pipeline_node.node_info.id in NEVER_CACHED:
             node.pipeline_node.execution_options.caching_options.enable_cache = False
-        _run_node(intermediate, deployment, node.pipeline_node, database, observer)
+        _run_node(intermediate, deployment, node.pipeline_node, database, observer, on_failure)
 
 
 def _run_node(
@@ -113,20 +122,24 @@ def _run_node(
     node: pipeline_pb2.PipelineNode,
     database: Database,
     observer: Observer,
+    on_failure: Callable[[], None],
 ) -> None:
     node_id = node.node_info.id
     observer.node_started(node_id)
     started = time.monotonic()
     try:
+        _forget_damaged(pipeline, node_id, database)
         state, outputs = _ended(database, _launch(pipeline, deployment, node, database))
         if state == FAILED:
             raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
+        on_failure()
         failure = _failure(node_id, error, database)
         try:
-            _settle(pipeline, database, str(failure) or type(error).__name__)
+            if not isinstance(failure, locks.LockedError):
+                _settle(pipeline, database, str(failure) or type(error).__name__)
         except (RuntimeError, OSError, errors.StatusError, PipelineError):
-            # A full disk, a locked database: the error that came first is the one to tell.
+            # A full disk, a locked database: the error that came first is the one to tell. The next run settles it.
             traceback.print_exc()
         observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
         if failure is error:
@@ -137,8 +150,20 @@ def _run_node(
 
 def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
     """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
-    if isinstance(error, PipelineError) or not isinstance(error, Exception):
+    if not isinstance(error, Exception):
         return error
+    # What went wrong first may be hidden behind a database that cannot be told of it.
+    known = next((one for one in _chain(error) if isinstance(one, PipelineError)), None)
+    if known is not None:
+        return known
+    full = next((one for one in _chain(error) if _says_full(one)), None)
+    if full is not None:
+        said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
+        return RunRootError(f"{said}; free some (python -m oncall gc --keep-last 5 --keep-pushed), and {_AGAIN}")
+    if isinstance(error, errors.AbortedError) and isinstance(database, SQLiteFile):
+        return locks.LockedError(
+            f"{node_id}: the database is locked by another process; end it (fuser -v names it), and {_AGAIN}"
+        )
     if isinstance(error, errors.StatusError | RuntimeError):
         try:
             # What ML Metadata says of a connection names no cause.
@@ -148,17 +173,37 @@ def _failure(node_id: str, error: BaseException, database: Database) -> BaseExce
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
 
 
+def _chain(error: BaseException | None) -> Iterator[Exception]:
+    """An error, and what it came from."""
+    while isinstance(error, Exception):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether the disk, or the user's share of it, is full; TensorFlow and SQLite say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
+
+
 def _one_line(error: Exception) -> str:
     """TensorFlow and Beam put a heading first ("in user code:") and what is wrong last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return lines[-1] if lines[0].endswith(":") else lines[0]
 
 
+def _forget_damaged(pipeline: pipeline_pb2.Pipeline, node_id: str, database: Database) -> None:
+    with _Metadata(database) as handle:
+        for uri in inventory.forget_damaged(handle.store, f"{pipeline.pipeline_info.id}.{node_id}"):
+            progress.report(f"does not use {uri}: files of it are gone or changed")
+
+
 def _launch(
     pipeline: pipeline_pb2.Pipeline, deployment: Any, node: pipeline_pb2.PipelineNode, database: Database
 ) -> int:
     """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
-    info = launcher.Launcher(
+    info = _Launcher(
         pipeline_node=node,
         mlmd_connection=_Metadata(database),
         pipeline_info=pipeline.pipeline_info,
@@ -170,13 +215,14 @@ def _launch(
 
 
 class _Metadata(metadata.Metadata):
-    """TFX's handle of a database."""
+    """TFX's handle of a database, opened once no other process holds it."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connection(writable=True))
         self._database = database
 
     def __enter__(self) -> metadata.Metadata:
+        self._database.wait(progress.report)
         super().__enter__()
         self._database.adapt(self.store)
         return self
@@ -197,6 +243,8 @@ def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
         outputs: dict[str, list[mlmd.Artifact]] = {}
         for artifact in handle.store.get_artifacts_by_id(sorted(keys)):
             outputs.setdefault(keys[artifact.id], []).append(artifact)
+        if state == COMPLETE:
+            inventory.note(handle.store, execution, [a for found in outputs.values() for a in found])
         return state, outputs
 
 

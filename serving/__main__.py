@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,17 @@ version can be served, or the port is taken."""
     help="Seconds to go on answering after SIGTERM, while /health says 503.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
+@click.option("--until-stdin-ends", is_flag=True, help="Stop, too, when standard input ends: with whoever started it.")
 @click.option("--check", is_flag=True, help="Load and check the versions, say so, and stop.")
 def main(
-    model_dir: str, host: str | None, port: int, grpc_port: int | None, workers: int, check: bool, **settings: Any
+    model_dir: str,
+    host: str | None,
+    port: int,
+    grpc_port: int | None,
+    workers: int,
+    check: bool,
+    until_stdin_ends: bool,
+    **settings: Any,
 ) -> None:
     """Answer predictions until Ctrl-C or SIGTERM.
 
@@ -112,6 +121,8 @@ def main(
     model did. What is wrong with a new version is logged; the one that serves goes on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if until_stdin_ends:
+        threading.Thread(target=_stop_with_stdin, daemon=True).start()
     try:
         with tempfile.TemporaryDirectory() as temporary:
             _serve(model_dir, host, port, grpc_port, workers, check, settings, Path(temporary))
@@ -120,6 +131,13 @@ def main(
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _stop_with_stdin() -> None:
+    """Ends this process as SIGTERM does, once nobody holds the other end of standard input."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _serve(

@@ -97,6 +97,13 @@ class Database(ABC):
         self.adapt(store)
         return store
 
+    def wait(self, say: Callable[[str], None]) -> None:  # noqa: B027
+        """Returns once it can be written, where that is one process's alone at a time; `say` is told for whom it waits.
+
+        Raises:
+          RunRootError: it is held for too long; with by whom.
+        """
+
     def adapt(self, store: Any) -> None:  # noqa: B027
         """Mends a MetadataStore of this database, where it does not do what all others do."""
 

@@ -1,11 +1,12 @@
 """ML Metadata in a file."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline import locks
 from pipeline.database.database import LOCKED, Ask, Contents, Database
 from schemas.errors import RunRootError
 
@@ -24,6 +25,9 @@ class SQLiteFile(Database):
     def __init__(self, file: Path, bound_id: str | None = None) -> None:
         super().__init__(str(file), bound_id)
         self.file = file
+
+    def wait(self, say: Callable[[str], None]) -> None:
+        locks.wait(self.file, say)
 
     @property
     def is_there(self) -> bool:

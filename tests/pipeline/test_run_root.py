@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import locks
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run_root import RunRoot, new_run_id
 from schemas.errors import RunRootError
@@ -72,7 +73,10 @@ def test_what_a_killed_run_left_half_written_is_taken_back(tmp_path: Path) -> No
         assert database.execute("SELECT DISTINCT substr(text, 1, 1), count(*) FROM known").fetchall() == [("y", 1000)]
 
 
-def test_a_database_that_another_process_holds_is_not_called_damaged(tmp_path: Path) -> None:
+def test_a_database_that_another_process_holds_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LIMIT_SECONDS", 0)
     root = RunRoot(tmp_path)
     SQLiteFile(root.metadata).store(writable=True)
     with closing(sqlite3.connect(root.metadata, isolation_level=None)) as other:

@@ -1,0 +1,188 @@
+"""Faults that a run plants in itself before it starts: the product has no hooks for them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+Act = Callable[[], None]
+FILLER = "filler"
+
+
+def die() -> None:
+    """Ends this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminate() -> None:
+    """As an operator or a shutdown ends it."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def wait_for(file: Path) -> Act:
+    """Goes on once a file is there."""
+    return partial(_wait_for, file)
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+_HOLDS = (
+    "import sqlite3, sys, time; database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60); "
+    "database.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+)
+
+
+def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Another process that holds a database from now on."""
+    command = [sys.executable, "-c", _HOLDS, str(database), str(seconds)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    database.with_name("holder").write_text(str(holder.pid))
+    return holder
+
+
+def remove(*paths: Path) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def fill(folder: Path) -> None:
+    """Takes all space that is free on the disk of a folder."""
+    with (folder / FILLER).open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+
+
+def after(node: str, act: Act) -> None:
+    """Acts once a node has ended and its record is written."""
+    from pipeline.records import RecordFile
+
+    original = RecordFile.node_finished
+
+    def finished(self: Any, name: str, *arguments: Any) -> None:
+        original(self, name, *arguments)
+        if name == node:
+            act()
+
+    RecordFile.node_finished = finished  # type: ignore[method-assign]
+
+
+def at_driver(node: str, act: Act) -> None:
+    """Acts once a node's execution is registered as RUNNING, before its inputs are read."""
+    from tfx.orchestration.portable import execution_publish_utils, launcher, resolver_node_handler
+
+    registered = execution_publish_utils.register_execution
+
+    def register(*arguments: Any, **named: Any) -> Any:
+        found = registered(*arguments, **named)
+        act()
+        return found
+
+    def of_node(original: Any, patched: Any) -> Any:
+        def run(self: Any, *arguments: Any) -> Any:
+            execution_publish_utils.register_execution = patched if _node(self, arguments) == node else registered
+            return original(self, *arguments)
+
+        return run
+
+    handler = resolver_node_handler.ResolverNodeHandler
+    launcher.Launcher._prepare_execution = of_node(launcher.Launcher._prepare_execution, register)
+    handler.run = of_node(handler.run, register)
+
+
+def at_executor(node: str, act: Act) -> None:
+    """Acts before a node's executor does."""
+    from tfx.orchestration.portable import launcher
+
+    original = launcher.Launcher._run_executor
+
+    def run(self: Any, execution_info: Any) -> Any:
+        if _node(self, ()) == node:
+            act()
+        return original(self, execution_info)
+
+    launcher.Launcher._run_executor = run
+
+
+def in_executor(node: str, act: Act) -> None:
+    """Acts as soon as a node's executor has written something, or else when it ends; resolvers have none.
+
+    InfraValidator's acts while its model server answers.
+    """
+    if node == "InfraValidator":
+        from components import infra_validator
+
+        infra_validator._predict = partial(_before, act, infra_validator._predict)
+        return
+    from tfx.orchestration.portable import launcher
+
+    original = launcher.Launcher._run_executor
+
+    def run(self: Any, execution_info: Any) -> Any:
+        if _node(self, ()) != node:
+            return original(self, execution_info)
+        folders = [Path(artifact.uri) for one in execution_info.output_dict.values() for artifact in one]
+        done = threading.Event()
+        watcher = threading.Thread(target=_act_when_written, args=(folders, done, act))
+        watcher.start()
+        try:
+            return original(self, execution_info)
+        finally:
+            done.set()
+            watcher.join()
+
+    launcher.Launcher._run_executor = run
+
+
+def _act_when_written(folders: list[Path], done: threading.Event, act: Act) -> None:
+    while not done.is_set() and not any(path.is_file() for folder in folders for path in folder.rglob("*")):
+        time.sleep(0.001)
+    act()
+
+
+def at_publish(node: str, act: Act) -> None:
+    """Acts after a node's work and before ML Metadata is told of it."""
+    from tfx.orchestration.portable import execution_publish_utils, launcher, resolver_node_handler
+
+    publishes = {
+        launcher.Launcher: "publish_succeeded_execution",
+        resolver_node_handler.ResolverNodeHandler: "publish_internal_execution",
+    }
+    for owner, name in publishes.items():
+        published = getattr(execution_publish_utils, name)
+        method = "launch" if owner is launcher.Launcher else "run"
+        original = getattr(owner, method)
+
+        def run(
+            self: Any, *arguments: Any, _original: Any = original, _name: str = name, _real: Any = published
+        ) -> Any:
+            here = _node(self, arguments) == node
+            setattr(execution_publish_utils, _name, partial(_before, act, _real) if here else _real)
+            return _original(self, *arguments)
+
+        setattr(owner, method, run)
+
+
+def _before(act: Act, function: Any, *arguments: Any, **named: Any) -> Any:
+    act()
+    return function(*arguments, **named)
+
+
+def _node(owner: Any, arguments: Any) -> str:
+    """Of a launcher, which knows it, or of a resolver's handler, which is told it."""
+    node = owner._pipeline_node if hasattr(owner, "_pipeline_node") else arguments[1]
+    return str(node.node_info.id)

@@ -1,0 +1,116 @@
+"""Five broken run roots, for whoever wants to try docs/oncall.md on them.
+
+python -m tests.faults.planted FOLDER      # FOLDER/1 to FOLDER/5, each with a page.txt: how you were woken
+"""
+
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.conftest import census_rows, write_rows
+from tests.faults import injections
+from tests.faults.processes import Place
+from tests.faults.small import NAME, TRAIN_ROWS, small_config
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A failure.
+
+    Attributes:
+      page: the symptom, as in the runbook's first table.
+      command: what the runbook says to ask.
+      exit_code: of the command.
+      cause: what it answers; the cause.
+      make: breaks a good run root, by a real run where one breaks it.
+    """
+
+    page: str
+    command: tuple[str, ...]
+    exit_code: int
+    cause: tuple[str, ...]
+    make: Callable[[Place], None]
+
+
+def _bad_data(place: Place) -> None:
+    rows = census_rows("train", TRAIN_ROWS)
+    rows[1][rows[0].index("age")] = "430"
+    write_rows(place.config.parent / "train.csv", rows)
+    assert place.run()[0] == 3
+    write_rows(place.config.parent / "train.csv", census_rows("train", TRAIN_ROWS))
+
+
+def _killed(place: Place) -> None:
+    assert place.run("seed=21", fault=partial(injections.in_executor, "Trainer", injections.die))[0] == -9
+
+
+def _missed(place: Place) -> None:
+    assert place.run("evaluation.thresholds=[{metric: auc, at_least: 0.999}]")[0] == 4
+
+
+def _changed(place: Place) -> None:
+    (weights,) = place.registry.path(1).glob("variables/variables.data-*")
+    weights.chmod(0o644)
+    with weights.open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 0xFF]))
+
+
+def _truncated(place: Place) -> None:
+    content = place.root.metadata.read_bytes()
+    place.root.metadata.write_bytes(content[: len(content) // 2])
+
+
+PLANTS = (
+    Plant("the nightly run failed", ("why", "latest"), 0, ("Gate: ", "train: age: ", "430>120"), _bad_data),
+    Plant("the nightly run does not end", ("why", "latest"), 0, ("CRASHED", "killed in Trainer"), _killed),
+    Plant("the nightly run pushed no model", ("why", "latest"), 0, ("auc on overall", "at least 0.999"), _missed),
+    Plant("predictions are bad", ("check",), 1, ("version 1: its files are NOT those that were pushed",), _changed),
+    Plant("runs do not start", ("doctor",), 1, ("metadata.sqlite: is truncated (", "restore "), _truncated),
+)
+
+
+def plant(folder: Path) -> list[Path]:
+    """Makes all of them below a folder; returns the run roots, in the order of PLANTS."""
+    place = Place(small_config(folder / "data"), folder / "work")
+    code, said = place.run()
+    assert code == 0, said
+    shutil.copytree(place.folder, folder / "good")
+    made = []
+    for number, one in enumerate(PLANTS, 1):
+        shutil.rmtree(place.folder)
+        shutil.copytree(folder / "good", place.folder)
+        one.make(place)
+        root = folder / str(number)
+        _move(place.folder, root)
+        (root / "page.txt").write_text(f"{one.page}\n")
+        made.append(root)
+    for rest in (folder / "good", place.folder):
+        shutil.rmtree(rest)
+    for output in folder.glob("output-*"):
+        output.unlink()
+    return made
+
+
+def _move(root: Path, target: Path) -> None:
+    """Copies a run root; where it is written where it lies, the new place is written."""
+    shutil.copytree(root, target)
+    for file in (*target.glob("records/*.json"), *target.glob("logs/*"), *target.glob(f"registry/{NAME}/*.config")):
+        file.write_text(file.read_text().replace(str(root), str(target)))
+    try:
+        with closing(sqlite3.connect(target / "metadata.sqlite")) as database, database:
+            database.execute("UPDATE Artifact SET uri = replace(uri, ?, ?)", (str(root), str(target)))
+    except sqlite3.DatabaseError:
+        # It is the one that is damaged.
+        return
+
+
+if __name__ == "__main__":
+    plant(Path(sys.argv[1]).absolute())

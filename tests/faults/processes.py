@@ -1,0 +1,167 @@
+"""Runs in processes of their own that fork from one which has TFX loaded: none waits ten seconds for its imports.
+
+It is sound because the server that they fork from only imports: it starts no TensorFlow runtime, no gRPC, and no thread
+(`test_the_process_that_runs_fork_from_has_one_thread`).
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+from click.testing import CliRunner
+
+from oncall.__main__ import main as oncall_main
+from pipeline.records import RunRecord
+from pipeline.run_root import RunRoot
+from serving.registry import Registry
+from tests.conftest import ROOT
+from tests.faults.small import NAME
+
+Fault = Callable[[], None]
+TIMEOUT_SECONDS = 300
+_LOADED = ["pipeline.local", "pipeline.runner", "pipeline.dag", "pipeline.report", "local_runner", "oncall.__main__"]
+# OpenBLAS and Arrow's allocator start threads as they load.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+def context() -> ForkServerContext:
+    """Where runs fork from; it starts with the first one."""
+    os.environ.update(_ENVIRONMENT)
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(_LOADED)
+    return found
+
+
+def _child(command: list[str], output: Path, fault: Fault | None) -> None:
+    """A whole command line in this process, after a fault was planted in it."""
+    os.setsid()
+    os.chdir(ROOT)
+    with output.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if fault is not None:
+        fault()
+    from local_runner import main as run_main
+
+    name, *arguments = command
+    sys.argv = command
+    {"run": run_main, "oncall": oncall_main}[name](arguments)
+
+
+@dataclass
+class Running:
+    """A command that was started."""
+
+    process: BaseProcess
+    output: Path
+
+    def wait(self) -> int:
+        """Its exit code; negative for the signal that killed it."""
+        self.process.join(TIMEOUT_SECONDS)
+        if self.process.exitcode is None:
+            assert self.process.pid is not None
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"the run hangs: {self.said()[-2000:]}")
+        until = time.monotonic() + 20
+        while left := self._left():
+            assert time.monotonic() < until, f"the run is gone, and what it started goes on: {left}"
+            time.sleep(0.01)
+        return self.process.exitcode
+
+    def _left(self) -> list[list[str]]:
+        """The command lines of processes that the command has started and that go on."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.cmdline())
+        return found
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self.output.read_text()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Waits until something is so."""
+        until = time.monotonic() + TIMEOUT_SECONDS
+        while not condition():
+            assert self.process.is_alive() and time.monotonic() < until, self.said()[-2000:]
+            time.sleep(0.001)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A config, a run root, and what is done there.
+
+    Attributes:
+      config: what is run.
+      folder: the run root.
+      outputs: where what runs print is kept; None for beside the run root.
+    """
+
+    config: Path
+    folder: Path
+    outputs: Path | None = None
+
+    @property
+    def root(self) -> RunRoot:
+        return RunRoot(self.folder)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.folder / "registry", NAME)
+
+    def _start(self, command: list[str], fault: Fault | None) -> Running:
+        output = (self.outputs or self.folder.parent) / f"output-{time.monotonic_ns()}"
+        output.touch()
+        process = context().Process(target=_child, args=(command, output, fault))
+        process.start()
+        return Running(process, output)
+
+    def start(self, *settings: str, fault: Fault | None = None) -> Running:
+        """Starts a run."""
+        flags = [flag for setting in settings for flag in ("--set", setting)]
+        return self._start(["run", "--config", str(self.config), "--run-root", str(self.folder), *flags], fault)
+
+    def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
+        """Runs; returns the exit code and what was printed."""
+        running = self.start(*settings, fault=fault)
+        return running.wait(), running.said()
+
+    def resume(self, fault: Fault | None = None) -> tuple[int, str]:
+        """Resumes the newest run."""
+        running = self._start(["oncall", "resume", "latest", "--run-root", str(self.folder)], fault)
+        return running.wait(), running.said()
+
+    def oncall(self, *arguments: str, code: int = 0) -> Any:
+        """The JSON document of a command, which ends with `code`."""
+        done = CliRunner().invoke(oncall_main, [*arguments, "--run-root", str(self.folder), "--json"])
+        assert done.exit_code == code, (arguments, done.output)
+        return json.loads(done.stdout)
+
+    def record(self) -> RunRecord:
+        """Of the newest run."""
+        return RunRecord.model_validate_json(max(self.root.records.glob("*.json")).read_bytes())
+
+    def again(self) -> str:
+        """The setting with which the cache answers for the newest run."""
+        return f"seed={self.record().config['seed']}"
+
+    def states(self) -> dict[str, str]:
+        """How each node of the newest run ended."""
+        return {name: node.state for name, node in self.record().nodes.items()}

@@ -1,0 +1,74 @@
+"""A disk that fills up: where data is written, in the database, in the record of the run, in the registry."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults import injections
+from tests.faults.invariants import Before, blessed, explained
+from tests.faults.processes import Place
+from tests.faults.small import NAME, small_config
+
+pytestmark = pytest.mark.slow
+MEGABYTES = 64
+# What fills the disk when, at which node it is found, how it is told, and the exit code.
+WALK: list[tuple[Callable[[str, injections.Act], None], str, str, str, int]] = [
+    (injections.at_executor, "ExampleGen", "ExampleGen", "no space left on the disk: ", 6),
+    (injections.at_publish, "ExampleGen", "ExampleGen", "no space left on the disk: ", 6),
+    (injections.after, "ExampleGen", "History", ".json: cannot be written: No space left on device", 6),
+    (injections.at_executor, "Transform", "Transform", "no space left on the disk: ", 6),
+    (injections.at_executor, "Trainer", "Trainer", "no space left on the disk: ", 6),
+    (injections.at_executor, "Pusher", "Pusher", f"registry/{NAME}: cannot be written: [Errno 28] No space left", 5),
+]
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m,mode=777", "tmpfs", str(folder)]
+    before = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    done = subprocess.run([*before, *mount], capture_output=True, text=True, check=False)
+    if done.returncode:
+        # CI has to be able to; elsewhere it needs root.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no tmpfs can be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run([*before, "umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_goes_on_from_there(
+    disk: Path, tmp_path: Path
+) -> None:
+    place = Place(small_config(tmp_path / "data"), disk / "run", outputs=tmp_path)
+    assert place.run()[0] == 0
+    before = Before.of(place)
+    for number, (plant, node, found_at, cause, exit_code) in enumerate(WALK):
+        fault = partial(plant, node, partial(injections.fill, disk))
+        code, said = place.resume(fault) if number else place.run("seed=21", "data.max_bad_rows=1", fault=fault)
+        assert code == exit_code, (node, said)
+        (line,) = [line for line in said.splitlines() if line.startswith("error  ")]
+        assert cause in line
+        before.check()
+        explained(place, state="FAILED", node=found_at, cause=cause, exit_code=exit_code)
+        (disk / injections.FILLER).unlink()
+    code, said = place.resume()
+    assert code == 0, said
+    before.check_artifacts()
+    assert place.registry.champion() == 2
+    assert blessed(place, 2)
+    assert {one["kind"] for one in place.oncall("doctor", code=1)["findings"]} == {"disk"}
+
+
+def test_a_run_does_not_start_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
+    place = Place(small_config(tmp_path / "data"), disk / "other", outputs=tmp_path)
+    injections.fill(disk)
+    code, said = place.run()
+    (disk / injections.FILLER).unlink()
+    assert (code, said) == (
+        6,
+        f"error: {disk / 'other'}: cannot be written: No space left on device; give --run-root another folder\n",
+    )

@@ -1,0 +1,124 @@
+"""`kill -9` in the driver, the executor and the publisher of every node, and SIGTERM: each is resumed from there."""
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults import injections
+from tests.faults.invariants import Before, blessed, explained
+from tests.faults.processes import Place, context
+
+pytestmark = pytest.mark.slow
+RESOLVERS = ("History", "Baseline")
+POINTS: dict[str, Callable[[str, injections.Act], None]] = {
+    "driver": injections.at_driver,
+    "executor": injections.in_executor,
+    "publish": injections.at_publish,
+}
+
+
+def _threads() -> None:
+    os._exit(len(os.listdir(f"/proc/{os.getppid()}/task")))
+
+
+def test_the_process_that_runs_fork_from_has_one_thread() -> None:
+    process = context().Process(target=_threads)
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+
+
+def test_a_run_killed_at_every_point_of_every_node_goes_on_from_there(place: Place) -> None:
+    before, order = Before.of(place), tuple(place.record().nodes)
+    # Nothing that a node reads is as it was, or the cache would answer for it.
+    schema = place.config.parent / "schema.pbtxt"
+    other = schema.with_name("other.pbtxt")
+    other.write_text(schema.read_text().replace("max: 120.0", "max: 121.0"))
+    assert other.read_text() != schema.read_text()
+    changed = ("data.max_bad_rows=1", f"data.schema_file={other}", "seed=21")
+    walk = [(node, point) for node in order for point in POINTS if point != "executor" or node not in RESOLVERS]
+    for number, (node, point) in enumerate(walk):
+        fault = partial(POINTS[point], node, injections.die)
+        code, said = place.resume(fault) if number else place.run(*changed, fault=fault)
+        assert code == -9, (node, point, said)
+        if (node, point) in (("Pusher", "executor"), ("Pusher", "publish")):
+            # It is pushed, and what serves is whole; ML Metadata does not know it yet.
+            before.check_artifacts()
+            assert (place.registry.champion(), place.registry.fits(2)) == (2, True)
+        else:
+            before.check()
+        explained(place, state="CRASHED", node=node, cause=f"is gone: killed in {node}", exit_code=None)
+    code, said = place.resume()
+    assert code == 0, said
+    before.check_artifacts()
+    assert place.registry.versions() == [1, 2]
+    assert place.registry.champion() == 2
+    assert blessed(place, 1)
+    assert blessed(place, 2)
+    assert place.oncall("doctor")["findings"] == []
+    assert place.oncall("check")["ok"] is True
+
+
+def test_sigterm_ends_a_run_as_aborted_and_it_goes_on(place: Place) -> None:
+    before = Before.of(place)
+    fault = partial(injections.in_executor, "Gate", injections.terminate)
+    code, said = place.run(place.again(), fault=fault)
+    assert code == 130, said
+    before.check()
+    explained(place, state="ABORTED", node="Gate", cause="interrupted by SIGTERM in Gate", exit_code=130)
+    assert place.resume()[0] == 0
+    before.check()
+
+
+def test_what_a_run_had_half_written_to_its_database_when_it_was_killed_is_taken_back(place: Place) -> None:
+    before = Before.of(place)
+    journal = place.folder / "metadata.sqlite-journal"
+    assert _killed_in_a_write(place, journal), "no write was met"
+    assert journal.stat().st_size > 0
+    before.check()
+    assert place.oncall("why", "latest")["state"] == "CRASHED"
+    found = [one for one in place.oncall("doctor", code=1)["findings"] if one["kind"] == "database"]
+    assert "has an unfinished change of a process that was killed" in found[0]["said"]
+    assert place.resume()[0] == 0
+    before.check()
+    assert not journal.exists()
+    assert place.oncall("doctor")["findings"] == []
+
+
+def _killed_in_a_write(place: Place, journal: Path) -> bool:
+    """Kills runs until one leaves a journal that SQLite has to roll back."""
+    for _ in range(20):
+        running = place.start(place.again())
+        pid = running.process.pid
+        assert pid is not None
+        while running.process.is_alive():
+            if not _size(journal):
+                continue
+            os.kill(pid, signal.SIGSTOP)
+            # It may have been the end of the write.
+            if _is_hot(journal):
+                os.kill(pid, signal.SIGKILL)
+                return running.wait() == -9
+            os.kill(pid, signal.SIGCONT)
+        running.wait()
+    return False
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_hot(journal: Path) -> bool:
+    """Whether its header is whole: https://www.sqlite.org/fileformat.html#the_rollback_journal."""
+    try:
+        head = journal.read_bytes()[:12]
+    except FileNotFoundError:
+        return False
+    return head[:8] == bytes.fromhex("d9d505f920a163d7") and head[8:] != bytes(4)

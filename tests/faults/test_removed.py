@@ -1,0 +1,120 @@
+"""What somebody has deleted, rolled back or held: nothing unvalidated is pushed, and the next run makes it good."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults import injections
+from tests.faults.invariants import Before, blessed, explained
+from tests.faults.processes import Place
+
+pytestmark = pytest.mark.slow
+
+
+def _newest(place: Place, node: str, key: str) -> Path:
+    """The folder of a node's newest output."""
+    folders = (place.root.artifacts / node / key).iterdir()
+    return max(folders, key=lambda path: int(path.name))
+
+
+def _remove_newest(place: Place, node: str, key: str, name: str) -> None:
+    gone = _newest(place, node, key) / name
+    (place.folder / "removed").write_text(str(gone))
+    injections.remove(gone)
+
+
+@pytest.mark.parametrize(
+    ("node", "key", "name"),
+    [
+        ("Transform", "transform_graph", "transform_fn/saved_model.pb"),
+        ("Evaluator", "blessing", "BLESSED"),
+    ],
+)
+def test_what_was_deleted_behind_the_cache_is_made_anew(node: str, key: str, name: str, place: Place) -> None:
+    before, gone = Before.of(place), _newest(place, node, key) / name
+    injections.remove(gone)
+    code, said = place.run()
+    assert code == 0, said
+    assert f"{node} does not use {_newest(place, node, key).parent}/" in said
+    assert place.states()[node] == "complete"
+    before.check_artifacts(gone=(gone,))
+    assert place.registry.fits(1)
+    assert blessed(place, place.registry.champion() or 0)
+    assert place.run()[0] == 0
+    assert place.states()[node] == "cached"
+
+
+@pytest.mark.parametrize(
+    ("at", "node", "key", "name"),
+    [
+        ("Evaluator", "Trainer", "model", ""),
+        ("Evaluator", "ExampleGen", "examples", "Split-test"),
+        ("Pusher", "Evaluator", "blessing", ""),
+    ],
+    ids=["the model before Evaluator", "examples before Evaluator", "the blessing before Pusher"],
+)
+def test_what_is_deleted_during_a_run_stops_it_before_the_push(
+    at: str, node: str, key: str, name: str, place: Place
+) -> None:
+    before = Before.of(place)
+    seed = f"seed={30 + len(place.oncall('runs')['runs'])}"
+    fault = partial(injections.at_driver, at, partial(_remove_newest, place, node, key, name))
+    code, said = place.run(seed, fault=fault)
+    assert code == 6, said
+    gone = (Path((place.folder / "removed").read_text()),)
+    before.check(gone=gone)
+    folder = gone[0].parent if name else gone[0]
+    explained(place, state="FAILED", node=at, cause=f"{at}: {folder}: files of it are gone", exit_code=6)
+    code, said = place.resume()
+    assert code == 0, said
+    assert f"{node} does not use {folder}" in said
+    before.check_artifacts(gone=gone)
+    champion = place.registry.champion()
+    assert champion is not None
+    assert champion > before.champion
+    assert blessed(place, champion)
+
+
+def test_a_rollback_is_not_undone_by_a_cached_rerun_which_says_what_serves(place: Place) -> None:
+    newest = place.registry.champion()
+    assert newest is not None
+    place.oncall("rollback", "--version", "1", "--reason", "bad predictions", "--yes")
+    before = Before.of(place)
+    code, said = place.run(place.again())
+    assert code == 0, said
+    before.check()
+    assert before.champion == 1
+    pusher = place.oncall("lineage", "v1")["made_from"]["run"]
+    assert f"pushed   nothing: version {newest} holds this very model already" in said
+    assert f"serving  version 1 of census-income, pushed by run {pusher}" in said
+    assert place.oncall("runs")["runs"][0]["pushed"].startswith("nothing: ")
+
+
+def test_the_second_of_two_runs_at_once_is_refused_by_the_first_ones_name(place: Place) -> None:
+    before, known = Before.of(place), len(place.oncall("runs")["runs"])
+    first = place.start(
+        place.again(), fault=partial(injections.at_driver, "Gate", injections.wait_for(place.folder / "go"))
+    )
+    first.wait_for(lambda: place.record().running_node == "Gate")
+    code, said = place.run()
+    place_in_use = (
+        f"error: {place.folder}: another run is using it: {place.record().run_id}, process {first.process.pid} ("
+    )
+    assert (code, said.startswith(place_in_use), said.count("\n")) == (6, True, 1), said
+    assert place.resume()[0] == 6
+    (place.folder / "go").touch()
+    assert first.wait() == 0, first.said()
+    assert len(place.oncall("runs")["runs"]) == known + 1
+    before.check()
+
+
+def test_a_fresh_database_over_an_old_root_is_refused(place: Place) -> None:
+    before, aside = Before.of(place), place.folder / "aside"
+    place.root.metadata.rename(aside)
+    code, said = place.run()
+    aside.rename(place.root.metadata)
+    assert (code, said.count("\n")) == (6, 1), said
+    assert "has artifacts but no metadata.sqlite; a fresh database would overwrite them" in said
+    before.check()
+    assert place.run()[0] == 0
