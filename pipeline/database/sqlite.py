@@ -14,7 +14,8 @@ UNFINISHED = "has an unfinished change of a process that was killed; the next ru
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
-_TIMEOUT_SECONDS = 1.0
+# Whoever is about to run waits for another's change; whoever asks wants to know.
+_WRITER_SECONDS, _READER_SECONDS = 5.0, 1.0
 
 
 class SQLiteFile(Database):
@@ -35,11 +36,12 @@ class SQLiteFile(Database):
 
     @contextmanager
     def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
+        seconds = _WRITER_SECONDS if writable else _READER_SECONDS
         uri = f"file:{self.file}?mode={'rw' if writable else 'ro'}"
         try:
             if not writable:
                 _check_head(self.file)
-            with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)) as found:
+            with closing(sqlite3.connect(uri, uri=True, timeout=seconds, isolation_level=None)) as found:
                 if writable:
                     # Takes back what a killed process has left half done; only then the size is right.
                     found.execute("SELECT count(*) FROM sqlite_master").fetchall()
