@@ -103,8 +103,6 @@ def _a_run_stops_as_asked(place: _Place) -> str:
     assert (found["state"], found["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
     states = place.states()
     assert (_of(states, DATA_NODES[:-1]), _of(states, ("Transform", *MODEL_NODES))) == ({"complete"}, {"not reached"})
-    written = place.oncall("log", "latest", "ExampleGen")["lines"]
-    assert any("examples.json" in line or "train" in line for line in written)
     return str(found["run"])
 
 
@@ -132,6 +130,9 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert found["missed"][0].endswith(", must be at least 0.999")
     assert any("NotBlessedError" in line for line in found["lines"])
     assert found["try"][0].startswith(f"python -m oncall diff {good} {found['run']} ")
+    written = place.oncall("log", "latest")
+    assert (written["node"], "NotBlessedError" in written["lines"][-1]) == ("InfraValidator", True)
+    assert any("epoch 1 of 3" in line for line in place.oncall("log", good, "Trainer")["lines"])
     assert place.oncall("check", code=1)["checks"][0]["ok"] is False
     changes = place.oncall("diff", good, "latest")
     assert changes["config"] == {"evaluation.thresholds.0.at_least": [0.8, 0.999]}
