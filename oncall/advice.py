@@ -1,8 +1,8 @@
 """What to try after a run that did not end well: one or two commands, by the kind of its error."""
 
 import re
+import shlex
 
-from oncall.sources import Source
 from pipeline.records import Kind, RunRecord, State
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
@@ -10,34 +10,61 @@ _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot
 _LOCKED = re.compile(r"database is locked|subset of tables in MLMD", re.IGNORECASE)
 
 
-def advice(evidence: Source, record: RunRecord, state: State, said: str, last_good: str | None) -> list[str]:
+def advice(record: RunRecord, state: State, here: str, said: str, last_good: str | None) -> list[str]:
     """Commands, each with its reason.
 
     Args:
-      evidence: where the run is known.
       record: of the run.
       state: its state.
+      here: the flags that name the run root, or the project on Vertex AI, with a space before each; empty if they need
+        not be given.
       said: its error and the lines of its log.
       last_good: the last run before it that succeeded.
     """
-    here = evidence.here
-    resume = f"{evidence.again(record)}    # finished nodes are answered from the cache"
+    resume = f"{again(record, here)}    # finished nodes are answered from the cache"
     match state:
+        case State.RUNNING if record.kind is Kind.VERTEX:
+            return [f"python vertex_runner.py status {record.run_id}{_of_project(here)}"]
         case State.RUNNING:
-            return [evidence.follow(record)]
-        case State.SUCCEEDED | State.CACHED if record.kind == Kind.REHEARSAL:
+            return [f"tail -f {record.log}" if record.log else f"ps -p {record.pid}"]
+        case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
             return ["python vertex_runner.py submit --dry-run    # what a push would do on Vertex AI"]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
-        case State.ABORTED:
+        case State.ABORTED | State.INCOMPLETE:
             return [resume]
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
-        case _ if record.kind == Kind.REHEARSAL:
-            return [*_log(evidence, record), f"{evidence.again(record)}    # once the cause is mended"]
+        case _ if record.kind is Kind.REHEARSAL:
+            return [*_log(record), f"{again(record, here)}    # once the cause is mended"]
         case _:
-            by_text = _by_text(said, here, resume) if record.kind == Kind.LOCAL else []
-            return [*by_text, *_by_code(evidence, record, last_good)][:3]
+            by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
+            return [*by_text, *_by_code(record, here, last_good)][:3]
+
+
+def again(record: RunRecord, here: str) -> str:
+    """The command that goes on with a run."""
+    match record.kind:
+        case Kind.LOCAL:
+            return f"python -m oncall resume {record.run_id}{here}"
+        case Kind.REHEARSAL:
+            return shlex.join(["python", *record.command])
+        case Kind.VERTEX:
+            return f"python vertex_runner.py submit --wait{_of_project(here)}"
+
+
+def _of_project(here: str) -> str:
+    """The flags that vertex_runner.py knows, too: its config names the pipeline."""
+    return here.partition(" --pipeline ")[0]
+
+
+def _log(record: RunRecord) -> list[str]:
+    """The command that shows all that the failed node wrote."""
+    own = next((node.log for node in reversed(record.nodes.values()) if node.state == "failed"), None)
+    log = own or record.log
+    if log is None:
+        return []
+    return [f"{log if record.kind is Kind.VERTEX else f'less +G {log}'}    # the whole story"]
 
 
 def _by_text(said: str, here: str, resume: str) -> list[str]:
@@ -50,13 +77,13 @@ def _by_text(said: str, here: str, resume: str) -> list[str]:
     return []
 
 
-def _by_code(evidence: Source, record: RunRecord, last_good: str | None) -> list[str]:
-    run, here = record.run_id, evidence.here
+def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
+    run = record.run_id
     compared = [f"python -m oncall diff {last_good} {run}{here}    # since the last good run"] if last_good else []
-    accept = f"python -m pipeline schema diff --run {run}{here}    # if the data is right and the schema is old"
     match record.exit_code:
         case 3:
-            accepting = [accept] if record.kind == Kind.LOCAL else []
+            accept = f"python -m pipeline schema diff --run {run}{here}    # if the data is right and the schema is old"
+            accepting = [accept] if record.kind is Kind.LOCAL else []
             return [f"python -m oncall anomalies {run}{here}    # what does not fit", *accepting, *compared]
         case 4:
             return [*compared, f"python -m oncall serving{here}    # what serves is untouched"]
@@ -65,10 +92,4 @@ def _by_code(evidence: Source, record: RunRecord, last_good: str | None) -> list
         case 6:
             return [f"python -m oncall doctor{here}"]
         case _:
-            again = f"{evidence.again(record)}    # once the cause is mended"
-            return [*compared, *_log(evidence, record), again]
-
-
-def _log(evidence: Source, record: RunRecord) -> list[str]:
-    shown = evidence.whole_log(record)
-    return [f"{shown}    # the whole story"] if shown else []
+            return [*compared, *_log(record), f"{again(record, here)}    # once the cause is mended"]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from oncall.advice import again
 from oncall.evidence import Evidence
 from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import LOCKED, UNFINISHED, Metadata, check_database
@@ -106,7 +107,7 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
             said = evidence.damaged.get(run_id, run_id)
             yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
         elif run.state is State.CRASHED and not made_good:
-            todo = evidence.again(run.record)
+            todo = again(run.record, evidence.here)
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
         made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
 

@@ -129,24 +129,6 @@ class Evidence:
 
         return log_of(record, node) or "", *log_lines(record, node)
 
-    def again(self, record: RunRecord) -> str:
-        """The command that goes on with a run."""
-        if record.kind == Kind.REHEARSAL:
-            return shlex.join(["python", *record.command])
-        return f"python -m oncall resume {record.run_id}{self.here}"
-
-    def follow(self, record: RunRecord) -> str:
-        """The command that shows how a run goes on."""
-        log = log_of(record, record.running_node)
-        return f"tail -f {log}" if log else f"ps -p {record.pid}"
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        """The command that shows all that the failed node wrote."""
-        from oncall.runs import failed_node
-
-        log = log_of(record, failed_node(record))
-        return f"less +G {log}" if log else None
-
     def artifact_id(self, text: str) -> int | None:
         """An artifact's number."""
         return int(text) if _ID.fullmatch(text) else None
