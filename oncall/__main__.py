@@ -2,6 +2,7 @@
 
 python -m oncall runs
 python -m oncall why latest
+python -m oncall why latest --project my-project --region europe-west4
 """
 
 import click
@@ -9,7 +10,8 @@ import click
 from oncall import commands
 
 EPILOG = """\b
-RUN is `latest`, a run's id, or the first characters of one.
+RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are jobs of
+Vertex Pipelines.
 
 \b
 Exit codes:
@@ -17,7 +19,7 @@ Exit codes:
   1    something is wrong (check, doctor); or the resumed run's own
   2    a flag is wrong, there is no such run, web's port is in use, or report's file is there already
   3    the resumed run's own, as 4 and 5: local_runner.py --help explains them
-  5    the registry refused a rollback, or cannot be read
+  5    the registry refused a rollback, or cannot be read; Vertex AI or its bucket refuses or does not answer
   6    the run root or its database cannot be read, a run holds it (resume, gc), or report's file cannot be written
   130  interrupted"""
 

@@ -11,6 +11,7 @@ from oncall.folders import execution_folder, execution_folders, is_gone
 from oncall.metadata import Metadata
 from oncall.releases import registry_of
 from oncall.terminal import Answer, volume
+from pipeline.advice import again
 from pipeline.causes import cause
 from pipeline.database.sqlite import UNFINISHED
 from pipeline.records import State
@@ -103,7 +104,7 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
             said = evidence.damaged.get(run_id, run_id)
             yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
         elif run.state is State.CRASHED and not made_good:
-            todo = evidence.again(run.record)
+            todo = again(run.record, evidence.here)
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
         made_good = made_good or run.state in (State.SUCCEEDED, State.CACHED)
 

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
-from pipeline.advice import OnThisMachine
 from pipeline.database.binding import is_run_root
 from pipeline.records import Kind, RunRecord, State
 from pipeline.run_root import RunRoot
@@ -130,18 +129,6 @@ class Evidence:
         from oncall.why import log_lines
 
         return record.log_of(node) or "", *log_lines(record, node)
-
-    def again(self, record: RunRecord) -> str:
-        """The command that goes on with a run."""
-        return OnThisMachine(self.here).again(record)
-
-    def follow(self, record: RunRecord) -> str:
-        """The command that shows how a run goes on."""
-        return OnThisMachine(self.here).follow(record)
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        """The command that shows all that the failed node wrote."""
-        return OnThisMachine(self.here).whole_log(record)
 
     def artifact_id(self, text: str) -> int | None:
         """An artifact's number."""

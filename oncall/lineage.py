@@ -116,7 +116,7 @@ def _title(node: dict[str, Any]) -> str:
 
 def _lines(node: dict[str, Any], verb: str) -> list[str]:
     def described(one: dict[str, Any]) -> str:
-        by = f"  {verb} {one['node']} of {one['run']}" if one["node"] else ""
+        by = f"  {verb} {one['node']} of {one['run'] or 'another run'}" if one["node"] else ""
         role = f"{one['as']}: " if one.get("as") else ""
         return f"{role}{_title(one)}{by}{'  (see above)' if one.get('again') else ''}"
 

@@ -7,6 +7,7 @@ import click
 from oncall.evidence import Evidence
 from oncall.runs import need_record
 from oncall.terminal import Answer
+from pipeline.advice import again
 from pipeline.records import Kind, State
 from schemas.errors import ConfigError, RunRootError
 
@@ -23,7 +24,7 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
         raise RunRootError(f"{evidence.root.path}: a run is using it; wait for its end, or ask `doctor` which")
     record = need_record(evidence, run)
     if record.kind is not Kind.LOCAL:
-        raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {evidence.again(record)}")
+        raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {again(record, evidence.here)}")
     if run.state in (State.SUCCEEDED, State.CACHED):
         said = f"nothing to do: run {run.run_id} {run.state}"
         return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said])

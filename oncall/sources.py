@@ -142,15 +142,6 @@ class Source(Protocol):
     def log(self, record: RunRecord, node: str | None) -> tuple[str, list[str], str]:
         """The log of a node, or of what came before the first: where it is, its telling lines, why there are none."""
 
-    def again(self, record: RunRecord) -> str:
-        """The command that goes on with a run."""
-
-    def follow(self, record: RunRecord) -> str:
-        """The command that shows how a run goes on."""
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        """The command that shows all that the failed node wrote; None where nothing was kept."""
-
     def artifact_id(self, text: str) -> Id | None:
         """What a user wrote as an artifact's id; None if it cannot be one."""
 

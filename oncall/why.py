@@ -39,7 +39,7 @@ def why(evidence: Source, name: str) -> Answer:
     log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
     missed = missed_thresholds(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else []
     good = evidence.last_good(run.run_id) if run.state is State.FAILED else None
-    tries = advice(evidence, record, run.state, "\n".join([said, *lines]), good)
+    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -58,7 +58,7 @@ def why(evidence: Source, name: str) -> Answer:
     shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
     if is_bad:
         shown += ["", f"log        {log or 'none: the run was started with --verbose'}", *missing.splitlines()]
-        shown += [f"  {line}" for line in lines or ["(it wrote nothing more)"]]
+        shown += [f"  {line}" for line in lines or ([] if missing else ["(it wrote nothing more)"])]
     return Answer(document, [*shown, "", *(f"try        {one}" for one in tries)])
 
 

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Protocol
 
 from pipeline.causes import failed_node
 from pipeline.records import Kind, RunRecord, State
@@ -13,68 +11,24 @@ _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot
 _LOCKED = re.compile(r"database is locked|subset of tables in MLMD", re.IGNORECASE)
 
 
-class Commands(Protocol):
-    """How to ask further and go on, where a run is known.
-
-    Attributes:
-      here: the flags that name the place, with a space before them; empty if they need not be given.
-    """
-
-    here: str
-
-    def again(self, record: RunRecord) -> str:
-        """The command that goes on with a run."""
-
-    def follow(self, record: RunRecord) -> str:
-        """The command that shows how a run goes on."""
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        """The command that shows all that the failed node wrote."""
-
-
-@dataclass
-class OnThisMachine:
-    """Of runs and rehearsals of this machine; `here` as for all commands."""
-
-    here: str
-
-    def again(self, record: RunRecord) -> str:
-        """`resume`, which no rehearsal needs."""
-        if record.kind == Kind.REHEARSAL:
-            return shlex.join(["python", *record.command])
-        return f"python -m oncall resume {record.run_id}{self.here}"
-
-    def follow(self, record: RunRecord) -> str:
-        """`oncall log --follow`, if there is a log."""
-        log = record.log_of(record.running_node)
-        if record.kind == Kind.REHEARSAL and log:
-            return f"tail -f {log}"
-        return f"python -m oncall log {record.run_id} --follow{self.here}" if log else f"ps -p {record.pid}"
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        """`oncall log`, if there is one."""
-        log = record.log_of(failed_node(record))
-        if record.kind == Kind.REHEARSAL and log:
-            return f"less +G {log}"
-        return f"python -m oncall log {record.run_id}{self.here}" if log else None
-
-
-def advice(commands: Commands, record: RunRecord, state: State, said: str, last_good: str | None) -> list[str]:
+def advice(record: RunRecord, state: State, here: str, said: str, last_good: str | None) -> list[str]:
     """Commands, each with its reason.
 
     Args:
-      commands: where the run is known.
       record: of the run.
       state: its state.
+      here: the flags that name the run root, or the project on Vertex AI, with a space before each; empty if they need
+        not be given.
       said: its error and the lines of its log.
       last_good: the last run before it that succeeded.
     """
-    here = commands.here
-    resume = f"{commands.again(record)}    # finished nodes are answered from the cache"
+    resume = f"{again(record, here)}    # finished nodes are answered from the cache"
     match state:
+        case State.RUNNING if record.kind is Kind.VERTEX:
+            return [f"python vertex_runner.py status {record.run_id}{_of_project(here)}"]
         case State.RUNNING:
-            return [commands.follow(record)]
-        case State.SUCCEEDED | State.CACHED if record.kind == Kind.REHEARSAL:
+            return [_follow(record, here)]
+        case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
             return ["python vertex_runner.py submit --dry-run    # what a push would do on Vertex AI"]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
@@ -82,11 +36,44 @@ def advice(commands: Commands, record: RunRecord, state: State, said: str, last_
             return [resume]
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
-        case _ if record.kind == Kind.REHEARSAL:
-            return [*_log(commands, record), f"{commands.again(record)}    # once the cause is mended"]
+        case _ if record.kind is Kind.REHEARSAL:
+            return [*_log(record, here), f"{again(record, here)}    # once the cause is mended"]
         case _:
-            by_text = _by_text(said, here, resume) if record.kind == Kind.LOCAL else []
-            return [*by_text, *_by_code(commands, record, last_good)][:3]
+            by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
+            return [*by_text, *_by_code(record, here, last_good)][:3]
+
+
+def again(record: RunRecord, here: str) -> str:
+    """The command that goes on with a run."""
+    match record.kind:
+        case Kind.LOCAL:
+            return f"python -m oncall resume {record.run_id}{here}"
+        case Kind.REHEARSAL:
+            return shlex.join(["python", *record.command])
+        case Kind.VERTEX:
+            return f"python vertex_runner.py submit --wait{_of_project(here)}"
+
+
+def _of_project(here: str) -> str:
+    """The flags that vertex_runner.py knows, too: its config names the pipeline."""
+    return here.partition(" --pipeline ")[0]
+
+
+def _follow(record: RunRecord, here: str) -> str:
+    """The command that shows how a run goes on."""
+    log = record.log_of(record.running_node)
+    if record.kind is Kind.REHEARSAL and log:
+        return f"tail -f {log}"
+    return f"python -m oncall log {record.run_id} --follow{here}" if log else f"ps -p {record.pid}"
+
+
+def _log(record: RunRecord, here: str) -> list[str]:
+    """The command that shows all that the failed node wrote."""
+    log = record.log_of(failed_node(record))
+    if log is None:
+        return []
+    known = {Kind.LOCAL: f"python -m oncall log {record.run_id}{here}", Kind.REHEARSAL: f"less +G {log}"}
+    return [f"{known.get(record.kind, log)}    # the whole story"]
 
 
 def _by_text(said: str, here: str, resume: str) -> list[str]:
@@ -99,13 +86,13 @@ def _by_text(said: str, here: str, resume: str) -> list[str]:
     return []
 
 
-def _by_code(commands: Commands, record: RunRecord, last_good: str | None) -> list[str]:
-    run, here = record.run_id, commands.here
+def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
+    run = record.run_id
     compared = [f"python -m oncall diff {last_good} {run}{here}    # since the last good run"] if last_good else []
-    accept = f"python -m pipeline schema diff --run {run}{here}    # if the data is right and the schema is old"
     match record.exit_code:
         case 3:
-            accepting = [accept] if record.kind == Kind.LOCAL else []
+            accept = f"python -m pipeline schema diff --run {run}{here}    # if the data is right and the schema is old"
+            accepting = [accept] if record.kind is Kind.LOCAL else []
             return [f"python -m oncall anomalies {run}{here}    # what does not fit", *accepting, *compared]
         case 4:
             return [*compared, f"python -m oncall serving{here}    # what serves is untouched"]
@@ -114,10 +101,4 @@ def _by_code(commands: Commands, record: RunRecord, last_good: str | None) -> li
         case 6:
             return [f"python -m oncall doctor{here}"]
         case _:
-            again = f"{commands.again(record)}    # once the cause is mended"
-            return [*compared, *_log(commands, record), again]
-
-
-def _log(commands: Commands, record: RunRecord) -> list[str]:
-    shown = commands.whole_log(record)
-    return [f"{shown}    # the whole story"] if shown else []
+            return [*compared, *_log(record, here), f"{again(record, here)}    # once the cause is mended"]

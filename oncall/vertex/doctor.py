@@ -72,7 +72,7 @@ def _missing(evidence: VertexEvidence, run_id: str) -> Iterator[Finding]:
             continue
         try:
             if not evidence.bucket.is_there(artifact.uri):
-                todo = f"python vertex_runner.py submit --no-cache{evidence.here}"
+                todo = f"python vertex_runner.py submit --no-cache{evidence.where.of_project()}"
                 yield Finding("missing", f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone", todo)
         except PushError as error:
             evidence.bucket.unread.append(str(error))

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,6 @@ from oncall.sources import Listed, Releases, Run
 from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, state_of
 from oncall.vertex.metadata import VertexMetadata
-from pipeline.causes import failed_node
 from pipeline.records import RunRecord, State
 from pipeline.vertex.jobs import JOB_ID
 from schemas.errors import ConfigError
@@ -42,6 +41,10 @@ class Where:
         """As they are given on a command line, with a space before each."""
         given = {"project": self.project, "region": self.region, "pipeline": self.pipeline}
         return "".join(f" --{flag} {shlex.quote(value)}" for flag, value in given.items() if value)
+
+    def of_project(self) -> str:
+        """The same without the pipeline, for tools whose config or model names it."""
+        return replace(self, pipeline=None).flags()
 
     def checked(self) -> Place:
         """Raises ConfigError where a flag is missing or wrong."""
@@ -138,19 +141,6 @@ class VertexEvidence:
         """The command that reads a task's log: lines of it are in Cloud Logging alone."""
         own = record.nodes[node].log if node is not None else None
         return own or record.log or "", [], "           the error above is all that Vertex AI keeps with the task"
-
-    def again(self, record: RunRecord) -> str:
-        return f"python vertex_runner.py submit --wait{self._submitting}"
-
-    def follow(self, record: RunRecord) -> str:
-        return f"python vertex_runner.py status {record.run_id}{self._submitting}"
-
-    @property
-    def _submitting(self) -> str:
-        return Where(self.where.project, self.where.region).flags()
-
-    def whole_log(self, record: RunRecord) -> str | None:
-        return self.log(record, failed_node(record))[0] or None
 
     def artifact_id(self, text: str) -> str | None:
         return text if _ID.fullmatch(text) else None

@@ -145,8 +145,11 @@ class VertexMetadata:
         return Counter(execution.state for execution in self.executions(run_id))
 
     def place(self, execution_id: str) -> tuple[str, str]:
-        """The run and the task of an execution. The service cannot be asked for an execution's contexts, but the path
-        of an output names the job that made it; whether it did, the job itself says."""
+        """The run and the task of an execution; the run is empty where it only found what another had made.
+
+        The service cannot be asked for an execution's contexts, but the path of an output names the job that made it;
+        whether it did, the job itself says.
+        """
         run, node = self._places.get(execution_id, ("", ""))
         if not run:
             made = [event.artifact_id for event in self.events_of_executions([execution_id]) if event.is_output]

@@ -69,9 +69,7 @@ class Registered:
 
     @property
     def back(self) -> str:
-        where = self.evidence.where
-        flags = type(where)(where.project, where.region).flags()
-        return f"python -m serving.vertex rollback{flags} --model {self.name}"
+        return f"python -m serving.vertex rollback{self.evidence.where.of_project()} --model {self.name}"
 
     @cached_property
     def endpoint(self) -> state.Endpoint:

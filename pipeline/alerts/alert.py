@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.advice import OnThisMachine, advice
+from pipeline.advice import advice
 from pipeline.alerts.config import Event
 from pipeline.alerts.standing import Trouble
 from pipeline.causes import cause, failed_node
@@ -174,7 +174,7 @@ def of_run(
         why=why,
         since=record.started if before.since is None else before.since,
         run_root=str(root.path),
-        next=[*asked, *advice(OnThisMachine(here), record, state, why, before.last_good)],
+        next=[*asked, *advice(record, state, here, why, before.last_good)],
         serving=serving or record.summary.get("serving", ""),
         count=before.count + (state in _EVENTS),
         last_good=before.last_good,

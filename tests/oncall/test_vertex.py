@@ -137,13 +137,16 @@ def test_show_names_the_run_that_made_what_the_cache_answered(jobs: VertexJobs, 
     assert found["config"]["Trainer"] == {"custom_config": {"settings": {"epochs": 3}}}
 
 
-def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(jobs: VertexJobs, document: Document) -> None:
+def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(
+    jobs: VertexJobs, document: Document, oncall: Oncall
+) -> None:
     jobs.run("good")
     jobs.run("elsewhere", pipeline="other")
     jobs.run("bad", fails=("Gate", "Gate: DataError: the data does not fit its schema"))
     found = document("why", "bad")
     assert (found["state"], found["node"], found["exit_code"]) == ("FAILED", "Gate", 3)
     assert found["cause"] == "Gate: DataError: the data does not fit its schema"
+    assert "it wrote nothing more" not in oncall("why", "bad").output
     command = shlex.split(found["log"])
     assert command[:3] == ["gcloud", "logging", "read"]
     assert command[3].startswith('resource.type="ml_job" AND resource.labels.job_id="4')

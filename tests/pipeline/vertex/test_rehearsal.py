@@ -406,3 +406,42 @@ def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> Non
         RunRoot(tmp_path).held("--folder"),
     ):
         pass
+
+
+def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: Vertex) -> None:
+    """As Vertex Pipelines does: contexts, an execution for each task, artifacts with TFX's types, events."""
+    from google.cloud import aiplatform_v1 as v1
+
+    resolver = {"resolver": {"outputArtifactQueries": {"model": {"filter": 'schema_title="tfx.Model"'}}}}
+    jobs.submit(
+        vertex, job(task("a"), task("b", inputs={"model": "a"}), task("r", after=("b",), executor=resolver)), "small-1"
+    )
+    assert ended(vertex, "small-1").state == "SUCCEEDED"
+    client, parent = vertex.metadata, f"{bench.place.parent}/metadataStores/default"
+    run = client.get_context(name=f"{parent}/contexts/small-1")
+    assert (run.schema_title, list(run.parent_contexts)) == ("system.PipelineRun", [f"{parent}/contexts/small"])
+    assert client.get_context(name=run.parent_contexts[0]).schema_title == "system.Pipeline"
+    inside = f'in_context("{run.name}")'
+    executions = {e.display_name: e for e in client.list_executions({"parent": parent, "filter": inside})}
+    assert {name: (e.schema_title, e.state.name) for name, e in executions.items()} == {
+        "small-1": ("system.Run", "COMPLETE"),
+        "a": ("system.ContainerExecution", "COMPLETE"),
+        "b": ("system.ContainerExecution", "COMPLETE"),
+        "r": ("system.ResolverExecution", "COMPLETE"),
+    }
+    artifacts = list(client.list_artifacts({"parent": parent, "filter": f'{inside} AND schema_title="tfx.Model"'}))
+    assert [artifact.display_name for artifact in artifacts] == ["model", "model"]
+    assert all(artifact.uri.startswith(f"gs://{BUCKET}/root/") for artifact in artifacts)
+    around = client.query_execution_inputs_and_outputs(execution=executions["b"].name)
+    kinds = {event.artifact: event.type_ for event in around.events}
+    made = client.query_artifact_lineage_subgraph({"artifact": artifacts[0].name, "max_hops": 1})
+    assert {execution.display_name for execution in made.executions} == {"a", "b"}
+    assert kinds[artifacts[0].name] == v1.Event.Type.INPUT
+    whole = client.query_context_lineage_subgraph(context=run.name)
+    assert (len(whole.executions), len(whole.artifacts), len(whole.events)) == (4, 2, 4)
+    # The list does not tell of the tasks; the job itself does.
+    (listed,) = vertex.pipelines.list_pipeline_jobs(parent=bench.place.parent)
+    assert not listed.job_detail.task_details
+    details = vertex.pipelines.get_pipeline_job(name=listed.name).job_detail
+    assert (details.pipeline_run_context.name, details.task_details[0].task_name) == (run.name, "small-1")
+    assert details.task_details[2].inputs["model"].artifacts[0].name == artifacts[0].name
