@@ -48,11 +48,11 @@ def test_a_record_says_who_runs_what(root: RunRoot) -> None:
 
 def test_the_revision_is_that_of_this_checkout_or_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert records._revision()[0] == (head.stdout.strip() or None)
+    assert records.git_revision()[0] == (head.stdout.strip() or None)
     monkeypatch.setattr(records, "_ROOT", ROOT / "pipeline")
-    assert records._revision() == (None, None)
+    assert records.git_revision() == (None, None)
     monkeypatch.setattr(records, "_ROOT", tmp_path)
-    assert records._revision() == (None, None)
+    assert records.git_revision() == (None, None)
 
 
 def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
