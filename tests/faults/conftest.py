@@ -1,4 +1,4 @@
-"""A run root on which a version serves, for each file of tests."""
+"""A run root on which a version serves; tests leave it so, and start with what the one before has left."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.faults.processes import Place
 from tests.faults.small import small_config
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A run root with one good run."""
     folder: Path = tmp_path_factory.mktemp("faults")

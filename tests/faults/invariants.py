@@ -1,10 +1,14 @@
 """What must hold after every fault, whatever it was."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from oncall.__main__ import main
 from tests.faults.processes import Place
 
 
@@ -61,6 +65,12 @@ def blessed(place: Place, version: int) -> bool:
     """Whether the model of a version was blessed by all that judge it, as ML Metadata has it."""
     (found,) = [one for one in place.oncall("serving")["versions"] if one["version"] == version]
     return bool(found["fits"]) and set(found["blessings"].values()) == {True}
+
+
+def no_findings(place: Place) -> bool:
+    """Whether the doctor finds nothing, but for what tests before have deleted from artifacts on purpose."""
+    shown = CliRunner().invoke(main, ["doctor", "--run-root", str(place.folder), "--json"])
+    return {one["kind"] for one in json.loads(shown.stdout)["findings"]} <= {"orphan"}
 
 
 def explained(place: Place, *, state: str, node: str | None, cause: str, exit_code: int | None) -> Any:

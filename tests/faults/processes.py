@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from click.testing import CliRunner
 
 from oncall.__main__ import main as oncall_main
@@ -133,14 +134,26 @@ class Place:
         process.start()
         return Running(process, output)
 
-    def start(self, *settings: str, fault: Fault | None = None) -> Running:
+    def start(self, *settings: str, fault: Fault | None = None, config: Path | None = None) -> Running:
         """Starts a run."""
         flags = [flag for setting in settings for flag in ("--set", setting)]
-        return self._start(["run", "--config", str(self.config), "--run-root", str(self.folder), *flags], fault)
+        place = ["--config", str(config or self.config), "--run-root", str(self.folder)]
+        return self._start(["run", *place, *flags], fault)
 
     def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
         """Runs; returns the exit code and what was printed."""
         running = self.start(*settings, fault=fault)
+        return running.wait(), running.said()
+
+    def start_again(self, fault: Fault | None = None) -> Running:
+        """Starts what the newest run ran; if that ended well, the cache answers for all of it."""
+        config = self.config.with_name("again.yaml")
+        config.write_text(yaml.safe_dump(self.record().config))
+        return self.start(fault=fault, config=config)
+
+    def run_again(self, fault: Fault | None = None) -> tuple[int, str]:
+        """Runs what the newest run ran; returns the exit code and what was printed."""
+        running = self.start_again(fault)
         return running.wait(), running.said()
 
     def resume(self, fault: Fault | None = None) -> tuple[int, str]:
@@ -157,10 +170,6 @@ class Place:
     def record(self) -> RunRecord:
         """Of the newest run."""
         return RunRecord.model_validate_json(max(self.root.records.glob("*.json")).read_bytes())
-
-    def again(self) -> str:
-        """The setting with which the cache answers for the newest run."""
-        return f"seed={self.record().config['seed']}"
 
     def states(self) -> dict[str, str]:
         """How each node of the newest run ended."""

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.faults import injections
-from tests.faults.invariants import Before, explained
+from tests.faults.invariants import Before, explained, no_findings
 from tests.faults.processes import Place
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def _held_by(place: Place) -> int:
 def test_a_run_starts_once_a_short_lock_ends(seconds: int, place: Place) -> None:
     before = Before.of(place)
     holder = injections.lock(place.root.metadata, seconds)
-    code, said = place.run()
+    code, said = place.run_again()
     holder.wait()
     assert code == 0, said
     assert f"waits for {place.root.metadata}, at most 30 s: it is locked by process {holder.pid} (" in said
@@ -37,7 +37,7 @@ def test_a_run_starts_once_a_short_lock_ends(seconds: int, place: Place) -> None
 def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> None:
     before, runs = Before.of(place), len(place.oncall("runs")["runs"])
     holder = injections.lock(place.root.metadata, 60)
-    code, said = place.run()
+    code, said = place.run_again()
     finding = place.oncall("doctor", code=1)["findings"][0]
     holder.kill()
     holder.wait()
@@ -48,14 +48,14 @@ def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> N
     assert (finding["kind"], "is locked by" in finding["said"]) == ("database", True)
     assert len(place.oncall("runs")["runs"]) == runs
     before.check()
-    assert place.run()[0] == 0
+    assert place.run_again()[0] == 0
 
 
 @pytest.mark.parametrize("plant", [WORK, WRITE], ids=["in a node's work", "in a write"])
 @pytest.mark.parametrize("seconds", [2, 9])
 def test_a_run_goes_on_once_a_short_lock_ends(seconds: int, plant: Plant, place: Place) -> None:
     before = Before.of(place)
-    code, said = place.run(fault=partial(plant, NODE, partial(injections.lock, place.root.metadata, seconds)))
+    code, said = place.run_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, seconds)))
     assert code == 0, said
     if plant is WORK:
         assert (
@@ -67,7 +67,7 @@ def test_a_run_goes_on_once_a_short_lock_ends(seconds: int, plant: Plant, place:
 @pytest.mark.parametrize("plant", [WORK, WRITE], ids=["in a node's work", "in a write"])
 def test_a_run_ends_when_its_database_stays_locked_and_the_next_goes_on(plant: Plant, place: Place) -> None:
     before = Before.of(place)
-    code, said = place.run(fault=partial(plant, NODE, partial(injections.lock, place.root.metadata, 60)))
+    code, said = place.run_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, 60)))
     os.kill(_held_by(place), signal.SIGKILL)
     assert code == 6, said
     before.check()
@@ -76,4 +76,4 @@ def test_a_run_ends_when_its_database_stays_locked_and_the_next_goes_on(plant: P
     code, said = place.resume()
     assert code == 0, said
     before.check()
-    assert place.oncall("doctor")["findings"] == []
+    assert no_findings(place)
