@@ -444,4 +444,5 @@ def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: Vertex) -
     assert not listed.job_detail.task_details
     details = vertex.pipelines.get_pipeline_job(name=listed.name).job_detail
     assert (details.pipeline_run_context.name, details.task_details[0].task_name) == (run.name, "small-1")
-    assert details.task_details[2].inputs["model"].artifacts[0].name == artifacts[0].name
+    (of_b,) = [detail for detail in details.task_details if detail.task_name == "b"]
+    assert of_b.inputs["model"].artifacts[0].name == artifacts[0].name
