@@ -1,9 +1,9 @@
 """What the analyzers of a `preprocessing_fn` learn, by TensorFlow in large batches: the first half of Transform.
 
-TFT's own tracing finds the analyzers and TFT's own combiners do their arithmetic, so that a `preprocessing_fn` means here
-what it means in stock Transform. What differs is how the data reaches them: records are read, parsed and counted inside
-one graph, thousands of rows at a time, instead of in Beam. Analyzers may not build on each other, and vocabularies are
-of strings by frequency; anything else is refused.
+TFT's own tracing finds the analyzers and TFT's own combiners do their arithmetic, so that a `preprocessing_fn` means
+here what it means in stock Transform. What differs is how the data reaches them: records are read, parsed and counted
+inside one graph, thousands of rows at a time, instead of in Beam. Analyzers may not build on each other, and
+vocabularies are of strings by frequency; anything else is refused.
 """
 
 import functools
@@ -72,7 +72,9 @@ def batches(file: str, function: Any) -> Iterator[Any]:
       function: of records, [batch]; it becomes a part of the graph that reads.
     """
     records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=1 << 20).batch(ROWS_TOGETHER)
-    made: Iterator[Any] = records.map(function, num_parallel_calls=_PARALLEL_BATCHES).prefetch(1).as_numpy_iterator()
+    # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
+    plain = tf.autograph.experimental.do_not_convert(function)
+    made: Iterator[Any] = records.map(plain, num_parallel_calls=_PARALLEL_BATCHES).prefetch(1).as_numpy_iterator()
     return made
 
 
@@ -204,6 +206,11 @@ def analysis(preprocessing: Preprocessing) -> Analysis:
     """The `Analysis` of a `preprocessing_fn`; one process traces it once for all files."""
     with TRACING:
         return _last_analysis(preprocessing)
+
+
+def forget() -> None:
+    """Lets go of the last `Analysis`."""
+    _last_analysis.cache_clear()
 
 
 def _source(operation: Any) -> Any:

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -28,7 +27,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders import example_coder
 
-from components.analysis import TRACING, Learned, Preprocessing, analysis, batches, merged
+from components.analysis import TRACING, Learned, Preprocessing, analysis, batches, forget, merged
 
 
 class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -69,8 +68,13 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
         ]
         for path in {os.path.dirname(path) for _, path in transformed}:
             tf.io.gfile.makedirs(path)
-        with self._make_beam_pipeline() as pipeline:
-            _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
+        finally:
+            # In this process, if it was the worker too.
+            forget()
+            _last_graph.cache_clear()
 
 
 class Transform(components.Transform):
