@@ -10,11 +10,11 @@ import functools
 import importlib
 import os
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -25,8 +25,10 @@ from tfx.utils import json_utils
 # Rows that go through TensorFlow together, and how many such batches at a time.
 ROWS_TOGETHER = 8192
 _PARALLEL_BATCHES = 2
-# TFT keeps the state of its tracing in global variables, and Dataflow's workers are threads.
-TRACING = threading.RLock()
+# One thread for all tracing: TFT keeps its state in global variables, and Dataflow's workers are threads. And a short
+# stack: TensorFlow notes it down for every operation, and Beam's own stack is deep.
+_TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
+T = TypeVar("T")
 _BY_FREQUENCY = analyzers._VocabOrderingType.FREQUENCY
 
 
@@ -198,19 +200,14 @@ class Analysis:
 
 
 @functools.lru_cache(maxsize=1)
-def _last_analysis(preprocessing: Preprocessing) -> Analysis:
+def last_analysis(preprocessing: Preprocessing) -> Analysis:
+    """The `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called `traced`."""
     return Analysis(preprocessing)
 
 
-def analysis(preprocessing: Preprocessing) -> Analysis:
-    """The `Analysis` of a `preprocessing_fn`; one process traces it once for all files."""
-    with TRACING:
-        return _last_analysis(preprocessing)
-
-
-def forget() -> None:
-    """Lets go of the last `Analysis`."""
-    _last_analysis.cache_clear()
+def traced(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function that traces or loads graphs, where none other does so."""
+    return _TRACER.submit(function, *arguments).result()
 
 
 def _source(operation: Any) -> Any:

@@ -27,7 +27,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders import example_coder
 
-from components.analysis import TRACING, Learned, Preprocessing, analysis, batches, forget, merged
+from components.analysis import Learned, Preprocessing, batches, last_analysis, merged, traced
+from schemas.errors import DataError
 
 
 class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -39,7 +40,11 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes `transform_graph` and `transformed_examples`."""
+        """Writes `transform_graph` and `transformed_examples`.
+
+        Raises:
+          DataError: a split has no files.
+        """
         self._log_startup(input_dict, output_dict, exec_properties)
         splits = executor_utils.ResolveSplitsConfig(exec_properties["splits_config"], input_dict["examples"])
         schema_file = io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
@@ -73,7 +78,7 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
                 _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
         finally:
             # In this process, if it was the worker too.
-            forget()
+            last_analysis.cache_clear()
             _last_graph.cache_clear()
 
 
@@ -85,7 +90,10 @@ class Transform(components.Transform):
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    return [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    if not files:
+        raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen anew")
+    return files
 
 
 def _transform(
@@ -113,14 +121,13 @@ def _transform(
 
 
 def _learn(file: str, preprocessing: Preprocessing) -> Learned:
-    return analysis(preprocessing).learn(file)
+    return traced(last_analysis, preprocessing).learn(file)
 
 
 def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str) -> str:
     """Writes what `tft.TFTransformOutput` reads, whole or not at all; returns where."""
     temporary = os.path.join(graph_uri, f"temporary-{uuid.uuid4().hex}")
-    with TRACING:
-        _trace_and_write(learned, preprocessing, temporary)
+    traced(_trace_and_write, learned, preprocessing, temporary)
     for name in tf.io.gfile.listdir(temporary):
         final = os.path.join(graph_uri, name.rstrip("/"))
         if tf.io.gfile.exists(final):
@@ -132,26 +139,26 @@ def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str)
 
 def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str) -> None:
     """Traces a `preprocessing_fn` with what was learned in the place of its analyzers, and writes that."""
-    found = analysis(preprocessing)
+    found = last_analysis(preprocessing)
     with tempfile.TemporaryDirectory() as vocabularies:
         context = graph_context.TFGraphContext(tf.Module(), vocabularies, found.outputs(learned, vocabularies))
         function = impl_helper.get_traced_transform_fn(preprocessing, preprocessing.type_specs, context)
-        traced = saved_transform_io_v2.write_v2_saved_model(
+        written = saved_transform_io_v2.write_v2_saved_model(
             context.module_to_export,
             function,
             "transform_fn",
             os.path.join(folder, tft.TFTransformOutput.TRANSFORM_FN_DIR),
         )
-        unknown = traced.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
+        unknown = written.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
         if unknown:
             raise RuntimeError(f"{unknown[0].tensor.name}: the preprocessing_fn was traced twice and was not the same")
         described = schema_inference.get_traced_metadata_fn(
-            preprocessing, tf2_utils.get_structured_inputs_from_func_graph(traced.graph), context, True
+            preprocessing, tf2_utils.get_structured_inputs_from_func_graph(written.graph), context, True
         )
-        schema = schema_inference.infer_feature_schema_v2(traced.structured_outputs, described, True)
+        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, described, True)
     metadata_folder = os.path.join(folder, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
     metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), metadata_folder)
-    assets = annotators.get_asset_annotations(traced.graph)
+    assets = annotators.get_asset_annotations(written.graph)
     if assets:
         with tf.io.gfile.GFile(os.path.join(metadata_folder, tft.TFTransformOutput.ASSET_MAP), "w") as file:
             file.write(json.dumps(assets))
@@ -162,7 +169,7 @@ class _Encode(beam.DoFn):
 
     def process(self, files: tuple[str, str], graph_uri: str) -> None:
         source, target = files
-        graph = _graph(graph_uri)
+        graph = traced(_last_graph, graph_uri)
         # Where another attempt at the same file does no harm.
         temporary = f"{target}.temporary-{uuid.uuid4().hex}"
         options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
@@ -198,8 +205,3 @@ class _Graph:
 @functools.lru_cache(maxsize=1)
 def _last_graph(uri: str) -> _Graph:
     return _Graph(uri)
-
-
-def _graph(uri: str) -> _Graph:
-    with TRACING:
-        return _last_graph(uri)

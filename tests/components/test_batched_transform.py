@@ -19,6 +19,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components import analysis, batched_transform, transform
+from schemas.errors import DataError
 from schemas.features import FeatureSet
 
 Row = dict[str, Any]
@@ -240,6 +241,13 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
     assert read == {"Split-train": 2 * 500, "Split-eval": 50}
     # To find the analyzers, to write the graph, to describe its columns.
     assert graphs == {"runs": 2 + 2 + 1, "traces": 3}
+
+
+def test_a_split_whose_files_are_gone_is_refused_by_name(tmp_path: Path) -> None:
+    place = Place(tmp_path, REGRESSION, {"train": [_rows(REGRESSION, 5, 1)], "eval": []})
+    (tmp_path / "raw" / "Split-eval").mkdir(exist_ok=True)
+    with pytest.raises(DataError, match="split 'eval' has no files"):
+        place.run(batched_transform.BatchedExecutor, "ours")
 
 
 def doubled_mean(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
