@@ -19,7 +19,7 @@ import components
 import schemas
 import serving
 import trainer
-from components import custom_job, transform
+from components import batched_transform, custom_job, transform
 from components.baseline import baseline_resolver, last_blessed
 from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluation import eval_config
@@ -162,8 +162,10 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     return examples_node, statistics_gen, schema, validator, history, gate
 
 
-def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> tfx.components.Transform:
-    return tfx.components.Transform(
+def _transform(
+    config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]
+) -> batched_transform.Transform:
+    return batched_transform.Transform(
         examples=examples,
         schema=schema,
         preprocessing_fn=_dotted(transform.preprocessing_fn),

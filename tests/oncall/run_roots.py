@@ -42,7 +42,7 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
         [("report", "JsonValue")],
     ),
     "Transform": (
-        "tfx.components.transform.component.Transform",
+        "components.batched_transform.Transform",
         [("examples", "ExampleGen", "examples"), ("schema", "Schema", "schema")],
         [("transform_graph", "TransformGraph"), ("transformed_examples", "Examples")],
     ),
