@@ -1,6 +1,5 @@
 """What ML Metadata says, of a run root's database or of Vertex AI: artifacts, executions, and what went in and out."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +83,6 @@ class Graph(Protocol):
 
     def is_input(self, event: Event) -> bool:
         """Whether the execution was given the artifact."""
-
-    def states(self, run_id: str) -> Counter[str]:
-        """How many executions of a run have which state."""
 
     def place(self, execution_id: Id) -> tuple[str, str]:
         """The run and the node of an execution."""

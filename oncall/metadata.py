@@ -1,6 +1,5 @@
 """ML Metadata of one run root, opened read-only; every question is by ids, so that a large database is no matter."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -87,10 +86,6 @@ class Metadata:
 
     def is_live(self, artifact: Artifact) -> bool:
         return artifact.live
-
-    def states(self, run_id: str) -> Counter[str]:
-        """How many executions of a run have which state."""
-        return Counter(self.state(execution) for execution in self.executions(run_id))
 
     def place(self, execution_id: Id) -> tuple[str, str]:
         """The run and the node of an execution."""

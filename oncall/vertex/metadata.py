@@ -1,6 +1,5 @@
 """Vertex ML Metadata of a pipeline's jobs: contexts, executions, artifacts and events, by the service's own client."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -140,9 +139,6 @@ class VertexMetadata:
 
     def is_input(self, event: Event) -> bool:
         return not event.is_output
-
-    def states(self, run_id: str) -> Counter[str]:
-        return Counter(execution.state for execution in self.executions(run_id))
 
     def place(self, execution_id: str) -> tuple[str, str]:
         """The run and the task of an execution; the run is empty where it only found what another had made.
