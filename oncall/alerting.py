@@ -35,7 +35,7 @@ def tell(evidence: Evidence, checks: Sequence[Check]) -> str:
             one.told, one.owed = now if due else one.told, telling.is_owed(outcome)
     elif over and not bad:
         outcome = telling.told(section, _recovered(evidence, newest, checks, over), shown=True)
-    telling.kept(lambda: standing.keep(evidence.root))
+    telling.kept("what was told", lambda: standing.keep(evidence.root))
     return outcome
 
 

@@ -61,7 +61,7 @@ def ended(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[
     alert = of_run(root, file.record, missed=missed, refused=Standing.of(root).troubles.get(REFUSED))
     outcome = told(section, alert, shown=shown and alert.is_bad)
     if outcome:
-        kept(lambda: file.noted(alert=outcome))
+        kept("what became of the alert", lambda: file.noted(alert=outcome))
     _remember(root, file.record, alert, outcome, told=shown or outcome == POSTED)
 
 
@@ -81,7 +81,7 @@ def refused(section: Alerts, pipeline: str, root: RunRoot, error: PipelineError,
     trouble = standing.add(REFUSED, about=f"{time.time()}")
     alert = of_refusal(pipeline, root, error, refused=trouble, serving=serving)
     told(section, alert, shown=shown)
-    kept(lambda: standing.keep(root))
+    kept("what was told", lambda: standing.keep(root))
 
 
 def told(section: Alerts, alert: Alert, *, shown: bool) -> str:
@@ -110,12 +110,12 @@ def _remember(root: RunRoot, record: RunRecord, alert: Alert, outcome: str, *, t
             told=time.time() if told else None,
             owed=is_owed(outcome),
         )
-    kept(lambda: standing.keep(root))
+    kept("what was told", lambda: standing.keep(root))
 
 
-def kept(write: Callable[[], None]) -> None:
-    """Writes a file that is good to have; that it cannot be written is said."""
+def kept(what: str, write: Callable[[], None]) -> None:
+    """Writes a file that is good to have; that it cannot be written is said, with what it would have been."""
     try:
         write()
     except OSError as error:
-        say(f"{error.filename}: cannot be written: {error.strerror}", "warning")
+        say(f"{error.filename or what}: cannot be written: {error.strerror}", "warning")

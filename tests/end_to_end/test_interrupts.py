@@ -48,11 +48,11 @@ def became_another():
 
 @contextlib.contextmanager
 def twice():
-    with before(Launcher, "_run_executor"), before(runner, "settle_run"):
+    with before(Launcher, "_run_executor"), before(runner, "_settle"):
         yield
 
 STAGES = {
-    "before the first node": before(local, "_settle_crashed"),
+    "before the first node": before(local, "_settle_unfinished"),
     "driver": before(Launcher, "_prepare_execution"),
     "executor": before(Launcher, "_run_executor"),
     "executor, another error": before(Launcher, "_run_executor", became_another),
