@@ -68,7 +68,7 @@ def why(evidence: Source, run: str) -> Answer:
 @click.argument("node", required=False)
 @click.option("--lines", type=click.IntRange(0), metavar="N", help="Only the last N.")
 @click.option("--follow", is_flag=True, help="Go on until the run, or the node, has ended; Ctrl-C leaves it.")
-@answers
+@answers_here("`why RUN` names the command of Cloud Logging that shows a task's log")
 def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
     """What NODE wrote to the log: by default the node that failed, or else the whole run."""
     from oncall import log as module
@@ -205,7 +205,7 @@ def gc(
 @click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="0 takes any free one.")
 @click.option("--url", metavar="URL", help="Of a model server, which `check` asks on the first page.")
 @_registry
-@answers
+@answers_here("the Google Cloud console shows its jobs, lineage and models as pages")
 def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
     """Show all of this as pages, for this machine's browsers alone, until Ctrl-C: runs, what serves, each run."""
     from oncall.web.server import serve
@@ -225,7 +225,7 @@ def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, m
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @_registry
-@answers
+@answers_here("`show RUN --json` and `why RUN --json` hold what an incident needs")
 def report(
     evidence: Evidence, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
 ) -> Answer:

@@ -50,7 +50,7 @@ class Evidence:
     def is_of_rehearsals(self) -> bool:
         """Whether the folder is one of rehearsals, which have neither a database nor a registry."""
         newest = next(self.records(), None)
-        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.metadata.exists()
+        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.database.is_there
 
     @cached_property
     def metadata(self) -> Metadata:
