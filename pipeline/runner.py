@@ -76,9 +76,12 @@ class _Metadata(metadata.Metadata):
 
     def __enter__(self) -> "_Metadata":
         connection = self.connection_config
-        if connection.WhichOneof("config") == "sqlite":
-            locks.wait(Path(connection.sqlite.filename_uri), progress.report)
+        file = Path(connection.sqlite.filename_uri) if connection.WhichOneof("config") == "sqlite" else None
+        if file is not None:
+            locks.wait(file, progress.report)
         super().__enter__()
+        if file is not None:
+            locks.make_patient(self.store, file, progress.report)
         return self
 
 
@@ -165,10 +168,6 @@ def _failure(node_id: str, error: BaseException) -> BaseException:
     if full is not None:
         said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
         return RunRootError(f"{said}; free some (python -m oncall gc --keep-last 5 --keep-pushed), and {_AGAIN}")
-    if isinstance(error, errors.AbortedError):
-        return locks.LockedError(
-            f"{node_id}: the database is locked by another process; end it (fuser -v names it), and {_AGAIN}"
-        )
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
 
 

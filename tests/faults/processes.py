@@ -148,7 +148,7 @@ class Place:
     def start_again(self, fault: Fault | None = None) -> Running:
         """Starts what the newest run ran; if that ended well, the cache answers for all of it."""
         config = self.config.with_name("again.yaml")
-        config.write_text(yaml.safe_dump(self.record().config))
+        config.write_text(yaml.safe_dump(self.record().config, sort_keys=False))
         return self.start(fault=fault, config=config)
 
     def run_again(self, fault: Fault | None = None) -> tuple[int, str]:
