@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,6 +20,7 @@ from schemas.errors import RunRootError
 LIMIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
 _SHOWN = 80
+_TRIES = 5
 
 
 class LockedError(RunRootError):
@@ -57,6 +59,32 @@ def wait(file: Path, say: Callable[[str], None]) -> None:
                 "command goes on from the cache"
             )
         time.sleep(_LOOK_SECONDS)
+
+
+def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
+    """Lets a MetadataStore wait as `wait` does for whoever comes to hold its database in the middle of a call.
+
+    Its own way is to try five times, after random pauses: how long that lasts is chance.
+
+    Args:
+      store: of ML Metadata.
+      file: its database.
+      say: is told for whom it waits.
+    """
+    from ml_metadata import errors
+
+    def call(method_name: str, request: Any, response: Any, extra_options: Any = None) -> None:
+        del extra_options
+        for _ in range(_TRIES):
+            try:
+                store._call_method(method_name, request, response)
+            except errors.AbortedError:
+                wait(file, say)
+            else:
+                return
+        store._call_method(method_name, request, response)
+
+    store._call = call
 
 
 def _is_locked(file: Path) -> bool:

@@ -160,10 +160,6 @@ def _failure(node_id: str, error: BaseException, database: Database) -> BaseExce
     if full is not None:
         said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
         return RunRootError(f"{said}; free some (python -m oncall gc --keep-last 5 --keep-pushed), and {_AGAIN}")
-    if isinstance(error, errors.AbortedError) and isinstance(database, SQLiteFile):
-        return locks.LockedError(
-            f"{node_id}: the database is locked by another process; end it (fuser -v names it), and {_AGAIN}"
-        )
     if isinstance(error, errors.StatusError | RuntimeError):
         try:
             # What ML Metadata says of a connection names no cause.
@@ -225,6 +221,8 @@ class _Metadata(metadata.Metadata):
         self._database.wait(progress.report)
         super().__enter__()
         self._database.adapt(self.store)
+        if isinstance(self._database, SQLiteFile):
+            locks.make_patient(self.store, self._database.file, progress.report)
         return self
 
 

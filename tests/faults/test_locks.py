@@ -35,7 +35,7 @@ def test_a_run_starts_once_a_short_lock_ends(seconds: int, place: Place) -> None
 
 
 def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> None:
-    before, runs = Before.of(place), len(place.oncall("runs")["runs"])
+    before, runs = Before.of(place), place.oncall("runs")["total"]
     holder = injections.lock(place.root.metadata, 60)
     code, said = place.run_again()
     finding = place.oncall("doctor", code=1)["findings"][0]
@@ -46,7 +46,7 @@ def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> N
     assert f"the database is locked by process {holder.pid} (" in line
     assert line.endswith("for more than 30 s; end it, and the same command goes on from the cache")
     assert (finding["kind"], "is locked by" in finding["said"]) == ("database", True)
-    assert len(place.oncall("runs")["runs"]) == runs
+    assert place.oncall("runs")["total"] == runs
     before.check()
     assert place.run_again()[0] == 0
 
@@ -57,7 +57,7 @@ def test_a_run_goes_on_once_a_short_lock_ends(seconds: int, plant: Plant, place:
     before = Before.of(place)
     code, said = place.run_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, seconds)))
     assert code == 0, said
-    if plant is WORK:
+    if plant is WORK or seconds == 9:
         assert (
             f"{NODE} waits for {place.root.metadata}, at most 30 s: it is locked by process {_held_by(place)}" in said
         )

@@ -58,7 +58,7 @@ def test_what_is_deleted_during_a_run_stops_it_before_the_push(
     at: str, node: str, key: str, name: str, place: Place
 ) -> None:
     before = Before.of(place)
-    seed = f"seed={30 + len(place.oncall('runs')['runs'])}"
+    seed = f"seed={30 + place.oncall('runs')['total']}"
     fault = partial(injections.at_driver, at, partial(_remove_newest, place, node, key, name))
     code, said = place.run(seed, fault=fault)
     assert code == 6, said
@@ -94,7 +94,7 @@ def test_a_rollback_is_not_undone_by_a_cached_rerun_which_says_what_serves(place
 
 
 def test_the_second_of_two_runs_at_once_is_refused_by_the_first_ones_name(place: Place) -> None:
-    before, known = Before.of(place), len(place.oncall("runs")["runs"])
+    before, known = Before.of(place), place.oncall("runs")["total"]
     first = place.start_again(partial(injections.at_driver, "Gate", injections.wait_for(place.folder / "go")))
     try:
         first.wait_for(lambda: place.record().running_node == "Gate")
@@ -106,7 +106,7 @@ def test_the_second_of_two_runs_at_once_is_refused_by_the_first_ones_name(place:
     assert (code, resumed, said.count("\n")) == (6, 6, 1), said
     assert said.startswith(f"error: {place.folder}: another run is using it: {name}")
     assert first.wait() == 0, first.said()
-    assert len(place.oncall("runs")["runs"]) == known + 1
+    assert place.oncall("runs")["total"] == known + 1
     before.check()
 
 
