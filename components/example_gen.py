@@ -12,17 +12,12 @@ the batches before into records. What is written depends on neither the number o
 import itertools
 import json
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 from google.protobuf import struct_pb2
 from numpy.typing import NDArray
@@ -35,21 +30,19 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from components.example_records import GzipFile, deflated, framed, serialized
+from components.example_blocks import converted
+from components.example_records import GzipFile
 from schemas.data import ColumnSplit, Data, HashSplit
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.pieces import Piece
-from schemas.table import Batch, Table, summary, too_many_bad_rows
+from schemas.table import Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
 REJECTED_PROPERTY = "rejected_rows"
 UNLABELLED_PROPERTY = "unlabelled_rows"
 REJECTS_FILE = "rejects.jsonl"
-# Turn batches into records; how many batches are with them or wait to be written.
-_THREADS = min(4, os.cpu_count() or 1)
-BATCHES_AHEAD = _THREADS + 1
 # Between a split's name and the span that one of its inputs holds.
 _SPAN_SEPARATOR = "@"
 
@@ -309,107 +302,3 @@ class _ConvertPiece(beam.DoFn):
         folder = os.path.join(self._output_uri, f"Split-{split}")
         tf.io.gfile.makedirs(folder)
         return GzipFile(tf.io.gfile.GFile(os.path.join(folder, f"data_tfrecord-{shard}.gz"), "wb"))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of one split, ready to be written.
-
-    Attributes:
-      rows: how many.
-      content: their records.
-      compressed: the same, deflated.
-      groups: the hashes of their groups; empty where rows have none.
-    """
-
-    rows: int
-    content: pa.Buffer
-    compressed: bytes
-    groups: NDArray[np.uint64]
-
-
-def converted(table: Table, split: str, rules: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Block]]:
-    """The good rows of a table as records, by split, in the order of the file.
-
-    This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
-    """
-    waiting: deque[Future[list[tuple[str, Block]]]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for batch in table.batches():
-            waiting.append(pool.submit(_blocks, batch, split, rules, grouped=table.columns.group is not None))
-            if len(waiting) >= BATCHES_AHEAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], *, grouped: bool) -> list[tuple[str, Block]]:
-    shared = any("share_of" in rule for rule in rules.values())
-    hashes = _hashed(batch.keys) if shared or grouped else np.array([], np.uint64)
-    blocks = []
-    for name, mine in rows_by_split(batch, hashes, split, rules).items():
-        values = batch.values if mine.all() else batch.values.filter(pa.array(mine))
-        if values.num_rows:
-            content = framed(serialized(values))
-            groups = np.unique(hashes[mine]) if grouped else hashes[:0]
-            blocks.append((name, Block(values.num_rows, content, deflated(content), groups)))
-    return blocks
-
-
-def rows_by_split(
-    batch: Batch, hashes: NDArray[np.uint64], split: str, rules: Mapping[str, dict[str, Any]]
-) -> dict[str, NDArray[np.bool_]]:
-    """Where each row of a batch goes: the first part whose values it has, else a share by its hash, else `split`.
-
-    Args:
-      batch: rows read for `split`.
-      hashes: of the rows' keys, [n]; not looked at where there are no shares.
-      split: the split whose files they are from.
-      rules: the parts and shares of `split` by name, in the order of the config.
-
-    Returns:
-      for each split, whether a row goes there, [n].
-    """
-    found = {}
-    left = np.ones(len(batch.rows), dtype=bool)
-    for name, rule in rules.items():
-        if "part_of" in rule:
-            found[name] = left & np.asarray(_in_part(batch, rule), dtype=bool)
-            left = left & ~found[name]
-    # A point in [0, 1) for each row falls into one of the shares, or none.
-    points = hashes / 2.0**64
-    for name, rule in rules.items():
-        if "share_of" in rule:
-            inside = points < rule["share"]
-            # Who fell into a share falls into no other, and who is in a part into none.
-            found[name] = left & inside
-            left = left & ~inside
-            points = points - rule["share"]
-    return {**found, split: left}
-
-
-def _in_part(batch: Batch, rule: dict[str, Any]) -> Any:
-    """Whether each row belongs to a part, [n]; a missing value does not."""
-    texts = batch.split_by[rule["column"]]
-    if rule["values"]:
-        return pc.fill_null(pc.is_in(texts, pa.array(rule["values"])), False)
-    values = texts
-    if not isinstance(rule["below"] if rule["at_least"] is None else rule["at_least"], str):
-        try:
-            values = pc.utf8_trim_whitespace(texts).cast(pa.float64())
-        except pa.ArrowInvalid as error:
-            raise DataError(
-                f"data.splits: column '{rule['column']}' is compared with a number, and holds other text: {error}; "
-                "give the bound as text (in quotes), or name the text in data.missing_values"
-            ) from error
-    inside = pa.array(np.ones(len(values), dtype=bool))
-    if rule["at_least"] is not None:
-        inside = pc.and_(inside, pc.greater_equal(values, rule["at_least"]))
-    if rule["below"] is not None:
-        inside = pc.and_(inside, pc.less(values, rule["below"]))
-    return pc.fill_null(inside, False)
-
-
-def _hashed(keys: list[bytes]) -> NDArray[np.uint64]:
-    digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
-    return np.frombuffer(digests, ">u8").astype(np.uint64)

@@ -52,8 +52,11 @@ def serialized(columns: pa.RecordBatch) -> pa.Array:
 def framed(records: pa.Array) -> pa.Buffer:
     """Records as they stand in a TFRecord file, one after the other."""
     ends = np.frombuffer(records.buffers()[1], np.int32)[records.offset :][: len(records) + 1]
-    data = records.buffers()[2].to_pybytes()
-    crcs = [google_crc32c.value(data[start:end]) for start, end in zip(ends.tolist(), ends[1:].tolist(), strict=False)]
+    data = memoryview(records.buffers()[2])
+    crcs = [
+        google_crc32c.value(bytes(data[start:end]))
+        for start, end in zip(ends.tolist(), ends[1:].tolist(), strict=False)
+    ]
     checks = pa.Array.from_buffers(
         pa.binary(4), len(records), [None, pa.py_buffer(_masked(np.array(crcs, np.uint32)).astype("<u4"))]
     )

@@ -10,23 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_gen import (
-    BATCHES_AHEAD,
-    REJECTED_PROPERTY,
-    ROWS_PROPERTY,
-    TableExecutor,
-    _hashed,
-    _settings,
-    example_gen,
-    rows_by_split,
-)
-from components.example_gen import converted as converted_blocks
+from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
+from components.example_blocks import converted as converted_blocks
+from components.example_gen import REJECTED_PROPERTY, ROWS_PROPERTY, TableExecutor, _settings, example_gen
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
@@ -42,13 +35,15 @@ FEATURES = FeatureSet.model_validate(
 )
 
 
-def converted(base: Path, splits: dict[str, Any], **settings: Any) -> tuple[Any, Path]:
+def converted(base: Path, splits: dict[str, Any], *, workers: int = 1, **settings: Any) -> tuple[Any, Path]:
     """Runs the executor; returns its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
     component = example_gen(data=data, features=FEATURES, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
-    TableExecutor().Do({}, {"examples": [examples]}, component.exec_properties)
+    beam_args = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
+    context = TableExecutor.Context(beam_pipeline_args=beam_args)
+    TableExecutor(context).Do({}, {"examples": [examples]}, component.exec_properties)
     return examples, base / "out"
 
 
@@ -176,18 +171,18 @@ def written_in_pieces(
     """The records of each split, of 4,000 rows with quoted line ends, read in pieces of so many bytes."""
     monkeypatch.setattr(readers, "PIECE_BYTES", piece_bytes)
     monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4096)
-    monkeypatch.setattr("components.example_gen._THREADS", workers)
+    monkeypatch.setattr("components.example_blocks._THREADS", workers)
     folder.mkdir()
     write(folder / "a.csv", [f"{i},{i % 2},{NAMES[i % 5]},2026-01" for i in range(4000)])
     splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
-    _, out = converted(folder, splits, ignored_columns=["group", "when"])
+    _, out = converted(folder, splits, workers=workers, ignored_columns=["group", "when"])
     return {
         split: b"".join(gzip.decompress(file.read_bytes()) for file in sorted((out / f"Split-{split}").iterdir()))
         for split in ("train", "eval")
     }
 
 
-def test_the_records_are_the_same_in_whatever_pieces_and_with_how_many_threads(
+def test_the_records_are_the_same_in_whatever_pieces_and_with_how_many_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = written_in_pieces(tmp_path / "whole", monkeypatch, 1 << 30)
@@ -216,6 +211,17 @@ def test_places_are_those_of_the_file_in_whatever_piece_a_row_is(
         DataError, match=f"a.csv:{places[0].rpartition(':')[2]}: x: expected a finite number, found 'old'"
     ):
         converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=1)
+
+
+def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 1)
+    rows = pa.table({"x": [*map(str, range(690)), "old", *map(str, range(691, 1000))], "y": ["0", "1"] * 500})
+    pyarrow.parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=100)
+    splits = {"train": {"files": "*.parquet"}, "eval": {"share_of": "train", "share": 0.3}}
+    _, out = converted(tmp_path, splits, format="parquet", max_bad_rows=1)
+    assert len(list((out / "Split-train").iterdir())) == 10
+    assert sorted(values(out, "train") + values(out, "eval")) == [float(i) for i in range(1000) if i != 690]
+    assert json.loads((out / "rejects.jsonl").read_text())["place"] == f"{tmp_path / 'a.parquet'}: row 691"
 
 
 def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
