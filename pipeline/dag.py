@@ -31,6 +31,7 @@ from components.infra_validator import InfraValidator
 from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
+from components.statistics_gen import StatisticsGen
 from components.vertex_pusher import VertexPusher
 from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
@@ -134,7 +135,11 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         code_fingerprint=code_fingerprint(components, schemas),
         files_are_here=not on_vertex,
     )
-    statistics_gen = tfx.components.StatisticsGen(examples=examples_node.outputs["examples"])
+    statistics_gen = StatisticsGen(
+        examples=examples_node.outputs["examples"],
+        column_types=config.feature_set.column_types,
+        code_fingerprint=code_fingerprint(components, schemas),
+    )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
         schema = InferredSchema(

@@ -130,13 +130,13 @@ def _read(config: PipelineConfig) -> Findings:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
             for batch in table.batches():
-                read += batch.lists.num_rows
-                if sum(kept.lists.num_rows for kept in profiled) < _ROWS_PROFILED:
+                read += len(batch.rows)
+                if sum(len(kept.rows) for kept in profiled) < _ROWS_PROFILED:
                     profiled.append(batch)
                 if config.label.classes:
                     _count(labels, pc.value_counts(batch.labels))
                 else:
-                    numbers += pc.min_max(batch.lists.column(config.label.column).flatten()).as_py().values()
+                    numbers += pc.min_max(batch.values.column(config.label.column)).as_py().values()
                 if read >= ROWS_READ:
                     break
             rows[one.split] += read

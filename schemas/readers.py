@@ -19,20 +19,25 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, assert_never
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
+from numpy.typing import NDArray
 from tfx_bsl.coders import example_coder
 
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
+from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
 
 # A row of CSV must fit into a block.
 BLOCK_BYTES = 4 << 20
 # Of a Parquet file or a TFRecord, read at once.
 _ROWS_TOGETHER = 16_384
+# What Arrow decompresses.
+_COMPRESSED = (".gz", ".bz2", ".lz4", ".zst")
 _GZIP_MAGIC = b"\x1f\x8b"
 _CRC_MASK_DELTA = 0xA282EAD8
 _UNREADABLE = (OSError, EOFError, zlib.error)
@@ -77,12 +82,12 @@ class Texts:
 
     Attributes:
       columns: null where a value is missing.
-      rows: the number of each row in the file, from 1.
+      rows: the number of each row in the file, or in the piece of it that is read, from 1; [n].
       verbatim: the columns that were asked for as they stand in the file, by name.
     """
 
     columns: pa.RecordBatch
-    rows: Sequence[int]
+    rows: NDArray[np.int64]
     verbatim: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
@@ -96,6 +101,7 @@ class Reader(ABC):
       only: the columns to read; None reads all.
       verbatim: columns whose texts are handed on as they stand too, whatever stands for a missing value.
       terms: what errors call the settings.
+      piece: the part of the file that is read; None reads all of it. The numbers of its rows begin at 1.
       leaves_out_missing: whether a column without any value is not seen in the file.
       ragged: rows that could not be read and are left out of the batches, in file order.
     """
@@ -106,6 +112,7 @@ class Reader(ABC):
     only: Collection[str] | None = None
     verbatim: Sequence[str] = ()
     terms: Terms = CONFIG_TERMS
+    piece: Piece | None = None
     ragged: list[Ragged] = field(default_factory=list)
 
     @abstractmethod
@@ -124,19 +131,31 @@ class Reader(ABC):
           DataError: the file cannot be read further; says where.
         """
 
+    def pieces(self) -> list[Piece]:
+        """The parts that it is best read in, each by a reader of its own; none if it is best read as a whole.
+
+        Raises:
+          DataError: the file cannot be read.
+        """
+        return []
+
     @abstractmethod
     def places(self, rows: Collection[int]) -> dict[int, str]:
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
-    def _open(self, compression: str | None = "detect") -> pa.NativeFile:
+    def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
         location = self.path if "://" in self.path else os.path.abspath(self.path)
         filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
+        return filesystem, path
+
+    def _open(self, compression: str | None = "detect") -> pa.NativeFile:
+        filesystem, path = self._location()
         return filesystem.open_input_stream(path, compression=compression)
 
     def _wanted(self, name: str) -> bool:
         return self.only is None or name in self.only
 
-    def _texts(self, names: Sequence[str], columns: Sequence[pa.Array], rows: Sequence[int]) -> Texts:
+    def _texts(self, names: Sequence[str], columns: Sequence[pa.Array], rows: NDArray[np.int64]) -> Texts:
         """From columns in which missing values are still texts."""
         verbatim = {name: column for name, column in zip(names, columns, strict=True) if name in self.verbatim}
         missing = [self._as_missing(column) for column in columns]
@@ -167,9 +186,33 @@ class CsvReader(Reader):
     options: CsvOptions = field(default_factory=CsvOptions)
 
     @property
+    def _has_header(self) -> bool:
+        return not self.options.column_names and (self.piece is None or self.piece.start == 0)
+
+    @property
     def _first_row(self) -> int:
         """The number of the first row of data: a header is row 1."""
-        return 1 if self.options.column_names else 2
+        return 2 if self._has_header else 1
+
+    @property
+    def _lines_before(self) -> int:
+        return self.piece.before if self.piece else 0
+
+    def pieces(self) -> list[Piece]:
+        filesystem, path = self._location()
+        if path.endswith(_COMPRESSED):
+            return []
+        try:
+            with filesystem.open_input_file(path) as file:
+                return csv_pieces(file, file.size(), self.options.encoding, self.options.delimiter, PIECE_BYTES)
+        except (pa.ArrowException, *_UNREADABLE) as error:
+            raise _cannot_be_read(self.path, error) from error
+
+    def _open_rows(self) -> pa.NativeFile:
+        if self.piece is None:
+            return self._open()
+        filesystem, path = self._location()
+        return filesystem.open_input_file(path).get_stream(self.piece.start, self.piece.end - self.piece.start)
 
     def names(self) -> list[str]:
         return [self._name(name) for name in self._names_as_written()]
@@ -191,17 +234,15 @@ class CsvReader(Reader):
         self.ragged.clear()
         row, seen = self._first_row, 0
         try:
-            with self._open() as file, self._arrow(file, names) as reader:
+            with self._open_rows() as file, self._arrow(file, names) as reader:
                 for texts in reader:
+                    rows = np.arange(row, row + texts.num_rows)
                     # Bad rows were left out: the rows that follow them are further down in the file than they seem.
-                    rows: list[int] = []
-                    while len(rows) < texts.num_rows:
-                        if seen < len(self.ragged) and self.ragged[seen].row <= row:
-                            seen += 1
-                        else:
-                            rows.append(row)
-                        row += 1
-                    if rows:
+                    while len(rows) and seen < len(self.ragged) and self.ragged[seen].row <= rows[-1]:
+                        rows[np.searchsorted(rows, self.ragged[seen].row) :] += 1
+                        seen += 1
+                    if len(rows):
+                        row = int(rows[-1]) + 1
                         yield self._read(texts, rows)
         except (pa.ArrowInvalid, *_UNREADABLE) as error:
             raise self._unreadable(error, row) from error
@@ -220,15 +261,15 @@ class CsvReader(Reader):
         """(row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
         limit = csv.field_size_limit(sys.maxsize)
         try:
-            with self._open() as file:
+            with self._open_rows() as file:
                 text = io.TextIOWrapper(file, encoding=self.options.encoding, errors="replace", newline="")
                 reader = csv.reader(text, delimiter=self.options.delimiter)
-                number, line = 0, 1
+                number, line = 0, self._lines_before + 1
                 for fields in reader:
                     if fields:
                         number += 1
                         yield number, line, fields
-                    line = reader.line_num + 1
+                    line = self._lines_before + reader.line_num + 1
         finally:
             csv.field_size_limit(limit)
 
@@ -246,7 +287,7 @@ class CsvReader(Reader):
                 block_size=BLOCK_BYTES,
                 use_threads=False,
                 encoding=self.options.encoding,
-                column_names=list(self.options.column_names) or None,
+                column_names=None if self._has_header else list(self.options.column_names or names),
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=leave_out
@@ -259,7 +300,7 @@ class CsvReader(Reader):
             ),
         )
 
-    def _read(self, texts: pa.RecordBatch, rows: Sequence[int]) -> Texts:
+    def _read(self, texts: pa.RecordBatch, rows: NDArray[np.int64]) -> Texts:
         if not self.options.strip_spaces and not self.verbatim:
             # Arrow has found the missing values.
             return Texts(texts, rows)
@@ -287,8 +328,8 @@ class CsvReader(Reader):
         return DataError(f"{self.path}: cannot be read as CSV: {ascii(reason)[1:161]}")
 
     def _undecodable_line(self) -> str:
-        with self._open() as file:
-            for number, line in enumerate(io.BufferedReader(file), start=1):
+        with self._open_rows() as file:
+            for number, line in enumerate(io.BufferedReader(file), start=self._lines_before + 1):
                 try:
                     line.decode(self.options.encoding)
                 except UnicodeDecodeError:
@@ -309,21 +350,26 @@ class ParquetReader(Reader):
         with self._file() as file:
             try:
                 wanted = [name for name in file.schema_arrow.names if self._wanted(name)]
-                for batch in file.iter_batches(_ROWS_TOGETHER, columns=wanted):
+                groups = range(self.piece.start, self.piece.end) if self.piece else None
+                for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=wanted):
                     names = batch.schema.names
                     columns = [self._as_text(column, name) for name, column in zip(names, batch.columns, strict=True)]
-                    yield self._texts(names, columns, range(row, row + len(batch)))
+                    yield self._texts(names, columns, np.arange(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
                 raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
-        return {row: f"{self.path}: row {row}" for row in rows}
+        before = self.piece.before if self.piece else 0
+        return {row: f"{self.path}: row {before + row}" for row in rows}
+
+    def pieces(self) -> list[Piece]:
+        with self._file() as file:
+            return parquet_pieces(file.metadata, PIECE_BYTES)
 
     def _file(self) -> pyarrow.parquet.ParquetFile:
-        location = self.path if "://" in self.path else os.path.abspath(self.path)
         try:
-            filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
+            filesystem, path = self._location()
             return pyarrow.parquet.ParquetFile(filesystem.open_input_file(path))
         except (pa.ArrowException, *_UNREADABLE) as error:
             raise _cannot_be_read(self.path, error) from error
@@ -357,7 +403,7 @@ class TFRecordReader(Reader):
             for decoded, first in pieces:
                 names = sorted(name for name in decoded.schema.names if self._wanted(name))
                 columns = [self._as_text(decoded, name, first) for name in names]
-                yield self._texts(names, columns, range(first, first + decoded.num_rows))
+                yield self._texts(names, columns, np.arange(first, first + decoded.num_rows))
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}

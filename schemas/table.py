@@ -19,6 +19,7 @@ from schemas.data import ColumnSplit, CsvOptions, Data, Format
 from schemas.declaration import did_you_mean
 from schemas.errors import DataError
 from schemas.features import ColumnType, FeatureSet
+from schemas.pieces import Piece
 from schemas.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
 
 MAX_VALUE_BYTES = 1 << 20
@@ -122,21 +123,16 @@ class Batch:
     copied: dict[str, pa.Array]
 
     @cached_property
-    def lists(self) -> pa.RecordBatch:
-        """One list column for each declared column, null where a value is missing."""
-        names = self.values.schema.names
-        return pa.RecordBatch.from_arrays([_as_lists(column) for column in self.values.columns], names=names)
-
-    @cached_property
     def keys(self) -> list[bytes]:
         """What the hash of each row is taken of: the group, or the whole text, ignored columns included."""
         filled = [pc.fill_null(column, "") for column in self.hashed]
-        return [key.encode() for key in pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR).to_pylist()]
+        keys: list[bytes] = pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR).cast(pa.binary()).to_pylist()
+        return keys
 
 
 @dataclass
 class Table:
-    """One file, with the columns that a config declares.
+    """One file, or a piece of it, with the columns that a config declares.
 
     Attributes:
       max_bad_rows: reading ends soon after more were found.
@@ -159,10 +155,10 @@ class Table:
         return cls(reader, Columns.declared(data, features), max_bad_rows)
 
     @classmethod
-    def from_json(cls, path: str, settings: dict[str, Any]) -> "Table":
-        """From what `settings` made of a config, on whatever machine."""
+    def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
+        """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
         options = CsvOptions.model_validate(settings["csv"])
-        reader = open_table(path, settings["format"], options, settings["missing_values"])
+        reader = open_table(path, settings["format"], options, settings["missing_values"], piece=piece)
         return cls(reader, Columns(**settings["columns"]), settings["max_bad_rows"])
 
     @staticmethod
@@ -275,7 +271,7 @@ class Table:
         for index in sorted(faults):
             name, reason = faults[index]
             values = [column[index].as_py() or "" for column in texts.columns.columns]
-            self.bad_rows.append(BadRow(texts.rows[index], name, reason, ",".join(values)[:MAX_VALUE_BYTES]))
+            self.bad_rows.append(BadRow(int(texts.rows[index]), name, reason, ",".join(values)[:MAX_VALUE_BYTES]))
         good = np.ones(texts.columns.num_rows, dtype=bool)
         good[list(faults)] = False
         return good
@@ -312,7 +308,7 @@ class Table:
         return Batch(
             values=pa.RecordBatch.from_pydict(values),
             texts=columns.select(list(self.columns.types)),
-            rows=np.asarray(texts.rows, np.int64),
+            rows=texts.rows,
             hashed=[columns.column(self.columns.group)] if self.columns.group else columns.columns,
             split_by={name: columns.column(name) for name in self.columns.split_by},
             labels=columns.column(self.columns.label) if self.columns.label else None,
@@ -353,7 +349,7 @@ def _taken(texts: Texts, indices: NDArray[Any]) -> Texts:
     """Some of the rows."""
     taken = pa.array(indices)
     verbatim = {name: column.take(taken) for name, column in texts.verbatim.items()}
-    return Texts(texts.columns.take(taken), np.asarray(texts.rows)[indices].tolist(), verbatim)
+    return Texts(texts.columns.take(taken), texts.rows[indices], verbatim)
 
 
 def _convert(texts: pa.Array, kind: ColumnType) -> pa.Array:
@@ -387,12 +383,3 @@ def _misfits(texts: pa.Array, kind: ColumnType, start: int = 0) -> list[int]:
 
 def _shown(text: str) -> str:
     return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}..."
-
-
-def _as_lists(values: pa.Array) -> pa.ListArray:
-    """[a, null, b] as [[a], null, [b]], which is how tf.Example knows a missing value."""
-    present: NDArray[Any] = values.is_valid().to_numpy(zero_copy_only=False)
-    ends = np.concatenate([[0], np.cumsum(present)]).astype(np.int32)
-    # A null start marks a null list.
-    starts_are_null = np.concatenate([~present, [False]])
-    return pa.ListArray.from_arrays(pa.array(ends, mask=starts_are_null), values.drop_null())

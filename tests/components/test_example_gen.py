@@ -1,36 +1,53 @@
 """How rows are shared out between splits, by the executor itself where it matters."""
 
+import gzip
 import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_gen import REJECTED_PROPERTY, ROWS_PROPERTY, TableExecutor, _settings, _split_of, example_gen
+from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
+from components.example_blocks import converted as converted_blocks
+from components.example_gen import REJECTED_PROPERTY, ROWS_PROPERTY, TableExecutor, _settings, example_gen
+from pipeline.config import load
+from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.table import Batch, Table
+from tests.conftest import CENSUS_CONFIG, ROOT
 
+SPLITS: dict[str, Any] = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.2}}
 SHARES = ("eval", "test", "calibration", "holdout", "later", "audit")
 FEATURES = FeatureSet.model_validate(
     {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "positive": "1", "negative": "0"}}
 )
 
 
-def converted(base: Path, splits: dict[str, Any], **settings: Any) -> tuple[Any, Path]:
+def converted(base: Path, splits: dict[str, Any], *, workers: int = 1, **settings: Any) -> tuple[Any, Path]:
     """Runs the executor; returns its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
     component = example_gen(data=data, features=FEATURES, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
-    TableExecutor().Do({}, {"examples": [examples]}, component.exec_properties)
+    beam_args = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
+    context = TableExecutor.Context(beam_pipeline_args=beam_args)
+    TableExecutor(context).Do({}, {"examples": [examples]}, component.exec_properties)
     return examples, base / "out"
 
 
 def values(out: Path, split: str) -> list[float]:
-    import tensorflow as tf
-
     files = sorted(map(str, (out / f"Split-{split}").glob("*.gz")))
     records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
     return [tf.train.Example.FromString(record).features.feature["x"].float_list.value[0] for record in records]
@@ -48,13 +65,27 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
     assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
 
 
-def test_every_share_gets_its_part_and_a_row_always_falls_on_the_same_side() -> None:
-    shares = [("eval", 0.1), ("test", 0.3)]
-    rows = [str(number).encode() for number in range(20_000)]
-    names = [_split_of(row, "train", shares) for row in rows]
-    assert names == [_split_of(row, "train", shares) for row in rows]
-    for name, share in (*shares, ("train", 0.6)):
-        assert abs(names.count(name) / len(rows) - share) < 0.01
+def assigned(keys: list[bytes], shares: dict[str, float]) -> dict[str, list[bool]]:
+    nothing = pa.RecordBatch.from_arrays([], names=[])
+    batch = Batch(nothing, nothing, np.arange(len(keys)), [pa.array(keys)], {}, None, {})
+    rules = {name: {"share_of": "train", "share": share} for name, share in shares.items()}
+    return {name: rows.tolist() for name, rows in rows_by_split(batch, _hashed(keys), "train", rules).items()}
+
+
+def test_every_share_gets_its_part_and_every_row_one_split() -> None:
+    found = assigned([str(number).encode() for number in range(20_000)], {"eval": 0.1, "test": 0.3})
+    for name, share in {"eval": 0.1, "test": 0.3, "train": 0.6}.items():
+        assert abs(sum(found[name]) / 20_000 - share) < 0.01
+    assert np.sum([*found.values()], axis=0).tolist() == [1] * 20_000
+
+
+def test_a_row_falls_where_it_always_fell() -> None:
+    found = assigned([f"{number}\x1fclerk".encode() for number in range(12)], {"eval": 0.4, "test": 0.3})
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == {
+        "eval": [2, 4, 10],
+        "test": [1, 5, 7, 8],
+        "train": [0, 3, 6, 9, 11],
+    }
 
 
 def test_parts_by_time_and_by_values_come_before_shares(tmp_path: Path) -> None:
@@ -129,3 +160,136 @@ def test_the_same_rows_fall_into_the_same_splits_whatever_files_they_are_in(tmp_
         for folder in ("one", "two")
     ]
     assert found[0] == found[1]
+
+
+NAMES = ["Anna", "Böla", '"Cleo, the ""cook"""', '"Dora\nthe second"', ""]
+
+
+def written_in_pieces(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int, workers: int = 1
+) -> dict[str, bytes]:
+    """The records of each split, of 4,000 rows with quoted line ends, read in pieces of so many bytes."""
+    monkeypatch.setattr(readers, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr("components.example_blocks._THREADS", workers)
+    folder.mkdir()
+    write(folder / "a.csv", [f"{i},{i % 2},{NAMES[i % 5]},2026-01" for i in range(4000)])
+    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    _, out = converted(folder, splits, workers=workers, ignored_columns=["group", "when"])
+    return {
+        split: b"".join(gzip.decompress(file.read_bytes()) for file in sorted((out / f"Split-{split}").iterdir()))
+        for split in ("train", "eval")
+    }
+
+
+def test_the_records_are_the_same_in_whatever_pieces_and_with_how_many_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = written_in_pieces(tmp_path / "whole", monkeypatch, 1 << 30)
+    assert len(list((tmp_path / "whole" / "out" / "Split-train").iterdir())) == 1
+    for size, workers in ((20_000, 1), (20_000, 3), (50_000, 2)):
+        folder = tmp_path / f"{size}-{workers}"
+        assert written_in_pieces(folder, monkeypatch, size, workers) == whole
+        assert len(list((folder / "out" / "Split-train").iterdir())) >= 100_000 // size - 2
+
+
+def test_places_are_those_of_the_file_in_whatever_piece_a_row_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4096)
+    rows = [f"{i},{i % 2},{NAMES[i % 5]},2026-01" for i in range(4000)]
+    rows[3100] = "old,1,g,2026-01"
+    rows[3500] = "7,1"
+    write(tmp_path / "a.csv", rows)
+    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    _, out = converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=2)
+    places = [json.loads(line)["place"] for line in (out / "rejects.jsonl").read_text().splitlines()]
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert [lines[int(place.rpartition(":")[2]) - 1] for place in places] == ["old,1,g,2026-01", "7,1"]
+    with pytest.raises(
+        DataError, match=f"a.csv:{places[0].rpartition(':')[2]}: x: expected a finite number, found 'old'"
+    ):
+        converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=1)
+
+
+def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "PIECE_BYTES", 1)
+    rows = pa.table({"x": [*map(str, range(690)), "old", *map(str, range(691, 1000))], "y": ["0", "1"] * 500})
+    pyarrow.parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=100)
+    splits = {"train": {"files": "*.parquet"}, "eval": {"share_of": "train", "share": 0.3}}
+    _, out = converted(tmp_path, splits, format="parquet", max_bad_rows=1)
+    assert len(list((out / "Split-train").iterdir())) == 10
+    assert sorted(values(out, "train") + values(out, "eval")) == [float(i) for i in range(1000) if i != 690]
+    assert json.loads((out / "rejects.jsonl").read_text())["place"] == f"{tmp_path / 'a.parquet'}: row 691"
+
+
+def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("schemas.readers.BLOCK_BYTES", 4096)
+    write(tmp_path / "a.csv", [f"{i},{i % 2},g,2026-01" for i in range(20_000)])
+    data = Data.model_validate({"base": str(tmp_path), "splits": SPLITS, "ignored_columns": ["group", "when"]})
+    table = Table.of(str(tmp_path / "a.csv"), data, FEATURES, max_bad_rows=0)
+    read = written = most = 0
+    batches = table.batches
+
+    def counted() -> Iterator[Batch]:
+        nonlocal read
+        for batch in batches():
+            read += len(batch.rows)
+            yield batch
+
+    monkeypatch.setattr(table, "batches", counted)
+    for _, block in converted_blocks(table, "train", {}):
+        written += block.rows
+        most = max(most, read - written)
+    assert written == 20_000
+    assert most <= BATCHES_AHEAD * 350
+
+
+def test_examples_are_those_of_the_stock_component(tmp_path: Path) -> None:
+    """But for what is documented: types are declared, where stock guesses, and ignored columns are left out."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(ROOT / "data" / "census" / "test.csv.gz", tmp_path / "in.gz")
+    lines = gzip.decompress((tmp_path / "in.gz").read_bytes()).decode().splitlines()[:3000]
+    # A missing number and a missing text; stock leaves a row of nothing but missing values out, and so none is here.
+    lines[5] = "," + lines[5].partition(",")[2]
+    (tmp_path / "in" / "a.csv").write_text("\n".join(lines) + "\n")
+    config = load(CENSUS_CONFIG)
+    declared = config.feature_set.model_dump(mode="json")
+    declared["features"]["age"]["missing"] = "mean"
+    data = Data.model_validate(
+        {**config.data.model_dump(), "base": str(tmp_path / "in"), "splits": SPLITS, "missing_values": [""]}
+    )
+    component = example_gen(data=data, features=FeatureSet.model_validate(declared), code_fingerprint="")
+    mine = standard_artifacts.Examples()
+    mine.uri = str(tmp_path / "mine")
+    TableExecutor().Do({}, {"examples": [mine]}, component.exec_properties)
+    stock = standard_artifacts.Examples()
+    stock.uri = str(tmp_path / "stock")
+    whole = tfx.proto.Input(splits=[tfx.proto.Input.Split(name="train", pattern="*.csv")])
+    properties = tfx.components.CsvExampleGen(str(tmp_path / "in"), input_config=whole).exec_properties
+    CsvExecutor().Do({}, {"examples": [stock]}, properties)
+    names = set(config.feature_set.column_types)
+    # The stock component shares out a single split too, by another hash.
+    found, expected = (
+        Counter(example for split in ("train", "eval") for example in examples(tmp_path / who, split, names))
+        for who in ("mine", "stock")
+    )
+    assert found == expected
+    assert sum(found.values()) == 2999
+
+
+def examples(out: Path, split: str, names: set[str]) -> list[str]:
+    """Some features of each example as text."""
+    files = sorted(map(str, (out / f"Split-{split}").iterdir()))
+    found = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        found.append(str([(name, _value(features[name])) for name in sorted(names)]))
+    return found
+
+
+def _value(feature: tf.train.Feature) -> Any:
+    """Integers as the floats that numeric features declare; for a missing value stock has a list of none, we no list."""
+    kind = feature.WhichOneof("kind")
+    return [float(value) if kind == "int64_list" else value for value in getattr(feature, kind).value] if kind else []

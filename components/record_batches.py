@@ -1,0 +1,90 @@
+"""Shards of tf.Example as Arrow record batches of many thousand rows, several times as fast as TFX's own reader.
+
+TFX reads a record at a time in Python and decodes holding Python's lock. Here TensorFlow reads, decompresses and parses
+in threads of its own while the caller works on the batch before.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from schemas.errors import DataError
+from schemas.features import ColumnType
+
+ROWS_TOGETHER = 16_384
+_READ_BYTES = 1 << 20
+# Besides the one that the caller has: this bounds memory.
+_BATCHES_AHEAD = 2
+_DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+
+
+def record_batches(
+    path: str, types: Mapping[str, ColumnType], *, rows: int = ROWS_TOGETHER
+) -> Iterator[pa.RecordBatch]:
+    """Streams a TFRecord file of tf.Example, plain or ending in .gz, in file order.
+
+    Args:
+      path: local or remote.
+      types: the columns to read, and the type of each.
+      rows: of a batch; the last has those that are left.
+
+    Yields:
+      A column for each of `types`, as TFX decodes them: `large_list` of float32, int64 or large_binary, null where an
+      example has no value; of type null where no example of the batch has one.
+
+    Raises:
+      DataError: the file cannot be read, is damaged, or holds values of other types.
+    """
+    records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=_READ_BYTES)
+    options = tf.data.Options()
+    options.experimental_warm_start = False
+    batches = records.batch(rows).map(_parser(tuple(types.items())), _BATCHES_AHEAD).prefetch(_BATCHES_AHEAD)
+    try:
+        for parsed in batches.with_options(options):
+            yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
+    except (tf.errors.OpError, OSError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+@lru_cache
+def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
+    """A function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
+
+    Strings come as their lengths and one text of all of them: objects of Python would cost more than the parsing.
+    """
+    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind in types}
+
+    def parse(serialized: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
+        ragged = tf.io.parse_example(serialized, spec)
+        return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
+
+    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    if values.dtype != tf.string:
+        return (values,)
+    return tf.strings.length(values), tf.strings.reduce_join(values)
+
+
+def _lists(row_splits: tf.Tensor, *values: tf.Tensor) -> pa.Array:
+    ends: NDArray[np.int64] = row_splits.numpy()
+    missing = ends[1:] == ends[:-1]
+    if missing.all():
+        return pa.nulls(len(missing))
+    # A null start marks a null list.
+    starts = pa.array(ends, mask=np.append(missing, False)) if missing.any() else pa.array(ends)
+    return pa.LargeListArray.from_arrays(starts, _values(*values))
+
+
+def _values(numbers: tf.Tensor, joined: tf.Tensor | None = None) -> pa.Array:
+    if joined is None:
+        return pa.array(numbers.numpy())
+    ends = np.concatenate([[0], np.cumsum(numbers.numpy(), dtype=np.int64)])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined.numpy())]
+    return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)

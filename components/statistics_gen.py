@@ -1,0 +1,161 @@
+"""StatisticsGen: the artifact of the stock component, several times as fast.
+
+TFDV's own generators take the statistics. What is done differently: they are given batches of many thousand rows, read
+by TensorFlow's threads, in one pass of one small Beam job over the shards of all splits; and the values of a column are
+counted in sketches of bounded size, which are exact for a column of at most `COUNTED_VALUES` different ones.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import apache_beam as beam
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_data_validation.statistics.generators.basic_stats_generator import BasicStatsGenerator
+from tensorflow_data_validation.statistics.generators.top_k_uniques_sketch_stats_generator import (
+    TopKUniquesSketchStatsGenerator,
+)
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAME
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, component_spec
+
+from components.record_batches import record_batches
+from schemas.features import ColumnType
+
+# Beyond it the number of different values is estimated, to about 1 / sqrt(COUNTED_VALUES), and a value's count may be
+# short by a share of 1 / COUNTED_VALUES of all rows. 10 MB a column at most.
+COUNTED_VALUES = 1 << 16
+# For each generator, what it has seen.
+Accumulators = list[Any]
+
+
+class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
+    """Reads every shard of every split once."""
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the statistics of each split of `examples`.
+
+        Raises:
+          DataError: a shard cannot be read.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        statistics = artifact_utils.get_single_instance(output_dict["statistics"])
+        splits = artifact_utils.decode_split_names(examples.split_names)
+        statistics.split_names = examples.split_names
+        statistics.span = examples.span
+        shards = [
+            (split, path)
+            for split in splits
+            for path in sorted(tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
+        ]
+        column_types = json.loads(exec_properties["column_types"])
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Shards" >> beam.Create(shards)
+                | "Spread" >> beam.Reshuffle()
+                | "Take" >> beam.ParDo(_Take(column_types))
+                | "Merge" >> beam.CombinePerKey(_merged)
+                | "Write" >> beam.Map(_write, folder=statistics.uri)
+            )
+
+
+def generators() -> list[Any]:
+    """What the stock component runs, with its options; values are counted in sketches."""
+    usual = tfdv.StatsOptions()
+    return [
+        BasicStatsGenerator(
+            num_values_histogram_buckets=usual.num_values_histogram_buckets,
+            num_histogram_buckets=usual.num_histogram_buckets,
+            num_quantiles_histogram_buckets=usual.num_quantiles_histogram_buckets,
+            epsilon=usual.epsilon,
+        ),
+        TopKUniquesSketchStatsGenerator(
+            num_top_values=usual.num_top_values,
+            num_rank_histogram_buckets=usual.num_rank_histogram_buckets,
+            num_misragries_buckets=COUNTED_VALUES,
+            num_kmv_buckets=COUNTED_VALUES,
+        ),
+    ]
+
+
+class _Take(beam.DoFn):
+    """The statistics of one shard, from one pass over it."""
+
+    def __init__(self, column_types: Mapping[str, ColumnType]) -> None:
+        self._column_types = column_types
+
+    def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
+        """Takes a split and the path of a shard; yields the split and what the generators have seen."""
+        split, path = element
+        kinds = generators()
+        accumulators = [kind.create_accumulator() for kind in kinds]
+        for batch in record_batches(path, self._column_types):
+            accumulators = [
+                kind.add_input(accumulator, batch) for kind, accumulator in zip(kinds, accumulators, strict=True)
+            ]
+        yield split, [kind.compact(accumulator) for kind, accumulator in zip(kinds, accumulators, strict=True)]
+
+
+def _merged(shards: Iterable[Accumulators]) -> Accumulators:
+    """The statistics of all shards together."""
+    return [
+        kind.merge_accumulators(accumulators)
+        for kind, accumulators in zip(generators(), zip(*shards, strict=True), strict=True)
+    ]
+
+
+def _write(found: tuple[str, Accumulators], folder: str) -> None:
+    split, accumulators = found
+    statistics = stats_impl.extract_statistics_output(accumulators, generators())
+    path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(statistics.SerializeToString(deterministic=True))
+
+
+class StatisticsGenSpec(types.ComponentSpec):
+    """The inputs and outputs of the stock StatisticsGen that are used here."""
+
+    PARAMETERS: ClassVar = {
+        "column_types": component_spec.ExecutionParameter(type=str),
+        "code_fingerprint": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples)}
+    OUTPUTS: ClassVar = {
+        "statistics": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ExampleStatistics)
+    }
+
+
+class StatisticsGen(base_beam_component.BaseBeamComponent):
+    """Takes the statistics of every split, as TFDV does."""
+
+    SPEC_CLASS = StatisticsGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StatisticsExecutor)
+
+    def __init__(
+        self, *, examples: types.BaseChannel, column_types: Mapping[str, ColumnType], code_fingerprint: str
+    ) -> None:
+        """Args:
+        examples: in TFRecord.
+        column_types: the columns of the examples, and the type of each.
+        code_fingerprint: of this code, so that a change of it is not answered from the cache.
+        """
+        spec = StatisticsGenSpec(
+            examples=examples,
+            column_types=json.dumps(column_types, sort_keys=True),
+            code_fingerprint=code_fingerprint,
+            statistics=types.Channel(type=tfx.types.standard_artifacts.ExampleStatistics),
+        )
+        super().__init__(spec=spec)
