@@ -19,10 +19,9 @@ from tensorflow_model_analysis.extractors import extractor, slice_key_extractor
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
 from tfx import types
-from tfx import v1 as tfx
 from tfx.components.evaluator import constants, executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import artifact_utils, component_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import BASELINE, write_summary
@@ -97,13 +96,13 @@ class EvaluatorSpec(types.ComponentSpec):
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
-        "examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples),
-        "model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model),
-        "baseline_model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model, optional=True),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
     OUTPUTS: ClassVar = {
-        "evaluation": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelBlessing),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }
 
 
@@ -144,8 +143,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
             code_fingerprint=code_fingerprint,
-            evaluation=types.Channel(type=tfx.types.standard_artifacts.ModelEvaluation),
-            blessing=types.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
         super().__init__(spec=spec)
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
@@ -65,7 +65,7 @@ class NodeFailedError(PipelineError):
     """A node failed for a reason that is not the user's to mend; the log has the traceback."""
 
 
-def run(pipeline: tfx.dsl.Pipeline, *, run_id: str, observer: Observer) -> None:
+def run(pipeline: Pipeline, *, run_id: str, observer: Observer) -> None:
     """Runs all nodes in order.
 
     Raises:
