@@ -138,7 +138,7 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
     command += ["--host", "127.0.0.1", "--port", "0", "--drain", "0"]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [*command, "--no-access-log", "--host", "127.0.0.1", "--drain", "0"],
+            command,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

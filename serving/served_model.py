@@ -89,7 +89,7 @@ class ServedModel(tf.Module):
         """The answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
         features = self._features
         transformed = self.transform({name: self._as_transform_takes(name, value) for name, value in raw.items()})
-        inputs = [column.name for column in (*features.id_columns, *features.number_columns)]
+        inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
         output = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in inputs}, training=False)
         rows = tf.shape(output)[0]
         assert self._version is not None
@@ -141,7 +141,7 @@ class ServedModel(tf.Module):
         """The signatures, traced. Kept nowhere: TensorFlow would trace and save once more what the model has."""
         features, kinds = self._features, self._features.column_types
         # Nothing here is control flow, for which AutoGraph rewrites every function that is called.
-        predict = tf.function(self._predict, autograph=False)
+        predict: Callable[[Mapping[str, tf.Tensor]], Tensors] = tf.function(self._predict, autograph=False)
         spec = {
             name: tf.io.FixedLenFeature([], DTYPES[kinds[name]])
             if feature.missing is None
