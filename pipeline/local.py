@@ -1,12 +1,9 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
-import gc
 import json
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -16,6 +13,7 @@ from rich.console import Console
 from pipeline import preflight
 from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
+from pipeline.importing import imported_for_good
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, read_records
 from pipeline.run_root import RunRoot, new_run_id
@@ -153,7 +151,7 @@ def _run_locked(
 
 def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: _Recorder, *, use_cache: bool) -> None:
     # Seconds of imports, which the view is already showing.
-    with _kept():
+    with imported_for_good():
         from tfx.orchestration import metadata
 
         from pipeline import runner
@@ -173,20 +171,6 @@ def _run_pipeline(config: PipelineConfig, root: RunRoot, run_id: str, recorder: 
         runner.run(pipeline, run_id=run_id, observer=recorder)
     finally:
         progress.listeners.remove(recorder.view.progressed)
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    """For imports: what they make, a million objects, stays, and Python need not look for garbage among it.
-
-    It would be a fifth of the time of the imports themselves, and almost a second in each component that computes.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _settle_crashed(root: RunRoot, connection: Any) -> None:
