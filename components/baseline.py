@@ -2,8 +2,9 @@
 
 import ml_metadata as mlmd
 from tfx import types
-from tfx import v1 as tfx
+from tfx.dsl.components.common import resolver
 from tfx.dsl.input_resolution.strategies import latest_blessed_model_strategy
+from tfx.types import standard_artifacts
 
 
 class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStrategy):
@@ -24,20 +25,20 @@ class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStra
         return {**super().resolve_artifacts(store, others), "candidate": input_dict["candidate"]}
 
 
-def baseline_resolver(candidate: types.BaseChannel) -> tfx.dsl.Resolver:
+def baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
     """Resolves `model`, the baseline for `candidate`; empty while no other model was blessed."""
-    return tfx.dsl.Resolver(
+    return resolver.Resolver(
         strategy_class=LastBlessedOtherModel,
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        model=types.Channel(type=standard_artifacts.Model),
+        model_blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         candidate=candidate,
     ).with_id("Baseline")
 
 
-def last_blessed(node_id: str) -> tfx.dsl.Resolver:
+def last_blessed(node_id: str) -> resolver.Resolver:
     """Resolves `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
-    return tfx.dsl.Resolver(
+    return resolver.Resolver(
         strategy_class=latest_blessed_model_strategy.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        model=types.Channel(type=standard_artifacts.Model),
+        model_blessing=types.Channel(type=standard_artifacts.ModelBlessing),
     ).with_id(node_id)

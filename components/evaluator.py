@@ -6,11 +6,10 @@ than `min_examples` rows are left out before any threshold is judged on them.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import apache_beam as beam
-import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow.core.protobuf import saved_model_pb2
@@ -19,22 +18,17 @@ from tensorflow_model_analysis.extractors import extractor, slice_key_extractor
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
 from tfx import types
-from tfx import v1 as tfx
 from tfx.components.evaluator import constants, executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import artifact_utils, component_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import BASELINE, write_summary
 from components.golden import write_golden
+from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
 from schemas.errors import PipelineError
-from serving.signatures import LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
-
-CANDIDATE = "candidate"
-_ROWS_PREDICTED_TOGETHER = 4096
-
-# (column, value) pairs, TFMA's name for a slice; empty for all rows.
-SliceKey = tuple[tuple[str, Any], ...]
+from schemas.features import ColumnType
+from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
 
 class BatchedExecutor(executor.Executor):
@@ -66,18 +60,15 @@ class BatchedExecutor(executor.Executor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         splits = json_utils.loads(exec_properties["example_splits"])
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
+        loaded = LoadedModels({name: path_utils.serving_model_path(m.uri) for name, m in models.items()})
+        features = loaded.features(CANDIDATE)
         with self._make_beam_pipeline() as pipeline:
-            _evaluate(
-                pipeline,
-                uris,
-                {name: path_utils.serving_model_path(m.uri) for name, m in models.items()},
-                config,
-                evaluation.uri,
-            )
+            _evaluate(pipeline, uris, loaded, features.column_types, config, evaluation.uri)
         write_summary(evaluation.uri)
         write_golden(
             evaluation.uri,
-            path_utils.serving_model_path(models[CANDIDATE].uri),
+            loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES],
+            features,
             uris,
             count=exec_properties["golden_requests"],
             tolerance=exec_properties["golden_tolerance"],
@@ -97,13 +88,13 @@ class EvaluatorSpec(types.ComponentSpec):
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
-        "examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples),
-        "model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model),
-        "baseline_model": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Model, optional=True),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
     OUTPUTS: ClassVar = {
-        "evaluation": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ModelBlessing),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }
 
 
@@ -144,8 +135,8 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
             code_fingerprint=code_fingerprint,
-            evaluation=types.Channel(type=tfx.types.standard_artifacts.ModelEvaluation),
-            blessing=types.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
         super().__init__(spec=spec)
 
@@ -201,11 +192,16 @@ def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, bl
 
 
 def _evaluate(
-    pipeline: beam.Pipeline, uris: list[str], model_paths: dict[str, str], config: config_pb2.EvalConfig, output: str
+    pipeline: beam.Pipeline,
+    uris: list[str],
+    models: LoadedModels,
+    kinds: Mapping[str, ColumnType],
+    config: config_pb2.EvalConfig,
+    output: str,
 ) -> None:
-    """Adds the whole evaluation to a Beam pipeline."""
+    """Adds the whole evaluation to a Beam pipeline; `kinds` are the types of the columns to slice by."""
     names = {spec.name for spec in config.model_specs}
-    shared = [
+    evaluated = [
         tfma.EvalSharedModel(
             model_path=path,
             # TFMA knows a single model by the empty name.
@@ -213,15 +209,15 @@ def _evaluate(
             model_type=tfma_constants.MATERIALIZED_PREDICTION,
             is_baseline=name == BASELINE,
         )
-        for name, path in model_paths.items()
+        for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
     files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
     sliced = (
         pipeline
         | "Files" >> beam.Create(files)
-        | "Spread" >> beam.Reshuffle()
-        | "PredictAndSlice" >> beam.ParDo(_PredictAndSlice(model_paths, config.model_specs[0].prediction_key, slicings))
+        | "PredictAndSlice"
+        >> beam.ParDo(PredictAndSlice(models, config.model_specs[0].prediction_key, slicings, kinds))
     )
     large = (
         sliced
@@ -239,9 +235,9 @@ def _evaluate(
         >> tfma.ExtractAndEvaluate(
             # The slice keys are there already; the name tells the evaluators so.
             extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(lambda e: e))],
-            evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=shared),
+            evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=evaluated),
         )
-        | "Write" >> tfma.WriteResults(tfma.default_writers(output, eval_config=config, eval_shared_model=shared))
+        | "Write" >> tfma.WriteResults(tfma.default_writers(output, eval_config=config, eval_shared_model=evaluated))
     )
 
 
@@ -254,65 +250,3 @@ def _is_large(sized: tuple[SliceKey, int], min_examples: int) -> bool:
 def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
     key, arrays = keyed
     return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key]}
-
-
-class _PredictAndSlice(beam.DoFn):
-    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
-
-    def __init__(self, model_paths: dict[str, str], output: str, slicings: list[tuple[str, ...]]) -> None:
-        self._model_paths = model_paths
-        self._output = output
-        self._slicings = slicings
-        self._models: dict[str, Any] = {}
-
-    def setup(self) -> None:
-        self._models = {name: tf.saved_model.load(path) for name, path in self._model_paths.items()}
-
-    def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
-        for records in tf.data.TFRecordDataset(file, "GZIP").batch(_ROWS_PREDICTED_TOGETHER):
-            predictions = {
-                name: model.signatures[SERVING_EXAMPLES](records)[self._output].numpy()
-                for name, model in self._models.items()
-            }
-            labels = self._models[CANDIDATE].signatures[TRUE_LABEL](records)[LABEL]
-            for key, rows in self._slices(records):
-                chosen = {name: values[rows] for name, values in predictions.items()}
-                # TFMA keys predictions by model only where there are two.
-                yield (
-                    key,
-                    {"labels": labels.numpy()[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]},
-                )
-
-    def _slices(self, records: tf.Tensor) -> Iterable[tuple[SliceKey, Any]]:
-        """Each slice key of a batch with the indices of its rows."""
-        columns = sorted({column for slicing in self._slicings for column in slicing})
-        values = _column_values(records, columns)
-        for slicing in self._slicings:
-            if not slicing:
-                yield (), slice(None)
-                continue
-            combined = np.array(list(zip(*(values[column] for column in slicing), strict=True)), dtype=object)
-            rows_by_value: dict[tuple[Any, ...], list[int]] = {}
-            for row, value in enumerate(map(tuple, combined)):
-                rows_by_value.setdefault(value, []).append(row)
-            for value, rows in rows_by_value.items():
-                if None not in value:
-                    yield tuple(zip(slicing, value, strict=True)), rows
-
-
-def _column_values(records: tf.Tensor, columns: list[str]) -> dict[str, list[Any]]:
-    """The raw values of columns, None where a row has none; strings decoded."""
-    values: dict[str, list[Any]] = {column: [] for column in columns}
-    for record in records.numpy() if columns else ():
-        features = tf.train.Example.FromString(record).features.feature
-        for column in columns:
-            values[column].append(_value(features[column]) if column in features else None)
-    return values
-
-
-def _value(feature: tf.train.Feature) -> Any:
-    kind = feature.WhichOneof("kind")
-    listed = getattr(feature, kind).value if kind else ()
-    if not listed:
-        return None
-    return listed[0].decode("utf-8", errors="replace") if kind == "bytes_list" else listed[0]

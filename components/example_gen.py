@@ -22,7 +22,6 @@ import tensorflow as tf
 from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 from tfx import types
-from tfx import v1 as tfx
 from tfx.components.example_gen import base_example_gen_executor
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import executor_spec
@@ -79,14 +78,14 @@ def example_gen(
     struct.update({"settings": json.dumps(settings)})
     custom_config.custom_config.Pack(struct)
     patterns = [
-        tfx.proto.Input.Split(
+        example_gen_pb2.Input.Split(
             name=one.split if one.span is None else f"{one.split}{_SPAN_SEPARATOR}{one.span}", pattern=one.pattern
         )
         for one in found
     ]
     return FileBasedExampleGen(
         input_base=data.base,
-        input_config=tfx.proto.Input(splits=patterns),
+        input_config=example_gen_pb2.Input(splits=patterns),
         custom_config=custom_config,
         custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
     ).with_id("ExampleGen")

@@ -9,8 +9,10 @@ import os
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
-from tfx import v1 as tfx
-from tfx.types import artifact_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components.anomalies import listed, parsed
@@ -21,15 +23,15 @@ from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 
 
-@tfx.dsl.components.component
+@component
 def AnomalyGate(  # noqa: N802 (TFX names components like classes)
-    anomalies: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleAnomalies],
-    statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
-    schema: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Schema],
-    report: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.JsonValue],
-    compared_splits: tfx.dsl.components.Parameter[str],
-    policy: tfx.dsl.components.Parameter[str],
-    pushed_statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics] = None,
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    schema: InputArtifact[standard_artifacts.Schema],
+    report: OutputArtifact[standard_artifacts.JsonValue],
+    compared_splits: Parameter[str],
+    policy: Parameter[str],
+    pushed_statistics: InputArtifact[standard_artifacts.ExampleStatistics] = None,
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
@@ -71,7 +73,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
     """What ExampleValidator found in one split."""
-    with tfx.dsl.io.fileio.open(os.path.join(folder, "SchemaDiff.pb"), "rb") as file:
+    with fileio.open(os.path.join(folder, "SchemaDiff.pb"), "rb") as file:
         return parsed(file.read())
 
 

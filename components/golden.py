@@ -5,7 +5,7 @@ Whoever serves the model later is held to them: the server in infra validation a
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,29 +13,38 @@ import tensorflow as tf
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden
-from serving.inputs import RequestError, columns_of
-from serving.predictor import Predictor, rows_of
-from serving.signatures import MODEL_VERSION
+from serving.inputs import Input, RequestError, columns_of, declared_inputs
+from serving.predictor import rows_of
+from serving.signatures import MODEL_VERSION, OUTPUT_ORDER
 
 # In the evaluation's folder.
 GOLDEN_NAME = "golden.json"
 _ROWS_LOOKED_THROUGH = 4096
 
 
-def write_golden(evaluation_uri: str, model_path: str, uris: Sequence[str], *, count: int, tolerance: float) -> None:
-    """Writes the first rows of a split that can be sent as JSON, with the answers of the evaluated signature.
+def write_golden(
+    evaluation_uri: str,
+    predict: Callable[..., Mapping[str, tf.Tensor]],
+    features: FeatureSet,
+    uris: Sequence[str],
+    *,
+    count: int,
+    tolerance: float,
+) -> None:
+    """Writes the first rows of a split that can be sent as JSON, with the answers of `predict`.
+
+    `predict` is the evaluated signature.
 
     Raises:
       DataError: there is no such row.
     """
-    predictor = Predictor(model_path)
-    assert predictor.features is not None
+    inputs = declared_inputs(features)
     files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
     instances: list[dict[str, Any]] = []
     records: list[bytes] = []
     for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
-        instance = _instance(record, predictor.features)
-        if _fits(predictor, instance):
+        instance = _instance(record, features)
+        if _fits(inputs, instance):
             instances.append(instance)
             records.append(record)
         if len(instances) == count:
@@ -45,10 +54,11 @@ def write_golden(evaluation_uri: str, model_path: str, uris: Sequence[str], *, c
             f"the evaluated split has no row that can be sent as JSON among its first {_ROWS_LOOKED_THROUGH:,}; texts "
             "have to be UTF-8"
         )
-    answers = rows_of(predictor.predict_examples(records))
-    for answer in answers:
-        # A push decides it.
-        answer.pop(MODEL_VERSION, None)
+    # A push decides the version.
+    outputs = {
+        name: values.numpy() for name, values in predict(examples=tf.constant(records)).items() if name != MODEL_VERSION
+    }
+    answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
         file.write(Golden(instances, answers, tolerance).to_json())
 
@@ -67,10 +77,10 @@ def _value(feature: tf.train.Feature) -> Any:
     return found[0].decode("utf-8", errors="surrogateescape") if isinstance(found[0], bytes) else found[0]
 
 
-def _fits(predictor: Predictor, instance: dict[str, Any]) -> bool:
+def _fits(inputs: Mapping[str, Input], instance: dict[str, Any]) -> bool:
     """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
-        columns_of(predictor.inputs, [instance])
+        columns_of(inputs, [instance])
         json.dumps(instance, ensure_ascii=False).encode()
     except (RequestError, UnicodeEncodeError):
         return False

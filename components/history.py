@@ -2,8 +2,8 @@
 
 import ml_metadata as mlmd
 from tfx import types
-from tfx import v1 as tfx
 from tfx.dsl.components.common import resolver
+from tfx.types import standard_artifacts
 
 from components.pusher import DESTINATION_PROPERTY, PUSHED_PROPERTY
 
@@ -43,10 +43,10 @@ def _written(pushed: list[types.Artifact]) -> list[types.Artifact]:
     return written[::-1]
 
 
-def last_pushed() -> tfx.dsl.Resolver:
+def last_pushed() -> resolver.Resolver:
     """Resolves `statistics` and `pushed_model`; both empty before the first push."""
-    return tfx.dsl.Resolver(
+    return resolver.Resolver(
         strategy_class=LastPushedStatistics,
-        statistics=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ExampleStatistics),
-        pushed_model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
+        statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
+        pushed_model=types.Channel(type=standard_artifacts.PushedModel),
     ).with_id("History")

@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.config import InfraValidation
@@ -50,14 +53,14 @@ class Measured:
     memory_mb: float
 
 
-@tfx.dsl.components.component
+@component
 def InfraValidator(  # noqa: N802 (TFX names components like classes)
-    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
-    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
-    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
-    settings: tfx.dsl.components.Parameter[str],
-    code_fingerprint: tfx.dsl.components.Parameter[str],
+    model: InputArtifact[standard_artifacts.Model],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    settings: Parameter[str],
+    code_fingerprint: Parameter[str],
 ) -> None:
     """Serves `model` and sends it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
 
@@ -75,7 +78,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
         blessing.set_string_custom_property(HASH_PROPERTY, content_hash(folder))
     blessing.set_int_custom_property(BLESSED_PROPERTY, 1)
     blessing.set_string_custom_property(MEASURED_PROPERTY, json.dumps(asdict(measured)))
-    with tfx.dsl.io.fileio.open(os.path.join(blessing.uri, BLESSED_FILE), "w") as file:
+    with fileio.open(os.path.join(blessing.uri, BLESSED_FILE), "w") as file:
         file.write("")
 
 

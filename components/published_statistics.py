@@ -6,7 +6,10 @@ statistics beside the version; here they are fetched from the version that serve
 
 import os
 
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
 
 from schemas.data import TRAIN_SPLIT
 from serving.registry import STATISTICS_FILE
@@ -16,11 +19,11 @@ from serving.vertex.connection import Vertex
 from serving.vertex.state import CHAMPION, read_model
 
 
-@tfx.dsl.components.component
+@component
 def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
-    statistics: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
-    place: tfx.dsl.components.Parameter[str],
-    model_name: tfx.dsl.components.Parameter[str],
+    statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
+    place: Parameter[str],
+    model_name: Parameter[str],
 ) -> None:
     """Fetches the statistics of `train` of the champion; none before the first push.
 
@@ -36,8 +39,8 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     if kept is None:
         return
     folder = os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}")
-    tfx.dsl.io.fileio.makedirs(folder)
-    with tfx.dsl.io.fileio.open(os.path.join(folder, "FeatureStats.pb"), "wb") as file:
+    fileio.makedirs(folder)
+    with fileio.open(os.path.join(folder, "FeatureStats.pb"), "wb") as file:
         file.write(kept)
     statistics.split_names = f'["{TRAIN_SPLIT}"]'
     statistics.set_string_custom_property("version", str(champion.number))

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
+from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.evaluation import OVERALL, Summary
@@ -23,19 +26,19 @@ PUSHED_PROPERTY = "pushed"
 NEXT_VERSION = -1
 
 
-@tfx.dsl.components.component
+@component
 def RegistryPusher(  # noqa: N802 (TFX names components like classes)
-    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
-    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    infra_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.InfraBlessing],
-    evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
-    pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
-    registry: tfx.dsl.components.Parameter[str],
-    model_name: tfx.dsl.components.Parameter[str],
-    pipeline: tfx.dsl.components.Parameter[str],
-    run_id: tfx.dsl.components.Parameter[str],
-    version: tfx.dsl.components.Parameter[int],
-    promote: tfx.dsl.components.Parameter[bool],
+    model: InputArtifact[standard_artifacts.Model],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    pushed_model: OutputArtifact[standard_artifacts.PushedModel],
+    registry: Parameter[str],
+    model_name: Parameter[str],
+    pipeline: Parameter[str],
+    run_id: Parameter[str],
+    version: Parameter[int],
+    promote: Parameter[bool],
 ) -> None:
     """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records where it went.
 
@@ -64,9 +67,7 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     pushed_model.set_string_custom_property(HASH_PROPERTY, result.content_hash)
 
 
-def check_blessing(
-    model: tfx.types.standard_artifacts.Model, blessing: tfx.types.standard_artifacts.ModelBlessing
-) -> None:
+def check_blessing(model: standard_artifacts.Model, blessing: standard_artifacts.ModelBlessing) -> None:
     """Refuses unless Evaluator blessed this very model.
 
     Raises:
@@ -77,11 +78,11 @@ def check_blessing(
     blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
     if not blessed:
         raise NotBlessedError("the model missed a threshold; it is not pushed")
-    if not tfx.dsl.io.fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
+    if not fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
         raise NotBlessedError(f"{blessing.uri}: holds no {constants.BLESSED_FILE_NAME} file; the model is not pushed")
 
 
-def check_infra_blessing(blessing: tfx.types.standard_artifacts.InfraBlessing, folder: Path) -> None:
+def check_infra_blessing(blessing: standard_artifacts.InfraBlessing, folder: Path) -> None:
     """Refuses unless InfraValidator has served this very model.
 
     Raises:

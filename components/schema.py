@@ -4,33 +4,36 @@ import os
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
 
 from components.config import INFERRED_MIN_DOMAIN_MASS
 from schemas.curated import SCHEMA_FILE_NAME
 from schemas.data import TRAIN_SPLIT
 
 
-@tfx.dsl.components.component
+@component
 def CuratedSchema(  # noqa: N802 (TFX names components like classes)
-    schema_text: tfx.dsl.components.Parameter[str],
-    schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
+    schema_text: Parameter[str],
+    schema: OutputArtifact[standard_artifacts.Schema],
 ) -> None:
     """Writes `schema_text`, a tensorflow_metadata Schema in text format, to the artifact.
 
     Stock ImportSchemaGen is given a path, so a schema edited in place would be answered from the cache. Here the text
     itself is the parameter.
     """
-    with tfx.dsl.io.fileio.open(os.path.join(schema.uri, SCHEMA_FILE_NAME), "w") as file:
+    with fileio.open(os.path.join(schema.uri, SCHEMA_FILE_NAME), "w") as file:
         file.write(schema_text)
 
 
-@tfx.dsl.components.component
+@component
 def InferredSchema(  # noqa: N802
-    statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
-    optional: tfx.dsl.components.Parameter[str],
-    min_domain_mass: tfx.dsl.components.Parameter[float],
-    schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    optional: Parameter[str],
+    min_domain_mass: Parameter[float],
+    schema: OutputArtifact[standard_artifacts.Schema],
 ) -> None:
     """Infers a schema from the statistics of `train`, as SchemaGen does, with the changes that `infer` names.
 

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tfx import v1 as tfx
-from tfx.types import artifact_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.evaluation import Summary
@@ -38,21 +39,21 @@ from serving.vertex.release import Content, Pushed, Releaser
 VERTEX_PROPERTY = "vertex"
 
 
-@tfx.dsl.components.component
+@component
 def VertexPusher(  # noqa: N802 (TFX names components like classes)
-    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
-    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    infra_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.InfraBlessing],
-    examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
-    statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
-    evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
-    pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
-    place: tfx.dsl.components.Parameter[str],
-    deployment: tfx.dsl.components.Parameter[str],
-    model_name: tfx.dsl.components.Parameter[str],
-    pipeline: tfx.dsl.components.Parameter[str],
-    run_id: tfx.dsl.components.Parameter[str],
-    version: tfx.dsl.components.Parameter[int],
+    model: InputArtifact[standard_artifacts.Model],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    examples: InputArtifact[standard_artifacts.Examples],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    pushed_model: OutputArtifact[standard_artifacts.PushedModel],
+    place: Parameter[str],
+    deployment: Parameter[str],
+    model_name: Parameter[str],
+    pipeline: Parameter[str],
+    run_id: Parameter[str],
+    version: Parameter[int],
 ) -> None:
     """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records what serves since.
 

@@ -12,14 +12,16 @@ Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart,
 from typing import Any
 
 from google.protobuf import text_format
-from tfx import v1 as tfx
+from tfx.components import ExampleValidator, Trainer, Tuner
 from tfx.dsl.components.base import base_node
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import trainer_pb2, transform_pb2
 
 import components
 import schemas
 import serving
 import trainer
-from components import batched_transform, custom_job, transform
+from components import batched_transform, transform
 from components.baseline import baseline_resolver, last_blessed
 from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluation import eval_config
@@ -28,11 +30,9 @@ from components.example_gen import example_gen
 from components.gate import AnomalyGate
 from components.history import last_pushed
 from components.infra_validator import InfraValidator
-from components.published_statistics import PublishedStatistics
 from components.pusher import NEXT_VERSION, RegistryPusher
 from components.schema import CuratedSchema, InferredSchema
 from components.statistics_gen import StatisticsGen
-from components.vertex_pusher import VertexPusher
 from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
@@ -51,7 +51,7 @@ def create_pipeline(
     enable_cache: bool = True,
     on_vertex: bool = False,
     transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """The pipeline of a config.
 
     Args:
@@ -101,6 +101,8 @@ def create_pipeline(
         "version": NEXT_VERSION if config.push.version is None else config.push.version,
     }
     if on_vertex or config.push.to == "vertex":
+        from components.vertex_pusher import VertexPusher
+
         pusher = VertexPusher(
             **pushed,
             examples=examples,
@@ -118,7 +120,7 @@ def create_pipeline(
             special = beam_args(config, node.id)
             check_beam_args(special)
             node.with_beam_pipeline_args(special)
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
         components=nodes,
@@ -150,12 +152,8 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
-    validator = tfx.components.ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
-    history = (
-        PublishedStatistics(place=config.place.model_dump_json(), model_name=config.push.model_name).with_id("History")
-        if on_vertex
-        else last_pushed()
-    )
+    validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
+    history = _published_statistics(config) if on_vertex else last_pushed()
     gate = AnomalyGate(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics,
@@ -167,6 +165,13 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     return examples_node, statistics_gen, schema, validator, history, gate
 
 
+def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
+    from components.published_statistics import PublishedStatistics
+
+    place = config.place.model_dump_json()
+    return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
+
+
 def _transform(
     config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]
 ) -> batched_transform.Transform:
@@ -175,7 +180,7 @@ def _transform(
         schema=schema,
         preprocessing_fn=_dotted(transform.preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
-        splits_config=tfx.proto.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
+        splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
@@ -200,7 +205,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
 
 def _trainer(
     config: PipelineConfig,
-    transform_node: tfx.components.Transform,
+    transform_node: Transform,
     schema: Any,
     settings: dict[str, Any],
     *,
@@ -209,13 +214,13 @@ def _trainer(
     """Trainer, last, behind the nodes that it starts from: a search, a model."""
     examples, graph = transform_node.outputs["transformed_examples"], transform_node.outputs["transform_graph"]
     splits = {
-        "train_args": tfx.proto.TrainArgs(splits=[TRAIN_SPLIT]),
-        "eval_args": tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
+        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
+        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
     }
     nodes: list[base_node.BaseNode] = []
     found: dict[str, Any] = {}
     if config.training.search is not None:
-        tuner = tfx.components.Tuner(
+        tuner = Tuner(
             tuner_fn="trainer.search.tuner_fn",
             examples=examples,
             transform_graph=graph,
@@ -229,9 +234,11 @@ def _trainer(
         last = last_blessed("WarmStart")
         nodes.append(last)
         found["base_model"] = last.outputs["model"]
-    trainer_class = tfx.components.Trainer
+    trainer_class = Trainer
     machine = config.vertex.machines.get("Trainer") if on_vertex and config.vertex is not None else None
     if machine is not None and machine.replicas > 1:
+        from components import custom_job
+
         assert config.vertex is not None
         settings = {
             **settings,

@@ -16,6 +16,7 @@ from pipeline.config import PipelineConfig
 from pipeline.console import Mode, RunView, print_summary
 from pipeline.database.binding import examine
 from pipeline.database.database import Database
+from pipeline.importing import imported_for_good
 from pipeline.interrupts import Interrupts
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, newest_records
@@ -219,9 +220,10 @@ def _print(output: Output, console: Console, terminal: TextIO, summary: dict[str
 
 
 def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Recorder) -> None:
-    # Ten seconds of imports, which the view is already showing.
-    from pipeline import runner
-    from pipeline.dag import create_pipeline
+    # Seconds of imports, which the view is already showing.
+    with imported_for_good():
+        from pipeline import runner
+        from pipeline.dag import create_pipeline
 
     config, root = asked.config, asked.root
     pipeline = create_pipeline(

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
@@ -88,7 +88,7 @@ class _Launcher(launcher.Launcher):
 
 
 def run(
-    pipeline: tfx.dsl.Pipeline,
+    pipeline: Pipeline,
     database: Database,
     *,
     run_id: str,

@@ -82,25 +82,31 @@ class Predictor:
           KeyError: the model has no such signature.
           ValueError: a record is no tf.Example, or lacks a feature.
         """
-        signature = self._model.signatures[SERVING_EXAMPLES]
         try:
-            outputs = signature(tf.constant(list(examples), tf.string))
+            outputs = self._of_examples(examples)
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(self._first_fault(signature, examples)) from error
+            raise ValueError(self._first_fault(examples)) from error
         return self._ordered({name: tensor.numpy() for name, tensor in outputs.items()})
 
-    def _first_fault(self, signature: Any, examples: Sequence[bytes], start: int = 0) -> str:
+    def _of_examples(self, examples: Sequence[bytes]) -> dict[str, tf.Tensor]:
+        signature = self._model.signatures[SERVING_EXAMPLES]
+        (argument,) = signature.structured_input_signature[1]
+        # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
+        outputs: dict[str, tf.Tensor] = signature(**{argument: tf.constant(list(examples), tf.string)})
+        return outputs
+
+    def _first_fault(self, examples: Sequence[bytes], start: int = 0) -> str:
         """What is wrong with the first record that cannot be parsed: TensorFlow names the feature, not the record."""
         half = len(examples) // 2
         try:
-            signature(tf.constant(list(examples[:half] or examples), tf.string))
+            self._of_examples(examples[:half] or examples)
         except tf.errors.InvalidArgumentError as error:
             if half:
-                return self._first_fault(signature, examples[:half], start)
+                return self._first_fault(examples[:half], start)
             said = _EXAMPLE_ERROR.search(error.message)
             reason = said[0][:200] if said else "a feature has several values, or is none of the model's"
             return f"instances[{start}]: cannot be parsed as a tf.Example of this model: {reason}"
-        return self._first_fault(signature, examples[half:], start + half) if half else "the records cannot be parsed"
+        return self._first_fault(examples[half:], start + half) if half else "the records cannot be parsed"
 
     def _ordered(self, outputs: Outputs) -> Outputs:
         """In the order of the documentation; TensorFlow's is another at each start."""

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import PipelineError
+
+# First: whatever imports TensorFlow comes after it.
+from serving import keras_free  # noqa: F401
 from serving.batching import Batcher, Outputs, OverloadedError
 from serving.inputs import RequestError, check_columns, columns_of
 from serving.metrics import Metrics
@@ -215,6 +218,7 @@ def freeze_garbage() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def open_versions(settings: Settings, folder: str, metrics: Metrics) -> Versions:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -15,7 +16,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from schemas.errors import PushError
-from serving import events
+
+# keras_free first: whatever imports TensorFlow comes after it.
+from serving import events, keras_free  # noqa: F401
 from serving.metrics import Metrics
 from serving.protocol import LimitedProtocol
 from serving.rpc import grpc_server
@@ -57,6 +60,8 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # Until `freeze_garbage`: what is loaded here stays.
+    gc.disable()
     metrics = Metrics()
     versions = open_versions(settings, folder, metrics)
     service = Service(versions, settings, metrics)

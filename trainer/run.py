@@ -19,7 +19,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from schemas.curated import schema_hash
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
-from serving.signatures import ServedModel
+from serving.served_model import ServedModel, TransformGraph
 from trainer import distribution, progress
 from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
 from trainer.input import Source, TrainingRows, evaluation_batches, split_source, training_rows
@@ -69,7 +69,8 @@ def run_fn(fn_args: Any) -> None:
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
     read_options = ReadOptions.model_validate_json(config["read_options"])
-    served = ServedModel(network, transform_output, features, schema_hash(schema), read_options)
+    transform = TransformGraph(transform_output)
+    served = ServedModel(network, transform, features, schema_hash(schema), read_options)
     served.export(distribution.write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)
 
@@ -171,7 +172,8 @@ class Validation(keras.callbacks.Callback):
         self._batches = batches
         self._metrics = metrics
 
-    @tf.function
+    # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does.
+    @tf.function(autograph=False)
     def _update(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> None:
         logit = self.model(inputs, training=False)
         for metric in self._metrics:
@@ -208,7 +210,7 @@ class DeadActivations(keras.callbacks.Callback):
     def __init__(self, log_folder: str, batches: tf.data.Dataset) -> None:
         super().__init__()
         self._log_folder = log_folder
-        self._sample = batches.map(lambda inputs, label: inputs).take(1)
+        self._batches = batches
 
     def set_model(self, model: WideAndDeep) -> None:
         super().set_model(model)
@@ -222,7 +224,7 @@ class DeadActivations(keras.callbacks.Callback):
         """The share of dead units by layer name."""
         if self._activations is None:
             return {}
-        inputs = next(iter(self._sample))
+        inputs, _ = next(iter(self._batches))
         outputs = self._activations(inputs, training=False)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         dead = [tf.reduce_mean(tf.cast(tf.reduce_all(o == 0, axis=0), tf.float32)) for o in outputs]

@@ -25,13 +25,13 @@ ROW = {"color": "green", "size": 2.5, "shop_name": "north", "rank": 2, "weight":
 SCHEMA_HASH = "00112233aabbccdd"
 
 
-class _Transform:
-    """Stands for a Transform graph: the same code, without anything learned."""
+class Transform:
+    """Stands for a `TransformGraph`: the same code, without anything learned."""
 
-    def raw_feature_spec(self) -> dict[str, Any]:
+    def __init__(self) -> None:
         import tensorflow as tf
 
-        return {
+        self.raw_feature_spec = {
             "color": tf.io.FixedLenFeature([], tf.string),
             "size": tf.io.FixedLenFeature([], tf.float32),
             "shop name": tf.io.VarLenFeature(tf.string),
@@ -39,28 +39,25 @@ class _Transform:
             "weight": tf.io.VarLenFeature(tf.float32),
         }
 
-    def transform_features_layer(self) -> Any:
+    def __call__(self, raw: dict[str, Any]) -> dict[str, Any]:
         import tensorflow as tf
 
-        def layer(raw: dict[str, Any]) -> dict[str, Any]:
-            label = tf.fill([tf.shape(raw["color"])[0]], "no")
-            config = {FEATURE_SET_KEY: FEATURES.model_dump_json()}
-            return preprocessing_fn({**raw, "bought": label}, config)
-
-        return layer
+        label = tf.fill([tf.shape(raw["color"])[0]], "no")
+        config = {FEATURE_SET_KEY: FEATURES.model_dump_json()}
+        return preprocessing_fn({**raw, "bought": label}, config)
 
 
 def export_model(folder: Path, offset: float = 0.0) -> Path:
     """A model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
     import tensorflow as tf
 
-    from serving.signatures import ServedModel
+    from serving.served_model import ServedModel
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
         return offset + tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()])
 
-    ServedModel(network, _Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
+    ServedModel(network, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
     return folder
 
 

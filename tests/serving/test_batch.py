@@ -67,7 +67,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
     from components.transform import preprocessing_fn
-    from serving.signatures import DTYPES, ServedModel
+    from serving.served_model import ServedModel, TransformGraph
+    from serving.signatures import DTYPES
     from trainer.config import Model
     from trainer.model import build_model
 
@@ -90,9 +91,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         keras.utils.set_random_seed(int(version))
         network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
         exported = folder / "exported" / version
-        ServedModel(network, tft.TFTransformOutput(str(folder / "transform")), FEATURES, "00ff", ReadOptions()).export(
-            str(exported)
-        )
+        graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
+        ServedModel(network, graph, FEATURES, "00ff", ReadOptions()).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         Registry(folder, "mine").push(
             exported,

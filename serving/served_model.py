@@ -1,0 +1,176 @@
+"""A trained network with its Transform graph, and how it is exported: `serving/signatures.py` says what comes of it.
+
+One `_predict` stands behind every signature, traced once.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform.saved import saved_transform_io_v2
+
+from schemas.data import ReadOptions
+from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
+from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
+from serving.signatures import (
+    CLASSES,
+    DECISION_THRESHOLD,
+    DTYPES,
+    LABEL,
+    MODEL_VERSION,
+    PREDICTED_LABEL,
+    PREDICTION,
+    PROBABILITIES,
+    PROBABILITY,
+    SCHEMA_HASH,
+    SERVING_DEFAULT,
+    SERVING_EXAMPLES,
+    TRUE_LABEL,
+    UNPUSHED,
+    encoded_label,
+)
+
+Tensors = dict[str, tf.Tensor]
+
+
+class TransformGraph(tf.Module):
+    """The graph that Transform has written: raw columns in, transformed columns out.
+
+    TFT's own layer is a Keras model: TensorFlow traces and saves four functions of it that nobody calls.
+
+    Attributes:
+      raw_feature_spec: of the raw columns, as the graph takes them.
+    """
+
+    def __init__(self, transform_output: tft.TFTransformOutput) -> None:
+        super().__init__()
+        self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
+        loader = saved_transform_io_v2.SavedModelLoader(transform_output.transform_savedmodel_dir)
+        self._apply = loader.apply_transform_model
+        # As TFT's layer does it: what the graph refers to (vocabularies) is saved with whoever holds it.
+        self._parts = vars(loader)
+
+    def __call__(self, raw: Mapping[str, Any]) -> Tensors:
+        """Columns that need one that is not given, such as the label, are left out."""
+        transformed: Tensors = self._apply(raw)
+        return transformed
+
+
+class ServedModel(tf.Module):
+    """A trained network with its Transform graph, ready to be exported."""
+
+    def __init__(
+        self,
+        network: Callable[..., tf.Tensor],
+        transform: TransformGraph,
+        features: FeatureSet,
+        schema_hash: str,
+        read_options: ReadOptions,
+    ) -> None:
+        """Args:
+        network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
+        transform: the graph the network was trained behind.
+        features: the declaration of both.
+        schema_hash: of the schema of the training data.
+        read_options: how the training data was read; batch prediction reads its input alike.
+        """
+        super().__init__()
+        self._read_options = read_options
+        self._schema_hash = schema_hash
+        self._version: tf.lookup.StaticHashTable | None = None
+        self.network = network
+        self.transform = transform
+        self._features = features
+
+    def _predict(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
+        """The answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
+        features = self._features
+        transformed = self.transform({name: self._as_transform_takes(name, value) for name, value in raw.items()})
+        inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
+        output = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in inputs}, training=False)
+        rows = tf.shape(output)[0]
+        assert self._version is not None
+        version = self._version.lookup(tf.constant(0, tf.int64))
+        who = {MODEL_VERSION: tf.fill([rows], version), SCHEMA_HASH: tf.fill([rows], self._schema_hash)}
+        return {**self._answer(output), **who}
+
+    def _as_transform_takes(self, name: str, value: tf.Tensor) -> Any:
+        spec = self.transform.raw_feature_spec[name]
+        if not isinstance(spec, tf.io.VarLenFeature):
+            return tf.reshape(value, [-1, *spec.shape])
+        rows = tf.shape(value, tf.int64)[0]
+        indices = tf.stack([tf.range(rows), tf.zeros([rows], tf.int64)], axis=1)
+        return tf.SparseTensor(indices, value, tf.stack([rows, 1]))
+
+    def _answer(self, output: tf.Tensor) -> Tensors:
+        """From logits or numbers, [batch, outputs], to the outputs of the label's kind."""
+        match self._features.label:
+            case BinaryLabel() as label:
+                probability = tf.sigmoid(output[:, 0])
+                predicted = tf.where(probability >= DECISION_THRESHOLD, label.positive, label.negative)
+                return {PROBABILITY: probability, PREDICTED_LABEL: predicted}
+            case MulticlassLabel() as label:
+                classes = tf.constant(label.classes)
+                predicted = tf.gather(classes, tf.argmax(output, axis=1))
+                every = tf.broadcast_to(classes, tf.shape(output))
+                return {PROBABILITIES: tf.nn.softmax(output), CLASSES: every, PREDICTED_LABEL: predicted}
+            case RegressionLabel():
+                return {PREDICTION: output[:, 0]}
+            case label:
+                assert_never(label)
+
+    def export(self, folder: str) -> None:
+        """Writes a SavedModel with all signatures."""
+        with tempfile.TemporaryDirectory() as temporary:
+            version = os.path.join(temporary, os.path.basename(VERSION_FILE))
+            with open(version, "w") as file:
+                file.write(f"{UNPUSHED}\n")
+            # An asset: read once, when the model is loaded.
+            self._version = _first_line(version)
+            tf.saved_model.save(self, folder, signatures=self._signatures())
+        # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
+        tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
+        for name, declaration in {DECLARATION_FILE: self._features, READ_OPTIONS_FILE: self._read_options}.items():
+            with tf.io.gfile.GFile(os.path.join(folder, name), "w") as file:
+                file.write(declaration.model_dump_json(indent=1))
+
+    def _signatures(self) -> dict[str, Any]:
+        """The signatures, traced. Kept nowhere: TensorFlow would trace and save once more what the model has."""
+        features, kinds = self._features, self._features.column_types
+        # Nothing here is control flow, for which AutoGraph rewrites every function that is called.
+        predict: Callable[[Mapping[str, tf.Tensor]], Tensors] = tf.function(self._predict, autograph=False)
+        spec = {
+            name: tf.io.FixedLenFeature([], DTYPES[kinds[name]])
+            if feature.missing is None
+            else tf.io.FixedLenFeature([], DTYPES[kinds[name]], MISSING[kinds[name]])
+            for name, feature in features.features.items()
+        }
+        label = features.label
+        label_spec = {label.column: tf.io.FixedLenFeature([], DTYPES[kinds[label.column]])}
+
+        def named(**values: tf.Tensor) -> Tensors:
+            return predict({name: values[safe_name(name)] for name in spec})
+
+        def examples(examples: tf.Tensor) -> Tensors:
+            return predict(tf.io.parse_example(examples, spec))
+
+        def true_label(examples: tf.Tensor) -> Tensors:
+            return {LABEL: encoded_label(label, tf.io.parse_example(examples, label_spec)[label.column])}
+
+        columns = {safe_name(n): tf.TensorSpec([None], DTYPES[kinds[n]], name=safe_name(n)) for n in spec}
+        records = tf.TensorSpec([None], tf.string, name="examples")
+        return {
+            SERVING_DEFAULT: tf.function(named, autograph=False).get_concrete_function(**columns),
+            SERVING_EXAMPLES: tf.function(examples, autograph=False).get_concrete_function(records),
+            TRUE_LABEL: tf.function(true_label, autograph=False).get_concrete_function(records),
+        }
+
+
+def _first_line(file: str) -> tf.lookup.StaticHashTable:
+    """A table that holds the first line of a text file under the key 0."""
+    index = tf.lookup.TextFileIndex
+    lines = tf.lookup.TextFileInitializer(file, tf.int64, index.LINE_NUMBER, tf.string, index.WHOLE_LINE)
+    return tf.lookup.StaticHashTable(lines, UNPUSHED)

@@ -1,0 +1,51 @@
+"""What starts fast imports little: sets of modules, which are the same on any machine, in place of seconds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+_NUMBERS = ("numpy", "pandas", "pyarrow", "tensorflow", "apache_beam", "tfx", "keras", "pydantic", "rich")
+# A second or two each, and needed by few.
+_CLOUD = ("google.cloud.aiplatform", "google.cloud.aiplatform_v1", "vertexai", "tfx.v1")
+_TRAINING = ("keras", "tf_keras", "tensorflow_transform", "apache_beam", "tfx", "sklearn", "IPython", "pandas")
+_PROGRAMS = {
+    "local_runner.py --help": ("import local_runner; local_runner.main(['--help'], standalone_mode=False)", _NUMBERS),
+    "building and running a DAG of this machine": (
+        "from pathlib import Path\n"
+        "from pipeline import config, runner, dag\n"
+        "dag.create_pipeline(config.load(Path('configs/census.yaml'), ()), pipeline_root='', registry='', run_id='1')",
+        _CLOUD,
+    ),
+    "the model server": ("import serving.worker", _TRAINING),
+}
+
+
+@pytest.mark.parametrize("what", _PROGRAMS)
+def test_nothing_heavy_is_imported_without_need_by(what: str) -> None:
+    program, forbidden = _PROGRAMS[what]
+    program += f"\nimport sys; print('IMPORTED', [m for m in {forbidden} if m in sys.modules])"
+    assert _last_line(program, legacy_keras=True) == "IMPORTED []"
+
+
+def test_keras_can_be_imported_after_a_server_did_without_it() -> None:
+    program = (
+        "import serving.keras_free, tensorflow as tf\n"
+        "from tensorflow.keras import layers\n"
+        "import keras\n"
+        "print(keras.layers.Dense is layers.Dense is tf.keras.layers.Dense)"
+    )
+    assert _last_line(program, legacy_keras=False) == "True"
+
+
+def _last_line(program: str, *, legacy_keras: bool) -> str:
+    # As tensorflow_transform leaves it to the processes that are started: InfraValidator's server is one.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    if legacy_keras:
+        environment["TF_USE_LEGACY_KERAS"] = "1"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
