@@ -205,7 +205,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
 
 def _trainer(
     config: PipelineConfig,
-    transform_node: Transform,
+    transform_node: batched_transform.Transform,
     schema: Any,
     settings: dict[str, Any],
     *,
