@@ -86,6 +86,8 @@ def generators() -> list[Any]:
             num_rank_histogram_buckets=usual.num_rank_histogram_buckets,
             num_misragries_buckets=COUNTED_VALUES,
             num_kmv_buckets=COUNTED_VALUES,
+            # A metric of Beam that nobody reads, for which every value would become an object of Python.
+            length_counter_sampling_rate=0.0,
         ),
     ]
 
