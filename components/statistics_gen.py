@@ -19,10 +19,9 @@ from tensorflow_data_validation.statistics.generators.top_k_uniques_sketch_stats
     TopKUniquesSketchStatsGenerator,
 )
 from tfx import types
-from tfx import v1 as tfx
 from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAME
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components.record_batches import record_batches
 from schemas.features import ColumnType
@@ -134,10 +133,8 @@ class StatisticsGenSpec(types.ComponentSpec):
         "column_types": component_spec.ExecutionParameter(type=str),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.Examples)}
-    OUTPUTS: ClassVar = {
-        "statistics": component_spec.ChannelParameter(type=tfx.types.standard_artifacts.ExampleStatistics)
-    }
+    INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
+    OUTPUTS: ClassVar = {"statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics)}
 
 
 class StatisticsGen(base_beam_component.BaseBeamComponent):
@@ -158,6 +155,6 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
             examples=examples,
             column_types=json.dumps(column_types, sort_keys=True),
             code_fingerprint=code_fingerprint,
-            statistics=types.Channel(type=tfx.types.standard_artifacts.ExampleStatistics),
+            statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )
         super().__init__(spec=spec)
