@@ -18,7 +18,7 @@ def cause(record: RunRecord, state: State) -> str:
         case State.INCOMPLETE:
             if record.until:
                 return f"stopped {_between(record)}, as asked"
-            return f"not reached: {', '.join(name for name in record.expected if name not in record.nodes)}"
+            return f"not reached: {', '.join(sorted(set(record.expected) - set(record.nodes)))}"
         case _:
             return ""
 

@@ -80,7 +80,7 @@ def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(
         done = local_runner(config, root, *flags(settings))
     assert (done.returncode, done.stdout) == (6, "")
     error, warning = done.stderr.splitlines()
-    assert error.startswith(f"error: {root}: another run is using it; ")
+    assert error.startswith(f"error: {root}: another run is using it: process ")
     assert warning.startswith("alert not posted: the webhook answered HTTP 503 Service Unavailable")
     assert json.loads((root / "alerts.json").read_text())["troubles"]["refused"]["count"] == 1
 

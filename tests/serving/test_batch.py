@@ -521,7 +521,8 @@ def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     killed = start(*command)
     wait_for_parts(tmp_path / "out", 5, killed)
     killed.kill()
-    assert killed.communicate()[1] == ""
+    # On a slow machine it tells what it waits for.
+    assert killed.communicate()[1] in ("", "loading the model\n")
     after_kill = len(list((tmp_path / "out").glob("part-*")))
     interrupted = start(*command)
     wait_for_parts(tmp_path / "out", after_kill + 5, interrupted)

@@ -402,7 +402,7 @@ def test_what_a_rehearsal_has_not_is_said(tmp_path: Path) -> None:
 def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with (
         RunRoot(tmp_path).held("--folder"),
-        pytest.raises(RunRootError, match="another run is using it; .* give --folder another folder"),
+        pytest.raises(RunRootError, match="another run is using it: .* give --folder another folder"),
         RunRoot(tmp_path).held("--folder"),
     ):
         pass
