@@ -13,7 +13,7 @@ from oncall.terminal import Answer, Rows, short
 from pipeline.alerts.standing import NEWEST_RUN
 from pipeline.causes import cause
 from pipeline.records import State
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import ConfigError, PipelineError, RunRootError
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
@@ -71,7 +71,7 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
 
 
 def _all(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
-    checks = [_newest_run(evidence)]
+    checks = [_newest_run(evidence), *_database(evidence)]
     try:
         releases = evidence.releases(folder, model)
         checks += _champion(evidence, releases)
@@ -105,6 +105,17 @@ def _newest_run(evidence: Source) -> Check:
         said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
         return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
+
+
+def _database(evidence: Source) -> list[Check]:
+    """Whether the next run can use the database; said only if it cannot, for what serves needs none."""
+    if not isinstance(evidence, Evidence) or evidence.is_of_rehearsals:
+        return []
+    try:
+        evidence.root.database.check()
+    except RunRootError as error:
+        return [Check("database", False, str(error), f"python -m oncall doctor{evidence.here}")]
+    return []
 
 
 def _champion(evidence: Source, releases: Releases) -> list[Check]:

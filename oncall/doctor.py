@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oncall.evidence import Evidence
-from oncall.folders import execution_folder, execution_folders, is_gone
+from oncall.folders import MOVED, execution_folder, execution_folders, is_gone, moved_from
 from oncall.metadata import Metadata
 from oncall.releases import registry_of
 from oncall.terminal import Answer, volume
@@ -27,7 +27,7 @@ class Finding:
     """Something that is wrong.
 
     Attributes:
-      kind: `database`, `run`, `record`, `missing`, `orphan`, `partial`, `disk` or `registry`.
+      kind: `database`, `run`, `record`, `missing`, `moved`, `orphan`, `partial`, `disk` or `registry`.
       said: what, and where.
       todo: what to do.
     """
@@ -121,6 +121,11 @@ def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
     root = evidence.root.artifacts
     artifacts = metadata.all_artifacts()
     live = [artifact for artifact in artifacts if metadata.is_live(artifact)]
+    before = moved_from(root, (artifact.uri for artifact in live))
+    if before is not None:
+        # Else all of it would be missing, and all of it orphaned.
+        yield Finding("moved", f"{evidence.root.path}: {MOVED.format(before)}", f"mv {evidence.root.path} {before}")
+        return
     for artifact in live:
         if is_gone(artifact.uri):
             todo = f"python -m oncall gc --keep-last 100 --keep-pushed --yes{evidence.here}    # no run finds it then"

@@ -1,9 +1,10 @@
 """Where TFX puts artifacts: ARTIFACTS/NODE/OUTPUT/EXECUTION_ID, and what is below."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _DEPTH = 3
+MOVED = "was moved or copied: to ML Metadata its artifacts are below {}"
 
 
 def execution_folder(artifacts: Path, uri: str) -> Path | None:
@@ -23,6 +24,18 @@ def execution_folders(artifacts: Path) -> Iterator[Path]:
         # TFX's own notes are below `.system`.
         if _is_number(path.name) and not path.parent.name.startswith(".") and path.is_dir():
             yield path
+
+
+def moved_from(artifacts: Path, uris: Iterable[str]) -> Path | None:
+    """Where a run root was when it made its artifacts, if it was moved or copied since; None if it was not."""
+    for uri in uris:
+        path = Path(uri)
+        if "://" in uri or path.is_relative_to(artifacts):
+            continue
+        for end in range(len(path.parts), _DEPTH, -1):
+            if (artifacts.joinpath(*path.parts[end - _DEPTH :])).exists() and _is_number(path.parts[end - 1]):
+                return Path(*path.parts[: end - _DEPTH]).parent
+    return None
 
 
 def is_gone(uri: str) -> bool:

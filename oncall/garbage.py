@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oncall.evidence import Evidence
-from oncall.folders import execution_folder, is_gone, size
+from oncall.folders import MOVED, execution_folder, is_gone, moved_from, size
 from oncall.graph import Artifact, Id, key, properties
 from oncall.metadata import Metadata
 from oncall.provenance import ancestors
@@ -85,6 +85,9 @@ def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Regis
     if registry is not None:
         kept |= _of_versions(metadata, registry)
     all_live = [artifact for artifact in metadata.all_artifacts() if metadata.is_live(artifact)]
+    before = moved_from(evidence.root.artifacts, (artifact.uri for artifact in all_live))
+    if before is not None:
+        raise RunRootError(f"{evidence.root.path}: {MOVED.format(before)}; nothing was removed")
     gone = [artifact for artifact in all_live if is_gone(artifact.uri)]
     missing = {artifact.id for artifact in gone}
     live = [artifact for artifact in all_live if artifact.id not in missing]

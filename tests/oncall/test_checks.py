@@ -181,3 +181,11 @@ def test_a_full_disk_is_found(runs: Runs, document: Document, monkeypatch: pytes
     monkeypatch.setattr(doctor, "_FREE_BYTES", 1e18)
     (finding,) = document("doctor")["findings"]
     assert (finding["kind"], "gc --keep-last 5 --keep-pushed" in finding["todo"]) == ("disk", True)
+
+
+def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document) -> None:
+    runs.run("20260101T000000.000000")
+    assert "database" not in {one["name"] for one in document("check")["checks"]}
+    runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
+    found = {one["name"]: one for one in document("check")["checks"]}["database"]
+    assert (found["ok"], "is truncated" in found["said"]) == (False, True)

@@ -1,14 +1,17 @@
 """`gc`: what goes, and above all what stays."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from oncall import garbage
+from oncall.__main__ import main
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Artifacts, Runs
 
@@ -160,3 +163,22 @@ def test_a_folder_that_cannot_be_removed_is_named(runs: Runs, oncall: Oncall, mo
 def test_how_many_runs_are_kept_must_be_said(runs: Runs, oncall: Oncall) -> None:
     assert oncall("gc").exit_code == 2
     assert oncall("gc", "--keep-last", 0).exit_code == 2
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_of_a_run_root_that_was_moved_nothing_is_called_missing_or_removed(
+    copied: bool, runs: Runs, tmp_path: Path
+) -> None:
+    runs.run(IDS[0])
+    runs.run(IDS[1])
+    there = tmp_path / "elsewhere"
+    (shutil.copytree if copied else shutil.move)(runs.root.path, there)
+    files = sorted(there.rglob("*"))
+    said = CliRunner().invoke(main, ["doctor", "--run-root", str(there), "--json"])
+    findings = {one["kind"]: one for one in json.loads(said.stdout)["findings"]}
+    assert not {"missing", "orphan"} & set(findings)
+    assert str(runs.root.path) in findings["moved"]["said"]
+    assert findings["moved"]["todo"] == f"mv {there} {runs.root.path}"
+    refused = CliRunner().invoke(main, ["gc", "--keep-last", "1", "--yes", "--run-root", str(there)])
+    assert (refused.exit_code, "was moved or copied" in refused.stderr) == (6, True), refused.output
+    assert [path for path in files if not path.exists()] == []
