@@ -6,6 +6,7 @@ One `_predict` stands behind every signature, traced once.
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import tensorflow as tf
@@ -65,6 +66,7 @@ class ServedModel(tf.Module):
     def __init__(
         self,
         network: Callable[..., tf.Tensor],
+        weights: Mapping[str, tf.Variable],
         transform: TransformGraph,
         features: FeatureSet,
         schema_hash: str,
@@ -72,6 +74,8 @@ class ServedModel(tf.Module):
     ) -> None:
         """Args:
         network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
+        weights: what it learned, by name. They are saved, and not the network: that has its optimizers with it, which
+          take twice as much, and hundreds of objects that are made anew whenever the model is loaded.
         transform: the graph the network was trained behind.
         features: the declaration of both.
         schema_hash: of the schema of the training data.
@@ -81,7 +85,8 @@ class ServedModel(tf.Module):
         self._read_options = read_options
         self._schema_hash = schema_hash
         self._version: tf.lookup.StaticHashTable | None = None
-        self.network = network
+        self._network = _Untracked(network)
+        self.weights = dict(weights)
         self.transform = transform
         self._features = features
 
@@ -90,7 +95,7 @@ class ServedModel(tf.Module):
         features = self._features
         transformed = self.transform({name: self._as_transform_takes(name, value) for name, value in raw.items()})
         inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
-        output = self.network({name: tf.reshape(transformed[name], [-1, 1]) for name in inputs}, training=False)
+        output = self._network.call({name: tf.reshape(transformed[name], [-1, 1]) for name in inputs}, training=False)
         rows = tf.shape(output)[0]
         assert self._version is not None
         version = self._version.lookup(tf.constant(0, tf.int64))
@@ -167,6 +172,13 @@ class ServedModel(tf.Module):
             SERVING_EXAMPLES: tf.function(examples, autograph=False).get_concrete_function(records),
             TRUE_LABEL: tf.function(true_label, autograph=False).get_concrete_function(records),
         }
+
+
+@dataclass(frozen=True)
+class _Untracked:
+    """Keeps what it holds out of the SavedModel."""
+
+    call: Callable[..., tf.Tensor]
 
 
 def _first_line(file: str) -> tf.lookup.StaticHashTable:

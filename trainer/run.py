@@ -24,7 +24,7 @@ from trainer import distribution, progress
 from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
 from trainer.input import Source, TrainingRows, evaluation_batches, split_source, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
-from trainer.warm_start import WarmStart
+from trainer.warm_start import WarmStart, named_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
 HISTORY_FILE = "history.json"
@@ -69,8 +69,14 @@ def run_fn(fn_args: Any) -> None:
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
     read_options = ReadOptions.model_validate_json(config["read_options"])
-    transform = TransformGraph(transform_output)
-    served = ServedModel(network, transform, features, schema_hash(schema), read_options)
+    served = ServedModel(
+        network,
+        named_weights(network),
+        TransformGraph(transform_output),
+        features,
+        schema_hash(schema),
+        read_options,
+    )
     served.export(distribution.write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)
 

@@ -14,6 +14,11 @@ from serving.registry import DECLARATION_FILE, VERSION_FILE
 _ADVICE = "start anew: --set training.warm_start=false"
 
 
+def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
+    """What a network has learned, by its layers' names, as `serving.served_model` saves it."""
+    return {weight.path.replace("/", "."): weight.value for weight in network.weights}
+
+
 @dataclass(frozen=True)
 class WarmStart:
     """A SavedModel whose weights are taken over.
@@ -37,7 +42,7 @@ class WarmStart:
         """
         self._check_features()
         self._check_vocabularies()
-        checkpoint = tf.train.Checkpoint(network=network)
+        checkpoint = tf.train.Checkpoint(weights=named_weights(network))
         variables = os.path.join(self.path, "variables", "variables")
         try:
             checkpoint.read(variables).assert_existing_objects_matched().expect_partial()

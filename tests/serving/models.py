@@ -57,7 +57,7 @@ def export_model(folder: Path, offset: float = 0.0) -> Path:
         del training
         return offset + tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()])
 
-    ServedModel(network, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
+    ServedModel(network, {}, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
     return folder
 
 

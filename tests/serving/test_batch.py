@@ -71,6 +71,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serving.signatures import DTYPES
     from trainer.config import Model
     from trainer.model import build_model
+    from trainer.warm_start import named_weights
 
     folder = tmp_path_factory.mktemp("models")
     optional = {name for name, feature in FEATURES.features.items() if feature.missing is not None}
@@ -92,7 +93,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
         exported = folder / "exported" / version
         graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
-        ServedModel(network, graph, FEATURES, "00ff", ReadOptions()).export(str(exported))
+        ServedModel(network, named_weights(network), graph, FEATURES, "00ff", ReadOptions()).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         Registry(folder, "mine").push(
             exported,

@@ -19,7 +19,7 @@ def test_the_network_is_traced_once_and_saved_once_for_all_signatures(tmp_path: 
         traced.append(training)
         return tf.math.atanh(tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()]))
 
-    ServedModel(network, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(tmp_path))
+    ServedModel(network, {}, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(tmp_path))
     assert traced == [False]
     saved = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
     nodes = [node.op for function in saved.meta_graphs[0].graph_def.library.function for node in function.node_def]
