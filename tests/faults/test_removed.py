@@ -48,11 +48,10 @@ def test_what_was_deleted_behind_the_cache_is_made_anew(node: str, key: str, nam
 @pytest.mark.parametrize(
     ("at", "node", "key", "name"),
     [
-        ("Evaluator", "Trainer", "model", ""),
         ("Evaluator", "ExampleGen", "examples", "Split-test"),
         ("Pusher", "Evaluator", "blessing", ""),
     ],
-    ids=["the model before Evaluator", "examples before Evaluator", "the blessing before Pusher"],
+    ids=["examples before Evaluator", "the blessing before Pusher"],
 )
 def test_what_is_deleted_during_a_run_stops_it_before_the_push(
     at: str, node: str, key: str, name: str, place: Place
