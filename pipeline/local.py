@@ -93,7 +93,7 @@ def run(
         try:
             nodes(config, until)
             preflight.check(config, asked.root)
-            with asked.root.locked(config.metadata) as database:
+            with asked.root.locked(config.metadata) as database, asked.root.temporary_files():
                 _tell_of_crash(asked)
                 file, summary = _run_locked(asked, database, interrupts)
         except PipelineError as error:

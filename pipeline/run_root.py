@@ -6,12 +6,15 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the co
          registry/          the served models, unless push.registry says otherwise
          logs/RUN_ID.log    one file for each run
          records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/records.py)
+         temp/              the temporary files of the run that goes on
 """
 
 import datetime
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -114,6 +117,23 @@ class RunRoot:
         with closing(_Releasing(lock)):
             yield
 
+    @contextmanager
+    def temporary_files(self) -> Iterator[None]:
+        """Has all temporary files of a run, its libraries and its processes below the folder, which must be held, and
+        removes them: TFX, Beam and TensorFlow leave some behind, and a run that is killed all of them."""
+        folder = self.path / "temp"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._make()
+        before = tempfile.tempdir, os.environ.get("TMPDIR")
+        try:
+            tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            os.environ.pop("TMPDIR")
+            os.environ |= {"TMPDIR": before[1]} if before[1] else {}
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _holder(self) -> str:
         """Who holds the lock, as far as it can be known."""
         pids = locks.holders(self.path / ".lock")
@@ -127,7 +147,7 @@ class RunRoot:
 
     def _make(self) -> None:
         try:
-            for folder in (self.path, self.artifacts, self.path / "logs"):
+            for folder in (self.path, self.artifacts, self.path / "logs", self.path / "temp"):
                 folder.mkdir(parents=True, exist_ok=True)
             # os.access does not see a full or read-only file system.
             with (self.path / _RESERVE).open("ab") as file:

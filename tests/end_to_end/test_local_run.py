@@ -45,12 +45,17 @@ def states(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_changes(
-    small_census: Callable[..., Path], tmp_path: Path
+    small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, root = small_census(), tmp_path / "run"
     registry = Registry(root / "registry", "census-income")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
 
     first = run_json(config, root)
+    # Components, TFX and TensorFlow leave nothing in the machine's folder for temporary files, nor in the run's own.
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (root / "temp").exists()
     assert (first["exit_code"], first["error"]) == (0, None)
     assert set(states(first).values()) == {"complete"}
     assert sum(first["facts"]["ExampleGen"]["rows"].values()) == 4500

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def test_a_file_in_its_place_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(RunRootError, match="artifacts: cannot be written: File exists"), RunRoot(tmp_path).locked():
         pass
     assert (tmp_path / "artifacts").read_text() == "mine"
+
+
+def test_temporary_files_of_a_killed_run_go_with_the_next_and_the_callers_folder_is_his_again(tmp_path: Path) -> None:
+    root, before = RunRoot(tmp_path / "run"), tempfile.gettempdir()
+    left = root.path / "temp" / "left"
+    left.mkdir(parents=True)
+    with root.temporary_files():
+        assert not left.exists()
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            assert Path(file.name).parent == left.parent
+        assert os.environ["TMPDIR"] == str(left.parent)
+    assert not left.parent.exists()
+    assert tempfile.gettempdir() == before
+    assert os.environ.get("TMPDIR", before) == before
 
 
 def test_run_ids_sort_by_time() -> None:
