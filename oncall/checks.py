@@ -129,7 +129,8 @@ def _champion(evidence: Source, releases: Releases) -> list[Check]:
         return [Check(CHAMPION, False, said, releases.back)]
     found = [Check(CHAMPION, True, f"version {champion} of {releases.name}")]
     whole = releases.fits(champion)
-    said = f"version {champion}: {_CONTENT[whole]}"
+    differing = releases.differing_files(champion) if whole is False else []
+    said = f"version {champion}: {_CONTENT[whole]}{': ' if differing else ''}{', '.join(differing)}"
     found.append(Check("content", bool(whole), said, releases.back, f"version {champion}"))
     pusher = versions[champion].run or "another tool"
     record = evidence.record(pusher)

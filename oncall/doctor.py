@@ -9,7 +9,7 @@ from typing import Any
 from oncall.evidence import Evidence
 from oncall.folders import MOVED, execution_folder, execution_folders, is_gone, moved_from
 from oncall.metadata import Metadata
-from oncall.releases import registry_of
+from oncall.releases import Local, registry_of
 from oncall.terminal import Answer, volume
 from pipeline.advice import again
 from pipeline.causes import cause
@@ -158,8 +158,12 @@ def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Ite
                 yield Finding("registry", said, "run the pipeline again: the next push finishes or retires it")
         for version in sorted(states):
             if version not in registry.versions() or not registry.fits(version):
-                said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed"
-                yield Finding("registry", said, f"restore {registry.path(version)}, or python -m oncall rollback")
+                how = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
+                said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed: {how}"
+                back = (
+                    Local(registry, evidence.here).back if version == registry.champion() else "nobody is served by it"
+                )
+                yield Finding("registry", said, f"restore {registry.path(version)}; or {back}")
     except ConfigError:
         # There is no registry yet, or it is on Vertex AI.
         return

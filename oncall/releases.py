@@ -1,7 +1,7 @@
 """`serving`: each version of the registry, with the run, the data and the schema behind it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,17 @@ class Local:
 
     def __init__(self, registry: Registry, here: str) -> None:
         self.name, self.place = registry.name, str(registry.folder)
-        self.back = f"python -m oncall rollback{here} --reason '...'"
-        self._registry = registry
+        self._registry, self._here = registry, here
+
+    @property
+    def back(self) -> str:
+        """The version before serves again; where there is none that is whole, the champion's run pushes it anew."""
+        previous, champion = self._registry.labels().get("previous"), self.champion
+        is_whole = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
+        pusher = self._registry.pushed_by(champion) if champion is not None and not is_whole else ""
+        if not pusher:
+            return f"python -m oncall rollback{self._here} --reason '...'"
+        return f"python -m oncall resume {pusher}{self._here}    # pushes its model again, as a new version"
 
     @property
     def champion(self) -> int | None:
@@ -86,6 +95,9 @@ class Local:
     def fits(self, version: int) -> bool | None:
         return self._registry.fits(version)
 
+    def differing_files(self, version: int) -> list[str]:
+        return self._registry.differing_files(version)
+
     def metrics(self, version: Version) -> Mapping[str, float]:
         release = self._registry.release(version.number)
         return release.metrics if release else {}
@@ -103,9 +115,7 @@ def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
     champion = releases.champion
     versions = [_described(releases, version, metadata) for version in releases.versions()]
     document = {"registry": releases.place, "serving": champion, "versions": versions}
-    shown: list[str | Rows] = [
-        f"{releases.place}: " + (f"version {champion} serves" if champion is not None else "NO version serves")
-    ]
+    shown: list[str | Rows] = [f"{releases.place}: {_heading(champion, versions)}"]
     if versions:
         shared = ("traffic",) if "traffic" in versions[0] else ()
         headings = ("version", "state", *shared, "run", "data", "schema", "metrics", "blessed", "files")
@@ -113,6 +123,13 @@ def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
     shown += [f"input      v{v['version']} {line}" for v in versions for line in v["fingerprint"].splitlines()]
     code = RunRootError.exit_code if error else 0
     return Answer(document, shown, code, error)
+
+
+def _heading(champion: int | None, versions: Sequence[Mapping[str, Any]]) -> str:
+    if champion is None:
+        return "NO version serves"
+    fits = next((one["fits"] for one in versions if one["version"] == champion), None)
+    return f"version {champion} serves" + ("; its files are NOT those that were pushed" if fits is False else "")
 
 
 def _described(releases: Releases, version: Version, metadata: Graph | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Literal
 import click
 
 from oncall.evidence import Evidence
+from oncall.releases import registry_of
 from oncall.runs import need_record
 from oncall.terminal import Answer
 from pipeline.advice import again
@@ -14,6 +15,8 @@ from schemas.errors import ConfigError, RunRootError
 
 def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
     """Runs what a run that did not end well was to run; returns the new run's exit code.
+
+    One that succeeded is run again if its model should serve and its files are no longer those that were pushed.
 
     Raises:
       ConfigError: there is no record of it, or its config is none of this checkout's.
@@ -25,7 +28,7 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
     record = need_record(evidence, run)
     if record.kind is not Kind.LOCAL:
         raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {again(record, evidence.here)}")
-    if run.state in (State.SUCCEEDED, State.CACHED):
+    if run.state in (State.SUCCEEDED, State.CACHED) and not _lost_what_it_pushed(evidence, run.run_id):
         said = f"nothing to do: run {run.run_id} {run.state}"
         return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said])
     from pydantic import ValidationError
@@ -45,6 +48,17 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
     output: Literal["json", "normal"] = "json" if as_json else "normal"
     click.echo(f"resuming run {run.run_id}: {_reached(evidence, run.run_id)}", err=True)
     return local.run(config, run_root=evidence.root.path, use_cache=True, output=output, resumes=run.run_id)
+
+
+def _lost_what_it_pushed(evidence: Evidence, run_id: str) -> bool:
+    """Whether the version that should serve is this run's, and its files are not those that were pushed."""
+    try:
+        registry = registry_of(evidence, None, None)
+    except ConfigError:
+        # It is on Vertex AI, where this command pushes nothing.
+        return False
+    champion = registry.champion()
+    return champion is not None and registry.pushed_by(champion) == run_id and not registry.fits(champion)
 
 
 def _reached(evidence: Evidence, run_id: str) -> str:

@@ -81,6 +81,9 @@ class Releases(Protocol):
           PushError: they cannot be read.
         """
 
+    def differing_files(self, version: int) -> list[str]:
+        """Those that are not as they were pushed, each with what it is; empty where that is not known."""
+
     def metrics(self, version: Version) -> Mapping[str, float]:
         """Of the version's evaluation, by name."""
 

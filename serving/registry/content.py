@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Release:
       content_hash: of the SavedModel's files.
       metrics: of the evaluation, by name.
       extra_hashes: SHA-256 of what is kept beside the content, such as the golden requests, by file.
+      file_hashes: SHA-256 of each of the SavedModel's files, by its path in the version's folder.
       pushed_at: when, in UTC; empty for versions of releases that did not write it.
     """
 
@@ -43,6 +44,7 @@ class Release:
     content_hash: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     extra_hashes: Mapping[str, str] = field(default_factory=dict)
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
     pushed_at: str = ""
 
     def to_json(self) -> str:
@@ -59,7 +61,7 @@ class Release:
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {type(values).__name__}")
         kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
-        optional: dict[str, type] = {"metrics": dict, "extra_hashes": dict, "pushed_at": str}
+        optional: dict[str, type] = {"metrics": dict, "extra_hashes": dict, "file_hashes": dict, "pushed_at": str}
         known = {name: values[name] for name in {**kinds, **optional} if name in values}
         for name, kind in kinds.items():
             if name not in known:
@@ -88,12 +90,25 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 def content_hash(folder: Path) -> str:
     """SHA-256 over the relative paths and contents of all files but those of `NOT_CONTENT`."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name in NOT_CONTENT:
-            continue
+    for name, path in _content_files(folder):
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that `content_hash` stands for, by its path in the folder."""
+    found = {}
+    for name, path in _content_files(folder):
+        with path.open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _content_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in NOT_CONTENT:
+            yield name, path

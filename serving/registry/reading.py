@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.errors import PushError
 from serving.registry import disk
-from serving.registry.content import RELEASE_FILE, Release, content_hash
+from serving.registry.content import RELEASE_FILE, Release, content_hash, file_hashes
 from serving.registry.ledger import Ledger, State
 
 LEDGER_FILE = "registry.json"
@@ -90,6 +90,14 @@ class Versions:
         except ValueError as error:
             raise PushError(f"{file}: is damaged ({error}); restore or remove it") from error
 
+    def pushed_by(self, version: int) -> str:
+        """The run that pushed a version, even where its folder is gone; empty if nothing says so."""
+        events = (e for e in self.ledger().history if e.version == version and e.action == "push")
+        known = next((event.run_id for event in events), "")
+        if known or not (release := self.release(version)):
+            return known
+        return release.run_id
+
     def next_version(self) -> int:
         """The number of the next push; one that was given is never given again, even if its version was deleted."""
         return max({*self.versions(), *self.ledger().used}, default=0) + 1
@@ -106,6 +114,28 @@ class Versions:
         except OSError as error:
             raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
 
+    def differing_files(self, version: int) -> list[str]:
+        """Those of a version that were changed, removed or added since its push; reads them all.
+
+        Returns:
+          Each with what it is, such as `saved_model.pb changed`; empty where the release does not say what was pushed.
+
+        Raises:
+          PushError: they cannot be read.
+        """
+        release = self.release(version)
+        if release is None or not release.file_hashes:
+            return []
+        try:
+            pushed, found = release.file_hashes, file_hashes(self.path(version))
+        except OSError as error:
+            raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
+        names = sorted(name for name in {**pushed, **found} if pushed.get(name) != found.get(name))
+        return [
+            f"{name} {'is new' if name not in pushed else 'is gone' if name not in found else 'changed'}"
+            for name in names
+        ]
+
     def check_sound(self, version: int) -> None:
         """Refuses a version that must not serve.
 
@@ -121,9 +151,10 @@ class Versions:
                 "vouches for it. Push its model instead"
             )
         if not self.fits(version):
+            how = ", ".join(self.differing_files(version)) or "its content hash is another"
             raise PushError(
-                f"{self.folder}: the files of version {version} are not those that were pushed (its content hash is "
-                "another); it is not served. Restore the folder, or choose another version"
+                f"{self.folder}: the files of version {version} are not those that were pushed ({how}); it is not "
+                "served. Restore the folder, or choose another version"
             )
 
     def check(self, *, pipeline: str, version: int | None) -> None:

@@ -10,7 +10,7 @@ import filelock
 
 from schemas.errors import PushError
 from serving.registry import disk, tf_serving
-from serving.registry.content import EXTRA_FILES, Release, content_hash, extra_hashes, finite
+from serving.registry.content import EXTRA_FILES, Release, content_hash, extra_hashes, file_hashes, finite
 from serving.registry.ledger import Ledger, State, timestamp
 from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 
@@ -96,7 +96,14 @@ class Registry(Versions):
         # Checked before the folder is made, and again under the lock.
         self.check(pipeline=pipeline, version=None)
         release = Release(
-            pipeline, run_id, model_id, content, finite(metrics or {}), extra_hashes(extra or {}), timestamp()
+            pipeline,
+            run_id,
+            model_id,
+            content,
+            metrics=finite(metrics or {}),
+            extra_hashes=extra_hashes(extra or {}),
+            file_hashes=file_hashes(Path(source)),
+            pushed_at=timestamp(),
         )
         with self._locked():
             return self._push(_Order(Path(source), release, version, extra or {}, promote))

@@ -99,6 +99,17 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert rerun["serving"] == f"version 1 of census-income, pushed by run {first['run_id']}"
     assert registry.labels() == {"champion": 1, "previous": 2}
 
+    # Files of what serves are changed: no version before it is whole, and its run pushes the model again.
+    for version in (1, 2):
+        (registry.folder / str(version) / "saved_model.pb").write_bytes(b"changed")
+    assert registry.pushed_by(1) == first["run_id"]
+    resume = [sys.executable, "-m", "oncall", "resume", first["run_id"], "--run-root", str(root), "--json"]
+    done = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    again = json.loads(done.stdout)
+    assert (done.returncode, again["facts"]["Pusher"]["version"], registry.champion()) == (0, 3, 3)
+    assert states(again)["Trainer"] == "cached"
+    assert content_hash(registry.folder / "3") == first["facts"]["Pusher"]["content_hash"]
+
     before = content_hash(registry.folder / "2")
     unblessed = run_json(
         config, root, "--set", "evaluation.thresholds=[{metric: auc, at_least: 0.999, slice_by: [sex]}]"
@@ -110,7 +121,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     named = f"the model missed a threshold: {failures[0]} (and 1 more); it is not pushed"
     assert unblessed["error"] == named
     assert all(failure.endswith("must be at least 0.999") for failure in failures)
-    assert registry.versions() == [1, 2]
+    assert registry.versions() == [1, 2, 3]
     assert content_hash(registry.folder / "2") == before
 
     older = [row for i, row in enumerate(census_rows("train", 9000)) if i == 0 or int(row[0]) > 45]

@@ -73,9 +73,30 @@ def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, docum
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
-    assert checks(document("check"))["content"] is False
+    found = {one["name"]: one for one in document("check")["checks"]}
+    assert found["content"]["ok"] is False
+    assert found["content"]["said"] == "version 1: its files are NOT those that were pushed: saved_model.pb changed"
+    # No version before it could serve: its run pushes the model again.
+    again = f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
+    assert found["content"]["todo"].startswith(again)
+    (told,) = [one for one in document("doctor")["findings"] if one["kind"] == "registry"]
+    assert "saved_model.pb changed" in told["said"]
+    assert again in told["todo"]
     shutil.rmtree(runs.registry.path(1))
-    assert checks(document("check"))["champion"] is False
+    gone = {one["name"]: one for one in document("check")["checks"]}["champion"]
+    assert (gone["ok"], gone["todo"].startswith(again)) == (False, True)
+
+
+def test_where_a_version_before_is_whole_it_is_the_way_back(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, auc=0.95)
+    (runs.registry.path(2) / "more.txt").write_text("mine")
+    found = {one["name"]: one for one in document("check")["checks"]}["content"]
+    assert found["said"].endswith("NOT those that were pushed: more.txt is new")
+    assert found["todo"].startswith("python -m oncall rollback")
+    (runs.registry.path(1) / "saved_model.pb").unlink()
+    found = {one["name"]: one for one in document("check")["checks"]}["content"]
+    assert found["todo"].startswith(f"python -m oncall resume {SECOND}")
 
 
 def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Document) -> None:

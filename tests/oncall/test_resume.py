@@ -59,6 +59,20 @@ def test_a_run_that_succeeded_is_not_run_again(runs: Runs, oncall: Oncall, start
     assert started == []
 
 
+def test_a_run_whose_model_should_serve_and_was_changed_pushes_it_again(
+    runs: Runs, oncall: Oncall, started: Any
+) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, auc=0.95)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    assert "nothing to do" in oncall("resume", FIRST).output
+    (runs.registry.path(2) / "saved_model.pb").write_text("mine")
+    assert "nothing to do" in oncall("resume", FIRST).output
+    assert started == []
+    oncall("resume", SECOND)
+    assert started[0][1]["resumes"] == SECOND
+
+
 def test_nothing_is_resumed_while_a_run_goes_on(runs: Runs, oncall: Oncall, started: Any) -> None:
     runs.run(FIRST, crashes_in="Gate")
     with runs.root.locked():

@@ -50,7 +50,9 @@ def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: 
     runs.run(FIRST)
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
     assert document("serving")["versions"][0]["fits"] is False
-    assert "CHANGED" in oncall("serving").output
+    shown = oncall("serving").output
+    assert "CHANGED" in shown
+    assert "version 1 serves; its files are NOT those that were pushed" in shown
 
 
 def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, document: Document, tmp_path: Path) -> None:

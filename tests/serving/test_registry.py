@@ -1,5 +1,6 @@
 """What a push does and refuses, one at a time; those that are killed or come together have files of their own."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -29,6 +30,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
     assert result == PushResult(1, str(folder), pushed=True, content_hash=content_hash(source), serving=1)
     release = json.loads((folder / "assets.extra" / "release.json").read_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", release.pop("pushed_at"))
+    files = ("saved_model.pb", "variables/data-0")
     assert release == {
         "pipeline": "census",
         "run_id": "run-1",
@@ -37,6 +39,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
         # What was not measured cannot be written as JSON.
         "metrics": {"auc": 0.5},
         "extra_hashes": {},
+        "file_hashes": {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in files},
     }
     assert content_hash(folder) == content_hash(source)
 

@@ -87,7 +87,7 @@ def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: Registry, 
     assert refused("rollback", 4) == "version 4 waits for its promotion and never served; promote it"
     (registry.folder / "2" / "saved_model.pb").write_text("tampered")
     changed = (
-        "the files of version 2 are not those that were pushed (its content hash is another); it is not served. Restore "
+        "the files of version 2 are not those that were pushed (saved_model.pb changed); it is not served. Restore "
         "the folder, or choose another version"
     )
     assert refused("rollback") == refused("promote", 2) == changed
