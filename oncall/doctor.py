@@ -160,9 +160,8 @@ def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Ite
             if version not in registry.versions() or not registry.fits(version):
                 how = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
                 said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed: {how}"
-                back = (
-                    Local(registry, evidence.here).back if version == registry.champion() else "nobody is served by it"
-                )
+                serves = version == registry.champion()
+                back = Local(registry, evidence.here).back if serves else "leave it: nothing serves it"
                 yield Finding("registry", said, f"restore {registry.path(version)}; or {back}")
     except ConfigError:
         # There is no registry yet, or it is on Vertex AI.
