@@ -1,4 +1,4 @@
-"""One run of a pipeline in this process, measured: wall seconds, CPU seconds and peak memory of each component."""
+"""One run of a pipeline in this process, measured: seconds, memory, bytes read and written of each component."""
 
 import json
 import threading
@@ -17,15 +17,22 @@ _SAMPLE_SECONDS = 0.05
 
 
 class Meter:
-    """Observes a run: wall seconds, CPU seconds and peak resident bytes of each node."""
+    """Observes a run: of each node wall seconds, CPU seconds, peak resident bytes, bytes read and written.
 
-    def __init__(self) -> None:
+    Bytes are those of all read and write calls, whether or not a disk has to be asked, of the process and of its
+    children once they have ended; files that are mapped into memory are not counted.
+
+    Args:
+      samples_memory: whether the peak is looked for, which reads, too.
+    """
+
+    def __init__(self, *, samples_memory: bool = True) -> None:
         self.measured: dict[str, dict[str, float]] = {}
         self.split_rows: dict[str, int] = {}
         self._process = psutil.Process()
-        self._cpu_before = 0.0
+        self._before = self._used()
         self._peak = 0
-        self._running = True
+        self._running = samples_memory
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
 
@@ -43,20 +50,21 @@ class Meter:
                 continue
         return total
 
-    def _cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
+    def _used(self) -> dict[str, float]:
+        times, counted = self._process.cpu_times(), self._process.io_counters()
+        cpu = times.user + times.system + times.children_user + times.children_system
+        return {"cpu_seconds": cpu, "read_bytes": counted.read_chars, "written_bytes": counted.write_chars}
 
     def node_started(self, node_id: str) -> None:
         """Starts the peak anew."""
         self._peak = self._resident()
-        self._cpu_before = self._cpu_seconds()
+        self._before = self._used()
 
     def node_finished(self, result: Any) -> None:
         """Keeps what was measured."""
         self.measured[result.node_id] = {
             "seconds": result.seconds,
-            "cpu_seconds": self._cpu_seconds() - self._cpu_before,
+            **{name: used - self._before[name] for name, used in self._used().items()},
             "peak_bytes": float(max(self._peak, self._resident())),
         }
         for artifact in result.outputs.get("examples", ()):
@@ -69,20 +77,21 @@ class Meter:
         self._sampler.join()
 
 
-def measure(which: str, folder: Path, config_file: Path) -> dict[str, Any]:
+def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool = True) -> dict[str, Any]:
     """Runs one pipeline in this process and measures it, imports included.
 
     Args:
       which: `ours` or `stock`.
       folder: for what it writes.
       config_file: ours; the stock pipeline takes the data, the epochs and the batch size from it.
+      samples_memory: whether the peak is looked for.
     """
     started = time.monotonic()
     from pipeline import runner
 
     pipeline = _ours(folder, config_file) if which == "ours" else _stock(folder, config_file)
     imported = time.monotonic() - started
-    meter = Meter()
+    meter = Meter(samples_memory=samples_memory)
     runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="bench", observer=meter)
     meter.stop()
     total = time.monotonic() - started

@@ -21,6 +21,7 @@ Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "mixed_bfloat16"]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
 HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
 # What is measured on `eval` after each epoch; the first is watched unless another is named.
@@ -131,6 +132,18 @@ class Search(Declaration):
     [128, 64]]}`; keys of `model` and `training` may be searched."""
 
 
+class OnGpu(Declaration):
+    """What is otherwise where TensorFlow finds a GPU. A step takes it little longer for many times the rows."""
+
+    batch_size: PositiveInt | None = None
+    """Left out, that of the training."""
+    learning_rate_factor: PositiveFloat = 1.0
+    """Of both optimizers: larger batches want larger learning rates."""
+    precision: Precision = "float32"
+    """`mixed_bfloat16` computes the hidden layers in bfloat16, for NVIDIA's Ampere and newer; weights, logits and the
+    model that is saved stay float32 (https://www.tensorflow.org/guide/mixed_precision)."""
+
+
 class Training(Declaration):
     """How the model is fitted to the `train` split; `eval` is watched, `test` is never read."""
 
@@ -147,6 +160,8 @@ class Training(Declaration):
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     """`mirrored` divides each batch among this machine's GPUs; `multi_worker` among the machines of
     `vertex.machines.Trainer.replicas`, or whatever TF_CONFIG says. The batch size is that of all together."""
+    gpu: OnGpu | None = None
+    """Left out, a GPU does what a CPU would."""
     warm_start: bool = False
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""

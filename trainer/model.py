@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from schemas.features import FeatureSet, IdColumn, LabelKind, RegressionLabel
-from trainer.config import Model, Training
+from trainer.config import Model, Precision, Training
 from trainer.optimizers import build_optimizer
 
 WIDE_PREFIX = "wide_"
@@ -95,7 +95,14 @@ class WideAndDeep(keras.Model):
         return {"loss": loss[None] if replicas > 1 else loss}
 
 
-def build_model(features: FeatureSet, model: Model, *, label_mean: float = 0.0, label_std: float = 1.0) -> WideAndDeep:
+def build_model(
+    features: FeatureSet,
+    model: Model,
+    *,
+    label_mean: float = 0.0,
+    label_std: float = 1.0,
+    precision: Precision = "float32",
+) -> WideAndDeep:
     """The untrained network: inputs by transformed column name, [batch, 1] each.
 
     Its output is of shape [batch, 1], a logit or, for regression, a number; or [batch, classes], a logit for each.
@@ -105,6 +112,7 @@ def build_model(features: FeatureSet, model: Model, *, label_mean: float = 0.0, 
       model: the shape of the network.
       label_mean: of the labels of a regression, which the untrained network predicts.
       label_std: their standard deviation, the unit in which the network learns.
+      precision: that the hidden layers compute in; the weights are float32 in any.
     """
     outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
     inputs: dict[str, Any] = {c.name: keras.Input((1,), name=c.name, dtype="int64") for c in features.id_columns}
@@ -113,7 +121,7 @@ def build_model(features: FeatureSet, model: Model, *, label_mean: float = 0.0, 
     if model.parts != "deep":
         logits += _wide_logits(features, inputs, outputs)
     if model.parts != "wide":
-        logits.append(_deep_logit(features, inputs, model, outputs))
+        logits.append(_deep_logit(features, inputs, model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
     logit = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
@@ -142,7 +150,9 @@ def _sum_columns(weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(weights, axis=1)
 
 
-def _deep_logit(features: FeatureSet, inputs: Mapping[str, Any], model: Model, outputs: int) -> Any:
+def _deep_logit(
+    features: FeatureSet, inputs: Mapping[str, Any], model: Model, outputs: int, precision: Precision
+) -> Any:
     """The deep part: embeddings, one-hot ids and numbers through a multilayer perceptron."""
     hidden = _concatenated(_deep_inputs(features, inputs, model), "deep_input")
     if model.embedding_dropout:
@@ -151,14 +161,14 @@ def _deep_logit(features: FeatureSet, inputs: Mapping[str, Any], model: Model, o
     for number, units in enumerate(model.hidden_units, start=1):
         # Batch norm has a bias of its own.
         dense = keras.layers.Dense(
-            units, use_bias=not model.batch_norm, kernel_regularizer=penalty, name=f"hidden_{number}"
+            units, use_bias=not model.batch_norm, kernel_regularizer=penalty, dtype=precision, name=f"hidden_{number}"
         )
         hidden = dense(hidden)
         if model.batch_norm:
-            hidden = keras.layers.BatchNormalization(name=f"batch_norm_{number}")(hidden)
-        hidden = _activation(model, number)(hidden)
+            hidden = keras.layers.BatchNormalization(dtype=precision, name=f"batch_norm_{number}")(hidden)
+        hidden = _activation(model, number, precision)(hidden)
         if model.dropout:
-            hidden = keras.layers.Dropout(model.dropout, name=f"dropout_{number}")(hidden)
+            hidden = keras.layers.Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
     return keras.layers.Dense(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
@@ -181,12 +191,12 @@ def _deep_inputs(features: FeatureSet, inputs: Mapping[str, Any], model: Model) 
     return parts
 
 
-def _activation(model: Model, number: int) -> Any:
+def _activation(model: Model, number: int, precision: Precision) -> Any:
     name = f"{ACTIVATION_PREFIX}{number}"
     # PReLU learns a slope, so it is a layer of its own kind.
     if model.activation == "prelu":
-        return keras.layers.PReLU(name=name)
-    return keras.layers.Activation(model.activation, name=name)
+        return keras.layers.PReLU(dtype=precision, name=name)
+    return keras.layers.Activation(model.activation, dtype=precision, name=name)
 
 
 def _concatenated(parts: list[Any], name: str) -> Any:

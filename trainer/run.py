@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from schemas.curated import schema_hash
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
 from serving.served_model import ServedModel, TransformGraph
-from trainer import distribution, progress
-from trainer.config import HIGHER_IS_BETTER, Model, Training, tuned, values_of
+from trainer import devices, distribution, progress
+from trainer.config import HIGHER_IS_BETTER, Model, Precision, Training, tuned, values_of
 from trainer.input import Source, TrainingRows, evaluation_batches, split_source, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
 from trainer.warm_start import WarmStart, named_weights
@@ -99,10 +100,11 @@ def fit(
     keras.utils.set_random_seed(seed)
     # First: several machines have to know each other before anything else is computed.
     chosen = distribution.strategy(training)
+    training, precision = devices.for_this_machine(training)
     with tempfile.TemporaryDirectory(prefix="trainer-") as cache_folder:
         rows = training_rows(train, training, seed=seed, cache_folder=cache_folder)
         eval_batches = evaluation_batches(evaluation, cache_folder=cache_folder)
-        return _fitted(chosen, rows, eval_batches, train.features, model, training, log_folder, warm_start)
+        return _fitted(chosen, rows, eval_batches, train.features, model, training, precision, log_folder, warm_start)
 
 
 def _fitted(
@@ -112,12 +114,14 @@ def _fitted(
     features: FeatureSet,
     model: Model,
     training: Training,
+    precision: Precision,
     log_folder: str | None,
     warm_start: WarmStart | None,
 ) -> tuple[WideAndDeep, History]:
     label = features.label.kind
+    built = partial(build_model, features, model, label_mean=rows.label_mean, label_std=rows.label_std)
     with chosen.scope():
-        network = build_model(features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+        network = built(precision=precision)
         if warm_start is not None:
             warm_start.restore(network)
             progress.report(f"starts from the weights of {warm_start.path}")
@@ -151,6 +155,9 @@ def _fitted(
         shuffle=False,
     )
     metrics = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    if precision != "float32":
+        trained, network = network, built()
+        network.set_weights(trained.get_weights())
     return network, History(metrics, stopping.best_epoch if stopping is not None else fitted.epoch[-1])
 
 

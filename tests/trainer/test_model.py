@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from schemas.errors import DataError
 from schemas.features import FeatureSet
-from trainer.config import Activation, EarlyStopping, Model, Optimizer, OptimizerName, Training
+from trainer.config import Activation, EarlyStopping, Model, OnGpu, Optimizer, OptimizerName, Training
+from trainer.devices import for_this_machine
 from trainer.input import Source, training_rows
 from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
 from trainer.optimizers import Schedule
@@ -212,6 +213,39 @@ def test_a_multiclass_network_learns_a_probability_for_each_class(source: Source
     assert network(given).shape == (5, 3)
     assert history.metrics["val_accuracy"][history.kept_epoch] > 0.95
     assert history.metrics["val_log_loss"][history.kept_epoch] == min(history.metrics["val_log_loss"])
+
+
+def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = Optimizer(name="adam", learning_rate=0.005)
+    settings = training(
+        epochs=30,
+        batch_size=32,
+        deep_optimizer=deep,
+        gpu=OnGpu(batch_size=64, learning_rate_factor=2, precision="mixed_bfloat16"),
+    )
+    assert for_this_machine(settings) == (settings, "float32")
+    # No machine of the tests has one; bfloat16 is computed by a CPU, too, slowly.
+    there = tf.config.list_physical_devices
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind] if kind == "GPU" else there(kind))
+    chosen, precision = for_this_machine(settings)
+    assert (chosen.batch_size, precision) == (64, "mixed_bfloat16")
+    assert chosen.deep_optimizer == deep.model_copy(update={"learning_rate": 0.01})
+    assert chosen.wide_optimizer.learning_rate == 2 * settings.wide_optimizer.learning_rate
+    trained = build_model(FEATURES, Model(hidden_units=(8,)), precision=precision)
+    assert trained.get_layer("hidden_1").compute_dtype == "bfloat16"
+    assert {str(w.dtype) for w in trained.weights} == {trained(inputs(2)).dtype.name} == {"float32"}
+    network, history = fit(
+        train=source, evaluation=source, model=Model(hidden_units=(8,)), training=settings, seed=4, log_folder=None
+    )
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert history.metrics["val_auc"][-1] > 0.99
+    rows = list(source.blocks())
+    logit = network(source.unpack(rows[0][0], rows[0][1]), training=False)
+    loss = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
+    # What is saved is what was measured, up to bfloat16's three digits.
+    assert loss == pytest.approx(history.metrics["val_log_loss"][-1], rel=0.05)
 
 
 def write_numbers(path: Path, rows: int, mean: float) -> Source:

@@ -1,0 +1,85 @@
+"""Bytes that each component of ours reads and writes for a row: counts that do not depend on the machine's mood.
+
+    python -m benchmarks.counts             # beside those of benchmarks/counts.json; a minute
+    python -m benchmarks.counts --keep      # and keeps them there
+
+They are the slope between two small runs, so that imports and fixed parts are left out. Whoever reads the data once
+more, or writes it larger, is seen here whatever else the machine does: tests/benchmarks/test_counts.py.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks.measuring import ROOT
+
+COUNTS_FILE = Path(__file__).parent / "counts.json"
+SIZES = (5_000, 25_000)
+COUNTED = ("read_bytes", "written_bytes")
+# Of each component, by what is counted: bytes a row.
+Counts = dict[str, dict[str, float]]
+
+
+def counted() -> Counts:
+    """Runs the pipeline on both sizes.
+
+    Returns:
+      Bytes a row of the input, of each component.
+    """
+    small, large = (_run(rows) for rows in SIZES)
+    rows = SIZES[1] - SIZES[0]
+    return {
+        node: {name: round((used[name] - small[node][name]) / rows, 1) for name in COUNTED}
+        for node, used in large.items()
+    }
+
+
+def _run(rows: int) -> Counts:
+    """One run, in a process of its own: what it has imported must be the same each time."""
+    from benchmarks.household import write_config, write_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder) / "data", rows)
+        config_file = write_config(Path(folder) / "data")
+        command = [sys.executable, "-m", "benchmarks.counts", "--one", folder, str(config_file)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        measured: Counts = json.loads((Path(folder) / "measured.json").read_text())["nodes"]
+    return measured
+
+
+def table(found: Counts, kept: Counts) -> str:
+    """Both, a line for each component that reads or writes more where there are more rows."""
+    lines = [f"{'bytes a row':<16} {'read':>8} {'kept':>8}   {'written':>8} {'kept':>8}"]
+    for node, counts in found.items():
+        before = kept.get(node, {})
+        if max(counts.values()) >= 1:
+            cells = [text for name in COUNTED for text in (f"{counts[name]:>8.1f}", f"{before.get(name, 0):>8.1f}")]
+            lines.append(f"{node:<16} {cells[0]} {cells[1]}   {cells[2]} {cells[3]}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Keep them in benchmarks/counts.json.")
+@click.option("--one", nargs=2, hidden=True)
+def main(keep: bool, one: tuple[str, str] | None) -> None:
+    """Count the bytes that each component reads and writes for a row, and show them beside those that were kept."""
+    if one is not None:
+        from benchmarks.measuring import measure
+
+        folder = Path(one[0])
+        measured = measure("ours", folder, Path(one[1]), samples_memory=False)
+        (folder / "measured.json").write_text(json.dumps(measured))
+        return
+    kept: Counts = json.loads(COUNTS_FILE.read_text()) if COUNTS_FILE.is_file() else {}
+    found = counted()
+    if keep:
+        COUNTS_FILE.write_text(json.dumps(found, indent=1) + "\n")
+    click.echo(table(found, kept))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What a config says for the device that the network is trained on."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.config import Precision, Training
+
+
+def for_this_machine(training: Training) -> tuple[Training, Precision]:
+    """A training as it is on this machine, and what its hidden layers compute in: `gpu` counts where there is one."""
+    if training.gpu is None or not tf.config.list_physical_devices("GPU"):
+        return training, "float32"
+    chosen, factor = training.gpu, training.gpu.learning_rate_factor
+    values: dict[str, Any] = {
+        name: optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * factor})
+        for name, optimizer in (
+            ("wide_optimizer", training.wide_optimizer),
+            ("deep_optimizer", training.deep_optimizer),
+        )
+    }
+    values["batch_size"] = chosen.batch_size or training.batch_size
+    return training.model_copy(update=values), chosen.precision
