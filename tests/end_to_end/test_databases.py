@@ -30,10 +30,10 @@ def test_a_server_that_is_killed_in_the_middle_fails_the_run_and_a_resumed_one_s
 ) -> None:
     config, root = _config(small_census, database_server), RunRoot(tmp_path / "run")
     said = _run_whose_server_is_killed(config, root, database_server)
-    assert said == (
-        f"error: {KILLED_IN}: {root.database.label}: the connection was refused; is the server running there, and is "
-        "the port right?\n"
-    )
+    refused = f"{KILLED_IN}: {root.database.label}: the connection was refused; is the server running there, and is "
+    headline, why, *_ = said.splitlines()
+    assert f" FAILED in {KILLED_IN} with exit code 6" in headline
+    assert why == f"why      {refused}the port right?"
     assert Registry(root.path / "registry", "census-income").versions() == []
     why = _oncall(root, "why", "latest")
     assert (why["state"], why["node"], why["exit_code"]) == ("FAILED", KILLED_IN, 6)

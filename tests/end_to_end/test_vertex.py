@@ -169,7 +169,7 @@ def _check_what_is_on_call() -> None:
         assert version["rows"]["test"] == 1500
         assert version["fingerprint"].startswith("split:train,num_files:1")
         assert (len(version["schema_hash"]), version["blessings"]) == (
-            64,
+            16,
             {"ModelBlessing": True, "InfraBlessing": True},
         )
         assert version["metrics"]["auc"] > 0.8
