@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oncall.evidence import Evidence
+from oncall.refused import refused
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
-from pipeline.alerts.standing import NEWEST_RUN
+from pipeline.advice import after_refusal
+from pipeline.alerts.standing import NEWEST_RUN, REFUSED
 from pipeline.causes import cause
 from pipeline.records import State
-from schemas.errors import ConfigError, PipelineError, RunRootError
+from schemas.errors import ConfigError, PipelineError
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
@@ -22,7 +24,7 @@ _CONTENT = {
     False: "its files are NOT those that were pushed",
     None: "its files cannot be looked at",
 }
-CHAMPION = "champion"
+CHAMPION, DATABASE = "champion", "database"
 _GOOD = (State.SUCCEEDED, State.CACHED)
 
 
@@ -71,7 +73,7 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
 
 
 def _all(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
-    checks = [_newest_run(evidence), *_database(evidence)]
+    checks = [_newest_run(evidence), *_refused(evidence), *_database(evidence)]
     try:
         releases = evidence.releases(folder, model)
         checks += _champion(evidence, releases)
@@ -107,15 +109,20 @@ def _newest_run(evidence: Source) -> Check:
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
+def _refused(evidence: Source) -> list[Check]:
+    """Whether the last run was started; said only if it was not."""
+    found = evidence.refusal
+    if found is None:
+        return []
+    todo = next(iter(after_refusal(found, evidence.here)), "")
+    return [Check(REFUSED, False, refused(evidence), todo, f"{found.last}")]
+
+
 def _database(evidence: Source) -> list[Check]:
     """Whether the next run can use the database; said only if it cannot, for what serves needs none."""
-    if not isinstance(evidence, Evidence) or evidence.is_of_rehearsals:
+    if not evidence.unreadable:
         return []
-    try:
-        evidence.root.database.check()
-    except RunRootError as error:
-        return [Check("database", False, str(error), f"python -m oncall doctor{evidence.here}")]
-    return []
+    return [Check(DATABASE, False, evidence.unreadable, f"python -m oncall doctor{evidence.here}")]
 
 
 def _champion(evidence: Source, releases: Releases) -> list[Check]:

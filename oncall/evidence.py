@@ -12,6 +12,7 @@ from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
 from pipeline.database.binding import is_run_root
 from pipeline.records import Kind, RunRecord, State
+from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, RunRootError
 
@@ -60,6 +61,22 @@ class Evidence:
                 "`runs`, `show` and `why` know them"
             )
         return Metadata(self.root.database)
+
+    @cached_property
+    def unreadable(self) -> str:
+        """Why the database cannot be read now; empty where it can, and for rehearsals."""
+        try:
+            if not self.is_of_rehearsals:
+                self.root.database.check()
+        except RunRootError as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def refusal(self) -> Refusal | None:
+        """The last run that was refused since the newest one on record began."""
+        found, newest = Refusals(self.root).known(), next(self.records(), None)
+        return found if found and (newest is None or newest.started < found.last) else None
 
     @cached_property
     def is_locked(self) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from oncall.graph import properties
+from oncall.refused import refused, tries
 from oncall.sources import Listed, Run, Source
 from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
 from pipeline.causes import cause
@@ -28,9 +29,10 @@ def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
             for o in found
         ],
     )
-    document = {"run_root": evidence.place, "runs": found, "total": newest.total}
+    document = {"run_root": evidence.place, "runs": found, "total": newest.total, "refused": refused(evidence)}
+    since = labelled([("refused", short(refused(evidence), 200)), *(("try", one) for one in tries(evidence))])
     code = RunRootError.exit_code if newest.error else 0
-    return Answer(document, [rows, *_more(newest, limit)] if found else ["no runs yet"], code, newest.error)
+    return Answer(document, [rows, *_more(newest, limit), *since] if found else ["no runs yet"], code, newest.error)
 
 
 def _more(newest: Listed, limit: int) -> list[str]:

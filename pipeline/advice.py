@@ -5,6 +5,8 @@ import shlex
 
 from pipeline.causes import failed_node
 from pipeline.records import Kind, RunRecord, State
+from pipeline.refusals import Refusal
+from schemas.errors import PushError, RunRootError
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot allocate memory", re.IGNORECASE)
@@ -41,6 +43,20 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
         case _:
             by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
             return [*by_text, *_by_code(record, here, last_good)][:3]
+
+
+def after_refusal(refusal: Refusal, here: str) -> list[str]:
+    """Commands for a run that was not started, by its exit code; none where the error says all."""
+    match refusal.exit_code:
+        case PushError.exit_code:
+            return [f"python -m oncall serving{here}    # which versions are taken"]
+        case RunRootError.exit_code:
+            return [f"python -m oncall doctor{here}    # what is wrong with it, and what to do"]
+        case _ if refusal.command[0].endswith("local_runner.py"):
+            command = shlex.join(["python", *(part for part in refusal.command if part != "--quiet")])
+            return [f"{command} --dry-run    # once it is mended: checks it, and starts nothing"]
+        case _:
+            return []
 
 
 def again(record: RunRecord, here: str) -> str:

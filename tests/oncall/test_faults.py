@@ -85,7 +85,7 @@ def test_what_the_records_say_is_shown_all_the_same(
     runs.run(RUN, fails=("Gate", "the data does not fit", 3))
     damage(runs.root.metadata)
     why = oncall("why", "latest")
-    assert (why.exit_code, "the data does not fit" in why.output) == (0, True)
+    assert (why.exit_code, "the data does not fit" in why.output, expected in why.output) == (0, True, True)
     show = oncall("show", RUN)
     assert (show.exit_code, "not reached" in show.stdout, expected in show.stderr) == (6, True, True)
     if damage is not Path.unlink:
