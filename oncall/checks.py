@@ -11,7 +11,7 @@ from oncall.evidence import Evidence
 from oncall.refused import refused
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
-from pipeline.advice import after_refusal
+from pipeline.advice import after_refusal, ask_doctor
 from pipeline.alerts.standing import NEWEST_RUN, REFUSED
 from pipeline.causes import cause
 from pipeline.records import State
@@ -68,7 +68,7 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
 
         return Answer({**document, "alert": tell(evidence, checks)}, [], code)
     rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
-    todo = [f"try        {one.todo}" for one in checks if not one.ok and one.todo]
+    todo = dict.fromkeys(f"try        {one.todo}" for one in checks if not one.ok and one.todo)
     return Answer(document, [rows, *todo], code)
 
 
@@ -122,7 +122,7 @@ def _database(evidence: Source) -> list[Check]:
     """Whether the next run can use the database; said only if it cannot, for what serves needs none."""
     if not evidence.unreadable:
         return []
-    return [Check(DATABASE, False, evidence.unreadable, f"python -m oncall doctor{evidence.here}")]
+    return [Check(DATABASE, False, evidence.unreadable, ask_doctor(evidence.here))]
 
 
 def _champion(evidence: Source, releases: Releases) -> list[Check]:

@@ -2,7 +2,7 @@
 
 from oncall.sources import Source
 from oncall.terminal import moment
-from pipeline.advice import after_refusal
+from pipeline.advice import after_refusal, ask_doctor
 
 
 def refused(evidence: Source) -> str:
@@ -22,6 +22,5 @@ def standing(evidence: Source) -> dict[str, str]:
 def tries(evidence: Source) -> list[str]:
     """What to do about both."""
     found = evidence.refusal
-    doctor = f"python -m oncall doctor{evidence.here}    # what is wrong with it, and what to do"
-    asked = [doctor] if evidence.unreadable else []
+    asked = [ask_doctor(evidence.here)] if evidence.unreadable else []
     return list(dict.fromkeys([*asked, *(after_refusal(found, evidence.here) if found else [])]))

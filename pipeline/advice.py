@@ -51,12 +51,17 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
         case PushError.exit_code:
             return [f"python -m oncall serving{here}    # which versions are taken"]
         case RunRootError.exit_code:
-            return [f"python -m oncall doctor{here}    # what is wrong with it, and what to do"]
+            return [ask_doctor(here)]
         case _ if refusal.command[0].endswith("local_runner.py"):
             command = shlex.join(["python", *(part for part in refusal.command if part != "--quiet")])
             return [f"{command} --dry-run    # once it is mended: checks it, and starts nothing"]
         case _:
             return []
+
+
+def ask_doctor(here: str) -> str:
+    """The command for a run root that cannot be used."""
+    return f"python -m oncall doctor{here}    # what is wrong with it, and what to do"
 
 
 def again(record: RunRecord, here: str) -> str:
@@ -115,6 +120,6 @@ def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
         case 5:
             return [f"python -m oncall serving{here}    # which versions are taken", *compared]
         case 6:
-            return [f"python -m oncall doctor{here}"]
+            return [ask_doctor(here)]
         case _:
             return [*compared, *_log(record, here), f"{again(record, here)}    # once the cause is mended"]

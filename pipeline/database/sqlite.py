@@ -1,6 +1,8 @@
 """ML Metadata in a file."""
 
+import shlex
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -86,7 +88,16 @@ class SQLiteFile(Database):
     def remedy(self, said: str) -> str:
         if LOCKED in said:
             return f"fuser -v {self.file}    # who holds it; the data is not damaged"
-        return f"restore {self.file} from a backup, or move {self.file.parent} away; what serves goes on"
+        return f"restore {self.file} from a backup; what serves goes on. Or begin anew: {self._begin_anew()}"
+
+    def _begin_anew(self) -> str:
+        """After it the next run makes a fresh database; `registry`, with what serves, records and logs stay."""
+        root = self.file.parent
+        moved = [path for path in (*sorted(root.glob(f"{self.file.name}*")), root / "artifacts") if path.exists()]
+        if not moved:
+            return "the next run does"
+        aside = str(root / time.strftime("damaged-%Y%m%dT%H%M%S"))
+        return f"{shlex.join(['mkdir', aside])} && {shlex.join(['mv', *map(str, moved), aside])}"
 
 
 def _check_head(file: Path) -> None:
