@@ -121,7 +121,7 @@ class Evidence:
     @cached_property
     def run_ids(self) -> list[str]:
         """Of all runs, those that only ML Metadata knows too, the newest first."""
-        known = {context.name for context in self.metadata.runs()} if self.root.database.is_there else set()
+        known = {context.name for context in self.metadata.runs()} if not self.is_of_rehearsals else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
@@ -193,7 +193,7 @@ def found_run_root(folder: Path | None) -> Path:
     if folder is not None:
         if not folder.is_dir():
             raise RunRootError(f"{folder}: is missing; --run-root names the folder of the runs")
-        if not is_run_root(folder) and not (folder / "records").is_dir():
+        if not is_run_root(folder):
             raise RunRootError(f"{folder}: holds no runs (no database.json is there); is --run-root right?")
         return folder.absolute()
     there = sorted(path for path in Path().glob(_USUAL_PLACES) if is_run_root(path))
