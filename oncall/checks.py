@@ -9,6 +9,7 @@ from pathlib import Path
 
 from oncall.evidence import Evidence
 from oncall.refused import refused
+from oncall.releases import named
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
 from pipeline.advice import after_refusal, ask_doctor
@@ -76,7 +77,7 @@ def _all(evidence: Source, url: str | None, folder: Path | None, model: str | No
     checks = [_newest_run(evidence), *_refused(evidence), *_database(evidence)]
     try:
         releases = evidence.releases(folder, model)
-        checks += _champion(evidence, releases)
+        checks += _champion(evidence, releases, evidence.here + named(folder, model))
         champion = releases.champion
     except ConfigError:
         raise
@@ -125,10 +126,10 @@ def _database(evidence: Source) -> list[Check]:
     return [Check(DATABASE, False, evidence.unreadable, ask_doctor(evidence.here))]
 
 
-def _champion(evidence: Source, releases: Releases) -> list[Check]:
+def _champion(evidence: Source, releases: Releases, here: str) -> list[Check]:
     champion = releases.champion
     if champion is None:
-        todo = f"python -m oncall serving{evidence.here}"
+        todo = f"python -m oncall serving{here}"
         return [Check(CHAMPION, False, f"{releases.place}: no version serves", todo)]
     versions = {version.number: version for version in releases.versions()}
     if champion not in versions:
@@ -141,7 +142,7 @@ def _champion(evidence: Source, releases: Releases) -> list[Check]:
     pusher = versions[champion].run or "another tool"
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
-    lineage = f"python -m oncall lineage v{champion}{evidence.here}"
+    lineage = f"python -m oncall lineage v{champion}{here}"
     found.append(Check("pushed by", record is not None, known, lineage))
     return [*found, *_traffic(releases, versions, champion)]
 

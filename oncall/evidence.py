@@ -153,9 +153,9 @@ class Evidence:
 
     def releases(self, folder: Path | None, model: str | None) -> Releases:
         """The registry that the newest run pushed to, or would have, unless another is named."""
-        from oncall.releases import Local, registry_of
+        from oncall.releases import Local, named, registry_of
 
-        return Local(registry_of(self, folder, model), self.here)
+        return Local(registry_of(self, folder, model), self.here + named(folder, model))
 
     def find(self, name: str) -> Run:
         """The run that is meant.
