@@ -121,7 +121,9 @@ class Evidence:
     @cached_property
     def run_ids(self) -> list[str]:
         """Of all runs, those that only ML Metadata knows too, the newest first."""
-        known = {context.name for context in self.metadata.runs()} if not self.is_of_rehearsals else set()
+        # A run makes its database before its record.
+        expected = self.root.database.is_there or (self.record_ids and not self.is_of_rehearsals)
+        known = {context.name for context in self.metadata.runs()} if expected else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
