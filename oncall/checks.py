@@ -68,7 +68,7 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
         from oncall.alerting import tell
 
         return Answer({**document, "alert": tell(evidence, checks)}, [], code)
-    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
+    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, short(c.said, 300)) for c in checks])
     todo = dict.fromkeys(f"try        {one.todo}" for one in checks if not one.ok and one.todo)
     return Answer(document, [rows, *todo], code)
 
@@ -105,7 +105,7 @@ def _newest_run(evidence: Source) -> Check:
             note = note or f"; run {run_id} {cause(run.record, run.state)}"
             continue
         why = cause(run.record, run.state)
-        said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
+        said = f"{run_id} {run.state}{note}{f': {why}' if why else ''}"
         return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 

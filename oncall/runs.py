@@ -25,7 +25,14 @@ def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
         [
-            (o["run"], o["state"], moment(o["started"]), seconds(o["seconds"]), short(o["pushed"], 40), o["cause"])
+            (
+                o["run"],
+                o["state"],
+                moment(o["started"]),
+                seconds(o["seconds"]),
+                short(o["pushed"], 40),
+                short(o["cause"]),
+            )
             for o in found
         ],
     )
@@ -46,7 +53,7 @@ def _more(newest: Listed, limit: int) -> list[str]:
 def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
     record = run.record
     if record is None:
-        said = short(evidence.damaged.get(run.run_id, ""), 80) or unknown_evidence(evidence, run.run_id, readable)
+        said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id, readable)
         return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": said}
     return {
         "run": run.run_id,
@@ -54,7 +61,7 @@ def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
         "started": record.started,
         "seconds": took(record, run.state),
         "pushed": record.summary.get("pushed", ""),
-        "cause": short(cause(record, run.state), 80),
+        "cause": cause(record, run.state),
     }
 
 

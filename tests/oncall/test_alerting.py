@@ -194,3 +194,12 @@ def test_a_database_that_can_be_read_again_is_told(runs: Runs, oncall: Oncall, h
         runs.root.metadata.write_bytes(good)
         assert "ok again: database, on " in oncall("check", "--alert").stderr
     assert [one["event"] for one in hook.documents] == ["failure", "recovered"] * 2
+
+
+def test_what_is_not_ok_is_told_whole(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", f"no:\n  {'x' * 300}", 3))
+    configure(runs, SECOND)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    oncall("check", "--alert")
+    assert hook.documents[0]["why"].startswith(f"newest run: {SECOND} FAILED: Gate: no:\n  {'x' * 300}\ncontent: ")
