@@ -194,7 +194,8 @@ def found_run_root(folder: Path | None) -> Path:
     """The run root that is meant, as an absolute path."""
     if folder is not None:
         if not folder.is_dir():
-            raise RunRootError(f"{folder}: is missing; --run-root names the folder of the runs")
+            what = "is a file" if folder.exists() else "is missing"
+            raise RunRootError(f"{folder}: {what}; --run-root names the folder of the runs")
         if not is_run_root(folder):
             raise RunRootError(f"{folder}: holds no runs (no database.json is there); is --run-root right?")
         return folder.absolute()

@@ -169,7 +169,7 @@ def _cells(one: dict[str, Any]) -> list[object]:
         *([f"{one['traffic']} %"] if "traffic" in one else []),
         one["run"],
         ", ".join(f"{split} {rows:,}" for split, rows in one["rows"].items()) or "not known here",
-        one["schema_hash"][:_SHORT] or "gone",
+        one["schema_hash"][:_SHORT] or ("gone" if one["fingerprint"] else "unknown"),
         ", ".join(f"{name} {value:.4f}" for name, value in headline[:2]),
         ("yes" if all(blessed.values()) else "NO") if blessed else "unknown",
         {True: "as pushed", False: "CHANGED", None: "unknown"}[one["fits"]],

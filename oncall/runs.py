@@ -153,7 +153,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
             ("revision", f"{record.revision or 'unknown'}{changed}"),
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
-            ("command", " ".join(record.command)),
+            ("command", record.command_line),
             ("log", record.log),
             ("cause", short(cause(record, run.state), 300)),
             *(record.summary.items()),

@@ -1,10 +1,9 @@
 """What to try after a run that did not end well: one or two commands, by the kind of its error."""
 
 import re
-import shlex
 
 from pipeline.causes import failed_node
-from pipeline.records import Kind, RunRecord, State
+from pipeline.records import Kind, RunRecord, State, command_line
 from pipeline.refusals import Refusal
 from schemas.errors import PushError, RunRootError
 
@@ -53,7 +52,7 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
         case RunRootError.exit_code:
             return [ask_doctor(here)]
         case _ if refusal.command[0].endswith("local_runner.py"):
-            command = shlex.join(["python", *(part for part in refusal.command if part != "--quiet")])
+            command = command_line([part for part in refusal.command if part != "--quiet"])
             return [f"{command} --dry-run    # once it is mended: checks it, and starts nothing"]
         case _:
             return []
@@ -70,7 +69,7 @@ def again(record: RunRecord, here: str) -> str:
         case Kind.LOCAL:
             return f"python -m oncall resume {record.run_id}{here}"
         case Kind.REHEARSAL:
-            return shlex.join(["python", *record.command])
+            return record.command_line
         case Kind.VERTEX:
             return f"python vertex_runner.py submit --wait{_of_project(here)}"
 

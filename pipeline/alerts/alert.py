@@ -54,7 +54,11 @@ class Alert:
         good = f"; the last good run is {self.last_good}" if self.last_good and self.is_bad else ""
         lines = [f"{self.pipeline}: {self.what}, on {self.host}"]
         lines += _labelled("why", _shown(self.why))
-        lines += _labelled("since", [f"{_moment(self.since)}{times}{good}"] if self.event != "success" else [])
+        since = f"{_moment(self.since)}{times}{good}"
+        if self.event == "recovered":
+            lines += _labelled("before", [f"not well since {since}"])
+        elif self.event != "success":
+            lines += _labelled("since", [since])
         lines += _labelled("serving", [self.serving] if self.serving else [])
         lines += _labelled("next", list(self.next))
         lines += _labelled("log", [self.log] if self.log else [])

@@ -14,6 +14,7 @@ from schemas.errors import RunRootError
 
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
+_DAMAGED = "is damaged"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
 # Whoever is about to run waits for another's change; whoever asks wants to know.
@@ -50,7 +51,11 @@ class SQLiteFile(Database):
                     _check_head(self.file)
                 yield lambda question: found.execute(question).fetchall()
         except sqlite3.Error as error:
-            raise RunRootError(f"{self.file}: {_said(str(error), writable=writable)}") from error
+            said = _said(str(error), writable=writable)
+            if said.startswith(_DAMAGED):
+                # Which of it: a writer cannot ask this before what a killed process left is taken back.
+                _check_head(self.file)
+            raise RunRootError(f"{self.file}: {said}") from error
         except FileNotFoundError as error:
             raise RunRootError(f"{self.file}: there is none; is --run-root right?") from error
         except OSError as error:
@@ -124,4 +129,4 @@ def _said(text: str, *, writable: bool) -> str:
         return "cannot be written; who may write it says ls -l"
     if "readonly" in text or "unable to open" in text:
         return UNFINISHED
-    return f"is damaged ({text}); restore it from a backup"
+    return f"{_DAMAGED} ({text}); restore it from a backup"

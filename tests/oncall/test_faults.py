@@ -185,6 +185,8 @@ def test_control_characters_are_shown_as_their_escapes() -> None:
 def test_a_run_root_that_is_not_there_or_not_one_is_refused(tmp_path: Path) -> None:
     missing = CliRunner().invoke(main, ["runs", "--run-root", str(tmp_path / "no")])
     assert (missing.exit_code, "is missing" in missing.output) == (6, True)
+    file = CliRunner().invoke(main, ["runs", "--run-root", "/etc/passwd"])
+    assert (file.exit_code, file.output.partition("; ")[0]) == (6, "error: /etc/passwd: is a file")
     strange = CliRunner().invoke(main, ["runs", "--run-root", str(tmp_path)])
     assert (strange.exit_code, "holds no runs" in strange.output) == (6, True)
 

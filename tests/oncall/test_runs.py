@@ -148,3 +148,10 @@ def test_a_document_has_the_whole_cause_and_a_table_its_first_words(
     for command in ("runs", "check"):
         table = oncall(command).output
         assert ("Gate: the data" in table, "x 0" in table, "..." in table) == (True, False, True), command
+
+
+def test_the_command_is_shown_as_it_was_typed(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, overrides={"command": ["local_runner.py", "--config", "a b.yaml"]})
+    runs.run(SECOND, overrides={"command": ["/srv/census/oncall/__main__.py", "resume", "latest"]})
+    assert "command    python local_runner.py --config 'a b.yaml'\n" in oncall("show", FIRST).output
+    assert "command    python -m oncall resume latest\n" in oncall("show", SECOND).output

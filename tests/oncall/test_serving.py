@@ -53,7 +53,9 @@ def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: 
     assert "CHANGED" in oncall("serving").output
 
 
-def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, document: Document, tmp_path: Path) -> None:
+def test_a_version_of_another_run_root_or_tool_has_no_data_here(
+    runs: Runs, oncall: Oncall, document: Document, tmp_path: Path
+) -> None:
     first = runs.run(FIRST)
     model = tmp_path / "model"
     model.mkdir()
@@ -65,6 +67,9 @@ def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, docu
     found = document("serving")["versions"]
     assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
     assert found[2]["state"] == "of another tool"
+    (line,) = [line for line in oncall("serving").output.splitlines() if "elsewhere" in line]
+    assert ("unknown" in line, "gone" in line) == (True, False)
+    assert "gone" not in oncall("serving").output
 
 
 def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Document, tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_failures_in_a_row_are_counted_from_the_first_and_a_good_run_ends_them(r
     assert hook.documents[1]["since"] == hook.documents[0]["since"] == hook.documents[2]["since"]
     assert "interrupted by SIGTERM in Pusher" in hook.documents[1]["why"]
     assert "; pushed version 2 to /registry/2" in hook.documents[2]["what"]
-    assert ", 2 times in a row" in hook.documents[2]["text"]
+    since = hook.documents[2]["since"]
+    assert f"\nbefore   not well since {since}, 2 times in a row\n" in hook.documents[2]["text"]
     assert first.started > 0
     assert not (root.path / "alerts.json").exists()
 
