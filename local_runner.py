@@ -79,12 +79,21 @@ def main(
     """
     # Here, not above: --help should not wait for them.
     from pipeline import config, local
-    from pipeline.run_root import default_run_root
+    from pipeline.run_root import RunRoot, default_run_root
+    from schemas.errors import ConfigError
     from serving.terminal import refusals
 
     with refusals(as_json=output == "json", interrupted="interrupted before anything was started"):
-        loaded = config.load(config_file, settings)
-        root = run_root or default_run_root(loaded)
+        try:
+            loaded = config.load(config_file, settings)
+        except ConfigError as error:
+            name = config.name_in(config_file, settings) or (run_root.name if run_root else None)
+            if name is not None and not dry_run:
+                # Without the settings: what is refused may be a secret in the wrong place.
+                command = ["local_runner.py", "--config", str(config_file)]
+                local.put_on_record(RunRoot(run_root or default_run_root(name)), name, error, command)
+            raise
+        root = run_root or default_run_root(loaded.name)
         if dry_run:
             code = local.dry_run(loaded, run_root=root.absolute(), output=output or "normal", until=until)
         else:

@@ -6,9 +6,10 @@ passes is the config's `validation` policy.
 
 import datetime
 import os
+from dataclasses import replace
 
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -17,6 +18,7 @@ from tfx.utils import io_utils
 
 from components.anomalies import listed, parsed
 from components.comparison import compare_all
+from components.concerned import concerned
 from components.config import DRIFT, SKEW, Validation
 from components.policy import Anomaly, judge
 from schemas.data import TRAIN_SPLIT
@@ -47,7 +49,9 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     found = [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
-        for anomaly in listed(read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split)
+        for anomaly in _counted(
+            read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split, statistics.uri, expected
+        )
     ]
     splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
     # On Vertex the artifact is always there, and empty before the first push.
@@ -68,7 +72,17 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
     }
     if verdict.stops:
-        raise DataError("\n".join(["the data does not fit its schema or has changed:", *verdict.lines()]))
+        raise DataError(verdict.error())
+
+
+def _counted(
+    anomalies: anomalies_pb2.Anomalies, split: str, statistics_uri: str, schema: schema_pb2.Schema
+) -> list[Anomaly]:
+    """The anomalies of a split, each with how many rows it is about where that is known."""
+    found = listed(anomalies, split)
+    known = _statistics(statistics_uri, split) if found else statistics_pb2.DatasetFeatureStatisticsList()
+    rows = [concerned(one.kind, one.feature, known, schema) for one in found]
+    return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(found, rows, strict=True)]
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:

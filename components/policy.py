@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from components.config import Severity, Validation
 
+_HEADING, _WARNING = "the data does not fit its schema or has changed:", "warning: "
+ADVICE = (
+    "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it for some "
+    "time under validation.allowed"
+)
+
 
 @dataclass(frozen=True)
 class Anomaly:
@@ -34,14 +40,16 @@ class Verdict:
     stops: list[str]
     warnings: list[str]
 
-    def lines(self) -> list[str]:
-        """For the error of a run that is stopped."""
-        warnings = [f"  warning: {line}" for line in self.warnings]
-        advice = (
-            "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it "
-            "for some time under validation.allowed"
-        )
-        return [*(f"  {line}" for line in self.stops), *warnings, f"  {advice}"]
+    def error(self) -> str:
+        """Of a run that is stopped; `stopping` reads it."""
+        warnings = [f"{_WARNING}{line}" for line in self.warnings]
+        return "\n".join([_HEADING, *(f"  {line}" for line in [*self.stops, *warnings, ADVICE])])
+
+
+def stopping(error: str) -> list[str]:
+    """What stopped a run, out of its error, without warnings and advice; all of an error of another kind."""
+    lines = [line.strip() for line in error.splitlines()]
+    return [line for line in lines if not line.startswith(_WARNING) and line != ADVICE and not line.endswith(_HEADING)]
 
 
 def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:

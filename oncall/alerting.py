@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from oncall.checks import CHAMPION, Check
+from oncall.checks import CHAMPION, DATABASE, Check
 from oncall.evidence import Evidence
 from pipeline.alerts import telling
-from pipeline.alerts.alert import Alert, of_run, streak
+from pipeline.alerts.alert import Alert, of_refusal, of_run, streak
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.standing import NEWEST_RUN, Standing, Trouble
+from pipeline.alerts.standing import NEWEST_RUN, REFUSED, Standing, Trouble
 from pipeline.records import RunRecord
 from serving.terminal import say
 
@@ -23,16 +23,20 @@ def tell(evidence: Evidence, checks: Sequence[Check]) -> str:
     newest = next(evidence.records(), None)
     section = _section(newest)
     standing = Standing.of(evidence.root)
-    over = {one.name: standing.troubles.pop(one.name) for one in checks if one.ok and one.name in standing.troubles}
     bad = {one.name: one for one in checks if not one.ok}
+    # What is said only where it is not ok, is over when nothing is said of it.
+    well = {one.name for one in checks if one.ok} | {DATABASE} - {*bad}
+    over = {name: standing.troubles.pop(name) for name in sorted(well & {*standing.troubles})}
     troubles = {name: standing.add(name, one.about, _since(evidence, one)) for name, one in bad.items()}
     now = time.time()
-    due = any(one.told is None or now - one.told >= section.repeat_hours * 3600 for one in troubles.values())
+    due = {n for n, one in troubles.items() if one.told is None or now - one.told >= section.repeat_hours * 3600}
+    news = {name: one for name, one in troubles.items() if name in due or one.owed}
     outcome = ""
-    if due or any(one.owed for one in troubles.values()):
-        outcome = telling.told(section, _alert(evidence, newest, checks, bad, troubles), shown=due)
-        for one in troubles.values():
-            one.told, one.owed = now if due else one.told, telling.is_owed(outcome)
+    if news:
+        alert = _alert(evidence, newest, checks, [*news], troubles)
+        outcome = telling.told(section, alert, shown=bool(due))
+        for name, one in troubles.items():
+            one.told, one.owed = now if due else one.told, name in news and telling.is_owed(outcome)
     elif over and not bad:
         outcome = telling.told(section, _recovered(evidence, newest, checks, over), shown=True)
     telling.kept("what was told", lambda: standing.keep(evidence.root))
@@ -49,30 +53,35 @@ def _section(newest: RunRecord | None) -> Alerts:
 
 
 def _since(evidence: Evidence, check: Check) -> float | None:
-    return streak(evidence.root).since if check.name == NEWEST_RUN else None
+    known = {NEWEST_RUN: streak(evidence.root).since, REFUSED: evidence.refusal.since if evidence.refusal else None}
+    return known.get(check.name)
 
 
 def _alert(
     evidence: Evidence,
     newest: RunRecord | None,
     checks: Sequence[Check],
-    bad: Mapping[str, Check],
+    news: Sequence[str],
     troubles: Mapping[str, Trouble],
 ) -> Alert:
-    todo = list(dict.fromkeys(one.todo for one in bad.values() if one.todo))
+    """About what is news; what is not is only named, if it is still so."""
     serving = _serving(checks)
-    meant = evidence.record(bad[NEWEST_RUN].about) if NEWEST_RUN in bad else None
-    if meant is not None and len(bad) == 1:
+    meant = evidence.record(troubles[NEWEST_RUN].about) if NEWEST_RUN in news else None
+    if meant is not None and len(news) == 1:
         return of_run(evidence.root, meant, serving=serving)
+    if evidence.refusal is not None and [*news] == [REFUSED]:
+        return of_refusal(evidence.root, evidence.refusal, serving=serving)
+    told = [one for one in checks if one.name in news]
+    still = ", ".join(name for name in troubles if name not in news)
     return Alert(
         event="failure",
         pipeline=_name(evidence, newest),
         state="NOT_OK",
-        what=f"not ok: {', '.join(bad)}",
-        why="\n".join(f"{name}: {one.said}" for name, one in bad.items()),
+        what=f"not ok: {', '.join(one.name for one in told)}{f'; still not ok: {still}' if still else ''}",
+        why="\n".join(f"{one.name}: {one.said}" for one in told),
         since=min(one.since for one in troubles.values()),
         run_root=str(evidence.root.path),
-        next=todo,
+        next=list(dict.fromkeys(one.todo for one in told if one.todo)),
         serving=serving,
         run_id=meant.run_id if meant else None,
     )

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from components.anomalies import listed, parsed
+from components.policy import ADVICE, stopping
 from oncall.graph import Outputs
 from oncall.sources import Source
 from oncall.terminal import Answer, labelled
@@ -25,13 +26,15 @@ def anomalies(evidence: Source, name: str) -> Answer:
         else {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
     )
     warnings = list((report or {}).get("warnings", ()))
-    stops = gate.error.splitlines() if gate is not None and gate.state == "failed" else []
+    stops = stopping(gate.error) if gate is not None and gate.state == "failed" else []
+    advice = ADVICE if gate is not None and ADVICE in gate.error else ""
     reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
         "gate": verdict,
         "stops": stops,
+        "advice": advice,
         "warnings": warnings,
         "compared": (report or {}).get("compared", {}),
         "history": (report or {}).get("history"),
@@ -43,6 +46,7 @@ def anomalies(evidence: Source, name: str) -> Answer:
             ("run", f"{run.run_id} {run.state}"),
             ("gate", verdict),
             *(("stopped by", line) for line in stops),
+            ("do", advice),
             *(("warning", line) for line in warnings),
             ("compared", _compared(report)),
             *(("validator", line) for line in found),

@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oncall.evidence import Evidence
+from oncall.refused import refused
+from oncall.releases import named
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, short
-from pipeline.alerts.standing import NEWEST_RUN
+from pipeline.advice import after_refusal, ask_doctor
+from pipeline.alerts.standing import NEWEST_RUN, REFUSED
 from pipeline.causes import cause
 from pipeline.records import State
-from schemas.errors import ConfigError, PipelineError, RunRootError
+from schemas.errors import ConfigError, PipelineError
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
@@ -22,7 +25,7 @@ _CONTENT = {
     False: "its files are NOT those that were pushed",
     None: "its files cannot be looked at",
 }
-CHAMPION = "champion"
+CHAMPION, DATABASE = "champion", "database"
 _GOOD = (State.SUCCEEDED, State.CACHED)
 
 
@@ -65,16 +68,16 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
         from oncall.alerting import tell
 
         return Answer({**document, "alert": tell(evidence, checks)}, [], code)
-    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
-    todo = [f"try        {one.todo}" for one in checks if not one.ok and one.todo]
+    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, short(c.said, 300)) for c in checks])
+    todo = dict.fromkeys(f"try        {one.todo}" for one in checks if not one.ok and one.todo)
     return Answer(document, [rows, *todo], code)
 
 
 def _all(evidence: Source, url: str | None, folder: Path | None, model: str | None) -> list[Check]:
-    checks = [_newest_run(evidence), *_database(evidence)]
+    checks = [_newest_run(evidence), *_refused(evidence), *_database(evidence)]
     try:
         releases = evidence.releases(folder, model)
-        checks += _champion(evidence, releases)
+        checks += _champion(evidence, releases, evidence.here + named(folder, model))
         champion = releases.champion
     except ConfigError:
         raise
@@ -102,26 +105,31 @@ def _newest_run(evidence: Source) -> Check:
             note = note or f"; run {run_id} {cause(run.record, run.state)}"
             continue
         why = cause(run.record, run.state)
-        said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
+        said = f"{run_id} {run.state}{note}{f': {why}' if why else ''}"
         return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
+def _refused(evidence: Source) -> list[Check]:
+    """Whether the last run was started; said only if it was not."""
+    found = evidence.refusal
+    if found is None:
+        return []
+    todo = next(iter(after_refusal(found, evidence.here)), "")
+    return [Check(REFUSED, False, refused(evidence), todo, f"{found.last}")]
+
+
 def _database(evidence: Source) -> list[Check]:
     """Whether the next run can use the database; said only if it cannot, for what serves needs none."""
-    if not isinstance(evidence, Evidence) or evidence.is_of_rehearsals:
+    if not evidence.unreadable:
         return []
-    try:
-        evidence.root.database.check()
-    except RunRootError as error:
-        return [Check("database", False, str(error), f"python -m oncall doctor{evidence.here}")]
-    return []
+    return [Check(DATABASE, False, evidence.unreadable, ask_doctor(evidence.here))]
 
 
-def _champion(evidence: Source, releases: Releases) -> list[Check]:
+def _champion(evidence: Source, releases: Releases, here: str) -> list[Check]:
     champion = releases.champion
     if champion is None:
-        todo = f"python -m oncall serving{evidence.here}"
+        todo = f"python -m oncall serving{here}"
         return [Check(CHAMPION, False, f"{releases.place}: no version serves", todo)]
     versions = {version.number: version for version in releases.versions()}
     if champion not in versions:
@@ -135,7 +143,7 @@ def _champion(evidence: Source, releases: Releases) -> list[Check]:
     pusher = versions[champion].run or "another tool"
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
-    lineage = f"python -m oncall lineage v{champion}{evidence.here}"
+    lineage = f"python -m oncall lineage v{champion}{here}"
     found.append(Check("pushed by", record is not None, known, lineage))
     return [*found, *_traffic(releases, versions, champion)]
 

@@ -171,9 +171,10 @@ def rollback(
     evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> Answer:
     """Let the previous version serve again. Without --yes nothing is changed."""
-    from oncall.releases import registry_of
+    from oncall.releases import need_version, registry_of
 
     found = registry_of(evidence, registry, model)
+    need_version(found, version)
     switch = found.rollback(version, reason=reason, dry_run=not yes)
     document: dict[str, Any] = {**asdict(switch), "changed": switch.changed and yes, "serving": found.champion()}
     before = f"version {switch.champion_before}" if switch.champion_before is not None else "no version"

@@ -9,7 +9,7 @@ from typing import Any
 from oncall.evidence import Evidence
 from oncall.folders import MOVED, execution_folder, execution_folders, is_gone, moved_from
 from oncall.metadata import Metadata
-from oncall.releases import Local, registry_of
+from oncall.releases import Local, named, registry_of
 from oncall.terminal import Answer, volume
 from pipeline.advice import again
 from pipeline.causes import cause
@@ -161,9 +161,15 @@ def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Ite
                 how = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
                 said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed: {how}"
                 serves = version == registry.champion()
-                back = Local(registry, evidence.here).back if serves else "leave it: nothing serves it"
+                back = (
+                    Local(registry, evidence.here + named(folder, model)).back
+                    if serves
+                    else "leave it: nothing serves it"
+                )
                 yield Finding("registry", said, f"restore {registry.path(version)}; or {back}")
     except ConfigError:
+        if folder is not None or model is not None:
+            raise
         # There is no registry yet, or it is on Vertex AI.
         return
     except PipelineError as error:

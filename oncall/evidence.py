@@ -12,6 +12,7 @@ from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
 from pipeline.database.binding import is_run_root
 from pipeline.records import Kind, RunRecord, State
+from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, RunRootError
 
@@ -62,6 +63,22 @@ class Evidence:
         return Metadata(self.root.database)
 
     @cached_property
+    def unreadable(self) -> str:
+        """Why the database cannot be read now; empty where it can, and for rehearsals."""
+        try:
+            if not self.is_of_rehearsals:
+                self.root.database.check()
+        except RunRootError as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def refusal(self) -> Refusal | None:
+        """The last run that was refused since the newest one on record began."""
+        found, newest = Refusals(self.root).known(), next(self.records(), None)
+        return found if found and (newest is None or newest.started < found.last) else None
+
+    @cached_property
     def is_locked(self) -> bool:
         return self.root.is_locked
 
@@ -104,7 +121,9 @@ class Evidence:
     @cached_property
     def run_ids(self) -> list[str]:
         """Of all runs, those that only ML Metadata knows too, the newest first."""
-        known = {context.name for context in self.metadata.runs()} if self.root.database.is_there else set()
+        # A run makes its database before its record.
+        expected = self.root.database.is_there or (self.record_ids and not self.is_of_rehearsals)
+        known = {context.name for context in self.metadata.runs()} if expected else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
@@ -136,9 +155,9 @@ class Evidence:
 
     def releases(self, folder: Path | None, model: str | None) -> Releases:
         """The registry that the newest run pushed to, or would have, unless another is named."""
-        from oncall.releases import Local, registry_of
+        from oncall.releases import Local, named, registry_of
 
-        return Local(registry_of(self, folder, model), self.here)
+        return Local(registry_of(self, folder, model), self.here + named(folder, model))
 
     def find(self, name: str) -> Run:
         """The run that is meant.
@@ -175,8 +194,9 @@ def found_run_root(folder: Path | None) -> Path:
     """The run root that is meant, as an absolute path."""
     if folder is not None:
         if not folder.is_dir():
-            raise RunRootError(f"{folder}: is missing; --run-root names the folder of the runs")
-        if not is_run_root(folder) and not (folder / "records").is_dir():
+            what = "is a file" if folder.exists() else "is missing"
+            raise RunRootError(f"{folder}: {what}; --run-root names the folder of the runs")
+        if not is_run_root(folder):
             raise RunRootError(f"{folder}: holds no runs (no database.json is there); is --run-root right?")
         return folder.absolute()
     there = sorted(path for path in Path().glob(_USUAL_PLACES) if is_run_root(path))

@@ -38,6 +38,9 @@ def _artifact_id(evidence: Source, wanted: str, folder: Path | None, model: str 
         if version is None or version.model is None:
             known = ", ".join(f"v{number}" for number in versions) or "none"
             raise ConfigError(f"{releases.place}: has no version {found.group(1)} of a run; it has {known}")
+        if version.model not in {artifact.id for artifact in evidence.metadata.artifacts_of_run(version.run)}:
+            # A registry outlives a database, and may be shared: the number is another artifact's there.
+            raise ConfigError(f"{releases.place}: {wanted} is of run {version.run}, which the database does not know")
         return version.model
     artifact_id = evidence.artifact_id(wanted)
     if artifact_id is None:

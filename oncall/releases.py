@@ -14,7 +14,7 @@ from oncall.terminal import Answer, Rows
 from pipeline.records import RunRecord
 from schemas.errors import ConfigError, PipelineError, RunRootError
 from serving.registry import Registry
-from serving.registry.find import find
+from serving.registry.find import find, models
 
 _SHORT = 12
 
@@ -28,8 +28,8 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
       model: instead of the record's.
 
     Raises:
-      ConfigError: it is not clear which is meant, or the models are on Vertex AI.
-      PushError: the registry has no such model.
+      ConfigError: it is not clear which is meant, there is no such model, or the models are on Vertex AI.
+      PushError: the registry cannot be read, or has no model.
     """
     record = next(evidence.records(), None)
     if evidence.is_of_rehearsals and folder is None:
@@ -43,10 +43,29 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     usual = evidence.root.path / "registry"
     place = folder or Path(str(known.get("registry") or usual))
     name = model or known.get("model_name")
+    if model is not None and name != known.get("model_name") and place.is_dir() and model not in models(place):
+        there = ", ".join(models(place)) or "none"
+        raise ConfigError(f"--model {model}: {place} has no such model; there is {there}")
     # Before the first push there is none; where it is elsewhere, it may not be mounted.
     if name is None or not (place.is_dir() or place == usual):
         return find(place, model)
     return Registry(place, str(name))
+
+
+def named(folder: Path | None, model: str | None) -> str:
+    """The flags that name a registry, for commands that are proposed, with a space before each."""
+    given = {"registry": folder, "model": model}
+    return "".join(f" --{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None)
+
+
+def need_version(registry: Registry, version: int | None) -> None:
+    """Raises:
+    ConfigError: a version is named that is not there.
+    """
+    there = registry.versions()
+    if version is not None and version not in there:
+        known = ", ".join(map(str, there)) or "none"
+        raise ConfigError(f"--version: {registry.folder} has no version {version}; it has {known}")
 
 
 def _place(record: RunRecord | None) -> str:
@@ -167,7 +186,7 @@ def _cells(one: dict[str, Any]) -> list[object]:
         *([f"{one['traffic']} %"] if "traffic" in one else []),
         one["run"],
         ", ".join(f"{split} {rows:,}" for split, rows in one["rows"].items()) or "not known here",
-        one["schema_hash"][:_SHORT] or "gone",
+        one["schema_hash"][:_SHORT] or ("gone" if one["fingerprint"] else "unknown"),
         ", ".join(f"{name} {value:.4f}" for name, value in headline[:2]),
         ("yes" if all(blessed.values()) else "NO") if blessed else "unknown",
         {True: "as pushed", False: "CHANGED", None: "unknown"}[one["fits"]],

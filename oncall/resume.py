@@ -4,13 +4,15 @@ from typing import Literal
 
 import click
 
+from oncall import refused
 from oncall.evidence import Evidence
 from oncall.releases import registry_of
 from oncall.runs import need_record
-from oncall.terminal import Answer
+from oncall.terminal import Answer, labelled
 from pipeline.advice import again
 from pipeline.records import Kind, State
 from schemas.errors import ConfigError, RunRootError
+from serving.terminal import say
 
 
 def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
@@ -25,12 +27,14 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
     run = evidence.find(name)
     if evidence.is_locked:
         raise RunRootError(f"{evidence.root.path}: a run is using it; wait for its end, or ask `doctor` which")
+    _say_what_stands_in_the_way(evidence)
     record = need_record(evidence, run)
     if record.kind is not Kind.LOCAL:
         raise ConfigError(f"run {run.run_id}: is a rehearsal; start it again: {again(record, evidence.here)}")
     if run.state in (State.SUCCEEDED, State.CACHED) and not _lost_what_it_pushed(evidence, run.run_id):
         said = f"nothing to do: run {run.run_id} {run.state}"
-        return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said])
+        code = RunRootError.exit_code if evidence.unreadable else 0
+        return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said], code)
     from pydantic import ValidationError
 
     from pipeline import local
@@ -59,6 +63,13 @@ def _lost_what_it_pushed(evidence: Evidence, run_id: str) -> bool:
         return False
     champion = registry.champion()
     return champion is not None and registry.pushed_by(champion) == run_id and not registry.fits(champion)
+
+
+def _say_what_stands_in_the_way(evidence: Evidence) -> None:
+    """Says it before anything is tried."""
+    said, tries = refused.standing(evidence), refused.tries(evidence)
+    for line in labelled([*said.items(), *(("try", one) for one in tries)]):
+        say(line, "warning")
 
 
 def _reached(evidence: Evidence, run_id: str) -> str:

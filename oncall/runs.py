@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from oncall.graph import properties
+from oncall.refused import refused, tries
 from oncall.sources import Listed, Run, Source
 from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
 from pipeline.causes import cause
@@ -24,13 +25,21 @@ def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
         [
-            (o["run"], o["state"], moment(o["started"]), seconds(o["seconds"]), short(o["pushed"], 40), o["cause"])
+            (
+                o["run"],
+                o["state"],
+                moment(o["started"]),
+                seconds(o["seconds"]),
+                short(o["pushed"], 40),
+                short(o["cause"]),
+            )
             for o in found
         ],
     )
-    document = {"run_root": evidence.place, "runs": found, "total": newest.total}
+    document = {"run_root": evidence.place, "runs": found, "total": newest.total, "refused": refused(evidence)}
+    since = labelled([("refused", short(refused(evidence), 200)), *(("try", one) for one in tries(evidence))])
     code = RunRootError.exit_code if newest.error else 0
-    return Answer(document, [rows, *_more(newest, limit)] if found else ["no runs yet"], code, newest.error)
+    return Answer(document, [rows, *_more(newest, limit), *since] if found else ["no runs yet"], code, newest.error)
 
 
 def _more(newest: Listed, limit: int) -> list[str]:
@@ -44,7 +53,7 @@ def _more(newest: Listed, limit: int) -> list[str]:
 def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
     record = run.record
     if record is None:
-        said = short(evidence.damaged.get(run.run_id, ""), 80) or unknown_evidence(evidence, run.run_id, readable)
+        said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id, readable)
         return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": said}
     return {
         "run": run.run_id,
@@ -52,7 +61,7 @@ def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
         "started": record.started,
         "seconds": took(record, run.state),
         "pushed": record.summary.get("pushed", ""),
-        "cause": short(cause(record, run.state), 80),
+        "cause": cause(record, run.state),
     }
 
 
@@ -144,7 +153,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
             ("revision", f"{record.revision or 'unknown'}{changed}"),
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
-            ("command", " ".join(record.command)),
+            ("command", record.command_line),
             ("log", record.log),
             ("cause", short(cause(record, run.state), 300)),
             *(record.summary.items()),

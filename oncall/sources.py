@@ -7,6 +7,7 @@ from typing import Protocol
 
 from oncall.graph import Graph, Id
 from pipeline.records import RunRecord, State
+from pipeline.refusals import Refusal
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ class Source(Protocol):
     @property
     def place(self) -> str:
         """Where it is, for people."""
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The last run that was refused since the newest one on record began."""
+
+    @property
+    def unreadable(self) -> str:
+        """Why the database cannot be read now; empty where it can, or there is none."""
 
     @property
     def metadata(self) -> Graph:

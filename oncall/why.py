@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from oncall import refused
 from oncall.evaluations import missed_thresholds
 from oncall.runs import unknown_evidence
 from oncall.sources import Run, Source
@@ -28,11 +29,16 @@ _NOISE = re.compile(r"^WARNING:absl:(ArtifactQuery|Fallback to non-ZetaSQL)|fail
 
 
 def why(evidence: Source, name: str) -> Answer:
-    """Why a run is as it is."""
+    """Why a run is as it is, and what keeps the next one from starting."""
     run = evidence.find(name)
-    if run.record is None:
-        return _unknown(evidence, run)
-    record = run.record
+    answer = _why(evidence, run, run.record) if run.record is not None else _unknown(evidence, run)
+    now, tries = refused.standing(evidence), refused.tries(evidence)
+    document = {**answer.document, **now, "try": [*answer.document["try"], *tries]}
+    shown = labelled([*((name, short(said, 400)) for name, said in now.items()), *(("try", one) for one in tries)])
+    return Answer(document, [*answer.shown, *([""] if shown else []), *shown])
+
+
+def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     is_bad = run.state not in (State.SUCCEEDED, State.CACHED, State.RUNNING, State.INCOMPLETE)
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"

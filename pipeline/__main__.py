@@ -129,7 +129,7 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
     from pipeline.run_root import RunRoot, default_run_root
 
     loaded = config.load(config_file, settings)
-    root = RunRoot((run_root or default_run_root(loaded)).absolute())
+    root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
     run_id, html = stats_page.page(loaded, root, run)
     output = output or root.path / "reports" / f"stats-{run_id}.html"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def _reviewed(
     from pipeline.run_root import RunRoot, default_run_root
 
     loaded = config.load(config_file, settings)
-    root = RunRoot((run_root or default_run_root(loaded)).absolute())
+    root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
     return loaded, schema_review.review(loaded, root, run, features)
 
 

@@ -1,10 +1,11 @@
 """What to try after a run that did not end well: one or two commands, by the kind of its error."""
 
 import re
-import shlex
 
 from pipeline.causes import failed_node
-from pipeline.records import Kind, RunRecord, State
+from pipeline.records import Kind, RunRecord, State, command_line
+from pipeline.refusals import Refusal
+from schemas.errors import PushError, RunRootError
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot allocate memory", re.IGNORECASE)
@@ -43,13 +44,32 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
             return [*by_text, *_by_code(record, here, last_good)][:3]
 
 
+def after_refusal(refusal: Refusal, here: str) -> list[str]:
+    """Commands for a run that was not started, by its exit code; none where the error says all."""
+    match refusal.exit_code:
+        case PushError.exit_code:
+            return [f"python -m oncall serving{here}    # which versions are taken"]
+        case RunRootError.exit_code:
+            return [ask_doctor(here)]
+        case _ if refusal.command[0].endswith("local_runner.py"):
+            command = command_line([part for part in refusal.command if part != "--quiet"])
+            return [f"{command} --dry-run    # once it is mended: checks it, and starts nothing"]
+        case _:
+            return []
+
+
+def ask_doctor(here: str) -> str:
+    """The command for a run root that cannot be used."""
+    return f"python -m oncall doctor{here}    # what is wrong with it, and what to do"
+
+
 def again(record: RunRecord, here: str) -> str:
     """The command that goes on with a run."""
     match record.kind:
         case Kind.LOCAL:
             return f"python -m oncall resume {record.run_id}{here}"
         case Kind.REHEARSAL:
-            return shlex.join(["python", *record.command])
+            return record.command_line
         case Kind.VERTEX:
             return f"python vertex_runner.py submit --wait{_of_project(here)}"
 
@@ -99,6 +119,6 @@ def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
         case 5:
             return [f"python -m oncall serving{here}    # which versions are taken", *compared]
         case 6:
-            return [f"python -m oncall doctor{here}"]
+            return [ask_doctor(here)]
         case _:
             return [*compared, *_log(record, here), f"{again(record, here)}    # once the cause is mended"]

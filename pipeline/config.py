@@ -5,11 +5,12 @@ config = load("configs/census.yaml", settings=["training.epochs=3"])
 
 import os
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from components.config import (
@@ -227,6 +228,18 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
     except ValidationError as error:
         lines = [f"{path}: {_describe(problem, data)}" for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from error
+
+
+def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:
+    """The pipeline's name in a config that is wrong otherwise; None where it cannot be told."""
+    try:
+        data = _read(Path(file))
+        for setting in settings:
+            with suppress(ConfigError):
+                _override(data, setting)
+        return TypeAdapter(Name).validate_python(data.get("name"))
+    except (ConfigError, ValidationError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pipeline.importing import imported_for_good
 from pipeline.interrupts import Interrupts
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, newest_records
+from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot, new_run_id
 from pipeline.summary import push_text, serving_text, summarize
 from schemas.errors import PipelineError, PushError, RunRootError
@@ -113,7 +114,16 @@ def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
     # Vertex AI may have been asked just now, for minutes, and have refused.
     is_known = config.push.to == "registry" or not isinstance(error, PushError)
     serving = serving_text(config, asked.root) if is_known else ""
-    telling.refused(config.alerts, config.name, asked.root, error, serving=serving, shown=shown)
+    refusal = put_on_record(asked.root, config.name, error, sys.argv)
+    telling.refused(config.alerts, asked.root, refusal, serving=serving, shown=shown)
+
+
+def put_on_record(root: RunRoot, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
+    """Keeps that a run was not started, in the run root that it was for, if that is there."""
+    refusals = Refusals(root)
+    refusal = refusals.another(pipeline, error, command)
+    telling.kept("that no run was started", lambda: refusals.keep(refusal))
+    return refusal
 
 
 def _tell_of_crash(asked: _Asked) -> None:

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -134,6 +135,11 @@ class RunRecord(BaseModel):
         return own or self.log
 
     @property
+    def command_line(self) -> str:
+        """What was typed to run it; empty where that is not known."""
+        return command_line(self.command)
+
+    @property
     def running_node(self) -> str | None:
         """The node that had begun and not ended when the record was written last."""
         return next((name for name, node in self.nodes.items() if node.ended is None), None)
@@ -174,6 +180,16 @@ class RunRecord(BaseModel):
             return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1.0
         except psutil.NoSuchProcess:
             return False
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A program of this product and its arguments as they are typed; of a module, `sys.argv` names the file."""
+    if not arguments:
+        return ""
+    program, *flags = arguments
+    path = Path(program)
+    module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
+    return shlex.join(["python", *module, *flags])
 
 
 def begun(

@@ -6,6 +6,7 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the co
          registry/          the served models, unless push.registry says otherwise
          logs/RUN_ID.log    one file for each run
          records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/records.py)
+         refused.json       the runs since the last one that were not even started (pipeline/refusals.py)
          temp/              the temporary files of the run that goes on
 """
 
@@ -176,6 +177,6 @@ def new_run_id() -> str:
     return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 
-def default_run_root(config: "PipelineConfig") -> Path:
-    """`runs/<pipeline name>` below the current folder."""
-    return Path(os.getcwd()) / "runs" / config.name
+def default_run_root(name: str) -> Path:
+    """`runs/NAME` below the current folder, of the pipeline with that name."""
+    return Path(os.getcwd()) / "runs" / name

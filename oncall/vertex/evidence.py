@@ -18,6 +18,7 @@ from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, state_of
 from oncall.vertex.metadata import VertexMetadata
 from pipeline.records import RunRecord, State
+from pipeline.refusals import Refusal
 from pipeline.vertex.jobs import JOB_ID
 from schemas.errors import ConfigError
 from serving.vertex.config import Place
@@ -72,6 +73,10 @@ class VertexEvidence:
         self.jobs = Jobs(self.vertex, where.pipeline)
         self.metadata = VertexMetadata(self.vertex, self.jobs, self.bucket)
         self.damaged: dict[str, str] = {}
+
+    # What Vertex AI refuses is a job on record, and its database is its own.
+    refusal: Refusal | None = None
+    unreadable = ""
 
     @property
     def unread(self) -> list[str]:

@@ -30,8 +30,8 @@ def registered(evidence: "VertexEvidence", folder: Path | None, model: str | Non
     """The model that is named, or the one that the newest job pushes to.
 
     Raises:
-      ConfigError: no job says which is meant, or a folder is named.
-      PushError: there is no such model.
+      ConfigError: no job says which is meant, there is none with the name that is given, or a folder is named.
+      PushError: the model of the newest job is not there.
     """
     if folder is not None:
         raise ConfigError("--registry: names a folder; on Vertex AI give the model's name as --model")
@@ -39,7 +39,8 @@ def registered(evidence: "VertexEvidence", folder: Path | None, model: str | Non
     name, endpoint = (wanted, None) if wanted else _pushed_to(evidence)
     found = state.read_model(evidence.vertex, name)
     if not found.versions:
-        raise PushError(f"{found.resource}: there is no such model; check --project, --region and --model")
+        missing = ConfigError if model else PushError
+        raise missing(f"{found.resource}: there is no such model; check --project, --region and --model")
     return Registered(evidence, found, name, endpoint or name)
 
 

@@ -3,19 +3,17 @@
 import datetime
 import shlex
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.advice import advice
+from pipeline.advice import advice, after_refusal
 from pipeline.alerts.config import Event
-from pipeline.alerts.standing import Trouble
 from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State, newest_records
+from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
-from schemas.errors import PipelineError, PushError, RunRootError
 from serving.terminal import clean
 
 _EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
@@ -56,7 +54,11 @@ class Alert:
         good = f"; the last good run is {self.last_good}" if self.last_good and self.is_bad else ""
         lines = [f"{self.pipeline}: {self.what}, on {self.host}"]
         lines += _labelled("why", _shown(self.why))
-        lines += _labelled("since", [f"{_moment(self.since)}{times}{good}"] if self.event != "success" else [])
+        since = f"{_moment(self.since)}{times}{good}"
+        if self.event == "recovered":
+            lines += _labelled("before", [f"not well since {since}"])
+        elif self.event != "success":
+            lines += _labelled("since", [since])
         lines += _labelled("serving", [self.serving] if self.serving else [])
         lines += _labelled("next", list(self.next))
         lines += _labelled("log", [self.log] if self.log else [])
@@ -116,7 +118,7 @@ class Streak:
     last_good: str | None
 
 
-def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Trouble | None = None) -> Streak:
+def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Refusal | None = None) -> Streak:
     """The runs that did not end well before one, or all.
 
     Args:
@@ -145,7 +147,6 @@ def of_run(
     *,
     missed: Sequence[str] = (),
     serving: str = "",
-    refused: Trouble | None = None,
 ) -> Alert:
     """About a run that has ended, or whose process is gone.
 
@@ -154,11 +155,11 @@ def of_run(
       record: of it.
       missed: the thresholds that its model missed.
       serving: what serves, where the record does not say it.
-      refused: the runs that were not even started before it.
     """
     state = record.state(locked=False)
     node = failed_node(record) if state in _EVENTS else None
-    before = streak(root, record.run_id, refused)
+    refused = Refusals(root).known()
+    before = streak(root, record.run_id, refused if refused and refused.since < record.started else None)
     event = _EVENTS.get(state) or ("recovered" if record.succeeded and before.count else "success")
     # The error names the first.
     why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
@@ -185,33 +186,23 @@ def of_run(
     )
 
 
-def of_refusal(pipeline: str, root: RunRoot, error: PipelineError, *, refused: Trouble, serving: str) -> Alert:
-    """About a run that was not started, as others before it; `refused` counts it, too."""
-    before = streak(root, refused=refused)
+def of_refusal(root: RunRoot, refusal: Refusal, *, serving: str) -> Alert:
+    """About a run that was not started, as others before it."""
+    before = streak(root, refused=refusal)
     return Alert(
         event="refusal",
-        pipeline=pipeline,
+        pipeline=refusal.pipeline,
         state="REFUSED",
-        what=f"no run was started; exit code {error.exit_code}",
-        why=str(error),
-        since=before.since or refused.since,
+        what=f"no run was started; exit code {refusal.exit_code}",
+        why=refusal.why,
+        since=before.since or refusal.since,
         run_root=str(root.path),
-        next=_after_refusal(error, _here(root)),
+        next=after_refusal(refusal, _here(root)),
         serving=serving,
         count=before.count,
         last_good=before.last_good,
-        exit_code=error.exit_code,
+        exit_code=refusal.exit_code,
     )
-
-
-def _after_refusal(error: PipelineError, here: str) -> list[str]:
-    command = shlex.join(["python", *(part for part in sys.argv if part != "--quiet")])
-    again = f"{command} --dry-run    # once it is mended: checks it, and starts nothing"
-    by_code = {
-        PushError.exit_code: [f"python -m oncall serving{here}    # which versions are taken"],
-        RunRootError.exit_code: [f"python -m oncall doctor{here}    # who holds it, and what is wrong with it"],
-    }
-    return by_code.get(error.exit_code) or ([again] if sys.argv[0].endswith("local_runner.py") else [])
 
 
 def _here(root: RunRoot) -> str:

@@ -8,8 +8,8 @@ from pipeline.alerts.config import Alerts
 from pipeline.alerts.standing import NEWEST_RUN, REFUSED, Standing, Trouble
 from pipeline.alerts.webhook import NotPostedError, address, post
 from pipeline.records import RecordFile, RunRecord
+from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
-from schemas.errors import PipelineError
 from serving.terminal import say
 
 POSTED = "posted"
@@ -58,29 +58,38 @@ def ended(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[
       missed: the thresholds that its model missed.
       shown: whether what is bad is printed.
     """
-    alert = of_run(root, file.record, missed=missed, refused=Standing.of(root).troubles.get(REFUSED))
+    alert = of_run(root, file.record, missed=missed)
     outcome = told(section, alert, shown=shown and alert.is_bad)
     if outcome:
         kept("what became of the alert", lambda: file.noted(alert=outcome))
-    _remember(root, file.record, alert, outcome, told=shown or outcome == POSTED)
+    kept("that no refusal stands", Refusals(root).forget)
+    standing = Standing.of(root)
+    standing.troubles.pop(REFUSED, None)
+    if file.record.succeeded:
+        standing.troubles.pop(NEWEST_RUN, None)
+    elif alert.is_bad:
+        standing.troubles[NEWEST_RUN] = _trouble(file.record.run_id, alert, outcome, shown=shown)
+    kept("what was told", lambda: standing.keep(root))
 
 
 def crashed(section: Alerts, root: RunRoot, record: RunRecord, *, serving: str, shown: bool) -> None:
     """Tells, once, of a run before this one whose process is gone."""
-    known = Standing.of(root).troubles.get(NEWEST_RUN)
+    standing = Standing.of(root)
+    known = standing.troubles.get(NEWEST_RUN)
     if known is not None and known.about == record.run_id and not known.owed:
         return
     alert = of_run(root, record, serving=serving)
     outcome = told(section, alert, shown=shown)
-    _remember(root, record, alert, outcome, told=shown or outcome == POSTED)
+    standing.troubles[NEWEST_RUN] = _trouble(record.run_id, alert, outcome, shown=shown)
+    kept("what was told", lambda: standing.keep(root))
 
 
-def refused(section: Alerts, pipeline: str, root: RunRoot, error: PipelineError, *, serving: str, shown: bool) -> None:
+def refused(section: Alerts, root: RunRoot, refusal: Refusal, *, serving: str, shown: bool) -> None:
     """Tells that a run was not started, and why."""
+    alert = of_refusal(root, refusal, serving=serving)
+    outcome = told(section, alert, shown=shown)
     standing = Standing.of(root)
-    trouble = standing.add(REFUSED, about=f"{time.time()}")
-    alert = of_refusal(pipeline, root, error, refused=trouble, serving=serving)
-    told(section, alert, shown=shown)
+    standing.troubles[REFUSED] = _trouble(f"{refusal.last}", alert, outcome, shown=shown)
     kept("what was told", lambda: standing.keep(root))
 
 
@@ -96,21 +105,10 @@ def is_owed(outcome: str) -> bool:
     return outcome.startswith("not posted")
 
 
-def _remember(root: RunRoot, record: RunRecord, alert: Alert, outcome: str, *, told: bool) -> None:
-    """Keeps what was told, so that `oncall check --alert` does not tell it again."""
-    standing = Standing.of(root)
-    standing.troubles.pop(REFUSED, None)
-    if record.succeeded:
-        standing.troubles.pop(NEWEST_RUN, None)
-    elif alert.is_bad:
-        standing.troubles[NEWEST_RUN] = Trouble(
-            about=record.run_id,
-            since=alert.since,
-            count=alert.count,
-            told=time.time() if told else None,
-            owed=is_owed(outcome),
-        )
-    kept("what was told", lambda: standing.keep(root))
+def _trouble(about: str, alert: Alert, outcome: str, *, shown: bool) -> Trouble:
+    """What was told, for `oncall check --alert`, which does not tell it again."""
+    told = time.time() if shown or outcome == POSTED else None
+    return Trouble(about=about, since=alert.since, count=alert.count, told=told, owed=is_owed(outcome))
 
 
 def kept(what: str, write: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ TFX names folders by the ids of executions: with a fresh, older or foreign datab
 of earlier ones, and remove them.
 """
 
+import json
 import os
 import socket
 import uuid
@@ -14,15 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.database.config import MetadataBackend, MySQL, PostgreSQL, SQLite
 from pipeline.database.database import BOUND, Contents, Database, place
 from pipeline.database.sqlite import SQLiteFile
 from schemas.errors import RunRootError
 
-FILE = "database.json"
+FILE, _RECORDS = "database.json", "records"
 SQLITE_FILE = "metadata.sqlite"
+
+
+_SETTINGS: TypeAdapter[MetadataBackend] = TypeAdapter(MetadataBackend)
 
 
 class Binding(BaseModel):
@@ -41,7 +45,7 @@ class Binding(BaseModel):
 
 def is_run_root(folder: Path) -> bool:
     """Whether runs have been there."""
-    return any((folder / name).exists() for name in (FILE, SQLITE_FILE))
+    return any((folder / name).exists() for name in (FILE, SQLITE_FILE, _RECORDS))
 
 
 def bound_database(folder: Path) -> Database:
@@ -51,7 +55,7 @@ def bound_database(folder: Path) -> Database:
       RunRootError: the file that names it is damaged.
     """
     known = _read(folder)
-    return database_of(known.metadata, folder, known.id) if known else database_of(SQLite(), folder, None)
+    return database_of(known.metadata if known else _recorded(folder), folder, known.id if known else None)
 
 
 def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Database:
@@ -89,7 +93,7 @@ def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Databas
 def _examined(
     folder: Path, artifacts: Path, settings: MetadataBackend | None, known: Binding | None
 ) -> tuple[MetadataBackend, Database, Contents]:
-    chosen = settings or (known.metadata if known else SQLite())
+    chosen = settings or (known.metadata if known else _recorded(folder))
     database = database_of(chosen, folder, known.id if known else None)
     found = database.contents()
     _check(folder, artifacts, known, database, found)
@@ -197,6 +201,20 @@ def _read(folder: Path) -> Binding | None:
         raise RunRootError(
             f"{file}: is damaged ({where}{problem['msg']}); remove it, the next run writes it anew"
         ) from error
+
+
+def _recorded(folder: Path) -> MetadataBackend:
+    """Where the last run on record had its database, for a folder whose file that says it is lost."""
+    for file in sorted((folder / _RECORDS).glob("*.json"), reverse=True):
+        try:
+            known = json.loads(file.read_bytes())
+            # A rehearsal has none.
+            if known["kind"] == "local":
+                return _SETTINGS.validate_python(known["config"]["metadata"])
+        except (OSError, ValueError, LookupError, TypeError):
+            # A damaged record; the one before says the same.
+            continue
+    return SQLite()
 
 
 def _write_file(folder: Path, binding: Binding) -> None:

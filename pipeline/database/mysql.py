@@ -114,7 +114,8 @@ _LOST_TEXT = "the connection was lost, or it is no MySQL server; is it running t
 def _said(code: object, settings: MySQL) -> str:
     """What an error's number means, and what to do."""
     match code:
-        case 1045:
+        case 1045 | 1698:
+            # The second for one who shall log in otherwise, and, by chance, for one who is not known.
             tls = "" if settings.tls else ", or TLS is wanted (metadata.tls)"
             return f"user {settings.user} is not let in: the name or the password is wrong{tls}"
         case 1044:

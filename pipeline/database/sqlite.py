@@ -1,6 +1,8 @@
 """ML Metadata in a file."""
 
+import shlex
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from schemas.errors import RunRootError
 
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
+_DAMAGED = "is damaged"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\0"
 # Whoever is about to run waits for another's change; whoever asks wants to know.
@@ -48,7 +51,11 @@ class SQLiteFile(Database):
                     _check_head(self.file)
                 yield lambda question: found.execute(question).fetchall()
         except sqlite3.Error as error:
-            raise RunRootError(f"{self.file}: {_said(str(error), writable=writable)}") from error
+            said = _said(str(error), writable=writable)
+            if said.startswith(_DAMAGED):
+                # Which of it: a writer cannot ask this before what a killed process left is taken back.
+                _check_head(self.file)
+            raise RunRootError(f"{self.file}: {said}") from error
         except FileNotFoundError as error:
             raise RunRootError(f"{self.file}: there is none; is --run-root right?") from error
         except OSError as error:
@@ -86,7 +93,16 @@ class SQLiteFile(Database):
     def remedy(self, said: str) -> str:
         if LOCKED in said:
             return f"fuser -v {self.file}    # who holds it; the data is not damaged"
-        return f"restore {self.file} from a backup, or move {self.file.parent} away; what serves goes on"
+        return f"restore {self.file} from a backup; what serves goes on. Or begin anew: {self._begin_anew()}"
+
+    def _begin_anew(self) -> str:
+        """After it the next run makes a fresh database; `registry`, with what serves, records and logs stay."""
+        root = self.file.parent
+        moved = [path for path in (*sorted(root.glob(f"{self.file.name}*")), root / "artifacts") if path.exists()]
+        if not moved:
+            return "the next run does"
+        aside = str(root / time.strftime("damaged-%Y%m%dT%H%M%S"))
+        return f"{shlex.join(['mkdir', aside])} && {shlex.join(['mv', *map(str, moved), aside])}"
 
 
 def _check_head(file: Path) -> None:
@@ -113,4 +129,4 @@ def _said(text: str, *, writable: bool) -> str:
         return "cannot be written; who may write it says ls -l"
     if "readonly" in text or "unable to open" in text:
         return UNFINISHED
-    return f"is damaged ({text}); restore it from a backup"
+    return f"{_DAMAGED} ({text}); restore it from a backup"

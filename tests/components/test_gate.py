@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.anomalies import listed
 from components.comparison import Side, shifts
+from components.concerned import concerned
 from components.config import Comparison, Validation
 from components.policy import Anomaly, judge
 
@@ -52,6 +53,23 @@ def test_a_new_category_is_an_anomaly_above_its_share_and_none_below() -> None:
 def statistics(ages: list[float], jobs: list[str]) -> Any:
     frame = pd.DataFrame({"age": ages, "job": jobs}).astype({"age": "float32"})
     return tfdv.generate_statistics_from_dataframe(frame)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ages", "jobs", "said"),
+    [
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "about 1 of 10 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "fewer than 4 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [200.0] * 10, ["cook"] * 10, "about 10 of 10 rows"),
+        ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "about 500 of 2,000 rows"),
+        ("ENUM_TYPE_UNEXPECTED_STRING_VALUES", [20.0] * 10, ["cook"] * 7 + ["pilot"] * 2 + ["x"], "3 of 10 rows"),
+        ("FEATURE_TYPE_LOW_FRACTION_PRESENT", [20.0] * 10, ["cook"] * 9 + [None], "1 of 10 rows have none"),
+        ("SCHEMA_NEW_COLUMN", [20.0] * 10, ["cook"] * 10, ""),
+    ],
+)
+def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], said: str) -> None:
+    name = "age" if kind.startswith("FLOAT") else "job"
+    assert concerned(kind, name, statistics(ages, jobs), SCHEMA) == said
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:

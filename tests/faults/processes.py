@@ -60,7 +60,7 @@ def _child(command: list[str], output: Path, fault: Fault | None) -> None:
     from local_runner import main as run_main
 
     name, *arguments = command
-    sys.argv = command
+    sys.argv = [{"run": "local_runner.py", "oncall": "oncall/__main__.py"}[name], *arguments]
     {"run": run_main, "oncall": oncall_main}[name](arguments)
 
 

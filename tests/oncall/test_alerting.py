@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.alerts import telling
+from pipeline.alerts.config import Alerts
 from pipeline.alerts.standing import NEWEST_RUN, Standing
+from pipeline.local import put_on_record
+from schemas.errors import DataError
 from tests.oncall.conftest import Oncall
-from tests.oncall.run_roots import Runs
+from tests.oncall.run_roots import NAME, Runs
 from tests.pipeline.webhooks import SECRET, Receiver, receiver, status
 
 FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
@@ -89,14 +93,12 @@ def test_another_trouble_is_news_and_the_first_is_not_over_before_the_last_is(
     model = runs.registry.path(1) / "saved_model.pb"
     good = model.read_bytes()
     model.write_text("mine")
-    assert "not ok: newest run, content" in oncall("check", "--alert").stderr
+    assert "not ok: content; still not ok: newest run, on " in oncall("check", "--alert").stderr
     document = hook.documents[1]
     assert (document["state"], document["since"]) == ("NOT_OK", hook.documents[0]["since"])
-    assert "content: version 1: its files are NOT those that were pushed" in document["why"]
-    assert [one.partition(" --run-root")[0] for one in document["next"]] == [
-        f"python -m oncall why {SECOND}",
-        "python -m oncall rollback",
-    ]
+    # The failed run was told.
+    assert document["why"] == "content: version 1: its files are NOT those that were pushed"
+    assert [one.partition(" --run-root")[0] for one in document["next"]] == ["python -m oncall rollback"]
     model.write_bytes(good)
     assert oncall("check", "--alert").output == ""
     runs.run(THIRD, fails=("Gate", "no", 3))
@@ -146,3 +148,58 @@ def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, onca
     assert found.exit_code == 1
     assert "alerts: those of the newest run's config are not of this release" in found.stderr
     assert "CRASHED" in found.stderr
+
+
+def refuse(runs: Runs, why: str = "/data/train.csv: no such file", shown: bool = False) -> None:
+    """A run that pipeline/local.py refuses, and tells of."""
+    section = Alerts(webhook_env="HOOK", timeout_seconds=2)
+    refusal = put_on_record(runs.root, NAME, DataError(why), ["local_runner.py"])
+    telling.refused(section, runs.root, refusal, serving="version 1", shown=shown)
+
+
+def test_a_refusal_that_could_not_be_posted_is_posted_the_next_time(
+    runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(FIRST)
+    configure(runs, FIRST)
+    with receiver(status(404), status(404), status(200)) as hook:
+        monkeypatch.setenv("HOOK", hook.url)
+        refuse(runs, shown=True)
+        assert oncall("check", "--alert").stderr == "alert not posted: the webhook answered HTTP 404 Not Found\n"
+        assert oncall("check", "--alert").output == ""
+        assert oncall("check", "--alert").output == ""
+        first, _, posted = hook.documents
+    assert (posted["event"], posted["state"], posted["why"]) == ("refusal", "REFUSED", "/data/train.csv: no such file")
+    assert {name for name in posted if posted[name] != first[name]} <= {"time", "serving", "text", "next"}
+
+
+def test_a_refusal_that_was_told_is_not_told_again_and_another_is(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    configure(runs, FIRST)
+    refuse(runs)
+    found = oncall("check", "--alert")
+    assert (found.exit_code, found.output, len(hook.documents)) == (1, "", 1)
+    refuse(runs)
+    assert oncall("check", "--alert").output == ""
+    assert [one["count"] for one in hook.documents] == [1, 2]
+
+
+def test_a_database_that_can_be_read_again_is_told(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    configure(runs, FIRST)
+    good = runs.root.metadata.read_bytes()
+    for _ in range(2):
+        runs.root.metadata.write_bytes(good[:5000])
+        assert "not ok: database, on " in oncall("check", "--alert").stderr
+        runs.root.metadata.write_bytes(good)
+        assert "ok again: database, on " in oncall("check", "--alert").stderr
+    assert [one["event"] for one in hook.documents] == ["failure", "recovered"] * 2
+
+
+def test_what_is_not_ok_is_told_whole(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", f"no:\n  {'x' * 300}", 3))
+    configure(runs, SECOND)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    oncall("check", "--alert")
+    assert hook.documents[0]["why"].startswith(f"newest run: {SECOND} FAILED: Gate: no:\n  {'x' * 300}\ncontent: ")

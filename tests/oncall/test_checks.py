@@ -1,6 +1,7 @@
 """`check` and `doctor`: expected against actual, and what is wrong with a run root."""
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from oncall import doctor
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
+from tests.oncall.test_cli import content
 
 FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
 Document = Callable[..., Any]
@@ -210,3 +212,29 @@ def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document
     runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
     found = {one["name"]: one for one in document("check")["checks"]}["database"]
     assert (found["ok"], "is truncated" in found["said"]) == (False, True)
+
+
+def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stays(
+    runs: Runs, oncall: Oncall, document: Document
+) -> None:
+    with runs.root.locked():
+        pass
+    runs.run(FIRST)
+    runs.run(SECOND)
+    runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
+    before = content(runs.registry.folder)
+    (finding,) = document("doctor")["findings"]
+    restore, _, anew = finding["todo"].partition(". Or begin anew: ")
+    assert restore == f"restore {runs.root.metadata} from a backup; what serves goes on"
+    subprocess.run(anew, shell=True, check=True)
+    (finding,) = document("doctor")["findings"]
+    assert finding["todo"].endswith(". Or begin anew: the next run does")
+    with runs.root.locked():
+        pass
+    assert (document("doctor")["ok"], content(runs.registry.folder)) == (True, before)
+    assert all(checks(document("check")).values())
+    # What the old database had is kept, and told from the new one's.
+    (aside,) = runs.root.path.glob("damaged-*")
+    assert {path.name for path in aside.iterdir()} == {"metadata.sqlite", "artifacts"}
+    found = oncall("lineage", "v2")
+    assert (found.exit_code, f"v2 is of run {SECOND}, which the database does not know" in found.output) == (2, True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from components.policy import ADVICE, Verdict
 from oncall.diff import flat, moved
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
@@ -66,11 +67,22 @@ def test_anomalies_are_those_of_the_validator_and_what_the_gate_made_of_them(run
     ]
 
 
-def test_a_gate_that_stopped_says_by_what(runs: Runs, document: Document) -> None:
-    runs.run(SECOND, fails=("Gate", "the data does not fit:\n  train: age: 430>120", 3))
+def test_a_gate_that_stopped_says_by_what_and_what_to_do(runs: Runs, oncall: Oncall, document: Document) -> None:
+    verdict = Verdict(["train: age: 430>120", "train: sex: new"], ["train: job: a little old"])
+    runs.run(SECOND, fails=("Gate", verdict.error(), 3))
     found = document("anomalies", SECOND)
     assert found["gate"] == "STOPPED the run"
-    assert found["stops"] == ["the data does not fit:", "  train: age: 430>120"]
+    assert (found["stops"], found["advice"]) == (verdict.stops, ADVICE)
+    lines = oncall("anomalies", SECOND).output.splitlines()
+    assert lines[2:5] == ["stopped by train: age: 430>120", "stopped by train: sex: new", f"do         {ADVICE}"]
+
+
+def test_a_gate_that_failed_otherwise_says_its_error_and_gives_no_advice_on_data(
+    runs: Runs, document: Document
+) -> None:
+    runs.run(SECOND, fails=("Gate", "Gate: ValueError: no", 1))
+    found = document("anomalies", SECOND)
+    assert (found["stops"], found["advice"]) == (["Gate: ValueError: no"], "")
 
 
 def test_a_run_that_ended_before_the_gate_has_no_verdict(runs: Runs, oncall: Oncall) -> None:

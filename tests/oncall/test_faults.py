@@ -1,6 +1,7 @@
 """Bad input: each is one clear line with its exit code, and never a traceback; nothing hostile reaches the terminal."""
 
 import json
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from oncall.__main__ import main
 from oncall.terminal import clean, short
+from pipeline.database.config import MySQL
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 
@@ -85,15 +87,34 @@ def test_what_the_records_say_is_shown_all_the_same(
     runs.run(RUN, fails=("Gate", "the data does not fit", 3))
     damage(runs.root.metadata)
     why = oncall("why", "latest")
-    assert (why.exit_code, "the data does not fit" in why.output) == (0, True)
+    assert (why.exit_code, "the data does not fit" in why.output, expected in why.output) == (0, True, True)
     show = oncall("show", RUN)
     assert (show.exit_code, "not reached" in show.stdout, expected in show.stderr) == (6, True, True)
-    if damage is not Path.unlink:
-        listed = oncall("runs")
-        assert (listed.exit_code, RUN in listed.stdout, expected in listed.stderr) == (6, True, True)
+    listed = oncall("runs")
+    assert (listed.exit_code, RUN in listed.stdout, expected in listed.stderr) == (6, True, True)
     doctor = oncall("doctor")
     assert doctor.exit_code == 1
     assert "do: restore " in doctor.output
+
+
+def test_a_lost_database_json_is_made_up_for_by_what_the_last_run_recorded(runs: Runs, oncall: Oncall) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    settings = {"kind": "mysql", "host": "127.0.0.1", "port": port, "database": "census", "user": "me"}
+    runs.run(RUN)
+    runs.run(OTHER)
+    record = runs.root.record(RUN)
+    values = json.loads(record.read_text())
+    values["config"]["metadata"] = MySQL(**settings, password_env="PATH").model_dump(mode="json")
+    record.write_text(json.dumps(values))
+    runs.root.record(OTHER).write_text("{")
+    runs.root.metadata.unlink()
+    said = f"mysql://me@127.0.0.1:{port}/census: the connection was refused"
+    for command, code in ((("runs",), 6), (("why", RUN), 0), (("doctor",), 1), (("gc", "--keep-last", "1"), 6)):
+        found = oncall(*command)
+        assert (found.exit_code, said in found.output) == (code, True), command
+    assert "metadata.sqlite" not in oncall("doctor").output
+    assert 'do: docs/metadata.md, "When it cannot be used"' in oncall("doctor").output
 
 
 def test_damage_in_the_middle_is_told_by_the_doctor(runs: Runs, oncall: Oncall) -> None:
@@ -164,6 +185,8 @@ def test_control_characters_are_shown_as_their_escapes() -> None:
 def test_a_run_root_that_is_not_there_or_not_one_is_refused(tmp_path: Path) -> None:
     missing = CliRunner().invoke(main, ["runs", "--run-root", str(tmp_path / "no")])
     assert (missing.exit_code, "is missing" in missing.output) == (6, True)
+    file = CliRunner().invoke(main, ["runs", "--run-root", "/etc/passwd"])
+    assert (file.exit_code, file.output.partition("; ")[0]) == (6, "error: /etc/passwd: is a file")
     strange = CliRunner().invoke(main, ["runs", "--run-root", str(tmp_path)])
     assert (strange.exit_code, "holds no runs" in strange.output) == (6, True)
 

@@ -134,3 +134,24 @@ def test_a_run_is_named_by_its_first_characters_if_they_fit_one(runs: Runs, onca
 def test_an_empty_run_root_has_no_runs(runs: Runs, oncall: Oncall) -> None:
     assert oncall("runs").output == "no runs yet\n"
     assert oncall("why", "latest").exit_code == 2
+
+
+def test_a_document_has_the_whole_cause_and_a_table_its_first_words(
+    runs: Runs, oncall: Oncall, document: Document
+) -> None:
+    error = "the data does not fit its schema:\n" + "\n".join(f"  train: age: {'x' * 300} {n}" for n in range(3))
+    runs.run(FIRST, fails=("Gate", error, 3))
+    cause = f"Gate: {error}"
+    assert document("runs")["runs"][0]["cause"] == document("why", FIRST)["cause"] == cause
+    newest = document("check")["checks"][0]
+    assert newest["said"] == f"{FIRST} FAILED: {cause}"
+    for command in ("runs", "check"):
+        table = oncall(command).output
+        assert ("Gate: the data" in table, "x 0" in table, "..." in table) == (True, False, True), command
+
+
+def test_the_command_is_shown_as_it_was_typed(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST, overrides={"command": ["local_runner.py", "--config", "a b.yaml"]})
+    runs.run(SECOND, overrides={"command": ["/srv/census/oncall/__main__.py", "resume", "latest"]})
+    assert "command    python local_runner.py --config 'a b.yaml'\n" in oncall("show", FIRST).output
+    assert "command    python -m oncall resume latest\n" in oncall("show", SECOND).output

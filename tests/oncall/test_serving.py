@@ -55,7 +55,9 @@ def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: 
     assert "version 1 serves; its files are NOT those that were pushed" in shown
 
 
-def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, document: Document, tmp_path: Path) -> None:
+def test_a_version_of_another_run_root_or_tool_has_no_data_here(
+    runs: Runs, oncall: Oncall, document: Document, tmp_path: Path
+) -> None:
     first = runs.run(FIRST)
     model = tmp_path / "model"
     model.mkdir()
@@ -67,6 +69,9 @@ def test_a_version_of_another_run_root_or_tool_has_no_data_here(runs: Runs, docu
     found = document("serving")["versions"]
     assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
     assert found[2]["state"] == "of another tool"
+    (line,) = [line for line in oncall("serving").output.splitlines() if "elsewhere" in line]
+    assert ("unknown" in line, "gone" in line) == (True, False)
+    assert "gone" not in oncall("serving").output
 
 
 def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Document, tmp_path: Path) -> None:
@@ -133,3 +138,38 @@ def test_a_rollback_is_a_dry_run_unless_told_otherwise(runs: Runs, oncall: Oncal
     assert (done["version"], done["changed"], done["serving"]) == (1, True, 1)
     assert runs.registry.ledger().history[-1].reason == "bad since noon"
     assert oncall("rollback", "--version", "1", "--yes").output == "nothing to do: version 1 serves\n"
+
+
+def test_a_version_that_is_not_there_is_told_by_every_command(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    for flags in ((), ("--yes",)):
+        found = oncall("rollback", "--version", "7", *flags)
+        assert (found.exit_code, f"{runs.registry.folder} has no version 7; it has 1" in found.output) == (2, True)
+    assert runs.registry.champion() == 1
+
+
+def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    said = f"error: --model nope: {runs.registry.folder.parent} has no such model; there is {NAME}\n"
+    for command in (
+        ("serving",),
+        ("check",),
+        ("lineage", "v1"),
+        ("rollback",),
+        ("gc", "--keep-last", "1", "--keep-pushed"),
+    ):
+        found = oncall(*command, "--model", "nope")
+        assert (found.exit_code, found.output) == (2, said), command
+    assert (oncall("doctor", "--model", "nope").exit_code, oncall("serving", "--model", NAME).exit_code) == (2, 0)
+
+
+def test_the_registry_that_was_named_is_named_in_the_commands_that_are_proposed(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    named = ("--registry", runs.registry.folder.parent, "--model", NAME)
+    flags = f"--run-root {runs.root.path} --registry {runs.registry.folder.parent} --model {NAME}"
+    todo = {one["name"]: one["todo"] for one in document("check", *named)["checks"]}
+    assert todo["content"] == f"python -m oncall rollback {flags} --reason '...'"
+    assert todo["pushed by"] == f"python -m oncall lineage v1 {flags}"
+    (finding,) = document("doctor", *named)["findings"]
+    assert finding["todo"].endswith(f", or python -m oncall rollback {flags} --reason '...'")

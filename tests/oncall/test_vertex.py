@@ -251,6 +251,7 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
 
 def test_a_version_that_a_run_of_another_place_pushed_has_no_data_here(bench: Bench, document: Document) -> None:
     bench.push(0.1, "20260101T000000.000000")
+    assert document("serving", "--model", "nope")["exit_code"] == 2
     (version,) = document("serving", "--model", NAME)["versions"]
     assert (version["run"], version["rows"], version["model"]) == ("20260101t000000-000000", {}, None)
     assert version["fits"] is True

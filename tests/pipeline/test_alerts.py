@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pipeline.alerts import telling
 from pipeline.alerts.config import Alerts
 from pipeline.alerts.standing import NEWEST_RUN, REFUSED, Standing
 from pipeline.interrupts import Interrupts
+from pipeline.local import put_on_record
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, newest_records
 from pipeline.run_root import RunRoot, new_run_id
@@ -132,7 +134,8 @@ def test_failures_in_a_row_are_counted_from_the_first_and_a_good_run_ends_them(r
     assert hook.documents[1]["since"] == hook.documents[0]["since"] == hook.documents[2]["since"]
     assert "interrupted by SIGTERM in Pusher" in hook.documents[1]["why"]
     assert "; pushed version 2 to /registry/2" in hook.documents[2]["what"]
-    assert ", 2 times in a row" in hook.documents[2]["text"]
+    since = hook.documents[2]["since"]
+    assert f"\nbefore   not well since {since}, 2 times in a row\n" in hook.documents[2]["text"]
     assert first.started > 0
     assert not (root.path / "alerts.json").exists()
 
@@ -224,7 +227,8 @@ def test_ctrl_c_leaves_a_webhook_that_hangs_and_the_run_as_it_ended(
 
 
 def refuse(root: RunRoot, error: Any) -> None:
-    telling.refused(to_hook(), NAME, root, error, serving="version 1", shown=False)
+    refusal = put_on_record(root, NAME, error, sys.argv)
+    telling.refused(to_hook(), root, refusal, serving="version 1", shown=False)
 
 
 def test_refusals_are_counted_with_the_failures_around_them(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.refusals import Refusals
 from pipeline.run_root import RunRoot
 from tests.conftest import ROOT
 from tests.pipeline.webhooks import receiver, status
@@ -68,6 +69,21 @@ def test_a_refusal_is_told_by_webhook_and_with_quiet_as_cron_mails_it(
     assert json.loads(asked.stdout) == {"error": hook.documents[2]["why"], "exit_code": 3}
     assert asked.stderr == ""
     assert not root.exists()
+
+
+def test_a_config_that_cannot_be_read_is_on_record_where_there_is_a_run_root(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    config, root = small_census(), tmp_path / "run"
+    root.mkdir()
+    local_runner(config, root, "--dry-run", "--set", "training.epoch=3")
+    assert Refusals(RunRoot(root)).known() is None
+    local_runner(config, root, "--set", "training.epoch=3", "--set", "alerts.webhook=https://hooks.example/SECRET")
+    found = Refusals(RunRoot(root)).known()
+    assert found is not None
+    assert (found.pipeline, found.exit_code, "unknown key 'epoch'" in found.why) == ("census-income", 2, True)
+    assert found.command == ["local_runner.py", "--config", str(config)]
+    assert "SECRET" not in (root / "refused.json").read_text()
 
 
 def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(

@@ -98,3 +98,16 @@ def test_a_database_that_another_process_holds_is_not_called_damaged(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunRootError, match="is locked by another process"), root.locked():
             pass
+
+
+def test_a_truncated_database_is_called_so_by_whoever_reads_and_whoever_runs(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    with root.locked():
+        pass
+    root.metadata.write_bytes(root.metadata.read_bytes()[:5000])
+    with pytest.raises(RunRootError) as read:
+        root.database.check()
+    with pytest.raises(RunRootError) as run, root.locked():
+        pass
+    assert "is truncated (5,000 bytes of " in str(read.value)
+    assert str(run.value) == str(read.value)

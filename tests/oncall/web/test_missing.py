@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.local import put_on_record
+from schemas.errors import DataError
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site, Text
@@ -36,6 +38,16 @@ def test_deleted_artifacts(runs: Runs, text: Text) -> None:
     assert f"{made['Evaluator']['evaluation'].uri}: holds no summary.json that can be read; was it deleted?" in shown
     assert shown.count("its files are gone") > 12
     assert "NOT ok" not in text("/")
+
+
+def test_a_run_that_was_refused_since(runs: Runs, text: Text) -> None:
+    runs.run(FIRST)
+    put_on_record(runs.root, "census-income", DataError("/data/train.csv: no such file"), ["local_runner.py"])
+    for path in ("/", "/runs/latest"):
+        shown = text(path)
+        assert "no run was started, exit code 3: /data/train.csv: no such file" in shown
+        assert "python local_runner.py --dry-run" in shown
+    assert "NOT ok: 1 of 5 checks" in text("/")
 
 
 def test_a_damaged_record(runs: Runs, text: Text) -> None:

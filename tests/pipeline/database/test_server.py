@@ -108,6 +108,21 @@ def test_a_wrong_password(database_server: DatabaseServer, tmp_path: Path, monke
     )
 
 
+def test_a_user_who_is_not_known(database_server: DatabaseServer, tmp_path: Path) -> None:
+    values = database_server.new_database(user="stranger")
+    assert refusal(tmp_path, values).startswith(
+        f"{url(values)}user stranger is not let in: the name or the password is wrong"
+    )
+
+
+def test_a_user_of_the_servers_own_machine(mariadb: DatabaseServer, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
+    mariadb.admin("CREATE USER IF NOT EXISTS local@'%' IDENTIFIED VIA unix_socket")
+    assert "user local is not let in: the name or the password is wrong" in refusal(
+        tmp_path, mariadb.new_database(user="local")
+    )
+
+
 def test_a_database_that_is_not_there(database_server: DatabaseServer, tmp_path: Path) -> None:
     values = database_server.new_database(database="nowhere")
     assert refusal(tmp_path, values).startswith(f"{url(values)}there is no database nowhere")
