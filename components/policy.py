@@ -27,6 +27,12 @@ class Anomaly:
         return f"{self.where}: {self.feature}: {self.text} [{self.kind}]"
 
 
+ADVICE = (
+    "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it for some "
+    "time under validation.allowed"
+)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a policy makes of anomalies: lines that stop the run, and lines that are shown."""
@@ -37,11 +43,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """For the error of a run that is stopped."""
         warnings = [f"  warning: {line}" for line in self.warnings]
-        advice = (
-            "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it "
-            "for some time under validation.allowed"
-        )
-        return [*(f"  {line}" for line in self.stops), *warnings, f"  {advice}"]
+        return [*(f"  {line}" for line in self.stops), *warnings, f"  {ADVICE}"]
 
 
 def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
