@@ -8,6 +8,7 @@ from oncall.graph import Outputs
 from oncall.sources import Source
 from oncall.terminal import Answer, labelled
 from pipeline.causes import cause
+from pipeline.records import RunRecord
 
 _SPLIT = "Split-"
 _ANOMALIES_FILE = "SchemaDiff.pb"
@@ -18,19 +19,13 @@ def anomalies(evidence: Source, name: str) -> Answer:
     run = evidence.find(name)
     outputs = evidence.metadata.outputs(run.run_id)
     found, report = validator_anomalies(outputs), gate_report(outputs)
-    gate = run.record.nodes.get("Gate") if run.record else None
-    verdict = (
-        "not reached"
-        if gate is None
-        else {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
-    )
     warnings = list((report or {}).get("warnings", ()))
-    stops = gate.error.splitlines() if gate is not None and gate.state == "failed" else []
+    gate, stops = verdict(run.record)
     reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
-        "gate": verdict,
+        "gate": gate,
         "stops": stops,
         "warnings": warnings,
         "compared": (report or {}).get("compared", {}),
@@ -41,7 +36,7 @@ def anomalies(evidence: Source, name: str) -> Answer:
     shown = labelled(
         [
             ("run", f"{run.run_id} {run.state}"),
-            ("gate", verdict),
+            ("gate", gate),
             *(("stopped by", line) for line in stops),
             *(("warning", line) for line in warnings),
             ("compared", _compared(report)),
@@ -53,6 +48,15 @@ def anomalies(evidence: Source, name: str) -> Answer:
     if not reached and run.record is not None and cause(run.record, run.state):
         shown.append(f"cause      {cause(run.record, run.state).splitlines()[0]}")
     return Answer(document, shown)
+
+
+def verdict(record: RunRecord | None) -> tuple[str, list[str]]:
+    """What the gate said of a run's data, in words, and the lines of its refusal."""
+    gate = record.nodes.get("Gate") if record else None
+    if gate is None:
+        return "not reached", []
+    said = {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
+    return said, gate.error.splitlines() if gate.state == "failed" else []
 
 
 def _compared(report: dict[str, Any] | None) -> str:
