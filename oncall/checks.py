@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oncall.evidence import Evidence
 from oncall.sources import Releases, Source, Version
-from oncall.terminal import Answer, Rows, short
+from oncall.terminal import Answer, Rows, headline
 from pipeline.alerts.standing import NEWEST_RUN
 from pipeline.causes import cause
 from pipeline.records import State
@@ -65,7 +65,8 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
         from oncall.alerting import tell
 
         return Answer({**document, "alert": tell(evidence, checks)}, [], code)
-    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks])
+    cells = [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks]
+    rows = Rows(("", "what", "found"), cells, sentences=("found",))
     todo = [f"try        {one.todo}" for one in checks if not one.ok and one.todo]
     return Answer(document, [rows, *todo], code)
 
@@ -102,7 +103,7 @@ def _newest_run(evidence: Source) -> Check:
             note = note or f"; run {run_id} {cause(run.record, run.state)}"
             continue
         why = cause(run.record, run.state)
-        said = f"{run_id} {run.state}{f': {short(why, 120)}' if why else ''}{note}"
+        said = f"{run_id} {run.state}{f': {headline(why)}' if why else ''}{note}"
         return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 

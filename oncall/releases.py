@@ -109,7 +109,7 @@ def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
     if versions:
         shared = ("traffic",) if "traffic" in versions[0] else ()
         headings = ("version", "state", *shared, "run", "data", "schema", "metrics", "blessed", "files")
-        shown.append(Rows(headings, [_cells(one) for one in versions]))
+        shown.append(Rows(headings, [_cells(one) for one in versions], sentences=("state", "data", "metrics")))
     for one in versions:
         content = ", ".join(f"{split} {name}" for split, name in one["content"].items())
         parts = (("input", one["input"]), ("content", content))

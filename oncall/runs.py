@@ -6,7 +6,7 @@ from typing import Any
 
 from oncall.graph import properties
 from oncall.sources import Listed, Run, Source
-from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
+from oncall.terminal import Answer, Rows, headline, labelled, moment, seconds
 from pipeline.causes import cause
 from pipeline.records import Kind, RunRecord, State
 from schemas.errors import ConfigError, RunRootError
@@ -23,14 +23,25 @@ def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
     found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
-        [
-            (o["run"], o["state"], moment(o["started"]), seconds(o["seconds"]), short(o["pushed"], 40), o["cause"])
-            for o in found
-        ],
+        [_cells(one) for one in found],
+        sentences=("cause",),
+        least=("started", "took"),
     )
     document = {"run_root": evidence.place, "runs": found, "total": newest.total}
     code = RunRootError.exit_code if newest.error else 0
     return Answer(document, [rows, *_more(newest, limit)] if found else ["no runs yet"], code, newest.error)
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    what, why = push_of(one["pushed"])
+    return [one["run"], one["state"], moment(one["started"]), seconds(one["seconds"]), what, one["cause"] or why]
+
+
+def push_of(pushed: str) -> tuple[str, str]:
+    """What a run pushed, `version 2` or `nothing`; and why nothing, if it succeeded."""
+    version, to, _ = pushed.partition(" to ")
+    what, _, why = pushed.partition(": ")
+    return (version, "") if to else (what, why)
 
 
 def _more(newest: Listed, limit: int) -> list[str]:
@@ -44,7 +55,7 @@ def _more(newest: Listed, limit: int) -> list[str]:
 def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
     record = run.record
     if record is None:
-        said = short(evidence.damaged.get(run.run_id, ""), 80) or unknown_evidence(evidence, run.run_id, readable)
+        said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id, readable)
         return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": said}
     return {
         "run": run.run_id,
@@ -52,7 +63,7 @@ def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
         "started": record.started,
         "seconds": took(record, run.state),
         "pushed": record.summary.get("pushed", ""),
-        "cause": short(cause(record, run.state), 80),
+        "cause": cause(record, run.state),
     }
 
 
@@ -127,7 +138,9 @@ def shown(evidence: Source, name: str) -> Answer:
     }
     rows = Rows(
         ("node", "state", "took", "made by run", "error"),
-        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], short(n["error"], 90)) for n in nodes],
+        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], n["error"]) for n in nodes],
+        sentences=("error",),
+        least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
     return Answer(document, [*_head(record, run), rows], code, error)
@@ -146,7 +159,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
             ("command", " ".join(record.command)),
             ("log", record.log),
-            ("cause", short(cause(record, run.state), 300)),
+            ("cause", headline(cause(record, run.state))),
             *(record.summary.items()),
             ("alert", record.alert),
         ]
@@ -184,5 +197,5 @@ def _shown_unknown(evidence: Source, run: Run) -> Answer:
         )
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
     document = {"run": run.run_id, "state": run.state, "cause": said, "nodes": nodes}
-    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], short(n["error"], 90)) for n in nodes])
+    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], n["error"]) for n in nodes], sentences=("error",))
     return Answer(document, [*labelled([("run", run.run_id), ("state", run.state), ("cause", said)]), rows])

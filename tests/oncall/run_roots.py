@@ -134,9 +134,9 @@ class Runs:
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
-            summary = (
-                {} if fails or until else {"pushed": f"version {self.registry.champion()}", "serving": "version 1"}
-            )
+            champion = self.registry.champion()
+            pushed = {"pushed": f"version {champion} to {self.registry.folder}/{champion}", "serving": "version 1"}
+            summary = {} if fails or until else pushed
             file.ended(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
         if not on_record:
             self.root.record(run_id).unlink()

@@ -27,7 +27,7 @@ def test_runs_are_listed_with_their_state_and_cause_the_newest_first(runs: Runs,
     assert found[0]["cause"].startswith("no record; executions: 6 COMPLETE, 1 RUNNING; last change 20")
     assert found[1]["cause"].endswith("is gone: killed in Trainer")
     assert found[2]["cause"] == "Gate: the data does not fit"
-    assert found[4]["pushed"] == "version 1"
+    assert found[4]["pushed"] == f"version 1 to {runs.registry.folder}/1"
 
 
 def test_the_rest_of_many_runs_is_counted(runs: Runs, oncall: Oncall, document: Document) -> None:
