@@ -36,6 +36,7 @@ class Check:
       said: what is there.
       todo: a command, where it is not ok.
       about: the run or the version that it is about.
+      run: a run that is named in what is said.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Check:
     said: str
     todo: str = ""
     about: str = ""
+    run: str = ""
 
 
 def check(evidence: Source, url: str | None, folder: Path | None, model: str | None, *, alert: bool) -> Answer:
@@ -104,7 +106,7 @@ def _newest_run(evidence: Source) -> Check:
             continue
         why = cause(run.record, run.state)
         said = f"{run_id} {run.state}{f': {headline(why)}' if why else ''}{note}"
-        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
+        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id, run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
@@ -136,7 +138,7 @@ def _champion(evidence: Source, releases: Releases) -> list[Check]:
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
     lineage = f"python -m oncall lineage v{champion}{evidence.here}"
-    found.append(Check("pushed by", record is not None, known, lineage))
+    found.append(Check("pushed by", record is not None, known, lineage, run=versions[champion].run))
     return [*found, *_traffic(releases, versions, champion)]
 
 
