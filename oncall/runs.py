@@ -108,7 +108,7 @@ def shown(evidence: Source, name: str) -> Answer:
         makers = {} if record.kind == Kind.REHEARSAL else _makers(evidence, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
-    nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
+    nodes = [_node(record, run.state, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
     kept = (
         "config_hash",
         "revision",
@@ -174,13 +174,13 @@ def _makers(evidence: Source, run_id: str) -> dict[str, str]:
     return {node: evidence.metadata.place(made[id_].id)[0] for node, id_ in first.items() if id_ in made}
 
 
-def _node(record: RunRecord, name: str, makers: dict[str, str]) -> dict[str, Any]:
+def _node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
     known = record.nodes.get(name)
     if known is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
     return {
         "node": name,
-        "state": known.state if known.ended is not None or record.ended is None else "cut off",
+        "state": known.state if known.ended is not None or state is State.RUNNING else "cut off",
         "seconds": known.ended - known.started if known.ended is not None else None,
         "made_by": makers.get(name, "") if known.state == "cached" else "",
         "error": known.error,

@@ -103,7 +103,11 @@ def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Run
     assert found["Pusher"]["state"] == "not reached"
     runs.run(SECOND, crashes_in="Trainer")
     states = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
-    assert (states["Transform"], states["Trainer"]) == ("complete", "running")
+    assert (states["Transform"], states["Trainer"]) == ("complete", "cut off")
+    with runs.root.locked():
+        runs.run(THIRD, crashes_in="Trainer")
+        states = {node["node"]: node["state"] for node in document("show", THIRD)["nodes"]}
+    assert states["Trainer"] == "running"
 
 
 def test_a_run_without_a_record_is_shown_by_its_executions(runs: Runs, document: Document) -> None:
