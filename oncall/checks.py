@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oncall.evidence import Evidence
 from oncall.sources import Releases, Source, Version
-from oncall.terminal import Answer, Rows, headline
+from oncall.terminal import Answer, Rows
 from pipeline.alerts.standing import NEWEST_RUN
 from pipeline.causes import cause
 from pipeline.records import State
@@ -105,7 +105,7 @@ def _newest_run(evidence: Source) -> Check:
             note = note or f"; run {run_id} {cause(run.record, run.state)}"
             continue
         why = cause(run.record, run.state)
-        said = f"{run_id} {run.state}{f': {headline(why)}' if why else ''}{note}"
+        said = f"{run_id} {run.state}{note}{f': {why}' if why else ''}"
         return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id, run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
