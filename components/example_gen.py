@@ -9,6 +9,7 @@ Large files are cut into pieces, each of which is one element in Beam; a piece i
 the batches before into records. What is written depends on neither the number of workers nor that of threads.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
+from components import example_groups
 from components.example_blocks import converted
 from components.example_records import GzipFile
 from schemas.data import ColumnSplit, Data, HashSplit
@@ -39,6 +41,8 @@ from schemas.pieces import Piece
 from schemas.table import Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
+# By split, what names its records: the driver's fingerprint is of the files' sizes and times alone.
+CONTENT_PROPERTY = "content"
 REJECTED_PROPERTY = "rejected_rows"
 UNLABELLED_PROPERTY = "unlabelled_rows"
 REJECTS_FILE = "rejects.jsonl"
@@ -103,7 +107,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the splits and records their row counts on the artifact.
+        """Writes the splits and records on the artifact how many rows they have, and a name of their content.
 
         Raises:
           DataError: a file cannot be read; more rows than allowed do not fit; a group is in two splits; or a split
@@ -131,9 +135,10 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         rejected = _write_rejects(results, os.path.join(artifact.uri, REJECTS_FILE), settings["max_bad_rows"])
         rows = _rows_by_split(results, [*dict.fromkeys(name for name, _ in files), *settings["splits"]])
         if settings["columns"]["group"]:
-            _refuse_straddling_groups(artifact.uri, list(rows), settings["columns"]["group"])
+            example_groups.refuse_straddling(artifact.uri, list(rows), settings["columns"]["group"])
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
+        artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
         artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(result["unlabelled"] for result in results))
         artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
@@ -199,30 +204,10 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
     return rows
 
 
-def _refuse_straddling_groups(uri: str, splits: list[str], group: str) -> None:
-    """Compares the hashes of the groups of every two splits.
-
-    Raises:
-      DataError: a group has rows in two splits.
-    """
-    hashes = {}
-    for split in splits:
-        files = tf.io.gfile.glob(os.path.join(uri, f"groups-{split}-*.npy"))
-        hashes[split] = np.unique(np.concatenate([_load_array(file) for file in files]))
-        for file in files:
-            tf.io.gfile.remove(file)
-    for one, other in itertools.combinations(splits, 2):
-        shared = np.intersect1d(hashes[one], hashes[other])
-        if shared.size:
-            raise DataError(
-                f"data.group_column: {shared.size:,} of {hashes[one].size:,} values of '{group}' in split '{one}' are "
-                f"in '{other}' too; divide the files by '{group}', or take '{other}' as a share_of '{one}'"
-            )
-
-
-def _load_array(path: str) -> Any:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return np.frombuffer(file.read(), np.uint64)
+def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
+    """Names the records of each split, shard by shard; the same records have the same name."""
+    shards = {name: [result["content"][name] for result in results if name in result["content"]] for name in names}
+    return {name: hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] for name, found in shards.items()}
 
 
 @dataclass(frozen=True)
@@ -263,21 +248,22 @@ class _ConvertPiece(beam.DoFn):
         self._output_uri = output_uri
 
     def process(self, source: _Source) -> Iterator[dict[str, Any]]:
-        nothing: dict[str, Any] = {"error": None, "rows": {}, "rejects": [], "problems": [], "unlabelled": 0}
-        nothing["shard"] = source.shard
+        nothing: dict[str, Any] = {"error": None, "rows": {}, "content": {}, "rejects": [], "problems": []}
+        nothing |= {"unlabelled": 0, "shard": source.shard}
         table = Table.from_json(source.path, self._settings, source.piece)
         try:
-            rows = self._convert(table, source)
+            rows, content = self._convert(table, source)
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
-            found = {"rows": rows, "rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found}
+            found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
+            yield {**nothing, **found, "rows": rows, "content": content}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source) -> dict[str, int]:
+    def _convert(self, table: Table, source: _Source) -> tuple[dict[str, int], dict[str, str]]:
+        """Writes the shards; returns by split how many rows they have, and what names their content."""
         rules = {name: rule for name, rule in self._settings["splits"].items() if rule["of"] == source.split}
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
@@ -292,10 +278,8 @@ class _ConvertPiece(beam.DoFn):
                 file.close()
         if table.columns.group:
             for name, hashes in groups.items():
-                path = os.path.join(self._output_uri, f"groups-{name}-{source.shard}.npy")
-                with tf.io.gfile.GFile(path, "wb") as file:
-                    file.write(np.unique(np.concatenate(hashes)).tobytes())
-        return rows
+                example_groups.note(self._output_uri, name, source.shard, hashes)
+        return rows, {name: file.content for name, file in files.items()}
 
     def _file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")

@@ -88,6 +88,11 @@ class GzipFile:
         self._size += len(content)
         self._file.write(compressed)
 
+    @property
+    def content(self) -> str:
+        """Names what was written, however it was compressed."""
+        return f"{self._crc:08x}-{self._size}"
+
     def close(self) -> None:
         trailer = self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
         self._file.write(_LAST_EMPTY_BLOCK + trailer)

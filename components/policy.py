@@ -52,6 +52,12 @@ def stopping(error: str) -> list[str]:
     return [line for line in lines if not line.startswith(_WARNING) and line != ADVICE and not line.endswith(_HEADING)]
 
 
+def warned(error: str) -> list[str]:
+    """What such an error has for a warning."""
+    lines = [line.strip() for line in error.splitlines()]
+    return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
+
+
 def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
     """Holds anomalies against a policy; an allowance passes until its last day, that day included."""
     verdict = Verdict([], [])

@@ -9,18 +9,21 @@ import click
 
 from oncall import commands
 
-EPILOG = """\b
-RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are jobs of
-Vertex Pipelines.
+EPILOG = """RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are
+jobs of Vertex Pipelines.
 
 \b
 Exit codes:
   0    fine
-  1    something is wrong (check, doctor); or the resumed run's own
-  2    a flag is wrong, there is no such run, web's port is in use, or report's file is there already
+  1    something is wrong (check, doctor), or gc could not remove a folder;
+       or the resumed run's own
+  2    a flag is wrong, there is no such run, version or artifact, web's port
+       is in use, or report's file is there already
   3    the resumed run's own, as 4 and 5: local_runner.py --help explains them
-  5    the registry refused a rollback, or cannot be read; Vertex AI or its bucket refuses or does not answer
-  6    the run root or its database cannot be read, a run holds it (resume, gc), or report's file cannot be written
+  5    the registry refused a rollback, or cannot be read; Vertex AI or its
+       bucket refuses or does not answer
+  6    the run root or its database cannot be read, a run holds it (resume,
+       gc), or report's file cannot be written
   130  interrupted"""
 
 

@@ -9,6 +9,7 @@ from oncall.graph import Outputs
 from oncall.sources import Source
 from oncall.terminal import Answer, labelled
 from pipeline.causes import cause
+from pipeline.records import RunRecord
 
 _SPLIT = "Split-"
 _ANOMALIES_FILE = "SchemaDiff.pb"
@@ -19,20 +20,13 @@ def anomalies(evidence: Source, name: str) -> Answer:
     run = evidence.find(name)
     outputs = evidence.metadata.outputs(run.run_id)
     found, report = validator_anomalies(outputs), gate_report(outputs)
-    gate = run.record.nodes.get("Gate") if run.record else None
-    verdict = (
-        "not reached"
-        if gate is None
-        else {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
-    )
     warnings = list((report or {}).get("warnings", ()))
-    stops = stopping(gate.error) if gate is not None and gate.state == "failed" else []
-    advice = ADVICE if gate is not None and ADVICE in gate.error else ""
+    gate, stops, advice = verdict(run.record)
     reached = "ExampleValidator" in outputs
     document = {
         "run": run.run_id,
         "state": run.state,
-        "gate": verdict,
+        "gate": gate,
         "stops": stops,
         "advice": advice,
         "warnings": warnings,
@@ -44,7 +38,7 @@ def anomalies(evidence: Source, name: str) -> Answer:
     shown = labelled(
         [
             ("run", f"{run.run_id} {run.state}"),
-            ("gate", verdict),
+            ("gate", gate),
             *(("stopped by", line) for line in stops),
             ("do", advice),
             *(("warning", line) for line in warnings),
@@ -57,6 +51,17 @@ def anomalies(evidence: Source, name: str) -> Answer:
     if not reached and run.record is not None and cause(run.record, run.state):
         shown.append(f"cause      {cause(run.record, run.state).splitlines()[0]}")
     return Answer(document, shown)
+
+
+def verdict(record: RunRecord | None) -> tuple[str, list[str], str]:
+    """What the gate said of a run's data, in words; the lines of its refusal; and what to do then."""
+    gate = record.nodes.get("Gate") if record else None
+    if gate is None:
+        return "not reached", [], ""
+    said = {"failed": "STOPPED the run", "running": "was cut off"}.get(gate.state, "passed")
+    if gate.state != "failed":
+        return said, [], ""
+    return said, stopping(gate.error), ADVICE if ADVICE in gate.error else ""
 
 
 def _compared(report: dict[str, Any] | None) -> str:

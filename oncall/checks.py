@@ -11,7 +11,7 @@ from oncall.evidence import Evidence
 from oncall.refused import refused
 from oncall.releases import named
 from oncall.sources import Releases, Source, Version
-from oncall.terminal import Answer, Rows, short
+from oncall.terminal import Answer, Rows
 from pipeline.advice import after_refusal, ask_doctor
 from pipeline.alerts.standing import NEWEST_RUN, REFUSED
 from pipeline.causes import cause
@@ -39,6 +39,7 @@ class Check:
       said: what is there.
       todo: a command, where it is not ok.
       about: the run or the version that it is about.
+      run: a run that is named in what is said.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Check:
     said: str
     todo: str = ""
     about: str = ""
+    run: str = ""
 
 
 def check(evidence: Source, url: str | None, folder: Path | None, model: str | None, *, alert: bool) -> Answer:
@@ -68,7 +70,8 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
         from oncall.alerting import tell
 
         return Answer({**document, "alert": tell(evidence, checks)}, [], code)
-    rows = Rows(("", "what", "found"), [("ok" if c.ok else "NOT ok", c.name, short(c.said, 300)) for c in checks])
+    cells = [("ok" if c.ok else "NOT ok", c.name, c.said) for c in checks]
+    rows = Rows(("", "what", "found"), cells, sentences=("found",))
     todo = dict.fromkeys(f"try        {one.todo}" for one in checks if not one.ok and one.todo)
     return Answer(document, [rows, *todo], code)
 
@@ -106,7 +109,7 @@ def _newest_run(evidence: Source) -> Check:
             continue
         why = cause(run.record, run.state)
         said = f"{run_id} {run.state}{note}{f': {why}' if why else ''}"
-        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id)
+        return Check(name, run.state in _GOOD, said, f"python -m oncall why {run_id}{evidence.here}", run_id, run_id)
     return Check(name, False, f"no whole run has ended on record{note}", f"python -m oncall runs{evidence.here}")
 
 
@@ -144,7 +147,7 @@ def _champion(evidence: Source, releases: Releases, here: str) -> list[Check]:
     record = evidence.record(pusher)
     known = f"pushed by run {pusher}" + ("" if record else ", which is not on record")
     lineage = f"python -m oncall lineage v{champion}{here}"
-    found.append(Check("pushed by", record is not None, known, lineage))
+    found.append(Check("pushed by", record is not None, known, lineage, run=versions[champion].run))
     return [*found, *_traffic(releases, versions, champion)]
 
 

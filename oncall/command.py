@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,29 +47,29 @@ def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[...,
             code = _answered(answer, as_json)
         sys.exit(code)
 
-    for option in _OPTIONS:
+    if instead:
+        run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {instead}."
+    for option in _options(with_vertex=not instead):
         run = option(run)
     return run
 
 
-_OPTIONS = (
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-    click.option("--api-endpoint", envvar="VERTEX_API_ENDPOINT", metavar="HOST:PORT", help="Of another API."),
-    click.option("--pipeline", metavar="NAME", help="Only the jobs of this pipeline.  [default: all]"),
-    click.option("--region", envvar="VERTEX_REGION", metavar="R", help="Such as europe-west4."),
-    click.option(
-        "--project",
-        envvar="VERTEX_PROJECT",
-        metavar="P",
-        help="The Google Cloud project: its jobs on Vertex AI, not the runs of this machine.",
-    ),
-    click.option(
+def _options(*, with_vertex: bool) -> Iterator[Callable[..., Any]]:
+    """The common options, the last one first; those of Vertex AI are taken, and refused, where they are of no use."""
+    yield click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    for name, letters, variable, meaning in (
+        ("--api-endpoint", "HOST:PORT", "VERTEX_API_ENDPOINT", "Of another API than Google's own."),
+        ("--pipeline", "NAME", None, "Only the jobs of this pipeline.  [default: all]"),
+        ("--region", "R", "VERTEX_REGION", "Of the project's jobs, such as europe-west4."),
+        ("--project", "P", "VERTEX_PROJECT", "The Google Cloud project: its jobs, not this machine's runs."),
+    ):
+        yield click.option(name, metavar=letters, envvar=variable, help=meaning, hidden=not with_vertex)
+    yield click.option(
         "--run-root",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
         help="The folder of the runs.  [default: the only runs/* below the current folder that holds runs]",
-    ),
-)
+    )
 
 
 def _source(

@@ -37,7 +37,7 @@ _yes = click.option("--yes", is_flag=True, help="Do it.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
 @answers
 def runs(evidence: Source, limit: int) -> Answer:
-    """The runs: state, start, duration, what each pushed, why it ended."""
+    """The runs: how each ended and why, and what it pushed."""
     from oncall.runs import listed
 
     return listed(evidence, limit)
@@ -57,7 +57,10 @@ def show(evidence: Source, run: str) -> Answer:
 @click.argument("run")
 @answers
 def why(evidence: Source, run: str) -> Answer:
-    """Why a run failed, the lines of its log that say so, and what to try."""
+    """Why a run failed, and what to try.
+
+    Names the node and the cause, with the lines of the log that say so.
+    """
     from oncall import why as module
 
     return module.why(evidence, run)
@@ -70,7 +73,10 @@ def why(evidence: Source, run: str) -> Answer:
 @click.option("--follow", is_flag=True, help="Go on until the run, or the node, has ended; Ctrl-C leaves it.")
 @answers_here("`why RUN` names the command of Cloud Logging that shows a task's log")
 def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
-    """What NODE wrote to the log: by default the node that failed, or else the whole run."""
+    """What a node of a run wrote to the log.
+
+    By default the node that failed, or, where none did, all of the run.
+    """
     from oncall import log as module
 
     as_json = bool(click.get_current_context().params["as_json"])
@@ -81,7 +87,10 @@ def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follo
 @_registry
 @answers
 def serving(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """What serves: each version with its run, data, schema, metrics, and whether its files are as pushed."""
+    """What serves, and what it was made from.
+
+    Each version with its run, data, schema and metrics, and whether its files are those that were pushed.
+    """
     from oncall import releases
 
     return releases.serving(evidence, registry, model)
@@ -92,7 +101,10 @@ def serving(evidence: Source, registry: Path | None, model: str | None) -> Answe
 @_registry
 @answers
 def lineage(evidence: Source, artifact: str, registry: Path | None, model: str | None) -> Answer:
-    """What an artifact, or a version of the registry, was made from, and what was made from it."""
+    """What an artifact was made from, and what from it.
+
+    It is named by its number in ML Metadata, or as a version of the registry: v2.
+    """
     from oncall import lineage as module
 
     return module.lineage(evidence, artifact, registry, model)
@@ -103,7 +115,10 @@ def lineage(evidence: Source, artifact: str, registry: Path | None, model: str |
 @click.argument("run_b")
 @answers
 def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
-    """What changed from one run to another: config, code, packages, data, statistics, schema, anomalies, metrics."""
+    """What changed from one run to another.
+
+    Config, code, packages, data, statistics, schema, anomalies and metrics.
+    """
     from oncall import diff as module
 
     return module.diff(evidence, run_a, run_b)
@@ -129,7 +144,11 @@ def anomalies(evidence: Source, run: str) -> Answer:
 @_registry
 @answers
 def check(evidence: Source, url: str | None, alert: bool, registry: Path | None, model: str | None) -> Answer:
-    """Whether what should serve does: the newest run, the champion, the model server. Exit code 0 or 1."""
+    """Whether all is well: newest run, champion, server.
+
+    Ends with 1 if the newest run that ended did not end well, the database cannot be used, no version serves, the
+    champion's files are not those that were pushed by a run on record, or the server of --url serves another version.
+    """
     from oncall import checks
 
     return checks.check(evidence, url, registry, model, alert=alert)
@@ -139,7 +158,10 @@ def check(evidence: Source, url: str | None, alert: bool, registry: Path | None,
 @_registry
 @answers
 def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """What is wrong with the run root: database, lock, crashes, artifacts, disk, registry. Exit code 0 or 1."""
+    """What is wrong with the run root, and what to do.
+
+    Looks at the database, the lock, crashed runs, artifacts, disk and registry; ends with 1 if something is wrong.
+    """
     if isinstance(evidence, Evidence):
         from oncall import doctor as module
 
@@ -155,7 +177,10 @@ def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer
 @click.argument("run")
 @answers_here("submit the same config again: python vertex_runner.py submit --wait")
 def resume(evidence: Evidence, run: str) -> Answer | int:
-    """Run a run's own config again; what it had finished is answered from the cache. Changes the run root."""
+    """Go on with a run: its own config, with the cache.
+
+    What it had finished is answered from the cache. Changes the run root, as any run does.
+    """
     from oncall import resume as module
 
     return module.resume(evidence, run, as_json=bool(click.get_current_context().params["as_json"]))
@@ -170,7 +195,10 @@ def resume(evidence: Evidence, run: str) -> Answer | int:
 def rollback(
     evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> Answer:
-    """Let the previous version serve again. Without --yes nothing is changed."""
+    """Let the previous version serve again.
+
+    Without --yes nothing is changed. A second rollback takes the first one back; a rerun of the pipeline does not.
+    """
     from oncall.releases import need_version, registry_of
 
     found = registry_of(evidence, registry, model)
@@ -196,7 +224,10 @@ def rollback(
 def gc(
     evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
 ) -> Answer:
-    """Remove the artifacts of old runs. Without --yes nothing is changed."""
+    """Remove the artifacts of old runs.
+
+    Without --yes nothing is changed. What serves, the next run's baseline and the last good run's artifacts are kept.
+    """
     from oncall import garbage
 
     return garbage.gc(evidence, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
@@ -208,7 +239,10 @@ def gc(
 @_registry
 @answers_here("the Google Cloud console shows its jobs, lineage and models as pages")
 def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
-    """Show all of this as pages, for this machine's browsers alone, until Ctrl-C: runs, what serves, each run."""
+    """Show all of this as pages, until Ctrl-C.
+
+    Runs, what serves, and a page for each run, for this machine's browsers alone.
+    """
     from oncall.web.server import serve
     from oncall.web.start import Place
 
@@ -230,7 +264,10 @@ def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, m
 def report(
     evidence: Evidence, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
 ) -> Answer:
-    """Write a run's page as one HTML file to attach to an incident; it needs no network. Writes that file alone."""
+    """Write a run's page to a file, for an incident.
+
+    One HTML file that needs neither a server nor a network. Writes that file alone.
+    """
     from oncall.web import report as module
     from oncall.web.start import Place
 

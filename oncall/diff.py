@@ -1,21 +1,33 @@
 """`diff`: what changed between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from oncall.anomalies import gate_report, validator_anomalies
+from components.policy import warned
+from oncall.anomalies import gate_report, validator_anomalies, verdict
 from oncall.evaluations import metrics
 from oncall.graph import Outputs
 from oncall.provenance import data_of
 from oncall.runs import need_record
 from oncall.sources import Run, Source
 from oncall.terminal import Answer
+from pipeline.records import RunRecord
 from schemas.errors import DataError
 
 # What may differ by chance is not a change.
 _RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
+# The node without which a run has nothing to compare.
+_MAKERS = {
+    "data": "ExampleGen",
+    "statistics": "StatisticsGen",
+    "schema": "Schema",
+    "anomalies": "ExampleValidator",
+    "metrics": "Evaluator",
+}
+_FOUND = "found"
 
 Changes = dict[str, list[Any]]
+Facts = Mapping[str, Any]
 
 
 def diff(evidence: Source, one: str, other: str) -> Answer:
@@ -23,25 +35,56 @@ def diff(evidence: Source, one: str, other: str) -> Answer:
     runs = [evidence.find(one), evidence.find(other)]
     records = [need_record(evidence, run) for run in runs]
     outputs = [evidence.metadata.outputs(run.run_id) for run in runs]
-    data = [data_of([a for found in o.values() for kept in found.values() for a in kept]) for o in outputs]
-    sections: dict[str, Changes] = {
-        "config": changed(*(flat(record.config) for record in records)),
-        "code": changed(*(record.code for record in records), revision=[r.revision for r in records]),
-        "packages": changed(*(record.packages for record in records)),
-        "data": changed(
-            *({**{f"rows of {s}": n for s, n in d.rows.items()}, "fingerprint": d.fingerprint} for d in data)
-        ),
-        "statistics": moved(*(_statistics(found) for found in outputs)),
-        "schema": changed(*({"hash": d.schema_hash} for d in data)),
-        "anomalies": changed(*(_anomalies(run, found) for run, found in zip(runs, outputs, strict=True))),
-        "metrics": moved(*(metrics(found) for found in outputs)),
-    }
-    document = {"from": runs[0].run_id, "to": runs[1].run_id, **sections}
+    old, new = (_facts(record, found) for record, found in zip(records, outputs, strict=True))
+    sections: dict[str, Changes] = {}
+    missing: dict[str, str] = {}
+    for name in old:
+        lacking = [_lacking(*side, name) for side in zip(runs, outputs, (old[name], new[name]), strict=True)]
+        if any(lacking):
+            missing[name] = "; ".join(filter(None, lacking))
+        compare = moved if name in ("statistics", "metrics") else changed
+        sections[name] = {} if name in missing else compare(old[name], new[name])
+    document = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
     shown = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
     for name, found in sections.items():
-        shown += [f"{name:<10} {key}: {_shown(old)} -> {_shown(new)}" for key, (old, new) in found.items()]
-    same = [name for name, found in sections.items() if not found]
+        shown += [f"{name:<10} {line}" for line in ([missing[name]] if name in missing else _lines(found))]
+    same = [name for name, found in sections.items() if not found and name not in missing]
     return Answer(document, [*shown, *([f"the same   {', '.join(same)}"] if same else [])])
+
+
+def _facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
+    """What is compared of a run."""
+    data = data_of([artifact for found in outputs.values() for kept in found.values() for artifact in kept])
+    return {
+        "config": flat(record.config),
+        "code": {**record.code, "revision": record.revision},
+        "packages": record.packages,
+        "data": data.facts(),
+        "statistics": _statistics(outputs),
+        "schema": {"hash": data.schema_hash} if data.schema_hash else {},
+        "anomalies": _anomalies(record, outputs),
+        "metrics": metrics(outputs),
+    }
+
+
+def _lacking(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
+    """Why a run has nothing to compare; empty if it has."""
+    node = _MAKERS.get(name)
+    if node is None:
+        return ""
+    if node not in outputs:
+        return f"{run.run_id} has none: it did not finish {node}"
+    return "" if facts else f"the files of {run.run_id} are gone"
+
+
+def _lines(changes: Changes) -> Iterator[str]:
+    """Changes as people read them; of lists of sentences, those that came and those that went."""
+    for key, (old, new) in changes.items():
+        if key == _FOUND:
+            yield from (f"gone: {line}" for line in old if line not in new)
+            yield from (f"new: {line}" for line in new if line not in old)
+        else:
+            yield f"{key}: {_shown(old)} -> {_shown(new)}"
 
 
 def flat(values: object, prefix: str = "") -> dict[str, Any]:
@@ -58,11 +101,10 @@ def flat(values: object, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def changed(old: Mapping[str, Any], new: Mapping[str, Any], **extra: list[Any]) -> Changes:
+def changed(old: Facts, new: Facts) -> Changes:
     """The keys whose values differ; None stands for one that is not there."""
     keys = dict.fromkeys([*old, *new])
-    found = {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
-    return {**found, **{key: pair for key, pair in extra.items() if pair[0] != pair[1]}}
+    return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
 
 def moved(old: Mapping[str, float], new: Mapping[str, float]) -> Changes:
@@ -105,11 +147,11 @@ def _statistics(outputs: Outputs) -> dict[str, float]:
     return found
 
 
-def _anomalies(run: Run, outputs: Outputs) -> dict[str, Any]:
-    found = validator_anomalies(outputs)
-    warnings = (gate_report(outputs) or {}).get("warnings", [])
-    stopped = run.record.nodes["Gate"].error if run.record and "Gate" in run.record.nodes else ""
-    return {"found": [*found, *warnings, *stopped.splitlines()]}
+def _anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
+    gate, stops, _ = verdict(record)
+    refusal = record.nodes["Gate"].error if record and stops else ""
+    warnings = [*(gate_report(outputs) or {}).get("warnings", []), *warned(refusal)]
+    return {"gate": gate, _FOUND: list(dict.fromkeys([*validator_anomalies(outputs), *warnings, *stops]))}
 
 
 def _shown(value: Any) -> str:

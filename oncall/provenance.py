@@ -1,14 +1,19 @@
 """What a model was made from, by way of the executions that really made it."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from oncall.graph import Artifact, Graph, Id, key, properties
 
-_ROWS, _FINGERPRINT = "rows", "input_fingerprint"
+_ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
+# What follows in TFX's fingerprint are sums of the times at which files were written: no news of what is in them.
+_INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),xor_checksum:")
 _MODEL = "Model"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,17 +22,35 @@ class Data:
 
     Attributes:
       rows: by split.
-      fingerprint: of the input files, by TFX.
+      content: what names the records of each split; empty where ExampleGen did not keep it.
+      fingerprint: of the input files, by TFX: their number, bytes and times.
       schema_hash: of the Schema artifact; empty if its file is gone.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
+    content: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     schema_hash: str = ""
 
-    def lines(self) -> str:
-        """The rows, for people."""
-        return ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())
+    def facts(self) -> dict[str, int | str]:
+        """All that two runs' data may differ in, by its name."""
+        # Of an older ExampleGen it is not known whether other times mean other rows.
+        unknown = {"files": self.fingerprint.replace("\n", "; ")} if self.fingerprint and not self.content else {}
+        return {
+            **{f"rows of {split}": rows for split, rows in self.rows.items()},
+            **{f"content of {split}": name for split, name in self.content.items()},
+            **{f"bytes read for {split}": size for split, _, size in self._inputs},
+            **unknown,
+        }
+
+    def files(self) -> str:
+        """The files that were read, for people."""
+        return "; ".join(f"{split}: {n} file{'' if n == 1 else 's'}, {size:,} bytes" for split, n, size in self._inputs)
+
+    @property
+    def _inputs(self) -> list[tuple[str, int, int]]:
+        found = map(_INPUT.match, self.fingerprint.splitlines())
+        return [(one[1], int(one[2]), int(one[3])) for one in found if one]
 
 
 def ancestors(metadata: Graph, artifact_id: Id) -> dict[Id, Artifact]:
@@ -47,22 +70,22 @@ def ancestors(metadata: Graph, artifact_id: Id) -> dict[Id, Artifact]:
 
 def data_of(artifacts: list[Artifact]) -> Data:
     """The data and the schema among artifacts, the newest of each."""
-    rows: dict[str, int] = {}
-    fingerprint = schema = ""
+    examples: Mapping[str, Any] = {}
+    schema = ""
     for artifact in sorted(artifacts, key=lambda artifact: (artifact.create_time_since_epoch, artifact.id)):
         known = properties(artifact)
         if artifact.type == "Examples" and _FINGERPRINT in known:
-            fingerprint = str(known[_FINGERPRINT])
-            rows = _rows(str(known.get(_ROWS, "")))
+            examples = known
         if artifact.type == "Schema":
             schema = schema_hash_of(artifact.folder)
-    return Data(rows, fingerprint, schema)
+    rows, content = _by_split(examples.get(_ROWS), int), _by_split(examples.get(_CONTENT), str)
+    return Data(rows, content, str(examples.get(_FINGERPRINT, "")), schema)
 
 
-def _rows(text: str) -> dict[str, int]:
+def _by_split(text: Any, kind: Callable[[Any], T]) -> dict[str, T]:
+    """What ExampleGen kept as JSON; nothing where that is damaged."""
     try:
-        found = json.loads(text)
-        return {str(split): int(rows) for split, rows in found.items()}
+        return {str(split): kind(value) for split, value in json.loads(str(text)).items()}
     except (ValueError, AttributeError, TypeError):
         return {}
 

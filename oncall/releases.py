@@ -10,7 +10,7 @@ from oncall.evidence import Evidence
 from oncall.graph import Graph
 from oncall.provenance import Data, ancestors, data_of, verdicts
 from oncall.sources import Releases, Source, Version
-from oncall.terminal import Answer, Rows
+from oncall.terminal import Answer, Rows, labelled
 from pipeline.records import RunRecord
 from schemas.errors import ConfigError, PipelineError, RunRootError
 from serving.registry import Registry
@@ -138,8 +138,11 @@ def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
     if versions:
         shared = ("traffic",) if "traffic" in versions[0] else ()
         headings = ("version", "state", *shared, "run", "data", "schema", "metrics", "blessed", "files")
-        shown.append(Rows(headings, [_cells(one) for one in versions]))
-    shown += [f"input      v{v['version']} {line}" for v in versions for line in v["fingerprint"].splitlines()]
+        shown.append(Rows(headings, [_cells(one) for one in versions], sentences=("state", "data", "metrics")))
+    for one in versions:
+        content = ", ".join(f"{split} {name}" for split, name in one["content"].items())
+        parts = (("input", one["input"]), ("content", content))
+        shown += labelled((label, f"v{one['version']} {said}") for label, said in parts if said)
     code = RunRootError.exit_code if error else 0
     return Answer(document, shown, code, error)
 
@@ -173,7 +176,7 @@ def _described(releases: Releases, version: Version, metadata: Graph | None) -> 
         raise
     except PipelineError as error:
         found["state"] = f"damaged: {error}"
-    return {**found, **asdict(data), "metrics": metrics, "blessings": blessed}
+    return {**found, **asdict(data), "input": data.files(), "metrics": metrics, "blessings": blessed}
 
 
 def _cells(one: dict[str, Any]) -> list[object]:

@@ -7,7 +7,7 @@ from typing import Any
 from oncall.graph import properties
 from oncall.refused import refused, tries
 from oncall.sources import Listed, Run, Source
-from oncall.terminal import Answer, Rows, labelled, moment, seconds, short
+from oncall.terminal import Answer, Rows, headline, labelled, moment, seconds
 from pipeline.causes import cause
 from pipeline.records import Kind, RunRecord, State
 from schemas.errors import ConfigError, RunRootError
@@ -24,22 +24,26 @@ def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
     found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
     rows = Rows(
         ("run", "state", "started", "took", "pushed", "cause"),
-        [
-            (
-                o["run"],
-                o["state"],
-                moment(o["started"]),
-                seconds(o["seconds"]),
-                short(o["pushed"], 40),
-                short(o["cause"]),
-            )
-            for o in found
-        ],
+        [_cells(one) for one in found],
+        sentences=("cause",),
+        least=("started", "took"),
     )
     document = {"run_root": evidence.place, "runs": found, "total": newest.total, "refused": refused(evidence)}
-    since = labelled([("refused", short(refused(evidence), 200)), *(("try", one) for one in tries(evidence))])
+    since = labelled([("refused", headline(refused(evidence))), *(("try", one) for one in tries(evidence))])
     code = RunRootError.exit_code if newest.error else 0
     return Answer(document, [rows, *_more(newest, limit), *since] if found else ["no runs yet"], code, newest.error)
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    what, why = push_of(one["pushed"])
+    return [one["run"], one["state"], moment(one["started"]), seconds(one["seconds"]), what, one["cause"] or why]
+
+
+def push_of(pushed: str) -> tuple[str, str]:
+    """What a run pushed, `version 2` or `nothing`; and why nothing, if it succeeded."""
+    version, to, _ = pushed.partition(" to ")
+    what, _, why = pushed.partition(": ")
+    return (version, "") if to else (what, why)
 
 
 def _more(newest: Listed, limit: int) -> list[str]:
@@ -106,7 +110,7 @@ def shown(evidence: Source, name: str) -> Answer:
         makers = {} if record.kind == Kind.REHEARSAL else _makers(evidence, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
-    nodes = [_node(record, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
+    nodes = [_node(record, run.state, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
     kept = (
         "config_hash",
         "revision",
@@ -136,7 +140,9 @@ def shown(evidence: Source, name: str) -> Answer:
     }
     rows = Rows(
         ("node", "state", "took", "made by run", "error"),
-        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], short(n["error"], 90)) for n in nodes],
+        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], n["error"]) for n in nodes],
+        sentences=("error",),
+        least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
     return Answer(document, [*_head(record, run), rows], code, error)
@@ -155,7 +161,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
             ("command", record.command_line),
             ("log", record.log),
-            ("cause", short(cause(record, run.state), 300)),
+            ("cause", headline(cause(record, run.state))),
             *(record.summary.items()),
             ("alert", record.alert),
         ]
@@ -170,13 +176,13 @@ def _makers(evidence: Source, run_id: str) -> dict[str, str]:
     return {node: evidence.metadata.place(made[id_].id)[0] for node, id_ in first.items() if id_ in made}
 
 
-def _node(record: RunRecord, name: str, makers: dict[str, str]) -> dict[str, Any]:
+def _node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
     known = record.nodes.get(name)
     if known is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
     return {
         "node": name,
-        "state": known.state if known.ended is not None or record.ended is None else "cut off",
+        "state": known.state if known.ended is not None or state is State.RUNNING else "cut off",
         "seconds": known.ended - known.started if known.ended is not None else None,
         "made_by": makers.get(name, "") if known.state == "cached" else "",
         "error": known.error,
@@ -193,5 +199,5 @@ def _shown_unknown(evidence: Source, run: Run) -> Answer:
         )
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
     document = {"run": run.run_id, "state": run.state, "cause": said, "nodes": nodes}
-    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], short(n["error"], 90)) for n in nodes])
+    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], n["error"]) for n in nodes], sentences=("error",))
     return Answer(document, [*labelled([("run", run.run_id), ("state", run.state), ("cause", said)]), rows])

@@ -4,11 +4,12 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,10 @@ from rich.text import Text
 from serving.terminal import clean as clean
 from serving.terminal import say
 
-_WIDTH_OF_A_FILE = 160
+# Of what is piped or kept, where nothing is folded or cut: no table is wider.
+_WIDTH_OF_A_FILE = 1 << 20
+# Of a column of sentences on a terminal: it is no narrower, and no sentence longer.
+_NARROWEST, _LONGEST = 24, 120
 _STYLES = {"SUCCEEDED": "green", "CACHED": "green", "RUNNING": "cyan", "INCOMPLETE": "yellow", "ok": "green"}
 _BAD = "bold red"
 _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")
@@ -24,10 +28,19 @@ _BAD_WORDS = ("FAILED", "CRASHED", "ABORTED", "UNKNOWN", "NOT ok")
 
 @dataclass(frozen=True)
 class Rows:
-    """A table: its headings, and its cells as plain text."""
+    """A table.
+
+    Attributes:
+      headings: of the columns.
+      cells: plain text.
+      sentences: the columns that may take several lines; what stands in others is never broken.
+      least: the columns that are left out first where a terminal is too narrow.
+    """
 
     headings: Sequence[str]
     cells: Sequence[Sequence[object]]
+    sentences: Collection[str]
+    least: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -47,10 +60,15 @@ class Answer:
     error: str = ""
 
 
-def short(text: str, width: int = 80) -> str:
-    """The first line, with the next if it is only a heading, cut at `width` characters."""
+def headline(text: str) -> str:
+    """The first line, with the next if it is only a heading."""
     first, *rest = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
-    line = f"{first} {rest[0]}" if rest and first.endswith(":") else first
+    return f"{first} {rest[0]}" if rest and first.endswith(":") else first
+
+
+def short(text: str, width: int = 80) -> str:
+    """The headline, cut at `width` characters."""
+    line = headline(text)
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
@@ -89,23 +107,63 @@ def show(answer: Answer, *, as_json: bool) -> None:
         failed = {"error": answer.error} if answer.error else {}
         click.echo(json.dumps({**answer.document, **failed}, indent=2))
         return
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, emoji=False)
+    width = _terminal_width()
+    console = Console(width=width or _WIDTH_OF_A_FILE, emoji=False)
     for part in answer.shown:
-        if isinstance(part, Rows):
-            console.print(_table(part))
-        else:
-            console.print(Text(clean(part)), soft_wrap=True, highlight=False)
+        lines = _table(part, width) if isinstance(part, Rows) else [Text(clean(part))]
+        for line in lines:
+            console.print(line, soft_wrap=isinstance(line, Text), highlight=False)
     if answer.error:
         say(f"error: {answer.error}")
 
 
-def _table(rows: Rows) -> Table:
+def _terminal_width() -> int | None:
+    """In characters; None where it is no terminal that reads along."""
+    return Console().width if sys.stdout.isatty() else None
+
+
+def _table(rows: Rows, width: int | None) -> list[Table | Text]:
+    """The rows as a table, without the columns that matter least if it is too wide, or each as a block of lines."""
+    columns = _columns(rows, width)
+    left_out: list[str] = []
+    while width is not None and not _fits(columns, rows.sentences, width):
+        if len(left_out) == len(rows.least):
+            return _blocks(_columns(rows, None))
+        left_out.append(rows.least[len(left_out)])
+        del columns[left_out[-1]]
     table = Table()
-    for heading in rows.headings:
-        table.add_column(heading, overflow="fold")
-    for cells in rows.cells:
-        table.add_row(*(Text(clean(cell), style=_style(str(cell))) for cell in cells))
-    return table
+    for heading in columns:
+        table.add_column(heading, overflow="fold", no_wrap=width is None or heading not in rows.sentences)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
+    return [table, *([Text(f"not shown: {', '.join(left_out)}; a wider terminal has room")] if left_out else [])]
+
+
+def _columns(rows: Rows, width: int | None) -> dict[str, list[str]]:
+    """The cells by heading, as they are shown."""
+    found: dict[str, list[str]] = {}
+    for number, heading in enumerate(rows.headings):
+        cells = [headline(str(row[number])) for row in rows.cells]
+        found[heading] = [clean(cell if width is None else short(cell, _LONGEST)) for cell in cells]
+    return found
+
+
+def _fits(columns: Mapping[str, Sequence[str]], sentences: Collection[str], width: int) -> bool:
+    needed = 1
+    for heading, cells in columns.items():
+        widest = max(map(cell_len, (heading, *cells)))
+        needed += 3 + (min(widest, _NARROWEST) if heading in sentences else widest)
+    return needed <= width
+
+
+def _blocks(columns: Mapping[str, Sequence[str]]) -> list[Table | Text]:
+    lines: list[Table | Text] = []
+    indent = max(10, *map(len, columns))
+    for cells in zip(*columns.values(), strict=True):
+        shown = [(heading, cell) for heading, cell in zip(columns, cells, strict=True) if cell]
+        lines += [Text.assemble(f"{heading:<{indent}} ", (cell, _style(cell))) for heading, cell in shown]
+        lines.append(Text())
+    return lines[:-1]
 
 
 def _style(text: str) -> str:

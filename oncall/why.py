@@ -23,9 +23,17 @@ _FRAMES = 4
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
 _FRAME = re.compile(r'\s+File "([^"]+)", line \d+, in ')
-_TELLING = re.compile(r"error|exception|killed|fatal|refused|no space", re.IGNORECASE)
+_TELLING = re.compile(r"error|exception|killed|fatal|refused|no space|free system memory", re.IGNORECASE)
 _LAST_LINES = 5
-_NOISE = re.compile(r"^WARNING:absl:(ArtifactQuery|Fallback to non-ZetaSQL)|failed call to cuInit|cudart_stub")
+# What TFX and TensorFlow inform and warn of in every run: of the cache, of what they lack, of their own past.
+_CHATTER = re.compile(
+    r"(?:DEBUG|INFO|WARNING):|[IW]\d{4} \d\d:|To enable the following|Instructions for updating|Use eager execution|`tf"
+)
+_NO_GPU = re.compile(r"failed call to cuInit|cudart_stub")
+# Not of this checkout; and what drives the nodes, which is in every traceback.
+_FOREIGN = ("site-packages", "/lib/python", "<frozen", "<string>", "__autograph_generated")
+_DRIVING = ("pipeline/runner.py", "pipeline/local.py")
+_PLACE = re.compile(rf"{re.escape(str(Path(__file__).parents[1]))}/|/[^\"]*/(?:site-packages|lib/python[\d.]+)/")
 
 
 def why(evidence: Source, name: str) -> Answer:
@@ -64,7 +72,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
     if is_bad:
         shown += ["", f"log        {log or 'none: the run was started with --verbose'}", *missing.splitlines()]
-        shown += [f"  {line}" for line in lines or ([] if missing else ["(it wrote nothing more)"])]
+        shown += [f"  {line}" for line in lines or ([] if missing else ["(it says nothing more)"])]
     return Answer(document, [*shown, "", *(f"try        {one}" for one in tries)])
 
 
@@ -98,13 +106,13 @@ def relevant(text: str) -> list[str]:
     lines = [line.expandtabs().rstrip() for line in text.splitlines()]
     start = _first_of_last_chain(lines)
     if start is None:
-        # TFX and TensorFlow warn of what they lack, in every run.
-        written = [line for line in lines if line and not _NOISE.search(line)]
-        telling = [line for line in written if _TELLING.search(line)] or written
-        return [short(line, 240) for line in telling[-_LAST_LINES:]]
+        written = [line for line in lines if line and not _NO_GPU.search(line)]
+        telling = [line for line in written if _TELLING.search(line)]
+        found = telling or [line for line in written if not _CHATTER.match(line)]
+        return [short(line, 240) for line in found[-_LAST_LINES:]]
     frames, rest = _frames(lines[start + 1 :])
     own = [frame for frame in frames if _is_own(frame[0])] or frames
-    shown = [line for frame in own[-_FRAMES:] for line in frame]
+    shown = [_PLACE.sub("", line, count=1) for frame in own[-_FRAMES:] for line in frame]
     said = [line for line in takewhile(bool, rest[:_ERROR_LINES]) if not _FRAME.match(line)]
     return [line[:240] for line in (*shown, *said)][-_SHOWN_LINES:]
 
@@ -136,7 +144,7 @@ def _frames(lines: Sequence[str]) -> tuple[list[list[str]], list[str]]:
 def _is_own(frame: str) -> bool:
     found = _FRAME.match(frame)
     path = found.group(1) if found else ""
-    return not any(part in path for part in ("site-packages", "/lib/python", "<frozen", "<string>"))
+    return not any(part in path for part in (*_FOREIGN, *_DRIVING))
 
 
 def last_good(evidence: Source, before: str) -> str | None:

@@ -63,6 +63,7 @@ class _Pages:
         return self._page(
             "start.html.j2",
             evidence,
+            name=start.name_of(evidence),
             checks=start.checked(evidence, self._place),
             served=start.served(evidence, self._place),
             runs=start.runs_page(evidence, _page_number(request.query_params)),
@@ -87,7 +88,7 @@ class _Pages:
     def versions(self, request: Request) -> Response:
         evidence = fresh(self._evidence)
         found = section(lambda: releases.serving(evidence, self._place.registry, self._place.model))
-        return self._page("versions.html.j2", evidence, versions=found)
+        return self._page("versions.html.j2", evidence, name=start.name_of(evidence), versions=found)
 
     def _sorry(self, evidence: Evidence, error: PipelineError) -> Response:
         code = 404 if isinstance(error, ConfigError) else 503

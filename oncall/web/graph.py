@@ -107,13 +107,20 @@ def _path(route: Sequence[Point]) -> str:
     return text
 
 
-def graph(metadata: Metadata, run_id: str) -> Graph:
-    """The graph of one run; empty where ML Metadata does not know it."""
+def graph(metadata: Metadata, run_id: str, *, goes_on: bool) -> Graph:
+    """The graph of one run; empty where ML Metadata does not know it.
+
+    Args:
+      metadata: where it is.
+      run_id: of the run.
+      goes_on: whether it runs; ML Metadata does not notice if a run is killed.
+    """
     found = Graph()
     executions = {execution.id: execution for execution in metadata.executions(run_id)}
     for id_, execution in executions.items():
         state = metadata.state(execution)
-        found.boxes[f"e{id_}"] = Box("execution", id_, metadata.place(id_)[1] or str(id_), state.lower(), state)
+        note, state = ("cut off", "FAILED") if state == "RUNNING" and not goes_on else (state.lower(), state)
+        found.boxes[f"e{id_}"] = Box("execution", id_, metadata.place(id_)[1] or str(id_), note, state)
     _add_events(metadata, found, metadata.events_of_executions(executions), {id_: f"e{id_}" for id_ in executions})
     _add_origins(metadata, found, executions)
     _describe_artifacts(metadata, found)

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from components.config import LOWER_IS_BETTER
+from oncall.runs import push_of
 from oncall.terminal import moment, seconds, short
 from oncall.web.safe_text import safe, value_of
 
@@ -56,7 +57,8 @@ def _environment() -> jinja2.Environment:
     from pipeline.stats_page import percent
 
     found.filters |= {"percent": percent, "seconds": seconds, "moment": moment, "local": _local, "short": short}
-    found.filters |= {"change": _change, "number": _number, "value_of": lambda value, name: value_of(name, value)}
+    found.filters |= {"change": _change, "number": _number, "push_of": push_of}
+    found.filters |= {"value_of": lambda value, name: value_of(name, value)}
     return found
 
 

@@ -11,6 +11,7 @@ from oncall.metadata import key
 from oncall.web.graph import graph
 from oncall.web.sections import Section, section
 from oncall.web.timeline import timeline
+from pipeline.records import State
 
 MAX_SLICES = 100
 
@@ -69,7 +70,7 @@ def view(evidence: Evidence, name: str) -> RunView:
         gate=of_database(lambda: anomalies.anomalies(evidence, run_id)),
         metrics=of_database(lambda: _metrics(evidence, run_id)),
         statistics=of_database(lambda: _statistics(evidence, run_id)),
-        graph=of_database(lambda: graph(evidence.metadata, run_id)),
+        graph=of_database(lambda: graph(evidence.metadata, run_id, goes_on=run.state is State.RUNNING)),
         config=flat(run.record.config) if run.record is not None else {},
         newer=newer,
         older=older,

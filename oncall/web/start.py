@@ -62,6 +62,11 @@ class RunsPage:
     total: int
 
 
+def name_of(evidence: Evidence) -> str:
+    """The pipeline's name; the run root's where no run is on record."""
+    return next((record.pipeline for record in evidence.records()), evidence.root.path.name)
+
+
 def checked(evidence: Evidence, place: Place) -> Section:
     """What `check` answers."""
     return section(lambda: checks.check(evidence, place.url, place.registry, place.model, alert=False))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,14 @@ from tfx.types import standard_artifacts
 
 from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
 from components.example_blocks import converted as converted_blocks
-from components.example_gen import REJECTED_PROPERTY, ROWS_PROPERTY, TableExecutor, _settings, example_gen
+from components.example_gen import (
+    CONTENT_PROPERTY,
+    REJECTED_PROPERTY,
+    ROWS_PROPERTY,
+    TableExecutor,
+    _settings,
+    example_gen,
+)
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
@@ -137,6 +145,27 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     assert {reject["column"] for reject in rejects} == {"x", "y", None}
     with pytest.raises(DataError, match="more bad rows than data.max_bad_rows: 2; .*a.csv:10"):
         converted(tmp_path, splits, **{**settings, "max_bad_rows": 2})
+
+
+def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 2},g,2026-01" for i in range(100)]
+    splits = {"train": {"files": "train.csv"}, "eval": {"files": "eval.csv"}}
+
+    def content() -> dict[str, str]:
+        artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+        found: dict[str, str] = json.loads(artifact.get_string_custom_property(CONTENT_PROPERTY))
+        return found
+
+    write(tmp_path / "train.csv", rows)
+    write(tmp_path / "eval.csv", rows[50:])
+    first = content()
+    assert first.keys() == splits.keys() and first["train"] != first["eval"]
+    write(tmp_path / "train.csv", rows)
+    os.utime(tmp_path / "train.csv", (1, 1))
+    assert content() == first
+    # As many rows and bytes.
+    write(tmp_path / "train.csv", [*rows[:7], "9,1,g,2026-01", *rows[8:]])
+    assert {split for split, name in content().items() if name != first[split]} == {"train"}
 
 
 def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """`diff` and `anomalies`: what changed between two runs, what is unusual in one."""
 
+import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 from components.policy import ADVICE, Verdict
 from oncall.diff import flat, moved
 from tests.oncall.conftest import Oncall
-from tests.oncall.run_roots import Runs
+from tests.oncall.run_roots import FINGERPRINT, Runs
 
 FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
 Document = Callable[..., Any]
@@ -21,7 +23,7 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
     assert found["config"] == {"training.epochs": [6, 7]}
     assert found["code"] == {"trainer": ["a", "b"]}
     assert found["packages"] == {"keras": ["3.1", "3.2"]}
-    assert found["data"] == {"rows of train": [3000, 2000]}
+    assert found["data"] == {"rows of train": [3000, 2000], "content of train": ["000000000bb8", "0000000007d0"]}
     assert found["statistics"] == {"train age mean": [38.0, 45.0]}
     assert found["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
     assert (found["schema"], found["anomalies"]) == ({}, {})
@@ -37,12 +39,61 @@ def test_a_run_is_the_same_as_the_one_that_answered_it(runs: Runs, document: Doc
     assert [name for name, changes in found.items() if changes and name not in ("from", "to")] == []
 
 
-def test_a_run_that_ended_early_lacks_what_it_did_not_make(runs: Runs, document: Document) -> None:
+def test_a_file_that_was_written_anew_is_no_new_data_and_one_with_other_values_is(
+    runs: Runs, document: Document, oncall: Oncall
+) -> None:
     runs.run(FIRST)
-    runs.run(SECOND, fails=("Gate", "the data does not fit", 3))
+    examples = runs.run(SECOND)["ExampleGen"]["examples"]
+    known = examples.custom_properties
+
+    def put(fingerprint: str, **content: str) -> None:
+        known["input_fingerprint"].string_value = fingerprint
+        known["content"].string_value = json.dumps(content)
+        runs.store.put_artifacts([examples])
+
+    put(FINGERPRINT.replace("1795556447", "1795556448"), **json.loads(known["content"].string_value))
+    assert "the same   config, code, packages, data, " in oncall("diff", FIRST, SECOND).output
+    put(FINGERPRINT, train="1", test="0" * 12)
+    assert "data       content of train: 000000000bb8 -> 1\n" in oncall("diff", FIRST, SECOND).output
+    put(FINGERPRINT.replace("398782", "398783"), train="1", test="0" * 12)
+    assert document("diff", FIRST, SECOND)["data"]["bytes read for train"] == [398782, 398783]
+    # Of runs before there was a name of the content, only the files' times are known.
+    put(f"{FINGERPRINT}\nsplit:test")
+    assert document("diff", FIRST, SECOND)["data"]["files"] == [None, f"{FINGERPRINT}; split:test"]
+
+
+def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
+    runs: Runs, document: Document, oncall: Oncall
+) -> None:
+    runs.run(FIRST)
+    stop = "train: age: 430>120 [OUT_OF_RANGE]"
+    error = "\n  ".join(["the data does not fit:", stop, "warning: train: sex: new [NEW]", ADVICE])
+    runs.run(SECOND, fails=("Gate", error, 3))
     found = document("diff", FIRST, SECOND)
-    assert found["metrics"]["overall: auc"] == [0.92, None]
-    assert "the data does not fit" in found["anomalies"]["found"][1]
+    assert found["metrics"] == {}
+    assert found["missing"] == {"metrics": f"{SECOND} has none: it did not finish Evaluator"}
+    assert found["anomalies"]["gate"] == ["passed", "STOPPED the run"]
+    shown = oncall("diff", FIRST, SECOND).output.splitlines()
+    assert shown[1:] == [
+        "anomalies  gate: passed -> STOPPED the run",
+        "anomalies  gone: train: age: a little old",
+        f"anomalies  new: {stop}",
+        "anomalies  new: train: sex: new [NEW]",
+        f"metrics    {SECOND} has none: it did not finish Evaluator",
+        "the same   config, code, packages, data, statistics, schema",
+    ]
+    # The other way round, too.
+    assert document("diff", SECOND, FIRST)["missing"] == found["missing"]
+
+
+def test_files_that_are_gone_are_no_change(runs: Runs, document: Document) -> None:
+    runs.run(FIRST)
+    made = runs.run(SECOND)
+    for node, output in (("Evaluator", "evaluation"), ("StatisticsGen", "statistics")):
+        shutil.rmtree(made[node][output].uri)
+    found = document("diff", FIRST, SECOND)
+    assert found["missing"] == dict.fromkeys(("statistics", "metrics"), f"the files of {SECOND} are gone")
+    assert (found["statistics"], found["metrics"]) == ({}, {})
 
 
 def test_what_may_differ_by_chance_is_not_shown() -> None:

@@ -27,7 +27,7 @@ def test_runs_are_listed_with_their_state_and_cause_the_newest_first(runs: Runs,
     assert found[0]["cause"].startswith("no record; executions: 6 COMPLETE, 1 RUNNING; last change 20")
     assert found[1]["cause"].endswith("is gone: killed in Trainer")
     assert found[2]["cause"] == "Gate: the data does not fit"
-    assert found[4]["pushed"] == "version 1"
+    assert found[4]["pushed"] == f"version 1 to {runs.registry.folder}/1"
 
 
 def test_the_rest_of_many_runs_is_counted(runs: Runs, oncall: Oncall, document: Document) -> None:
@@ -103,7 +103,11 @@ def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Run
     assert found["Pusher"]["state"] == "not reached"
     runs.run(SECOND, crashes_in="Trainer")
     states = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
-    assert (states["Transform"], states["Trainer"]) == ("complete", "running")
+    assert (states["Transform"], states["Trainer"]) == ("complete", "cut off")
+    with runs.root.locked():
+        runs.run(THIRD, crashes_in="Trainer")
+        states = {node["node"]: node["state"] for node in document("show", THIRD)["nodes"]}
+    assert states["Trainer"] == "running"
 
 
 def test_a_run_without_a_record_is_shown_by_its_executions(runs: Runs, document: Document) -> None:

@@ -14,7 +14,9 @@ FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "2026
 Document = Callable[..., Any]
 
 
-def test_each_version_is_shown_with_its_run_data_schema_and_verdict(runs: Runs, document: Document) -> None:
+def test_each_version_is_shown_with_its_run_data_schema_and_verdict(
+    runs: Runs, document: Document, oncall: Oncall
+) -> None:
     runs.run(FIRST, auc=0.91)
     runs.run(SECOND, auc=0.93, rows=4000)
     found = document("serving")
@@ -24,6 +26,8 @@ def test_each_version_is_shown_with_its_run_data_schema_and_verdict(runs: Runs, 
     assert (new["run"], new["rows"], new["metrics"]) == (SECOND, {"train": 4000, "test": 1500}, {"auc": 0.93})
     assert old["rows"]["train"] == 3000
     assert new["fingerprint"] == FINGERPRINT
+    assert (new["input"], new["content"]["train"]) == ("train: 1 file, 398,782 bytes", "000000000fa0")
+    assert "input      v2 train: 1 file, 398,782 bytes\ncontent    v2 train 000000000fa0, " in oncall("serving").output
     assert new["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
     assert new["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
     assert new["fits"] is True

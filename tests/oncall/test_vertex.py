@@ -146,7 +146,7 @@ def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(
     found = document("why", "bad")
     assert (found["state"], found["node"], found["exit_code"]) == ("FAILED", "Gate", 3)
     assert found["cause"] == "Gate: DataError: the data does not fit its schema"
-    assert "it wrote nothing more" not in oncall("why", "bad").output
+    assert "it says nothing more" not in oncall("why", "bad").output
     command = shlex.split(found["log"])
     assert command[:3] == ["gcloud", "logging", "read"]
     assert command[3].startswith('resource.type="ml_job" AND resource.labels.job_id="4')

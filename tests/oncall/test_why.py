@@ -6,11 +6,24 @@ from typing import Any
 import pytest
 
 from oncall.why import relevant
+from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 
 GOOD, BAD = "20260101T000000.000000", "20260102T000000.000000"
 Document = Callable[..., Any]
+
+# What TFX and TensorFlow write in every run.
+CHATTER = """\
+WARNING:absl:ArtifactQuery.property_predicate is not supported.
+I0000 00:00:1795577692.649190   12502 tf_record_dataset_op.cc:396] The default buffer size is 262144
+W0000 00:00:1795577694.804156   11380 cache_dataset_ops.cc:330] The calling iterator did not fully read the dataset.
+E0000 00:00:1795577692.372045   11380 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error
+WARNING:tensorflow:From /v/lib/python3.11/site-packages/a.py:1: f is deprecated and will be removed.
+Instructions for updating:
+Use eager execution and:
+`tf.data.TFRecordDataset(path)`
+"""
 
 # As pipeline/runner.py and TFX leave it: the error, what it was raised from, and a warning of another thread.
 LOG = """\
@@ -54,8 +67,26 @@ def test_without_a_traceback_the_lines_that_tell_something_are_shown() -> None:
         "OSError: No space left on device"
     ]
     assert relevant("one\ntwo\n") == ["one", "two"]
-    assert relevant("one\nWARNING:absl:ArtifactQuery.property_predicate is not supported.\n") == ["one"]
+    assert relevant(f"one\n{CHATTER}") == ["one"]
+    assert relevant(CHATTER) == []
+    short_of_memory = (
+        "W0000 00:00:1795577694.8 1 cpu_allocator.cc:82] Allocation of 8 exceeds 10% of free system memory."
+    )
+    assert relevant(f"{short_of_memory}\n{CHATTER}") == [short_of_memory]
     assert relevant("") == []
+
+
+def test_frames_that_are_not_our_own_are_left_out_and_paths_are_those_of_the_checkout() -> None:
+    def traceback(*paths: object) -> str:
+        frames = "".join(f'  File "{path}", line 1, in f\n    f()\n' for path in paths)
+        return f"Traceback (most recent call last):\n{frames}ValueError: x\n"
+
+    driving = (ROOT / "pipeline" / "local.py", ROOT / "pipeline" / "runner.py")
+    ours = ['  File "components/gate.py", line 1, in f', "    f()", "ValueError: x"]
+    assert relevant(traceback(*driving, "/tmp/__autograph_generated_file1.py", ROOT / "components" / "gate.py")) == ours
+    assert relevant(traceback(ROOT / "other.py"))[0] == '  File "other.py", line 1, in f'
+    theirs = relevant(traceback("/v/lib/python3.11/site-packages/tfx/a.py", "/v/lib/python3.11/json/b.py"))
+    assert theirs[::2] == ['  File "tfx/a.py", line 1, in f', '  File "json/b.py", line 1, in f', "ValueError: x"]
 
 
 def test_never_more_than_fifteen_lines() -> None:

@@ -39,6 +39,17 @@ def test_what_is_wrong_comes_first_with_what_to_do(runs: Runs, text: Text) -> No
     assert f"What to try python -m oncall why {SECOND}" in shown
 
 
+def test_the_first_page_is_called_after_the_pipeline_and_links_each_run_that_it_names(runs: Runs, site: Site) -> None:
+    assert "<h1>census-income</h1>" in site.get("/").html
+    runs.run(FIRST, overrides={"pipeline": "who-earns-more"})
+    runs.run(SECOND, overrides={"pipeline": "who-earns-more"}, crashes_in="Trainer")
+    page = site.get("/").html
+    assert "<h1>who-earns-more</h1>" in page
+    assert "<title>Versions: who-earns-more</title>" in site.get("/versions").html
+    assert f'<a href="/runs/{SECOND}">{SECOND}</a> CRASHED: its process' in page
+    assert f'pushed by run <a href="/runs/{FIRST}">{FIRST}</a></td>' in page
+
+
 def test_a_runs_page_says_what_why_says(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
     log = 'Traceback (most recent call last):\n  File "/work/x.py", line 3, in f\n    boom()\nValueError: <no> such "thing"\n'

@@ -142,6 +142,18 @@ def test_every_page_is_whole_and_readable(context: dict[str, Any], hostile: Runs
         assert dark == (context.get("color_scheme") == "dark")
 
 
+def test_ids_and_short_words_keep_on_one_line(hostile: Runs, site: Site) -> None:
+    with open_page(f"{site.url}/", **DESKTOP) as (page, _):
+        cells = page.locator("section:last-of-type :is(th.id, td[data-is=pushed]), td[data-is=run]")
+        lines = cells.evaluate_all(
+            "all => all.map(e => { const r = document.createRange(); r.selectNodeContents(e);"
+            " return [e.innerText, new Set([...r.getClientRects()].map(b => b.top)).size]; })"
+        )
+        assert [FIRST, 1] in lines and ["version 1", 1] in lines
+        # The run of the hostile version is no id.
+        assert [text for text, number in lines if number > 1 and text != BAD] == []
+
+
 def test_a_runs_page_has_all_its_parts(hostile: Runs, site: Site) -> None:
     with open_page(f"{site.url}/runs/{FIRST}", **DESKTOP) as (page, _):
         assert page.locator("svg.timeline .bar").count() == 12

@@ -90,6 +90,18 @@ def test_a_cached_component_names_the_run_that_made_it_and_keeps_its_inputs(runs
     assert boxes["Gate"][1].note == "complete"
 
 
+def test_a_component_runs_as_long_as_its_run_does(runs: Runs) -> None:
+    def trainer(run_id: str) -> tuple[str, str]:
+        (found,) = (box for box in view(runs, run_id).graph.found.boxes.values() if box.title == "Trainer")
+        return found.note, found.state
+
+    runs.run(FIRST, crashes_in="Trainer")
+    assert trainer(FIRST) == ("cut off", "FAILED")
+    with runs.root.locked():
+        runs.run(SECOND, crashes_in="Trainer")
+        assert trainer(SECOND) == ("running", "RUNNING")
+
+
 def test_what_comes_from_another_run_has_its_component_in_the_graph(runs: Runs) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND)
     given(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
