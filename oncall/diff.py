@@ -150,8 +150,9 @@ def _statistics(outputs: Outputs) -> dict[str, float]:
 def _anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
     gate, stops, _ = verdict(record)
     refusal = record.nodes["Gate"].error if record and stops else ""
-    warnings = [*(gate_report(outputs) or {}).get("warnings", []), *warned(refusal)]
-    return {"gate": gate, _FOUND: list(dict.fromkeys([*validator_anomalies(outputs), *warnings, *stops]))}
+    warnings = (gate_report(outputs) or {}).get("warnings", [])
+    found = [*validator_anomalies(outputs), *warnings, *stops, *warned(refusal)]
+    return {"gate": gate, _FOUND: list(dict.fromkeys(found))}
 
 
 def _shown(value: Any) -> str:

@@ -67,7 +67,7 @@ def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
 ) -> None:
     runs.run(FIRST)
     stop = "train: age: 430>120 [OUT_OF_RANGE]"
-    error = "\n  ".join(["the data does not fit:", stop, "warning: train: sex: new [NEW]", ADVICE])
+    error = Verdict([stop], ["train: sex: new [NEW]"]).error()
     runs.run(SECOND, fails=("Gate", error, 3))
     found = document("diff", FIRST, SECOND)
     assert found["metrics"] == {}
