@@ -39,7 +39,7 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
     with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
         console = Console(file=terminal, width=120)
         console.print("transforming ...")
-        sources = _transformed(config, Path(folder), split)
+        sources = transformed(config, Path(folder), split)
         results = []
         for seed in range(seeds):
             console.print(f"training with seed {seed} ...")
@@ -47,7 +47,7 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
         console.print(_table(results, split))
 
 
-def _transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
+def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Runs the pipeline up to Transform; returns the transformed splits."""
     import tensorflow as tf
     import tensorflow_transform as tft

@@ -7,7 +7,7 @@ import typing
 
 import click
 
-from benchmarks import scale
+from benchmarks import bench, scale
 from pipeline.alerts.alert import Alert
 from pipeline.alerts.config import Alerts, Event
 from pipeline.config_docs import markdown
@@ -74,6 +74,17 @@ def test_costs_are_what_the_benchmark_prints() -> None:
     lines = [f"    {line}\n" for line in printed.splitlines() if line]
     assert len(lines) > 40
     assert [line for line in lines if line not in documented] == []
+
+
+def test_the_tables_of_speed_are_what_the_benchmark_prints() -> None:
+    printed = bench.text(json.loads(bench.MEASURED_FILE.read_text()))
+    page, readme = (ROOT / "docs" / "performance.md").read_text(), (ROOT / "README.md").read_text()
+    for line in printed.splitlines():
+        assert line.strip() in page, "python -m benchmarks.bench --show"
+        if line.strip().startswith("the first five"):
+            assert line.strip() in readme
+    assert f"]({bench.PLOT_FILE.name})" in page
+    assert bench.PLOT_FILE.is_file()
 
 
 def test_data_checksums_are_those_of_the_files() -> None:
