@@ -5,9 +5,12 @@ python local_runner.py --config configs/census.yaml
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from schemas.errors import PipelineError
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "census.yaml"
 
@@ -79,7 +82,7 @@ def main(
     """
     # Here, not above: --help should not wait for them.
     from pipeline import config, local
-    from pipeline.run_root import RunRoot, default_run_root
+    from pipeline.run_root import default_run_root
     from schemas.errors import ConfigError
     from serving.terminal import refusals
 
@@ -87,11 +90,8 @@ def main(
         try:
             loaded = config.load(config_file, settings)
         except ConfigError as error:
-            name = config.name_in(config_file, settings) or (run_root.name if run_root else None)
-            if name is not None and not dry_run:
-                # Without the settings: what is refused may be a secret in the wrong place.
-                command = ["local_runner.py", "--config", str(config_file)]
-                local.put_on_record(RunRoot(run_root or default_run_root(name)), name, error, command)
+            if not dry_run:
+                _put_on_record(config_file, settings, run_root, error)
             raise
         root = run_root or default_run_root(loaded.name)
         if dry_run:
@@ -101,6 +101,19 @@ def main(
                 loaded, run_root=root.absolute(), use_cache=not no_cache, output=output or "normal", until=until
             )
     sys.exit(code)
+
+
+def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError") -> None:
+    """Keeps that a config was refused, in the run root that is named, or that of the config's name."""
+    from pipeline import config, local
+    from pipeline.run_root import RunRoot, default_run_root
+
+    name = config.name_in(config_file, settings) or (run_root.name if run_root else None)
+    if name is not None:
+        # Without the settings: what is refused may be a secret in the wrong place.
+        place = ["--run-root", str(run_root)] if run_root else []
+        command = ["local_runner.py", "--config", str(config_file), *place]
+        local.put_on_record(RunRoot(run_root or default_run_root(name)), name, error, command)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,14 @@ class Evidence:
                 f"{self.root.path}: holds rehearsals, which leave nothing in ML Metadata; "
                 "`runs`, `show` and `why` know them"
             )
+        if self.unreadable:
+            raise RunRootError(self.unreadable)
         return Metadata(self.root.database)
 
     @cached_property
     def unreadable(self) -> str:
-        """Why the database cannot be read now; empty where it can, and for rehearsals."""
+        """Why the database cannot be read now; empty where it can, and for rehearsals. A server that is silent, or a
+        lock, is waited for once."""
         try:
             if not self.is_of_rehearsals:
                 self.root.database.check()

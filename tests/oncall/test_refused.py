@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline import local
+from pipeline.database.database import LOCKED
+from pipeline.database.sqlite import SQLiteFile
 from pipeline.refusals import Refusals
 from schemas.errors import DataError, PushError, RunRootError
 from tests.oncall.conftest import Oncall
@@ -91,3 +93,18 @@ def test_a_damaged_refusal_is_none_and_is_begun_anew(content: str, runs: Runs, d
     found = Refusals(runs.root).known()
     assert found is not None
     assert found.count == 1
+
+
+def test_a_database_that_does_not_answer_is_waited_for_once(
+    runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def check(database: SQLiteFile, *, whole: bool = False) -> None:
+        asked.append(database.label)
+        raise RunRootError(f"{database.label}: {LOCKED}")
+
+    runs.run(BAD, fails=("InfraValidator", "the model missed a threshold", 4))
+    monkeypatch.setattr(SQLiteFile, "check", check)
+    assert LOCKED in oncall("why", "latest").output
+    assert asked == [str(runs.root.metadata)]

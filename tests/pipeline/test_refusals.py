@@ -82,7 +82,7 @@ def test_a_config_that_cannot_be_read_is_on_record_where_there_is_a_run_root(
     found = Refusals(RunRoot(root)).known()
     assert found is not None
     assert (found.pipeline, found.exit_code, "unknown key 'epoch'" in found.why) == ("census-income", 2, True)
-    assert found.command == ["local_runner.py", "--config", str(config)]
+    assert found.command == ["local_runner.py", "--config", str(config), "--run-root", str(root)]
     assert "SECRET" not in (root / "refused.json").read_text()
 
 
