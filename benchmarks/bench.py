@@ -1,7 +1,7 @@
 """Seconds, CPU and peak memory of each component, beside a stock TFX pipeline of the same shape on the same data.
 
     make bench                                          # 50,000 rows, once each; about three minutes on two cores
-    make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 3 --keep"     # docs/performance.md; two hours
+    make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 2 --keep"     # docs/performance.md; 40 minutes
     make bench ARGS="--show"                            # the tables of docs/performance.md, from measured.json
 
 The data is made from the census's rows (benchmarks/household.py). Each pipeline runs in a process of its own, one after

@@ -133,11 +133,11 @@ def million_table(rates: dict[str, Any]) -> Table:
         machine = seconds / 3600 * PRICES["task on e2-standard-4, hour"] / 4
         on_beam = component in _ON_BEAM
         dataflow = seconds / 3600 * _dataflow_vcpu_hour() if on_beam else machine
-        cells = (f"{reads[component]:,.2f} M", f"{seconds:.1f}", f"{machine:.5f}", f"{dataflow:.5f}" if on_beam else "")
+        cells = (f"{reads[component]:,.2f} M", f"{seconds:.1f}", f"{machine:.2g}", f"{dataflow:.2g}" if on_beam else "")
         table.add_row(component, *cells)
         for name, value in (("seconds", seconds), ("machine", machine), ("dataflow", dataflow)):
             total[name] += value
-    table.add_row("all", "", f"{total['seconds']:.1f}", f"{total['machine']:.5f}", f"{total['dataflow']:.5f}")
+    table.add_row("all", "", f"{total['seconds']:.1f}", f"{total['machine']:.2g}", f"{total['dataflow']:.2g}")
     return table
 
 
