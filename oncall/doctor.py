@@ -162,7 +162,7 @@ def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Ite
                 said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed: {how}"
                 serves = version == registry.champion()
                 back = (
-                    Local(registry, evidence.here + named(folder, model)).back
+                    Local(registry, evidence.here, named(folder, model)).back
                     if serves
                     else "leave it: nothing serves it"
                 )

@@ -160,7 +160,7 @@ class Evidence:
         """The registry that the newest run pushed to, or would have, unless another is named."""
         from oncall.releases import Local, named, registry_of
 
-        return Local(registry_of(self, folder, model), self.here + named(folder, model))
+        return Local(registry_of(self, folder, model), self.here, named(folder, model))
 
     def find(self, name: str) -> Run:
         """The run that is meant.

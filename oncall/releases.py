@@ -79,9 +79,9 @@ def _place(record: RunRecord | None) -> str:
 class Local:
     """The versions in a registry's folder."""
 
-    def __init__(self, registry: Registry, here: str) -> None:
+    def __init__(self, registry: Registry, here: str, named: str) -> None:
         self.name, self.place = registry.name, str(registry.folder)
-        self._registry, self._here = registry, here
+        self._registry, self._here, self._named = registry, here, named
 
     @property
     def back(self) -> str:
@@ -90,7 +90,7 @@ class Local:
         is_whole = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
         pusher = self._registry.pushed_by(champion) if champion is not None and not is_whole else ""
         if not pusher:
-            return f"python -m oncall rollback{self._here} --reason '...'"
+            return f"python -m oncall rollback{self._here}{self._named} --reason '...'"
         return f"python -m oncall resume {pusher}{self._here}    # pushes its model again, as a new version"
 
     @property

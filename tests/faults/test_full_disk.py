@@ -71,5 +71,6 @@ def test_a_run_does_not_start_on_a_full_disk(disk: Path, tmp_path: Path) -> None
     assert (code, said) == (
         6,
         f"error: {disk / 'other'}: cannot be written: No space left on device; give --run-root another folder\n"
+        "that no run was started: cannot be written: No space left on device\n"
         "what was told: cannot be written: No space left on device\n",
     )

@@ -97,8 +97,8 @@ def test_another_trouble_is_news_and_the_first_is_not_over_before_the_last_is(
     document = hook.documents[1]
     assert (document["state"], document["since"]) == ("NOT_OK", hook.documents[0]["since"])
     # The failed run was told.
-    assert document["why"] == "content: version 1: its files are NOT those that were pushed"
-    assert [one.partition(" --run-root")[0] for one in document["next"]] == ["python -m oncall rollback"]
+    assert document["why"] == "content: version 1: its files are NOT those that were pushed: saved_model.pb changed"
+    assert [one.partition(" --run-root")[0] for one in document["next"]] == [f"python -m oncall resume {FIRST}"]
     model.write_bytes(good)
     assert oncall("check", "--alert").output == ""
     runs.run(THIRD, fails=("Gate", "no", 3))

@@ -169,11 +169,12 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncal
 
 def test_the_registry_that_was_named_is_named_in_the_commands_that_are_proposed(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
-    (runs.registry.path(1) / "saved_model.pb").write_text("mine")
+    runs.run(SECOND, auc=0.95)
+    (runs.registry.path(2) / "saved_model.pb").write_text("mine")
     named = ("--registry", runs.registry.folder.parent, "--model", NAME)
     flags = f"--run-root {runs.root.path} --registry {runs.registry.folder.parent} --model {NAME}"
     todo = {one["name"]: one["todo"] for one in document("check", *named)["checks"]}
     assert todo["content"] == f"python -m oncall rollback {flags} --reason '...'"
-    assert todo["pushed by"] == f"python -m oncall lineage v1 {flags}"
+    assert todo["pushed by"] == f"python -m oncall lineage v2 {flags}"
     (finding,) = document("doctor", *named)["findings"]
-    assert finding["todo"].endswith(f", or python -m oncall rollback {flags} --reason '...'")
+    assert finding["todo"].endswith(f"; or python -m oncall rollback {flags} --reason '...'")
