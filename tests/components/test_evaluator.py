@@ -21,7 +21,7 @@ from components.golden import GOLDEN_NAME
 from components.sliced_predictions import LoadedModels, PredictAndSlice
 from serving.golden import Golden
 from serving.predictor import Predictor
-from tests.serving.models import FEATURES, export_model
+from tests.serving.models import FEATURES, example, export_model
 
 ROWS = 500
 FILES = 2
@@ -52,7 +52,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]
         path = str(folder / "Split-test" / f"data-{number}.gz")
         with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
             for row in rows[number::FILES]:
-                writer.write(_example(row))
+                writer.write(example(row))
     return folder
 
 
@@ -65,18 +65,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("candidate", "baseline")}
 
 
-def _example(row: dict[str, Any]) -> bytes:
-    def feature(value: Any) -> tf.train.Feature:
-        if isinstance(value, str):
-            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-        if isinstance(value, int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-
-    named = {name: feature(value) for name, value in row.items()}
-    return bytes(tf.train.Example(features=tf.train.Features(feature=named)).SerializeToString())
-
-
 def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
     rows: list[dict[str, Any]], examples: Path, models: dict[str, Path]
 ) -> None:
@@ -86,7 +74,7 @@ def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
     slicer.setup()
     mine = rows[0::FILES]
     found = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))
-    answers = Predictor(models["candidate"] / "Format-Serving").predict_examples([_example(row) for row in mine])
+    answers = Predictor(models["candidate"] / "Format-Serving").predict_examples([example(row) for row in mine])
     expected: dict[Any, list[int]] = {}
     for number, row in enumerate(mine):
         for slicing in slicings:

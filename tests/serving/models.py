@@ -85,3 +85,18 @@ def push(registry: Registry, model: Path, *, run_id: str = "run-1", wrong: float
     extra = {GOLDEN_FILE: golden(model, wrong).to_json()}
     result = registry.push(model, pipeline="shop", run_id=run_id, model_id=1, version=None, extra=extra, **options)
     return int(result.version)
+
+
+def example(row: dict[str, Any]) -> bytes:
+    """A row as a serialized tf.Example."""
+    import tensorflow as tf
+
+    def feature(value: Any) -> tf.train.Feature:
+        if isinstance(value, str):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+    named = {name: feature(value) for name, value in row.items()}
+    return bytes(tf.train.Example(features=tf.train.Features(feature=named)).SerializeToString())

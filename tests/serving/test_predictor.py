@@ -9,7 +9,7 @@ import pytest
 
 from serving.predictor import ModelError, Predictor
 from serving.registry import VERSION_FILE
-from tests.serving.models import ROW, SCHEMA_HASH, export_model
+from tests.serving.models import ROW, SCHEMA_HASH, example, export_model
 
 
 @pytest.fixture(scope="module")
@@ -30,34 +30,24 @@ def test_an_answer_says_the_version_that_a_push_wrote_and_the_schema(model: Path
 
 
 def test_rows_and_examples_are_answered_alike(model: Path) -> None:
-    import tensorflow as tf
-
-    def example(row: dict[str, Any]) -> bytes:
-        def feature(value: Any) -> tf.train.Feature:
-            if isinstance(value, str):
-                return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-            if isinstance(value, int):
-                return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-            return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-
-        named = {key.replace("shop_name", "shop name"): feature(value) for key, value in row.items()}
-        return bytes(tf.train.Example(features=tf.train.Features(feature=named)).SerializeToString())
+    def encoded(row: dict[str, Any]) -> bytes:
+        return example({key.replace("shop_name", "shop name"): value for key, value in row.items()})
 
     predictor = Predictor(model)
     rows = [ROW, {"color": "red", "size": 0.0}, {**ROW, "color": "pink", "rank": 9}]
     by_row = predictor.predict(rows)
-    by_example = predictor.predict_examples([example(row) for row in rows])
+    by_example = predictor.predict_examples([encoded(row) for row in rows])
     np.testing.assert_allclose([row["probability"] for row in by_row], by_example["probability"], atol=1e-6)
     # size 2.5, rank 2, weight 1, less 4, and the ids of the color (0 to 2) and the shop (0 to 4).
     logit = np.log(by_row[0]["probability"] / (1 - by_row[0]["probability"]))
     assert logit == pytest.approx(1.5 + round(logit - 1.5), abs=1e-3) and 1.4 <= logit <= 7.6
-    good = example(ROW)
+    good = encoded(ROW)
     for wrong, message in (
         (b"\x00nonsense", "Could not parse example input"),
         (b"", r"Feature: (color|size) \(data type: \w+\) is required but could not be found"),
-        (example({"color": "red"}), r"Feature: size \(data type: float\) is required but could not be found"),
+        (encoded({"color": "red"}), r"Feature: size \(data type: float\) is required but could not be found"),
         (
-            example({**ROW, "size": 3}),
+            encoded({**ROW, "size": 3}),
             r"Key: size, Index: \d+.  Data types don't match. Data type: int64 but expected type: float",
         ),
     ):
