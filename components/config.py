@@ -42,12 +42,25 @@ INFERRED_MIN_DOMAIN_MASS = 0.99
 # Beside TFDV's own names of anomalies: a distance between two data sets above its threshold; a feature that gives the
 # label away; a feature of categories that are dates.
 DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
+# What ExampleGen finds in the rows, and the gate judges.
+EXTREME, PRECISION, NO_VALUES = "EXTREME_VALUES", "PRECISION_LOSS", "NO_VALUES_IN_TRAIN"
+OUT_OF_RANGE, NO_CLASS = "ID_OUT_OF_RANGE", "CLASS_WITHOUT_ROWS"
+SHARED_ROWS, CONTRADICTORY = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS"
+_ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_ROWS, CONTRADICTORY)
 Severity = Literal["stop", "warn", "ignore"]
+# Unless a rule says otherwise; every other anomaly stops the run.
+DEFAULT_SEVERITIES: Mapping[str, Severity] = {
+    EXTREME: "warn",
+    PRECISION: "warn",
+    OUT_OF_RANGE: "warn",
+    NO_CLASS: "warn",
+    CONTRADICTORY: "warn",
+}
 Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
 
 
 def _known_anomaly(name: str) -> str:
-    known = [DRIFT, SKEW, LEAK, DATE, *anomalies_pb2.AnomalyInfo.Type.keys()]
+    known = [DRIFT, SKEW, LEAK, DATE, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
     if name not in known:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
     return name

@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -33,6 +33,7 @@ from tfx.utils import proto_utils
 from components import example_groups
 from components.example_blocks import converted
 from components.example_records import GzipFile
+from components.policy import Anomaly
 from schemas.data import ColumnSplit, Data, HashSplit
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
@@ -45,6 +46,10 @@ ROWS_PROPERTY = "rows"
 CONTENT_PROPERTY = "content"
 REJECTED_PROPERTY = "rejected_rows"
 UNLABELLED_PROPERTY = "unlabelled_rows"
+# What was found in the rows, for the gate to judge: a JSON list of `components.policy.Anomaly`.
+FINDINGS_PROPERTY = "findings"
+# The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
+LABELS_PROPERTY = "labels"
 REJECTS_FILE = "rejects.jsonl"
 # Between a split's name and the span that one of its inputs holds.
 _SPAN_SEPARATOR = "@"
@@ -139,6 +144,8 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
+        findings: list[Anomaly] = []
+        artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
         artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(result["unlabelled"] for result in results))
         artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")

@@ -5,6 +5,7 @@ passes is the config's `validation` policy.
 """
 
 import datetime
+import json
 import os
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from components.anomalies import listed, parsed
 from components.comparison import compare_all
 from components.concerned import concerned
 from components.config import DRIFT, SKEW, Validation
+from components.example_gen import FINDINGS_PROPERTY
 from components.policy import Anomaly, judge
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
@@ -27,6 +29,7 @@ from schemas.errors import DataError
 
 @component
 def AnomalyGate(  # noqa: N802 (TFX names components like classes)
+    examples: InputArtifact[standard_artifacts.Examples],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
@@ -37,7 +40,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Looked at are the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`; and the
+    Looked at are what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`; and the
     drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one. `report` holds
     the warnings, and what was compared.
 
@@ -46,7 +49,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     """
     validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    found = [
+    found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    found += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
         for anomaly in _counted(

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.config import Severity, Validation
+from components.config import DEFAULT_SEVERITIES, Severity, Validation
 
 _HEADING, _WARNING = "the data does not fit its schema or has changed:", "warning: "
 ADVICE = (
@@ -20,7 +20,7 @@ class Anomaly:
     Attributes:
       where: the split, or the two that are compared.
       feature: the column, or `all`.
-      kind: TFDV's name of the anomaly, DRIFT or SKEW.
+      kind: TFDV's name of the anomaly, or one of components/config.py.
       text: what is wrong.
     """
 
@@ -78,7 +78,7 @@ def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.d
 
 
 def _severity(anomaly: Anomaly, validation: Validation) -> Severity:
-    severity: Severity = "stop"
+    severity: Severity = DEFAULT_SEVERITIES.get(anomaly.kind, "stop")
     for rule in validation.severities:
         if rule.anomaly == anomaly.kind and (not rule.features or anomaly.feature in rule.features):
             severity = rule.severity

@@ -155,6 +155,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
     history = _published_statistics(config) if on_vertex else last_pushed()
     gate = AnomalyGate(
+        examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
         statistics=statistics,
         schema=schema.outputs["schema"],
