@@ -40,9 +40,9 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Looked at are what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`; and the
-    drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one. `report` holds
-    the warnings, and what was compared.
+    Judges what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits`
+    (joined by commas) against `train`; and the drift of `train` against that of `pushed_statistics`, the run that was
+    pushed last, if there is one. `report` holds the warnings, and what was compared.
 
     Raises:
       DataError: one line for each anomaly that stops: where, feature, what is wrong.
