@@ -262,8 +262,7 @@ class Table:
           DataError: a record has a feature that is not declared, which the first records had not.
         """
         columns = texts.columns
-        if self.reader.leaves_out_missing and self.reader.only is None:
-            self._check_declared(columns.schema.names)
+        self._check_declared(texts.names)
         for name in [*self.columns.needed]:
             if name not in columns.schema.names:
                 columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))

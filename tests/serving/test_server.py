@@ -82,7 +82,7 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
         (
             b'{"instances": [{"color": "red", "size": "ten"}]}',
             400,
-            "instances[0]: size: expected a number, found 'ten'",
+            "instances[0]: size: expected a finite number, found 'ten'",
         ),
         (b'{"instances": [{"color": "red", "size": NaN}]}', 400, "the request is no JSON"),
         (b'{"instances": [{"color": "\xff", "size": 1}]}', 400, "the request is no JSON"),
@@ -341,7 +341,7 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         page.fill("[name=size]", "two <b>")
         page.click("button")
         page.wait_for_selector("#answer .problem")
-        assert "size: expected a number, found 'two <b>'" in page.inner_text("#answer")
+        assert "size: expected a finite number, found 'two <b>'" in page.inner_text("#answer")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         # The browser itself notes the refused request.
         assert [line for line in wrong if "400 (Bad Request)" not in line] == []
