@@ -166,7 +166,7 @@ def _counted(*both: statistics_pb2.DatasetFeatureStatisticsList) -> list[bytes]:
             copy = kept.features.add()
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
-            if len(edges.get(name, ())) > 1:
+            if edges.get(name):
                 _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
         answer.append(bytes(kept.SerializeToString()))
     return answer
@@ -176,7 +176,11 @@ def _edges(*features: statistics_pb2.FeatureNameStatistics) -> list[float]:
     """Return where TFDV cuts; nothing where there are infinite values, which have no width."""
     buckets = [bucket for feature in features for h in _standard(feature) for bucket in h.buckets]
     edges = sorted({edge for bucket in buckets for edge in (bucket.low_value, bucket.high_value)})
-    return edges if np.isfinite(edges).all() else []
+    if not np.isfinite(edges).all() or len(edges) < 2:
+        return []
+    # A constant has no width; as the smallest value it has a bin to itself.
+    is_point = any(bucket.low_value == bucket.high_value == edges[0] for bucket in buckets)
+    return [2 * edges[0] - edges[1], *edges] if is_point else edges
 
 
 def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_to: Iterable[float]) -> None:

@@ -68,8 +68,10 @@ class ValueCounts:
         low, high, count = self.low[index], self.high[index], self.count[index]
         # One value is at each end of a bin.
         end = np.minimum(1.0, count / 2)
-        width = np.where(is_inside, high / 2 - low / 2, 1.0)
-        part = end + (count - 2 * end) * (at / 2 - low / 2) / width
+        # Halves, for the difference of two finite numbers may be none; outside, some are infinite.
+        with np.errstate(invalid="ignore"):
+            width = np.where(is_inside, high / 2 - low / 2, 1.0)
+            part = end + (count - 2 * end) * (at / 2 - low / 2) / width
         complete = np.concatenate([[0.0], np.cumsum(self.count)])[np.searchsorted(self.high, at, side="right")]
         return complete + np.where(is_inside, part, 0.0)
 

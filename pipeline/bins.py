@@ -95,12 +95,24 @@ def _different(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
 
 def _bar_a_value(counts: Sequence[ValueCounts], values: NDArray[np.float64]) -> Bins:
     labels = [number(value) for value in values.tolist()]
-    slot = PICTURE_WIDTH / len(labels)
-    # As many as have space.
-    step = math.ceil((max(map(len, labels)) + 1) * _CHARACTER_WIDTH / slot)
-    ticks = [Tick((n + 0.5) / len(labels), labels[n], "middle") for n in range(0, len(labels), step)]
-    before = np.nextafter(values, -np.inf)
-    return Bins(labels, ticks, [(s.up_to(values) - s.up_to(before)).tolist() for s in counts], are_exact=True)
+    in_each = []
+    for split in counts:
+        known = dict(zip(split.low.tolist(), split.count.tolist(), strict=True))
+        in_each.append([known.get(value, 0.0) for value in values.tolist()])
+    return Bins(labels, _ticks(labels), in_each, are_exact=True)
+
+
+def _ticks(labels: Sequence[str]) -> list[Tick]:
+    """Return a tick for each bar, or for every second or third, as there is space."""
+    slot, widest = PICTURE_WIDTH / len(labels), max(map(len, labels)) * _CHARACTER_WIDTH
+    step = math.ceil(1.5 * widest / slot) if widest > slot else 1
+    ticks = []
+    for n in range(0, len(labels), step):
+        at, half = (n + 0.5) / len(labels), len(labels[n]) * _CHARACTER_WIDTH / 2 / PICTURE_WIDTH
+        # A label at an end is not cut off.
+        place = (0.0, "start") if at < half else (1.0, "end") if at > 1 - half else (at, "middle")
+        ticks.append(Tick(place[0], labels[n], place[1]))
+    return ticks
 
 
 def _range(finite: Sequence[ValueCounts]) -> _Range:
@@ -162,9 +174,13 @@ def _are_whole(values: NDArray[np.float64]) -> bool:
 
 
 def number(value: float) -> str:
-    """Return a value of the data as text: whole numbers in full, others with six digits."""
-    is_whole = abs(value) < MAX_SHOWN_IN_FULL and float(value).is_integer()
-    return f"{value:,.0f}" if is_whole else f"{value:.6g}"
+    """Return a value of the data as text: whole numbers in full, others rounded."""
+    if abs(value) < MAX_SHOWN_IN_FULL:
+        if float(value).is_integer():
+            return f"{value:,.0f}"
+        if abs(value) >= 1000:
+            return f"{value:,.1f}"
+    return f"{value:.4g}"
 
 
 def _edge(value: float, digits: int) -> str:

@@ -137,7 +137,11 @@ def features(
 
 
 def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]) -> FeatureView:
-    is_text = any(feature.HasField("string_stats") for feature in there.values())
+    first = next(
+        (feature for feature in there.values() if _common(feature).num_non_missing), next(iter(there.values()))
+    )
+    # Of a split without any value TFDV does not know the type.
+    is_text = first.HasField("string_stats")
     drawn = _categories(there) if is_text else _bins(there)
     totals = [_total(feature, counts) for feature, counts in zip(there.values(), drawn.counts, strict=True)]
     shares = [[count / total for count in counts] for counts, total in zip(drawn.counts, totals, strict=True)]
@@ -154,7 +158,7 @@ def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], 
         )
         for index, (split, feature) in enumerate(there.items())
     ]
-    type_ = statistics_pb2.FeatureNameStatistics.Type.Name(next(iter(there.values())).type).lower()
+    type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
     return FeatureView(name, "text" if is_text else type_, sides, drawn.labels, drawn.ticks, drawn.are_exact)
 
 
@@ -187,8 +191,9 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
         **{_title(share): number(value) for share, value in quantiles.items()},
         "max": number(stats.max),
     }
-    # Without any value TFDV's numbers are all 0.
-    return numbers if present else dict.fromkeys(numbers, NO_VALUE)
+    # Without any number TFDV's statistics are all 0.
+    has_numbers = number_counts(feature).total if has_counts(feature) else present
+    return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
 
 
 def _title(share: float) -> str:
@@ -219,7 +224,10 @@ def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bi
         for value, count in split.items():
             importance[value] = importance.get(value, 0.0) + count / total
     top = sorted(importance, key=lambda value: (-importance[value], value))[:TOP_VALUES]
-    return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact=True)
+    # Of many different values, only the most frequent of each split are known.
+    are_all = [feature.string_stats.unique <= len(split) for feature, split in zip(there.values(), counts, strict=True)]
+    are_exact = all(is_all or split.keys() >= set(top) for split, is_all in zip(counts, are_all, strict=True))
+    return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact)
 
 
 def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
@@ -251,7 +259,7 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
             flags.append(("mostly zero", f"{percent(stats.num_zeros / present)} of the values are zero"))
         if not present:
             flags.append(("no values", "no row has a value"))
-        elif not stats.std_dev:
+        elif stats.min == stats.max:
             flags.append(("constant", "all values are the same"))
     return flags
 
