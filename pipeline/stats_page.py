@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.comparison import Compared, compare_all
 from components.config import DRIFT, SKEW
 from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.pushes import LastPush
 from components.value_counts import ValueCounts
 from pipeline import lookup
 from pipeline.bins import MAX_SHOWN_IN_FULL, Bins, Tick, bins, number
@@ -102,8 +103,8 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
     found = lookup.find(root, run)
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
     splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
-    pushed_run = lookup.latest_pushed(root, found.run_id)
-    pushed = pushed_run.statistics()[TRAIN_SPLIT] if pushed_run is not None else None
+    push = lookup.latest_pushed(root, config.push.model_name, before=found.run_id)
+    pushed = _pushed_train(push)
     compared = _compared(config, found, splits, pushed)
     shown = splits if pushed is None else {**splits, PUSHED: pushed}
     environment = jinja2.Environment(
@@ -114,10 +115,18 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
         title=f"{config.name}, run {found.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
         features=features(shown, compared),
-        pushed=pushed_run.run_id if pushed_run is not None else None,
+        pushed_run=push.run_id if push is not None else "",
+        has_pushed=pushed is not None,
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
     )
     return found.run_id, html
+
+
+def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
+    """Return the statistics of the train split of a push; None if they were removed since."""
+    if push is None or push.statistics is None:
+        return None
+    return lookup.read_statistics(Path(push.statistics.uri))[TRAIN_SPLIT]
 
 
 def features(
