@@ -153,7 +153,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
     validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
-    history = _published_statistics(config) if on_vertex else last_pushed()
+    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],

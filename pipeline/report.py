@@ -17,7 +17,8 @@ from components.evaluation import OVERALL, Summary
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
 from components.gate import read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
-from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
+from components.pusher import HASH_PROPERTY, VERSION_PROPERTY
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from pipeline.runner import FAILED, Artifacts, NodeResult
 from trainer.config import shown_values, values_of
 from trainer.run import HISTORY_FILE
