@@ -49,9 +49,9 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
 
 def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Runs the pipeline up to Transform; returns the transformed splits."""
-    import tensorflow as tf
     import tensorflow_transform as tft
 
+    from components.artifact_files import files_in
     from pipeline import runner
     from pipeline.dag import create_pipeline
     from trainer.input import Source
@@ -70,9 +70,7 @@ def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "
         graph, examples = done.args
     output = tft.TFTransformOutput(graph)
     return {
-        name: Source(
-            tf.io.gfile.glob(f"{examples}/Split-{name}/*"), config.feature_set, output.transformed_feature_spec()
-        )
+        name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in {"train", "eval", split}
     }
 

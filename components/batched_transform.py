@@ -28,6 +28,7 @@ from tfx.utils import io_utils
 from tfx_bsl.coders import example_coder
 
 from components.analysis import Learned, Preprocessing, batches, last_analysis, merged, traced
+from components.artifact_files import files_in
 from schemas.errors import DataError
 
 
@@ -90,7 +91,7 @@ class Transform(components.Transform):
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     if not files:
         raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen anew")
     return files

@@ -23,6 +23,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
+from components.artifact_files import files_in
 from components.evaluation import BASELINE, write_summary
 from components.golden import write_golden
 from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
@@ -212,7 +213,7 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     sliced = (
         pipeline
         | "Files" >> beam.Create(files)

@@ -8,7 +8,6 @@ Imports no TensorFlow.
 import csv
 import gzip
 import io
-import os
 import re
 import struct
 import sys
@@ -28,6 +27,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from tfx_bsl.coders import example_coder
 
+from schemas import locations
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
@@ -144,9 +144,7 @@ class Reader(ABC):
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
     def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        location = self.path if "://" in self.path else os.path.abspath(self.path)
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
-        return filesystem, path
+        return locations.filesystem(self.path)
 
     def _open(self, compression: str | None = "detect") -> pa.NativeFile:
         filesystem, path = self._location()

@@ -40,7 +40,7 @@ class SQLiteFile(Database):
     @contextmanager
     def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
         seconds = _WRITER_SECONDS if writable else _READER_SECONDS
-        uri = f"file:{self.file}?mode={'rw' if writable else 'ro'}"
+        uri = f"{self.file.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
         try:
             if not writable:
                 _check_head(self.file)
