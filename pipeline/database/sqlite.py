@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import locks
 from pipeline.database.database import LOCKED, Ask, Contents, Database
 from schemas.errors import RunRootError
+from serving.terminal import command
 
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
@@ -92,7 +93,7 @@ class SQLiteFile(Database):
 
     def remedy(self, said: str) -> str:
         if LOCKED in said:
-            return f"fuser -v {self.file}    # who holds it; the data is not damaged"
+            return command("fuser", "-v", self.file, note="who holds it; the data is not damaged")
         return f"restore {self.file} from a backup; what serves goes on. Or begin anew: {self._begin_anew()}"
 
     def _begin_anew(self) -> str:
