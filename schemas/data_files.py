@@ -122,15 +122,21 @@ def guessed_format(path: str) -> Format | None:
     return "csv" if name.endswith(_CSV_ENDINGS) else None
 
 
-def literal_start(path: str) -> tuple[str, str]:
-    """Split a local path into the longest folder that exists, taken literally, and the rest, which may be a pattern."""
-    base, rest = ("/", path.lstrip("/")) if path.startswith("/") else ("", path)
-    while "/" in rest:
-        folder, _, below = rest.partition("/")
-        if not os.path.isdir(os.path.join(base, folder)):
+def literal_start(path: str, base: str = "") -> tuple[str, str]:
+    """Split a local path into the longest folder that exists, taken literally, and the rest, which may be a pattern.
+
+    Args:
+      path: Path from `base`, or an absolute one.
+      base: Folder; "" is the current one.
+    """
+    if path.startswith("/"):
+        base, path = "/", path.lstrip("/")
+    while "/" in path:
+        name, _, below = path.partition("/")
+        if not os.path.isdir(os.path.join(base, name)):
             break
-        base, rest = os.path.join(base, folder), below.lstrip("/")
-    return base, rest
+        base, path = os.path.join(base, name), below.lstrip("/")
+    return base, path
 
 
 def _local(base: str, pattern: str) -> list[str]:
@@ -138,8 +144,7 @@ def _local(base: str, pattern: str) -> list[str]:
     literal = os.path.join(base, pattern)
     if os.path.isfile(literal):
         return [literal]
-    below, rest = literal_start(pattern)
-    folder = os.path.join(base, below)
+    folder, rest = literal_start(pattern, base)
     paths = (os.path.join(folder, name) for name in glob.glob(rest, root_dir=folder or None, recursive=True))
     return sorted(path for path in paths if os.path.isfile(path))
 

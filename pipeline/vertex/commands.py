@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -257,7 +258,8 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
         for line in running.stdout:
             if line.startswith("# ready"):
                 break
-            key, _, value = line.removeprefix("export ").strip().partition("=")
+            (assignment,) = shlex.split(line.removeprefix("export "))
+            key, _, value = assignment.partition("=")
             exports[key] = value
         else:
             said = (state / "emulator.log").read_text().strip().rpartition("\n")[2]
