@@ -22,7 +22,7 @@ from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
-from serving.loadable import loadable
+from serving.literal_paths import literal_path
 from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "
         runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
         graph, examples = done.args
-    output = tft.TFTransformOutput(loadable(graph))
+    output = tft.TFTransformOutput(literal_path(graph))
     return {
         name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in {"train", "eval", split}

@@ -30,7 +30,7 @@ from tfx_bsl.coders import example_coder
 from components.analysis import Learned, Preprocessing, batches, last_analysis, merged, traced
 from components.artifact_files import files_in
 from schemas.errors import DataError
-from serving.loadable import loadable
+from serving.literal_paths import literal_path
 
 
 class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -186,7 +186,7 @@ class _Graph:
     """A transform graph, loaded to be called with records."""
 
     def __init__(self, uri: str) -> None:
-        output = tft.TFTransformOutput(loadable(uri))
+        output = tft.TFTransformOutput(literal_path(uri))
         self._spec = output.raw_feature_spec()
         schema = output.transformed_metadata.schema
         self._loaded = saved_transform_io_v2.SavedModelLoader(output.transform_savedmodel_dir)

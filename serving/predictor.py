@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.features import ColumnType, FeatureSet
 from serving.inputs import Input, columns_of, declared_inputs
-from serving.loadable import loadable
+from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE
 from serving.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
@@ -39,7 +39,7 @@ class Predictor:
 
     def __init__(self, folder: str | Path) -> None:
         try:
-            self._model = tf.saved_model.load(loadable(folder))
+            self._model = tf.saved_model.load(literal_path(folder))
             self._signature = self._model.signatures[SERVING_DEFAULT]
         except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
