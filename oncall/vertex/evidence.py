@@ -37,10 +37,12 @@ class Where:
     region: str | None
     pipeline: str | None = None
     api_endpoint: str | None = None
+    is_endpoint_typed: bool = False
 
     def flags(self) -> str:
         """As they are given on a command line, with a space before each."""
-        return flags(project=self.project, region=self.region, pipeline=self.pipeline)
+        endpoint = self.api_endpoint if self.is_endpoint_typed else None
+        return flags(project=self.project, region=self.region, api_endpoint=endpoint, pipeline=self.pipeline)
 
     def of_project(self) -> str:
         """The same without the pipeline, for tools whose config or model names it."""
