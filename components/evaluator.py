@@ -23,11 +23,13 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
+from components.artifact_files import files_in
 from components.evaluation import BASELINE, write_summary
 from components.golden import write_golden
 from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
 from schemas.errors import PipelineError
 from schemas.features import ColumnType
+from serving.literal_paths import literal_path
 from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
 
@@ -63,8 +65,8 @@ class BatchedExecutor(executor.Executor):
         loaded = LoadedModels({name: path_utils.serving_model_path(m.uri) for name, m in models.items()})
         features = loaded.features(CANDIDATE)
         with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, loaded, features.column_types, config, evaluation.uri)
-        write_summary(evaluation.uri)
+            _evaluate(pipeline, uris, loaded, features.column_types, config, literal_path(evaluation.uri))
+        write_summary(literal_path(evaluation.uri))
         write_golden(
             evaluation.uri,
             loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES],
@@ -74,7 +76,7 @@ class BatchedExecutor(executor.Executor):
             tolerance=exec_properties["golden_tolerance"],
         )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, models, blessed=tfma.load_validation_result(evaluation.uri).validation_ok)
+        _bless(blessing, models, blessed=tfma.load_validation_result(literal_path(evaluation.uri)).validation_ok)
 
 
 class EvaluatorSpec(types.ComponentSpec):
@@ -212,7 +214,7 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     sliced = (
         pipeline
         | "Files" >> beam.Create(files)

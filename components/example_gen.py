@@ -1,9 +1,9 @@
 """ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
 
-The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with the driver's
-fingerprint. What differs: column types are declared instead of guessed; splits by files, column, group and hash can be
-combined; and a row that does not fit is refused with its place, or counted and written aside, instead of being
-dropped or failing in Beam.
+The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
+input files (components/example_gen_driver.py). What differs: column types are declared instead of guessed; splits by
+files, column, group and hash can be combined; and a row that does not fit is refused with its place, or counted and
+written aside, instead of being dropped or failing in Beam.
 
 Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
 the batches before into records. What is written depends on neither the number of workers nor that of threads.
@@ -24,7 +24,6 @@ from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor
-from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
@@ -32,6 +31,7 @@ from tfx.utils import proto_utils
 
 from components import example_groups
 from components.example_blocks import converted
+from components.example_gen_driver import SPAN_SEPARATOR, ContentExampleGen
 from components.example_records import GzipFile
 from components.policy import Anomaly
 from schemas.data import ColumnSplit, Data, HashSplit
@@ -42,7 +42,7 @@ from schemas.pieces import Piece
 from schemas.table import Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
-# By split, what names its records: the driver's fingerprint is of the files' sizes and times alone.
+# By split, what names its records: files of another content, such as another order of columns, may hold the same.
 CONTENT_PROPERTY = "content"
 REJECTED_PROPERTY = "rejected_rows"
 UNLABELLED_PROPERTY = "unlabelled_rows"
@@ -51,13 +51,11 @@ FINDINGS_PROPERTY = "findings"
 # The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
 LABELS_PROPERTY = "labels"
 REJECTS_FILE = "rejects.jsonl"
-# Between a split's name and the span that one of its inputs holds.
-_SPAN_SEPARATOR = "@"
 
 
 def example_gen(
     *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
-) -> FileBasedExampleGen:
+) -> ContentExampleGen:
     """The ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
@@ -88,16 +86,17 @@ def example_gen(
     custom_config.custom_config.Pack(struct)
     patterns = [
         example_gen_pb2.Input.Split(
-            name=one.split if one.span is None else f"{one.split}{_SPAN_SEPARATOR}{one.span}", pattern=one.pattern
+            name=one.split if one.span is None else f"{one.split}{SPAN_SEPARATOR}{one.span}", pattern=one.pattern
         )
         for one in found
     ]
-    return FileBasedExampleGen(
+    component: ContentExampleGen = ContentExampleGen(
         input_base=data.base,
         input_config=example_gen_pb2.Input(splits=patterns),
         custom_config=custom_config,
         custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
     ).with_id("ExampleGen")
+    return component
 
 
 class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
@@ -170,7 +169,7 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, path)
         for split in input_config.splits
-        for name in [split.name.split(_SPAN_SEPARATOR)[0]]
+        for name in [split.name.split(SPAN_SEPARATOR)[0]]
         for path in matching_files(base, split.pattern, name)
     ]
 

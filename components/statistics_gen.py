@@ -31,6 +31,7 @@ from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAM
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from components.artifact_files import files_in
 from components.histograms import custom_stats
 from components.record_batches import record_batches
 from components.value_counts import ValueCounts, count_values, empty, merge
@@ -70,9 +71,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         statistics.split_names = examples.split_names
         statistics.span = examples.span
         shards = [
-            (split, path)
-            for split in splits
-            for path in sorted(tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
+            (split, path) for split in splits for path in files_in(artifact_utils.get_split_uri([examples], split))
         ]
         column_types = json.loads(exec_properties["column_types"])
         with self._make_beam_pipeline() as pipeline:

@@ -142,7 +142,7 @@ def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     for name in names:
         table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
     for slice_name, values in metrics.items():
-        table.add_row(slice_name, *(_number(name, values.get(name)) for name in names))
+        table.add_row(Text(slice_name), *(_number(name, values.get(name)) for name in names))
     return table
 
 

@@ -12,6 +12,7 @@ from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
 from components.anomalies import listed
+from components.artifact_files import files_in
 from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, Summary
 from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
@@ -119,7 +120,7 @@ def _statistics(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _schema(outputs: Artifacts) -> dict[str, Any]:
-    (file,) = tf.io.gfile.glob(os.path.join(_only(outputs, "schema").uri, "*.pbtxt"))
+    (file,) = files_in(_only(outputs, "schema").uri, suffix=".pbtxt")
     return {"features": tf.io.gfile.GFile(file).read().count("\nfeature {") + 1}
 
 
@@ -157,8 +158,7 @@ def _trainer(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _tuner(outputs: Artifacts) -> dict[str, Any]:
-    folder = _only(outputs, "tuner_results").uri
-    (file,) = tf.io.gfile.glob(os.path.join(folder, "*"))
+    (file,) = files_in(_only(outputs, "tuner_results").uri)
     best, *rest = json.loads(tf.io.gfile.GFile(file).read())
     values = values_of({"values": {key: value for key, value in best.items() if key not in ("trial_id", "score")}})
     return {"trials": 1 + len(rest), "score": best["score"], "values": values}

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 import yaml
 
 from components.profile import Column, crossed, target
+from schemas import locations
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
-from schemas.data_files import guessed_format, inputs
+from schemas.data_files import guessed_format, inputs, literal_start
 from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
@@ -109,9 +109,8 @@ def find_source(
         if len(endings) != 1:
             raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
         path = path / f"*.{endings.pop()}"
-    first_special = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
-    base = Path(*path.parts[:first_special]) if first_special else Path(".")
-    pattern = str(Path(*path.parts[first_special:]))
+    folder, pattern = (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    base = Path(folder)
     test_pattern = None
     if test is not None:
         test_path = Path(os.path.abspath(Path(test).expanduser()))
@@ -132,7 +131,7 @@ def slug(data: str) -> str:
     """
     path = Path(data)
     stem = path.name.split(".")[0]
-    if re.search(r"[*?\[{]", stem) or not stem:
+    if (re.search(r"[*?\[{]", stem) and not path.expanduser().exists()) or not stem:
         stem = path.parent.name
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "pipeline"
 
@@ -146,7 +145,7 @@ def _files(base: Path, pattern: str) -> list[str]:
 
 def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:
     """Looks at the first lines."""
-    filesystem, location = pyarrow.fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(path))
+    filesystem, location = locations.filesystem(path)
     try:
         with filesystem.open_input_stream(location) as file:
             start = file.read(1 << 18)

@@ -52,8 +52,10 @@ class FileSplit(Declaration):
     """A split that is read from files."""
 
     files: str
-    """A path or glob pattern below `data.base`; `.gz` files are decompressed. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`)
-    and `{VERSION}` stand for numbers in a name, as in TFX: see `data.span`."""
+    """Path or glob pattern below `data.base`; `.gz` files are decompressed. A file or folder of that very name goes
+    before the pattern: `part[1].csv` is that file if it exists. In a pattern, `[[]`, `[*]` and `[?]` stand for
+    themselves, and `**` for any number of folders. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`) and `{VERSION}` stand for
+    numbers in a name, as in TFX: see `data.span`."""
 
 
 class HashSplit(Declaration):
@@ -113,7 +115,7 @@ class Data(Declaration):
     """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
     csv: CsvOptions = CsvOptions()
     base: str
-    """The folder of the data; relative to the config's own folder."""
+    """The folder of the data, never a pattern; relative to the config's own folder."""
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
     missing_values: tuple[str, ...] = ("",)

@@ -8,7 +8,6 @@ Imports no TensorFlow.
 import csv
 import gzip
 import io
-import os
 import re
 import struct
 import sys
@@ -27,7 +26,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from schemas import examples
+from schemas import examples, locations
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
@@ -143,9 +142,7 @@ class Reader(ABC):
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
     def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        location = self.path if "://" in self.path else os.path.abspath(self.path)
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
-        return filesystem, path
+        return locations.filesystem(self.path)
 
     def _open(self, compression: str | None = "detect") -> pa.NativeFile:
         filesystem, path = self._location()

@@ -71,7 +71,9 @@ class Source:
 
 def split_source(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
     """The source of a split from the file patterns that TFX gives."""
-    files = [file for pattern in patterns for file in tf.io.gfile.glob(pattern)]
+    # TFX gives FOLDER/*, where the folder's own name may hold what would be a pattern.
+    folders = [os.path.dirname(pattern) for pattern in patterns]
+    files = [os.path.join(folder, name) for folder in folders for name in sorted(tf.io.gfile.listdir(folder))]
     return Source(files, features, transform_output.transformed_feature_spec())
 
 

@@ -20,6 +20,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from schemas.curated import schema_hash
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
+from serving.literal_paths import literal_path
 from serving.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution, progress
 from trainer.config import HIGHER_IS_BETTER, Model, Precision, Training, tuned, values_of
@@ -47,7 +48,7 @@ class History:
 def run_fn(fn_args: Any) -> None:
     """Trains and exports. `fn_args` is TFX's FnArgs."""
     config = fn_args.custom_config
-    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
     features = FeatureSet.model_validate_json(config["feature_set"])
     model, training = tuned(
         Model.model_validate_json(config["model"]),

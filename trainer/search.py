@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 from tfx.components.tuner.component import TunerFnResult
 
 from schemas.features import FeatureSet
+from serving.literal_paths import literal_path
 from trainer import progress
 from trainer.config import HIGHER_IS_BETTER, Model, Range, Search, Training, shown_values, tuned, values_of
 from trainer.input import Source, split_source
@@ -23,7 +24,7 @@ _SCORE = "score"
 def tuner_fn(fn_args: Any) -> TunerFnResult:
     """A tuner over `training.search`. `fn_args` is TFX's FnArgs."""
     config = fn_args.custom_config
-    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
     features = FeatureSet.model_validate_json(config["feature_set"])
     training = Training.model_validate_json(config["training"])
     seed = int(config["seed"])
