@@ -57,7 +57,10 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return f"{known['columns']} columns"
         case "Trainer":
             epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
-            metrics = [f"{metric_title(name)} {value:.4f}" for name, value in known["metrics"].items()]
+            metrics = [
+                f"{metric_title(name)} {'undefined' if value is None else f'{value:.4f}'}"
+                for name, value in known["metrics"].items()
+            ]
             return f"eval {', '.join(metrics)}, kept {epoch}"
         case "Tuner":
             return f"best of {known['trials']} trials: {known['score']:.4f} with {shown_values(known['values'])}"

@@ -90,7 +90,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata_io.write_metadata(metadata, str(folder / "transform" / "metadata"))
     for version in ("2", "10"):
         keras.utils.set_random_seed(int(version))
-        network = build_model(FEATURES, Model(hidden_units=(4,), batch_norm=False))
+        network = build_model(FEATURES, Model(hidden_units=(4,), normalization="none"))
         exported = folder / "exported" / version
         graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
         options = ReadOptions(other_columns=("id", "note"))
