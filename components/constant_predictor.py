@@ -5,9 +5,10 @@ end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqr
 The Probable Error of a Mean, Biometrika 6.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -111,28 +112,42 @@ class PairedLosses:
     highest: Any = -math.inf
 
     @classmethod
+    def none(cls, predictor: ConstantPredictor) -> "PairedLosses":
+        """Return the sums of no rows."""
+        return cls(np.zeros(predictor.classes, np.int64))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "PairedLosses":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        arrays = {name: np.array(values[name]) for name in ("class_rows", "lowest", "highest")}
+        return cls(**{**values, **arrays})
+
+    def to_json(self) -> str:
+        """Return it as JSON; without a row, the bounds are infinite, which Python alone reads."""
+        arrays = {name: np.array(getattr(self, name)).tolist() for name in ("class_rows", "lowest", "highest")}
+        return json.dumps({**asdict(self), **arrays})
+
+    @classmethod
     def of(cls, predictor: ConstantPredictor, labels: Array, predictions: Array) -> "PairedLosses":
         """Return the sums of a batch."""
-        class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes) if predictor.classes else []
-        finite = np.isfinite(predictions.reshape(len(predictions), -1)).all(axis=1)
-        non_finite = int((~finite).sum())
+        found = cls.none(predictor)
+        if predictor.classes:
+            found.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
+        finite = np.isfinite(predictions)
+        if finite.ndim > 1:
+            finite = finite.all(axis=1)
+        found.non_finite = int((~finite).sum())
         labels, predictions = labels[finite], predictions[finite]
         if not len(labels):
-            return cls(np.array(class_rows), non_finite=non_finite)
+            return found
         candidate, constant = predictor.losses(labels, predictions)
         gains = constant - candidate
-        mean = float(gains.mean())
-        return cls(
-            np.array(class_rows),
-            rows=len(gains),
-            non_finite=non_finite,
-            candidate=float(candidate.sum()),
-            constant=float(constant.sum()),
-            gain=mean,
-            squares=float(((gains - mean) ** 2).sum()),
-            lowest=predictions.min(axis=0),
-            highest=predictions.max(axis=0),
-        )
+        found.rows, found.gain = len(gains), float(gains.mean())
+        found.candidate, found.constant = float(candidate.sum()), float(constant.sum())
+        found.squares = float(((gains - found.gain) ** 2).sum())
+        found.lowest, found.highest = predictions.min(axis=0), predictions.max(axis=0)
+        return found
 
     def merge(self, other: "PairedLosses") -> None:
         """Add the rows of another; mean and squares by Chan et al. 1979 (Updating Formulae), equation 2.1."""
@@ -153,8 +168,10 @@ class PairedLosses:
     @property
     def is_same_everywhere(self) -> bool:
         """Whether the candidate predicts the same for every row."""
+        if not self.rows:
+            return False
         step = np.spacing(np.float32(np.maximum(np.abs(self.lowest), np.abs(self.highest))))
-        return bool(self.rows and np.all(self.highest - self.lowest <= _SAME_STEPS * step))
+        return bool(np.all(self.highest - self.lowest <= _SAME_STEPS * step))
 
 
 @dataclass(frozen=True)

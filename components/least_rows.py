@@ -35,7 +35,9 @@ def check_rows(labels: Mapping[str, float], classes: Sequence[str], evaluation: 
     remedy = f"give '{split}' more rows"
     failures = []
     if rows < evaluation.min_rows:
-        failures.append(f"rows of {split}: {rows}, must be at least {evaluation.min_rows} (evaluation.min_rows); {remedy}")
+        failures.append(
+            f"rows of {split}: {rows}, must be at least {evaluation.min_rows} (evaluation.min_rows); {remedy}"
+        )
     least = evaluation.min_rows_per_class
     rare = {value: int(labels.get(value, 0)) for value in classes if labels.get(value, 0) < least}
     named = ", ".join(f"'{value}' {count}" for value, count in rare.items())
