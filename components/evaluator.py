@@ -182,7 +182,7 @@ def _train_labels(examples: types.Artifact) -> dict[str, float]:
       PipelineError: it counted nothing.
     """
     counted = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}")
-    if TRAIN_SPLIT not in counted:
+    if not counted.get(TRAIN_SPLIT):
         raise PipelineError(
             f"examples {examples.id}: no labels of '{TRAIN_SPLIT}' are recorded, which the candidate is compared with; "
             "run this pipeline's ExampleGen again: --no-cache"
