@@ -168,7 +168,8 @@ class Evaluation(Declaration):
     """At least one: a pipeline without a bound would push anything."""
     compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
     min_rows: PositiveInt = 20
-    """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are."""
+    """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
+    gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""
     min_rows_per_class: PositiveInt = 5
     """The least number of rows of a class in the evaluated split. Of two classes both need it, or no model is blessed.
     Of several classes two need it, and a warning names the others."""

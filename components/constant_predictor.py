@@ -134,9 +134,9 @@ class PairedLosses:
         found = cls.none(predictor)
         if predictor.classes:
             found.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
-        finite = np.isfinite(predictions)
+        finite: Array = np.isfinite(predictions)
         if finite.ndim > 1:
-            finite = finite.all(axis=1)
+            finite = np.all(finite, axis=1)
         found.non_finite = int((~finite).sum())
         labels, predictions = labels[finite], predictions[finite]
         if not len(labels):

@@ -140,7 +140,7 @@ class Summary:
       failures: why it is not blessed, in words: the rows, the constant predictor, then the thresholds that it missed,
         all rows together first; empty if it is blessed.
       warnings: what is to be known of a model that may be blessed, in words.
-      constant_predictor: the numbers of `ConstantComparison`.
+      constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
       baseline: the last blessed model's metrics on the same rows; empty if there was none.
     """
 
@@ -190,7 +190,7 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> 
         metrics=metrics,
         failures=failures,
         warnings=warnings,
-        constant_predictor=asdict(rows.comparison),
+        constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
         baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
     )
 

@@ -36,7 +36,7 @@ from schemas.errors import PipelineError
 from schemas.features import ColumnType, LabelKind
 from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
-# Of the evaluation: the numbers of `ConstantComparison`, as JSON.
+# Of the evaluation: what its summary has of the constant predictor, as JSON.
 CONSTANT_PROPERTY = "constant_predictor"
 # In the evaluation's folder, until they are read.
 _LOSSES_FILE = "losses.json"

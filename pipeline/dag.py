@@ -165,6 +165,8 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         pushed_statistics=history.outputs["statistics"],
         policy=config.validation.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
+        requirements=config.evaluation.model_dump_json(),
+        label=config.label.model_dump_json(),
     ).with_id("Gate")
     return examples_node, statistics_gen, schema, validator, history, gate
 
