@@ -17,7 +17,7 @@ from tfx.utils import json_utils, proto_utils
 from components import sliced_predictions
 from components.config import Evaluation
 from components.evaluation import Summary, eval_config
-from components.evaluator import CONSTANT_PROPERTY, BatchedExecutor
+from components.evaluator import CONSTANT_PROPERTY, BatchedExecutor, _imbalance
 from components.example_gen import LABELS_PROPERTY
 from components.golden import GOLDEN_NAME
 from components.sliced_predictions import LoadedModels, PredictAndSlice
@@ -139,8 +139,7 @@ def _evaluate(
     evaluation: dict[str, Any] | None = None,
     *,
     train: dict[str, float] | None = None,
-    imbalance: str = "none",
-    searched: dict[str, Any] | None = None,
+    hyperparameters: Any = None,
 ) -> Summary:
     """Runs the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
     made.clear()
@@ -152,12 +151,8 @@ def _evaluate(
     for number, (name, path) in enumerate(models.items()):
         model = made["model" if name == "candidate" else "baseline_model"] = standard_artifacts.Model()
         model.uri, model.id = str(path), number
-    if searched is not None:
-        made["hyperparameters"] = standard_artifacts.HyperParameters()
-        made["hyperparameters"].uri = str(folder / "best")
-        (folder / "best").mkdir()
-        values = {path: json.dumps(value) for path, value in searched.items()}
-        (folder / "best" / "best_hyperparameters.txt").write_text(json.dumps({"space": [], "values": values}))
+    if hyperparameters is not None:
+        made["hyperparameters"] = hyperparameters
     for name in ("evaluation", "blessing"):
         made[name].uri = str(folder / name)
         (folder / name).mkdir()
@@ -182,7 +177,7 @@ def _evaluate(
         {
             "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary")),
             "requirements": asked.model_dump_json(),
-            "imbalance": imbalance,
+            "imbalance": "none",
             "example_splits": json_utils.dumps(["test"]),
             "golden_requests": 4,
             "golden_tolerance": 1e-4,
@@ -328,28 +323,41 @@ def test_predictions_that_are_not_finite_are_counted_and_never_blessed(
     assert not _is_blessed()
 
 
+def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    best = _hyperparameters(tmp_path / "best", {"training.imbalance": "oversample", "training.epochs": 3})
+    candidate, asked = {"candidate": able["candidate"]}, {"slice_by": []}
+    train = {"no": 450.0, "yes": 50.0}
+    summary = _evaluate(_write(tmp_path, learnable), candidate, tmp_path, asked, train=train, hyperparameters=best)
+    found = summary.constant_predictor
+    assert found["is_prior_corrected"] is True
+    # The shares of train are not those that the candidate's probabilities are of.
+    assert found["candidate"] > summary.metrics["overall"]["log_loss"] + 0.01
+
+
 @pytest.mark.parametrize(
-    ("imbalance", "searched", "corrected"),
+    ("searched", "expected"),
     [
-        ("class_weights", None, True),
-        ("none", {"training.imbalance": "oversample"}, True),
-        ("oversample", {"training.imbalance": "none"}, False),
-        ("none", {"training.epochs": 3}, False),
+        (None, "class_weights"),
+        ({"training.epochs": 3}, "class_weights"),
+        ({"training.imbalance": "none"}, "none"),
+        ({"training.imbalance": "oversample"}, "oversample"),
     ],
 )
-def test_the_shares_of_train_are_put_back_where_the_training_was_balanced(
-    imbalance: str,
-    searched: dict[str, Any] | None,
-    corrected: bool,
-    learnable: list[dict[str, Any]],
-    able: dict[str, Path],
-    tmp_path: Path,
-) -> None:
-    candidate = {"candidate": able["candidate"]}
-    summary = _evaluate(
-        _write(tmp_path, learnable), candidate, tmp_path, {"slice_by": []}, imbalance=imbalance, searched=searched
-    )
-    assert summary.constant_predictor["is_prior_corrected"] is corrected
+def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
+    found = None if searched is None else [_hyperparameters(tmp_path, searched)]
+    assert _imbalance("class_weights", found) == expected
+
+
+def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
+    """What Tuner writes."""
+    folder.mkdir(exist_ok=True)
+    choices = {path: json.dumps(value) if isinstance(value, str) else value for path, value in values.items()}
+    (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": [], "values": choices}))
+    best = standard_artifacts.HyperParameters()
+    best.uri = str(folder)
+    return best
 
 
 def test_examples_without_counted_labels_are_rejected(examples: Path, able: dict[str, Path], tmp_path: Path) -> None:
