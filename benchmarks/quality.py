@@ -7,13 +7,13 @@ chosen on `eval`, which is what the option --split eval prints. TensorFlow is im
 prints goes to a log.
 """
 
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -130,13 +130,15 @@ def _table(results: list[dict[str, float]], split: str) -> Table:
         table.add_column(name, justify="right")
     for seed, result in enumerate(results):
         table.add_row(str(seed), *(_shown(name, result[name]) for name in columns))
-    table.add_row("mean", *(_shown(name, statistics.fmean(r[name] for r in results)) for name in columns))
+    table.add_row("mean", *(_shown(name, float(np.mean([r[name] for r in results]))) for name in columns))
     if len(results) > 1:
-        table.add_row("std", *(_shown(name, statistics.stdev(r[name] for r in results)) for name in columns))
+        table.add_row("std", *(_shown(name, float(np.std([r[name] for r in results], ddof=1))) for name in columns))
     return table
 
 
 def _shown(name: str, value: float) -> str:
+    if np.isnan(value):
+        return "undefined"
     return f"{value:.1f}" if name in ("epochs", "seconds") else f"{value:.4f}"
 
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components import example_labels
 from components.example_records import deflated, framed, serialized
 from schemas.errors import DataError
-from schemas.table import Batch, Table
+from schemas.table import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -36,12 +37,14 @@ class Block:
       content: their records.
       compressed: the same, deflated.
       groups: the hashes of their groups; empty where rows have none.
+      labels: counts of their labels; empty where rows have none.
     """
 
     rows: int
     content: pa.Buffer
     compressed: bytes
     groups: NDArray[np.uint64]
+    labels: example_labels.Labels
 
 
 def converted(table: Table, split: str, rules: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Block]]:
@@ -52,14 +55,15 @@ def converted(table: Table, split: str, rules: Mapping[str, dict[str, Any]]) -> 
     waiting: deque[Future[list[tuple[str, Block]]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         for batch in table.batches():
-            waiting.append(pool.submit(_blocks, batch, split, rules, grouped=table.columns.group is not None))
+            waiting.append(pool.submit(_blocks, batch, split, rules, table.columns))
             if len(waiting) >= BATCHES_AHEAD:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
-def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], *, grouped: bool) -> list[tuple[str, Block]]:
+def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], columns: Columns) -> list[tuple[str, Block]]:
+    grouped = columns.group is not None
     shared = any("share_of" in rule for rule in rules.values())
     hashes = _hashed(batch.keys) if shared or grouped else np.array([], np.uint64)
     blocks = []
@@ -69,7 +73,8 @@ def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], *, gr
         for start in range(0, values.num_rows, _ROWS_TOGETHER):
             together = values.slice(start, _ROWS_TOGETHER)
             content = framed(serialized(together))
-            blocks.append((name, Block(together.num_rows, content, deflated(content), groups)))
+            labels = example_labels.count(together.column(columns.label)) if columns.label else {}
+            blocks.append((name, Block(together.num_rows, content, deflated(content), groups, labels)))
             groups = groups[:0]
     return blocks
 

@@ -29,7 +29,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from components import example_groups
+from components import example_groups, example_labels
 from components.example_blocks import converted
 from components.example_gen_driver import SPAN_SEPARATOR, ContentExampleGen
 from components.example_records import GzipFile
@@ -143,6 +143,8 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
+        labels = _labels_by_split(results, list(rows), settings["columns"]["labels"])
+        artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
         findings: list[Anomaly] = []
         artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
@@ -216,6 +218,17 @@ def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
     return {name: hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] for name, found in shards.items()}
 
 
+def _labels_by_split(
+    results: list[dict[str, Any]], names: list[str], classes: list[str]
+) -> dict[str, dict[str, float]]:
+    """Add up the labels of each split over all files."""
+    pieces = {name: [result["labels"][name] for result in results if name in result["labels"]] for name in names}
+    return {
+        name: example_labels.published(example_labels.merge(counts, classes), classes)
+        for name, counts in pieces.items()
+    }
+
+
 @dataclass(frozen=True)
 class _Source:
     """One element in Beam: a piece of a file, or a whole one, and what its shards are called."""
@@ -254,38 +267,41 @@ class _ConvertPiece(beam.DoFn):
         self._output_uri = output_uri
 
     def process(self, source: _Source) -> Iterator[dict[str, Any]]:
-        nothing: dict[str, Any] = {"error": None, "rows": {}, "content": {}, "rejects": [], "problems": []}
-        nothing |= {"unlabelled": 0, "shard": source.shard}
+        nothing: dict[str, Any] = {"error": None, "shard": source.shard, "rejects": [], "problems": [], "unlabelled": 0}
+        nothing |= {"rows": {}, "content": {}, "labels": {}}
         table = Table.from_json(source.path, self._settings, source.piece)
         try:
-            rows, content = self._convert(table, source)
+            written = self._convert(table, source)
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
             found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found, "rows": rows, "content": content}
+            yield {**nothing, **found, **written}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source) -> tuple[dict[str, int], dict[str, str]]:
-        """Writes the shards; returns by split how many rows they have, and what names their content."""
+    def _convert(self, table: Table, source: _Source) -> dict[str, dict[str, Any]]:
+        """Write the shards; return by split how many rows they have, what names their content, and their labels."""
         rules = {name: rule for name, rule in self._settings["splits"].items() if rule["of"] == source.split}
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
+        labels: dict[str, example_labels.Labels] = {}
+        classes = table.columns.labels
         try:
             for name, block in converted(table, source.split, rules):
                 files[name].write(block.content, block.compressed)
                 rows[name] += block.rows
                 groups[name].append(block.groups)
+                labels[name] = example_labels.merge([labels.get(name, {}), block.labels], classes)
         finally:
             for file in files.values():
                 file.close()
         if table.columns.group:
             for name, hashes in groups.items():
                 example_groups.note(self._output_uri, name, source.shard, hashes)
-        return rows, {name: file.content for name, file in files.items()}
+        return {"rows": rows, "content": {name: file.content for name, file in files.items()}, "labels": labels}
 
     def _file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")

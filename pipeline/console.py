@@ -134,7 +134,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
     known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values())])
     names = [name for name in known if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -147,8 +147,8 @@ def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _number(name: str, value: float | None) -> str:
-    if value is None or value != value:
-        return "-"
+    if value is None:
+        return "undefined"
     return f"{value:,.0f}" if name == "example_count" else f"{value:.4f}"
 
 
@@ -172,6 +172,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "Gate" in facts:
         lines += [("warning", text) for text in facts["Gate"]["warnings"]]
     if "Evaluator" in facts:
+        lines += [("warning", text) for text in facts["Evaluator"]["warnings"]]
+        lines.append(("constant", facts["Evaluator"]["constant_predictor"]["text"]))
         lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
         lines += [("", failure) for failure in facts["Evaluator"]["failures"]]
     if summary["error"]:

@@ -1,7 +1,6 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
 import itertools
-import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot, new_run_id
 from pipeline.summary import push_text, serving_text, summarize
 from schemas.errors import PipelineError, PushError, RunRootError
+from schemas.strict_json import to_json
 from serving.terminal import is_journal, own_terminal, say_refusal
 from trainer import progress
 
@@ -155,7 +155,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
         "alerts": telling.plan(config.alerts),
     }
     if output == "json":
-        print(json.dumps(plan, indent=2))
+        print(to_json(plan))
     elif output != "quiet":
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
         for label, text in findings.lines():
@@ -235,7 +235,7 @@ def _end(file: RecordFile, summary: dict[str, Any], reason: str) -> None:
 
 def _print(output: Output, console: Console, terminal: TextIO, summary: dict[str, Any]) -> None:
     if output == "json":
-        terminal.write(json.dumps(summary, indent=2) + "\n")
+        terminal.write(to_json(summary) + "\n")
     elif output != "quiet":
         print_summary(console, summary)
     terminal.flush()

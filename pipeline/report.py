@@ -1,8 +1,9 @@
 """What a run tells its user: one headline for each node, and a summary at the end, read from the artifacts."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -57,21 +58,21 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return f"{known['columns']} columns"
         case "Trainer":
             epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
-            metrics = [
-                f"{metric_title(name)} {'undefined' if value is None else f'{value:.4f}'}"
-                for name, value in known["metrics"].items()
-            ]
+            metrics = [f"{metric_title(name)} {_number(value)}" for name, value in known["metrics"].items()]
             return f"eval {', '.join(metrics)}, kept {epoch}"
         case "Tuner":
-            return f"best of {known['trials']} trials: {known['score']:.4f} with {shown_values(known['values'])}"
+            return f"best of {known['trials']} trials: {_number(known['score'])} with {shown_values(known['values'])}"
         case "WarmStart":
             return f"model {known['model_id']}" if known.get("model_id") else "no blessed model to start from"
         case "Baseline":
             return f"model {known['model_id']}" if known.get("model_id") else "no earlier blessed model"
         case "Evaluator":
-            verdict = "blessed" if known["blessed"] else f"NOT blessed, {len(known['failures'])} thresholds missed"
+            verdict = "blessed" if known["blessed"] else f"NOT blessed for {_counted(known['failures'], 'reason')}"
+            verdict += f", {_counted(known['warnings'], 'warning')}" if known["warnings"] else ""
             measured = known["metrics"].get(OVERALL, {})
-            shown = [f"{metric_title(name)} {measured[name]:.4f}" for name in _HEADLINE_METRICS if name in measured]
+            shown = [
+                f"{metric_title(name)} {_number(measured[name])}" for name in _HEADLINE_METRICS if name in measured
+            ]
             return ", ".join([*shown[:1], verdict])
         case "InfraValidator":
             speed = f"95% of rows within {known['p95_ms']:.1f} ms, {known['memory_mb']:,.0f} MB"
@@ -89,6 +90,15 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
 def metric_title(name: str) -> str:
     """A metric as people write it."""
     return name.upper() if name in ("auc", "rmse", "mae") else name.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    """Return a metric as people read it; None and NaN are undefined."""
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _counted(lines: Sequence[str], name: str) -> str:
+    return f"{len(lines)} {name}{'s' if len(lines) > 1 else ''}"
 
 
 def _only(outputs: Artifacts, key: str) -> mlmd.Artifact:
@@ -178,6 +188,8 @@ def _evaluator(outputs: Artifacts) -> dict[str, Any]:
     return {
         "blessed": blessing == constants.BLESSED_VALUE,
         "failures": list(summary.failures),
+        "warnings": list(summary.warnings),
+        "constant_predictor": dict(summary.constant_predictor),
         "metrics": dict(summary.metrics),
     }
 

@@ -1,5 +1,6 @@
 """The versions of a model in Vertex AI's registry, and their shares of the endpoint's traffic."""
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -132,7 +133,11 @@ class Registered:
     def metrics(self, version: Version) -> Mapping[str, float]:
         """Of the evaluation that the run left in the bucket, over all rows."""
         measured = metrics(self.evidence.metadata.outputs(version.run)) if version.run else {}
-        return {key.removeprefix(_OVERALL): value for key, value in measured.items() if key.startswith(_OVERALL)}
+        return {
+            key.removeprefix(_OVERALL): value
+            for key, value in measured.items()
+            if key.startswith(_OVERALL) and math.isfinite(value)
+        }
 
 
 def _state(version: state.Version) -> str:

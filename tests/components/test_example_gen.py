@@ -22,6 +22,7 @@ from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
+    LABELS_PROPERTY,
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
     TableExecutor,
@@ -43,10 +44,12 @@ FEATURES = FeatureSet.model_validate(
 )
 
 
-def converted(base: Path, splits: dict[str, Any], *, workers: int = 1, **settings: Any) -> tuple[Any, Path]:
+def converted(
+    base: Path, splits: dict[str, Any], *, workers: int = 1, features: FeatureSet = FEATURES, **settings: Any
+) -> tuple[Any, Path]:
     """Runs the executor; returns its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
-    component = example_gen(data=data, features=FEATURES, code_fingerprint="")
+    component = example_gen(data=data, features=features, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
     beam_args = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
@@ -166,6 +169,22 @@ def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: P
     # As many rows and bytes.
     write(tmp_path / "train.csv", [*rows[:7], "9,1,g,2026-01", *rows[8:]])
     assert {split for split, name in content().items() if name != first[split]} == {"train"}
+
+
+def test_labels_are_counted_by_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", [f"{i},{int(i < 30)},g,2026-01" for i in range(100)])
+    write(tmp_path / "eval.csv", [f"{i},0,g,2026-01" for i in range(7)])
+    splits = {"train": {"files": "train.csv"}, "eval": {"files": "eval.csv"}}
+    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
+    assert labels == {"train": {"0": 70, "1": 30}, "eval": {"0": 7, "1": 0}}
+    numbers = FeatureSet.model_validate(
+        {"features": {"y": {"kind": "numeric"}}, "label": {"column": "x", "kind": "regression"}}
+    )
+    artifact, _ = converted(tmp_path, splits, features=numbers, ignored_columns=["group", "when"])
+    labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
+    assert labels["eval"] == {"rows": 7, "mean": 3.0, "std": 2.0}
+    assert labels["train"] == {"rows": 100, "mean": 49.5, "std": pytest.approx(np.arange(100).std())}
 
 
 def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:

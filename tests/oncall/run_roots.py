@@ -276,12 +276,16 @@ def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Map
             (folder / "Format-Serving" / "saved_model.pb").write_bytes(f"model of {facts['run_id']}".encode())
         case "ModelEvaluation":
             metrics = {
-                "overall": {"auc": facts["auc"], "brier": float("nan")},
+                "overall": {"auc": facts["auc"], "brier": None},
                 "sex=Male": {"auc": facts["auc"] - 0.01},
             }
-            (folder / "summary.json").write_text(
-                json.dumps({"metrics": metrics, "failures": ["auc on overall: 0.9, must be at least 0.95"]})
-            )
+            summary = {
+                "metrics": metrics,
+                "failures": ["auc on overall: 0.9, must be at least 0.95"],
+                "warnings": ["brier on sex=Male: undefined"],
+                "constant_predictor": {"text": "log loss 0.3 against 0.6 of the class shares of train"},
+            }
+            (folder / "summary.json").write_text(json.dumps(summary))
         case "ModelBlessing" | "InfraBlessing":
             known["blessed"].int_value = int(facts["blessed"])
         case "PushedModel":

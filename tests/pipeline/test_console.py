@@ -15,7 +15,9 @@ SUMMARY: dict[str, Any] = {
         "Evaluator": {
             "blessed": False,
             "failures": ["auc on sex=Male: 0.8421, must be at least 0.85"],
-            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": float("nan")}},
+            "warnings": ["auc on sex=Other: undefined, since all rows of the slice have the same class"],
+            "constant_predictor": {"text": "log loss 0.2749 against 0.5519 of the class shares of train"},
+            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}},
         },
     },
     "schema": "inferred from train",
@@ -42,10 +44,12 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     assert lines[1].startswith("metrics on test; slices under 100 rows are left out")
     assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
-    assert lines[3].split() == ["overall", "16,281", "0.9289", "-"]
+    assert lines[3].split() == ["overall", "16,281", "0.9289", "undefined"]
     assert lines[5:] == [
         "cache    1 of 2 components answered from earlier runs",
         "data     train 29,361, eval 3,200 rows",
+        "warning  auc on sex=Other: undefined, since all rows of the slice have the same class",
+        "constant log loss 0.2749 against 0.5519 of the class shares of train",
         "model    NOT blessed:",
         "         auc on sex=Male: 0.8421, must be at least 0.85",
         "error    the model missed a threshold; it was not pushed",
