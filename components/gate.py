@@ -21,8 +21,9 @@ from components.anomalies import listed, parsed
 from components.comparison import compare_all
 from components.concerned import concerned
 from components.config import DRIFT, SKEW, Validation
-from components.example_gen import FINDINGS_PROPERTY
+from components.example_gen import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY
 from components.policy import Anomaly, judge
+from components.split_findings import rows_shared_with_train
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 
@@ -40,9 +41,10 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Judges what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits`
-    (joined by commas) against `train`; and the drift of `train` against that of `pushed_statistics`, the run that was
-    pushed last, if there is one. `report` holds the warnings, and what was compared.
+    Judges what ExampleGen found in the rows of `examples`, and the rows that splits share with `train`; the anomalies
+    of each split; the skew of `compared_splits` (joined by commas) against `train`; and the drift of `train` against
+    that of `pushed_statistics`, the run that was pushed last, if there is one. `report` holds the warnings, and what
+    was compared.
 
     Raises:
       DataError: one line for each anomaly that stops: where, feature, what is wrong.
@@ -50,6 +52,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
     found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
+    found += rows_shared_with_train(equal_rows, validation)
     found += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)

@@ -21,12 +21,11 @@ from schemas.errors import DataError
 from schemas.features import ColumnType, FeatureSet
 from schemas.pieces import Piece
 from schemas.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
+from schemas.row_hash import Hashes, row_hashes, value_hashes
 
 MAX_VALUE_BYTES = 1 << 20
 _ARROW_TYPES = {"float": pa.float32(), "int": pa.int64(), "string": pa.binary()}
 _EXPECTED = {"float": "a finite number", "int": "an integer"}
-# Joins the texts of a row for hashing; no field holds the unit separator.
-_FIELD_SEPARATOR = "\x1f"
 _SHOWN_CHARACTERS = 120
 # Kinds of bad rows that an error names, a line for each.
 SHOWN_PROBLEMS = 10
@@ -44,7 +43,7 @@ class Columns:
       drop_unlabelled: whether rows without a label are left out and are no bad rows.
       ignored: columns that may be there and are not read; None where any other may.
       split_by: columns that decide which split a row belongs to.
-      group: the column whose value alone is hashed, where it is not the whole row.
+      group: column whose value decides which share a row falls into; None where the features do.
       copied: columns that are handed on as they stand in the file.
     """
 
@@ -81,6 +80,11 @@ class Columns:
         return asdict(self)
 
     @property
+    def features(self) -> list[str]:
+        """The columns in which two rows must be equal to be equal rows: all that are read but the label."""
+        return [name for name in self.types if name != self.label]
+
+    @property
     def needed(self) -> list[str]:
         """The columns that have to be there."""
         return [*self.types, *self.split_by, *([self.group] if self.group else []), *self.copied]
@@ -108,7 +112,8 @@ class Batch:
       values: the declared columns in their types, null where a value is missing.
       texts: the same as they stand in the file.
       rows: the number of each row in the file, from 1; int64, [n].
-      hashed: the columns that the hash of a row is taken of.
+      features: names of the columns that make two rows equal.
+      groups: the text of each row's group; None where rows have none.
       split_by: the texts of the columns that decide on splits.
       labels: the text of each row's label; None where rows have none.
       copied: the texts of the columns that are handed on, missing values too.
@@ -117,17 +122,21 @@ class Batch:
     values: pa.RecordBatch
     texts: pa.RecordBatch
     rows: NDArray[np.int64]
-    hashed: Sequence[pa.Array]
+    features: Sequence[str]
+    groups: pa.Array | None
     split_by: dict[str, pa.Array]
     labels: pa.Array | None
     copied: dict[str, pa.Array]
 
     @cached_property
-    def keys(self) -> list[bytes]:
-        """What the hash of each row is taken of: the group, or the whole text, ignored columns included."""
-        filled = [pc.fill_null(column, "") for column in self.hashed]
-        keys: list[bytes] = pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR).cast(pa.binary()).to_pylist()
-        return keys
+    def hashes(self) -> Hashes:
+        """The hash of each row's features, [n]."""
+        return row_hashes(self.values, self.features)
+
+    @cached_property
+    def group_hashes(self) -> Hashes:
+        """The hash of each row's group, [n]; of no row where rows have no groups."""
+        return value_hashes(pa.nulls(0, pa.string()) if self.groups is None else self.groups)
 
 
 @dataclass
@@ -309,7 +318,8 @@ class Table:
             values=pa.RecordBatch.from_pydict(values),
             texts=columns.select(list(self.columns.types)),
             rows=texts.rows,
-            hashed=[columns.column(self.columns.group)] if self.columns.group else columns.columns,
+            features=self.columns.features,
+            groups=columns.column(self.columns.group) if self.columns.group else None,
             split_by={name: columns.column(name) for name in self.columns.split_by},
             labels=columns.column(self.columns.label) if self.columns.label else None,
             copied={name: self._copied(texts, name) for name in self.columns.copied},
