@@ -75,6 +75,7 @@ def init(
     """
     from components.config import NAME_PATTERN
     from pipeline import config, starter
+    from schemas.data import MIN_DISTINCT_ROWS
 
     name = name or starter.slug(data)
     if not re.fullmatch(NAME_PATTERN, name):
@@ -100,6 +101,9 @@ def init(
     loaded = config.load(output)
     click.echo(f"{output}: {len(loaded.features)} features, {len(loaded.crosses)} crosses")
     click.echo(f"{schema_file}: {len(loaded.features) + 1} columns")
+    spread = f"; fewer than {MIN_DISTINCT_ROWS:,}, so equal rows are spread over the shares"
+    few = spread if written.distinct_rows < MIN_DISTINCT_ROWS else ""
+    click.echo(f"rows: {written.rows:,}, of which {written.distinct_rows:,} are distinct{few}")
     for note in written.notes:
         click.echo(f"note: {note}")
     click.echo(f"next: {command('python', script('local_runner.py'), '--config', output)}")

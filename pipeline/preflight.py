@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.config import DATE, LEAK
+from components.example_parts import in_parts, rules_of, split_rules
 from components.policy import Anomaly, judge
 from components.profile import Column, target
 from pipeline.config import PipelineConfig
@@ -78,7 +79,8 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
       DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
-        there at all, a feature gives it away or is a date, or the rows would not fit into memory.
+        there at all, a value cannot be compared with the bounds of a split, a feature gives the label away or is a
+        date, or the rows would not fit into memory.
       PushError: the push could not succeed.
     """
     if config.data.schema_file is not None:
@@ -122,6 +124,7 @@ def _read(config: PipelineConfig) -> Findings:
     profiled: list[Batch] = []
     bad = unlabelled = 0
     found = data_files.inputs(config.data)
+    rules = split_rules(config.data)
     for one in found:
         for path in one.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -131,6 +134,7 @@ def _read(config: PipelineConfig) -> Findings:
             read = 0
             for batch in table.batches():
                 read += len(batch.rows)
+                in_parts(table, batch, rules_of(rules, one.split))
                 if sum(len(kept.rows) for kept in profiled) < _ROWS_PROFILED:
                     profiled.append(batch)
                 if config.label.classes:

@@ -16,7 +16,15 @@ from components.anomalies import listed
 from components.artifact_files import files_in
 from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, Summary
-from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
+from components.example_gen import (
+    EQUAL_ROWS_PROPERTY,
+    LABELS_PROPERTY,
+    REJECTED_PROPERTY,
+    REJECTS_FILE,
+    ROWS_PROPERTY,
+    UNLABELLED_BY_SPLIT_PROPERTY,
+    UNLABELLED_PROPERTY,
+)
 from components.gate import read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
 from components.pusher import HASH_PROPERTY, VERSION_PROPERTY
@@ -41,7 +49,8 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
         case "ExampleGen":
             left_out = f"; {known['rejected']:,} bad rows left out" if known["rejected"] else ""
             left_out += f"; {known['unlabelled']:,} without a label left out" if known["unlabelled"] else ""
-            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out
+            spread = "; copies are spread" if known["equal_rows"]["spread"] else ""
+            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out + spread
         case "StatisticsGen":
             return f"{known['columns']} columns"
         case "Schema":
@@ -113,6 +122,9 @@ def _example_gen(outputs: Artifacts) -> dict[str, Any]:
         "rows": json.loads(artifact.custom_properties[ROWS_PROPERTY].string_value),
         "rejected": rejected,
         "unlabelled": int(artifact.custom_properties[UNLABELLED_PROPERTY].int_value),
+        "unlabelled_by_split": json.loads(artifact.custom_properties[UNLABELLED_BY_SPLIT_PROPERTY].string_value),
+        "labels": json.loads(artifact.custom_properties[LABELS_PROPERTY].string_value),
+        "equal_rows": json.loads(artifact.custom_properties[EQUAL_ROWS_PROPERTY].string_value),
         "rejects_file": os.path.join(artifact.uri, REJECTS_FILE) if rejected else None,
     }
 

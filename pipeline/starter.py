@@ -26,6 +26,7 @@ from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
 from schemas.readers import open_table
+from schemas.row_hash import row_hashes
 from schemas.values import as_missing
 
 ROWS_READ = 1_000_000
@@ -71,10 +72,20 @@ class Source:
 
 @dataclass
 class Starter:
-    """The two files, and what the user is told about them."""
+    """The two files, and what the user is told about them.
+
+    Attributes:
+      config: text of the config.
+      schema: text of the schema.
+      rows: number of rows that were read.
+      distinct_rows: number of those that differ in a feature.
+      notes: what the user should look at.
+    """
 
     config: str
     schema: str
+    rows: int
+    distinct_rows: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -326,7 +337,17 @@ class _Writer:
             raise DataError(f"no column can be a feature: {'; '.join(f'{n}: {why}' for n, why in self._ignored)}")
 
     def starter(self) -> Starter:
-        return Starter("\n".join(self._config()) + "\n", "\n".join(self._schema()) + "\n", self._notes)
+        config, schema = ("\n".join(lines) + "\n" for lines in (self._config(), self._schema()))
+        return Starter(config, schema, self._rows, self._distinct_rows(), self._notes)
+
+    def _distinct_rows(self) -> int:
+        columns = {
+            feature.column.name: pa.array(feature.column.numbers.astype(np.float32))
+            if feature.declared["kind"] in ("numeric", "identity")
+            else feature.column.texts.cast(pa.binary())
+            for feature in self._features
+        }
+        return len(np.unique(row_hashes(pa.RecordBatch.from_pydict(columns), list(columns))))
 
     # The label.
 
