@@ -20,6 +20,7 @@ from schemas.features import (
     VocabularyList,
     safe_name,
 )
+from schemas.vocabularies import unescape
 from serving.inputs import Input
 from serving.service import NotReadyError, Service
 from serving.signature_defs import signature_defs
@@ -146,7 +147,7 @@ def _value_schema(served: Served, one: Input, feature: Feature | None) -> dict[s
     if one.kind == "float":
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
     if one.kind == "int":
-        # Ids; what is outside of their range is clipped into it, and -1 stands for a missing one.
+        # IDs; one outside of their range is clipped into it.
         schema |= {"minimum": 0, "maximum": 2**63 - 1}
     known = _categories(served, one.name, feature)
     if known:
@@ -162,7 +163,7 @@ def _categories(served: Served, name: str, feature: Feature | None) -> tuple[str
         case Vocabulary():
             file = served.folder / "assets" / name
             with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
-                return tuple(line.rstrip("\n") for line in itertools.islice(lines, _SHOWN_CATEGORIES))
+                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _SHOWN_CATEGORIES))
         case Numeric() | Identity() | Hash() | None:
             return ()
         case _:
