@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from components.example_records import deflated, framed, serialized
 from schemas.errors import DataError
+from schemas.numbers import ValueCounts, Watched
 from schemas.table import Batch, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
@@ -44,26 +45,40 @@ class Block:
     groups: NDArray[np.uint64]
 
 
-def converted(table: Table, split: str, rules: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Block]]:
-    """The good rows of a table as records, by split, in the order of the file.
+def converted(
+    table: Table, split: str, rules: Mapping[str, dict[str, Any]], counts: ValueCounts
+) -> Iterator[tuple[str, Block]]:
+    """The good rows of a table as records, by split, in the order of the file; their values are added to `counts`.
 
     This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
     """
-    waiting: deque[Future[list[tuple[str, Block]]]] = deque()
+    waiting: deque[Future[tuple[list[tuple[str, Block]], ValueCounts]]] = deque()
+
+    def take() -> list[tuple[str, Block]]:
+        blocks, counted = waiting.popleft().result()
+        counts.merge(counted)
+        return blocks
+
     with ThreadPoolExecutor(_THREADS) as pool:
         for batch in table.batches():
-            waiting.append(pool.submit(_blocks, batch, split, rules, grouped=table.columns.group is not None))
+            grouped = table.columns.group is not None
+            waiting.append(pool.submit(_blocks, batch, split, rules, counts.watched, grouped=grouped))
             if len(waiting) >= BATCHES_AHEAD:
-                yield from waiting.popleft().result()
+                yield from take()
         while waiting:
-            yield from waiting.popleft().result()
+            yield from take()
 
 
-def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], *, grouped: bool) -> list[tuple[str, Block]]:
+def _blocks(
+    batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], watched: Watched, *, grouped: bool
+) -> tuple[list[tuple[str, Block]], ValueCounts]:
     shared = any("share_of" in rule for rule in rules.values())
     hashes = _hashed(batch.keys) if shared or grouped else np.array([], np.uint64)
     blocks = []
-    for name, mine in rows_by_split(batch, hashes, split, rules).items():
+    splits = rows_by_split(batch, hashes, split, rules)
+    counts = ValueCounts(watched)
+    counts.add(batch, splits)
+    for name, mine in splits.items():
         values = batch.values if mine.all() else batch.values.filter(pa.array(mine))
         groups = np.unique(hashes[mine]) if grouped else hashes[:0]
         for start in range(0, values.num_rows, _ROWS_TOGETHER):
@@ -71,7 +86,7 @@ def _blocks(batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], *, gr
             content = framed(serialized(together))
             blocks.append((name, Block(together.num_rows, content, deflated(content), groups)))
             groups = groups[:0]
-    return blocks
+    return blocks, counts
 
 
 def rows_by_split(

@@ -34,10 +34,12 @@ from components import example_groups
 from components.example_blocks import converted
 from components.example_records import GzipFile
 from components.policy import Anomaly
+from components.value_findings import value_findings
 from schemas.data import ColumnSplit, Data, HashSplit
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.numbers import ValueCounts, Watched
 from schemas.pieces import Piece
 from schemas.table import Table, summary, too_many_bad_rows
 
@@ -71,6 +73,7 @@ def example_gen(
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
+        "watched": asdict(Watched.declared(features)),
         "splits": {
             name: {
                 **split.model_dump(mode="json"),
@@ -144,7 +147,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
-        findings: list[Anomaly] = []
+        findings: list[Anomaly] = value_findings(_counts(results, settings))
         artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
         artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(result["unlabelled"] for result in results))
@@ -173,6 +176,14 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
         for name in [split.name.split(_SPAN_SEPARATOR)[0]]
         for path in matching_files(base, split.pattern, name)
     ]
+
+
+def _counts(results: list[dict[str, Any]], settings: dict[str, Any]) -> ValueCounts:
+    """Adds up the counts of all pieces, in their order."""
+    counts = ValueCounts(Watched.from_json(settings["watched"]))
+    for result in results:
+        counts.merge(ValueCounts.from_json(counts.watched, result["counts"]))
+    return counts
 
 
 def _write_json(value: Any, path: str) -> None:
@@ -258,25 +269,27 @@ class _ConvertPiece(beam.DoFn):
         nothing: dict[str, Any] = {"error": None, "rows": {}, "content": {}, "rejects": [], "problems": []}
         nothing |= {"unlabelled": 0, "shard": source.shard}
         table = Table.from_json(source.path, self._settings, source.piece)
+        counts = ValueCounts(Watched.from_json(self._settings["watched"]))
         try:
-            rows, content = self._convert(table, source)
+            rows, content = self._convert(table, source, counts)
+            counts.locate(table.reader)
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
             found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found, "rows": rows, "content": content}
+            yield {**nothing, **found, "rows": rows, "content": content, "counts": counts.as_json()}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source) -> tuple[dict[str, int], dict[str, str]]:
-        """Writes the shards; returns by split how many rows they have, and what names their content."""
+    def _convert(self, table: Table, source: _Source, counts: ValueCounts) -> tuple[dict[str, int], dict[str, str]]:
+        """Writes the shards, counts the values; returns by split the number of rows, and what names their content."""
         rules = {name: rule for name, rule in self._settings["splits"].items() if rule["of"] == source.split}
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
         try:
-            for name, block in converted(table, source.split, rules):
+            for name, block in converted(table, source.split, rules, counts):
                 files[name].write(block.content, block.compressed)
                 rows[name] += block.rows
                 groups[name].append(block.groups)
