@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from components.example_records import deflated, framed, serialized
 from schemas.errors import DataError
-from schemas.numbers import ValueCounts, Watched
-from schemas.table import Batch, Table
+from schemas.numbers import ValueCounts
+from schemas.table import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -62,7 +62,7 @@ def converted(
     with ThreadPoolExecutor(_THREADS) as pool:
         for batch in table.batches():
             grouped = table.columns.group is not None
-            waiting.append(pool.submit(_blocks, batch, split, rules, counts.watched, grouped=grouped))
+            waiting.append(pool.submit(_blocks, batch, split, rules, counts.columns, grouped=grouped))
             if len(waiting) >= BATCHES_AHEAD:
                 yield from take()
         while waiting:
@@ -70,13 +70,13 @@ def converted(
 
 
 def _blocks(
-    batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], watched: Watched, *, grouped: bool
+    batch: Batch, split: str, rules: Mapping[str, dict[str, Any]], columns: Columns, *, grouped: bool
 ) -> tuple[list[tuple[str, Block]], ValueCounts]:
     shared = any("share_of" in rule for rule in rules.values())
     hashes = _hashed(batch.keys) if shared or grouped else np.array([], np.uint64)
     blocks = []
     splits = rows_by_split(batch, hashes, split, rules)
-    counts = ValueCounts(watched)
+    counts = ValueCounts(columns)
     counts.add(batch, splits)
     for name, mine in splits.items():
         values = batch.values if mine.all() else batch.values.filter(pa.array(mine))

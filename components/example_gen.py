@@ -39,9 +39,9 @@ from schemas.data import ColumnSplit, Data, HashSplit
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
-from schemas.numbers import ValueCounts, Watched
+from schemas.numbers import ValueCounts
 from schemas.pieces import Piece
-from schemas.table import Table, summary, too_many_bad_rows
+from schemas.table import Columns, Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
 # By split, what names its records: the driver's fingerprint is of the files' sizes and times alone.
@@ -73,7 +73,6 @@ def example_gen(
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
-        "watched": asdict(Watched.declared(features)),
         "splits": {
             name: {
                 **split.model_dump(mode="json"),
@@ -180,9 +179,9 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _counts(results: list[dict[str, Any]], settings: dict[str, Any]) -> ValueCounts:
     """Adds up the counts of all pieces, in their order."""
-    counts = ValueCounts(Watched.from_json(settings["watched"]))
+    counts = ValueCounts(Columns.from_json(settings["columns"]))
     for result in results:
-        counts.merge(ValueCounts.from_json(counts.watched, result["counts"]))
+        counts.merge(ValueCounts.from_json(counts.columns, result["counts"]))
     return counts
 
 
@@ -269,7 +268,7 @@ class _ConvertPiece(beam.DoFn):
         nothing: dict[str, Any] = {"error": None, "rows": {}, "content": {}, "rejects": [], "problems": []}
         nothing |= {"unlabelled": 0, "shard": source.shard}
         table = Table.from_json(source.path, self._settings, source.piece)
-        counts = ValueCounts(Watched.from_json(self._settings["watched"]))
+        counts = ValueCounts(table.columns)
         try:
             rows, content = self._convert(table, source, counts)
             counts.locate(table.reader)

@@ -13,11 +13,11 @@ _SHOWN_VALUES = 3
 def value_findings(counts: ValueCounts) -> list[Anomaly]:
     """Return what the graph cannot represent of the rows that were counted."""
     findings: list[Anomaly] = []
-    for name in counts.watched.columns:
+    for name in counts.columns.rules:
         findings += _without_values(name, counts)
         findings += _out_of_range(name, counts)
         if name in counts.numbers:
-            is_label = name == counts.watched.label
+            is_label = name == counts.columns.label
             findings += _extreme(name, counts.numbers[name], "label" if is_label else f"features.{name}")
             findings += _collapsed(name, counts.numbers[name], is_label=is_label)
     return findings
@@ -35,8 +35,9 @@ def _without_values(name: str, counts: ValueCounts) -> Iterator[Anomaly]:
 def _out_of_range(name: str, counts: ValueCounts) -> Iterator[Anomaly]:
     for split, (outside, example) in counts.outside.get(name, {}).items():
         present = counts.present.get(name, counts.rows)[split]
+        num_ids = counts.columns.rules[name].num_ids
         text = (
-            f"{outside:,} of {present:,} ids are outside of [0, {counts.watched.num_ids[name]}), such as {example}, "
+            f"{outside:,} of {present:,} ids are outside of [0, {num_ids}), such as {example}, "
             f"and would be clipped into it; correct them, raise features.{name}.num_ids, or name the text in "
             f"features.{name}.missing_values if it stands for a missing value"
         )

@@ -74,6 +74,7 @@ class PipelineConfig(Declaration):
                 if column not in self.features:
                     hint = did_you_mean(column, list(self.features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+        self._check_missing_values()
         self._check_validation()
         self._check_label_kind()
         self._check_push()
@@ -83,6 +84,17 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
             )
         return self
+
+    def _check_missing_values(self) -> None:
+        if "" in self.data.missing_values:
+            return
+        for name, feature in self.features.items():
+            is_string = self.feature_set.column_types[name] == "string"
+            if is_string and feature.missing is not None and feature.missing_values is None:
+                raise ValueError(
+                    f"data.missing_values: needs '' for '{name}', which may be missing: the model takes '' for a "
+                    "missing value"
+                )
 
     def _check_validation(self) -> None:
         columns = self.feature_set.column_types

@@ -37,7 +37,7 @@ from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
-from schemas.data import EVAL_SPLIT, TRAIN_SPLIT, ReadOptions
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
 from trainer.run import run_fn
 
@@ -199,7 +199,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
-        "read_options": ReadOptions(csv=config.data.csv, missing_values=config.data.missing_values).model_dump_json(),
+        "read_options": config.data.read_options(config.label.column).model_dump_json(),
         "code_fingerprint": code_fingerprint(trainer, schemas, serving),
     }
 

@@ -21,8 +21,8 @@ from schemas import data_files
 from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
-from schemas.numbers import ValueCounts, Watched
-from schemas.table import Batch, Table, summary, too_many_bad_rows
+from schemas.numbers import ValueCounts
+from schemas.table import Batch, Columns, Table, summary, too_many_bad_rows
 from serving.registry import Registry
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _read(config: PipelineConfig) -> Findings:
     problems: list[str] = []
     profiled: list[Batch] = []
     bad = unlabelled = 0
-    counts = ValueCounts(Watched.declared(config.feature_set))
+    counts = ValueCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
     for one in found:
         for path in one.files:
@@ -133,7 +133,7 @@ def _read(config: PipelineConfig) -> Findings:
         for path in one.files:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
-            counted = ValueCounts(counts.watched)
+            counted = ValueCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
                 counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})

@@ -26,6 +26,7 @@ from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
 from schemas.readers import open_table
+from schemas.values import as_missing
 
 ROWS_READ = 1_000_000
 # What often stands for a missing value: among numbers, and anywhere.
@@ -184,9 +185,9 @@ class _Table:
         self.rows = 0
         self.ragged = 0
         for path in files:
-            reader = open_table(path, source.format, source.csv, ("",))
+            reader = open_table(path, source.format, source.csv)
             for texts in reader.batches():
-                batches.append(texts.columns)
+                batches.append(_with_nulls(texts.columns))
                 self.rows += texts.columns.num_rows
                 if self.rows >= ROWS_READ:
                     break
@@ -237,6 +238,12 @@ class _Table:
             elif not column.is_number and column.distinct < _MAX_VOCABULARY:
                 found += [value for value, _ in column.values if value in _MISSING_ANYWHERE]
         return list(dict.fromkeys(found))
+
+
+def _with_nulls(strings: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with null in place of the empty string."""
+    columns = [as_missing(column, ("",)) for column in strings.columns]
+    return pa.RecordBatch.from_arrays(columns, names=strings.schema.names)
 
 
 def _texts(batches: Sequence[pa.RecordBatch], name: str) -> pa.Array:

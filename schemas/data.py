@@ -37,10 +37,15 @@ class CsvOptions(Declaration):
 
 
 class ReadOptions(Declaration):
-    """How the values of files are read, whatever the files are for."""
+    """How the values of a table are read, whatever they are for; a model keeps those of its training data.
 
+    `other_columns` are the columns of the table that the model does not use.
+    """
+
+    format: Format = "csv"
     csv: CsvOptions = CsvOptions()
     missing_values: tuple[str, ...] = ("",)
+    other_columns: tuple[str, ...] = ()
 
 
 class FileSplit(Declaration):
@@ -112,7 +117,7 @@ class Data(Declaration):
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
     missing_values: tuple[str, ...] = ("",)
-    """What stands for a missing value in the files."""
+    """The strings that stand for a missing value of a feature. A feature may have its own, and the label has."""
     ignored_columns: tuple[str, ...] = ()
     """Columns of the files that are not read; any other undeclared column is refused."""
     group_column: str | None = None
@@ -134,6 +139,21 @@ class Data(Declaration):
     def independent_splits(self) -> list[str]:
         """All but `train` and its hash shares: those whose distribution may be another."""
         return [n for n, split in self.splits.items() if not isinstance(split, HashSplit) and n != TRAIN_SPLIT]
+
+    @property
+    def split_columns(self) -> list[str]:
+        """The columns whose values decide on splits."""
+        return sorted({split.column for split in self.splits.values() if isinstance(split, ColumnSplit)})
+
+    def read_options(self, label: str) -> ReadOptions:
+        """Return how a table like this is read, for whoever serves the model; `label` is the label's column."""
+        group = [self.group_column] if self.group_column else []
+        return ReadOptions(
+            format=self.format,
+            csv=self.csv,
+            missing_values=self.missing_values,
+            other_columns=tuple(dict.fromkeys([label, *self.ignored_columns, *self.split_columns, *group])),
+        )
 
     @model_validator(mode="after")
     def _splits_fit(self) -> "Data":

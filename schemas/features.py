@@ -111,7 +111,13 @@ class _ModelUse(Declaration):
     """What the deep part gets for an id: a learned vector of this many dimensions, `one_hot`, or `none`."""
 
 
-class Numeric(_ModelUse):
+class _Feature(_ModelUse):
+    missing_values: tuple[str, ...] | None = None
+    """The strings that stand for a missing value in this column; with a spelling of NaN, so does a number that is NaN.
+    If omitted, `data.missing_values`."""
+
+
+class Numeric(_Feature):
     """A number, used scaled, or in buckets, or both."""
 
     kind: Literal["numeric"]
@@ -144,9 +150,15 @@ def _without_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-class _StringCategorical(_ModelUse):
+class _StringCategorical(_Feature):
     missing: str | None = None
-    """The category that a missing value becomes. Left out, a missing value is refused."""
+    """The category that a missing value becomes. If omitted, a missing value is an error."""
+
+    @model_validator(mode="after")
+    def _empty_is_missing(self) -> "_StringCategorical":
+        if self.missing is not None and self.missing_values is not None and "" not in self.missing_values:
+            raise ValueError("missing_values needs '' where `missing` is given: the model takes '' for a missing value")
+        return self
 
 
 class Vocabulary(_StringCategorical):
@@ -199,8 +211,8 @@ class VocabularyFile(_StringCategorical):
         return len(self.values) + self.oov_ids
 
 
-class Identity(_ModelUse):
-    """An integer that is its own id, in `[0, num_ids)`; values outside are clipped into it."""
+class Identity(_Feature):
+    """An integer that is its own ID, in `[0, num_ids)`. A value outside is counted, and gets the nearest ID."""
 
     kind: Literal["identity"]
     num_ids: PositiveInt
@@ -244,6 +256,8 @@ LabelKind = Literal["binary", "multiclass", "regression"]
 
 class _Label(Declaration):
     column: str
+    missing_values: tuple[str, ...] = ("",)
+    """The strings that stand for a missing label; `data.missing_values` is for features only."""
     drop_missing: bool = False
     """Whether rows without a label are left out, and counted; otherwise they are bad rows."""
 

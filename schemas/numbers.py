@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.features import FeatureSet, Identity
 from schemas.readers import Reader
-from schemas.table import Batch
+from schemas.table import Batch, Columns
+from schemas.values import Rule, out_of_range
 
 # From here on float32 cannot tell every whole number from the next: IEEE 754 gives it 24 bits of precision.
 FIRST_COLLAPSE = 2**24
@@ -32,39 +32,6 @@ _EXAMPLES = 3
 # Different whole numbers that are remembered of a column; their number is estimated where there are more.
 _SAMPLE = 4096
 _WHOLE = r"^[+-]?\d{1,18}$"
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The columns whose values are counted.
-
-    Attributes:
-      columns: all features, and the label if it is a number.
-      numbers: those that become float32.
-      num_ids: the number of IDs of each identity feature.
-      label: the name of the label's column.
-    """
-
-    columns: tuple[str, ...]
-    numbers: tuple[str, ...]
-    num_ids: Mapping[str, int]
-    label: str
-
-    @classmethod
-    def declared(cls, features: FeatureSet) -> "Watched":
-        """Return the columns to watch of a declaration."""
-        numbers = tuple(name for name, kind in features.column_types.items() if kind == "float")
-        return cls(
-            columns=tuple(dict.fromkeys([*features.features, *numbers])),
-            numbers=numbers,
-            num_ids={name: f.num_ids for name, f in features.features.items() if isinstance(f, Identity)},
-            label=features.label.column,
-        )
-
-    @classmethod
-    def from_json(cls, settings: Mapping[str, Any]) -> "Watched":
-        """Return what `dataclasses.asdict` and JSON made settings of."""
-        return cls(**{**settings, "columns": tuple(settings["columns"]), "numbers": tuple(settings["numbers"])})
 
 
 @dataclass
@@ -214,17 +181,17 @@ def _equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
 
 @dataclass
 class ValueCounts:
-    """Counts of all watched columns.
+    """Counts of all columns that become numbers or IDs.
 
     Attributes:
-      watched: the columns.
+      columns: of the table.
       rows: of each split.
       present: how many rows of each split have a value, by column; a column that always has one is left out.
       numbers: by column.
       outside: how many ids of each split are out of their range, and the text of the first, by column.
     """
 
-    watched: Watched
+    columns: Columns
     rows: dict[str, int] = field(default_factory=dict)
     present: dict[str, dict[str, int]] = field(default_factory=dict)
     numbers: dict[str, NumberCounts] = field(default_factory=dict)
@@ -237,17 +204,19 @@ class ValueCounts:
           batch: rows of a file.
           splits: whether each row is in a split, by its name.
         """
-        part = ValueCounts(self.watched, {split: int(rows.sum()) for split, rows in splits.items()})
-        for name in self.watched.columns:
+        part = ValueCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
+        for name, rule in self.columns.rules.items():
+            if name == self.columns.label and rule.kind != "float":
+                continue
             values, texts = batch.values.column(name), batch.texts.column(name)
             if values.null_count:
                 valid = values.is_valid().to_numpy(zero_copy_only=False)
                 part.present[name] = {split: int((rows & valid).sum()) for split, rows in splits.items()}
-            if name in self.watched.numbers:
+            if rule.kind == "float":
                 part.numbers[name] = NumberCounts()
                 part.numbers[name].add(values, texts, batch.rows)
-            if name in self.watched.num_ids:
-                part.outside[name] = _outside(values, texts, self.watched.num_ids[name], splits)
+            if rule.num_ids is not None:
+                part.outside[name] = _outside(values, texts, rule, splits)
         self.merge(part)
 
     def merge(self, other: "ValueCounts") -> None:
@@ -276,10 +245,10 @@ class ValueCounts:
         return {"rows": self.rows, "present": self.present, "numbers": numbers, "outside": self.outside}
 
     @classmethod
-    def from_json(cls, watched: Watched, value: Mapping[str, Any]) -> "ValueCounts":
+    def from_json(cls, columns: Columns, value: Mapping[str, Any]) -> "ValueCounts":
         """Return the counts that `as_json` wrote."""
         return cls(
-            watched,
+            columns,
             value["rows"],
             value["present"],
             {name: NumberCounts.from_json(counts) for name, counts in value["numbers"].items()},
@@ -288,9 +257,8 @@ class ValueCounts:
 
 
 def _outside(
-    values: pa.Array, texts: pa.Array, num_ids: int, splits: Mapping[str, NDArray[np.bool_]]
+    values: pa.Array, texts: pa.Array, rule: Rule, splits: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, tuple[int, str]]:
-    ids = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
-    outside = (ids < 0) | (ids >= num_ids)
+    outside = out_of_range(values, rule)
     counts = {split: np.flatnonzero(rows & outside) for split, rows in splits.items()} if outside.any() else {}
     return {split: (len(found), texts[int(found[0])].as_py()) for split, found in counts.items() if len(found)}

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from schemas.data import Format, ReadOptions
 from schemas.declaration import Declaration
@@ -74,8 +74,9 @@ class Job(Declaration):
 class Outcome(Declaration):
     """How an input file ended.
 
-    `reused` counts parts that an earlier run had written, `problems` describes the bad rows, a kind a line, and
-    `exit_code` is 0 unless the file was refused.
+    `reused` counts parts that an earlier run had written, `problems` describes the bad rows, a kind a line,
+    `ids_out_of_range` counts by column the IDs that got the nearest ID, and `exit_code` is 0 unless the file was
+    refused.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Outcome(Declaration):
     parts: int = 0
     reused: int = 0
     problems: tuple[str, ...] = ()
+    ids_out_of_range: dict[str, int] = Field(default_factory=dict)
     model_version: str = ""
     schema_hash: str = ""
     error: str = ""

@@ -33,7 +33,7 @@ from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
-from schemas.numbers import ValueCounts, Watched
+from schemas.numbers import ValueCounts
 from schemas.table import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -269,7 +269,7 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             yield batch
 
     monkeypatch.setattr(table, "batches", counted)
-    for _, block in converted_blocks(table, "train", {}, ValueCounts(Watched.declared(FEATURES))):
+    for _, block in converted_blocks(table, "train", {}, ValueCounts(table.columns)):
         written += block.rows
         most = max(most, read - written)
     assert written == 20_000

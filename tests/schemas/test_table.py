@@ -10,11 +10,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from schemas.data import CsvOptions, Data, Format
+from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.readers import Terms, open_table
-from schemas.table import MAX_VALUE_BYTES, Columns, Table, summary
+from schemas.table import Columns, Table, summary
+from schemas.values import MAX_VALUE_BYTES, feature_rules
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -248,7 +249,7 @@ def test_a_record_with_another_type_is_read_as_far_as_it_fits_and_else_named(tmp
     read = table(path, format="tfrecord", max_bad_rows=1)
     assert rows(read) == [PARSED[0], *PARSED]
     assert summary(read) == [
-        f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the text in "
+        f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the string in "
         "data.missing_values if it stands for a missing value"
     ]
 
@@ -259,7 +260,7 @@ def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
         rows(table(path, GOOD * 10, format="parquet"))
     nested = pa.table({"age": [1.0], "grade": [1], "job": [["a", "b"]], "id": ["a"], "y": ["no"]})
     pyarrow.parquet.write_table(nested, path)
-    with pytest.raises(DataError, match="column 'job' has type list.*; expected numbers or text"):
+    with pytest.raises(DataError, match="column 'job' has type list.*; expected numbers or strings"):
         rows(table(path, format="parquet"))
     typed = pa.table({"age": ["old", "1"], "grade": [1, 2], "job": ["a", "b"], "id": ["a", "b"], "y": ["no", "yes"]})
     pyarrow.parquet.write_table(typed, path)
@@ -272,13 +273,11 @@ def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv"
     """The features of GOOD with `id` copied: no label, and any other column may be there."""
     if content is not None:
         path.write_text(content)
-    only = ["age", "grade", "job", "id"]
     terms = Terms(missing_values="--missing-value", declares="the model needs", for_missing="the model takes none")
     csv = CsvOptions(**options)
-    reader = open_table(str(path), format, csv, ["", "?"], only=only, verbatim=["id"], terms=terms)
-    return Table(
-        reader, Columns({"age": "float", "grade": "int", "job": "string"}, ["age"], ignored=None, copied=["id"])
-    )
+    rules = feature_rules(FEATURES, ReadOptions(csv=csv, missing_values=("", "?")))
+    reader = open_table(str(path), format, csv, only=[*rules, "id"], terms=terms)
+    return Table(reader, Columns(rules, ignored=None, copied=["id"]))
 
 
 def test_rows_without_a_label_among_other_columns(tmp_path: Path) -> None:
@@ -319,7 +318,7 @@ def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
     assert batch.rows.tolist() == [2, 5]
     assert batch.copied["id"].to_pylist() == ["a", "d"]
     assert [line.removeprefix(read.path) for line in summary(read)] == [
-        ":3: age: expected a finite number, found 'old'; correct the row, or name the text in --missing-value if it "
+        ":3: age: expected a finite number, found 'old'; correct the row, or name the string in --missing-value if it "
         "stands for a missing value",
         ":4: age: the value is missing; the model takes none",
     ]
@@ -337,4 +336,4 @@ def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str)
     path = tmp_path / "a.csv"
     path.write_text("höhe,income\n3,x\n", encoding=encoding)
     with pytest.raises(DataError, match=r"a\.csv:1: is not text in utf-8; convert the file to UTF-8, or name its"):
-        open_table(str(path), "csv", CsvOptions(), ("",)).names()
+        open_table(str(path), "csv", CsvOptions()).names()
