@@ -111,10 +111,8 @@ class NumberCounts:
             self._add_whole(texts.filter(pa.array(np.abs(numbers) >= FIRST_COLLAPSE)))
 
     def _add_whole(self, texts: pa.Array) -> None:
-        plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"\.0*$", "")
-        plain = plain.filter(pc.match_substring_regex(plain, _WHOLE))
-        whole = np.unique(plain.cast(pa.int64()).to_numpy(zero_copy_only=False))
-        self.pair = self.pair or _equal_in_float32(whole)
+        whole = whole_numbers(texts)
+        self.pair = self.pair or equal_in_float32(whole)
         self.whole.merge(DistinctSample(0, whole))
         bits = np.unique(whole.astype(np.float32).view(np.int32)).astype(np.int64)
         self.collapsed.merge(DistinctSample(0, bits))
@@ -126,7 +124,7 @@ class NumberCounts:
             self.examples[exponent] = [*self.examples.get(exponent, ()), *examples][:_EXAMPLES]
         self.whole.merge(other.whole)
         self.collapsed.merge(other.collapsed)
-        self.pair = self.pair or other.pair or _equal_in_float32(self.whole.values)
+        self.pair = self.pair or other.pair or equal_in_float32(self.whole.values)
 
     @property
     def first_extreme(self) -> int | None:
@@ -173,7 +171,14 @@ class NumberCounts:
         )
 
 
-def _equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
+def whole_numbers(texts: pa.Array) -> NDArray[np.int64]:
+    """Return the different whole numbers among texts, of up to 18 digits, in ascending order."""
+    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"\.0*$", "")
+    plain = plain.filter(pc.match_substring_regex(plain, _WHOLE))
+    return np.unique(plain.cast(pa.int64()).to_numpy(zero_copy_only=False))
+
+
+def equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
     """Return the first two of integers in ascending order that are one number in float32, or nothing."""
     equal = np.flatnonzero(np.diff(whole.astype(np.float32)) == 0)
     return (int(whole[equal[0]]), int(whole[equal[0] + 1])) if len(equal) else ()

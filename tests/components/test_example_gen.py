@@ -22,6 +22,7 @@ from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
+    FINDINGS_PROPERTY,
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
     TableExecutor,
@@ -146,6 +147,20 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     assert {reject["column"] for reject in rejects} == {"x", "y", None}
     with pytest.raises(DataError, match="more bad rows than data.max_bad_rows: 2; .*a.csv:10"):
         converted(tmp_path, splits, **{**settings, "max_bad_rows": 2})
+
+
+def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) -> None:
+    """The gate reads it there; rows are named by their places in the files."""
+    write(tmp_path / "a.csv", [f"{i}.5,{i % 2},g,2026-01" for i in range(100)])
+    write(tmp_path / "b.csv", [*(f"{i}.5,{i % 2},g,2026-01" for i in range(100)), "-1e30,1,g,2026-01"])
+    splits = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    (one,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
+    assert (one["where"], one["feature"], one["kind"]) == ("data", "x", "EXTREME_VALUES")
+    assert one["text"].startswith(
+        "1 of 201 values are many decades from the others, which are below 128 in magnitude: "
+    )
+    assert f"-1e30 ({tmp_path}/b.csv:102)" in one["text"]
 
 
 def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: Path) -> None:
