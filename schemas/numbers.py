@@ -140,19 +140,22 @@ class NumberCounts:
         return float(2.0 ** (int(np.flatnonzero(self.exponents[:exponent])[-1]) - _BIAS + 1))
 
     def locate(self, reader: Reader) -> None:
-        """Turn the rows of extreme values into places, and forget the others."""
+        """Turn the rows of extreme values into places, and forget the others.
+
+        Without extreme values the greatest is kept: beside those of other files it may be extreme.
+        """
         first = self.first_extreme
-        rows = [row for e, found in self.examples.items() for row, _ in found if first is not None and e >= first]
-        places = reader.places(rows) if rows else {}
+        least = max(self.examples, default=0) if first is None else first
+        kept = {exponent: found for exponent, found in self.examples.items() if exponent >= least}
+        places = {} if first is None else reader.places([row for found in kept.values() for row, _ in found])
         self.examples = {
-            exponent: [(places.get(row, reader.path), text) for row, text in found]
-            for exponent, found in self.examples.items()
+            exponent: [(places.get(row, reader.path), text) for row, text in found] for exponent, found in kept.items()
         }
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
         return {
-            "exponents": self.exponents.tolist(),
+            "exponents": [[int(n), int(self.exponents[n])] for n in np.flatnonzero(self.exponents)],
             "examples": [[exponent, found] for exponent, found in self.examples.items()],
             "whole": [self.whole.level, self.whole.values.tolist()],
             "collapsed": [self.collapsed.level, self.collapsed.values.tolist()],
@@ -162,8 +165,11 @@ class NumberCounts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "NumberCounts":
         """Return the counts that `as_json` wrote."""
+        exponents = np.zeros(_EXPONENTS, np.int64)
+        for exponent, count in value["exponents"]:
+            exponents[exponent] = count
         return cls(
-            exponents=np.array(value["exponents"], np.int64),
+            exponents=exponents,
             examples={exponent: [(place, text) for place, text in found] for exponent, found in value["examples"]},
             whole=DistinctSample(value["whole"][0], np.array(value["whole"][1], np.int64)),
             collapsed=DistinctSample(value["collapsed"][0], np.array(value["collapsed"][1], np.int64)),

@@ -160,6 +160,16 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     assert texts[1][1].split(", such")[0] == texts[0][1].split(", such")[0]
 
 
+def test_a_file_of_fill_values_alone_is_named_beside_the_others(tmp_path: Path) -> None:
+    counts = counted(tmp_path / "a.csv", [str(n) for n in range(1, 100)], NUMBER)
+    counts.merge(counted(tmp_path / "b.csv", ["1e20", "1e20"], NUMBER))
+    (one,) = value_findings(counts)
+    assert (
+        f"2 of 101 values are many decades from the others, which are below 128 in magnitude: 1e20 ({tmp_path}/b.csv), "
+        in one.text
+    )
+
+
 def test_the_number_of_different_values_is_estimated_in_bounded_memory() -> None:
     sample = DistinctSample()
     for start in range(0, 200_000, 10_000):
