@@ -19,8 +19,9 @@ from components.example_equal_rows import records
 from components.example_parts import Rules, in_parts
 from components.example_records import deflated, framed, serialized
 from components.example_shares import Shares
+from schemas.numbers import ValueCounts
 from schemas.row_hash import Hashes, points
-from schemas.table import Batch, Table
+from schemas.table import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -71,33 +72,41 @@ class Division:
     one_in: int = 1
 
 
-def converted(table: Table, division: Division) -> Iterator[tuple[str, Block]]:
-    """The good rows of a table as records, by split, in the order of the file.
+def converted(table: Table, division: Division, counts: ValueCounts) -> Iterator[tuple[str, Block]]:
+    """The good rows of a table as records, by split, in the order of the file; their values are added to `counts`.
 
     This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
     """
-    waiting: deque[Future[list[tuple[str, Block]]]] = deque()
+    waiting: deque[Future[tuple[list[tuple[str, Block]], ValueCounts]]] = deque()
     occurrences = division.shares.occurrences(division.shard)
+
+    def take() -> list[tuple[str, Block]]:
+        blocks, counted = waiting.popleft().result()
+        counts.merge(counted)
+        return blocks
+
     with ThreadPoolExecutor(_THREADS) as pool:
         for batch in table.batches():
             numbers = None
             if occurrences is not None:
                 # They count on from batch to batch, and so this thread counts them.
                 numbers = occurrences.next(batch.hashes, in_parts(table, batch, division.rules)[1])
-            waiting.append(pool.submit(_blocks, table, batch, division, numbers))
+            waiting.append(pool.submit(_blocks, table, batch, division, numbers, counts.columns))
             if len(waiting) >= BATCHES_AHEAD:
-                yield from waiting.popleft().result()
+                yield from take()
         while waiting:
-            yield from waiting.popleft().result()
+            yield from take()
 
 
 def _blocks(
-    table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None
-) -> list[tuple[str, Block]]:
+    table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None, columns: Columns
+) -> tuple[list[tuple[str, Block]], ValueCounts]:
     grouped = batch.groups is not None
     row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
     found, left = in_parts(table, batch, division.rules)
     found |= in_shares(row_points, left, division.split, division.shares.bounds)
+    counts = ValueCounts(columns)
+    counts.add(batch, found)
     blocks = []
     for name, mine in found.items():
         values = batch.values if mine.all() else batch.values.filter(pa.array(mine))
@@ -114,10 +123,10 @@ def _blocks(
                 division.numbers[name],
                 division.one_in,
             )
-            counts = {} if labels is None else example_labels.count(labels)
-            blocks.append((name, Block(together.num_rows, content, deflated(content), groups, counts, compared)))
+            of_labels = {} if labels is None else example_labels.count(labels)
+            blocks.append((name, Block(together.num_rows, content, deflated(content), groups, of_labels, compared)))
             groups = groups[:0]
-    return blocks
+    return blocks, counts
 
 
 def in_shares(

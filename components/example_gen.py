@@ -36,12 +36,14 @@ from components.example_parts import rules_of, split_rules
 from components.example_records import GzipFile
 from components.example_shares import Shares, shares
 from components.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
+from components.value_findings import value_findings
 from schemas.data import TRAIN_SPLIT, Data
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.numbers import ValueCounts
 from schemas.pieces import Piece
-from schemas.table import Table, summary, too_many_bad_rows
+from schemas.table import Columns, Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
 # By split, what names its records: files of another content, such as another order of columns, may hold the same.
@@ -145,13 +147,18 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
-        labels = _labels_by_split(results, names, settings["columns"]["labels"])
+        columns = Columns.from_json(settings["columns"])
+        labels = _labels_by_split(results, names, list(columns.labels))
         refuse_empty_classes(labels)
         artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
         equal_rows = _equal_rows(artifact.uri, names, settings, plan)
         artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))
-        column = settings["columns"]["label"]
-        findings = [*empty_classes(labels, column), *contradictory_labels(equal_rows, column)]
+        column = str(columns.label)
+        findings = [
+            *value_findings(_counts(results, columns)),
+            *empty_classes(labels, column),
+            *contradictory_labels(equal_rows, column),
+        ]
         artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
         unlabelled = {name: sum(r["unlabelled"] for r in results if r["split"] == name) for name in plan.shares}
@@ -182,6 +189,14 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
         for name in [split.name.split(SPAN_SEPARATOR)[0]]
         for path in matching_files(base, split.pattern, name)
     ]
+
+
+def _counts(results: list[dict[str, Any]], columns: Columns) -> ValueCounts:
+    """Adds up the counts of all pieces, in their order."""
+    counts = ValueCounts(columns)
+    for result in results:
+        counts.merge(ValueCounts.from_json(counts.columns, result["counts"]))
+    return counts
 
 
 def _write_json(value: Any, path: str) -> None:
@@ -334,19 +349,21 @@ class _ConvertPiece(beam.DoFn):
         nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
         nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}}
         table = Table.from_json(source.path, self._settings, source.piece)
+        counts = ValueCounts(table.columns)
         try:
-            written = self._convert(table, source)
+            written = self._convert(table, source, counts)
+            counts.locate(table.reader)
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
             found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found, **written}
+            yield {**nothing, **found, **written, "counts": counts.as_json()}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source) -> dict[str, dict[str, Any]]:
-        """Write the shards; return by split how many rows they have, what names their content, and their labels."""
+    def _convert(self, table: Table, source: _Source, counts: ValueCounts) -> dict[str, dict[str, Any]]:
+        """Write the shards, count the values; return by split the rows, what names their content, and their labels."""
         rules = rules_of(self._settings["splits"], source.split)
         division = Division(
             source.split,
@@ -363,7 +380,7 @@ class _ConvertPiece(beam.DoFn):
         classes = table.columns.labels
         try:
             with example_equal_rows.open_records(self._output_uri, source.shard) as compared:
-                for name, block in converted(table, division):
+                for name, block in converted(table, division, counts):
                     files[name].write(block.content, block.compressed)
                     compared.write(block.compared.tobytes())
                     rows[name] += block.rows

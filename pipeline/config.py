@@ -30,6 +30,7 @@ from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label
+from schemas.vocabularies import read_vocabulary
 from serving.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
 
@@ -321,7 +322,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
 
 def _vocabulary(path: Path, feature: str) -> list[str]:
     try:
-        values = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        values = read_vocabulary(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"features.{feature}.file: {path} cannot be read: {reason}") from error

@@ -9,6 +9,7 @@ itself, since Vertex knows no resolver of our own.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
+import json
 from typing import Any
 
 from google.protobuf import text_format
@@ -147,9 +148,13 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
+        declared = {
+            "types": config.feature_set.column_types,
+            "optional": [name for name, feature in config.features.items() if feature.missing is not None],
+        }
         schema = InferredSchema(
             statistics=statistics,
-            optional=",".join(name for name, feature in config.features.items() if feature.missing is not None),
+            columns=json.dumps(declared, sort_keys=True),
             min_domain_mass=INFERRED_MIN_DOMAIN_MASS,
         )
     else:

@@ -643,10 +643,14 @@ class _Writer:
 
 def _declared(column: Column) -> tuple[dict[str, Any], str]:
     """The declaration of a feature, and why it is that."""
-    is_code = bool(_CODE_NAME.search(column.name))
+    named = bool(_CODE_NAME.search(column.name))
+    # Numbers that are measured hardly repeat at this size; an ID does.
+    is_code = named or (bool(column.collapsed) and column.present >= 2 * column.distinct)
     if not column.is_number or is_code:
         missing = {"missing": "unknown"} if column.missing_share else {}
-        counted = f"{column.distinct:,} {'codes, by the name' if is_code else 'texts'}"
+        counted = f"{column.distinct:,} {'codes' if is_code else 'texts'}{', by the name' if named else ''}"
+        if is_code and not named:
+            counted += f" (as numbers, float32 would take {column.collapsed[0]} for {column.collapsed[1]})"
         if column.missing_share:
             counted += f", {column.missing_share:.1%} missing"
         if column.distinct > _MAX_VOCABULARY:
@@ -670,6 +674,8 @@ def _declared(column: Column) -> tuple[dict[str, Any], str]:
         if column.missing_share:
             declared = {"kind": "identity", "num_ids": size + 1, "missing": size}
         return {**declared, "embedding": _dimension(size)}, f"{shown}: few enough to be ids"
+    if column.collapsed:
+        shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
     return _declared_number(column, shown)
 
 

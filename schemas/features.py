@@ -9,6 +9,7 @@ as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 """
 
 import keyword
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
@@ -70,6 +71,13 @@ class NonzeroQuantiles(Declaration):
         return self.count + 1
 
 
+def _as_float32(number: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    except OverflowError as error:
+        raise ValueError(f"{number:g} is beyond float32, in which numbers are computed") from error
+
+
 class Boundaries(Declaration):
     """Buckets with given boundaries: below the first, between two, from the last on."""
 
@@ -82,6 +90,8 @@ class Boundaries(Declaration):
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)):
             raise ValueError("boundaries must be in ascending order without repeats")
+        if len({_as_float32(boundary) for boundary in value}) < len(value):
+            raise ValueError("two boundaries are the same number in float32, in which values are compared with them")
         return value
 
     @property
@@ -116,6 +126,13 @@ class Numeric(_Feature):
     buckets: Buckets | None = None
     missing: Literal["mean"] | float | None = None
     """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""
+
+    @field_validator("missing")
+    @classmethod
+    def _fits(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, int | float):
+            _as_float32(value)
+        return value
 
     @model_validator(mode="after")
     def _is_used(self) -> "Numeric":
@@ -326,7 +343,7 @@ class NumberColumn:
 
 
 ColumnType = Literal["float", "int", "string"]
-# What a missing value is in a graph, which knows no nulls.
+# What a missing value is in a graph, which knows no nulls. For an integer it is the least of them: -1 may be a value.
 MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -(2**63)}
 
 

@@ -20,6 +20,7 @@ from schemas.features import (
     VocabularyList,
     safe_name,
 )
+from schemas.vocabularies import unescape
 from serving.inputs import Input
 from serving.service import NotReadyError, Service
 from serving.signature_defs import signature_defs
@@ -167,7 +168,7 @@ def _categories(served: Served, name: str, feature: Feature | None) -> tuple[str
         case Vocabulary():
             file = served.folder / "assets" / name
             with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
-                return tuple(line.rstrip("\n") for line in itertools.islice(lines, _SHOWN_CATEGORIES))
+                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _SHOWN_CATEGORIES))
         case Numeric() | Identity() | Hash() | None:
             return ()
         case _:

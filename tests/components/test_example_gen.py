@@ -22,6 +22,7 @@ from components.example_blocks import BATCHES_AHEAD, Division, in_shares
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
+    FINDINGS_PROPERTY,
     LABELS_PROPERTY,
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
@@ -35,6 +36,7 @@ from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.numbers import ValueCounts
 from schemas.row_hash import points, row_hashes
 from schemas.table import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -150,6 +152,20 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     assert {reject["column"] for reject in rejects} == {"x", "y", None}
     with pytest.raises(DataError, match="more bad rows than data.max_bad_rows: 2; .*a.csv:10"):
         converted(tmp_path, splits, **{**settings, "max_bad_rows": 2})
+
+
+def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) -> None:
+    """The gate reads it there; rows are named by their places in the files."""
+    write(tmp_path / "a.csv", [f"{i}.5,{i % 2},g,2026-01" for i in range(100)])
+    write(tmp_path / "b.csv", [*(f"{i}.5,{i % 2},g,2026-01" for i in range(100)), "-1e30,1,g,2026-01"])
+    splits = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    (one,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
+    assert (one["where"], one["feature"], one["kind"]) == ("data", "x", "EXTREME_VALUES")
+    assert one["text"].startswith(
+        "1 of 201 values are many decades from the others, which are below 128 in magnitude: "
+    )
+    assert f"-1e30 ({tmp_path}/b.csv:102)" in one["text"]
 
 
 def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: Path) -> None:
@@ -289,7 +305,9 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             yield batch
 
     monkeypatch.setattr(table, "batches", counted)
-    for _, block in converted_blocks(table, Division("train", {}, Shares({}), "0", {"train": 0})):
+    for _, block in converted_blocks(
+        table, Division("train", {}, Shares({}), "0", {"train": 0}), ValueCounts(table.columns)
+    ):
         written += block.rows
         most = max(most, read - written)
     assert written == 20_000

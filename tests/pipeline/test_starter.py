@@ -131,6 +131,24 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
     assert (loaded.data.max_bad_rows, loaded.data.missing_values) == (3, ("", "NA"))
 
 
+def test_numbers_that_float32_collapses_are_codes_only_where_they_repeat(tmp_path: Path) -> None:
+    rows = orders()
+    for number, row in enumerate(rows):
+        row["tract"] = 36_061_000_100 + 100 * (number % 216)
+        row["account"] = 36_061_000_100 + number
+        # Rounded to thousands: each is a number of its own in float32.
+        row["turnover"] = 350_000_000 + 1000 * (number % 90)
+    write(tmp_path / "orders.csv", rows)
+    init(tmp_path, "orders.csv", "--label", "refund")
+    features = written(tmp_path, "orders").features
+    assert features["tract"].kind == "vocabulary" and features["tract"].embedding == 16
+    assert features["turnover"].kind == "numeric"
+    # An ID of its own in each row teaches nothing.
+    assert "account" not in features
+    text = (tmp_path / "configs" / "orders.yaml").read_text()
+    assert "216 codes (as numbers, float32 would take 36061000100 for 36061000200)" in text
+
+
 def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
     for label, kind, metric in [("unit.price", RegressionLabel, "rmse"), ("class", MulticlassLabel, "log_loss")]:
