@@ -411,7 +411,7 @@ def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path
     stopped = run_json(config, root)
     assert (stopped["exit_code"], stopped["pushed"]) == (3, "nothing")
     assert states(stopped)["Gate"] == "failed" and "Transform" not in states(stopped)
-    assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "of 1,000 rows (9" in stopped["error"]
+    assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "test: all: 896 of 1,000 rows (89.6%) have" in stopped["error"]
     # Another margin needs no other examples.
     passed = run_json(config, root, "--set", "validation.rows_in_train_margin=1", "--until", "Gate")
     assert passed["exit_code"] == 0
