@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from oncall.graph import Artifact, Graph, Id, key, properties
 
-_ROWS, _CONTENT, _FINGERPRINT, _EQUAL_ROWS = "rows", "content", "input_fingerprint", "equal_rows"
+_ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
 # What follows in TFX's fingerprint are sums of the times at which files were written: no news of what is in them.
 _INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),xor_checksum:")
 _MODEL = "Model"
+_EQUAL_ROWS = "equal_rows"
 T = TypeVar("T")
 
 

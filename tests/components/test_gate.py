@@ -1,9 +1,6 @@
 """The gate's reading of anomalies, on statistics of real rows."""
 
 import datetime
-import json
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,15 +8,12 @@ import pytest
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.types import artifact_utils, standard_artifacts
 
 from components.anomalies import listed
 from components.comparison import Side, shifts
 from components.concerned import concerned
 from components.config import Comparison, Validation
-from components.gate import AnomalyGate
 from components.policy import Anomaly, judge
-from schemas.errors import DataError
 
 SCHEMA = text_format.Parse(
     """
@@ -152,56 +146,3 @@ def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
     (line,) = judge([NEW_JOB], policy, today=DAY + datetime.timedelta(days=1)).stops
     assert line.endswith("; was allowed until 2026-11-24: merger, see #12")
     assert len(judge([DRIFTED], policy, today=DAY).stops) == 1
-
-
-def test_what_example_gen_found_and_rows_shared_with_train_are_judged(tmp_path: Path) -> None:
-    def artifact(kind: Any, folder: str, **properties: Any) -> Any:
-        made = kind()
-        made.uri = str(tmp_path / folder)
-        (tmp_path / folder).mkdir()
-        for name, value in properties.items():
-            made.set_string_custom_property(name, json.dumps(value))
-        return made
-
-    warned = Anomaly("eval", "income", "CLASS_WITHOUT_ROWS", "no row has the label 'yes'")
-    counts = {
-        "train": {"rows": 100, "in_train": 20},
-        "eval": {"rows": 10, "in_train": 4},
-        "test": {"rows": 10, "in_train": 5},
-    }
-    examples = artifact(
-        standard_artifacts.Examples,
-        "examples",
-        findings=[asdict(warned)],
-        equal_rows={"in_train": counts, "drawn": [], "one_in": 1},
-    )
-    numbers = artifact(standard_artifacts.ExampleStatistics, "statistics")
-    (tmp_path / "statistics" / "Split-train").mkdir()
-    (tmp_path / "statistics" / "Split-train" / "FeatureStats.pb").write_bytes(
-        statistics([20.0] * 10, ["cook"] * 10).SerializeToString()
-    )
-    schema = artifact(standard_artifacts.Schema, "schema")
-    (tmp_path / "schema" / "schema.pbtxt").write_text(text_format.MessageToString(SCHEMA))
-    anomalies = artifact(standard_artifacts.ExampleAnomalies, "anomalies")
-    anomalies.split_names = artifact_utils.encode_split_names([])
-    report = standard_artifacts.JsonValue()
-    report.uri = str(tmp_path / "report.json")
-
-    def gate(margin: float) -> None:
-        AnomalyGate.test_call(
-            examples=examples,
-            anomalies=anomalies,
-            statistics=numbers,
-            schema=schema,
-            report=report,
-            compared_splits="",
-            policy=Validation(rows_in_train_margin=margin).model_dump_json(),
-            pushed_statistics=None,
-        )
-
-    gate(0.3)
-    assert report.value["warnings"] == [str(warned)]
-    with pytest.raises(DataError) as raised:
-        gate(0.2)
-    assert "  test: all: 5 of 10 rows (50.0%) have an equal row in train" in str(raised.value)
-    assert "eval: all" not in str(raised.value) and f"warning: {warned}" in str(raised.value)
