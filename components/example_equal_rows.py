@@ -19,7 +19,7 @@ from components.artifact_files import files_in
 from schemas.data import TRAIN_SPLIT
 from schemas.row_hash import Hashes
 
-_RECORD = np.dtype([("row", "<u8"), ("label", "<u4"), ("split", "u1")])
+_RECORD = np.dtype([("row", "<u8"), ("label", "<u4"), ("split", "<u2")])
 # So many records are compared at once; they and their sort take some 2 GB.
 _MAX_RECORDS = 1 << 25
 # Of larger inputs, shards leave records of a part of the rows only: those of 4 GB take about half a GB.

@@ -8,8 +8,8 @@ from components.policy import Anomaly
 from schemas.data import MIN_DISTINCT_ROWS, TRAIN_SPLIT
 from schemas.errors import DataError
 
-# A share of contradictory rows s makes a model of two classes wrong about s/2 of the rows at worst: here 5 %. Random
-# noise in tables of a few categories gives more; below it the rows are counted only.
+# Of two classes, a model is wrong about half of the contradictory rows in the worst case: here about 5 % of all. Below
+# it, which noise gives in every table of few categories, they are counted and no warning is given.
 _CONTRADICTORY_SHARE = 0.1
 _SHOWN_CLASSES, _SHOWN_SHARES = 10, 5
 

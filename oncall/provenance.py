@@ -13,6 +13,7 @@ _ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
 # What follows is a hash, or, of an older ExampleGen, the times at which files were written: `content` says more.
 _INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),")
 _MODEL = "Model"
+_EQUAL_ROWS = "equal_rows"
 T = TypeVar("T")
 
 
@@ -25,12 +26,14 @@ class Data:
       content: what names the records of each split; empty where ExampleGen did not keep it.
       fingerprint: of the input files: their number, bytes and content.
       schema_hash: of the Schema artifact; empty if its file is gone.
+      in_train: by split, how many of its rows have an equal row in train; empty where ExampleGen did not keep it.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     content: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     schema_hash: str = ""
+    in_train: dict[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, int | str]:
         """All that two runs' data may differ in, by its name."""
@@ -39,6 +42,7 @@ class Data:
         return {
             **{f"rows of {split}": rows for split, rows in self.rows.items()},
             **{f"content of {split}": name for split, name in self.content.items()},
+            **{f"rows of {split} with an equal row in train": count for split, count in self.in_train.items()},
             **{f"bytes read for {split}": size for split, _, size in self._inputs},
             **unknown,
         }
@@ -79,7 +83,16 @@ def data_of(artifacts: list[Artifact]) -> Data:
         if artifact.type == "Schema":
             schema = schema_hash_of(artifact.folder)
     rows, content = _by_split(examples.get(_ROWS), int), _by_split(examples.get(_CONTENT), str)
-    return Data(rows, content, str(examples.get(_FINGERPRINT, "")), schema)
+    return Data(rows, content, str(examples.get(_FINGERPRINT, "")), schema, _in_train(examples.get(_EQUAL_ROWS)))
+
+
+def _in_train(text: Any) -> dict[str, str]:
+    """By split; empty where that is damaged, or was not kept."""
+    try:
+        found = json.loads(str(text))["in_train"].items()
+        return {str(split): f"{counts['in_train']:,} of {counts['rows']:,}" for split, counts in found}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}
 
 
 def _by_split(text: Any, kind: Callable[[Any], T]) -> dict[str, T]:

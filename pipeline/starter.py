@@ -503,7 +503,7 @@ class _Writer:
         if options:
             yield f"  csv: {_flow({k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})}"
         yield f"  base: {_flow(_relative(source.base, self._folder))}"
-        yield "  # A row falls into a share by a hash of its content. To split by time instead, on a column:"
+        yield "  # A row falls into a share by a hash of its features. To split by time instead, on a column:"
         yield '  #   test: {part_of: train, column: day, at_least: "2013-11-01"}'
         yield "  splits:"
         yield f"    train: {{files: {_flow(source.train)}}}"

@@ -1,6 +1,7 @@
 """Where the rows of a pipeline are, how their files are written, and how they are divided into splits."""
 
 import codecs
+import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -89,6 +90,12 @@ class ColumnSplit(Declaration):
     """The rows up to here, this value left out."""
     date_format: str | None = None
     """How the column and the bounds write dates, in the letters of `strptime`: `"%d/%m/%Y"`."""
+
+    @field_validator("at_least", "below", mode="before")
+    @classmethod
+    def _yaml_date(cls, value: object) -> object:
+        # YAML reads a date without quotes as one; its text is ISO 8601.
+        return str(value) if isinstance(value, datetime.date) else value
 
     @model_validator(mode="after")
     def _one_rule(self) -> "ColumnSplit":

@@ -406,6 +406,20 @@ def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
     assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
 
 
+def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config, root = small_census(), tmp_path / "run"
+    write_rows(config.parent / "test.csv", census_rows("train", 3000))
+    stopped = run_json(config, root)
+    assert (stopped["exit_code"], stopped["pushed"]) == (3, "nothing")
+    assert states(stopped)["Gate"] == "failed" and "Transform" not in states(stopped)
+    assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "of 3,000 rows (" in stopped["error"]
+    # Another margin needs no other examples.
+    passed = run_json(config, root, "--set", "validation.rows_in_train_margin=1", "--until", "Gate")
+    assert (passed["exit_code"], passed["error"]) == (0, None)
+    assert states(passed)["ExampleGen"] == "cached"
+    assert passed["facts"]["ExampleGen"]["equal_rows"]["in_train"]["test"]["rows"] == 3000
+
+
 def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config, root = small_census(_with_new_category), tmp_path / "run"
     schema = tmp_path / "census.pbtxt"

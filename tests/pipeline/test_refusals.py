@@ -189,5 +189,18 @@ def test_a_feature_that_gives_the_label_away_and_one_of_dates(
     assert "warning    data: day: is a date" in done.stdout
 
 
+def test_a_split_by_bounds_that_letters_do_not_order(small_census: Callable[..., Path], tmp_path: Path) -> None:
+    config = small_census(rows=300)
+    split = "data.splits.late={part_of: train, column: hours_per_week, at_least: %s}"
+    done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "'40'"]))
+    refused(done, 3, "train.csv:")
+    assert "is not ordered against the bound '40' by its letters; give the bound without quotes" in done.stderr
+    assert "hours_per_week: '" in done.stderr and "(data.splits.late)" in done.stderr
+    done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "40"]))
+    assert (done.returncode, done.stderr) == (0, "")
+    done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "01/02/2013"]))
+    refused(done, 2, "'01/02/2013' is a date that its letters do not order; give date_format")
+
+
 def flags(settings: list[str]) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]

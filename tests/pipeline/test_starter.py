@@ -207,6 +207,20 @@ def test_parquet_and_a_test_file_of_its_own(tmp_path: Path) -> None:
     assert set(loaded.data.splits) == {"train", "eval", "test"}
 
 
+def test_distinct_rows_are_counted_by_the_features(tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, Any]:
+        # The number of a row is an id, no feature; 1 and 1.0 are one number.
+        size = f"{number % 4}.0" if number % 8 > 3 else number % 4
+        return {"id": f"r{number}", "size": size, "city": "ab"[number % 3 == 0], "paid": "yn"[number % 5 == 0]}
+
+    write(tmp_path / "a.csv", [row(number) for number in range(1200)])
+    done = init(tmp_path, "a.csv", "--label", "paid")
+    spread = "; fewer than 1,000, so equal rows are spread over the shares"
+    assert f"rows: 1,200, of which 8 are distinct{spread}\n" in done.stdout
+    write(tmp_path / "b.csv", [{**row(number), "size": number / 8} for number in range(1200)])
+    assert "rows: 1,200, of which 1,200 are distinct\n" in init(tmp_path, "b.csv", "--label", "paid").stdout
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
     (tmp_path / "configs").mkdir()

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from components.example_parts import in_parts, split_rules
-from schemas.data import Data
+from schemas.data import ColumnSplit, Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.ordering import MisfitError, within
@@ -110,6 +111,12 @@ def test_bounds_that_letters_do_not_order_are_rejected_with_the_config(rule: dic
     with pytest.raises(ValidationError) as raised:
         Data.model_validate({"base": "/", "splits": splits})
     assert said in str(raised.value)
+
+
+def test_a_date_without_quotes_is_a_date() -> None:
+    rule = yaml.safe_load("{part_of: train, column: when, at_least: 2013-11-01}")
+    split = Data.model_validate({"base": "/", "splits": {"train": {"files": "*"}, "eval": rule}}).splits["eval"]
+    assert isinstance(split, ColumnSplit) and split.at_least == "2013-11-01"
 
 
 def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
