@@ -22,6 +22,7 @@ from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
+from serving.literal_paths import literal_path
 from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
 
 def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Runs the pipeline up to Transform; returns the transformed splits."""
-    import tensorflow as tf
     import tensorflow_transform as tft
 
+    from components.artifact_files import files_in
     from pipeline import runner
     from pipeline.dag import create_pipeline
     from trainer.input import Source
@@ -68,11 +69,9 @@ def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "
         runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
         graph, examples = done.args
-    output = tft.TFTransformOutput(graph)
+    output = tft.TFTransformOutput(literal_path(graph))
     return {
-        name: Source(
-            tf.io.gfile.glob(f"{examples}/Split-{name}/*"), config.feature_set, output.transformed_feature_spec()
-        )
+        name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in {"train", "eval", split}
     }
 

@@ -75,7 +75,9 @@ class SeverityRule(Declaration):
     anomaly: Anomaly
     """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
     `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that all but tells the label by itself, and
-    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again."""
+    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again; or what ExampleGen finds
+    in the rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
+    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels."""
     features: tuple[str, ...] = ()
     """Left out, all columns."""
     severity: Severity
@@ -121,6 +123,10 @@ class Validation(Declaration):
     """`train` against the `train` of the model that was pushed last; nothing is compared before the first push."""
     skew: Comparison = Comparison()
     """`train` against each other split that is not a hash share of it."""
+    rows_in_train_margin: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """How much larger the share of a split's rows that have an equal row (in all features) in `train` may be than the
+    share of rows of `train` that have another equal row. Above it, `ROWS_SHARED_WITH_TRAIN` stops the run: the split
+    would measure what the model remembers. 1 lets all pass."""
 
 
 class Threshold(Declaration):

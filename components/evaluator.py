@@ -24,6 +24,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
+from components.artifact_files import files_in
 from components.config import Evaluation
 from components.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
 from components.evaluation import BASELINE, JudgedRows, eval_config, summarize
@@ -34,6 +35,7 @@ from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSli
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import PipelineError
 from schemas.features import ColumnType, LabelKind
+from serving.literal_paths import literal_path
 from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
 # Of the evaluation: what its summary has of the constant predictor, as JSON.
@@ -81,10 +83,12 @@ class BatchedExecutor(executor.Executor):
             is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
         with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, loaded, features.column_types, config, constant, evaluation.uri)
+            _evaluate(pipeline, uris, loaded, features.column_types, config, constant, literal_path(evaluation.uri))
         losses = _take_losses(evaluation.uri)
         rows = JudgedRows(features.label, losses, ConstantComparison.of(constant, losses))
-        summary = summarize(evaluation.uri, rows, Evaluation.model_validate_json(exec_properties["requirements"]))
+        summary = summarize(
+            literal_path(evaluation.uri), rows, Evaluation.model_validate_json(exec_properties["requirements"])
+        )
         summary.write(evaluation.uri)
         evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
         if not losses.non_finite:
@@ -282,7 +286,7 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     sliced = (
         pipeline
         | "Files" >> beam.Create(files)

@@ -22,9 +22,10 @@ from components.anomalies import listed, parsed
 from components.comparison import compare_all
 from components.concerned import concerned
 from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
-from components.example_gen import FINDINGS_PROPERTY, LABELS_PROPERTY
+from components.example_gen import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.least_rows import check_rows
 from components.policy import Anomaly, judge
+from components.split_findings import rows_shared_with_train
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 from schemas.features import Label
@@ -45,10 +46,11 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Judges what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits`
-    (joined by commas) against `train`; the drift of `train` against that of `pushed_statistics`, the run that was
-    pushed last, if there is one; and whether the evaluated split has the rows, by the classes of `label` (a Label as
-    JSON), that `requirements` (an Evaluation as JSON) asks for. `report` holds the warnings, and what was compared.
+    Judges, in this order: what ExampleGen found in the rows of `examples`; whether the evaluated split has the rows, by
+    the classes of `label` (a Label as JSON), that `requirements` (an Evaluation as JSON) asks for; the rows that splits
+    share with `train`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`;
+    and the drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
+    `report` holds the warnings, and what was compared.
 
     Raises:
       DataError: one line for each anomaly that stops: where, feature, what is wrong.
@@ -57,6 +59,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
     found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
     found += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
+    equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
+    found += rows_shared_with_train(equal_rows, validation)
     found += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)

@@ -10,10 +10,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from components.artifact_files import files_in
+from schemas.data import ReadOptions
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden
-from serving.inputs import Input, RequestError, columns_of, declared_inputs
+from serving.inputs import Inputs, RequestError, columns_of, declared_inputs
 from serving.predictor import rows_of
 from serving.signatures import MODEL_VERSION, OUTPUT_ORDER
 
@@ -38,8 +40,9 @@ def write_golden(
     Raises:
       DataError: there is no such row.
     """
-    inputs = declared_inputs(features)
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    # The rows were read with other options: what stood for a missing value is missing by now.
+    inputs = declared_inputs(features, ReadOptions())
+    files = [file for uri in uris for file in files_in(uri)]
     instances: list[dict[str, Any]] = []
     records: list[bytes] = []
     for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
@@ -77,7 +80,7 @@ def _value(feature: tf.train.Feature) -> Any:
     return found[0].decode("utf-8", errors="surrogateescape") if isinstance(found[0], bytes) else found[0]
 
 
-def _fits(inputs: Mapping[str, Input], instance: dict[str, Any]) -> bool:
+def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
     """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
         columns_of(inputs, [instance])

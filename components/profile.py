@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from schemas.numbers import equal_in_float32, whole_numbers
+
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _INTEGER = r"^\s*[+-]?\d{1,18}(\.0+)?\s*$"
 # ISO 8601 with or without a time, day/month/year in any order, and 20131231.
@@ -84,6 +86,11 @@ class Column:
     @cached_property
     def is_integer(self) -> bool:
         return self.present > 0 and self._share(_INTEGER) == 1
+
+    @cached_property
+    def collapsed(self) -> tuple[int, ...]:
+        """Two whole numbers that are one in float32; empty if there are none."""
+        return equal_in_float32(whole_numbers(self._counted[0])) if self.is_integer else ()
 
     @cached_property
     def is_date(self) -> bool:

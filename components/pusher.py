@@ -16,13 +16,12 @@ from tfx.utils import path_utils
 from components.evaluation import OVERALL, Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import read_bytes
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from schemas.errors import NotBlessedError
 from serving.registry import GOLDEN_FILE, Registry, content_hash
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
-DESTINATION_PROPERTY = "pushed_destination"
-PUSHED_PROPERTY = "pushed"
 NEXT_VERSION = -1
 
 

@@ -3,7 +3,7 @@
     Transform(preprocessing_fn="components.transform.preprocessing_fn", custom_config={"feature_set": ...})
 
 The same graph is called by the served model, so a value is encoded alike in training and in serving. It knows a missing
-value as an empty string, as NaN, or, for identity features, as -1, which is also what a served request may send.
+value as an empty string, as NaN, or, for identity features, as -2**63, which is also what a served request may send.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any, assert_never
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.learned_vocabulary import learned_ids
 from schemas.features import (
     MISSING,
     Boundaries,
@@ -35,8 +36,11 @@ from schemas.features import (
 from serving.signatures import encoded_label
 
 FEATURE_SET_KEY = "feature_set"
-# Fields of a crossed value cannot run into each other: no category holds the unit separator.
-_CROSS_FIELD_SEPARATOR = "\x1f"
+# Fields of a crossed value cannot run into each other: a separator inside a category is escaped.
+_CROSS_FIELD_SEPARATOR, _CROSS_FIELD_ESCAPE = "\x1f", "\x1e"
+# Rounding leaves the mean of equal numbers off by some 1e-16 of it, and their variance above 0. Two numbers that
+# float32 tells apart differ by 6e-8 of their size: even one in a billion gives a deviation of 2e-12.
+_NO_SPREAD = 1e-13
 
 Tensors = dict[str, tf.Tensor]
 
@@ -59,6 +63,9 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     for name, feature in feature_set.features.items():
         encoded, texts[name] = _encode(name, feature, raw[name])
         outputs |= encoded
+    for name in {name for cross in feature_set.crosses for name in cross.of}:
+        if feature_set.column_types[name] == "string":
+            texts[name] = cross_field(texts[name])
     for cross in feature_set.crosses:
         outputs[cross.name] = cross_ids(cross, texts)
     label = feature_set.label
@@ -98,13 +105,13 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
     """The ids of categories, int64 of shape [batch]."""
     match feature:
         case Vocabulary():
-            return tft.compute_and_apply_vocabulary(
+            return learned_ids(
                 text,
+                oov_ids=feature.oov_ids,
+                filename=safe_name(name),
                 top_k=feature.max_size,
                 # TFT warns, dozens of times, of a threshold that leaves nothing out.
                 frequency_threshold=feature.min_count if feature.min_count > 1 else None,
-                num_oov_buckets=feature.oov_ids,
-                vocab_filename=safe_name(name),
             )
         case VocabularyList() | VocabularyFile():
             values = feature.values
@@ -122,20 +129,23 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
 
 def _encode_numeric(name: str, feature: Numeric, raw: tf.Tensor) -> tuple[Tensors, tf.Tensor]:
     present = tf.boolean_mask(raw, tf.math.is_finite(raw))
+    # In float64: the square of a float32 above 1.8e19 is infinite in float32.
+    exact = tf.cast(raw, tf.float64)
     match feature.missing:
         case None:
-            filled = raw
+            filled = exact
         case "mean":
-            filled = tf.where(tf.math.is_finite(raw), raw, tf.cast(tft.mean(present), tf.float32))
+            filled = tf.where(tf.math.is_finite(raw), exact, tft.mean(tf.cast(present, tf.float64)))
         case number:
-            filled = tf.where(tf.math.is_finite(raw), raw, number)
+            filled = tf.where(tf.math.is_finite(raw), exact, tf.cast(tf.constant(number, tf.float32), tf.float64))
+    numbers = tf.cast(filled, tf.float32)
     outputs: Tensors = {}
     if feature.scale != "none":
-        outputs[safe_name(name)] = _scaled(feature.scale, filled, present)
+        outputs[safe_name(name)] = tf.cast(_scaled(feature.scale, filled, present), tf.float32)
     if feature.buckets is not None:
-        ids = outputs[bucketized_name(name)] = bucket_ids(feature.buckets, filled, present)
+        ids = outputs[bucketized_name(name)] = bucket_ids(feature.buckets, numbers, present)
         return outputs, tf.strings.as_string(ids)
-    return outputs, tf.strings.as_string(filled)
+    return outputs, tf.strings.as_string(numbers)
 
 
 def _signed_log(values: tf.Tensor) -> tf.Tensor:
@@ -143,26 +153,39 @@ def _signed_log(values: tf.Tensor) -> tf.Tensor:
 
 
 def _scaled(scale: Scale, values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-    """Scales values by statistics of the values that are present in the training split; float32 of shape [batch]."""
+    """Scale values by statistics of the values that are present in the training split.
+
+    Args:
+      scale: kind of scaling.
+      values: float64 of shape [batch].
+      present: those of them that are not missing, as float32.
+
+    Returns:
+      float64 of shape [batch].
+    """
     match scale:
         case "log_z_score":
-            return _scaled("z_score", _signed_log(values), _signed_log(present))
+            return _z_score(_signed_log(values), _signed_log(tf.cast(present, tf.float64)))
         case "z_score":
-            return _ratio(
-                values - tf.cast(tft.mean(present), tf.float32), tf.sqrt(tf.cast(tft.var(present), tf.float32))
-            )
+            return _z_score(values, tf.cast(present, tf.float64))
         case "min_max":
-            low, high = tft.min(present), tft.max(present)
-            return _ratio(values - low, high - low)
+            low, high = tf.cast(tft.min(present), tf.float64), tf.cast(tft.max(present), tf.float64)
+            return _ratio(values - low, high - low, tf.constant(0.0, tf.float64))
         case "identity" | "none":
             return values
         case _:
             assert_never(scale)
 
 
-def _ratio(values: tf.Tensor, spread: tf.Tensor) -> tf.Tensor:
-    """values / spread, or just values (which are all 0 then) where the training split had no spread."""
-    return tf.where(spread > 0, values / tf.where(spread > 0, spread, 1.0), values)
+def _z_score(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    mean = tft.mean(present)
+    return _ratio(values - mean, tf.sqrt(tft.var(present)), _NO_SPREAD * tf.abs(mean))
+
+
+def _ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """Return values / spread, or just values (which are all 0 then) where the spread is not above the least."""
+    is_spread = spread > least
+    return tf.where(is_spread, values / tf.where(is_spread, spread, tf.ones_like(spread)), values)
 
 
 def bucket_ids(buckets: Buckets, values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
@@ -185,9 +208,15 @@ def _quantiles(values: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The ids of a cross, int64 of shape [batch] in `[0, cross.num_ids)`."""
+    """Return the IDs of a cross, int64 of shape [batch] in `[0, cross.num_ids)`."""
     joined = tf.strings.join([texts[name] for name in cross.of], separator=_CROSS_FIELD_SEPARATOR)
     return tf.strings.to_hash_bucket_fast(joined, cross.num_ids)
 
 
-__all__ = ["FEATURE_SET_KEY", "bucket_ids", "column_type", "cross_ids", "preprocessing_fn", "string_ids"]
+def cross_field(text: tf.Tensor) -> tf.Tensor:
+    """Escape categories so that, joined, they can be told apart."""
+    special = f"[{_CROSS_FIELD_SEPARATOR}{_CROSS_FIELD_ESCAPE}]"
+    return tf.strings.regex_replace(text, special, rf"{_CROSS_FIELD_ESCAPE}\0")
+
+
+__all__ = ["FEATURE_SET_KEY", "bucket_ids", "column_type", "cross_field", "cross_ids", "preprocessing_fn", "string_ids"]

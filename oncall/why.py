@@ -14,6 +14,7 @@ from pipeline.advice import advice
 from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State
 from schemas.errors import NotBlessedError
+from serving.terminal import command
 
 # The end of a node's part of the log; tracebacks of Beam are long, and say the same again and again.
 _READ_BYTES = 1 << 20
@@ -53,7 +54,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
     judged = judgement(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else Judgement()
     good = evidence.last_good(run.run_id) if run.state is State.FAILED else None
-    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
+    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good, Path(evidence.place))
     document = {
         "run": run.run_id,
         "state": run.state,
@@ -80,7 +81,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
 
 def _unknown(evidence: Source, run: Run) -> Answer:
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
-    tries = [f"python -m oncall show {run.run_id}{evidence.here}"]
+    tries = [command("python", "-m", "oncall", "show", run.run_id) + evidence.here]
     document = {"run": run.run_id, "state": run.state, "cause": said, "node": None, "lines": [], "try": tries}
     shown = labelled([("run", run.run_id), ("state", run.state), ("cause", said), *(("try", one) for one in tries)])
     return Answer(document, shown)

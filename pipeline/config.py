@@ -30,6 +30,7 @@ from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label
+from schemas.vocabularies import read_vocabulary
 from serving.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
 
@@ -73,6 +74,7 @@ class PipelineConfig(Declaration):
                 if column not in self.features:
                     hint = did_you_mean(column, list(self.features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+        self._check_missing_values()
         self._check_validation()
         self._check_label_kind()
         self._check_push()
@@ -82,6 +84,17 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
             )
         return self
+
+    def _check_missing_values(self) -> None:
+        if "" in self.data.missing_values:
+            return
+        for name, feature in self.features.items():
+            is_string = self.feature_set.column_types[name] == "string"
+            if is_string and feature.missing is not None and feature.missing_values is None:
+                raise ValueError(
+                    f"data.missing_values: needs '' for '{name}', which may be missing: the model takes '' for a "
+                    "missing value"
+                )
 
     def _check_validation(self) -> None:
         columns = self.feature_set.column_types
@@ -309,7 +322,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
 
 def _vocabulary(path: Path, feature: str) -> list[str]:
     try:
-        values = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        values = read_vocabulary(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"features.{feature}.file: {path} cannot be read: {reason}") from error

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.config import METRICS
+from components.split_findings import copies_texts, labels_texts
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -142,7 +143,7 @@ def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
     for name in names:
         table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
     for slice_name, values in metrics.items():
-        table.add_row(slice_name, *(_number(name, values.get(name)) for name in names))
+        table.add_row(Text(slice_name), *(_number(name, values.get(name)) for name in names))
     return table
 
 
@@ -159,14 +160,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if cached:
         lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components answered from earlier runs"))
     if "ExampleGen" in facts:
-        lines.append(
-            ("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows")
-        )
-        if facts["ExampleGen"].get("rejected"):
-            known = facts["ExampleGen"]
-            lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
-        if facts["ExampleGen"].get("unlabelled"):
-            lines.append(("no label", f"{facts['ExampleGen']['unlabelled']:,} rows left out"))
+        lines += _data_lines(facts["ExampleGen"])
     if "Schema" in facts:
         lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
     if "Gate" in facts:
@@ -186,4 +180,17 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary["log"]:
         lines.append(("log", summary["log"]))
     lines += [("next" if i == 0 else "", text) for i, text in enumerate(summary["next"])]
+    return lines
+
+
+def _data_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ExampleGen found in the rows."""
+    lines = [("data", ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows")]
+    lines += [("labels", text) for text in labels_texts(known["labels"])]
+    lines += [("copies", text) for text in copies_texts(known["equal_rows"])]
+    if known["rejected"]:
+        lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
+    if known["unlabelled"]:
+        where = ", ".join(f"{split} {rows:,}" for split, rows in known["unlabelled_by_split"].items() if rows)
+        lines.append(("no label", f"{known['unlabelled']:,} rows left out, of the files of {where}"))
     return lines

@@ -9,6 +9,7 @@ itself, since Vertex knows no resolver of our own.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
+import json
 from typing import Any
 
 from google.protobuf import text_format
@@ -36,7 +37,7 @@ from pipeline.beam_args import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 from schemas.curated import load_schema
-from schemas.data import EVAL_SPLIT, TRAIN_SPLIT, ReadOptions
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
 from trainer.run import run_fn
 
@@ -147,16 +148,20 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
+        declared = {
+            "types": config.feature_set.column_types,
+            "optional": [name for name, feature in config.features.items() if feature.missing is not None],
+        }
         schema = InferredSchema(
             statistics=statistics,
-            optional=",".join(name for name, feature in config.features.items() if feature.missing is not None),
+            columns=json.dumps(declared, sort_keys=True),
             min_domain_mass=INFERRED_MIN_DOMAIN_MASS,
         )
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
     validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
-    history = _published_statistics(config) if on_vertex else last_pushed()
+    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
@@ -204,7 +209,7 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
-        "read_options": ReadOptions(csv=config.data.csv, missing_values=config.data.missing_values).model_dump_json(),
+        "read_options": config.data.read_options(config.label.column).model_dump_json(),
         "code_fingerprint": code_fingerprint(trainer, schemas, serving),
     }
 

@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.config import DATE, LEAK
+from components.example_parts import in_parts, rules_of, split_rules
 from components.policy import Anomaly, judge
 from components.profile import Column, target
+from components.value_findings import value_findings
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
 from schemas import data_files
 from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
-from schemas.table import Batch, Table, summary, too_many_bad_rows
+from schemas.numbers import ValueCounts
+from schemas.table import Batch, Columns, Table, summary, too_many_bad_rows
 from serving.registry import Registry
 
 if TYPE_CHECKING:
@@ -78,7 +82,8 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
       DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
-        there at all, a feature gives it away or is a date, or the rows would not fit into memory.
+        there at all, a value cannot be compared with the bounds of a split, a feature gives the label away or is a
+        date, or the rows would not fit into memory.
       PushError: the push could not succeed.
     """
     if config.data.schema_file is not None:
@@ -121,7 +126,9 @@ def _read(config: PipelineConfig) -> Findings:
     problems: list[str] = []
     profiled: list[Batch] = []
     bad = unlabelled = 0
+    counts = ValueCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
+    rules = split_rules(config.data)
     for one in found:
         for path in one.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -129,8 +136,11 @@ def _read(config: PipelineConfig) -> Findings:
         for path in one.files:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
+            counted = ValueCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
+                in_parts(table, batch, rules_of(rules, one.split))
+                counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < _ROWS_PROFILED:
                     profiled.append(batch)
                 if config.label.classes:
@@ -139,13 +149,16 @@ def _read(config: PipelineConfig) -> Findings:
                     numbers += pc.min_max(batch.values.column(config.label.column)).as_py().values()
                 if read >= ROWS_READ:
                     break
+            counted.locate(table.reader)
+            counts.merge(counted)
             rows[one.split] += read
             bad += len(table.bad_rows)
             unlabelled += table.unlabelled
             problems += summary(table)
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
-    verdict = judge(_anomalies(config.feature_set, profiled), config.validation, today=datetime.date.today())
+    anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
+    verdict = judge(anomalies, config.validation, today=datetime.date.today())
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
     label_range = (min(numbers), max(numbers)) if numbers else None

@@ -13,12 +13,22 @@ from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
 from components.anomalies import listed
+from components.artifact_files import files_in
 from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, Summary
-from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
+from components.example_gen import (
+    EQUAL_ROWS_PROPERTY,
+    LABELS_PROPERTY,
+    REJECTED_PROPERTY,
+    REJECTS_FILE,
+    ROWS_PROPERTY,
+    UNLABELLED_BY_SPLIT_PROPERTY,
+    UNLABELLED_PROPERTY,
+)
 from components.gate import read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
-from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
+from components.pusher import HASH_PROPERTY, VERSION_PROPERTY
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from pipeline.runner import FAILED, Artifacts, NodeResult
 from trainer.config import shown_values, values_of
 from trainer.run import HISTORY_FILE
@@ -39,7 +49,8 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
         case "ExampleGen":
             left_out = f"; {known['rejected']:,} bad rows left out" if known["rejected"] else ""
             left_out += f"; {known['unlabelled']:,} without a label left out" if known["unlabelled"] else ""
-            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out
+            spread = "; copies are spread" if known["equal_rows"]["spread"] else ""
+            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out + spread
         case "StatisticsGen":
             return f"{known['columns']} columns"
         case "Schema":
@@ -111,6 +122,9 @@ def _example_gen(outputs: Artifacts) -> dict[str, Any]:
         "rows": json.loads(artifact.custom_properties[ROWS_PROPERTY].string_value),
         "rejected": rejected,
         "unlabelled": int(artifact.custom_properties[UNLABELLED_PROPERTY].int_value),
+        "unlabelled_by_split": json.loads(artifact.custom_properties[UNLABELLED_BY_SPLIT_PROPERTY].string_value),
+        "labels": json.loads(artifact.custom_properties[LABELS_PROPERTY].string_value),
+        "equal_rows": json.loads(artifact.custom_properties[EQUAL_ROWS_PROPERTY].string_value),
         "rejects_file": os.path.join(artifact.uri, REJECTS_FILE) if rejected else None,
     }
 
@@ -131,7 +145,7 @@ def _statistics(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _schema(outputs: Artifacts) -> dict[str, Any]:
-    (file,) = tf.io.gfile.glob(os.path.join(_only(outputs, "schema").uri, "*.pbtxt"))
+    (file,) = files_in(_only(outputs, "schema").uri, suffix=".pbtxt")
     return {"features": tf.io.gfile.GFile(file).read().count("\nfeature {") + 1}
 
 
@@ -169,8 +183,7 @@ def _trainer(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _tuner(outputs: Artifacts) -> dict[str, Any]:
-    folder = _only(outputs, "tuner_results").uri
-    (file,) = tf.io.gfile.glob(os.path.join(folder, "*"))
+    (file,) = files_in(_only(outputs, "tuner_results").uri)
     best, *rest = json.loads(tf.io.gfile.GFile(file).read())
     values = values_of({"values": {key: value for key, value in best.items() if key not in ("trial_id", "score")}})
     return {"trials": 1 + len(rest), "score": best["score"], "values": values}

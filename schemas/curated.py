@@ -12,7 +12,7 @@ from schemas.features import ColumnType, FeatureSet
 
 # In an artifact of SchemaGen.
 SCHEMA_FILE_NAME = "schema.pbtxt"
-_SCHEMA_TYPES: dict[ColumnType, int] = {
+SCHEMA_TYPES: dict[ColumnType, int] = {
     "float": schema_pb2.FLOAT,
     "int": schema_pb2.INT,
     "string": schema_pb2.BYTES,
@@ -53,9 +53,9 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
         if name not in described:
             hint = did_you_mean(name, sorted(set(described) - set(declared)))
             raise ConfigError(f"{path}: has no feature '{name}', which the config declares; {hint}")
-        if described[name].type != _SCHEMA_TYPES[kind]:
+        if described[name].type != SCHEMA_TYPES[kind]:
             found = schema_pb2.FeatureType.Name(described[name].type)
-            expected = schema_pb2.FeatureType.Name(_SCHEMA_TYPES[kind])
+            expected = schema_pb2.FeatureType.Name(SCHEMA_TYPES[kind])
             raise ConfigError(f"{path}: '{name}' has type {found}; the config's kind of feature needs type {expected}")
     for name in described:
         if name not in declared:

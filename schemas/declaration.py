@@ -6,15 +6,25 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+_MAX_SUGGESTED = 12
+
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """A suggestion for a misspelt name, or what may be written instead.
+    """Return a suggestion for a misspelt name, or the first of the names that may be written instead.
 
     >>> did_you_mean("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
     """
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"expected one of: {', '.join(known) or 'nothing'}"
+    close = close_match(name, known)
+    if close:
+        return f"did you mean '{close}'?"
+    more = f" and {len(known) - _MAX_SUGGESTED} more" if len(known) > _MAX_SUGGESTED else ""
+    return f"expected one of: {', '.join(known[:_MAX_SUGGESTED]) or 'nothing'}{more}"
+
+
+def close_match(name: str, known: list[str]) -> str | None:
+    """Return the name that was probably meant; None if no name is close."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 
 class Declaration(BaseModel):

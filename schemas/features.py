@@ -9,6 +9,7 @@ as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 """
 
 import keyword
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
@@ -70,6 +71,13 @@ class NonzeroQuantiles(Declaration):
         return self.count + 1
 
 
+def _as_float32(number: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    except OverflowError as error:
+        raise ValueError(f"{number:g} is beyond float32, in which numbers are computed") from error
+
+
 class Boundaries(Declaration):
     """Buckets with given boundaries: below the first, between two, from the last on."""
 
@@ -82,6 +90,8 @@ class Boundaries(Declaration):
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)):
             raise ValueError("boundaries must be in ascending order without repeats")
+        if len({_as_float32(boundary) for boundary in value}) < len(value):
+            raise ValueError("two boundaries are the same number in float32, in which values are compared with them")
         return value
 
     @property
@@ -101,7 +111,13 @@ class _ModelUse(Declaration):
     """What the deep part gets for an id: a learned vector of this many dimensions, `one_hot`, or `none`."""
 
 
-class Numeric(_ModelUse):
+class _Feature(_ModelUse):
+    missing_values: tuple[str, ...] | None = None
+    """The strings that stand for a missing value in this column; with a spelling of NaN, so does a number that is NaN.
+    If omitted, `data.missing_values`."""
+
+
+class Numeric(_Feature):
     """A number, used scaled, or in buckets, or both."""
 
     kind: Literal["numeric"]
@@ -110,6 +126,13 @@ class Numeric(_ModelUse):
     buckets: Buckets | None = None
     missing: Literal["mean"] | float | None = None
     """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""
+
+    @field_validator("missing")
+    @classmethod
+    def _fits(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, int | float):
+            _as_float32(value)
+        return value
 
     @model_validator(mode="after")
     def _is_used(self) -> "Numeric":
@@ -127,9 +150,15 @@ def _without_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-class _StringCategorical(_ModelUse):
+class _StringCategorical(_Feature):
     missing: str | None = None
-    """The category that a missing value becomes. Left out, a missing value is refused."""
+    """The category that a missing value becomes. If omitted, a missing value is an error."""
+
+    @model_validator(mode="after")
+    def _empty_is_missing(self) -> "_StringCategorical":
+        if self.missing is not None and self.missing_values is not None and "" not in self.missing_values:
+            raise ValueError("missing_values needs '' where `missing` is given: the model takes '' for a missing value")
+        return self
 
 
 class Vocabulary(_StringCategorical):
@@ -182,8 +211,8 @@ class VocabularyFile(_StringCategorical):
         return len(self.values) + self.oov_ids
 
 
-class Identity(_ModelUse):
-    """An integer that is its own id, in `[0, num_ids)`; values outside are clipped into it."""
+class Identity(_Feature):
+    """An integer that is its own ID, in `[0, num_ids)`. A value outside is counted, and gets the nearest ID."""
 
     kind: Literal["identity"]
     num_ids: PositiveInt
@@ -227,6 +256,8 @@ LabelKind = Literal["binary", "multiclass", "regression"]
 
 class _Label(Declaration):
     column: str
+    missing_values: tuple[str, ...] = ("",)
+    """The strings that stand for a missing label; `data.missing_values` is for features only."""
     drop_missing: bool = False
     """Whether rows without a label are left out, and counted; otherwise they are bad rows."""
 
@@ -312,8 +343,8 @@ class NumberColumn:
 
 
 ColumnType = Literal["float", "int", "string"]
-# What a missing value is in a graph, which knows no nulls.
-MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -1}
+# What a missing value is in a graph, which knows no nulls. For an integer it is the least of them: -1 may be a value.
+MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -(2**63)}
 
 
 def column_type(feature: Feature) -> ColumnType:

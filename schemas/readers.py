@@ -8,13 +8,12 @@ Imports no TensorFlow.
 import csv
 import gzip
 import io
-import os
 import re
 import struct
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, assert_never
 
@@ -26,11 +25,12 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
-from tfx_bsl.coders import example_coder
 
+from schemas import examples, locations
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
+from schemas.values import as_strings
 
 # A row of CSV must fit into a block.
 BLOCK_BYTES = 4 << 20
@@ -49,10 +49,11 @@ class Terms:
 
     Attributes:
       encoding: of CSV files.
-      missing_values: the texts that stand for a missing value.
+      missing_values: the strings that stand for a missing value.
       max_bad_rows: how many rows may be left out.
       declares: who needs a column.
       copies: who wants one that is only copied.
+      undeclared: what to do about a column that is not declared.
       for_missing: what to do about a missing value; `{name}` is the column's.
     """
 
@@ -61,6 +62,7 @@ class Terms:
     max_bad_rows: str = "data.max_bad_rows"
     declares: str = "the config declares"
     copies: str = "is to be copied"
+    undeclared: str = "declare it under features, or name it in data.ignored_columns"
     for_missing: str = "correct the row, or declare what a missing value becomes under features.{name}.missing"
 
 
@@ -78,17 +80,17 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of a file as text columns.
+    """Rows of a file as columns of strings.
 
     Attributes:
-      columns: null where a value is missing.
-      rows: the number of each row in the file, or in the piece of it that is read, from 1; [n].
-      verbatim: the columns that were asked for as they stand in the file, by name.
+      columns: Raw values, null where the file has no value; strings that stand for a missing one are kept.
+      rows: Number of each row in the file, or in the piece of it that is read, from 1; [n].
+      names: Names of all features of these rows, where a file has no header.
     """
 
     columns: pa.RecordBatch
     rows: NDArray[np.int64]
-    verbatim: Mapping[str, pa.Array] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
 
 @dataclass
@@ -97,9 +99,7 @@ class Reader(ABC):
 
     Attributes:
       path: local or remote.
-      missing_values: texts that stand for a missing value.
       only: the columns to read; None reads all.
-      verbatim: columns whose texts are handed on as they stand too, whatever stands for a missing value.
       terms: what errors call the settings.
       piece: the part of the file that is read; None reads all of it. The numbers of its rows begin at 1.
       leaves_out_missing: whether a column without any value is not seen in the file.
@@ -108,9 +108,7 @@ class Reader(ABC):
 
     leaves_out_missing: ClassVar[bool] = False
     path: str
-    missing_values: Sequence[str] = ("",)
     only: Collection[str] | None = None
-    verbatim: Sequence[str] = ()
     terms: Terms = CONFIG_TERMS
     piece: Piece | None = None
     ragged: list[Ragged] = field(default_factory=list)
@@ -144,9 +142,7 @@ class Reader(ABC):
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
     def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        location = self.path if "://" in self.path else os.path.abspath(self.path)
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
-        return filesystem, path
+        return locations.filesystem(self.path)
 
     def _open(self, compression: str | None = "detect") -> pa.NativeFile:
         filesystem, path = self._location()
@@ -155,26 +151,16 @@ class Reader(ABC):
     def _wanted(self, name: str) -> bool:
         return self.only is None or name in self.only
 
-    def _texts(self, names: Sequence[str], columns: Sequence[pa.Array], rows: NDArray[np.int64]) -> Texts:
-        """From columns in which missing values are still texts."""
-        verbatim = {name: column for name, column in zip(names, columns, strict=True) if name in self.verbatim}
-        missing = [self._as_missing(column) for column in columns]
-        return Texts(pa.RecordBatch.from_arrays(missing, names=list(names)), rows, verbatim)
 
-    def _as_missing(self, texts: pa.Array) -> pa.Array:
-        missing = pc.is_in(texts, pa.array(self.missing_values, pa.string()))
-        return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
-
-
-def open_table(path: str, format: Format, options: CsvOptions, missing_values: Sequence[str], **reader: Any) -> Reader:
+def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) -> Reader:
     """The reader for a format; `reader` are other attributes of a Reader."""
     match format:
         case "csv":
-            return CsvReader(path, missing_values, options=options, **reader)
+            return CsvReader(path, options=options, **reader)
         case "parquet":
-            return ParquetReader(path, missing_values, **reader)
+            return ParquetReader(path, **reader)
         case "tfrecord":
-            return TFRecordReader(path, missing_values, **reader)
+            return TFRecordReader(path, **reader)
         case _:
             assert_never(format)
 
@@ -243,7 +229,7 @@ class CsvReader(Reader):
                         seen += 1
                     if len(rows):
                         row = int(rows[-1]) + 1
-                        yield self._read(texts, rows)
+                        yield Texts(self._stripped(texts), rows)
         except (pa.ArrowInvalid, *_UNREADABLE) as error:
             raise self._unreadable(error, row) from error
 
@@ -295,17 +281,15 @@ class CsvReader(Reader):
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 include_columns=[n for n in names if self._wanted(self._name(n))] if self.only is not None else None,
-                null_values=list(self.missing_values),
-                strings_can_be_null=not self.verbatim,
+                strings_can_be_null=False,
             ),
         )
 
-    def _read(self, texts: pa.RecordBatch, rows: NDArray[np.int64]) -> Texts:
-        if not self.options.strip_spaces and not self.verbatim:
-            # Arrow has found the missing values.
-            return Texts(texts, rows)
-        columns = map(pc.utf8_trim_whitespace, texts.columns) if self.options.strip_spaces else texts.columns
-        return self._texts([self._name(name) for name in texts.schema.names], list(columns), rows)
+    def _stripped(self, texts: pa.RecordBatch) -> pa.RecordBatch:
+        if not self.options.strip_spaces:
+            return texts
+        columns = [pc.utf8_trim_whitespace(column) for column in texts.columns]
+        return pa.RecordBatch.from_arrays(columns, names=[self._name(name) for name in texts.schema.names])
 
     def _unreadable(self, error: BaseException, row: int) -> DataError:
         if isinstance(error, _UNREADABLE):
@@ -354,7 +338,7 @@ class ParquetReader(Reader):
                 for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=wanted):
                     names = batch.schema.names
                     columns = [self._as_text(column, name) for name, column in zip(names, batch.columns, strict=True)]
-                    yield self._texts(names, columns, np.arange(row, row + len(batch)))
+                    yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
                 raise _cannot_be_read(self.path, error, f"after row {row - 1}") from error
@@ -375,12 +359,12 @@ class ParquetReader(Reader):
             raise _cannot_be_read(self.path, error) from error
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
         try:
-            return column.cast(pa.string())
+            return as_strings(column)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{self.path}: column '{name}' has type {column.type}; expected numbers or text") from error
+            raise DataError(
+                f"{self.path}: column '{name}' has type {column.type}; expected numbers or strings"
+            ) from error
 
 
 @dataclass
@@ -393,67 +377,38 @@ class TFRecordReader(Reader):
     leaves_out_missing: ClassVar[bool] = True
 
     def names(self) -> list[str]:
-        first = next(self._decoded(), None)
+        first = next(self._together(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
-        return sorted({name for decoded, _ in first for name in decoded.schema.names})
+        return sorted({name for part in self._decoded(*first) for name in part.names})
 
     def batches(self) -> Iterator[Texts]:
-        for pieces in self._decoded():
-            for decoded, first in pieces:
-                names = sorted(name for name in decoded.schema.names if self._wanted(name))
-                columns = [self._as_text(decoded, name, first) for name in names]
-                yield self._texts(names, columns, np.arange(first, first + decoded.num_rows))
+        for records, first in self._together():
+            for part in self._decoded(records, first):
+                rows = np.arange(first + part.start, first + part.start + part.columns.num_rows)
+                yield Texts(part.columns, rows, part.names)
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
-    def _decoded(self) -> Iterator[list[tuple[pa.RecordBatch, int]]]:
-        """Pieces of tf.Example in columns, each with the number of its first record; those read together in a list."""
-        decoder = example_coder.ExamplesToRecordBatchDecoder()
+    def _decoded(self, records: Sequence[bytes], first: int) -> Iterator[examples.Part]:
+        try:
+            yield from examples.decoded(records, self.only)
+        except examples.ExampleError as error:
+            raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
+
+    def _together(self) -> Iterator[tuple[list[bytes], int]]:
+        """Yield records that are decoded together, and the number of the first of them."""
         records: list[bytes] = []
         first = 1
         for _, record in self._records():
             records.append(record)
             if len(records) == _ROWS_TOGETHER:
-                yield list(self._decode(decoder, records, first))
+                yield records, first
                 first += len(records)
                 records = []
         if records:
-            yield list(self._decode(decoder, records, first))
-
-    def _decode(self, decoder: Any, records: list[bytes], first: int) -> Iterator[tuple[pa.RecordBatch, int]]:
-        """One piece as a rule; TFX decodes no feature of several types, so those are halved until it can."""
-        try:
-            yield decoder.DecodeBatch(records), first
-        except (ValueError, RuntimeError) as error:
-            if len(records) == 1:
-                raise DataError(f"{self.path}: record {first}: is not a tf.Example") from error
-            half = len(records) // 2
-            yield from self._decode(decoder, records[:half], first)
-            yield from self._decode(decoder, records[half:], first + half)
-
-    def _as_text(self, decoded: pa.RecordBatch, name: str, first: int) -> pa.Array:
-        lists = decoded.column(name)
-        if pa.types.is_null(lists.type):
-            return pa.nulls(decoded.num_rows, pa.string())
-        lengths = pc.fill_null(pc.list_value_length(lists), 0)
-        longest = pc.max(lengths).as_py() or 0
-        if longest > 1:
-            record = first + pc.greater(lengths, 1).index(True).as_py()
-            raise DataError(f"{self.path}: record {record}: {name}: has {longest} values; expected one, or none")
-        present = pc.equal(lengths, 1)
-        values = lists.flatten()
-        try:
-            texts = (
-                values.cast(pa.binary()).cast(pa.string())
-                if pa.types.is_binary(values.type)
-                else values.cast(pa.string())
-            )
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{self.path}: after record {first - 1}: {name}: holds bytes that are not UTF-8") from error
-        positions = pc.subtract(pc.cumulative_sum(lengths.cast(pa.int64())), 1)
-        return texts.take(pc.if_else(present, positions, pa.scalar(None, pa.int64())))
+            yield records, first
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
         """(offset, content) of each record; offsets count decompressed bytes.

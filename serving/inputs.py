@@ -1,6 +1,7 @@
-"""What a model takes: its inputs by name, and how rows of JSON become columns. Imports no TensorFlow.
+"""What a model takes: its inputs by name, and how requests become columns of values. Imports no TensorFlow.
 
 A column is a list of Python's own values: many small requests become one batch by joining lists, converted once.
+`schemas.values.converted` owns the conversion; here only values that it would return unchanged pass without it.
 """
 
 import base64
@@ -9,62 +10,149 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from schemas.declaration import did_you_mean
-from schemas.features import MISSING, ColumnType, FeatureSet, column_type, safe_name
+import pyarrow as pa
 
-# What a missing value is in the graph; texts are text here.
+from schemas import examples
+from schemas.data import ReadOptions
+from schemas.declaration import did_you_mean
+from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
+from schemas.values import MAX_FLOAT32, Rule, as_string, converted, feature_rules
+
+# What a missing value is in the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
-_EXPECTED: Mapping[ColumnType, str] = {"string": "a text", "float": "a number", "int": "an integer"}
-_INT64 = range(-(2**63), 2**63)
-_LARGEST_FLOAT32 = 3.4028235677973366e38
-_SHOWN_CHARACTERS = 40
+_INT64 = range(int(MISSING["int"]) + 1, 2**63)
+# A character has at most four bytes, of MAX_VALUE_BYTES.
+_MAX_USUAL_CHARS = 1 << 18
+_MAX_NAME_CHARS = 40
 
 Columns = dict[str, list[Any]]
 
 
 class RequestError(ValueError):
-    """The request does not fit the model; the text names the row and the feature."""
+    """The request does not fit the model. The message names the row and the feature."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a model: the `safe_name` of a feature, its column, its type, and whether it may be left out."""
+    """One input of a model: the `safe_name` of a feature, and how its values are converted."""
 
     name: str
-    column: str
-    kind: ColumnType
-    required: bool
+    rule: Rule
 
     @property
-    def missing(self) -> Any:
-        return _MISSING[self.kind]
+    def column(self) -> str:
+        """The name of the feature's column."""
+        return self.rule.column
+
+    @property
+    def kind(self) -> ColumnType:
+        """The type of the values."""
+        return self.rule.kind
+
+    @property
+    def required(self) -> bool:
+        """Whether a row must have a value."""
+        return self.rule.required
 
 
-def declared_inputs(features: FeatureSet) -> dict[str, Input]:
-    """The inputs of a model that was trained on these features; those with a declared `missing` may be left out."""
-    return {
-        safe_name(name): Input(safe_name(name), name, column_type(feature), feature.missing is None)
-        for name, feature in features.features.items()
-    }
+class Inputs(dict[str, Input]):
+    """The inputs of a model by name.
+
+    Attributes:
+      other_columns: Names of the training table's columns that the model does not use. A request may have them.
+      own_columns: Names that the inputs may have in a request.
+    """
+
+    def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
+        super().__init__({one.name: one for one in inputs})
+        self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
+        self._by_column = {one.column: one.name for one in inputs}
+        self.own_columns = frozenset([*self, *self._by_column])
+        self._known = [*self._by_column, *other_columns]
+
+    def name_of(self, column: str, where: str) -> str | None:
+        """Return the name of the input for a column; None for one of the other columns.
+
+        Raises:
+          RequestError: The training table has no such column.
+        """
+        if column in self:
+            return column
+        name = self._by_column.get(column)
+        if name is None and column not in self.other_columns:
+            raise RequestError(f"{where}'{column[:_MAX_NAME_CHARS]}' is unknown; {did_you_mean(column, self._known)}")
+        return name
 
 
-def columns_of(inputs: Mapping[str, Input], instances: Sequence[Any]) -> Columns:
-    """Rows, each a mapping of names to values, as one list for each input.
+def declared_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
+    """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
+    rules = feature_rules(features, options)
+    return Inputs([Input(safe_name(name), rule) for name, rule in rules.items()], options.other_columns)
 
-    A value that may be missing and is left out, or null, becomes what the graph knows as missing.
+
+def columns_of(inputs: Inputs, instances: Sequence[Any]) -> Columns:
+    """Return rows, each a mapping of names to values, as one list for each input.
+
+    A value that may be missing and is omitted, null, or a string that stands for a missing value becomes what the
+    graph takes as missing.
 
     Raises:
-      RequestError: a row is no mapping; a name is unknown; a value is missing or of another type.
+      RequestError: A row is not a mapping; a name is unknown; a value is missing or cannot be converted.
     """
     named = [_named(inputs, instance, row) for row, instance in enumerate(instances)]
-    return {
-        name: [_value(one, instance.get(name), row) for row, instance in enumerate(named)]
+    return {name: _values(one, [instance.get(name) for instance in named]) for name, one in inputs.items()}
+
+
+def check_columns(inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> Columns:
+    """Return values that come by column as `columns_of` does, those omitted filled in.
+
+    Raises:
+      RequestError: As `columns_of`; or the columns differ in length.
+    """
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise RequestError(f"{name}: expected a list of values, one a row, found {type(values).__name__}")
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        found = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
+        raise RequestError(f"the inputs have different numbers of rows: {found}")
+    if not columns.keys() <= inputs.keys():
+        columns = _renamed(inputs, columns, "")
+    nothing = [None] * (lengths.pop() if lengths else 0)
+    return {name: _values(one, columns.get(name, nothing)) for name, one in inputs.items()}
+
+
+def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
+    """Return serialized tf.Example as one list for each input, as `columns_of` does.
+
+    Raises:
+      RequestError: A record is not a tf.Example; or as `columns_of`.
+    """
+    columns: Columns = {name: [None] * len(records) for name in inputs}
+    try:
+        for part in examples.decoded(records, only=inputs.own_columns):
+            for column in part.names:
+                name = inputs.name_of(column, "")
+                if name is not None:
+                    strings = part.columns.column(column).to_pylist()
+                    columns[name][part.start : part.start + len(strings)] = strings
+    except examples.ExampleError as error:
+        raise RequestError(f"instances[{error.index}]: {error}") from error
+    return {name: _values(one, columns[name]) for name, one in inputs.items()}
+
+
+def rows_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
+    """Return by column how many values are IDs outside its range, for which the model takes the nearest ID."""
+    counts = {
+        one.column: sum(1 for value in columns[name] if not 0 <= value < one.rule.num_ids and value in _INT64)
         for name, one in inputs.items()
+        if one.rule.num_ids is not None
     }
+    return {column: count for column, count in counts.items() if count}
 
 
-def _named(inputs: Mapping[str, Input], instance: Any, row: int) -> Mapping[str, Any]:
-    """A row by the names of the inputs; the data's own names of the columns will do too."""
+def _named(inputs: Inputs, instance: Any, row: int) -> Mapping[str, Any]:
+    """Return a row by the names of the inputs; a row may also have the data's own names of the columns."""
     if not isinstance(instance, Mapping):
         raise RequestError(f"instances[{row}]: expected an object of features, found {type(instance).__name__}")
     if instance.keys() <= inputs.keys():
@@ -72,81 +160,77 @@ def _named(inputs: Mapping[str, Input], instance: Any, row: int) -> Mapping[str,
     return _renamed(inputs, instance, f"instances[{row}]: ")
 
 
-def _renamed(inputs: Mapping[str, Input], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    names = {one.column: name for name, one in inputs.items()}
+def _renamed(inputs: Inputs, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
-    for name, value in values.items():
-        own = name if name in inputs else names.get(name)
-        if own is None:
-            hint = did_you_mean(name, [one.column for one in inputs.values()])
-            raise RequestError(f"{where}'{name[:_SHOWN_CHARACTERS]}' is unknown; {hint}")
-        if own in renamed:
-            raise RequestError(f"{where}{own}: is given twice, as '{inputs[own].column}' too")
-        renamed[own] = value
+    for column, value in values.items():
+        name = inputs.name_of(column, where)
+        if name in renamed:
+            raise RequestError(f"{where}{name}: is given twice, as '{inputs[name].column}' too")
+        if name is not None:
+            renamed[name] = value
     return renamed
 
 
-def check_columns(inputs: Mapping[str, Input], columns: Mapping[str, Sequence[Any]]) -> Columns:
-    """The same for values that come by column: every column of one length, those left out filled in.
+def _values(one: Input, values: Sequence[Any]) -> list[Any]:
+    """Return the values of one input as the graph takes them.
 
     Raises:
-      RequestError: as `columns_of`; or the columns differ in length.
+      RequestError: A value is missing or cannot be converted.
     """
-    if not columns.keys() <= inputs.keys():
-        columns = _renamed(inputs, columns, "")
-    for name in columns:
-        if not isinstance(columns[name], list):
-            raise RequestError(f"{name}: expected a list of values, one a row, found {type(columns[name]).__name__}")
-    lengths = {len(values) for values in columns.values()}
-    if len(lengths) > 1:
-        found = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise RequestError(f"the inputs have different numbers of rows: {found}")
-    rows = lengths.pop() if lengths else 0
-    nothing = [None] * rows
-    return {
-        name: [_value(one, value, row) for row, value in enumerate(columns.get(name, nothing))]
-        for name, one in inputs.items()
-    }
+    unusual = _unusual(one.rule, values)
+    if not unusual:
+        return values if isinstance(values, list) else list(values)
+    strings = [_as_string(one, values[row], row) for row in unusual]
+    result = converted(pa.array(strings, pa.string()), one.rule)
+    for index, fault in sorted(result.faults.items()):
+        raise RequestError(f"instances[{unusual[index]}]: {one.column}: {fault.reason}")
+    filled = list(values)
+    for row, value in zip(unusual, result.values.to_pylist(), strict=True):
+        filled[row] = _MISSING[one.kind] if value is None else value.decode() if isinstance(value, bytes) else value
+    return filled
 
 
-def _value(one: Input, value: Any, row: int) -> Any:
-    """A value as the graph takes it.
-
-    Raises:
-      RequestError: it does not fit.
-    """
-    # The common case first: this runs for every value of every request.
-    match one.kind:
+def _unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
+    """Return the rows of the values that may change in the conversion. This runs for every value of every request."""
+    match rule.kind:
         case "string":
-            if value.__class__ is str and (value or not one.required):
-                return value
+            markers, strip = frozenset(rule.missing_values), rule.strip_spaces
+            return [
+                row
+                for row, value in enumerate(values)
+                if value.__class__ is not str
+                or value in markers
+                or len(value) > _MAX_USUAL_CHARS
+                or (strip and value != value.strip())
+            ]
         case "float":
-            if value.__class__ in (float, int) and -_LARGEST_FLOAT32 < value < _LARGEST_FLOAT32:
-                return value
+            numbers = rule.missing_numbers
+            return [
+                row
+                for row, value in enumerate(values)
+                if value.__class__ not in (float, int)
+                or not -MAX_FLOAT32 < value < MAX_FLOAT32
+                or (numbers and value in numbers)
+            ]
         case "int":
-            if value.__class__ is int and value in _INT64:
-                return value
+            numbers = rule.missing_numbers
+            return [
+                row
+                for row, value in enumerate(values)
+                if value.__class__ is not int or value not in _INT64 or (numbers and value in numbers)
+            ]
         case kind:
             assert_never(kind)
-    return _uncommon(one, value, row)
 
 
-def _uncommon(one: Input, value: Any, row: int) -> Any:
+def _as_string(one: Input, value: Any, row: int) -> str | None:
     where = f"instances[{row}]: {one.column}"
-    if value is None or value == "" or value != value:
-        if one.required:
-            raise RequestError(f"{where}: is missing, and the model was trained without missing values of it")
-        if value is None or value == one.missing or value != value:
-            return one.missing
     if one.kind == "string" and isinstance(value, Mapping) and value.keys() == {"b64"}:
-        return _decoded(value["b64"], where)
-    # Numbers that passed through a protobuf Value, as on Vertex AI, are floats.
-    if one.kind == "int" and isinstance(value, float) and value.is_integer() and int(value) in _INT64:
-        return int(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and one.kind != "string" and (one.kind == "float" or float(value).is_integer()):
-        raise RequestError(f"{where}: {value!r} is out of the range of {'float32' if one.kind == 'float' else 'int64'}")
-    raise RequestError(f"{where}: expected {_EXPECTED[one.kind]}, found {str(value)[:_SHOWN_CHARACTERS]!r}")
+        value = _decoded(value["b64"], where)
+    try:
+        return as_string(value, one.rule)
+    except ValueError as error:
+        raise RequestError(f"{where}: {error}") from error
 
 
 def _decoded(text: Any, where: str) -> bytes:

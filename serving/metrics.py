@@ -25,6 +25,9 @@ class Metrics:
         self.seconds = Histogram("request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, **known)
         self.rows = Counter("rows", "Rows predicted, by version.", ["version"], **known)
         self.batch_rows = Histogram("batch_rows", "Rows in one call of the model.", buckets=_ROWS, **known)
+        self.out_of_range = Counter(
+            "ids_out_of_range", "IDs outside the range of their feature, which got the nearest ID.", ["column"], **known
+        )
         self.waiting_rows = Gauge("waiting_rows", "Rows that wait for the model.", multiprocess_mode="livesum", **known)
         self.refused = Counter("refused", "Requests refused because too much was waiting.", **known)
         self.served = Gauge(

@@ -20,6 +20,7 @@ from schemas.features import (
     VocabularyList,
     safe_name,
 )
+from schemas.vocabularies import unescape
 from serving.inputs import Input
 from serving.service import NotReadyError, Service
 from serving.signature_defs import signature_defs
@@ -130,7 +131,10 @@ def _row_schema(served: Served) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": [name for name, one in inputs.items() if one.required],
-        "properties": {name: _value_schema(served, one, features.get(name)) for name, one in inputs.items()},
+        "properties": {
+            **{name: {"description": "Not used."} for name in sorted(inputs.other_columns - inputs.keys())},
+            **{name: _value_schema(served, one, features.get(name)) for name, one in inputs.items()},
+        },
     }
 
 
@@ -140,13 +144,15 @@ def _by_input(features: FeatureSet | None) -> dict[str, Feature]:
 
 def _value_schema(served: Served, one: Input, feature: Feature | None) -> dict[str, Any]:
     kind = _JSON_TYPES[one.kind]
-    schema: dict[str, Any] = {"type": kind if one.required else [kind, "null"]}
-    if one.kind == "string" and one.required:
+    # A string may be a number, or stand for a missing value, as in a CSV file.
+    kinds = list(dict.fromkeys([kind, "string", *(["number"] if kind == "string" else [])]))
+    schema: dict[str, Any] = {"type": kinds if one.required else [*kinds, "null"]}
+    if one.kind == "string" and one.required and "" in one.rule.missing_values:
         schema["minLength"] = 1
     if one.kind == "float":
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
     if one.kind == "int":
-        # Ids; what is outside of their range is clipped into it, and -1 stands for a missing one.
+        # An ID outside the range of its feature is counted, and gets the nearest ID.
         schema |= {"minimum": 0, "maximum": 2**63 - 1}
     known = _categories(served, one.name, feature)
     if known:
@@ -162,7 +168,7 @@ def _categories(served: Served, name: str, feature: Feature | None) -> tuple[str
         case Vocabulary():
             file = served.folder / "assets" / name
             with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
-                return tuple(line.rstrip("\n") for line in itertools.islice(lines, _SHOWN_CATEGORIES))
+                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _SHOWN_CATEGORIES))
         case Numeric() | Identity() | Hash() | None:
             return ()
         case _:

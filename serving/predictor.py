@@ -1,6 +1,5 @@
 """A SavedModel that was loaded, and its answers: to columns of values, to rows of JSON, to serialized tf.Example."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,21 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from schemas.data import ReadOptions
 from schemas.features import ColumnType, FeatureSet
-from serving.inputs import Input, columns_of, declared_inputs
-from serving.registry import DECLARATION_FILE
+from schemas.values import Rule
+from serving.inputs import (
+    Columns,
+    Input,
+    Inputs,
+    RequestError,
+    columns_of,
+    columns_of_examples,
+    declared_inputs,
+)
+from serving.literal_paths import literal_path
+from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE
 from serving.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
-
-# Among TensorFlow's many lines: which feature, or which bytes.
-_EXAMPLE_ERROR = re.compile(r"(?:Feature: |Key: |Could not parse example input).*")
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -38,14 +45,14 @@ class Predictor:
 
     def __init__(self, folder: str | Path) -> None:
         try:
-            self._model = tf.saved_model.load(str(folder))
+            self._model = tf.saved_model.load(literal_path(folder))
             self._signature = self._model.signatures[SERVING_DEFAULT]
         except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         specs = self._signature.structured_input_signature[1]
         self.features = _declaration(Path(folder))
-        self.inputs = _inputs(specs, self.features, folder)
+        self.inputs = _inputs(specs, self.features, Path(folder))
         self._packs = _packs(self.inputs)
         self._packed = self._pack(specs)
         answer = self.predict_columns({name: [_plausible(one)] for name, one in self.inputs.items()})
@@ -75,38 +82,18 @@ class Predictor:
         packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
         return self._ordered({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
 
-    def predict_examples(self, examples: Sequence[bytes]) -> Outputs:
-        """The outputs of `serving_examples` for serialized tf.Example.
+    def predict_examples(self, records: Sequence[bytes]) -> Outputs:
+        """Return the outputs for serialized tf.Example, [rows] or [rows, classes] each.
 
         Raises:
-          KeyError: the model has no such signature.
-          ValueError: a record is no tf.Example, or lacks a feature.
+          RequestError: A record does not fit the model, or its prediction is not finite.
         """
-        try:
-            outputs = self._of_examples(examples)
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(self._first_fault(examples)) from error
-        return self._ordered({name: tensor.numpy() for name, tensor in outputs.items()})
+        return self._checked(columns_of_examples(self.inputs, records))
 
-    def _of_examples(self, examples: Sequence[bytes]) -> dict[str, tf.Tensor]:
-        signature = self._model.signatures[SERVING_EXAMPLES]
-        (argument,) = signature.structured_input_signature[1]
-        # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
-        outputs: dict[str, tf.Tensor] = signature(**{argument: tf.constant(list(examples), tf.string)})
+    def _checked(self, columns: Columns) -> Outputs:
+        outputs = self.predict_columns(columns)
+        check_finite(outputs, self.inputs, columns)
         return outputs
-
-    def _first_fault(self, examples: Sequence[bytes], start: int = 0) -> str:
-        """What is wrong with the first record that cannot be parsed: TensorFlow names the feature, not the record."""
-        half = len(examples) // 2
-        try:
-            self._of_examples(examples[:half] or examples)
-        except tf.errors.InvalidArgumentError as error:
-            if half:
-                return self._first_fault(examples[:half], start)
-            said = _EXAMPLE_ERROR.search(error.message)
-            reason = said[0][:200] if said else "a feature has several values, or is none of the model's"
-            return f"instances[{start}]: cannot be parsed as a tf.Example of this model: {reason}"
-        return self._first_fault(examples[half:], start + half) if half else "the records cannot be parsed"
 
     def _ordered(self, outputs: Outputs) -> Outputs:
         """In the order of the documentation; TensorFlow's is another at each start."""
@@ -116,9 +103,9 @@ class Predictor:
         """One mapping of outputs for each row of named values.
 
         Raises:
-          RequestError: a row does not fit the model.
+          RequestError: a row does not fit the model, or its prediction is not finite.
         """
-        return rows_of(self.predict_columns(columns_of(self.inputs, instances)))
+        return rows_of(self._checked(columns_of(self.inputs, instances)))
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -139,7 +126,7 @@ def _declaration(folder: Path) -> FeatureSet | None:
     return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
 
 
-def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: str | Path) -> dict[str, Input]:
+def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: Path) -> Inputs:
     kinds: dict[Any, ColumnType] = {dtype: kind for kind, dtype in DTYPES.items()}
     for name, spec in specs.items():
         if spec.dtype not in kinds or spec.shape.rank != 1:
@@ -147,13 +134,33 @@ def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, fol
                 f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
                 "one text, float32 or int64 a row"
             )
-    found = {name: Input(name, name, kinds[spec.dtype], True) for name, spec in specs.items()}
+    found = Inputs([Input(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()])
     if features is None:
         return found
-    declared = declared_inputs(features)
+    declared = declared_inputs(features, ReadOptions.model_validate_json((folder / READ_OPTIONS_FILE).read_text()))
     if {(one.name, one.kind) for one in declared.values()} != {(one.name, one.kind) for one in found.values()}:
         raise ModelError(f"{folder}: {DECLARATION_FILE} and the inputs of {SERVING_DEFAULT} do not agree")
     return declared
+
+
+def check_finite(outputs: Mapping[str, NDArray[Any]], inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Raise an error if a number among the outputs is NaN or infinite.
+
+    Args:
+      outputs: Outputs by name, [rows] or [rows, classes] each.
+      inputs: Inputs of the model.
+      columns: Values that were predicted, by input.
+
+    Raises:
+      RequestError: Names the row, the output, and the largest number of the row.
+    """
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
+            numbers = {one.column: columns[key][row] for key, one in inputs.items() if one.kind == "float"}
+            largest = max(numbers, key=lambda column: abs(np.nan_to_num(numbers[column])), default=None)
+            found = f"; the largest number is {numbers[largest]:g} in {largest}" if largest is not None else ""
+            raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{found}")
 
 
 def _packs(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:

@@ -115,7 +115,7 @@ class ServedModel(tf.Module):
         match self._features.label:
             case BinaryLabel() as label:
                 probability = tf.sigmoid(output[:, 0])
-                predicted = tf.where(probability >= DECISION_THRESHOLD, label.positive, label.negative)
+                predicted = tf.where(probability > DECISION_THRESHOLD, label.positive, label.negative)
                 return {PROBABILITY: probability, PREDICTED_LABEL: predicted}
             case MulticlassLabel() as label:
                 classes = tf.constant(label.classes)

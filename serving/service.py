@@ -14,9 +14,17 @@ from schemas.errors import PipelineError
 # First: whatever imports TensorFlow comes after it.
 from serving import keras_free  # noqa: F401
 from serving.batching import Batcher, Outputs, OverloadedError
-from serving.inputs import RequestError, check_columns, columns_of
+from serving.inputs import (
+    Columns,
+    RequestError,
+    check_columns,
+    columns_of,
+    columns_of_examples,
+    rows_out_of_range,
+)
 from serving.metrics import Metrics
-from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.predictor import check_finite
+from serving.signatures import SERVING_EXAMPLES
 from serving.versions import Policy, Served, Snapshot, Versions
 
 __all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "Service", "Settings"]
@@ -73,7 +81,7 @@ class Service:
         self.model_name = settings.model_name or versions.model_name
         # TensorFlow itself uses all cores for one call.
         self._executor = ThreadPoolExecutor(1, "model")
-        self._batchers: dict[tuple[int, str], tuple[Served, Batcher]] = {}
+        self._batchers: dict[int, tuple[Served, Batcher]] = {}
         self.stopping = False
 
     @property
@@ -128,9 +136,7 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
-        return await self._submit(
-            served, SERVING_DEFAULT, columns_of(served.predictor.inputs, instances), len(instances)
-        )
+        return await self._submit(served, columns_of(served.predictor.inputs, instances), len(instances))
 
     async def answer_columns(self, served: Served, columns: Any) -> Outputs:
         """The outputs for named columns; raises as `answer_instances`."""
@@ -140,14 +146,14 @@ class Service:
         self._check_rows(len(first) if isinstance(first, list) else 1)
         # Those that are not lists, or are not as long as the first, are refused here.
         checked = check_columns(served.predictor.inputs, columns)
-        return await self._submit(served, SERVING_DEFAULT, checked, len(first))
+        return await self._submit(served, checked, len(first))
 
     async def answer_examples(self, served: Served, examples: Sequence[bytes]) -> Outputs:
         """The outputs for serialized tf.Example; raises as `answer_instances`."""
         self._check_rows(len(examples))
         if SERVING_EXAMPLES not in served.predictor.signatures:
             raise NotFoundError(f"version {served.number} has no signature '{SERVING_EXAMPLES}'")
-        return await self._submit(served, SERVING_EXAMPLES, {"examples": list(examples)}, len(examples))
+        return await self._submit(served, columns_of_examples(served.predictor.inputs, examples), len(examples))
 
     def _check_rows(self, rows: int) -> None:
         if not rows:
@@ -156,10 +162,13 @@ class Service:
             raise RequestError(f"the request has {rows:,} rows; at most {self.settings.max_request_rows:,} are taken")
         self.check_capacity(rows)
 
-    async def _submit(self, served: Served, signature: str, columns: Mapping[str, list[Any]], rows: int) -> Outputs:
-        batcher = self._batcher(served, signature)
+    async def _submit(self, served: Served, columns: Columns, rows: int) -> Outputs:
+        inputs = served.predictor.inputs
+        for column, count in rows_out_of_range(inputs, columns).items():
+            self.metrics.out_of_range.labels(column).inc(count)
+        batcher = self._batcher(served)
         try:
-            return await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
+            outputs = await batcher.submit(columns, rows, timeout_seconds=self.settings.timeout_seconds)
         except OverloadedError:
             self.metrics.refused.inc()
             raise
@@ -167,25 +176,20 @@ class Service:
             raise RequestError(str(error)) from error
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
+        check_finite(outputs, inputs, columns)
+        return outputs
 
-    def _batcher(self, served: Served, signature: str) -> Batcher:
-        key = (served.number, signature)
-        known = self._batchers.get(key)
+    def _batcher(self, served: Served) -> Batcher:
+        known = self._batchers.get(served.number)
         if known is None or known[0] is not served:
-            predictor = served.predictor
-            call = (
-                predictor.predict_columns
-                if signature == SERVING_DEFAULT
-                else lambda columns: predictor.predict_examples(columns["examples"])
-            )
             batcher = Batcher(
-                call,
+                served.predictor.predict_columns,
                 self._executor,
                 max_batch_rows=self.settings.max_batch_rows,
                 max_waiting_rows=self.settings.max_waiting_rows,
                 observe=self.metrics.batch_rows.observe,
             )
-            known = self._batchers[key] = (served, batcher)
+            known = self._batchers[served.number] = (served, batcher)
         return known[1]
 
     async def watch(self) -> None:
@@ -206,7 +210,7 @@ class Service:
     def _forget(self) -> None:
         """Lets go of models that are no longer served, once their last requests are answered."""
         served = self.snapshot.served
-        self._batchers = {key: known for key, known in self._batchers.items() if served.get(key[0]) is known[0]}
+        self._batchers = {key: known for key, known in self._batchers.items() if served.get(key) is known[0]}
 
 
 def freeze_garbage() -> None:

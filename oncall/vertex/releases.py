@@ -14,6 +14,7 @@ from oncall.evaluations import metrics
 from oncall.sources import Version
 from schemas.errors import ConfigError, PushError
 from serving.registry import content_hash
+from serving.terminal import flags
 from serving.vertex import state
 from serving.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
@@ -71,7 +72,7 @@ class Registered:
 
     @property
     def back(self) -> str:
-        return f"python -m serving.vertex rollback{self.evidence.where.of_project()} --model {self.name}"
+        return f"python -m serving.vertex rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
 
     @cached_property
     def endpoint(self) -> state.Endpoint:

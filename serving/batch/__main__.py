@@ -88,7 +88,14 @@ Exit codes:
     "missing_values",
     multiple=True,
     metavar="TEXT",
-    help="Stands for a missing value. May be repeated.  [default: the model's, or the empty text]",
+    help="Stands for a missing value. May be repeated.  [default: the model's, or the empty string]",
+)
+@click.option(
+    "--ignore-column",
+    "ignored_columns",
+    multiple=True,
+    metavar="COLUMN",
+    help="Accept this column, which the training data does not have. May be repeated.",
 )
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes here; each takes whole files."
@@ -106,8 +113,9 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     """Predict the rows of INPUT with a model of this pipeline, and write them to the folder OUTPUT.
 
     INPUT is a file of CSV (also compressed), Parquet or TFRecord, a quoted pattern such as 'data/*.csv', or a folder.
-    It has the columns that the model was trained on, by name; the label need not be there, and other columns are left
-    aside. Columns that the model may miss values of (`missing` in its config) may have empty values.
+    It has the columns that the model was trained on, by name. It may have the other columns of the training data, such
+    as the label. Any further column is an error, unless --key or --ignore-column names it. Columns that the model may
+    miss values of (`missing` in its config) may have empty values.
     """
     # Before TensorFlow is loaded, in worker processes too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -173,6 +181,9 @@ def _joined(arguments: tuple[str, ...]) -> list[str]:
 def _text(summary: dict[str, Any]) -> str:
     """The summary for people."""
     rejected = f" ({summary['rejected']:,} rejected: _rejects.jsonl)" if summary["rejected"] else ""
+    outside = summary["ids_out_of_range"]
+    counted = ", ".join(f"{column} {count:,}" for column, count in outside.items())
+    rejected += f" (IDs out of range, which got the nearest ID: {counted})" if outside else ""
     rows, files, parts = (_counted(summary[f"{name}s"], name) for name in ("row", "file", "part"))
     what = f"{rows} of {files} with version {summary['model_version']}{rejected}"
     if summary["already_done"]:

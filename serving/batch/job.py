@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from schemas.data import Format, ReadOptions
 from schemas.declaration import Declaration
@@ -74,8 +74,9 @@ class Job(Declaration):
 class Outcome(Declaration):
     """How an input file ended.
 
-    `reused` counts parts that an earlier run had written, `problems` describes the bad rows, a kind a line, and
-    `exit_code` is 0 unless the file was refused.
+    `reused` counts parts that an earlier run had written, `problems` describes the bad rows, a kind a line,
+    `ids_out_of_range` counts by column the IDs that got the nearest ID, and `exit_code` is 0 unless the file was
+    refused.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Outcome(Declaration):
     parts: int = 0
     reused: int = 0
     problems: tuple[str, ...] = ()
+    ids_out_of_range: dict[str, int] = Field(default_factory=dict)
     model_version: str = ""
     schema_hash: str = ""
     error: str = ""
@@ -204,16 +206,18 @@ def differences(known: Job, job: Job, mended: Sequence[int] = ()) -> list[str]:
     for attribute, called in _CALLED.items():
         before, now = getattr(known, attribute), getattr(job, attribute)
         if before != now:
-            found.append(f"{called} was {_shown(known, attribute)}, is {_shown(job, attribute)}")
+            found.append(f"{called} was {_shown(known, attribute, job)}, is {_shown(job, attribute, known)}")
     return found
 
 
-def _shown(job: Job, attribute: str) -> str:
+def _shown(job: Job, attribute: str, other: Job) -> str:
     if attribute == "content_hash":
         return f"{job.model} ({job.content_hash[:12]})"
     value = getattr(job, attribute)
     if isinstance(value, ReadOptions):
-        return json.dumps(value.model_dump(exclude_defaults=True), ensure_ascii=False)
+        usual = other.reading.model_dump()
+        changed = {k: v for k, v in value.model_dump(exclude_defaults=True).items() if v != usual[k]}
+        return json.dumps(changed, ensure_ascii=False)
     return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from schemas.errors import ConfigError, PushError
+from schemas.errors import ConfigError, DataError, PushError
 from schemas.features import MISSING, FeatureSet, safe_name
 from schemas.table import Batch
 from serving.batch.job import OutputFormat
@@ -68,6 +68,7 @@ def predicted(
     Raises:
       ConfigError: a key and an output have the same name.
       PushError: the model fails, or answers with another number of rows.
+      DataError: a prediction is not finite; names the row.
     """
     starts = range(0, block.num_rows, _ROWS_TOGETHER)
     said = [answers(predictor, _inputs(block.slice(start, _ROWS_TOGETHER), features)) for start in starts]
@@ -83,10 +84,23 @@ def predicted(
             raise PushError(
                 f"the model's output '{name}' has shape {shape} for {block.num_rows} rows; expected a row each"
             )
+        _check_finite(name, values, block, path)
         columns[name] = _as_column(values)
     if MODEL_VERSION not in columns:
         columns[MODEL_VERSION] = _repeated(predictor.version, block.num_rows)
     return pa.table(columns)
+
+
+def _check_finite(name: str, values: NDArray[Any], block: pa.Table, path: str) -> None:
+    if values.dtype.kind != "f":
+        return
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = block.column("row")[int(np.argmin(finite))].as_py()
+        raise DataError(
+            f"{path}: row {row}: the model's {name} is not a finite number, nor is it in {int((~finite).sum()) - 1:,} "
+            "more rows of this part; correct the numbers of these rows, or remove them"
+        )
 
 
 def _inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[Any]]:
@@ -145,13 +159,12 @@ def _write_json_lines(table: pa.Table, file: io.BytesIO) -> None:
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Values as JSON has them: a float32 with no more digits than it has, null for what is no number."""
+    """Values as JSON has them: a float32 with no more digits than it has."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_list(array.type):
         ends: Mapping[int, Any] = array.offsets.to_pylist()
         flat = _plain(array.values)
         return [flat[ends[row] : ends[row + 1]] for row in range(len(array))]
     if pa.types.is_floating(array.type):
-        finite = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
-        return list(finite.cast(pa.string()).cast(pa.float64()).to_pylist())
+        return list(array.cast(pa.string()).cast(pa.float64()).to_pylist())
     return list(array.to_pylist())

@@ -1,12 +1,14 @@
 """Predicts the rows of one input file after the other, in Beam or anywhere else; says in files how each ended."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 import apache_beam as beam
 
 from schemas.errors import PipelineError
 from schemas.table import Batch, Table, summary, too_many_bad_rows
+from schemas.values import out_of_range
 from serving.batch import model
 from serving.batch.job import Job, Outcome, Record
 from serving.batch.parts import blocks, predicted, serialized
@@ -50,7 +52,8 @@ class PredictFile(beam.DoFn):
         path = job.inputs[index].path
         table = input_table(path, job, features, self._max_bad_rows)
         rows = parts = reused = 0
-        for block in blocks(self._good_batches(table), job.rows_per_part):
+        outside: Counter[str] = Counter()
+        for block in blocks(self._good_batches(table, outside), job.rows_per_part):
             if record.stopped():
                 return
             name = job.part_name(index, parts)
@@ -68,14 +71,24 @@ class PredictFile(beam.DoFn):
             parts=parts,
             reused=reused,
             problems=tuple(summary(table)),
+            ids_out_of_range=dict(outside),
             model_version=predictor.version,
             schema_hash=predictor.schema_hash,
         )
         record.finish(index, outcome, _rejects(table))
 
-    def _good_batches(self, table: Table) -> Iterator[Batch]:
-        """Raises at the end, and before the last part is begun, if more rows than allowed do not fit."""
-        yield from table.batches()
+    def _good_batches(self, table: Table, outside: Counter[str]) -> Iterator[Batch]:
+        """Yield the rows that fit, and count IDs that are out of range.
+
+        Raises at the end, and before the last part is begun, if more rows than allowed do not fit.
+        """
+        for batch in table.batches():
+            for name, rule in table.columns.rules.items():
+                if rule.num_ids is not None:
+                    outside[name] += int(out_of_range(batch.values.column(name), rule).sum())
+            yield batch
+        for name in [name for name, count in outside.items() if not count]:
+            del outside[name]
         if len(table.bad_rows) > self._max_bad_rows:
             raise too_many_bad_rows(summary(table), self._max_bad_rows, FLAGS)
 

@@ -1,19 +1,19 @@
 """The input of a batch prediction: which files, how they are read, and what is expected of their columns."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs
 from pydantic import ValidationError
 
+from schemas import locations
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.data_files import guessed_format, listed
 from schemas.errors import ConfigError, DataError
 from schemas.features import FeatureSet
 from schemas.readers import Terms, open_table, what_failed
 from schemas.table import Columns, Table
+from schemas.values import feature_rules
 from serving.batch.job import InputFile, Job
 
 FLAGS = Terms(
@@ -22,6 +22,7 @@ FLAGS = Terms(
     max_bad_rows="--max-bad-rows",
     declares="the model needs",
     copies="--key names",
+    undeclared="name it in --ignore-column, or copy it with --key",
     for_missing="correct the row: the model was trained without missing values in this column",
 )
 
@@ -53,7 +54,11 @@ def input_format(source: str, files: Sequence[InputFile]) -> Format:
 
 
 def reading(
-    usual: ReadOptions, files: Sequence[InputFile], csv: Mapping[str, Any], missing_values: Sequence[str] | None
+    usual: ReadOptions,
+    files: Sequence[InputFile],
+    csv: Mapping[str, Any],
+    missing_values: Sequence[str] | None,
+    ignored_columns: Sequence[str] = (),
 ) -> ReadOptions:
     """How the files are read.
 
@@ -62,6 +67,7 @@ def reading(
       files: those ending in .tsv have tabs unless `csv` has another delimiter.
       csv: options that are given.
       missing_values: those that are given, or None.
+      ignored_columns: columns that may be there, besides those of the training table.
 
     Raises:
       ConfigError: an option is not possible.
@@ -73,7 +79,11 @@ def reading(
         problem = error.errors(include_url=False)[0]
         flag = str(problem["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{flag}: {problem['msg']}, found {problem['input']!r}") from error
-    return ReadOptions(csv=options, missing_values=usual.missing_values if missing_values is None else missing_values)
+    others = dict.fromkeys([*usual.other_columns, *ignored_columns])
+    changes: dict[str, Any] = {"csv": options, "other_columns": tuple(others)}
+    if missing_values is not None:
+        changes["missing_values"] = tuple(missing_values)
+    return usual.model_copy(update=changes)
 
 
 def check_names(job: Job, features: FeatureSet) -> None:
@@ -91,24 +101,17 @@ def check_names(job: Job, features: FeatureSet) -> None:
 
 
 def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
-    """An input file with the columns that the model needs and the keys; any other column may be there."""
-    types = {name: kind for name, kind in features.column_types.items() if name in features.features}
-    required = [name for name, feature in features.features.items() if feature.missing is None]
-    reader = open_table(
-        path,
-        job.format,
-        job.reading.csv,
-        job.reading.missing_values,
-        only={*types, *job.keys},
-        verbatim=job.keys,
-        terms=FLAGS,
-    )
-    return Table(reader, Columns(types, required, ignored=None, copied=job.keys), max_bad_rows, may_be_empty=True)
+    """An input file with the columns that the model needs and the keys; the training table's others may be there."""
+    rules = feature_rules(features, job.reading)
+    others = [*job.reading.other_columns, *job.keys]
+    reader = open_table(path, job.format, job.reading.csv, only={*rules, *job.keys}, terms=FLAGS)
+    columns = Columns(rules, job.reading.missing_values, ignored=others, copied=job.keys)
+    return Table(reader, columns, max_bad_rows, may_be_empty=True)
 
 
 def _described(path: str) -> InputFile:
     try:
-        filesystem, location = pyarrow.fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(path))
+        filesystem, location = locations.filesystem(path)
         info = filesystem.get_file_info(location)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error

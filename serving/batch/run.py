@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Request:
       format: None guesses it from the names.
       csv: options of CSV files that are not as the model says, by name.
       missing_values: None takes what the model says.
+      ignored_columns: columns of the input that the training table does not have.
       keys: columns to copy.
       output_format: of the parts.
       rows_per_part: what a killed run loses at most, for each worker.
@@ -53,6 +55,7 @@ class Request:
     format: Format | None = None
     csv: Mapping[str, Any] = field(default_factory=dict)
     missing_values: tuple[str, ...] | None = None
+    ignored_columns: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     output_format: OutputFormat = "parquet"
     rows_per_part: int = 100_000
@@ -110,7 +113,9 @@ def _job(request: Request, folder: Path) -> Job:
         model=request.model if request.model.startswith("gs://") else str(folder),
         content_hash=content_hash(folder),
         format=request.format or reading.input_format(request.source, files),
-        reading=reading.reading(model.read_options(folder), files, request.csv, request.missing_values),
+        reading=reading.reading(
+            model.read_options(folder), files, request.csv, request.missing_values, request.ignored_columns
+        ),
         keys=tuple(dict.fromkeys(request.keys)),
         output_format=request.output_format,
         rows_per_part=request.rows_per_part,
@@ -154,6 +159,7 @@ def _finish(record: Record, job: Job, outcomes: Sequence[Outcome], max_bad_rows:
     summary = {
         "rows": sum(outcome.rows for outcome in outcomes),
         "rejected": rejected,
+        "ids_out_of_range": dict(sum((Counter(outcome.ids_out_of_range) for outcome in outcomes), Counter[str]())),
         "files": len(outcomes),
         "parts": sum(outcome.parts for outcome in outcomes),
         "model": job.model,

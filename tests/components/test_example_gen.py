@@ -18,10 +18,11 @@ from tfx import v1 as tfx
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
+from components.example_blocks import BATCHES_AHEAD, Division, in_shares
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
+    FINDINGS_PROPERTY,
     LABELS_PROPERTY,
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
@@ -29,11 +30,14 @@ from components.example_gen import (
     _settings,
     example_gen,
 )
+from components.example_shares import Shares
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
+from schemas.numbers import ValueCounts
+from schemas.row_hash import points, row_hashes
 from schemas.table import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -76,26 +80,26 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
     assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
 
 
-def assigned(keys: list[bytes], shares: dict[str, float]) -> dict[str, list[bool]]:
-    nothing = pa.RecordBatch.from_arrays([], names=[])
-    batch = Batch(nothing, nothing, np.arange(len(keys)), [pa.array(keys)], {}, None, {})
-    rules = {name: {"share_of": "train", "share": share} for name, share in shares.items()}
-    return {name: rows.tolist() for name, rows in rows_by_split(batch, _hashed(keys), "train", rules).items()}
+def assigned(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
+    hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
+    bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
+    found = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
+    return {name: mine.tolist() for name, mine in found.items()}
 
 
 def test_every_share_gets_its_part_and_every_row_one_split() -> None:
-    found = assigned([str(number).encode() for number in range(20_000)], {"eval": 0.1, "test": 0.3})
+    found = assigned(20_000, {"eval": 0.1, "test": 0.3})
     for name, share in {"eval": 0.1, "test": 0.3, "train": 0.6}.items():
         assert abs(sum(found[name]) / 20_000 - share) < 0.01
     assert np.sum([*found.values()], axis=0).tolist() == [1] * 20_000
 
 
 def test_a_row_falls_where_it_always_fell() -> None:
-    found = assigned([f"{number}\x1fclerk".encode() for number in range(12)], {"eval": 0.4, "test": 0.3})
+    found = assigned(12, {"eval": 0.4, "test": 0.3})
     assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == {
-        "eval": [2, 4, 10],
-        "test": [1, 5, 7, 8],
-        "train": [0, 3, 6, 9, 11],
+        "eval": [1, 2, 4, 6, 7, 11],
+        "test": [0, 8, 9, 10],
+        "train": [3, 5],
     }
 
 
@@ -148,6 +152,20 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     assert {reject["column"] for reject in rejects} == {"x", "y", None}
     with pytest.raises(DataError, match="more bad rows than data.max_bad_rows: 2; .*a.csv:10"):
         converted(tmp_path, splits, **{**settings, "max_bad_rows": 2})
+
+
+def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) -> None:
+    """The gate reads it there; rows are named by their places in the files."""
+    write(tmp_path / "a.csv", [f"{i}.5,{i % 2},g,2026-01" for i in range(100)])
+    write(tmp_path / "b.csv", [*(f"{i}.5,{i % 2},g,2026-01" for i in range(100)), "-1e30,1,g,2026-01"])
+    splits = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    (one,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
+    assert (one["where"], one["feature"], one["kind"]) == ("data", "x", "EXTREME_VALUES")
+    assert one["text"].startswith(
+        "1 of 201 values are many decades from the others, which are below 128 in magnitude: "
+    )
+    assert f"-1e30 ({tmp_path}/b.csv:102)" in one["text"]
 
 
 def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: Path) -> None:
@@ -287,7 +305,9 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             yield batch
 
     monkeypatch.setattr(table, "batches", counted)
-    for _, block in converted_blocks(table, "train", {}):
+    for _, block in converted_blocks(
+        table, Division("train", {}, Shares({}), "0", {"train": 0}), ValueCounts(table.columns)
+    ):
         written += block.rows
         most = max(most, read - written)
     assert written == 20_000

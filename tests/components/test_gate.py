@@ -19,6 +19,7 @@ from components.example_gen import LABELS_PROPERTY
 from components.gate import _few_rows
 from components.policy import Anomaly, judge
 from schemas.features import BinaryLabel, RegressionLabel
+from tests.statistics import statistics_of
 
 SCHEMA = text_format.Parse(
     """
@@ -63,10 +64,11 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 @pytest.mark.parametrize(
     ("kind", "ages", "jobs", "said"),
     [
-        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "about 1 of 10 rows"),
-        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "fewer than 4 of 2,000 rows"),
-        ("FLOAT_TYPE_BIG_FLOAT", [200.0] * 10, ["cook"] * 10, "about 10 of 10 rows"),
-        ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "about 500 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "1 of 10 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "1 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [200.0] * 10, ["cook"] * 10, "10 of 10 rows"),
+        ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "500 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [i / 100 for i in range(14_000)], ["cook"] * 14_000, "about 1,999 of 14,000 rows"),
         ("ENUM_TYPE_UNEXPECTED_STRING_VALUES", [20.0] * 10, ["cook"] * 7 + ["pilot"] * 2 + ["x"], "3 of 10 rows"),
         ("FEATURE_TYPE_LOW_FRACTION_PRESENT", [20.0] * 10, ["cook"] * 9 + [None], "1 of 10 rows have none"),
         ("SCHEMA_NEW_COLUMN", [20.0] * 10, ["cook"] * 10, ""),
@@ -74,7 +76,7 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 )
 def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], said: str) -> None:
     name = "age" if kind.startswith("FLOAT") else "job"
-    assert concerned(kind, name, statistics(ages, jobs), SCHEMA) == said
+    assert concerned(kind, name, statistics_of({"age": ages, "job": jobs}), SCHEMA) == said
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:

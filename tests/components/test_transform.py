@@ -11,8 +11,8 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from components.transform import preprocessing_fn
-from schemas.features import FeatureSet
+from components.transform import cross_field, cross_ids, preprocessing_fn
+from schemas.features import Cross, FeatureSet
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -106,3 +106,79 @@ def test_all_ids_lie_below_their_declared_number(transformed: dict[str, list[Any
 def test_the_label_is_1_for_the_positive_value(transformed: dict[str, list[Any]]) -> None:
     assert [int(v) for v in transformed["y"]] == [1, 0, 0, 0]
     assert tft.__version__.startswith("1.21")
+
+
+def _learned(features: dict[str, Any], rows: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What rows become that are asked for, in a graph that was learned from other rows."""
+    feature_set = FeatureSet.model_validate({"features": features, "label": {"kind": "regression", "column": "y"}})
+    spec = {name: tf.io.VarLenFeature(DTYPES[kind]) for name, kind in feature_set.column_types.items()}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    config = {"feature_set": feature_set.model_dump_json()}
+
+    def as_lists(given: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
+        return [{name: [{"y": 0.0, **row}[name]] if name in {"y", *row} else [] for name in spec} for row in given]
+
+    with tempfile.TemporaryDirectory() as folder, tft_beam.Context(temp_dir=folder):
+        graph = (as_lists(rows), metadata) | tft_beam.AnalyzeDataset(
+            lambda inputs: preprocessing_fn(inputs, custom_config=config)
+        )
+        (data, _) = ((as_lists(asked), metadata), graph) | tft_beam.TransformDataset()
+    found: list[dict[str, Any]] = data
+    return found
+
+
+def test_a_category_with_a_line_break_and_the_empty_one_are_learned_like_any() -> None:
+    categories = ["plain", "two\nlines", "two\r\nlines", "two\rlines", "", "C:\\new", "C:\new", "\\e", "\\"]
+    # The most frequent first, so that the ids are known.
+    rows = [{"v": category} for n, category in enumerate(categories) for _ in range(len(categories) - n)]
+    asked = [{"v": category} for category in [*categories, "two lines"]]
+    found = _learned({"v": {"kind": "vocabulary", "max_size": 20}}, rows, asked)
+    assert [int(row["v"]) for row in found] == [*range(len(categories)), len(categories)]
+
+
+def test_moments_of_large_numbers_do_not_overflow() -> None:
+    values = np.array([1.0, -1.0] * 499 + [np.float32(9.96921e36)] * 2)
+    logarithms = np.sign(values) * np.log1p(np.abs(values))
+    scales = {"z_score": values, "log_z_score": logarithms}
+    features = {scale: {"kind": "numeric", "scale": scale} for scale in [*scales, "min_max"]}
+    rows = [dict.fromkeys(features, float(value)) for value in values]
+    low, high = _learned(features, rows, [rows[0], rows[-1]])
+    for scale, numbers in scales.items():
+        expected = (numbers - numbers.mean()) / numbers.std()
+        np.testing.assert_allclose([low[scale], high[scale]], expected[[0, -1]], rtol=1e-6)
+    np.testing.assert_allclose([low["min_max"], high["min_max"]], [0, 1], atol=1e-6)
+
+
+def test_a_range_wider_than_float32_is_scaled() -> None:
+    found = _learned(
+        {"x": {"kind": "numeric", "scale": "min_max"}}, [{"x": -3e38}, {"x": 3e38}], [{"x": 0.0}, {"x": 3e38}]
+    )
+    assert [float(row["x"]) for row in found] == [0.5, 1]
+
+
+def test_numbers_far_from_zero_keep_their_z_scores() -> None:
+    # Neighbours in float32, a thousand times each: a mean in float32 is off by more than their distance.
+    low, high = 16_777_214.0, 16_777_215.0
+    found = _learned({"x": {"kind": "numeric"}}, [{"x": low}, {"x": high}] * 1000, [{"x": low}, {"x": high}])
+    np.testing.assert_allclose([float(row["x"]) for row in found], [-1, 1], rtol=1e-6)
+
+
+def test_a_constant_has_no_spread_whatever_rounding_makes_of_its_mean() -> None:
+    features = {scale: {"kind": "numeric", "scale": scale} for scale in ("z_score", "log_z_score")}
+    same, other = dict.fromkeys(features, 0.1), dict.fromkeys(features, 0.2)
+    found = _learned(features, [same] * 997, [same, other])
+    for scale in features:
+        assert float(found[0][scale]) == pytest.approx(0, abs=1e-9)
+        assert 0 < float(found[1][scale]) <= 0.11
+
+
+def test_a_raw_id_of_minus_one_is_out_of_range_and_not_missing() -> None:
+    found = _learned({"g": {"kind": "identity", "num_ids": 4, "missing": 3}}, [{"g": 1}], [{"g": -1}, {}, {"g": 4}])
+    assert [int(row["g"]) for row in found] == [0, 3, 3]
+
+
+def test_crossed_categories_cannot_run_into_each_other() -> None:
+    texts = {"a": tf.constant(["x\x1fy", "x", "x\x1e", "x\x1e\x1f"]), "b": tf.constant(["z", "y\x1fz", "\x1fz", "z"])}
+    cross = Cross(of=("a", "b"), num_ids=1_000_000)
+    ids = cross_ids(cross, {name: cross_field(text) for name, text in texts.items()})
+    assert len({*ids.numpy().tolist()}) == 4

@@ -131,6 +131,7 @@ class Runs:
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
+        facts["destination"] = str(self.registry.path(max(len(self.registry.versions()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
@@ -289,6 +290,7 @@ def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Map
             known["blessed"].int_value = int(facts["blessed"])
         case "PushedModel":
             known["pushed"].int_value = int(facts["pushes"])
+            known["pushed_destination"].string_value = facts["destination"]
 
 
 def _statistics(facts: Mapping[str, Any]) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -18,6 +18,7 @@ from pipeline.config import PipelineConfig
 from pipeline.starter import slug
 from schemas.curated import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from tests.commands import parsed
 from tests.conftest import ROOT
 
 ROWS = 600
@@ -130,6 +131,24 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
     assert (loaded.data.max_bad_rows, loaded.data.missing_values) == (3, ("", "NA"))
 
 
+def test_numbers_that_float32_collapses_are_codes_only_where_they_repeat(tmp_path: Path) -> None:
+    rows = orders()
+    for number, row in enumerate(rows):
+        row["tract"] = 36_061_000_100 + 100 * (number % 216)
+        row["account"] = 36_061_000_100 + number
+        # Rounded to thousands: each is a number of its own in float32.
+        row["turnover"] = 350_000_000 + 1000 * (number % 90)
+    write(tmp_path / "orders.csv", rows)
+    init(tmp_path, "orders.csv", "--label", "refund")
+    features = written(tmp_path, "orders").features
+    assert features["tract"].kind == "vocabulary" and features["tract"].embedding == 16
+    assert features["turnover"].kind == "numeric"
+    # An ID of its own in each row teaches nothing.
+    assert "account" not in features
+    text = (tmp_path / "configs" / "orders.yaml").read_text()
+    assert "216 codes (as numbers, float32 would take 36061000100 for 36061000200)" in text
+
+
 def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
     for label, kind, metric in [("unit.price", RegressionLabel, "rmse"), ("class", MulticlassLabel, "log_loss")]:
@@ -237,3 +256,23 @@ def test_names_of_pipelines() -> None:
     assert slug("data/My Orders 2024.csv.gz") == "my-orders-2024"
     assert slug("data/orders/*.parquet") == "orders"
     assert slug("/x/größe.csv") == "gr-e"
+
+
+def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command_is_quoted(tmp_path: Path) -> None:
+    odd = "a [b] c#d%20é?*"
+    folder = tmp_path / odd
+    (folder / f"data {odd}").mkdir(parents=True)
+    # What the name matches as a pattern is other data.
+    write(folder / f"data {odd}" / "a b c#d%20éx1.csv", [{"x": 1, "refund": 0}] * 40)
+    write(folder / f"data {odd}" / f"{odd}.csv", orders())
+    done = init(folder, f"data {odd}/{odd}.csv", "--label", "returned?", "--output", f"{odd}.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = config.load(folder / f"{odd}.yaml")
+    assert (loaded.name, loaded.data.base) == ("a-b-c-d-20", str(folder / f"data {odd}"))
+    assert "unit.price" in loaded.features
+    found = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))
+    assert (found["program"], found["config_file"]) == (str(ROOT / "local_runner.py"), f"{odd}.yaml")
+    for given in (f"data {odd}/a b*.csv", f"data {odd}/a b c#d%20éx1.csv"):
+        done = init(folder, given, "--label", "refund", "--name", "other", "--force")
+        # The other data is of one class: it was read.
+        assert "label refund: all values are '0'" in done.stderr

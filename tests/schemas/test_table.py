@@ -10,11 +10,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from schemas.data import CsvOptions, Data, Format
+from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.readers import Terms, open_table
-from schemas.table import MAX_VALUE_BYTES, Columns, Table, summary
+from schemas.table import Columns, Table, summary
+from schemas.values import MAX_VALUE_BYTES, feature_rules
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -103,11 +104,20 @@ def test_quoted_commas_and_newlines_stay_inside_their_field(tmp_path: Path) -> N
     assert parsed[0]["job"] == b"clerk, senior\nfull time"
 
 
-def test_the_key_of_a_row_covers_ignored_columns_or_is_the_group(tmp_path: Path) -> None:
+def test_the_hash_of_a_row_covers_the_features_alone(tmp_path: Path) -> None:
     (batch,) = table(tmp_path / "a.csv", GOOD).batches()
-    assert batch.keys == [b"39\x1f1\x1fclerk\x1fa\x1fno", b"50.5\x1f\x1f\x1fb\x1fyes"]
-    (batch,) = table(tmp_path / "a.csv", ignored_columns=[], group_column="id").batches()
-    assert batch.keys == [b"a", b"b"]
+    relabelled = GOOD.replace("a,no", "c,yes").replace("b,yes", "d,no")
+    swapped = "\n".join(",".join(reversed(line.split(","))) for line in relabelled.splitlines()) + "\n"
+    for other in (relabelled, swapped, relabelled.replace("39,1,", "39.0,1.0,")):
+        (same,) = table(tmp_path / "b.csv", other).batches()
+        assert same.hashes.tolist() == batch.hashes.tolist()
+    for other in (GOOD.replace("39", "38"), GOOD.replace("clerk", "cook"), GOOD.replace("39,1", "1,39")):
+        (different,) = table(tmp_path / "b.csv", other).batches()
+        assert different.hashes[0] != batch.hashes[0] and different.hashes[1] == batch.hashes[1]
+    (grouped,) = table(
+        tmp_path / "a.csv", GOOD.replace("b,yes", "a,yes"), ignored_columns=[], group_column="id"
+    ).batches()
+    assert len(set(grouped.group_hashes.tolist())) == 1 and grouped.hashes.tolist() == batch.hashes.tolist()
 
 
 def test_integers_written_as_floats_are_integers(tmp_path: Path) -> None:
@@ -248,7 +258,7 @@ def test_a_record_with_another_type_is_read_as_far_as_it_fits_and_else_named(tmp
     read = table(path, format="tfrecord", max_bad_rows=1)
     assert rows(read) == [PARSED[0], *PARSED]
     assert summary(read) == [
-        f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the text in "
+        f"{path}: record 3: age: expected a finite number, found 'old'; correct the row, or name the string in "
         "data.missing_values if it stands for a missing value"
     ]
 
@@ -259,7 +269,7 @@ def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
         rows(table(path, GOOD * 10, format="parquet"))
     nested = pa.table({"age": [1.0], "grade": [1], "job": [["a", "b"]], "id": ["a"], "y": ["no"]})
     pyarrow.parquet.write_table(nested, path)
-    with pytest.raises(DataError, match="column 'job' has type list.*; expected numbers or text"):
+    with pytest.raises(DataError, match="column 'job' has type list.*; expected numbers or strings"):
         rows(table(path, format="parquet"))
     typed = pa.table({"age": ["old", "1"], "grade": [1, 2], "job": ["a", "b"], "id": ["a", "b"], "y": ["no", "yes"]})
     pyarrow.parquet.write_table(typed, path)
@@ -272,13 +282,11 @@ def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv"
     """The features of GOOD with `id` copied: no label, and any other column may be there."""
     if content is not None:
         path.write_text(content)
-    only = ["age", "grade", "job", "id"]
     terms = Terms(missing_values="--missing-value", declares="the model needs", for_missing="the model takes none")
     csv = CsvOptions(**options)
-    reader = open_table(str(path), format, csv, ["", "?"], only=only, verbatim=["id"], terms=terms)
-    return Table(
-        reader, Columns({"age": "float", "grade": "int", "job": "string"}, ["age"], ignored=None, copied=["id"])
-    )
+    rules = feature_rules(FEATURES, ReadOptions(csv=csv, missing_values=("", "?")))
+    reader = open_table(str(path), format, csv, only=[*rules, "id"], terms=terms)
+    return Table(reader, Columns(rules, ignored=None, copied=["id"]))
 
 
 def test_rows_without_a_label_among_other_columns(tmp_path: Path) -> None:
@@ -319,7 +327,7 @@ def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
     assert batch.rows.tolist() == [2, 5]
     assert batch.copied["id"].to_pylist() == ["a", "d"]
     assert [line.removeprefix(read.path) for line in summary(read)] == [
-        ":3: age: expected a finite number, found 'old'; correct the row, or name the text in --missing-value if it "
+        ":3: age: expected a finite number, found 'old'; correct the row, or name the string in --missing-value if it "
         "stands for a missing value",
         ":4: age: the value is missing; the model takes none",
     ]
@@ -337,4 +345,4 @@ def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str)
     path = tmp_path / "a.csv"
     path.write_text("höhe,income\n3,x\n", encoding=encoding)
     with pytest.raises(DataError, match=r"a\.csv:1: is not text in utf-8; convert the file to UTF-8, or name its"):
-        open_table(str(path), "csv", CsvOptions(), ("",)).names()
+        open_table(str(path), "csv", CsvOptions()).names()

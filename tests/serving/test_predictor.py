@@ -1,12 +1,15 @@
 """A loaded model answers columns, rows and serialized tf.Example alike, and says which it is."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from serving.inputs import RequestError
 from serving.predictor import ModelError, Predictor
 from serving.registry import VERSION_FILE
 from tests.serving.models import ROW, SCHEMA_HASH, example, export_model
@@ -43,18 +46,38 @@ def test_rows_and_examples_are_answered_alike(model: Path) -> None:
     assert logit == pytest.approx(1.5 + round(logit - 1.5), abs=1e-3) and 1.4 <= logit <= 7.6
     good = encoded(ROW)
     for wrong, message in (
-        (b"\x00nonsense", "Could not parse example input"),
-        (b"", r"Feature: (color|size) \(data type: \w+\) is required but could not be found"),
-        (encoded({"color": "red"}), r"Feature: size \(data type: float\) is required but could not be found"),
-        (
-            encoded({**ROW, "size": 3}),
-            r"Key: size, Index: \d+.  Data types don't match. Data type: int64 but expected type: float",
-        ),
+        (b"\x00nonsense", "is not a tf.Example"),
+        (b"", "(color|size): the value is missing"),
+        (encoded({"color": "red"}), "size: the value is missing"),
+        (encoded({**ROW, "size": "old"}), "size: expected a finite number, found 'old'"),
+        (encoded({**ROW, "size": math.nan}), "size: expected a finite number, found 'nan'"),
     ):
-        with pytest.raises(
-            ValueError, match=rf"instances\[1\]: cannot be parsed as a tf.Example of this model: {message}"
-        ):
+        with pytest.raises(RequestError, match=rf"^instances\[1\]: {message}"):
             predictor.predict_examples([good, wrong, good, wrong, good])
+
+
+def test_an_example_with_integers_and_strings_is_converted_as_in_a_file(model: Path) -> None:
+    predictor = Predictor(model)
+    row = {"color": "green", "size": 3.0, "shop name": "12", "rank": 2, "weight": 1.0}
+    same = [{**row, "size": 3}, {**row, "size": "3"}, {**row, "shop name": 12}, {**row, "rank": 2.0}]
+    answers = predictor.predict_examples([example(one) for one in (row, *same)])
+    assert len(set(answers["probability"].tolist())) == 1
+
+
+def test_a_sequence_example_is_named(model: Path) -> None:
+    record = tf.train.SequenceExample(
+        context=tf.train.Features(feature=tf.train.Example.FromString(example(ROW)).features.feature),
+        feature_lists=tf.train.FeatureLists(feature_list={"size": tf.train.FeatureList(feature=[tf.train.Feature()])}),
+    ).SerializeToString()
+    with pytest.raises(RequestError, match=r"^instances\[1\]: is a tf.SequenceExample; expected a tf.Example"):
+        Predictor(model).predict_examples([example({**ROW, "shop_name": "a"}), record])
+
+
+def test_a_prediction_that_is_not_finite_is_an_error(make_model: Callable[[float], Path]) -> None:
+    with pytest.raises(
+        RequestError, match=r"^instances\[1\]: the model's probability is not a finite number; the larg"
+    ):
+        Predictor(make_model(3.4e38)).predict([{"x": 1}, {"x": 3.3e38}])
 
 
 def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, make_model: Callable[[float], Path]) -> None:

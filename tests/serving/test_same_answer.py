@@ -1,0 +1,382 @@
+"""The same raw row has the same prediction, or the same error, on every route.
+
+Routes: the evaluated signature behind ExampleGen's own reading of CSV, batch prediction of CSV, Parquet and TFRecord, and a
+running server by rows and columns of JSON, by gRPC and by tf.Example.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import hypothesis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
+from hypothesis import strategies
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from components.example_records import serialized
+from schemas.data import Data, Format
+from schemas.errors import DataError
+from schemas.features import FeatureSet, safe_name
+from schemas.table import Table, summary
+from serving.batch import parts, reading
+from serving.batch.job import Job
+from serving.batch.model import read_options
+from serving.predictor import Predictor
+from serving.registry import GOLDEN_FILE, Registry
+from serving.signatures import SERVING_EXAMPLES
+from tests.serving.models import golden_answers
+from tests.serving.running import RunningServer
+
+FEATURES = FeatureSet.model_validate(
+    {
+        "features": {
+            "age": {"kind": "numeric"},
+            "unit price": {"kind": "numeric", "scale": "min_max", "missing": "mean"},
+            "income": {"kind": "numeric", "scale": "log_z_score", "missing": 0.0, "missing_values": ["", "NaN", "-1"]},
+            "hours": {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 4}, "missing": 40.0},
+            "gain": {"kind": "numeric", "scale": "none", "buckets": {"kind": "nonzero_quantiles", "count": 3}},
+            "size": {"kind": "numeric", "scale": "identity", "buckets": {"kind": "boundaries", "boundaries": [1, 2]}},
+            "grade": {"kind": "identity", "num_ids": 4, "missing": 3, "missing_values": ["", "2", "nan"]},
+            "rank": {"kind": "identity", "num_ids": 4, "missing_values": []},
+            "town": {"kind": "vocabulary", "max_size": 10, "missing": "unknown"},
+            "color": {"kind": "vocabulary_list", "values": ["red", "NA", ""], "missing_values": ["?"]},
+            "shop": {"kind": "vocabulary_file", "file": "f", "values": ["a", "b"], "missing": "a"},
+            "zip": {"kind": "hash", "num_ids": 500},
+        },
+        "crosses": [{"of": ["town", "hours", "grade"], "num_ids": 500}],
+        "label": {"column": "bought", "positive": "yes", "negative": "no"},
+    }
+)
+DATA = Data.model_validate(
+    {
+        "base": "/",
+        "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.1}},
+        "missing_values": ["", "?", "NA"],
+        "ignored_columns": ["id"],
+    }
+)
+ROWS = [
+    {
+        "age": str(20 + number),
+        "unit price": str(number / 7),
+        "income": str(10**number),
+        "hours": str(7 * number),
+        "gain": str(number % 3),
+        "size": str(number / 4),
+        "grade": str(number % 4),
+        "rank": str(number % 4),
+        "town": ("Oslo", "Łódź", "85711")[number % 3],
+        "color": ("red", "NA", "")[number % 3],
+        "shop": "ab"[number % 2],
+        "zip": str(85700 + number),
+    }
+    for number in range(12)
+]
+NUMBERS = ["0", "1", "2", "-1", "+3", "5.0", "2.5", ".5", "5.", "1e3", " 4 ", "-0", "16777217", "9007199254740993"]
+ODD = [
+    *["", "?", "NA", "NaN", "nan", "-nan", "inf", "-Infinity", "1e39", "1e400", "3.3e38", "-1e38", "1e-50", "0x10"],
+    *["1_0", "1,5", "1e", "old", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e300"],
+    *[
+        "true",
+        "True",
+        " red",
+        "red ",
+        "a\nb",
+        "a\rb",
+        "\x1f",
+        "٣",
+        "é",
+        "e\u0301",
+        "🙂",
+        "None",
+        "null",
+        "85711",
+        "z" * 300,
+    ],
+]
+# A number of JSON, written as Python and CSV have it.
+_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+
+
+def values(kind: str) -> strategies.SearchStrategy[str]:
+    return strategies.sampled_from([*NUMBERS, *ODD]) | strategies.sampled_from([row[kind] for row in ROWS])
+
+
+rows = strategies.fixed_dictionaries({name: values(name) for name in FEATURES.features})
+# Most rows are good but for one or two values: else all would end in an error.
+few_odd = strategies.builds(
+    lambda base, other, names: {**base, **{name: other[name] for name in names}},
+    strategies.sampled_from(ROWS),
+    rows,
+    strategies.sets(strategies.sampled_from(sorted(FEATURES.features)), max_size=2),
+)
+# What a route returns: a probability and a label, or the column and the reason.
+Answer = tuple[float, str] | str
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pushed version of a model with every kind of feature, whose output depends on each transformed column."""
+    import tensorflow_transform as tft
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+    from components.transform import preprocessing_fn
+    from serving.served_model import ServedModel, TransformGraph
+    from serving.signatures import DTYPES
+
+    folder = tmp_path_factory.mktemp("model")
+    spec: dict[str, Any] = {
+        name: tf.io.FixedLenFeature([], DTYPES[kind])
+        if name == "bought" or FEATURES.features[name].missing is None
+        else tf.io.VarLenFeature(DTYPES[kind])
+        for name, kind in FEATURES.column_types.items()
+    }
+    table = Table.of(str(_write_csv(folder / "train.csv", ROWS)), DATA, FEATURES, max_bad_rows=0)
+    optional = {name for name, kind in spec.items() if isinstance(kind, tf.io.VarLenFeature)}
+    train = [
+        {k: v if k not in optional else [] if v is None else [v] for k, v in row.items()}
+        for batch in table.batches()
+        for row in batch.values.to_pylist()
+    ]
+    assert len(train) == len(ROWS), table.bad_rows
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    config = {"feature_set": FEATURES.model_dump_json()}
+    with tft_beam.Context(temp_dir=str(folder / "temporary")):
+        graph = (train, metadata) | tft_beam.AnalyzeDataset(
+            lambda inputs: preprocessing_fn(inputs, custom_config=config)
+        )
+        _ = graph | tft_beam.WriteTransformFn(str(folder / "transform"))
+    metadata_io.write_metadata(metadata, str(folder / "transform" / "metadata"))
+
+    def network(inputs: dict[str, Any], training: bool) -> Any:
+        del training
+        parts = [tf.cast(inputs[name], tf.float32) * 0.1 / (place + 1) for place, name in enumerate(sorted(inputs))]
+        return tf.add_n(parts)
+
+    options = DATA.read_options("bought")
+    served = ServedModel(
+        network, {}, TransformGraph(tft.TFTransformOutput(str(folder / "transform"))), FEATURES, "00ff", options
+    )
+    served.export(str(folder / "exported"))
+    instance = {safe_name(name): value for name, value in ROWS[0].items()}
+    golden = golden_answers(folder / "exported", [instance]).to_json()
+    Registry(folder, "mine").push(
+        folder / "exported", pipeline="p", run_id="r", model_id=1, version=1, extra={GOLDEN_FILE: golden}
+    )
+    return folder / "mine" / "1"
+
+
+@pytest.fixture(scope="module")
+def predictor(version: Path) -> Predictor:
+    return Predictor(version)
+
+
+@pytest.fixture(scope="module")
+def server(version: Path) -> Iterator[RunningServer]:
+    with RunningServer("--model-dir", str(version.parent), "--grpc-port", "0", "--no-access-log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def routes(
+    version: Path, predictor: Predictor, server: RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Callable[[dict[str, str]], Answer]]:
+    folder = tmp_path_factory.mktemp("rows")
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+    signature = tf.saved_model.load(str(version)).signatures[SERVING_EXAMPLES]
+
+    def evaluated(row: dict[str, str]) -> Answer:
+        """As ExampleGen reads it and Evaluator predicts it."""
+        table = Table.of(str(_write_csv(folder / "row.csv", [row])), DATA, FEATURES, max_bad_rows=0)
+        batches = list(table.batches())
+        if table.bad_rows:
+            return _reason(summary(table)[0])
+        (record,) = serialized(batches[0].values).to_pylist()
+        outputs = signature(examples=tf.constant([record]))
+        found = float(outputs["probability"][0])
+        return (found, outputs["predicted_label"][0].numpy().decode()) if np.isfinite(found) else "not finite"
+
+    def batch(format: Format, write: Callable[[Path, dict[str, str]], None]) -> Callable[[dict[str, str]], Answer]:
+        def answer(row: dict[str, str]) -> Answer:
+            path = folder / f"row.{format}"
+            write(path, row)
+            job = Job.model_construct(
+                inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=10
+            )
+            table = reading.input_table(str(path), job, FEATURES, 0)
+            blocks = list(parts.blocks(table.batches(), 10))
+            if table.bad_rows:
+                return _reason(summary(table)[0])
+            try:
+                table_of_one = parts.predicted(blocks[0], str(path), ("id",), predictor, FEATURES)
+            except DataError as error:
+                assert "is not a finite number" in str(error)
+                return "not finite"
+            return table_of_one["probability"][0].as_py(), table_of_one["predicted_label"][0].as_py()
+
+        return answer
+
+    def posted(body: Callable[[dict[str, str]], Any], read: Callable[[Any], Any]) -> Callable[[dict[str, str]], Answer]:
+        def answer(row: dict[str, str]) -> Answer:
+            status, content = server.post("/v1/models/mine:predict", body(row))
+            if status != 200:
+                assert status == 400, content
+                return _reason(content["error"])
+            found = read(content)
+            return found["probability"], found["predicted_label"]
+
+        return answer
+
+    def by_grpc(typed: bool) -> Callable[[dict[str, str]], Answer]:
+        def answer(row: dict[str, str]) -> Answer:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "mine"
+            for name, value in {**(_typed(row) if typed else row), "id": "1"}.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto([value]))
+            try:
+                outputs = stub.Predict(request, timeout=30).outputs
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+                return _reason(error.details())
+            return float(outputs["probability"].float_val[0]), outputs["predicted_label"].string_val[0].decode()
+
+        return answer
+
+    def named(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "id": "1", "bought": "yes"}
+
+    def examples(row: dict[str, Any]) -> dict[str, Any]:
+        return {"signature_name": SERVING_EXAMPLES, "instances": [{"b64": _base64(_example(named(row)))}]}
+
+    def as_row(content: Any) -> Any:
+        return content["predictions"][0]
+
+    def as_columns(content: Any) -> Any:
+        return {name: column[0] for name, column in content["outputs"].items()}
+
+    return {
+        "evaluation": evaluated,
+        "batch of csv": batch("csv", lambda path, row: void(_write_csv(path, [row]))),
+        "batch of parquet": batch("parquet", _write_parquet),
+        "batch of tfrecord": batch("tfrecord", lambda path, row: _write_records(path, _example({**row, "id": "1"}))),
+        "typed tfrecord": batch(
+            "tfrecord", lambda path, row: _write_records(path, _example({**_typed(row), "id": "1"}))
+        ),
+        "rows": posted(lambda row: {"instances": [named(row)]}, as_row),
+        "typed rows": posted(lambda row: {"instances": [named(_typed(row))]}, as_row),
+        "columns": posted(lambda row: {"inputs": {k: [v] for k, v in named(row).items()}}, as_columns),
+        "typed columns": posted(lambda row: {"inputs": {k: [v] for k, v in named(_typed(row)).items()}}, as_columns),
+        "examples": posted(examples, as_row),
+        "typed examples": posted(lambda row: examples(_typed(row)), as_row),
+        "grpc": by_grpc(typed=False),
+        "typed grpc": by_grpc(typed=True),
+    }
+
+
+def void(_: object) -> None:
+    """Return nothing."""
+
+
+def _write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["id", *FEATURES.features, "bought"], quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "id": "1", "bought": ("yes", "no")[place % 2]} for place, row in enumerate(rows))
+    path.write_bytes(text.getvalue().encode())
+    return path
+
+
+def _write_parquet(path: Path, row: dict[str, str]) -> None:
+    pyarrow.parquet.write_table(pa.table({name: [value] for name, value in {**row, "id": "1"}.items()}), path)
+
+
+def _write_records(path: Path, record: bytes) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(record)
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """A row with numbers in place of the strings that JSON reads back as they were.
+
+    The number 5.0 in a column of strings is "5", as it is in Parquet.
+    """
+    return {
+        name: json.loads(value)
+        if _JSON_NUMBER.fullmatch(value)
+        and len(value) < 10
+        and (FEATURES.column_types[name] != "string" or "." not in value)
+        and json.dumps(json.loads(value)) == value
+        else value
+        for name, value in row.items()
+    }
+
+
+def _example(row: dict[str, Any]) -> bytes:
+    example = tf.train.Example()
+    for name, value in row.items():
+        feature = example.features.feature[name]
+        match value:
+            case str():
+                feature.bytes_list.value.append(value.encode())
+            case int():
+                feature.int64_list.value.append(value)
+            case float():
+                feature.float_list.value.append(value)
+    return bytes(example.SerializeToString())
+
+
+def _base64(content: bytes) -> str:
+    import base64
+
+    return base64.b64encode(content).decode()
+
+
+def _reason(error: str) -> str:
+    """The columns's fault in an error of any route, without its place and its remedy."""
+    if "is not a finite number" in error:
+        return "not finite"
+    found = re.search(r"(?:^|: )([^:]+: (?:expected|the value|the label)[^;]*)", error, re.DOTALL)
+    assert found, error
+    return found[1].strip()
+
+
+def check(row: dict[str, str], routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
+    answers = {name: route(row) for name, route in routes.items()}
+    expected = answers["evaluation"]
+    for name, answer in answers.items():
+        if isinstance(expected, str) or isinstance(answer, str):
+            assert answer == expected, (name, answers)
+        else:
+            assert answer[0] == pytest.approx(expected[0], abs=1e-6), (name, answers)
+            assert answer[1] == expected[1] == ("yes" if expected[0] > 0.5 else "no"), (name, answers)
+
+
+def test_a_row_has_one_answer(routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
+    seen: set[str] = set()
+
+    @hypothesis.settings(max_examples=80, deadline=None, database=None, derandomize=True)
+    @hypothesis.given(row=few_odd)
+    def every_route_agrees(row: dict[str, str]) -> None:
+        check(row, routes)
+        seen.add(type(routes["rows"](row)).__name__)
+
+    every_route_agrees()
+    assert seen == {"str", "tuple"}
+
+
+@pytest.mark.parametrize("name", FEATURES.features)
+def test_every_odd_value_of_a_kind_has_one_answer(
+    name: str, routes: dict[str, Callable[[dict[str, str]], Answer]]
+) -> None:
+    for value in [*NUMBERS, *ODD]:
+        check({**ROWS[1], name: value}, routes)
