@@ -77,7 +77,7 @@ def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
     slicer.setup()
     mine = rows[0::FILES]
     found = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))
-    answers = Predictor(models["candidate"] / "Format-Serving").predict_examples([example(row) for row in mine])
+    answers = Predictor(models["candidate"] / "Format-Serving").predict_examples(_requests(mine))
     expected: dict[Any, list[int]] = {}
     for number, row in enumerate(mine):
         for slicing in slicings:
@@ -192,6 +192,11 @@ def _evaluate(
 made: dict[str, Any] = {}
 
 
+def _requests(rows: list[dict[str, Any]]) -> list[bytes]:
+    """The rows without their label, which no request has."""
+    return [example({name: value for name, value in row.items() if name != "bought"}) for row in rows]
+
+
 def _is_blessed() -> bool:
     return bool(made["blessing"].get_int_custom_property("blessed"))
 
@@ -218,7 +223,7 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def learnable(rows: list[dict[str, Any]], able: dict[str, Path]) -> list[dict[str, Any]]:
     """The rows with labels that are as likely as the candidate says."""
     of = random.Random(11)
-    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples([example(row) for row in rows])
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(rows))
     assert np.ptp(answers["probability"]) > 0.5
     labels = ["yes" if of.random() < probability else "no" for probability in answers["probability"]]
     return [{**row, "bought": label} for row, label in zip(rows, labels, strict=True)]
@@ -263,6 +268,19 @@ def test_a_gain_that_may_be_chance_stops_or_warns(
     needed = summary.constant_predictor["rows_needed"]
     assert f"about {needed:,} rows would be enough" in line and needed > 20
     assert _is_blessed() is (severity == "warn")
+
+
+def test_twelve_rows_are_not_enough_though_every_threshold_is_met(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    twelve = [row for row in learnable if row["bought"] == "yes"][:5] + [r for r in learnable if r["bought"] == "no"][
+        :7
+    ]
+    asked = {"thresholds": [{"metric": "log_loss", "at_most": 100}], "insignificant_gain": "warn", "slice_by": []}
+    candidate = {"candidate": able["candidate"]}
+    summary = _evaluate(_write(tmp_path, twelve), candidate, tmp_path, asked)
+    assert summary.failures == ["rows of test: 12, must be at least 20 (evaluation.min_rows); give 'test' more rows"]
+    assert not _is_blessed()
 
 
 def test_an_undefined_metric_fails_a_threshold_on_all_rows_and_says_why(

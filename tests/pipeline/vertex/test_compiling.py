@@ -44,6 +44,18 @@ def test_the_job_has_the_nodes_of_the_local_dag(census: PipelineConfig, job: dic
     assert {resolvers.get(name, name) for name in tasks(job)} == {*nodes(census)}
 
 
+def test_the_evaluator_is_given_what_it_judges_by_and_what_a_search_chose(job: dict[str, Any]) -> None:
+    alone = tasks(job)["Evaluator"]["inputs"]
+    assert json.loads(alone["parameters"]["requirements"]["runtimeValue"]["constant"])["min_rows"] == 20
+    assert "hyperparameters" not in alone["artifacts"]
+    search = "training.search={trials: 2, parameters: {training.imbalance: {choices: [none, oversample]}}}"
+    searching = config.load(CENSUS_CONFIG, [search])
+    searched = compiling.compile_job(searching)
+    assert compiling.lint(searched, searching) == []
+    best = tasks(searched)["Evaluator"]["inputs"]["artifacts"]["hyperparameters"]["taskOutputArtifact"]
+    assert best == {"producerTask": "Tuner", "outputArtifactKey": "best_hyperparameters"}
+
+
 def test_the_cache_is_asked_after_our_own_driver(job: dict[str, Any]) -> None:
     container = job["pipelineSpec"]["deploymentSpec"]["executors"]["ExampleGen_executor"]["container"]
     hook = container["lifecycle"]["preCacheCheck"]
