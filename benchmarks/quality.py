@@ -7,13 +7,13 @@ chosen on `eval`, which is what the option --split eval prints. TensorFlow is im
 prints goes to a log.
 """
 
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +22,7 @@ from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
+from serving.literal_paths import literal_path
 from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
 
 def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Runs the pipeline up to Transform; returns the transformed splits."""
-    import tensorflow as tf
     import tensorflow_transform as tft
 
+    from components.artifact_files import files_in
     from pipeline import runner
     from pipeline.dag import create_pipeline
     from trainer.input import Source
@@ -68,11 +69,9 @@ def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "
         runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
         graph, examples = done.args
-    output = tft.TFTransformOutput(graph)
+    output = tft.TFTransformOutput(literal_path(graph))
     return {
-        name: Source(
-            tf.io.gfile.glob(f"{examples}/Split-{name}/*"), config.feature_set, output.transformed_feature_spec()
-        )
+        name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
         for name in {"train", "eval", split}
     }
 
@@ -131,13 +130,15 @@ def _table(results: list[dict[str, float]], split: str) -> Table:
         table.add_column(name, justify="right")
     for seed, result in enumerate(results):
         table.add_row(str(seed), *(_shown(name, result[name]) for name in columns))
-    table.add_row("mean", *(_shown(name, statistics.fmean(r[name] for r in results)) for name in columns))
+    table.add_row("mean", *(_shown(name, float(np.mean([r[name] for r in results]))) for name in columns))
     if len(results) > 1:
-        table.add_row("std", *(_shown(name, statistics.stdev(r[name] for r in results)) for name in columns))
+        table.add_row("std", *(_shown(name, float(np.std([r[name] for r in results], ddof=1))) for name in columns))
     return table
 
 
 def _shown(name: str, value: float) -> str:
+    if np.isnan(value):
+        return "undefined"
     return f"{value:.1f}" if name in ("epochs", "seconds") else f"{value:.4f}"
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from serving.literal_paths import literal_path
 from serving.registry import GOLDEN_FILE, Registry
 
 _SECONDS = 8
@@ -34,7 +35,7 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
     """Milliseconds of calls of the signature with one row, as TensorFlow's guide has it."""
     import tensorflow as tf
 
-    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    signature = tf.saved_model.load(literal_path(folder)).signatures["serving_default"]
     specs = signature.structured_input_signature[1]
 
     def call() -> None:

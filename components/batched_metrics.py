@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import binary_confusion_matrices, confusion_matrix_metrics, metric_types
 
 from components.config import MetricName
+from components.constant_predictor import LEAST_PROBABILITY
 from schemas.features import LabelKind
 from serving.signatures import DECISION_THRESHOLD
 
@@ -23,6 +24,8 @@ from serving.signatures import DECISION_THRESHOLD
 _NUM_THRESHOLDS = 10_000
 _EPSILON = 1e-7
 _THRESHOLDS = np.concatenate([[-_EPSILON], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1), [1 + _EPSILON]])
+# Labels are float32, which tells numbers apart that differ by more than 6e-8 of them.
+_ROUNDING = 1e-12
 _COUNTS_NAME = "_batched_counts"
 
 Array = NDArray[Any]
@@ -59,7 +62,7 @@ class BinaryCounts:
         bins = np.searchsorted(_THRESHOLDS, predictions, side="left")
         np.add.at(self.histogram, (labels, bins), 1)
         np.add.at(self.confusion, (labels, (predictions > DECISION_THRESHOLD).astype(np.int64)), 1)
-        likely = np.clip(np.where(labels == 1, predictions, 1 - predictions), _EPSILON, 1)
+        likely = np.clip(np.where(labels == 1, predictions, 1 - predictions), LEAST_PROBABILITY, 1)
         self.sum_of_log_losses -= float(np.log(likely).sum())
         self.sum_of_predictions += float(predictions.sum())
 
@@ -71,7 +74,10 @@ class BinaryCounts:
         self.sum_of_predictions += other.sum_of_predictions
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; NaN where it is undefined, as without a positive row."""
+        """The value of a metric; NaN where it is undefined, as without a positive row or with a prediction of NaN."""
+        if not math.isfinite(self.sum_of_predictions) and name != "example_count":
+            # A NaN has a place among the thresholds, and would count as a prediction.
+            return float("nan")
         rows, positives = float(self.confusion.sum()), float(self.confusion[1].sum())
         match name:
             case "auc":
@@ -121,7 +127,7 @@ class MulticlassCounts:
         predictions = predictions.astype(np.float64)
         self._grow(predictions.shape[1])
         np.add.at(self.confusion, (labels, predictions.argmax(axis=1)), 1)
-        likely = np.clip(predictions[np.arange(len(labels)), labels], _EPSILON, 1)
+        likely = np.clip(predictions[np.arange(len(labels)), labels], LEAST_PROBABILITY, 1)
         self.sum_of_log_losses -= float(np.log(likely).sum())
 
     def merge(self, other: "MulticlassCounts") -> None:
@@ -132,7 +138,12 @@ class MulticlassCounts:
         self.sum_of_log_losses += other.sum_of_log_losses
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; `macro_f1` is over the classes that have a row or were predicted for one."""
+        """The value of a metric; `macro_f1` is over the classes that have a row or were predicted for one.
+
+        With a prediction of NaN, all but the number of rows are undefined.
+        """
+        if not math.isfinite(self.sum_of_log_losses) and name != "example_count":
+            return float("nan")
         rows = float(self.confusion.sum())
         match name:
             case "accuracy":
@@ -202,13 +213,18 @@ class RegressionCounts:
             case "mae":
                 return _divide(self.sum_of_absolute_errors, self.rows)
             case "r2":
-                return 1 - _divide(self.sum_of_squared_errors, self.label_squares)
+                return 1 - _divide(self.sum_of_squared_errors, 0.0 if self._has_one_label else self.label_squares)
             case "mean_error":
                 return _divide(self.sum_of_errors, self.rows)
             case "example_count":
                 return float(self.rows)
             case _:
                 raise ValueError(name)
+
+    @property
+    def _has_one_label(self) -> bool:
+        # The mean of equal numbers is rounded, and then the sum of squares is not 0.
+        return self.label_squares <= self.rows * (_ROUNDING * self.label_mean) ** 2
 
 
 def counts_of(label: LabelKind) -> Counts:

@@ -28,7 +28,9 @@ from tfx.utils import io_utils
 from tfx_bsl.coders import example_coder
 
 from components.analysis import Learned, Preprocessing, batches, last_analysis, merged, traced
+from components.artifact_files import files_in
 from schemas.errors import DataError
+from serving.literal_paths import literal_path
 
 
 class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -90,7 +92,7 @@ class Transform(components.Transform):
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     if not files:
         raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen anew")
     return files
@@ -184,7 +186,7 @@ class _Graph:
     """A transform graph, loaded to be called with records."""
 
     def __init__(self, uri: str) -> None:
-        output = tft.TFTransformOutput(uri)
+        output = tft.TFTransformOutput(literal_path(uri))
         self._spec = output.raw_feature_spec()
         schema = output.transformed_metadata.schema
         self._loaded = saved_transform_io_v2.SavedModelLoader(output.transform_savedmodel_dir)

@@ -1,5 +1,9 @@
 """How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own.
 
+For numbers TFDV has ten bins of equal width for each data set, and cuts both at the edges of either. It spreads the
+values of a bin evenly over its parts, so one value beyond the others moves whole numbers into other parts: the distance
+of a column of 1, 2, 3 to itself with a single 4 was 0.32. Here both are counted between the same edges.
+
 Imports no TensorFlow: TFDV counts in an extension of its own, which needs none; the package around it does.
 """
 
@@ -12,10 +16,11 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
-from components.histograms import category_shares, range_shares
+from components.histograms import category_shares, has_counts, number_counts, range_shares
 from schemas.data import TRAIN_SPLIT
 
 _MEASURES = {
@@ -133,7 +138,7 @@ def _measured(
     side: Side,
 ) -> "list[anomalies_pb2.DriftSkewInfo]":
     """As tfdv.validate_statistics answers, for statistics of one data set each."""
-    one, other, nothing = _counted(now), _counted(before), b""
+    (one, other), nothing = _counted(now, before), b""
     sides = (other, nothing) if side == "drift" else (nothing, other)
     answer = _extension().validation.ValidateFeatureStatistics(
         one, schema.SerializeToString(), nothing, *sides, nothing, nothing, nothing, False
@@ -141,14 +146,54 @@ def _measured(
     return list(anomalies_pb2.Anomalies.FromString(answer).drift_skew_info)
 
 
-def _counted(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> bytes:
-    """The data set without the features of which nothing was counted."""
-    (found,) = statistics.datasets
-    kept = statistics_pb2.DatasetFeatureStatistics()
-    kept.CopyFrom(found)
-    del kept.features[:]
-    kept.features.extend(feature for feature in found.features if feature.WhichOneof("stats"))
-    return bytes(kept.SerializeToString())
+def _counted(*both: statistics_pb2.DatasetFeatureStatisticsList) -> list[bytes]:
+    """Return both data sets without the features of which nothing was counted, numbers between the same edges."""
+    by_name = [
+        {_name(feature): feature for feature in statistics.datasets[0].features if feature.WhichOneof("stats")}
+        for statistics in both
+    ]
+    edges = {
+        name: _edges(one, by_name[1][name])
+        for name, one in by_name[0].items()
+        if name in by_name[1] and has_counts(one) and has_counts(by_name[1][name])
+    }
+    answer = []
+    for statistics, features in zip(both, by_name, strict=True):
+        kept = statistics_pb2.DatasetFeatureStatistics()
+        kept.CopyFrom(statistics.datasets[0])
+        del kept.features[:]
+        for name, feature in features.items():
+            copy = kept.features.add()
+            copy.CopyFrom(feature)
+            del copy.custom_stats[:]
+            if edges.get(name):
+                _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
+        answer.append(bytes(kept.SerializeToString()))
+    return answer
+
+
+def _edges(*features: statistics_pb2.FeatureNameStatistics) -> list[float]:
+    """Return where TFDV cuts; nothing where there are infinite values, which have no width."""
+    buckets = [bucket for feature in features for h in _standard(feature) for bucket in h.buckets]
+    edges = sorted({edge for bucket in buckets for edge in (bucket.low_value, bucket.high_value)})
+    if not np.isfinite(edges).all() or len(edges) < 2:
+        return []
+    # A constant has no width; as the smallest value it has a bin to itself.
+    is_point = any(bucket.low_value == bucket.high_value == edges[0] for bucket in buckets)
+    return [2 * edges[0] - edges[1], *edges] if is_point else edges
+
+
+def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_to: Iterable[float]) -> None:
+    (histogram,) = _standard(feature)
+    del histogram.buckets[:]
+    # The smallest value is in the first bin.
+    counts = np.diff(np.concatenate([[0.0], list(up_to)[1:]]))
+    for low, high, count in zip(edges, edges[1:], counts.tolist(), strict=False):
+        histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
+
+
+def _standard(feature: statistics_pb2.FeatureNameStatistics) -> list[statistics_pb2.Histogram]:
+    return [h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD]
 
 
 @functools.cache

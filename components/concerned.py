@@ -2,11 +2,9 @@
 
 import math
 
-import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-# Histograms of numbers come from a sketch: of many rows, fewer than this share are lost in its error.
-_SURE_SHARE, _FEW_ROWS = 0.002, 1000
+from components.histograms import has_counts, number_counts
 
 
 def concerned(
@@ -28,9 +26,9 @@ def concerned(
     rows, domain = data.num_examples, _domain(expected)
     match kind:
         case "FLOAT_TYPE_BIG_FLOAT" | "INT_TYPE_BIG_INT" if domain is not None:
-            return _about(_count(found, domain.max, math.inf), rows)
+            return _above(found, domain.max, rows)
         case "FLOAT_TYPE_SMALL_FLOAT" | "INT_TYPE_SMALL_INT" if domain is not None:
-            return _about(_count(found, -math.inf, domain.min), rows)
+            return _below(found, domain.min, rows)
         case "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
             return _unexpected(found, _values(expected, schema), rows)
         case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
@@ -58,22 +56,16 @@ def _unexpected(found: statistics_pb2.FeatureNameStatistics, known: set[str], ro
     return f"{'at least ' if stats.unique > len(buckets) else ''}{count:,.0f} of {rows:,} rows"
 
 
-def _count(found: statistics_pb2.FeatureNameStatistics, low: float, high: float) -> float:
-    """How many values are between two numbers, by the histogram of equal widths."""
-    standard = statistics_pb2.Histogram.STANDARD
-    buckets = [b for h in found.num_stats.histograms if h.type == standard for b in h.buckets]
-    counted = 0.0
-    for bucket in buckets:
-        width = bucket.high_value - bucket.low_value
-        if np.isfinite(width) and width > 0:
-            inside = min(bucket.high_value, high) - max(bucket.low_value, low)
-            counted += bucket.sample_count * max(inside, 0.0) / width
-        elif low < bucket.low_value < high:
-            counted += bucket.sample_count
-    return counted
+def _above(found: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
+    counts = number_counts(found)
+    count = counts.total - counts.up_to([bound])[0]
+    return _of(count, rows, is_exact=counts.is_exact_at([bound])) if has_counts(found) else ""
 
 
-def _about(count: float, rows: int) -> str:
-    if rows >= _FEW_ROWS and count < _SURE_SHARE * rows:
-        return f"fewer than {math.ceil(_SURE_SHARE * rows):,} of {rows:,} rows"
-    return f"about {max(round(count), 1):,} of {rows:,} rows"
+def _below(found: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
+    counts, edge = number_counts(found), [math.nextafter(bound, -math.inf)]
+    return _of(counts.up_to(edge)[0], rows, is_exact=counts.is_exact_at(edge)) if has_counts(found) else ""
+
+
+def _of(count: float, rows: int, *, is_exact: bool) -> str:
+    return f"{'' if is_exact else 'about '}{max(round(count), 1):,} of {rows:,} rows"

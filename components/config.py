@@ -46,7 +46,9 @@ DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
 EXTREME, PRECISION, NO_VALUES = "EXTREME_VALUES", "PRECISION_LOSS", "NO_VALUES_IN_TRAIN"
 OUT_OF_RANGE, NO_CLASS = "ID_OUT_OF_RANGE", "CLASS_WITHOUT_ROWS"
 SHARED_ROWS, CONTRADICTORY = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS"
-_ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_ROWS, CONTRADICTORY)
+# The evaluated split has too few rows for any model to be blessed.
+FEW_ROWS = "TOO_FEW_ROWS"
+_ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_ROWS, CONTRADICTORY, FEW_ROWS)
 Severity = Literal["stop", "warn", "ignore"]
 # Unless a rule says otherwise; every other anomaly stops the run.
 DEFAULT_SEVERITIES: Mapping[str, Severity] = {
@@ -55,6 +57,7 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     OUT_OF_RANGE: "warn",
     NO_CLASS: "warn",
     CONTRADICTORY: "warn",
+    FEW_ROWS: "warn",
 }
 Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
 
@@ -72,7 +75,9 @@ class SeverityRule(Declaration):
     anomaly: Anomaly
     """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
     `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that all but tells the label by itself, and
-    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again."""
+    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again; or what ExampleGen finds
+    in the rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
+    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels."""
     features: tuple[str, ...] = ()
     """Left out, all columns."""
     severity: Severity
@@ -118,6 +123,10 @@ class Validation(Declaration):
     """`train` against the `train` of the model that was pushed last; nothing is compared before the first push."""
     skew: Comparison = Comparison()
     """`train` against each other split that is not a hash share of it."""
+    rows_in_train_margin: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """How much larger the share of a split's rows that have an equal row (in all features) in `train` may be than the
+    share of rows of `train` that have another equal row. Above it, `ROWS_SHARED_WITH_TRAIN` stops the run: the split
+    would measure what the model remembers. 1 lets all pass."""
 
 
 class Threshold(Declaration):
@@ -164,6 +173,16 @@ class Evaluation(Declaration):
     thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)]
     """At least one: a pipeline without a bound would push anything."""
     compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
+    min_rows: PositiveInt = 20
+    """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
+    gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""
+    min_rows_per_class: PositiveInt = 5
+    """The least number of rows of a class in the evaluated split. Of two classes both need it, or no model is blessed.
+    Of several classes two need it, and a warning names the others."""
+    insignificant_gain: Literal["stop", "warn"] = "stop"
+    """Every candidate is compared with the constant predictor, which predicts the class shares or the mean of `train`,
+    on the evaluated rows, by log loss or squared error. A candidate that is worse or equal is never blessed. `stop`
+    also rejects a candidate that is better by less than the one-sided 95 % interval of the gain; `warn` blesses it."""
 
     @model_validator(mode="after")
     def _metrics_known(self) -> "Evaluation":

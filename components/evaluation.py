@@ -1,6 +1,7 @@
 """What TFMA measures and judges, derived from the config; and what it found, read back."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,9 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import LOWER_IS_BETTER, ChangeThreshold, Evaluation, MetricName, Threshold
-from schemas.features import LabelKind
+from components.constant_predictor import ConstantComparison, PairedLosses
+from components.least_rows import check_rows
+from schemas.features import Label, LabelKind
 from serving.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -75,16 +78,57 @@ def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold
 
 @dataclass(frozen=True)
 class Failure:
-    """A threshold that a model missed: the metric, the slice, the value it has and the bound it must keep."""
+    """A threshold that a model missed: the metric, the slice, the value it has and the bound it must keep.
+
+    Attributes:
+      metric: name of the metric.
+      slice: name of the slice.
+      value: value of the metric; None without one, NaN where it is undefined.
+      bound: the bound, in words.
+      reason: why the metric is undefined.
+    """
 
     metric: str
     slice: str
     value: float | None
     bound: str
+    reason: str = ""
+
+    @property
+    def is_undefined(self) -> bool:
+        """Whether the metric was measured and has no value."""
+        return self.value is not None and math.isnan(self.value)
 
     def __str__(self) -> str:
+        if self.is_undefined:
+            return f"{self.metric} on {self.slice}: undefined, since {self.reason}; must be {self.bound}"
         value = "no value" if self.value is None else f"{self.value:.4f}"
         return f"{self.metric} on {self.slice}: {value}, must be {self.bound}"
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """What the evaluated rows show beside TFMA's metrics.
+
+    Attributes:
+      label: declaration of the label.
+      losses: losses of the candidate and of the constant predictor.
+      comparison: the candidate beside the constant predictor.
+    """
+
+    label: Label
+    losses: PairedLosses
+    comparison: ConstantComparison
+
+    @property
+    def class_rows(self) -> dict[str, float]:
+        """Rows of each class, as ExampleGen counts them; of a regression, the number of rows."""
+        if not self.label.classes:
+            return {"rows": self.losses.rows + self.losses.non_finite}
+        return dict(zip(self.label.classes, map(int, self.losses.class_rows), strict=True))
+
+
+Metrics = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -92,60 +136,131 @@ class Summary:
     """What an evaluation found, for whoever reads it without TFMA.
 
     Attributes:
-      metrics: the candidate's by slice, `OVERALL` first, then by column and value.
-      failures: the thresholds that it missed, in words, all rows together first.
-      baseline: the last blessed model's on the same rows; empty if there was none.
+      metrics: the candidate's by slice, `OVERALL` first, then by column and value; None is an undefined metric.
+      failures: why it is not blessed, in words: the rows, the constant predictor, then the thresholds that it missed,
+        all rows together first; empty if it is blessed.
+      warnings: what is to be known of a model that may be blessed, in words.
+      constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
+      baseline: the last blessed model's metrics on the same rows; empty if there was none.
     """
 
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Metrics
     failures: Sequence[str]
-    baseline: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    constant_predictor: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Metrics = field(default_factory=dict)
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
-        """What `write_summary` wrote."""
+        """What `write` wrote."""
         with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
             return cls(**json.loads(file.read()))
 
+    def write(self, evaluation_uri: str) -> None:
+        """Write it beside TFMA's files."""
+        with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
+            file.write(json.dumps(asdict(self), indent=1, allow_nan=False))
 
-def write_summary(evaluation_uri: str) -> None:
-    """Writes TFMA's results once more, as JSON, beside them."""
-    failures = [str(failure) for failure in read_failures(evaluation_uri)]
+
+def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> Summary:
+    """Judge a model by TFMA's results, by the number of rows, and by the constant predictor.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      rows: what the evaluated rows show.
+      evaluation: what the config asks for.
+    """
     compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
-    baseline = read_metrics(evaluation_uri, BASELINE) if compared else {}
-    with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
-        file.write(json.dumps(asdict(Summary(read_metrics(evaluation_uri), failures, baseline)), indent=1))
+    metrics = read_metrics(evaluation_uri)
+    check = check_rows(rows.class_rows, rows.label.classes, evaluation)
+    failures, warnings = [*check.failures], [*check.warnings]
+    if rows.losses.non_finite:
+        count, total = rows.losses.non_finite, rows.losses.non_finite + rows.losses.rows
+        failures.append(
+            f"predictions: NaN or infinite for {count:,} of {total:,} rows of {evaluation.split}, must be finite"
+        )
+    problem = rows.comparison.problem(evaluation.split)
+    if problem:
+        is_warning = rows.comparison.is_better and evaluation.insignificant_gain == "warn"
+        (warnings if is_warning else failures).append(problem)
+    for failure in read_failures(evaluation_uri, metrics, rows):
+        is_warning = failure.is_undefined and failure.slice != OVERALL
+        (warnings if is_warning else failures).append(str(failure))
+    return Summary(
+        metrics=metrics,
+        failures=failures,
+        warnings=warnings,
+        constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
+        baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
+    )
 
 
-def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float]]:
+def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float | None]]:
     """The metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
     result = tfma.load_eval_result(evaluation_uri, model_name=model)
     by_slice = {}
     for key, outputs in result.slicing_metrics:
         values = next(iter(next(iter(outputs.values())).values()))
         named = {metric: float(value["doubleValue"]) for metric, value in values.items() if "doubleValue" in value}
-        by_slice[_slice_name(key)] = {metric: value for metric, value in named.items() if not metric.endswith("_diff")}
+        by_slice[_slice_name(key)] = {
+            metric: value if math.isfinite(value) else None
+            for metric, value in named.items()
+            if not metric.endswith("_diff")
+        }
     return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
 
 
-def read_failures(evaluation_uri: str) -> list[Failure]:
-    """The thresholds that the candidate missed, all rows together first."""
+def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> list[Failure]:
+    """Return the thresholds that the candidate missed, all rows together first.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      metrics: the candidate's metrics.
+      rows: the evaluated rows, for the reason of an undefined metric.
+    """
     result = tfma.load_validation_result(evaluation_uri)
-    failures = [
-        Failure(
-            metric=failure.metric_key.name,
-            slice=_slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys]),
-            value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
-            bound=_describe_bound(failure.metric_threshold),
-        )
-        for validation in result.metric_validations_per_slice
-        for failure in validation.failures
-    ]
+    failures = []
+    for validation in result.metric_validations_per_slice:
+        where = _slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
+        for failure in validation.failures:
+            name = failure.metric_key.name
+            is_own = metrics.get(where, {}).get(name) is None
+            failures.append(
+                Failure(
+                    metric=name,
+                    slice=where,
+                    value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
+                    bound=_describe_bound(failure.metric_threshold),
+                    reason=_why_undefined(name, where, rows) if is_own else "it is for the last blessed model",
+                )
+            )
     failures += [
         Failure("every threshold", " x ".join(spec.feature_keys) or OVERALL, None, "on at least one slice large enough")
         for spec in result.missing_slices
     ]
+    if not (result.validation_ok or failures):
+        failures.append(Failure("validation", OVERALL, None, "passed; TFMA does not give a reason"))
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
+
+
+def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
+    """Return why the candidate's metric has no value on a slice."""
+    if rows.losses.non_finite:
+        return "a prediction is NaN or infinite"
+    of = "of the split" if where == OVERALL else "of the slice"
+    positive = rows.label.classes[-1] if rows.label.classes else ""
+    match metric:
+        case "auc":
+            lacking = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
+            return f"no row {of} has the class '{lacking[0]}'" if lacking else f"all rows {of} have the same class"
+        case "precision":
+            return f"no row {of} is predicted as '{positive}'"
+        case "pr_auc" | "recall" | "calibration":
+            return f"no row {of} has the class '{positive}'"
+        case "r2":
+            return f"all rows {of} have the same label"
+        case _:
+            return f"the rows {of} do not define it"
 
 
 def _slice_name(key: Iterable[tuple[str, Any]]) -> str:

@@ -5,8 +5,9 @@ called once for thousands of rows, rows reach TFMA in arrays by slice instead of
 than `min_examples` rows are left out before any threshold is judged on them.
 """
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -23,12 +24,26 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import json_utils, path_utils, proto_utils
 
-from components.evaluation import BASELINE, write_summary
+from components.artifact_files import files_in
+from components.config import Evaluation
+from components.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
+from components.evaluation import BASELINE, JudgedRows, eval_config, summarize
+from components.example_gen import LABELS_PROPERTY
 from components.golden import write_golden
+from components.model_files import read_bytes
 from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
+from schemas.data import TRAIN_SPLIT
 from schemas.errors import PipelineError
-from schemas.features import ColumnType
+from schemas.features import ColumnType, LabelKind
+from serving.literal_paths import literal_path
 from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+
+# Of the evaluation: what its summary has of the constant predictor, as JSON.
+CONSTANT_PROPERTY = "constant_predictor"
+# In the evaluation's folder, until they are read.
+_LOSSES_FILE = "losses.json"
+# A path in the config, which a search may have varied.
+_IMBALANCE = "training.imbalance"
 
 
 class BatchedExecutor(executor.Executor):
@@ -62,19 +77,32 @@ class BatchedExecutor(executor.Executor):
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
         loaded = LoadedModels({name: path_utils.serving_model_path(m.uri) for name, m in models.items()})
         features = loaded.features(CANDIDATE)
-        with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, loaded, features.column_types, config, evaluation.uri)
-        write_summary(evaluation.uri)
-        write_golden(
-            evaluation.uri,
-            loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES],
-            features,
-            uris,
-            count=exec_properties["golden_requests"],
-            tolerance=exec_properties["golden_tolerance"],
+        constant = ConstantPredictor.of(
+            _train_labels(artifact_utils.get_single_instance(input_dict["examples"])),
+            features.label,
+            is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
+        with self._make_beam_pipeline() as pipeline:
+            _evaluate(pipeline, uris, loaded, features.column_types, config, constant, literal_path(evaluation.uri))
+        losses = _take_losses(evaluation.uri)
+        rows = JudgedRows(features.label, losses, ConstantComparison.of(constant, losses))
+        summary = summarize(
+            literal_path(evaluation.uri), rows, Evaluation.model_validate_json(exec_properties["requirements"])
+        )
+        summary.write(evaluation.uri)
+        evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
+        if not losses.non_finite:
+            # Otherwise the model is not blessed and never served, and JSON has no NaN.
+            write_golden(
+                evaluation.uri,
+                loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES],
+                features,
+                uris,
+                count=exec_properties["golden_requests"],
+                tolerance=exec_properties["golden_tolerance"],
+            )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, models, blessed=tfma.load_validation_result(evaluation.uri).validation_ok)
+        _bless(blessing, models, blessed=not summary.failures)
 
 
 class EvaluatorSpec(types.ComponentSpec):
@@ -82,6 +110,8 @@ class EvaluatorSpec(types.ComponentSpec):
 
     PARAMETERS: ClassVar = {
         "eval_config": component_spec.ExecutionParameter(type=str),
+        "requirements": component_spec.ExecutionParameter(type=str),
+        "imbalance": component_spec.ExecutionParameter(type=str),
         "example_splits": component_spec.ExecutionParameter(type=str),
         "golden_requests": component_spec.ExecutionParameter(type=int),
         "golden_tolerance": component_spec.ExecutionParameter(type=float),
@@ -91,6 +121,7 @@ class EvaluatorSpec(types.ComponentSpec):
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "hyperparameters": component_spec.ChannelParameter(type=standard_artifacts.HyperParameters, optional=True),
     }
     OUTPUTS: ClassVar = {
         "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
@@ -110,8 +141,10 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         examples: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
-        split: str,
-        config: config_pb2.EvalConfig,
+        evaluation: Evaluation,
+        label: LabelKind,
+        imbalance: str,
+        hyperparameters: types.BaseChannel | None = None,
         golden_requests: int,
         golden_tolerance: float,
         code_fingerprint: str,
@@ -120,8 +153,10 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         examples: raw examples, in gzipped TFRecord.
         model: the candidate.
         baseline_model: the model to compare with; may resolve to none.
-        split: the split of `examples` that is evaluated.
-        config: from `components.evaluation.eval_config`.
+        evaluation: what is measured, on which split of `examples`, and what the candidate must reach.
+        label: kind of the label.
+        imbalance: how the candidate's training treats uneven classes.
+        hyperparameters: values of a search, which may say otherwise.
         golden_requests: how many rows are kept with their answers, in the evaluation's folder.
         golden_tolerance: how far those who serve the model may be off.
         code_fingerprint: of this code, so that a change of it is not answered from the cache.
@@ -130,8 +165,11 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             examples=examples,
             model=model,
             baseline_model=baseline_model,
-            eval_config=proto_utils.proto_to_json(config),
-            example_splits=json_utils.dumps([split]),
+            hyperparameters=hyperparameters,
+            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label)),
+            requirements=evaluation.model_dump_json(),
+            imbalance=imbalance,
+            example_splits=json_utils.dumps([evaluation.split]),
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
             code_fingerprint=code_fingerprint,
@@ -139,6 +177,41 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
         super().__init__(spec=spec)
+
+
+def _train_labels(examples: types.Artifact) -> dict[str, float]:
+    """Return what ExampleGen counted of the labels of `train`.
+
+    Raises:
+      PipelineError: it counted nothing.
+    """
+    counted = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}")
+    if not counted.get(TRAIN_SPLIT):
+        raise PipelineError(
+            f"examples {examples.id}: no labels of '{TRAIN_SPLIT}' are recorded, which the candidate is compared with; "
+            "run this pipeline's ExampleGen again: --no-cache"
+        )
+    labels: dict[str, float] = counted[TRAIN_SPLIT]
+    return labels
+
+
+def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) -> str:
+    """Return how the training treated uneven classes: as a search found best, or as the config says."""
+    if not hyperparameters:
+        return configured
+    (file,) = tf.io.gfile.glob(os.path.join(hyperparameters[0].uri, "*"))
+    with tf.io.gfile.GFile(file) as found:
+        values = json.loads(found.read())["values"]
+    # Choices are JSON texts: keras-tuner knows no lists.
+    return str(json.loads(values[_IMBALANCE])) if _IMBALANCE in values else configured
+
+
+def _take_losses(evaluation_uri: str) -> PairedLosses:
+    """Read what the Beam pipeline found of the losses, and remove its file."""
+    path = os.path.join(evaluation_uri, _LOSSES_FILE)
+    losses = PairedLosses.from_json(read_bytes(path))
+    tf.io.gfile.remove(path)
+    return losses
 
 
 def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
@@ -197,6 +270,7 @@ def _evaluate(
     models: LoadedModels,
     kinds: Mapping[str, ColumnType],
     config: config_pb2.EvalConfig,
+    constant: ConstantPredictor,
     output: str,
 ) -> None:
     """Adds the whole evaluation to a Beam pipeline; `kinds` are the types of the columns to slice by."""
@@ -212,12 +286,19 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     sliced = (
         pipeline
         | "Files" >> beam.Create(files)
         | "PredictAndSlice"
         >> beam.ParDo(PredictAndSlice(models, config.model_specs[0].prediction_key, slicings, kinds))
+    )
+    _ = (
+        sliced
+        | "AllRows" >> beam.Filter(lambda keyed: not keyed[0])
+        | "PairLosses" >> beam.Map(_paired_losses, constant=constant)
+        | "AddLosses" >> beam.CombineGlobally(CombinePairedLosses(constant))
+        | "WriteLosses" >> beam.Map(_write_losses, path=os.path.join(output, _LOSSES_FILE))
     )
     large = (
         sliced
@@ -241,10 +322,48 @@ def _evaluate(
     )
 
 
+def _paired_losses(keyed: tuple[SliceKey, dict[str, Any]], constant: ConstantPredictor) -> PairedLosses:
+    """Return the losses of a batch of all rows."""
+    _, arrays = keyed
+    predictions = arrays["predictions"]
+    # By model only where there are two.
+    own = predictions[CANDIDATE] if isinstance(predictions, dict) else predictions
+    return PairedLosses.of(constant, arrays["labels"], own)
+
+
+def _write_losses(losses: PairedLosses, path: str) -> None:
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(losses.to_json())
+
+
 def _is_large(sized: tuple[SliceKey, int], min_examples: int) -> bool:
     """Whether a slice has enough rows to be judged; all rows together always have."""
     key, rows = sized
     return not key or rows >= min_examples
+
+
+class CombinePairedLosses(beam.CombineFn):
+    """Adds up the `PairedLosses` of batches."""
+
+    def __init__(self, constant: ConstantPredictor) -> None:
+        self._constant = constant
+
+    def create_accumulator(self) -> PairedLosses:
+        return PairedLosses.none(self._constant)
+
+    def add_input(self, accumulator: PairedLosses, element: PairedLosses) -> PairedLosses:
+        accumulator.merge(element)
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[PairedLosses]) -> PairedLosses:
+        merged = self.create_accumulator()
+        for accumulator in accumulators:
+            merged.merge(accumulator)
+        return merged
+
+    def extract_output(self, accumulator: PairedLosses) -> PairedLosses:
+        return accumulator
 
 
 def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:

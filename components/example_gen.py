@@ -1,9 +1,9 @@
 """ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
 
-The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with the driver's
-fingerprint. What differs: column types are declared instead of guessed; splits by files, column, group and hash can be
-combined; and a row that does not fit is refused with its place, or counted and written aside, instead of being
-dropped or failing in Beam.
+The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
+input files (components/example_gen_driver.py). What differs: column types are declared instead of guessed; splits by
+files, column, group and hash can be combined; and a row that does not fit is refused with its place, or counted and
+written aside, instead of being dropped or failing in Beam.
 
 Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
 the batches before into records. What is written depends on neither the number of workers nor that of threads.
@@ -24,18 +24,20 @@ from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor
-from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from components import example_groups
-from components.example_blocks import converted
+from components import example_equal_rows, example_groups, example_labels
+from components.example_blocks import Division, converted
+from components.example_gen_driver import SPAN_SEPARATOR, ContentExampleGen
+from components.example_parts import rules_of, split_rules
 from components.example_records import GzipFile
-from components.policy import Anomaly
+from components.example_shares import Shares, shares
+from components.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
 from components.value_findings import value_findings
-from schemas.data import ColumnSplit, Data, HashSplit
+from schemas.data import TRAIN_SPLIT, Data
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
@@ -44,22 +46,25 @@ from schemas.pieces import Piece
 from schemas.table import Columns, Table, summary, too_many_bad_rows
 
 ROWS_PROPERTY = "rows"
-# By split, what names its records: the driver's fingerprint is of the files' sizes and times alone.
+# By split, what names its records: files of another content, such as another order of columns, may hold the same.
 CONTENT_PROPERTY = "content"
 REJECTED_PROPERTY = "rejected_rows"
-UNLABELLED_PROPERTY = "unlabelled_rows"
+# Rows without a label that were left out: how many, and as JSON by the split whose files hold them.
+UNLABELLED_PROPERTY, UNLABELLED_BY_SPLIT_PROPERTY = "unlabelled_rows", "unlabelled_rows_by_split"
 # What was found in the rows, for the gate to judge: a JSON list of `components.policy.Anomaly`.
 FINDINGS_PROPERTY = "findings"
 # The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
 LABELS_PROPERTY = "labels"
+# Rows that are equal in all features, as JSON: what `components.example_equal_rows.compare` found; `spread`, the splits
+# whose copies were spread over their shares; `drawn`, the shares that train was divided into so; `grouped`, whether
+# shares are taken of groups.
+EQUAL_ROWS_PROPERTY = "equal_rows"
 REJECTS_FILE = "rejects.jsonl"
-# Between a split's name and the span that one of its inputs holds.
-_SPAN_SEPARATOR = "@"
 
 
 def example_gen(
     *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
-) -> FileBasedExampleGen:
+) -> ContentExampleGen:
     """The ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
@@ -73,14 +78,7 @@ def example_gen(
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
-        "splits": {
-            name: {
-                **split.model_dump(mode="json"),
-                "of": split.part_of if isinstance(split, ColumnSplit) else split.share_of,
-            }
-            for name, split in data.splits.items()
-            if isinstance(split, HashSplit | ColumnSplit)
-        },
+        "splits": split_rules(data),
         "span": max(spans, default=None),
         "code_fingerprint": code_fingerprint,
     }
@@ -90,16 +88,17 @@ def example_gen(
     custom_config.custom_config.Pack(struct)
     patterns = [
         example_gen_pb2.Input.Split(
-            name=one.split if one.span is None else f"{one.split}{_SPAN_SEPARATOR}{one.span}", pattern=one.pattern
+            name=one.split if one.span is None else f"{one.split}{SPAN_SEPARATOR}{one.span}", pattern=one.pattern
         )
         for one in found
     ]
-    return FileBasedExampleGen(
+    component: ContentExampleGen = ContentExampleGen(
         input_base=data.base,
         input_config=example_gen_pb2.Input(splits=patterns),
         custom_config=custom_config,
         custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
     ).with_id("ExampleGen")
+    return component
 
 
 class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
@@ -124,6 +123,8 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         settings = _settings(exec_properties)
         files = _matched_files(exec_properties)
+        names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
+        plan = _plan(files, names, settings)
         results_file = os.path.join(artifact.uri, "conversion.json")
         with self._make_beam_pipeline() as pipeline:
             _ = (
@@ -132,7 +133,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
                 | "SpreadFiles" >> beam.Reshuffle()
                 | "Cut" >> beam.ParDo(_CutFile(settings))
                 | "SpreadPieces" >> beam.Reshuffle()
-                | "Convert" >> beam.ParDo(_ConvertPiece(settings, artifact.uri))
+                | "Convert" >> beam.ParDo(_ConvertPiece(settings, plan, artifact.uri))
                 | "Collect" >> beam.combiners.ToList()
                 | "Report" >> beam.Map(_write_json, path=results_file)
             )
@@ -140,16 +141,29 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         tf.io.gfile.remove(results_file)
         _refuse_errors(results)
         rejected = _write_rejects(results, os.path.join(artifact.uri, REJECTS_FILE), settings["max_bad_rows"])
-        rows = _rows_by_split(results, [*dict.fromkeys(name for name, _ in files), *settings["splits"]])
+        rows = _rows_by_split(results, names)
         if settings["columns"]["group"]:
             example_groups.refuse_straddling(artifact.uri, list(rows), settings["columns"]["group"])
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
-        findings: list[Anomaly] = value_findings(_counts(results, settings))
+        columns = Columns.from_json(settings["columns"])
+        labels = _labels_by_split(results, names, list(columns.labels))
+        refuse_empty_classes(labels)
+        artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
+        equal_rows = _equal_rows(artifact.uri, names, settings, plan)
+        artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))
+        column = str(columns.label)
+        findings = [
+            *value_findings(_counts(results, columns)),
+            *empty_classes(labels, column),
+            *contradictory_labels(equal_rows, column),
+        ]
         artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
-        artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(result["unlabelled"] for result in results))
+        unlabelled = {name: sum(r["unlabelled"] for r in results if r["split"] == name) for name in plan.shares}
+        artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(unlabelled.values()))
+        artifact.set_string_custom_property(UNLABELLED_BY_SPLIT_PROPERTY, json.dumps(unlabelled))
         artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
         if settings["span"] is not None:
             artifact.span = settings["span"]
@@ -172,14 +186,14 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, path)
         for split in input_config.splits
-        for name in [split.name.split(_SPAN_SEPARATOR)[0]]
+        for name in [split.name.split(SPAN_SEPARATOR)[0]]
         for path in matching_files(base, split.pattern, name)
     ]
 
 
-def _counts(results: list[dict[str, Any]], settings: dict[str, Any]) -> ValueCounts:
+def _counts(results: list[dict[str, Any]], columns: Columns) -> ValueCounts:
     """Adds up the counts of all pieces, in their order."""
-    counts = ValueCounts(Columns.from_json(settings["columns"]))
+    counts = ValueCounts(columns)
     for result in results:
         counts.merge(ValueCounts.from_json(counts.columns, result["counts"]))
     return counts
@@ -227,6 +241,17 @@ def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
     return {name: hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] for name, found in shards.items()}
 
 
+def _labels_by_split(
+    results: list[dict[str, Any]], names: list[str], classes: list[str]
+) -> dict[str, dict[str, float]]:
+    """Add up the labels of each split over all files."""
+    pieces = {name: [result["labels"][name] for result in results if name in result["labels"]] for name in names}
+    return {
+        name: example_labels.published(example_labels.merge(counts, classes), classes)
+        for name, counts in pieces.items()
+    }
+
+
 @dataclass(frozen=True)
 class _Source:
     """One element in Beam: a piece of a file, or a whole one, and what its shards are called."""
@@ -237,6 +262,71 @@ class _Source:
     piece: Piece | None = None
 
 
+def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_Source]:
+    """The pieces that a file is read in."""
+    split, index, count, path = element
+    shard = f"{index:05d}-of-{count:05d}"
+    try:
+        pieces = Table.from_json(path, settings).reader.pieces()
+    except DataError:
+        # Who reads the whole file will say it again, as a result.
+        pieces = []
+    return [_Source(split, path, f"{shard}-{number:05d}", piece) for number, piece in enumerate(pieces)] or [
+        _Source(split, path, shard)
+    ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all pieces must agree on.
+
+    Attributes:
+      shares: how the rows of each split are shared out, by the split that files are read for.
+      numbers: number of each split, by name.
+      one_in: number of rows of which one is compared with others.
+    """
+
+    shares: dict[str, Shares]
+    numbers: dict[str, int]
+    one_in: int
+
+    @property
+    def spread(self) -> list[str]:
+        """The splits whose copies are spread over their shares."""
+        return [split for split, taken in self.shares.items() if taken.are_spread]
+
+
+def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, Any]) -> _Plan:
+    elements = [(name, index, len(files), path) for index, (name, path) in enumerate(files)]
+
+    def of(split: str) -> Shares:
+        mine = [element for element in elements if element[0] == split]
+        sources = (source for element in mine for source in _cut(element, settings))
+        return shares(
+            rules_of(settings["splits"], split),
+            grouped=settings["columns"]["group"] is not None,
+            whole=(Table.from_json(path, settings) for *_, path in mine),
+            pieces=lambda: ((s.shard, Table.from_json(s.path, settings, s.piece)) for s in sources),
+        )
+
+    numbers = {name: number for number, name in enumerate(names)}
+    one_in = example_equal_rows.sampling([path for _, path in files])
+    return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
+
+
+def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Plan) -> dict[str, Any]:
+    """Compare the rows of all splits."""
+    rules, grouped = settings["splits"], settings["columns"]["group"] is not None
+    by_source = {
+        split: [split, *(name for name, rule in rules_of(rules, split).items() if "share_of" in rule)]
+        for split in plan.shares
+    }
+    drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
+    shared_out = {split: found for split, found in by_source.items() if len(found) > 1}
+    compared = example_equal_rows.compare(uri, names, shared_out, plan.one_in)
+    return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
+
+
 class _CutFile(beam.DoFn):
     """Takes a file; yields the pieces it is read in."""
 
@@ -244,61 +334,65 @@ class _CutFile(beam.DoFn):
         self._settings = settings
 
     def process(self, element: tuple[str, int, int, str]) -> Iterator[_Source]:
-        split, index, count, path = element
-        shard = f"{index:05d}-of-{count:05d}"
-        try:
-            pieces = Table.from_json(path, self._settings).reader.pieces()
-        except DataError:
-            # Who reads the whole file will say it again, as a result.
-            pieces = []
-        for number, piece in enumerate(pieces):
-            yield _Source(split, path, f"{shard}-{number:05d}", piece)
-        if not pieces:
-            yield _Source(split, path, shard)
+        yield from _cut(element, self._settings)
 
 
 class _ConvertPiece(beam.DoFn):
     """Writes a piece's rows as tf.Example records; yields the counts, or the reason it was refused."""
 
-    def __init__(self, settings: dict[str, Any], output_uri: str) -> None:
+    def __init__(self, settings: dict[str, Any], plan: _Plan, output_uri: str) -> None:
         self._settings = settings
+        self._plan = plan
         self._output_uri = output_uri
 
     def process(self, source: _Source) -> Iterator[dict[str, Any]]:
-        nothing: dict[str, Any] = {"error": None, "rows": {}, "content": {}, "rejects": [], "problems": []}
-        nothing |= {"unlabelled": 0, "shard": source.shard}
+        nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
+        nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}}
         table = Table.from_json(source.path, self._settings, source.piece)
         counts = ValueCounts(table.columns)
         try:
-            rows, content = self._convert(table, source, counts)
+            written = self._convert(table, source, counts)
             counts.locate(table.reader)
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
             found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found, "rows": rows, "content": content, "counts": counts.as_json()}
+            yield {**nothing, **found, **written, "counts": counts.as_json()}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source, counts: ValueCounts) -> tuple[dict[str, int], dict[str, str]]:
-        """Writes the shards, counts the values; returns by split the number of rows, and what names their content."""
-        rules = {name: rule for name, rule in self._settings["splits"].items() if rule["of"] == source.split}
+    def _convert(self, table: Table, source: _Source, counts: ValueCounts) -> dict[str, dict[str, Any]]:
+        """Write the shards, count the values; return by split the rows, what names their content, and their labels."""
+        rules = rules_of(self._settings["splits"], source.split)
+        division = Division(
+            source.split,
+            rules,
+            self._plan.shares[source.split],
+            source.shard,
+            self._plan.numbers,
+            self._plan.one_in,
+        )
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
+        labels: dict[str, example_labels.Labels] = {}
+        classes = table.columns.labels
         try:
-            for name, block in converted(table, source.split, rules, counts):
-                files[name].write(block.content, block.compressed)
-                rows[name] += block.rows
-                groups[name].append(block.groups)
+            with example_equal_rows.open_records(self._output_uri, source.shard) as compared:
+                for name, block in converted(table, division, counts):
+                    files[name].write(block.content, block.compressed)
+                    compared.write(block.compared.tobytes())
+                    rows[name] += block.rows
+                    groups[name].append(block.groups)
+                    labels[name] = example_labels.merge([labels.get(name, {}), block.labels], classes)
         finally:
             for file in files.values():
                 file.close()
         if table.columns.group:
             for name, hashes in groups.items():
                 example_groups.note(self._output_uri, name, source.shard, hashes)
-        return rows, {name: file.content for name, file in files.items()}
+        return {"rows": rows, "content": {name: file.content for name, file in files.items()}, "labels": labels}
 
     def _file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from components.artifact_files import files_in
 from schemas.errors import DataError
 
 Hashes = NDArray[np.uint64]
@@ -27,7 +28,7 @@ def refuse_straddling(uri: str, splits: Sequence[str], group: str) -> None:
     """
     hashes = {}
     for split in splits:
-        files = tf.io.gfile.glob(os.path.join(uri, f"groups-{split}-*.npy"))
+        files = files_in(uri, prefix=f"groups-{split}-", suffix=".npy")
         hashes[split] = np.unique(np.concatenate([_loaded(file) for file in files]))
         for file in files:
             tf.io.gfile.remove(file)

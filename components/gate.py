@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import replace
 
+import pydantic
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -20,11 +21,14 @@ from tfx.utils import io_utils
 from components.anomalies import listed, parsed
 from components.comparison import compare_all
 from components.concerned import concerned
-from components.config import DRIFT, SKEW, Validation
-from components.example_gen import FINDINGS_PROPERTY
+from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
+from components.example_gen import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
+from components.least_rows import check_rows
 from components.policy import Anomaly, judge
+from components.split_findings import rows_shared_with_train
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
+from schemas.features import Label
 
 
 @component
@@ -36,13 +40,17 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     report: OutputArtifact[standard_artifacts.JsonValue],
     compared_splits: Parameter[str],
     policy: Parameter[str],
+    requirements: Parameter[str],
+    label: Parameter[str],
     pushed_statistics: InputArtifact[standard_artifacts.ExampleStatistics] = None,
 ) -> None:
     """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Judges what ExampleGen found in the rows of `examples`; the anomalies of each split; the skew of `compared_splits`
-    (joined by commas) against `train`; and the drift of `train` against that of `pushed_statistics`, the run that was
-    pushed last, if there is one. `report` holds the warnings, and what was compared.
+    Judges, in this order: what ExampleGen found in the rows of `examples`; whether the evaluated split has the rows, by
+    the classes of `label` (a Label as JSON), that `requirements` (an Evaluation as JSON) asks for; the rows that splits
+    share with `train`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`;
+    and the drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
+    `report` holds the warnings, and what was compared.
 
     Raises:
       DataError: one line for each anomaly that stops: where, feature, what is wrong.
@@ -50,6 +58,9 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
     found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    found += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
+    equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
+    found += rows_shared_with_train(equal_rows, validation)
     found += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
@@ -77,6 +88,18 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     }
     if verdict.stops:
         raise DataError(verdict.error())
+
+
+def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: str) -> list[Anomaly]:
+    """Return why no model will be blessed on the evaluated split, which is known before one is trained."""
+    declared: Label = pydantic.TypeAdapter(Label).validate_json(label)
+    labels = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}").get(evaluation.split)
+    if labels is None:
+        return []
+    return [
+        Anomaly(evaluation.split, declared.column, FEW_ROWS, f"{reason}; no model will be blessed on so few")
+        for reason in check_rows(labels, declared.classes, evaluation).failures
+    ]
 
 
 def _counted(

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
@@ -41,7 +42,7 @@ def write_golden(
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = declared_inputs(features, ReadOptions())
-    files = [file for uri in uris for file in sorted(tf.io.gfile.glob(os.path.join(uri, "*")))]
+    files = [file for uri in uris for file in files_in(uri)]
     instances: list[dict[str, Any]] = []
     records: list[bytes] = []
     for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():

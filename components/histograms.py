@@ -1,4 +1,8 @@
-"""Distributions out of TFDV's statistics: shares of categories, and of ranges of numbers. Imports no TensorFlow."""
+"""Distributions out of statistics: shares of categories and counts of numbers. Imports no TensorFlow.
+
+StatisticsGen writes true counts of numbers as `custom_stats` of each column (components/value_counts.py). Statistics
+that another program took have TFDV's histograms alone, which interpolate: their counts and quantiles are estimates.
+"""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -6,39 +10,87 @@ from itertools import pairwise
 import numpy as np
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components.value_counts import ValueCounts, merge
+
+# Of TFDV's custom_stats: `histogram` has a bucket for each bin, from its smallest to its largest value.
+_COUNTS = "value_counts"
+_QUANTILE = "quantile {:.0%}"
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+_MOVED_RANGES = 10
+
+
+def custom_stats(counts: ValueCounts, max_bins: int) -> list[statistics_pb2.CustomStatistic]:
+    """Return the counts in at most `max_bins` bins, and the quantiles of all."""
+    written = merge([counts], max_bins)
+    histogram = statistics_pb2.Histogram(
+        buckets=[
+            statistics_pb2.Histogram.Bucket(low_value=low, high_value=high, sample_count=count)
+            for low, high, count in zip(
+                written.low.tolist(), written.high.tolist(), written.count.tolist(), strict=True
+            )
+        ]
+    )
+    quantiles = [
+        statistics_pb2.CustomStatistic(name=_QUANTILE.format(share), num=counts.quantile(share)) for share in QUANTILES
+    ]
+    return [statistics_pb2.CustomStatistic(name=_COUNTS, histogram=histogram), *quantiles]
+
+
+def has_counts(feature: statistics_pb2.FeatureNameStatistics) -> bool:
+    """Return whether the statistics have true counts of numbers."""
+    return any(custom.name == _COUNTS for custom in feature.custom_stats)
+
+
+def number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
+    """Return how many values are where: true counts, or TFDV's estimate where nobody counted."""
+    counted = [custom.histogram for custom in feature.custom_stats if custom.name == _COUNTS]
+    buckets = (counted[0] if counted else _histogram(feature)).buckets
+    low, high, count = (
+        np.array([getattr(bucket, name) for bucket in buckets], dtype=np.float64)
+        for name in ("low_value", "high_value", "sample_count")
+    )
+    return ValueCounts(low, high, count)
+
+
+def quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
+    """Return one of QUANTILES: a value of the column if it was counted, else an estimate; NaN without any value."""
+    name = _QUANTILE.format(share)
+    known = [custom.num for custom in feature.custom_stats if custom.name == name]
+    if known:
+        return float(known[0])
+    counts = number_counts(feature)
+    if not counts.total:
+        return float("nan")
+    return float(np.interp(share * counts.total, np.cumsum(counts.count), counts.high))
+
+
+def category_counts(feature: statistics_pb2.FeatureNameStatistics) -> Mapping[str, float]:
+    """Return the number of each of the most frequent values."""
+    return {bucket.label: bucket.sample_count for bucket in feature.string_stats.rank_histogram.buckets}
+
 
 def category_shares(
     feature: statistics_pb2.FeatureNameStatistics, _: statistics_pb2.FeatureNameStatistics
 ) -> Mapping[str, float]:
-    buckets = feature.string_stats.rank_histogram.buckets
-    total = sum(bucket.sample_count for bucket in buckets) or 1.0
-    return {f"'{bucket.label}'": bucket.sample_count / total for bucket in buckets}
+    """Return the share that each of the most frequent values, in quotes, has of all values."""
+    counts = category_counts(feature)
+    # The histogram has the most frequent values only.
+    total = max(feature.string_stats.common_stats.tot_num_values, sum(counts.values())) or 1.0
+    return {f"'{value}'": count / total for value, count in counts.items()}
 
 
 def range_shares(
     feature: statistics_pb2.FeatureNameStatistics, ranges: statistics_pb2.FeatureNameStatistics
 ) -> Mapping[str, float]:
-    """The share of values between each two edges of the other's histogram, its upper edge included."""
-    edges = cumulated(ranges)[0]
-    own, shares = cumulated(feature)
-    if not edges or not own:
+    """Return the share of values between each two deciles of the other feature, the upper one included."""
+    own, other = number_counts(feature).finite, number_counts(ranges).finite
+    if not own.total or not other.total:
         return {}
-    at = np.interp(edges, own, shares, left=0.0, right=1.0)
+    deciles = [other.quantile(share) for share in np.linspace(0, 1, _MOVED_RANGES + 1)]
+    edges = list(dict.fromkeys([float(other.low[0]), *deciles[1:]]))
+    at = own.up_to(edges) / own.total
     names = [f"up to {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), f"above {edges[-1]:g}"]
     return dict(zip(names, map(float, np.diff([0.0, *at, 1.0])), strict=True))
-
-
-def cumulated(feature: statistics_pb2.FeatureNameStatistics) -> tuple[list[float], list[float]]:
-    """The edges of a histogram, ascending without repeats, and the share of values up to each."""
-    buckets = [b for b in _histogram(feature).buckets if np.isfinite(b.low_value) and np.isfinite(b.high_value)]
-    total = sum(bucket.sample_count for bucket in buckets) or 1.0
-    shares = {bucket.low_value: 0.0 for bucket in buckets[:1]}
-    done = 0.0
-    for bucket in buckets:
-        done += bucket.sample_count
-        # Of several buckets that end at one value, the last has counted all of them.
-        shares[bucket.high_value] = done / total
-    return list(shares), list(shares.values())
 
 
 def _histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:

@@ -91,7 +91,7 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
         if not failures:
             raise
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise NotBlessedError(f"the model missed a threshold: {failures[0]}{more}; it is not pushed") from error
+        raise NotBlessedError(f"the model is not blessed: {failures[0]}{more}; it is not pushed") from error
 
 
 def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:

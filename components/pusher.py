@@ -16,13 +16,12 @@ from tfx.utils import path_utils
 from components.evaluation import OVERALL, Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import read_bytes
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from schemas.errors import NotBlessedError
 from serving.registry import GOLDEN_FILE, Registry, content_hash
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
-DESTINATION_PROPERTY = "pushed_destination"
-PUSHED_PROPERTY = "pushed"
 NEXT_VERSION = -1
 
 
@@ -77,7 +76,7 @@ def check_blessing(model: standard_artifacts.Model, blessing: standard_artifacts
         raise NotBlessedError(f"the blessing is not that of model {model.id}; it is not pushed")
     blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
     if not blessed:
-        raise NotBlessedError("the model missed a threshold; it is not pushed")
+        raise NotBlessedError("the model is not blessed; it is not pushed")
     if not fileio.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
         raise NotBlessedError(f"{blessing.uri}: holds no {constants.BLESSED_FILE_NAME} file; the model is not pushed")
 

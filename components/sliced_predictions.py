@@ -12,6 +12,7 @@ from apache_beam.utils import shared
 
 from components.model_files import read_bytes
 from schemas.features import ColumnType, FeatureSet
+from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE
 from serving.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
 
@@ -44,7 +45,7 @@ class _Models(dict[str, Any]):
     """Loaded models by name; what Beam shares has to be an object of a class of its own."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
-        super().__init__({name: tf.saved_model.load(path) for name, path in paths.items()})
+        super().__init__({name: tf.saved_model.load(literal_path(path)) for name, path in paths.items()})
 
 
 class PredictAndSlice(beam.DoFn):

@@ -3,6 +3,10 @@
 TFDV's own generators take the statistics. What is done differently: they are given batches of many thousand rows, read
 by TensorFlow's threads, in one pass of one small Beam job over the shards of all splits; and the values of a column are
 counted in sketches of bounded size, which are exact for a column of at most `COUNTED_VALUES` different ones.
+
+TFDV's histograms and median of numbers are interpolated between quantiles of a sketch. They are kept for readers of
+TFDV's statistics. Beside them, `custom_stats` of each column of numbers have true counts and quantiles that occur in it
+(components/histograms.py reads them).
 """
 
 import json
@@ -11,24 +15,37 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_data_validation.statistics.generators.basic_stats_generator import BasicStatsGenerator
+from tensorflow_data_validation.statistics.generators.stats_generator import CombinerStatsGenerator
 from tensorflow_data_validation.statistics.generators.top_k_uniques_sketch_stats_generator import (
     TopKUniquesSketchStatsGenerator,
 )
+from tensorflow_metadata.proto.v0 import path_pb2, statistics_pb2
 from tfx import types
 from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAME
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from components.artifact_files import files_in
+from components.histograms import custom_stats
 from components.record_batches import record_batches
+from components.value_counts import ValueCounts, count_values, empty, merge
 from schemas.features import ColumnType
 
 # Beyond it the number of different values is estimated, to about 1 / sqrt(COUNTED_VALUES), and a value's count may be
-# short by a share of 1 / COUNTED_VALUES of all rows. 10 MB a column at most.
+# short by a share of 1 / COUNTED_VALUES of all rows. 10 MB a column at most; of numbers 2 MB, for each shard at work.
 COUNTED_VALUES = 1 << 16
+# Bins of a column of numbers in the artifact: at most 30 kB a column and split.
+WRITTEN_BINS = 1 << 10
+_TYPES = {
+    pa.float32(): statistics_pb2.FeatureNameStatistics.FLOAT,
+    pa.int64(): statistics_pb2.FeatureNameStatistics.INT,
+}
 # For each generator, what it has seen.
 Accumulators = list[Any]
 
@@ -54,9 +71,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         statistics.split_names = examples.split_names
         statistics.span = examples.span
         shards = [
-            (split, path)
-            for split in splits
-            for path in sorted(tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*")))
+            (split, path) for split in splits for path in files_in(artifact_utils.get_split_uri([examples], split))
         ]
         column_types = json.loads(exec_properties["column_types"])
         with self._make_beam_pipeline() as pipeline:
@@ -71,7 +86,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 def generators() -> list[Any]:
-    """What the stock component runs, with its options; values are counted in sketches."""
+    """What the stock component runs, with its options, and true counts; values are counted in sketches."""
     usual = tfdv.StatsOptions()
     return [
         BasicStatsGenerator(
@@ -88,7 +103,79 @@ def generators() -> list[Any]:
             # A metric of Beam that nobody reads, for which every value would become an object of Python.
             length_counter_sampling_rate=0.0,
         ),
+        NumberCounter(),
     ]
+
+
+class ColumnCounts:
+    """The counts of one column of numbers, and the values that are not counted yet.
+
+    Counting many values at once is several times as fast as a batch at a time.
+    """
+
+    def __init__(self, type_: int) -> None:
+        self.type = type_
+        self.counts: ValueCounts = empty()
+        self._waiting: list[Any] = []
+        self._rows = 0
+
+    def add(self, values: Any) -> None:
+        """Adds a numpy array of numbers."""
+        self._waiting.append(values)
+        self._rows += len(values)
+        if self._rows >= 2 * COUNTED_VALUES:
+            self.fold()
+
+    def fold(self) -> None:
+        """Counts what waits."""
+        if self._waiting:
+            self.counts = merge([self.counts, count_values(np.concatenate(self._waiting))], COUNTED_VALUES)
+            self._waiting, self._rows = [], 0
+
+
+class NumberCounter(CombinerStatsGenerator):
+    """Counts the values of each column of numbers: custom_stats that TFDV's readers pass over."""
+
+    def __init__(self) -> None:
+        super().__init__("NumberCounter")
+
+    def create_accumulator(self) -> dict[str, ColumnCounts]:
+        """Return counts of no columns."""
+        return {}
+
+    def add_input(self, accumulator: dict[str, ColumnCounts], input_record_batch: pa.RecordBatch) -> Any:
+        """Adds the values of a batch."""
+        for name, column in zip(input_record_batch.schema.names, input_record_batch.columns, strict=True):
+            type_ = _TYPES.get(getattr(column.type, "value_type", None))
+            if type_ is not None:
+                accumulator.setdefault(name, ColumnCounts(type_)).add(column.flatten().to_numpy())
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[dict[str, ColumnCounts]]) -> Any:
+        """Return the counts of all shards together."""
+        merged: dict[str, ColumnCounts] = {}
+        for accumulator in accumulators:
+            for name, other in self.compact(accumulator).items():
+                column = merged.setdefault(name, ColumnCounts(other.type))
+                column.counts = merge([column.counts, other.counts], COUNTED_VALUES)
+        return merged
+
+    def compact(self, accumulator: dict[str, ColumnCounts]) -> Any:
+        """Counts what waits."""
+        for column in accumulator.values():
+            column.fold()
+        return accumulator
+
+    def extract_output(self, accumulator: dict[str, ColumnCounts]) -> statistics_pb2.DatasetFeatureStatistics:
+        """Return the custom statistics of each column."""
+        statistics = statistics_pb2.DatasetFeatureStatistics()
+        for name, column in accumulator.items():
+            statistics.features.add(
+                path=path_pb2.Path(step=[name]),
+                type=column.type,
+                custom_stats=custom_stats(column.counts, WRITTEN_BINS),
+            )
+        return statistics
 
 
 class _Take(beam.DoFn):

@@ -18,14 +18,13 @@ from components.evaluation import Summary
 from components.golden import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes, written_by
 from components.pusher import (
-    DESTINATION_PROPERTY,
     HASH_PROPERTY,
     NEXT_VERSION,
-    PUSHED_PROPERTY,
     VERSION_PROPERTY,
     check_blessing,
     check_infra_blessing,
 )
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from schemas.data import TRAIN_SPLIT
 from schemas.features import FeatureSet, safe_name
 from serving.golden import Golden

@@ -17,6 +17,7 @@ from pipeline.alerts.standing import NEWEST_RUN, REFUSED
 from pipeline.causes import cause
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError
+from serving.terminal import command
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
@@ -170,13 +171,14 @@ def _server(url: str, champion: int | None) -> Check:
         default, ready = said["default"], said["ready"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "reason", None) or error
-        return Check("model server", False, f"{address}: no answer of a model server: {reason}", f"curl -i {address}")
+        said = f"{address}: no answer of a model server: {reason}"
+        return Check("model server", False, said, command("curl", "-i", address))
     if not ready:
         return Check(
-            "model server", False, f"{address}: is not ready; versions {said.get('versions')}", f"curl {address}"
+            "model server", False, f"{address}: is not ready; versions {said.get('versions')}", command("curl", address)
         )
     expected = f"version {champion} is the champion" if champion is not None else "no version should serve"
-    return Check("model server", default == champion, f"serves version {default}; {expected}", f"curl {address}")
+    return Check("model server", default == champion, f"serves version {default}; {expected}", command("curl", address))
 
 
 def _get(address: str) -> bytes:

@@ -97,7 +97,8 @@ def _source(
     # Google's clients take a second to load.
     from oncall.vertex.evidence import VertexEvidence, Where
 
-    return VertexEvidence(Where(project, region, pipeline, api_endpoint))
+    typed = click.get_current_context().get_parameter_source("api_endpoint") is ParameterSource.COMMANDLINE
+    return VertexEvidence(Where(project, region, pipeline, api_endpoint, is_endpoint_typed=typed))
 
 
 def _with_unread(answer: Answer, source: Source) -> Answer:

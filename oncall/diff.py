@@ -1,5 +1,6 @@
 """`diff`: what changed between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -112,9 +113,14 @@ def moved(old: Mapping[str, float], new: Mapping[str, float]) -> Changes:
     found: Changes = {}
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
-        if before is None or after is None or abs(after - before) > _allowed(key, before):
+        if before is None or after is None or _differ(key, before, after):
             found[key] = [before, after]
     return found
+
+
+def _differ(key: str, before: float, after: float) -> bool:
+    # An undefined metric is NaN.
+    return math.isnan(before) != math.isnan(after) or abs(after - before) > _allowed(key, before)
 
 
 def _allowed(key: str, before: float) -> float:
@@ -157,5 +163,5 @@ def _anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return "undefined" if math.isnan(value) else f"{value:.6g}"
     return "none" if value in (None, "", []) else str(value)

@@ -16,6 +16,7 @@ from pipeline.causes import cause
 from pipeline.database.sqlite import UNFINISHED
 from pipeline.records import State
 from schemas.errors import ConfigError, PipelineError, RunRootError
+from serving.terminal import command
 
 _FREE_BYTES = 2e9
 # The names that serving/registry/disk.py gives to what is not finished.
@@ -101,8 +102,10 @@ def _runs(evidence: Evidence) -> Iterator[Finding]:
     for run_id in evidence.record_ids:
         run = evidence.run(run_id)
         if run.record is None:
-            said = evidence.damaged.get(run_id, run_id)
-            yield Finding("record", said, f"mv {evidence.root.record(run_id)} elsewhere; ML Metadata still has the run")
+            said, record = evidence.damaged.get(run_id, run_id), evidence.root.record(run_id)
+            yield Finding(
+                "record", said, command("mv", record, f"{record}.damaged", note="ML Metadata still has the run")
+            )
         elif run.state is State.CRASHED and not made_good:
             todo = again(run.record, evidence.here)
             yield Finding("run", f"{run_id} CRASHED: {cause(run.record, run.state)}", todo)
@@ -124,7 +127,9 @@ def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
     before = moved_from(root, (artifact.uri for artifact in live))
     if before is not None:
         # Else all of it would be missing, and all of it orphaned.
-        yield Finding("moved", f"{evidence.root.path}: {MOVED.format(before)}", f"mv {evidence.root.path} {before}")
+        yield Finding(
+            "moved", f"{evidence.root.path}: {MOVED.format(before)}", command("mv", evidence.root.path, before)
+        )
         return
     for artifact in live:
         if is_gone(artifact.uri):
@@ -142,10 +147,10 @@ def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
         if state == "RUNNING" and evidence.is_locked:
             continue
         if state in ("RUNNING", "FAILED"):
-            todo = "the next run, or `resume`, removes it" if state == "RUNNING" else f"rm -r {path}"
+            todo = "the next run, or `resume`, removes it" if state == "RUNNING" else command("rm", "-r", path)
             yield Finding("partial", f"{path}: left by execution {number}, which is {state}", todo)
         else:
-            yield Finding("orphan", f"{path}: no artifact that is live is there", f"rm -r {path}")
+            yield Finding("orphan", f"{path}: no artifact that is live is there", command("rm", "-r", path))
 
 
 def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Iterator[Finding]:

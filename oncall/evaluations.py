@@ -1,6 +1,8 @@
 """What Evaluator measured, from the summary that it writes beside TFMA's files."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,26 +26,48 @@ def _summary(outputs: Outputs) -> dict[str, Any]:
 
 
 def metrics(outputs: Outputs) -> dict[str, float]:
-    """The candidate's metrics, by slice and name; none where its files are gone."""
+    """The candidate's metrics, by slice and name, NaN where one is undefined; none where its files are gone."""
     try:
-        # A metric that has no value is NaN in the file.
         return {
-            f"{where}: {name}": float(value)
+            f"{where}: {name}": math.nan if value is None else float(value)
             for where, of_slice in _summary(outputs).get("metrics", {}).items()
             for name, value in of_slice.items()
-            if value == value
         }
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
-def missed_thresholds(evidence: Source, run_id: str) -> list[str]:
-    """The thresholds that a run's model missed, in words; none where they cannot be read."""
+@dataclass(frozen=True)
+class Judgement:
+    """What Evaluator said of a run's model, in words; all empty where it cannot be read.
+
+    Attributes:
+      missed: why the model was not blessed.
+      warned: what is to be known of it nevertheless.
+      constant: its loss beside that of the constant predictor.
+    """
+
+    missed: Sequence[str] = ()
+    warned: Sequence[str] = ()
+    constant: str = ""
+
+
+def judgement(evidence: Source, run_id: str) -> Judgement:
+    """Return what Evaluator said of a run's model."""
     try:
-        found = _summary(evidence.metadata.outputs(run_id)).get("failures", [])
+        found = _summary(evidence.metadata.outputs(run_id))
     except RunRootError:
-        return []
-    return [str(one) for one in found] if isinstance(found, list) else []
+        return Judgement()
+    constant = found.get("constant_predictor")
+    return Judgement(
+        missed=_lines(found.get("failures")),
+        warned=_lines(found.get("warnings")),
+        constant=str(constant.get("text", "")) if isinstance(constant, dict) else "",
+    )
+
+
+def _lines(found: Any) -> list[str]:
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 @dataclass(frozen=True)
@@ -85,5 +109,5 @@ def by_slice(outputs: Outputs) -> dict[str, dict[str, Measured]]:
 
 
 def _number(value: Any) -> float | None:
-    # A metric that has no value is NaN in the file.
-    return None if value is None or value != value else float(value)
+    # An undefined metric is null in the file; earlier it was NaN.
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,7 +1,6 @@
 """All that is known of the runs of one run root: records first, ML Metadata where they do not say enough."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.records import Kind, RunRecord, State
 from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, RunRootError
+from serving.terminal import flags
 
 LATEST = "latest"
 _USUAL_PLACES = "runs/*"
@@ -39,7 +39,7 @@ class Evidence:
         """
         self.root = RunRoot(found_run_root(folder))
         # For commands that are proposed: as this one was called.
-        self.here = f" --run-root {shlex.quote(str(self.root.path))}" if folder is not None else ""
+        self.here = flags(run_root=self.root.path) if folder is not None else ""
         self.damaged: dict[str, str] = {}
         self.unread: list[str] = []
 
@@ -206,7 +206,7 @@ def found_run_root(folder: Path | None) -> Path:
     if not there:
         raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} holds no runs; name the folder of the runs with --run-root")
     if len(there) > 1:
-        raise ConfigError(f"several run roots could be meant: --run-root {' or --run-root '.join(map(str, there))}")
+        raise ConfigError(f"several run roots could be meant:{' or'.join(flags(run_root=path) for path in there)}")
     return there[0].absolute()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
 from oncall.evidence import Evidence
 from oncall.folders import MOVED, execution_folder, is_gone, moved_from, size
 from oncall.graph import Artifact, Id, key, properties
@@ -122,13 +123,22 @@ def _next_baseline(metadata: Metadata) -> set[Id]:
 
 
 def _next_history(metadata: Metadata) -> set[Id]:
-    """What drift is counted from: the last push that wrote a version, and the statistics of its run."""
-    for pushed in reversed(metadata.artifacts_of_type("PushedModel")):
-        if properties(pushed).get("pushed") == 1 and metadata.is_live(pushed):
-            maker = metadata.makers([pushed.id]).get(pushed.id)
-            of_run = metadata.artifacts_of_run(metadata.place(maker.id)[0]) if maker is not None else []
-            return {pushed.id, *(a.id for a in of_run if a.type == "ExampleStatistics")}
-    return set()
+    """What drift is counted from: the last push of each model that wrote a version, and the statistics of its run."""
+    pushes = {artifact.id: artifact for artifact in metadata.artifacts_of_type("PushedModel")}
+    last: dict[str, Id] = {}
+    for push in writers(_push(artifact) for artifact in pushes.values()):
+        last.setdefault(push.model, push.id)
+    kept: set[Id] = set()
+    for id_ in last.values():
+        maker = metadata.makers([id_]).get(id_)
+        of_run = metadata.artifacts_of_run(metadata.place(maker.id)[0]) if maker is not None else []
+        kept |= {id_, *(a.id for a in of_run if a.type == "ExampleStatistics")}
+    return kept
+
+
+def _push(artifact: Artifact) -> Push:
+    known = properties(artifact)
+    return Push(artifact.id, known.get(PUSHED_PROPERTY) == 1, str(known.get(DESTINATION_PROPERTY, "")))
 
 
 def _of_versions(metadata: Metadata, registry: Registry) -> set[Id]:

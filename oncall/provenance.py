@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from oncall.graph import Artifact, Graph, Id, key, properties
 
 _ROWS, _CONTENT, _FINGERPRINT = "rows", "content", "input_fingerprint"
-# What follows in TFX's fingerprint are sums of the times at which files were written: no news of what is in them.
-_INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),xor_checksum:")
+# What follows is a hash, or, of an older ExampleGen, the times at which files were written: `content` says more.
+_INPUT = re.compile(r"split:(.+),num_files:(\d+),total_bytes:(\d+),")
 _MODEL = "Model"
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Data:
     Attributes:
       rows: by split.
       content: what names the records of each split; empty where ExampleGen did not keep it.
-      fingerprint: of the input files, by TFX: their number, bytes and times.
+      fingerprint: of the input files: their number, bytes and content.
       schema_hash: of the Schema artifact; empty if its file is gone.
     """
 

@@ -1,6 +1,5 @@
 """`serving`: each version of the registry, with the run, the data and the schema behind it."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.records import RunRecord
 from schemas.errors import ConfigError, PipelineError, RunRootError
 from serving.registry import Registry
 from serving.registry.find import find, models
+from serving.terminal import flags
 
 _SHORT = 12
 
@@ -54,8 +54,7 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
 
 def named(folder: Path | None, model: str | None) -> str:
     """The flags that name a registry, for commands that are proposed, with a space before each."""
-    given = {"registry": folder, "model": model}
-    return "".join(f" --{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None)
+    return flags(registry=folder, model=model)
 
 
 def need_version(registry: Registry, version: int | None) -> None:
@@ -72,8 +71,7 @@ def _place(record: RunRecord | None) -> str:
     """The flags that name where on Vertex AI a run pushes to."""
     config = record.config if record else {}
     vertex, push = config.get("vertex") or {}, config.get("push") or {}
-    known = {"project": vertex.get("project"), "region": vertex.get("region"), "model": push.get("model_name")}
-    return "".join(f" --{flag} {shlex.quote(str(value))}" for flag, value in known.items() if value)
+    return flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
 
 
 class Local:

@@ -51,7 +51,14 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
         ) from error
     output: Literal["json", "normal"] = "json" if as_json else "normal"
     click.echo(f"resuming run {run.run_id}: {_reached(evidence, run.run_id)}", err=True)
-    return local.run(config, run_root=evidence.root.path, use_cache=True, output=output, resumes=run.run_id)
+    return local.run(
+        config,
+        run_root=evidence.root.path,
+        use_cache=True,
+        output=output,
+        resumes=run.run_id,
+        config_flags=record.config_flags,
+    )
 
 
 def _lost_what_it_pushed(evidence: Evidence, run_id: str) -> bool:

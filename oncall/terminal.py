@@ -1,6 +1,5 @@
 """Text from metadata and logs, made safe to print: it can neither colour nor move what a terminal shows."""
 
-import json
 import math
 import sys
 import time
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schemas.strict_json import to_json
 from serving.terminal import clean as clean
 from serving.terminal import say
 
@@ -105,7 +105,7 @@ def show(answer: Answer, *, as_json: bool) -> None:
     """Prints an answer."""
     if as_json:
         failed = {"error": answer.error} if answer.error else {}
-        click.echo(json.dumps({**answer.document, **failed}, indent=2))
+        click.echo(to_json({**answer.document, **failed}))
         return
     width = _terminal_width()
     console = Console(width=width or _WIDTH_OF_A_FILE, emoji=False)

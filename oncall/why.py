@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from oncall import refused
-from oncall.evaluations import missed_thresholds
+from oncall.evaluations import Judgement, judgement
 from oncall.runs import unknown_evidence
 from oncall.sources import Run, Source
 from oncall.terminal import Answer, labelled, short
@@ -14,6 +14,7 @@ from pipeline.advice import advice
 from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State
 from schemas.errors import NotBlessedError
+from serving.terminal import command
 
 # The end of a node's part of the log; tracebacks of Beam are long, and say the same again and again.
 _READ_BYTES = 1 << 20
@@ -51,16 +52,17 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     node = failed_node(record) if is_bad else None
     said = cause(record, run.state) or "nothing went wrong"
     log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
-    missed = missed_thresholds(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else []
+    judged = judgement(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else Judgement()
     good = evidence.last_good(run.run_id) if run.state is State.FAILED else None
-    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good)
+    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good, Path(evidence.place))
     document = {
         "run": run.run_id,
         "state": run.state,
         "exit_code": record.exit_code,
         "node": node,
         "cause": said,
-        "missed": missed,
+        "missed": list(judged.missed),
+        "warned": list(judged.warned),
         "log": log,
         "lines": lines,
         "try": tries,
@@ -69,7 +71,8 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     first, *rest = said.splitlines() or [""]
     shown = labelled([("run", run.run_id), ("state", f"{run.state}{code}"), ("node", node), ("cause", first)])
     shown += [f"{'':<10} {short(line, 200)}" for line in rest[:_SHOWN_LINES]]
-    shown += labelled(("missed", one) for one in missed[:_SHOWN_LINES])
+    shown += labelled(("missed", one) for one in judged.missed[:_SHOWN_LINES])
+    shown += labelled(("warned", one) for one in judged.warned[:_SHOWN_LINES])
     if is_bad:
         shown += ["", f"log        {log or 'none: the run was started with --verbose'}", *missing.splitlines()]
         shown += [f"  {line}" for line in lines or ([] if missing else ["(it says nothing more)"])]
@@ -78,7 +81,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
 
 def _unknown(evidence: Source, run: Run) -> Answer:
     said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
-    tries = [f"python -m oncall show {run.run_id}{evidence.here}"]
+    tries = [command("python", "-m", "oncall", "show", run.run_id) + evidence.here]
     document = {"run": run.run_id, "state": run.state, "cause": said, "node": None, "lines": [], "try": tries}
     shown = labelled([("run", run.run_id), ("state", run.state), ("cause", said), *(("try", one) for one in tries)])
     return Answer(document, shown)

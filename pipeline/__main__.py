@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from schemas.errors import ConfigError
-from serving.terminal import refusals
+from serving.terminal import command, refusals, script
 
 EPILOG = """\
 \b
@@ -74,6 +75,7 @@ def init(
     """
     from components.config import NAME_PATTERN
     from pipeline import config, starter
+    from schemas.data import MIN_DISTINCT_ROWS
 
     name = name or starter.slug(data)
     if not re.fullmatch(NAME_PATTERN, name):
@@ -99,9 +101,12 @@ def init(
     loaded = config.load(output)
     click.echo(f"{output}: {len(loaded.features)} features, {len(loaded.crosses)} crosses")
     click.echo(f"{schema_file}: {len(loaded.features) + 1} columns")
+    spread = f"; fewer than {MIN_DISTINCT_ROWS:,}, so equal rows are spread over the shares"
+    few = spread if written.distinct_rows < MIN_DISTINCT_ROWS else ""
+    click.echo(f"rows: {written.rows:,}, of which {written.distinct_rows:,} are distinct{few}")
     for note in written.notes:
         click.echo(f"note: {note}")
-    click.echo(f"next: python local_runner.py --config {output}")
+    click.echo(f"next: {command('python', script('local_runner.py'), '--config', output)}")
 
 
 def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
@@ -165,7 +170,8 @@ def schema_diff(
     for change in reviewed.changes:
         click.echo(str(change))
     if reviewed.changes:
-        click.echo(f"next: python -m pipeline schema accept --config {config_file} [--feature COLUMN]")
+        accept = command("python", "-m", "pipeline", "schema", "accept", *_typed_flags())
+        click.echo(f"next: {accept}    # all of them; or only those of --feature COLUMN")
 
 
 @schema.command("accept")
@@ -184,6 +190,18 @@ def schema_accept(
     click.echo(f"{reviewed.path}: {_counted(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
     for change in reviewed.changes:
         click.echo(str(change))
+
+
+def _typed_flags() -> list[object]:
+    """The options of the command that runs, as they were typed, but for those that only say how it prints."""
+    context = click.get_current_context()
+    flags: list[object] = []
+    for option in context.command.params:
+        name = option.name or ""
+        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            values = context.params[name] if option.multiple else [context.params[name]]
+            flags += [part for value in values for part in (option.opts[0], value)]
+    return flags
 
 
 def _reviewed(

@@ -1,18 +1,21 @@
 """What to try after a run that did not end well: one or two commands, by the kind of its error."""
 
 import re
+from pathlib import Path
 
 from pipeline.causes import failed_node
-from pipeline.records import Kind, RunRecord, State, command_line
+from pipeline.records import DEFAULT_CONFIG, Kind, RunRecord, State, command_line, shown_config_flags
 from pipeline.refusals import Refusal
+from pipeline.run_root import default_run_root
 from schemas.errors import PushError, RunRootError
+from serving.terminal import command, script
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
 _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot allocate memory", re.IGNORECASE)
 _LOCKED = re.compile(r"database is locked|subset of tables in MLMD", re.IGNORECASE)
 
 
-def advice(record: RunRecord, state: State, here: str, said: str, last_good: str | None) -> list[str]:
+def advice(record: RunRecord, state: State, here: str, said: str, last_good: str | None, run_root: Path) -> list[str]:
     """Commands, each with its reason.
 
     Args:
@@ -22,15 +25,18 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
         not be given.
       said: its error and the lines of its log.
       last_good: the last run before it that succeeded.
+      run_root: Folder of the run; not used for Vertex AI.
     """
-    resume = f"{again(record, here)}    # finished nodes are answered from the cache"
+    resume = _noted(again(record, here), "finished nodes are answered from the cache")
     match state:
         case State.RUNNING if record.kind is Kind.VERTEX:
-            return [f"python vertex_runner.py status {record.run_id}{_of_project(here)}"]
+            return [command("python", script("vertex_runner.py"), "status", record.run_id) + _of_project(here)]
         case State.RUNNING:
             return [_follow(record, here)]
         case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
-            return ["python vertex_runner.py submit --dry-run    # what a push would do on Vertex AI"]
+            named = shown_config_flags(record.config_flags)
+            note = "what a push would do on Vertex AI"
+            return [command("python", script("vertex_runner.py"), "submit", "--dry-run", *named, note=note)]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
         case State.ABORTED | State.INCOMPLETE:
@@ -38,10 +44,10 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
         case _ if record.kind is Kind.REHEARSAL:
-            return [*_log(record, here), f"{again(record, here)}    # once the cause is mended"]
+            return [*_log(record, here), _noted(again(record, here), "once the cause is mended")]
         case _:
             by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
-            return [*by_text, *_by_code(record, here, last_good)][:3]
+            return [*by_text, *_by_code(record, here, last_good, run_root)][:3]
 
 
 def after_refusal(refusal: Refusal, here: str) -> list[str]:
@@ -52,8 +58,9 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
         case RunRootError.exit_code:
             return [ask_doctor(here)]
         case _ if refusal.command[0].endswith("local_runner.py"):
-            command = command_line([part for part in refusal.command if part != "--quiet"])
-            return [f"{command} --dry-run    # once it is mended: checks it, and starts nothing"]
+            typed = [part for part in refusal.command if part != "--quiet"]
+            line = command_line([*typed, "--dry-run"], refusal.folder)
+            return [f"{line}    # once it is mended: checks it, and starts nothing"]
         case _:
             return []
 
@@ -71,7 +78,13 @@ def again(record: RunRecord, here: str) -> str:
         case Kind.REHEARSAL:
             return record.command_line
         case Kind.VERTEX:
-            return f"python vertex_runner.py submit --wait{_of_project(here)}"
+            # A job does not know the file of its config.
+            line = command("python", script("vertex_runner.py"), "submit", "--wait") + _of_project(here)
+            return f"{line}    # add its --config unless that is {DEFAULT_CONFIG}"
+
+
+def _noted(line: str, note: str) -> str:
+    return f"{line}; {note}" if "    # " in line else f"{line}    # {note}"
 
 
 def _of_project(here: str) -> str:
@@ -83,7 +96,7 @@ def _follow(record: RunRecord, here: str) -> str:
     """The command that shows how a run goes on."""
     log = record.log_of(record.running_node)
     if record.kind is Kind.REHEARSAL and log:
-        return f"tail -f {log}"
+        return command("tail", "-f", log)
     return f"python -m oncall log {record.run_id} --follow{here}" if log else f"ps -p {record.pid}"
 
 
@@ -92,7 +105,7 @@ def _log(record: RunRecord, here: str) -> list[str]:
     log = record.log_of(failed_node(record))
     if log is None:
         return []
-    known = {Kind.LOCAL: f"python -m oncall log {record.run_id}{here}", Kind.REHEARSAL: f"less +G {log}"}
+    known = {Kind.LOCAL: f"python -m oncall log {record.run_id}{here}", Kind.REHEARSAL: command("less", "+G", log)}
     return [f"{known.get(record.kind, log)}    # the whole story"]
 
 
@@ -106,13 +119,20 @@ def _by_text(said: str, here: str, resume: str) -> list[str]:
     return []
 
 
-def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
+def _schema_diff(record: RunRecord, run_root: Path) -> str:
+    """The command that shows what the schema would be for a run's data."""
+    named = shown_config_flags(record.config_flags)
+    place = [] if run_root == default_run_root(record.pipeline) else ["--run-root", run_root]
+    note = "if the data is right and the schema is old"
+    return command("python", "-m", "pipeline", "schema", "diff", "--run", record.run_id, *named, *place, note=note)
+
+
+def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path) -> list[str]:
     run = record.run_id
     compared = [f"python -m oncall diff {last_good} {run}{here}    # since the last good run"] if last_good else []
     match record.exit_code:
         case 3:
-            accept = f"python -m pipeline schema diff --run {run}{here}    # if the data is right and the schema is old"
-            accepting = [accept] if record.kind is Kind.LOCAL else []
+            accepting = [_schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
             return [f"python -m oncall anomalies {run}{here}    # what does not fit", *accepting, *compared]
         case 4:
             return [*compared, f"python -m oncall serving{here}    # what serves is untouched"]
@@ -121,4 +141,4 @@ def _by_code(record: RunRecord, here: str, last_good: str | None) -> list[str]:
         case 6:
             return [ask_doctor(here)]
         case _:
-            return [*compared, *_log(record, here), f"{again(record, here)}    # once the cause is mended"]
+            return [*compared, *_log(record, here), _noted(again(record, here), "once the cause is mended")]

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.config import METRICS
+from components.split_findings import copies_texts, labels_texts
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -134,7 +135,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
     known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values())])
     names = [name for name in known if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -142,13 +143,13 @@ def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     for name in names:
         table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
     for slice_name, values in metrics.items():
-        table.add_row(slice_name, *(_number(name, values.get(name)) for name in names))
+        table.add_row(Text(slice_name), *(_number(name, values.get(name)) for name in names))
     return table
 
 
 def _number(name: str, value: float | None) -> str:
-    if value is None or value != value:
-        return "-"
+    if value is None:
+        return "undefined"
     return f"{value:,.0f}" if name == "example_count" else f"{value:.4f}"
 
 
@@ -159,19 +160,14 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if cached:
         lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components answered from earlier runs"))
     if "ExampleGen" in facts:
-        lines.append(
-            ("data", ", ".join(f"{split} {rows:,}" for split, rows in facts["ExampleGen"]["rows"].items()) + " rows")
-        )
-        if facts["ExampleGen"].get("rejected"):
-            known = facts["ExampleGen"]
-            lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
-        if facts["ExampleGen"].get("unlabelled"):
-            lines.append(("no label", f"{facts['ExampleGen']['unlabelled']:,} rows left out"))
+        lines += _data_lines(facts["ExampleGen"])
     if "Schema" in facts:
         lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
     if "Gate" in facts:
         lines += [("warning", text) for text in facts["Gate"]["warnings"]]
     if "Evaluator" in facts:
+        lines += [("warning", text) for text in facts["Evaluator"]["warnings"]]
+        lines.append(("constant", facts["Evaluator"]["constant_predictor"]["text"]))
         lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
         lines += [("", failure) for failure in facts["Evaluator"]["failures"]]
     if summary["error"]:
@@ -184,4 +180,17 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary["log"]:
         lines.append(("log", summary["log"]))
     lines += [("next" if i == 0 else "", text) for i, text in enumerate(summary["next"])]
+    return lines
+
+
+def _data_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ExampleGen found in the rows."""
+    lines = [("data", ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows")]
+    lines += [("labels", text) for text in labels_texts(known["labels"])]
+    lines += [("copies", text) for text in copies_texts(known["equal_rows"])]
+    if known["rejected"]:
+        lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
+    if known["unlabelled"]:
+        where = ", ".join(f"{split} {rows:,}" for split, rows in known["unlabelled_by_split"].items() if rows)
+        lines.append(("no label", f"{known['unlabelled']:,} rows left out, of the files of {where}"))
     return lines

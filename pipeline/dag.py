@@ -25,7 +25,6 @@ import trainer
 from components import batched_transform, transform
 from components.baseline import baseline_resolver, last_blessed
 from components.config import INFERRED_MIN_DOMAIN_MASS
-from components.evaluation import eval_config
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
 from components.gate import AnomalyGate
@@ -78,8 +77,12 @@ def create_pipeline(
         examples=examples,
         model=trainer_node.outputs["model"],
         baseline_model=baseline.outputs["model"],
-        split=config.evaluation.split,
-        config=eval_config(config.evaluation, config.label.kind),
+        evaluation=config.evaluation,
+        label=config.label.kind,
+        imbalance=config.training.imbalance,
+        hyperparameters=next(
+            (node.outputs["best_hyperparameters"] for node in training_nodes if node.id == "Tuner"), None
+        ),
         golden_requests=config.infra_validation.golden_requests,
         golden_tolerance=config.infra_validation.golden_tolerance,
         code_fingerprint=code_fingerprint(components, serving),
@@ -158,7 +161,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
     validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
-    history = _published_statistics(config) if on_vertex else last_pushed()
+    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],
         anomalies=validator.outputs["anomalies"],
@@ -167,6 +170,8 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         pushed_statistics=history.outputs["statistics"],
         policy=config.validation.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
+        requirements=config.evaluation.model_dump_json(),
+        label=config.label.model_dump_json(),
     ).with_id("Gate")
     return examples_node, statistics_gen, schema, validator, history, gate
 

@@ -1,9 +1,9 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
 import itertools
-import json
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -24,6 +24,7 @@ from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot, new_run_id
 from pipeline.summary import push_text, serving_text, summarize
 from schemas.errors import PipelineError, PushError, RunRootError
+from schemas.strict_json import to_json
 from serving.terminal import is_journal, own_terminal, say_refusal
 from trainer import progress
 
@@ -67,6 +68,7 @@ class _Asked:
     use_cache: bool
     resumes: str | None
     until: str | None
+    config_flags: Sequence[str]
 
 
 def run(
@@ -77,6 +79,7 @@ def run(
     output: Output,
     resumes: str | None = None,
     until: str | None = None,
+    config_flags: Sequence[str] = (),
 ) -> int:
     """Runs a config, tells how that ended, and returns the exit code that local_runner.py documents.
 
@@ -87,8 +90,9 @@ def run(
       output: what is printed.
       resumes: the run that this one goes on with, for the record.
       until: the last node that is to run; None for all.
+      config_flags: Arguments that named the config, where this process was started without them.
     """
-    asked = _Asked(config, RunRoot(run_root), output, use_cache, resumes, until)
+    asked = _Asked(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags)
     shown = output == "quiet" or is_journal(sys.stderr)
     with Interrupts() as interrupts:
         try:
@@ -151,7 +155,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
         "alerts": telling.plan(config.alerts),
     }
     if output == "json":
-        print(json.dumps(plan, indent=2))
+        print(to_json(plan))
     elif output != "quiet":
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
         for label, text in findings.lines():
@@ -170,7 +174,15 @@ def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tu
     with own_terminal(log) as terminal:
         # A record that has begun is ended, whatever comes.
         interrupts.hold()
-        known = begun(config, run_id, log=log, expected=nodes(config), resumes=asked.resumes, until=asked.until)
+        known = begun(
+            config,
+            run_id,
+            log=log,
+            expected=nodes(config),
+            resumes=asked.resumes,
+            until=asked.until,
+            named=asked.config_flags,
+        )
         file = RecordFile(root, known)
         console = Console(file=terminal, width=None if terminal.isatty() else 120)
         modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
@@ -223,7 +235,7 @@ def _end(file: RecordFile, summary: dict[str, Any], reason: str) -> None:
 
 def _print(output: Output, console: Console, terminal: TextIO, summary: dict[str, Any]) -> None:
     if output == "json":
-        terminal.write(json.dumps(summary, indent=2) + "\n")
+        terminal.write(to_json(summary) + "\n")
     elif output != "quiet":
         print_summary(console, summary)
     terminal.flush()

@@ -8,12 +8,11 @@ from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components.pushes import LastPush, last_push, outputs
 from pipeline.run_root import RunRoot
 from schemas.errors import ConfigError, DataError
 
 LATEST = "latest"
-# TFX's own name, on what Pusher writes.
-_PUSHED_PROPERTY = "pushed"
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,12 @@ def find(root: RunRoot, run: str = LATEST) -> RunArtifacts:
         raise ConfigError(f"{root.path}: has no run '{run}'; the newest are: {known}")
     if run != LATEST and len(contexts) > 1 and contexts[0].name != run:
         raise ConfigError(f"{root.path}: '{run}' fits {', '.join(context.name for context in contexts[:5])}; say more")
-    types = {found.id: found.name for found in store.get_artifact_types()}
-    live = [a for a in store.get_artifacts_by_context(contexts[0].id) if a.state == mlmd.Artifact.LIVE]
-    return RunArtifacts(contexts[0].name, {types[a.type_id]: a for a in sorted(live, key=lambda a: a.id)})
+    return RunArtifacts(contexts[0].name, {artifact.type: artifact for artifact in outputs(store, contexts[0])})
 
 
-def latest_pushed(root: RunRoot, before: str) -> RunArtifacts | None:
-    """The last run before `before` that pushed a model; None if there is none."""
-    for run in runs(root):
-        if run < before:
-            found = find(root, run)
-            pushed = found.by_type.get("PushedModel")
-            if pushed is not None and pushed.custom_properties[_PUSHED_PROPERTY].int_value:
-                return found
-    return None
+def latest_pushed(root: RunRoot, model_name: str, *, before: str) -> LastPush | None:
+    """Return the last push of a model by a run before `before`, as the gate finds it; None if there is none."""
+    return last_push(_store(root), model_name, before=before)
 
 
 def _store(root: RunRoot) -> ml_metadata.MetadataStore:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.config import DATE, LEAK
+from components.example_parts import in_parts, rules_of, split_rules
 from components.policy import Anomaly, judge
 from components.profile import Column, target
 from components.value_findings import value_findings
@@ -81,7 +82,8 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
       DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
-        there at all, a feature gives it away or is a date, or the rows would not fit into memory.
+        there at all, a value cannot be compared with the bounds of a split, a feature gives the label away or is a
+        date, or the rows would not fit into memory.
       PushError: the push could not succeed.
     """
     if config.data.schema_file is not None:
@@ -126,6 +128,7 @@ def _read(config: PipelineConfig) -> Findings:
     bad = unlabelled = 0
     counts = ValueCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
+    rules = split_rules(config.data)
     for one in found:
         for path in one.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -136,6 +139,7 @@ def _read(config: PipelineConfig) -> Findings:
             counted = ValueCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
+                in_parts(table, batch, rules_of(rules, one.split))
                 counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < _ROWS_PROFILED:
                     profiled.append(batch)

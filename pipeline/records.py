@@ -10,10 +10,10 @@ import getpass
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
-import shlex
 import socket
 import subprocess
 import sys
@@ -29,11 +29,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.run_root import RunRoot
 from schemas.errors import RunRootError
+from serving.terminal import command
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
 _OURS = ("pipeline", "components", "trainer", "serving", "schemas")
+# That of local_runner.py, vertex_runner.py and `python -m pipeline`, from the checkout's folder.
+DEFAULT_CONFIG = "configs/census.yaml"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -91,6 +94,8 @@ class RunRecord(BaseModel):
       code: a fingerprint of each package of this product.
       packages: the installed ones, by version.
       host, pid, process_started, user, command: who runs it.
+      folder: Current folder of the command, which its relative paths start from.
+      config_flags: Arguments that name the config: --config, its path absolute, and each --set.
       expected: its nodes, in order.
       nodes: those that have begun.
       exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
@@ -116,6 +121,8 @@ class RunRecord(BaseModel):
     process_started: float
     user: str
     command: list[str]
+    folder: str = ""
+    config_flags: list[str] = Field(default_factory=list)
     log: str | None
     expected: list[str]
     started: float
@@ -137,7 +144,7 @@ class RunRecord(BaseModel):
     @property
     def command_line(self) -> str:
         """What was typed to run it; empty where that is not known."""
-        return command_line(self.command)
+        return command_line(self.command, self.folder)
 
     @property
     def running_node(self) -> str | None:
@@ -182,14 +189,46 @@ class RunRecord(BaseModel):
             return False
 
 
-def command_line(arguments: Sequence[str]) -> str:
-    """A program of this product and its arguments as they are typed; of a module, `sys.argv` names the file."""
+def command_line(arguments: Sequence[str], folder: str = "") -> str:
+    """Return a program of this product and its arguments as they are typed.
+
+    Args:
+      arguments: As `sys.argv` has them, which names the file of a module.
+      folder: Current folder of whoever typed them; another folder than that of now is entered first.
+    """
     if not arguments:
         return ""
     program, *flags = arguments
     path = Path(program)
     module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
-    return shlex.join(["python", *module, *flags])
+    line = command("python", *module, *flags)
+    return f"{command('cd', folder)} && {line}" if folder and Path(folder) != Path.cwd() else line
+
+
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that name the config of a runner's command, its path absolute.
+
+    Args:
+      arguments: As `sys.argv` has them; of another program there are none.
+    """
+    program, *rest = arguments or [""]
+    if not program.endswith("_runner.py"):
+        return []
+    parts = [part for one in rest for part in (one.split("=", 1) if one.startswith(("--config=", "--set=")) else [one])]
+    named = list(itertools.pairwise([*parts, ""]))
+    config = next((value for flag, value in reversed(named) if flag == "--config"), _ROOT / DEFAULT_CONFIG)
+    settings = [part for flag, value in named if flag == "--set" for part in (flag, value)]
+    return ["--config", os.path.abspath(config), *settings]
+
+
+def shown_config_flags(flags: Sequence[str]) -> list[str]:
+    """Return the arguments that name a config as they are typed here: none for the config that is the default."""
+    if not flags:
+        return []
+    flag, file, *settings = flags
+    path, here = Path(file), Path.cwd()
+    path = path.relative_to(here) if path.is_relative_to(here) else path
+    return settings if path == Path(DEFAULT_CONFIG) else [flag, str(path), *settings]
 
 
 def begun(
@@ -201,8 +240,10 @@ def begun(
     resumes: str | None,
     kind: Kind = Kind.LOCAL,
     until: str | None = None,
+    named: Sequence[str] = (),
 ) -> RunRecord:
-    """The record of a run that begins now, in this process."""
+    """Return the record of a run that begins now, in this process; `named` are its `config_flags` unless it was typed
+    with some."""
     values = config.model_dump(mode="json")
     revision, dirty = git_revision()
     return RunRecord(
@@ -220,6 +261,8 @@ def begun(
         process_started=psutil.Process().create_time(),
         user=_user(),
         command=sys.argv,
+        folder=os.getcwd(),
+        config_flags=config_flags(sys.argv) or list(named),
         log=str(log) if log else None,
         expected=list(expected),
         started=time.time(),

@@ -22,6 +22,7 @@ class Refusal(BaseModel):
       why: it was not started; may have several lines.
       exit_code: of it.
       command: its arguments, the program's name among them.
+      folder: Current folder of the command, which its relative paths start from.
       last, since: when it was, and when the first was, in seconds since 1970.
       count: of them.
     """
@@ -30,6 +31,7 @@ class Refusal(BaseModel):
     why: str
     exit_code: int
     command: list[str]
+    folder: str = ""
     last: float
     since: float
     count: int = Field(ge=1)
@@ -60,6 +62,7 @@ class Refusals:
             why=str(error),
             exit_code=error.exit_code,
             command=command,
+            folder=os.getcwd(),
             last=now,
             since=before.since if before else now,
             count=before.count + 1 if before else 1,

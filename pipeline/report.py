@@ -1,8 +1,9 @@
 """What a run tells its user: one headline for each node, and a summary at the end, read from the artifacts."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,12 +13,22 @@ from tfx.components.evaluator import constants
 from tfx.types import artifact_utils
 
 from components.anomalies import listed
+from components.artifact_files import files_in
 from components.config import DRIFT, SKEW
 from components.evaluation import OVERALL, Summary
-from components.example_gen import REJECTED_PROPERTY, REJECTS_FILE, ROWS_PROPERTY, UNLABELLED_PROPERTY
+from components.example_gen import (
+    EQUAL_ROWS_PROPERTY,
+    LABELS_PROPERTY,
+    REJECTED_PROPERTY,
+    REJECTS_FILE,
+    ROWS_PROPERTY,
+    UNLABELLED_BY_SPLIT_PROPERTY,
+    UNLABELLED_PROPERTY,
+)
 from components.gate import read_anomalies
 from components.infra_validator import MEASURED_PROPERTY
-from components.pusher import DESTINATION_PROPERTY, HASH_PROPERTY, PUSHED_PROPERTY, VERSION_PROPERTY
+from components.pusher import HASH_PROPERTY, VERSION_PROPERTY
+from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from pipeline.runner import FAILED, Artifacts, NodeResult
 from trainer.config import shown_values, values_of
 from trainer.run import HISTORY_FILE
@@ -38,7 +49,8 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
         case "ExampleGen":
             left_out = f"; {known['rejected']:,} bad rows left out" if known["rejected"] else ""
             left_out += f"; {known['unlabelled']:,} without a label left out" if known["unlabelled"] else ""
-            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out
+            spread = "; copies are spread" if known["equal_rows"]["spread"] else ""
+            return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out + spread
         case "StatisticsGen":
             return f"{known['columns']} columns"
         case "Schema":
@@ -55,18 +67,21 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return f"{known['columns']} columns"
         case "Trainer":
             epoch = f"epoch {known['kept_epoch']} of {known['epochs']}"
-            metrics = [f"{metric_title(name)} {value:.4f}" for name, value in known["metrics"].items()]
+            metrics = [f"{metric_title(name)} {_number(value)}" for name, value in known["metrics"].items()]
             return f"eval {', '.join(metrics)}, kept {epoch}"
         case "Tuner":
-            return f"best of {known['trials']} trials: {known['score']:.4f} with {shown_values(known['values'])}"
+            return f"best of {known['trials']} trials: {_number(known['score'])} with {shown_values(known['values'])}"
         case "WarmStart":
             return f"model {known['model_id']}" if known.get("model_id") else "no blessed model to start from"
         case "Baseline":
             return f"model {known['model_id']}" if known.get("model_id") else "no earlier blessed model"
         case "Evaluator":
-            verdict = "blessed" if known["blessed"] else f"NOT blessed, {len(known['failures'])} thresholds missed"
+            verdict = "blessed" if known["blessed"] else f"NOT blessed for {_counted(known['failures'], 'reason')}"
+            verdict += f", {_counted(known['warnings'], 'warning')}" if known["warnings"] else ""
             measured = known["metrics"].get(OVERALL, {})
-            shown = [f"{metric_title(name)} {measured[name]:.4f}" for name in _HEADLINE_METRICS if name in measured]
+            shown = [
+                f"{metric_title(name)} {_number(measured[name])}" for name in _HEADLINE_METRICS if name in measured
+            ]
             return ", ".join([*shown[:1], verdict])
         case "InfraValidator":
             speed = f"95% of rows within {known['p95_ms']:.1f} ms, {known['memory_mb']:,.0f} MB"
@@ -86,6 +101,15 @@ def metric_title(name: str) -> str:
     return name.upper() if name in ("auc", "rmse", "mae") else name.replace("_", " ")
 
 
+def _number(value: float | None) -> str:
+    """Return a metric as people read it; None and NaN are undefined."""
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _counted(lines: Sequence[str], name: str) -> str:
+    return f"{len(lines)} {name}{'s' if len(lines) > 1 else ''}"
+
+
 def _only(outputs: Artifacts, key: str) -> mlmd.Artifact:
     (artifact,) = outputs[key]
     return artifact
@@ -98,6 +122,9 @@ def _example_gen(outputs: Artifacts) -> dict[str, Any]:
         "rows": json.loads(artifact.custom_properties[ROWS_PROPERTY].string_value),
         "rejected": rejected,
         "unlabelled": int(artifact.custom_properties[UNLABELLED_PROPERTY].int_value),
+        "unlabelled_by_split": json.loads(artifact.custom_properties[UNLABELLED_BY_SPLIT_PROPERTY].string_value),
+        "labels": json.loads(artifact.custom_properties[LABELS_PROPERTY].string_value),
+        "equal_rows": json.loads(artifact.custom_properties[EQUAL_ROWS_PROPERTY].string_value),
         "rejects_file": os.path.join(artifact.uri, REJECTS_FILE) if rejected else None,
     }
 
@@ -118,7 +145,7 @@ def _statistics(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _schema(outputs: Artifacts) -> dict[str, Any]:
-    (file,) = tf.io.gfile.glob(os.path.join(_only(outputs, "schema").uri, "*.pbtxt"))
+    (file,) = files_in(_only(outputs, "schema").uri, suffix=".pbtxt")
     return {"features": tf.io.gfile.GFile(file).read().count("\nfeature {") + 1}
 
 
@@ -156,8 +183,7 @@ def _trainer(outputs: Artifacts) -> dict[str, Any]:
 
 
 def _tuner(outputs: Artifacts) -> dict[str, Any]:
-    folder = _only(outputs, "tuner_results").uri
-    (file,) = tf.io.gfile.glob(os.path.join(folder, "*"))
+    (file,) = files_in(_only(outputs, "tuner_results").uri)
     best, *rest = json.loads(tf.io.gfile.GFile(file).read())
     values = values_of({"values": {key: value for key, value in best.items() if key not in ("trial_id", "score")}})
     return {"trials": 1 + len(rest), "score": best["score"], "values": values}
@@ -174,6 +200,8 @@ def _evaluator(outputs: Artifacts) -> dict[str, Any]:
     return {
         "blessed": blessing == constants.BLESSED_VALUE,
         "failures": list(summary.failures),
+        "warnings": list(summary.warnings),
+        "constant_predictor": dict(summary.constant_predictor),
         "metrics": dict(summary.metrics),
     }
 

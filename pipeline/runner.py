@@ -159,7 +159,7 @@ def _failure(node_id: str, error: BaseException, database: Database) -> BaseExce
     full = next((one for one in _chain(error) if _says_full(one)), None)
     if full is not None:
         said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
-        return RunRootError(f"{said}; free some (python -m oncall gc --keep-last 5 --keep-pushed), and {_AGAIN}")
+        return RunRootError(f"{said}; free some, and {_AGAIN}")
     if isinstance(error, errors.StatusError | RuntimeError):
         try:
             # What ML Metadata says of a connection names no cause.

@@ -16,21 +16,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 import yaml
 
 from components.profile import Column, crossed, target
+from schemas import locations
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
-from schemas.data_files import guessed_format, inputs
+from schemas.data_files import guessed_format, inputs, literal_start
 from schemas.declaration import did_you_mean
 from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
 from schemas.readers import open_table
+from schemas.row_hash import row_hashes
 from schemas.values import as_missing
 
 ROWS_READ = 1_000_000
 # What often stands for a missing value: among numbers, and anywhere.
 _MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?", "-", ".", "\\N", "#N/A")
+_NAN_SPELLINGS = ("NaN", "nan")
 _MISSING_ANYWHERE = ("?", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N", "#N/A")
 _DELIMITERS = (",", "\t", ";", "|")
 _POSITIVE = ("1", "1.0", "true", "t", "yes", "y", "positive", "pos", "late", "churned", ">50k")
@@ -70,10 +72,20 @@ class Source:
 
 @dataclass
 class Starter:
-    """The two files, and what the user is told about them."""
+    """The two files, and what the user is told about them.
+
+    Attributes:
+      config: text of the config.
+      schema: text of the schema.
+      rows: number of rows that were read.
+      distinct_rows: number of those that differ in a feature.
+      notes: what the user should look at.
+    """
 
     config: str
     schema: str
+    rows: int
+    distinct_rows: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -108,9 +120,8 @@ def find_source(
         if len(endings) != 1:
             raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
         path = path / f"*.{endings.pop()}"
-    first_special = next((i for i, part in enumerate(path.parts) if re.search(r"[*?\[{]", part)), len(path.parts) - 1)
-    base = Path(*path.parts[:first_special]) if first_special else Path(".")
-    pattern = str(Path(*path.parts[first_special:]))
+    folder, pattern = (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    base = Path(folder)
     test_pattern = None
     if test is not None:
         test_path = Path(os.path.abspath(Path(test).expanduser()))
@@ -131,7 +142,7 @@ def slug(data: str) -> str:
     """
     path = Path(data)
     stem = path.name.split(".")[0]
-    if re.search(r"[*?\[{]", stem) or not stem:
+    if (re.search(r"[*?\[{]", stem) and not path.expanduser().exists()) or not stem:
         stem = path.parent.name
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "pipeline"
 
@@ -145,7 +156,7 @@ def _files(base: Path, pattern: str) -> list[str]:
 
 def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:
     """Looks at the first lines."""
-    filesystem, location = pyarrow.fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(path))
+    filesystem, location = locations.filesystem(path)
     try:
         with filesystem.open_input_stream(location) as file:
             start = file.read(1 << 18)
@@ -179,7 +190,7 @@ def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, head
 class _Table:
     """All columns of the files, as texts; what stands for a missing value is found out."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, label: str) -> None:
         files = [*_files(source.base, source.train), *(_files(source.base, source.test) if source.test else [])]
         batches: list[pa.RecordBatch] = []
         self.rows = 0
@@ -202,14 +213,11 @@ class _Table:
                 f"{files[0]}: the header names {', '.join(map(repr, repeated[:3]))} twice{_no_header_hint(source)}"
             )
         self.columns = {name: Column(name, _texts(batches, name)) for name in names}
-        self.missing_values = self._found_missing()
-        if len(self.missing_values) > 1:
-            marks = pa.array(self.missing_values)
-            self.columns = {
-                name: Column(name, pc.if_else(pc.is_in(c.texts, marks), pa.scalar(None, pa.string()), c.texts))
-                for name, c in self.columns.items()
-            }
-
+        self.missing_values, self.nan_rows, self.label_missing_values = self._find_missing(label)
+        self.columns = {
+            name: Column(name, as_missing(column.texts, self._missing_in(name, label)))
+            for name, column in self.columns.items()
+        }
         self.mixed = self._drop_mixed()
 
     def _drop_mixed(self) -> dict[str, tuple[int, str]]:
@@ -227,17 +235,38 @@ class _Table:
         self.bad_rows = int(bad.sum())
         return found
 
-    def _found_missing(self) -> list[str]:
-        found = [""]
+    def _missing_in(self, name: str, label: str) -> list[str]:
+        if name == label:
+            return self.label_missing_values
+        return [*self.missing_values, *(_NAN_SPELLINGS if name in self.nan_rows else ())]
+
+    def _find_missing(self, label: str) -> tuple[list[str], dict[str, int], list[str]]:
+        """Return what stands for a missing value in the features, the rows with NaN by column, and the label's."""
+        found, of_label = [""], [""]
+        nan_rows: dict[str, int] = {}
         for column in self.columns.values():
-            counts = dict(column.values) if column.not_numbers else {}
-            marks = [value for value in column.not_numbers if value in _MISSING_NUMBERS]
-            rest = sum(counts[value] for value in column.not_numbers if value not in marks)
-            if marks and rest <= (1 - _MOSTLY_NUMBERS) * (column.present - sum(counts[mark] for mark in marks)):
-                found += marks
-            elif not column.is_number and column.distinct < _MAX_VOCABULARY:
-                found += [value for value, _ in column.values if value in _MISSING_ANYWHERE]
-        return list(dict.fromkeys(found))
+            marks = self._marks(column)
+            if column.name == label:
+                # A class may be called NA; among numbers it is none.
+                of_label += marks if column.not_numbers else []
+                continue
+            if column.not_numbers:
+                rows = sum(count for value, count in column.values if value in _NAN_SPELLINGS and value in marks)
+                nan_rows |= {column.name: rows} if rows else {}
+                marks = [mark for mark in marks if mark not in _NAN_SPELLINGS]
+            found += marks
+        return list(dict.fromkeys(found)), nan_rows, list(dict.fromkeys(of_label))
+
+    def _marks(self, column: Column) -> list[str]:
+        """Return the values of a column that stand for a missing one, beside the empty string."""
+        counts = dict(column.values) if column.not_numbers else {}
+        marks = [value for value in column.not_numbers if value in _MISSING_NUMBERS]
+        rest = sum(counts[value] for value in column.not_numbers if value not in marks)
+        if marks and rest <= (1 - _MOSTLY_NUMBERS) * (column.present - sum(counts[mark] for mark in marks)):
+            return marks
+        if not column.is_number and column.distinct < _MAX_VOCABULARY:
+            return [value for value, _ in column.values if value in _MISSING_ANYWHERE]
+        return []
 
 
 def _with_nulls(strings: pa.RecordBatch) -> pa.RecordBatch:
@@ -267,7 +296,7 @@ def write_starter(source: Source, *, label: str, name: str, config_folder: Path,
       DataError: the files cannot be read, or the label cannot be learned.
       ConfigError: there is no column of that name.
     """
-    table = _Table(source)
+    table = _Table(source, label)
     if label not in table.columns:
         hint = did_you_mean(label, list(table.columns))
         raise ConfigError(f"--label {label}: the data has no such column; {hint}{_no_header_hint(source)}")
@@ -308,13 +337,25 @@ class _Writer:
             raise DataError(f"no column can be a feature: {'; '.join(f'{n}: {why}' for n, why in self._ignored)}")
 
     def starter(self) -> Starter:
-        return Starter("\n".join(self._config()) + "\n", "\n".join(self._schema()) + "\n", self._notes)
+        config, schema = ("\n".join(lines) + "\n" for lines in (self._config(), self._schema()))
+        return Starter(config, schema, self._rows, self._distinct_rows(), self._notes)
+
+    def _distinct_rows(self) -> int:
+        columns = {
+            feature.column.name: pa.array(feature.column.numbers.astype(np.float32))
+            if feature.declared["kind"] in ("numeric", "identity")
+            else feature.column.texts.cast(pa.binary())
+            for feature in self._features
+        }
+        return len(np.unique(row_hashes(pa.RecordBatch.from_pydict(columns), list(columns))))
 
     # The label.
 
     def _choose_label(self, column: Column) -> tuple[dict[str, Any], str, list[str], int]:
         """Its declaration, the reason, its classes, and how many rows are of classes too rare to learn."""
         base: dict[str, Any] = {"column": column.name}
+        if self._table.label_missing_values != [""]:
+            base["missing_values"] = self._table.label_missing_values
         if self._unlabelled:
             base["drop_missing"] = True
         counts = dict(column.values)
@@ -361,6 +402,11 @@ class _Writer:
             self._notes.append(f"'{column.name}' explains {explained:.0%} of the label: left out as a likely leak")
             return
         declared, reason = _declared(column)
+        if column.name in self._table.nan_rows:
+            rows = self._table.nan_rows[column.name]
+            declared["missing_values"] = [*self._table.missing_values, "NaN"]
+            reason += f"; NaN in {rows:,} rows counts as missing"
+            self._notes.append(f"'{column.name}' holds NaN in {rows:,} rows: declared as missing (missing_values)")
         if column.name in self._table.mixed:
             count, text = self._table.mixed[column.name]
             reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"

@@ -6,28 +6,29 @@ It makes no request: style, script and pictures are in the file, and a content s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.comparison import Compared, compare_all
 from components.config import DRIFT, SKEW
-from components.histograms import category_shares, cumulated
+from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.pushes import LastPush
+from components.value_counts import ValueCounts
 from pipeline import lookup
+from pipeline.bins import MAX_SHOWN_IN_FULL, Bins, Tick, bins, number
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
 from schemas.curated import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 
-BINS = 24
 TOP_VALUES = 10
 # A feature whose most frequent value has more than this share is called imbalanced, as one with so many zeros.
 IMBALANCED, MOSTLY_ZERO, OFTEN_MISSING = 0.9, 0.5, 0.05
 PUSHED = "pushed train"
+NO_VALUE = "none"
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,41 @@ class Side:
       count: rows.
       missing: share of rows without a value.
       numbers: what is shown of its values, by title.
-      bars: (share, share on a logarithmic scale) of each bin or value, from 0 to 1 of the highest in the feature.
+      values: number of values in each bin, or of each category.
+      shares: `values` as shares of all values.
+      bars: (share, share on a logarithmic scale) of each bin or category, from 0 to 1 of the highest in the feature.
     """
 
     split: str
     count: int
     missing: float
     numbers: Mapping[str, str]
+    values: list[float]
+    shares: list[float]
     bars: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """One feature in all splits."""
+    """One feature in all splits.
+
+    Attributes:
+      name: name of the column.
+      kind: `text`, or the type of its numbers.
+      sides: the feature in each split.
+      labels: names of the bins or categories.
+      ticks: texts below the bars of numbers.
+      are_counted: whether the numbers of values are true; else they are estimates.
+      flags: (word, reason) for what needs attention.
+      compared: distances.
+    """
 
     name: str
     kind: str
     sides: list[Side]
     labels: list[str]
-    shares: list[list[float]]
+    ticks: list[Tick]
+    are_counted: bool
     flags: list[tuple[str, str]] = field(default_factory=list)
     compared: list[Any] = field(default_factory=list)
 
@@ -86,8 +103,8 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
     found = lookup.find(root, run)
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
     splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
-    pushed_run = lookup.latest_pushed(root, found.run_id)
-    pushed = pushed_run.statistics()[TRAIN_SPLIT] if pushed_run is not None else None
+    push = lookup.latest_pushed(root, config.push.model_name, before=found.run_id)
+    pushed = _pushed_train(push)
     compared = _compared(config, found, splits, pushed)
     shown = splits if pushed is None else {**splits, PUSHED: pushed}
     environment = jinja2.Environment(
@@ -98,10 +115,18 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
         title=f"{config.name}, run {found.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
         features=features(shown, compared),
-        pushed=pushed_run.run_id if pushed_run is not None else None,
+        pushed_run=push.run_id if push is not None else "",
+        has_pushed=pushed is not None,
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
     )
     return found.run_id, html
+
+
+def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
+    """Return the statistics of the train split of a push; None if they were removed since."""
+    if push is None or push.statistics is None:
+        return None
+    return lookup.read_statistics(Path(push.statistics.uri))[TRAIN_SPLIT]
 
 
 def features(
@@ -121,9 +146,14 @@ def features(
 
 
 def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]) -> FeatureView:
-    first = next(iter(there.values()))
+    first = next(
+        (feature for feature in there.values() if _common(feature).num_non_missing), next(iter(there.values()))
+    )
+    # Of a split without any value TFDV does not know the type.
     is_text = first.HasField("string_stats")
-    labels, shares = _categories(there) if is_text else _bins(there)
+    drawn = _categories(there) if is_text else _bins(there)
+    totals = [_total(feature, counts) for feature, counts in zip(there.values(), drawn.counts, strict=True)]
+    shares = [[count / total for count in counts] for counts, total in zip(drawn.counts, totals, strict=True)]
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
         Side(
@@ -131,12 +161,19 @@ def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], 
             count=rows[split],
             missing=_missing(feature, rows[split]),
             numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
+            values=drawn.counts[index],
+            shares=shares[index],
             bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
         )
         for index, (split, feature) in enumerate(there.items())
     ]
     type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
-    return FeatureView(name, "text" if is_text else type_, sides, labels, shares)
+    return FeatureView(name, "text" if is_text else type_, sides, drawn.labels, drawn.ticks, drawn.are_exact)
+
+
+def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
+    """Return the number of all values, of which only the most frequent categories are drawn."""
+    return max(_common(feature).tot_num_values, sum(counts)) or 1.0
 
 
 def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
@@ -154,21 +191,22 @@ def _missing(feature: statistics_pb2.FeatureNameStatistics, rows: int) -> float:
 def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
     stats = feature.num_stats
     present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
-    return {
+    quantiles = {share: quantile(feature, share) for share in QUANTILES}
+    numbers = {
         "zeros": percent(stats.num_zeros / present if present else 0.0),
         "mean": _short(stats.mean),
         "std dev": _short(stats.std_dev),
-        "min": _short(stats.min),
-        **{f"{share:.0%}": _short(_quantile(feature, share)) for share in (0.1, 0.25)},
-        "median": _short(stats.median),
-        **{f"{share:.0%}": _short(_quantile(feature, share)) for share in (0.75, 0.9)},
-        "max": _short(stats.max),
+        "min": number(stats.min),
+        **{_title(share): number(value) for share, value in quantiles.items()},
+        "max": number(stats.max),
     }
+    # Without any number TFDV's statistics are all 0.
+    has_numbers = number_counts(feature).total if has_counts(feature) else present
+    return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
 
 
-def _quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
-    edges, shares = cumulated(feature)
-    return float(np.interp(share, shares, edges)) if edges else math.nan
+def _title(share: float) -> str:
+    return "median" if share == 0.5 else f"{share:.0%}"
 
 
 def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
@@ -185,31 +223,27 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
     }
 
 
-def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[list[str], list[list[float]]]:
-    """The most frequent values over all splits, and their shares in each."""
-    shares = [dict(category_shares(feature, feature)) for feature in there.values()]
-    total: dict[str, float] = {}
-    for found in shares:
-        for value, share in found.items():
-            total[value] = total.get(value, 0.0) + share
-    top = sorted(total, key=lambda value: (-total[value], value))[:TOP_VALUES]
-    return [value[1:-1] for value in top], [[found.get(value, 0.0) for value in top] for found in shares]
+def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+    """Return the values that are most frequent over all splits."""
+    counts = [category_counts(feature) for feature in there.values()]
+    importance: dict[str, float] = {}
+    for split in counts:
+        # Splits of few rows count as much as large ones.
+        total = sum(split.values()) or 1.0
+        for value, count in split.items():
+            importance[value] = importance.get(value, 0.0) + count / total
+    top = sorted(importance, key=lambda value: (-importance[value], value))[:TOP_VALUES]
+    # Of many different values, only the most frequent of each split are known.
+    are_all = [feature.string_stats.unique <= len(split) for feature, split in zip(there.values(), counts, strict=True)]
+    are_exact = all(is_all or split.keys() >= set(top) for split, is_all in zip(counts, are_all, strict=True))
+    return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact)
 
 
-def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> tuple[list[str], list[list[float]]]:
-    """Bins of equal width over all splits, and the share of the values in each, interpolated from the histograms."""
-    low = min(feature.num_stats.min for feature in there.values())
-    high = max(feature.num_stats.max for feature in there.values())
-    with np.errstate(invalid="ignore"):
-        edges = np.linspace(low, high, BINS + 1)
-    shares = []
-    for feature in there.values():
-        own, up_to = cumulated(feature)
-        at = np.interp(edges, own, up_to, left=0.0, right=1.0) if own else np.zeros(BINS + 1)
-        at[0] = 0.0
-        # Bounds that are not finite have no bins.
-        shares.append([float(share) for share in np.nan_to_num(np.diff(at))])
-    return [f"{_short(a)} to {_short(b)}" for a, b in pairwise(edges)], shares
+def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+    counts: list[ValueCounts] = [number_counts(feature) for feature in there.values()]
+    # Where nothing was counted, there is nothing to estimate.
+    are_true = all(has_counts(f) for f, c in zip(there.values(), counts, strict=True) if c.total)
+    return bins(counts, are_true=are_true)
 
 
 def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> list[tuple[str, str]]:
@@ -224,7 +258,7 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
     if max(missing) - min(missing) > OFTEN_MISSING:
         flags.append(("missing differs", "the splits differ in what is missing"))
     if first.HasField("string_stats"):
-        top = max((share for split in view.shares for share in split), default=0.0)
+        top = max((share for side in view.sides for share in side.shares), default=0.0)
         if top > IMBALANCED:
             flags.append(("imbalanced", f"one value has {percent(top)} of the rows"))
     else:
@@ -232,7 +266,9 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
         present = stats.common_stats.num_non_missing
         if present and stats.num_zeros / present > MOSTLY_ZERO:
             flags.append(("mostly zero", f"{percent(stats.num_zeros / present)} of the values are zero"))
-        if not stats.std_dev:
+        if not present:
+            flags.append(("no values", "no row has a value"))
+        elif stats.min == stats.max:
             flags.append(("constant", "all values are the same"))
     return flags
 
@@ -267,4 +303,4 @@ def percent(share: float) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
+    return f"{value:.4g}" if abs(value) < 1000 or abs(value) >= MAX_SHOWN_IN_FULL else f"{value:,.0f}"

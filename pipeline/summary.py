@@ -11,7 +11,7 @@ from pipeline.records import RunRecord
 from pipeline.run_root import RunRoot
 from schemas.errors import PipelineError
 from serving.registry import Registry, State
-from serving.terminal import INTERRUPTED_EXIT_CODE
+from serving.terminal import INTERRUPTED_EXIT_CODE, command, flags
 
 
 def summarize(
@@ -122,23 +122,25 @@ def next_steps(
     error: BaseException | None,
 ) -> list[str]:
     """What to do after a run."""
-    if error is not None:
-        return [
-            "mend what the error says and run the same command again: finished components are answered from the cache"
-        ]
     # As `make run` starts them: the environment need not be activated.
     tools = Path(sys.executable).parent
     if tools.is_relative_to(Path.cwd()):
         tools = tools.relative_to(Path.cwd())
+    python = tools / "python"
+    if error is not None:
+        return [
+            command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
+            "mend what the error says and run the same command again: finished components are answered from the cache",
+        ]
     if pusher is None:
-        return [f"{tools}/python -m oncall resume {run_id} --run-root {root.path}"]
-    steps = [f"{tools}/tensorboard --logdir {root.artifacts / 'Trainer' / 'model_run'}"]
+        return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]
+    steps = [command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
     if config.push.to == "vertex":
-        place = f"--project {config.place.project} --region {config.place.region}"
-        return [*steps, f"{tools}/python -m serving.vertex list {place} --model {config.push.model_name}"]
+        place = flags(project=config.place.project, region=config.place.region, model=config.push.model_name)
+        return [*steps, command(python, "-m", "serving.vertex", "list") + place]
     registry = _registry(config, root)
-    steps.append(f"{tools}/python -m serving --model-dir {registry.folder}")
+    steps.append(command(python, "-m", "serving", "--model-dir", registry.folder))
     if registry.state(pusher["version"]) is State.CANDIDATE:
-        place = f"--registry {registry.folder.parent} --model {registry.name}"
-        steps.append(f"{tools}/python -m serving.registry promote {place} --yes")
+        place = flags(registry=registry.folder.parent, model=registry.name)
+        steps.append(command(python, "-m", "serving.registry", "promote") + f"{place} --yes")
     return steps

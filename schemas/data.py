@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, did_you_mean
+from schemas.ordering import check_format, unordered
 
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
+# Where fewer distinct rows are shared out, equal rows are spread over the shares.
+MIN_DISTINCT_ROWS = 1_000
 
 Format = Literal["csv", "tfrecord", "parquet"]
 
@@ -52,18 +55,21 @@ class FileSplit(Declaration):
     """A split that is read from files."""
 
     files: str
-    """A path or glob pattern below `data.base`; `.gz` files are decompressed. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`)
-    and `{VERSION}` stand for numbers in a name, as in TFX: see `data.span`."""
+    """Path or glob pattern below `data.base`; `.gz` files are decompressed. A file or folder of that very name goes
+    before the pattern: `part[1].csv` is that file if it exists. In a pattern, `[[]`, `[*]` and `[?]` stand for
+    themselves, and `**` for any number of folders. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`) and `{VERSION}` stand for
+    numbers in a name, as in TFX: see `data.span`."""
 
 
 class HashSplit(Declaration):
-    """A split that takes a share of another's rows, chosen by a hash of the row's content."""
+    """A split that takes a share of another's rows, chosen by a hash of the values of all features."""
 
     share_of: SplitName
     """The split whose rows are shared out; the rows taken are no longer in it."""
     share: Annotated[float, Field(gt=0, lt=1)]
-    """The share of the rows. The same row always falls on the same side, whatever file it is in. With
-    `data.group_column`, all rows of a group do."""
+    """The share of the rows. Rows that are equal in all features are in one split, whatever their labels and files.
+    With `data.group_column`, all rows of a group are. Where fewer than 1,000 distinct rows are shared out, equal rows
+    are spread instead, and each split gets at least one row. The run reports which of the two it did."""
 
 
 class ColumnSplit(Declaration):
@@ -76,10 +82,13 @@ class ColumnSplit(Declaration):
     values: tuple[str, ...] = ()
     """The rows with one of these texts are taken; or give bounds:"""
     at_least: float | str | None = None
-    """The rows from here on. Numbers are compared as numbers, texts as texts, which is right for times as ISO 8601
-    writes them: `"2013-11-01"`."""
+    """The rows from here on. Numbers are compared as numbers, strings letter by letter, which is right for times as
+    ISO 8601 writes them: `"2013-11-01"`. Where letters do not order a value against the bound (`"9"` against `"10"`,
+    or dates in another format), the run stops."""
     below: float | str | None = None
     """The rows up to here, this value left out."""
+    date_format: str | None = None
+    """How the column and the bounds write dates, in the letters of `strptime`: `"%d/%m/%Y"`."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> "ColumnSplit":
@@ -88,6 +97,14 @@ class ColumnSplit(Declaration):
             raise ValueError("give either values, or at_least or below or both")
         if len({isinstance(bound, str) for bound in bounds}) > 1:
             raise ValueError("at_least and below must both be numbers or both be texts")
+        texts = [bound for bound in bounds if isinstance(bound, str)]
+        if self.date_format is not None:
+            if not texts:
+                raise ValueError("date_format needs at_least or below, in quotes, as the column writes dates")
+            check_format(self.date_format, texts)
+        else:
+            for reason in filter(None, map(unordered, texts)):
+                raise ValueError(reason)
         return self
 
 
@@ -113,7 +130,7 @@ class Data(Declaration):
     """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
     csv: CsvOptions = CsvOptions()
     base: str
-    """The folder of the data; relative to the config's own folder."""
+    """The folder of the data, never a pattern; relative to the config's own folder."""
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
     missing_values: tuple[str, ...] = ("",)

@@ -1,19 +1,24 @@
-"""Finds input files, local or remote, by pattern; `{SPAN}` and `{VERSION}` in it as TFX has them.
+"""Finds input files, local or remote, by name or pattern; `{SPAN}` and `{VERSION}` in it as TFX has them.
+
+A name that exists goes before the pattern that it could be: `data [1]/a[b].csv` is that file, if there is one, and
+`data [1]/*.csv` is of the folder `data [1]`, if there is one. In a pattern `[[]`, `[*]` and `[?]` stand for themselves.
 
 https://www.tensorflow.org/tfx/guide/examplegen#span describes spans and versions.
 """
 
+import contextlib
 import datetime
 import fnmatch
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.fs
 
+from schemas import locations
 from schemas.data import Data, FileSplit, Format
 from schemas.errors import DataError
 from schemas.readers import what_failed
@@ -65,15 +70,20 @@ def unlisted_inputs(data: Data) -> list[Input]:
 
 
 def matching_files(base: str, pattern: str, split: str) -> list[str]:
-    """The files below `base` that match, in a stable order.
+    """Return the files below `base` that have a name or match a pattern, in a stable order.
+
+    Args:
+      base: Folder, never a pattern.
+      pattern: Name or glob pattern below it; `**` stands for any number of folders.
+      split: Name of the split, for the error.
 
     Raises:
-      DataError: there are none.
+      DataError: There are none, or they cannot be listed.
     """
-    if "://" in base:
-        files = _remote(base, pattern)
-    else:
-        files = sorted(path for path in glob.glob(os.path.join(base, pattern)) if os.path.isfile(path))
+    try:
+        files = _remote(base, pattern) if locations.is_remote(base) else _local(base, pattern)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{base}: cannot be listed: {what_failed(error)} (data.base)") from error
     if not files:
         raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
     return files
@@ -112,38 +122,77 @@ def guessed_format(path: str) -> Format | None:
     return "csv" if name.endswith(_CSV_ENDINGS) else None
 
 
+def literal_start(path: str, base: str = "") -> tuple[str, str]:
+    """Split a local path into the longest folder that exists, taken literally, and the rest, which may be a pattern.
+
+    Args:
+      path: Path from `base`, or an absolute one.
+      base: Folder; "" is the current one.
+    """
+    if path.startswith("/"):
+        base, path = "/", path.lstrip("/")
+    while "/" in path:
+        name, _, below = path.partition("/")
+        if not os.path.isdir(os.path.join(base, name)):
+            break
+        base, path = os.path.join(base, name), below.lstrip("/")
+    return base, path
+
+
+def _local(base: str, pattern: str) -> list[str]:
+    """The files of a name or pattern below a folder; "" is the current one."""
+    literal = os.path.join(base, pattern)
+    if os.path.isfile(literal):
+        return [literal]
+    folder, rest = literal_start(pattern, base)
+    paths = (os.path.join(folder, name) for name in glob.glob(rest, root_dir=folder or None, recursive=True))
+    return sorted(path for path in paths if os.path.isfile(path))
+
+
 def _listed_here(source: str) -> list[str]:
-    if os.path.isfile(source):
-        return [source]
     if os.path.isdir(source):
         return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
-    return [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
+    return _local("", source)
 
 
 def _listed_remotely(source: str) -> list[str]:
-    special = _SPECIAL.search(source)
-    if special:
-        base = source[: source.rindex("/", 0, special.start())]
-        return _remote(base, source[len(base) + 1 :])
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(source.rstrip("/"))
+    source = source.rstrip("/")
+    filesystem, path = locations.filesystem(source)
     if filesystem.get_file_info(path).is_file:
         return [source]
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    return [_uri(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
-
-
-def _uri(base: str, path: str) -> str:
-    """Of a path in the file system of another URI; who reads it (gs://anonymous@BUCKET) stays."""
-    scheme, _, rest = base.partition("://")
-    user, at, _ = rest.partition("/")[0].rpartition("@")
-    return f"{scheme}://{user}{at}{path}"
+    files = [locations.located(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
+    special = _SPECIAL.search(source)
+    if files or special is None:
+        return files
+    base = source[: source.rindex("/", 0, special.start())]
+    return _remote(base, source[len(base) + 1 :])
 
 
 def _remote(base: str, pattern: str) -> list[str]:
-    filesystem, folder = pyarrow.fs.FileSystem.from_uri(base)
-    found = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True))
-    wanted = f"{folder}/{pattern}"
-    return sorted(_uri(base, i.path) for i in found if i.is_file and fnmatch.fnmatch(i.path, wanted))
+    """The files of a name or pattern below a remote folder."""
+    filesystem, folder = locations.filesystem(base)
+    literal = f"{folder}/{pattern}"
+    if filesystem.get_file_info(literal).is_file:
+        return [locations.located(base, literal)]
+    selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    names = [i.path[len(folder) + 1 :] for i in filesystem.get_file_info(selector) if i.is_file]
+    below, steps = "", pattern.split("/")
+    while len(steps) > 1 and any(name.startswith(f"{below}{steps[0]}/") for name in names):
+        below = f"{below}{steps.pop(0)}/"
+    fitting = [n for n in names if n.startswith(below) and _fits(n[len(below) :].split("/"), steps)]
+    return sorted(locations.located(base, f"{folder}/{name}") for name in fitting)
+
+
+def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
+    if not steps:
+        return not names
+    if steps[0] == "**":
+        return any(_fits(names[start:], steps[1:]) for start in range(len(names) + 1))
+    if not names or (names[0].startswith(".") and not steps[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(names[0], steps[0]) and _fits(names[1:], steps[1:])
 
 
 def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
@@ -151,10 +200,10 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
     if not _NUMBERS.search(pattern):
         return [(pattern, None)]
     versions: dict[int, dict[int, str]] = {}
-    for path in matching_files(data.base, _NUMBERS.sub("*", pattern), split):
-        numbers = _numbers_in(
-            pattern, os.path.relpath(path, data.base) if "://" not in path else path[len(data.base) + 1 :]
-        )
+    for path in _of_any_span(data.base, pattern, split):
+        is_remote = locations.is_remote(path)
+        below = path[len(data.base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, data.base)
+        numbers = _numbers_in(pattern, below)
         if numbers is not None:
             versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _filled(pattern, numbers)
     if not versions:
@@ -171,20 +220,34 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
     return [(versions[span][max(versions[span])], span) for span in wanted]
 
 
+def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
+    """The files of a pattern with numbers: those whose names are the rest literally, if there are any."""
+    ends = [0, *(end for match in _NUMBERS.finditer(pattern) for end in match.span()), len(pattern)]
+    literal = "*".join(glob.escape(pattern[start:end]) for start, end in zip(ends[::2], ends[1::2], strict=True))
+    with contextlib.suppress(DataError):
+        return matching_files(base, literal, split)
+    return matching_files(base, _NUMBERS.sub("*", pattern), split)
+
+
 def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
     """The texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
     expression, end, seen = "", 0, set()
     for match in _NUMBERS.finditer(pattern):
         name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")
-        expression += fnmatch.translate(pattern[end : match.start()])[4:-3]
+        expression += _expression(pattern[end : match.start()])
         expression += (
             f"(?P={name})" if name in seen else f"(?P<{name}>\\d{{{width}}})" if width else f"(?P<{name}>\\d+)"
         )
         seen.add(name)
         end = match.end()
-    expression += fnmatch.translate(pattern[end:])[4:-3]
+    expression += _expression(pattern[end:])
     found = re.fullmatch(expression, path)
     return found.groupdict() if found else None
+
+
+def _expression(text: str) -> str:
+    """A regular expression for a piece of a path, each of whose names stands for itself or is a pattern."""
+    return "/".join(f"(?:{re.escape(name)}|{fnmatch.translate(name)[4:-3]})" for name in text.split("/"))
 
 
 def _span(numbers: Mapping[str, str], path: str) -> int:

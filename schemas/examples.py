@@ -3,7 +3,7 @@
 https://www.tensorflow.org/tutorials/load_data/tfrecord describes tf.Example.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,18 +35,27 @@ class ExampleError(ValueError):
 class Part:
     """Some of the records as columns of strings: those from `start` on.
 
-    A feature that none of them has is no column.
+    Attributes:
+      columns: The columns that are wanted and that one of the records has.
+      names: The names of all features that one of the records has.
+      start: Place of the first record among those that were given.
     """
 
     columns: pa.RecordBatch
+    names: Sequence[str]
     start: int
 
 
-def decoded(records: Sequence[bytes]) -> Iterator[Part]:
+def decoded(records: Sequence[bytes], only: Collection[str] | None = None) -> Iterator[Part]:
     """Decode records; in one part, unless a feature has values of several types.
 
+    Args:
+      records: Serialized tf.Example.
+      only: Names of the columns that are wanted; None for all.
+
     Raises:
-      ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has several values in a feature.
+      ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has several values in a column that is
+        wanted.
     """
     for index, record in enumerate(records):
         if _is_sequence(record):
@@ -56,7 +65,9 @@ def decoded(records: Sequence[bytes]) -> Iterator[Part]:
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     for batch, start in _decoded(decoder, records, 0):
         names = sorted(batch.schema.names)
-        yield Part(pa.RecordBatch.from_arrays([_strings(batch, name, start) for name in names], names=names), start)
+        wanted = [name for name in names if only is None or name in only]
+        columns = pa.RecordBatch.from_arrays([_strings(batch, name, start) for name in wanted], names=wanted)
+        yield Part(columns, names, start)
 
 
 def _decoded(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tuple[pa.RecordBatch, int]]:

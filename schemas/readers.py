@@ -8,7 +8,6 @@ Imports no TensorFlow.
 import csv
 import gzip
 import io
-import os
 import re
 import struct
 import sys
@@ -27,7 +26,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from schemas import examples
+from schemas import examples, locations
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
@@ -86,10 +85,12 @@ class Texts:
     Attributes:
       columns: Raw values, null where the file has no value; strings that stand for a missing one are kept.
       rows: Number of each row in the file, or in the piece of it that is read, from 1; [n].
+      names: Names of all features of these rows, where a file has no header.
     """
 
     columns: pa.RecordBatch
     rows: NDArray[np.int64]
+    names: Sequence[str] = ()
 
 
 @dataclass
@@ -141,9 +142,7 @@ class Reader(ABC):
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
     def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        location = self.path if "://" in self.path else os.path.abspath(self.path)
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
-        return filesystem, path
+        return locations.filesystem(self.path)
 
     def _open(self, compression: str | None = "detect") -> pa.NativeFile:
         filesystem, path = self._location()
@@ -381,21 +380,20 @@ class TFRecordReader(Reader):
         first = next(self._together(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
-        return sorted({name for part in self._decoded(*first) for name in part.columns.schema.names})
+        return sorted({name for part in self._decoded(*first) for name in part.names})
 
     def batches(self) -> Iterator[Texts]:
         for records, first in self._together():
             for part in self._decoded(records, first):
-                names = [name for name in part.columns.schema.names if self._wanted(name)]
                 rows = np.arange(first + part.start, first + part.start + part.columns.num_rows)
-                yield Texts(part.columns.select(names), rows)
+                yield Texts(part.columns, rows, part.names)
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
     def _decoded(self, records: Sequence[bytes], first: int) -> Iterator[examples.Part]:
         try:
-            yield from examples.decoded(records)
+            yield from examples.decoded(records, self.only)
         except examples.ExampleError as error:
             raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
 

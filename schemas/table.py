@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.data import CsvOptions, Data, Format
@@ -17,6 +16,7 @@ from schemas.errors import DataError
 from schemas.features import ColumnType, FeatureSet
 from schemas.pieces import Piece
 from schemas.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
+from schemas.row_hash import Hashes, row_hashes, value_hashes
 from schemas.values import (
     MAX_VALUE_BYTES,
     Converted,
@@ -29,8 +29,6 @@ from schemas.values import (
     shown,
 )
 
-# Joins the texts of a row for hashing; no field holds the unit separator.
-_FIELD_SEPARATOR = "\x1f"
 # Kinds of bad rows that an error names, a line for each.
 SHOWN_PROBLEMS = 10
 
@@ -45,7 +43,7 @@ class Columns:
       label: the column of the label; None where rows have none.
       ignored: columns that may be there and are not read; None where any other may.
       split_by: columns that decide which split a row belongs to.
-      group: the column whose value alone is hashed, where it is not the whole row.
+      group: column whose value decides which share a row falls into; None where the features do.
       copied: columns that are handed on as they stand in the file.
     """
 
@@ -91,6 +89,16 @@ class Columns:
         return self.label is not None and not self.rules[self.label].required
 
     @property
+    def labels(self) -> Sequence[str]:
+        """The only values that the label may have; none for numbers."""
+        return self.rules[self.label].classes if self.label is not None else ()
+
+    @property
+    def features(self) -> list[str]:
+        """The columns in which two rows must be equal to be equal rows: all that are read but the label."""
+        return [name for name in self.types if name != self.label]
+
+    @property
     def needed(self) -> list[str]:
         """The columns that have to be there."""
         return [*self.rules, *self.split_by, *([self.group] if self.group else []), *self.copied]
@@ -118,7 +126,8 @@ class Batch:
       values: the declared columns in their types, null where a value is missing.
       texts: the same as strings, null where a value is missing.
       rows: the number of each row in the file, from 1; int64, [n].
-      hashed: the columns that the hash of a row is taken of.
+      features: names of the columns that make two rows equal.
+      groups: the text of each row's group; None where rows have none.
       split_by: the texts of the columns that decide on splits.
       labels: the text of each row's label; None where rows have none.
       copied: the texts of the columns that are handed on, missing values too.
@@ -127,17 +136,21 @@ class Batch:
     values: pa.RecordBatch
     texts: pa.RecordBatch
     rows: NDArray[np.int64]
-    hashed: Sequence[pa.Array]
+    features: Sequence[str]
+    groups: pa.Array | None
     split_by: dict[str, pa.Array]
     labels: pa.Array | None
     copied: dict[str, pa.Array]
 
     @cached_property
-    def keys(self) -> list[bytes]:
-        """What the hash of each row is taken of: the group, or the whole text, ignored columns included."""
-        filled = [pc.fill_null(column, "") for column in self.hashed]
-        keys: list[bytes] = pc.binary_join_element_wise(*filled, _FIELD_SEPARATOR).cast(pa.binary()).to_pylist()
-        return keys
+    def hashes(self) -> Hashes:
+        """The hash of each row's features, [n]."""
+        return row_hashes(self.values, self.features)
+
+    @cached_property
+    def group_hashes(self) -> Hashes:
+        """The hash of each row's group, [n]; of no row where rows have no groups."""
+        return value_hashes(pa.nulls(0, pa.string()) if self.groups is None else self.groups)
 
 
 @dataclass
@@ -262,8 +275,7 @@ class Table:
           DataError: a record has a feature that is not declared, which the first records had not.
         """
         columns = texts.columns
-        if self.reader.leaves_out_missing and self.reader.only is None:
-            self._check_declared(columns.schema.names)
+        self._check_declared(texts.names)
         for name in [*self.columns.needed]:
             if name not in columns.schema.names:
                 columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
@@ -314,7 +326,8 @@ class Table:
             values=pa.RecordBatch.from_pydict({name: kept(column.values) for name, column in columns.items()}),
             texts=pa.RecordBatch.from_pydict(strings),
             rows=texts.rows if good is None else texts.rows[np.asarray(good)],
-            hashed=[plain(group)] if group else [kept(column) for column in texts.columns.columns],
+            features=self.columns.features,
+            groups=plain(group) if group else None,
             split_by={name: plain(name) for name in self.columns.split_by},
             labels=strings[self.columns.label] if self.columns.label else None,
             copied={name: kept(texts.columns.column(name)) for name in self.columns.copied},

@@ -60,12 +60,14 @@ class Inputs(dict[str, Input]):
 
     Attributes:
       other_columns: Names of the training table's columns that the model does not use. A request may have them.
+      own_columns: Names that the inputs may have in a request.
     """
 
     def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
         super().__init__({one.name: one for one in inputs})
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
         self._by_column = {one.column: one.name for one in inputs}
+        self.own_columns = frozenset([*self, *self._by_column])
         self._known = [*self._by_column, *other_columns]
 
     def name_of(self, column: str, where: str) -> str | None:
@@ -128,8 +130,8 @@ def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
     """
     columns: Columns = {name: [None] * len(records) for name in inputs}
     try:
-        for part in examples.decoded(records):
-            for column in part.columns.schema.names:
+        for part in examples.decoded(records, only=inputs.own_columns):
+            for column in part.names:
                 name = inputs.name_of(column, "")
                 if name is not None:
                     strings = part.columns.column(column).to_pylist()

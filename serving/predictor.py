@@ -20,6 +20,7 @@ from serving.inputs import (
     columns_of_examples,
     declared_inputs,
 )
+from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE
 from serving.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
@@ -44,7 +45,7 @@ class Predictor:
 
     def __init__(self, folder: str | Path) -> None:
         try:
-            self._model = tf.saved_model.load(str(folder))
+            self._model = tf.saved_model.load(literal_path(folder))
             self._signature = self._model.signatures[SERVING_DEFAULT]
         except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

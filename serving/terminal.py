@@ -1,7 +1,8 @@
-"""Keeps the terminal for what a person is to read, and says in one way why a command did not do what was asked."""
+"""Keeps the terminal for what a person is to read; writes errors, and commands to type next, in one way."""
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,33 @@ _LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
 def clean(text: object) -> str:
     """One line without control characters, which can neither colour nor move what a terminal shows: `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def command(*arguments: object, note: str = "") -> str:
+    """Return a command for a person to paste, its arguments quoted for the shell.
+
+    Args:
+      arguments: Program and arguments.
+      note: Comment behind it.
+    """
+    line = shlex.join(map(str, arguments))
+    return f"{line}    # {note}" if note else line
+
+
+def script(name: str) -> str:
+    """Return the path of a program in this checkout, from the current folder: its mere name in the checkout itself."""
+    file = Path(__file__).resolve().parents[1] / name
+    return name if Path(name).resolve() == file else str(file)
+
+
+def flags(**values: object) -> str:
+    """Return flags for the end of a command, quoted for the shell, with a space before each.
+
+    Args:
+      values: By name, `run_root` for --run-root; None and the empty string are left out.
+    """
+    given = {name.replace("_", "-"): value for name, value in values.items() if value not in (None, "")}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def say(text: str, level: Level = "error") -> None:

@@ -21,6 +21,7 @@ Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Normalization = Literal["batch", "batch_renorm", "none"]
 Precision = Literal["float32", "mixed_bfloat16"]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
 HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
@@ -30,6 +31,8 @@ WATCHED_METRICS: Mapping[LabelKind, tuple[WatchedMetric, ...]] = {
     "multiclass": ("log_loss", "accuracy"),
     "regression": ("rmse", "mae"),
 }
+# They rank the rows of one class among those of the other: without rows of both they are undefined.
+NEED_BOTH_CLASSES: frozenset[WatchedMetric] = frozenset({"auc"})
 
 
 class Optimizer(Declaration):
@@ -68,8 +71,10 @@ class Model(Declaration):
     hidden_units: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 64)
     """The width of each hidden layer of the deep part, from the input on."""
     activation: Activation = "relu"
-    batch_norm: bool = True
-    """Normalises each hidden layer's inputs to its activation over the batch."""
+    normalization: Normalization = "batch"
+    """Normalizes the inputs of each hidden layer's activation: in training over the batch (Ioffe and Szegedy 2015), in
+    serving over the rows of `train`. `batch_renorm` corrects the mean and the deviation of each batch towards those of
+    all rows (Ioffe 2017, r_max 3 and d_max 5); it is for batches of few rows."""
     dropout: Share = 0.0
     """The share of each hidden layer's outputs dropped while training."""
     l1: NonNegativeFloat = 0.0
@@ -170,6 +175,21 @@ class Training(Declaration):
         """The metric by which epochs are compared."""
         stopping = self.early_stopping
         return stopping.metric if stopping is not None and stopping.metric is not None else WATCHED_METRICS[label][0]
+
+
+def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[WatchedMetric, str]:
+    """Return the metrics of `WATCHED_METRICS` that are undefined on a split, with the reason.
+
+    Args:
+      label: kind of the label.
+      class_rows: rows of each class in the split.
+    """
+    absent = [name for name, rows in class_rows.items() if not rows]
+    return {
+        metric: f"undefined on eval, which has no row of class '{absent[0]}'"
+        for metric in WATCHED_METRICS[label]
+        if absent and metric in NEED_BOTH_CLASSES
+    }
 
 
 def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[Model, Training]:

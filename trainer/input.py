@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas.errors import DataError
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, Label
 from trainer.config import Training
 
 # Rows that go through the input together: of one row at a time, tf.data costs more than the network does.
@@ -18,10 +18,15 @@ _BLOCK_ROWS = 4096
 # Rows shuffled among each other. Larger data is shuffled within such a window, made anew of other blocks each time.
 _WINDOW_BLOCKS = 32
 _WINDOW_ROWS = _WINDOW_BLOCKS * _BLOCK_ROWS
+# Rows whose mean is off by half a percent of the deviation.
+_SAMPLE_ROWS = 32_768
 # Steps that TensorFlow takes without asking Python between them, in epochs that are long enough not to notice that they
 # are rounded up to a multiple.
 _STEPS_TOGETHER = 8
 _LONG_EPOCH_STEPS = 20 * _STEPS_TOGETHER
+
+# Of many classes, a message names the first.
+_SHOWN_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Source:
 
     def blocks(self) -> tf.data.Dataset:
         """All rows once, in blocks: (ids [rows, n], numbers [rows, m], labels [rows]); shards are interleaved."""
-        files = tf.data.Dataset.from_tensor_slices(sorted(self.files))
+        files = tf.data.Dataset.from_tensor_slices(tf.constant(sorted(self.files), tf.string))
         records = files.interleave(
             lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP", buffer_size=1 << 20),
             cycle_length=4,
@@ -71,7 +76,9 @@ class Source:
 
 def split_source(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
     """The source of a split from the file patterns that TFX gives."""
-    files = [file for pattern in patterns for file in tf.io.gfile.glob(pattern)]
+    # TFX gives FOLDER/*, where the folder's own name may hold what would be a pattern.
+    folders = [os.path.dirname(pattern) for pattern in patterns]
+    files = [os.path.join(folder, name) for folder in folders for name in sorted(tf.io.gfile.listdir(folder))]
     return Source(files, features, transform_output.transformed_feature_spec())
 
 
@@ -83,30 +90,46 @@ class TrainingRows:
       batches: repeats for ever, shuffled anew in each epoch: (inputs, label [batch, 1], weight [batch, 1]).
       steps_per_epoch: how many batches make an epoch.
       steps_together: how many of them are one call; `steps_per_epoch` is a multiple of it.
+      sample: rows drawn at random, all if they are few: (inputs, weight [batch, 1]). A weight says how often `batches`
+        has the row.
       label_mean: of a regression's labels; 0 for classes.
       label_std: their standard deviation; 1 for classes.
     """
 
     batches: tf.data.Dataset
     steps_per_epoch: int
+    sample: tf.data.Dataset
     steps_together: int = 1
     label_mean: float = 0.0
     label_std: float = 1.0
 
 
-class _Labels:
-    """What is known of labels that are seen block by block: the rows of each class, or mean and standard deviation."""
+@dataclass(frozen=True)
+class EvaluationRows:
+    """The eval split, ready to be measured.
 
-    def __init__(self, classes: int) -> None:
+    Attributes:
+      batches: all rows once, in order: (inputs, label [batch, 1]).
+      class_rows: rows of each class; empty for a regression.
+    """
+
+    batches: tf.data.Dataset
+    class_rows: Mapping[str, int]
+
+
+class _Labels:
+    """Labels that are read block by block: the rows of each class, or mean and standard deviation."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
         self.total = 0
-        self.counts = np.zeros(max(classes, 1), np.int64)
+        self.counts = np.zeros(max(len(classes), 1), np.int64)
         self.mean, self._squares = 0.0, 0.0
         self._classes = classes
 
     def add(self, labels: np.ndarray) -> None:
-        """Counts a block; the variance is updated as Chan et al. 1979 do, which loses no digits."""
+        """Count a block; the variance is updated as Chan et al. 1979 do, which loses no digits."""
         if self._classes:
-            self.counts += np.bincount(labels, minlength=self._classes)
+            self.counts += np.bincount(labels, minlength=len(self._classes))
         else:
             values = labels.astype(np.float64)
             away = float(values.mean()) - self.mean
@@ -121,6 +144,36 @@ class _Labels:
         """The standard deviation of a regression's labels; 1 for classes."""
         return 1.0 if self._classes else (self._squares / self.total) ** 0.5
 
+    @property
+    def class_rows(self) -> dict[str, int]:
+        """The rows of each class; empty for a regression."""
+        return dict(zip(self._classes, self.counts.tolist(), strict=True)) if self._classes else {}
+
+
+class _Sample:
+    """At most `_SAMPLE_ROWS` rows of blocks: each row draws a number from [0, 1), and rows of a low number are kept."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._share = 1.0
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, block: Sequence[np.ndarray]) -> None:
+        """Draw from a block."""
+        self._parts.append((self._random.random(len(block[0])), *block))
+        self._keep()
+        while sum(len(part[0]) for part in self._parts) > _SAMPLE_ROWS:
+            self._share /= 2
+            self._keep()
+
+    def _keep(self) -> None:
+        kept = [part[0] < self._share for part in self._parts]
+        self._parts = [tuple(column[rows] for column in part) for part, rows in zip(self._parts, kept, strict=True)]
+
+    def rows(self) -> list[np.ndarray]:
+        """Return ids, numbers and labels."""
+        return [np.concatenate(columns) for columns in list(zip(*self._parts, strict=True))[1:]]
+
 
 def training_rows(source: Source, training: Training, *, seed: int, cache_folder: str) -> TrainingRows:
     """Reads the train split once and prepares its batches.
@@ -132,37 +185,65 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
       cache_folder: gets the parsed rows, which every epoch reads: in memory they would grow with the data.
 
     Raises:
-      DataError: a class has no row, or all labels of a regression are the same.
+      DataError: train has no row, or none of a class, or all labels of a regression are the same.
     """
     blocks = source.blocks().cache(os.path.join(cache_folder, "train"))
-    classes = source.features.label.classes
-    labels = _Labels(len(classes))
-    for _, _, some in blocks.as_numpy_iterator():
-        labels.add(some)
-    total, counts, mean, std = labels.total, labels.counts, labels.mean, labels.std
-    if not std:
-        raise DataError(f"all labels of the train split are {mean:g}; there is nothing to learn")
-    if not counts.all():
-        found = ", ".join(f"{count} rows of '{value}'" for value, count in zip(classes, counts, strict=True))
-        raise DataError(f"the train split holds {found}; every class is needed. Check the label, or add rows")
+    label = source.features.label
+    labels, sample = _Labels(label.classes), _Sample(seed)
+    for block in blocks.as_numpy_iterator():
+        labels.add(block[2])
+        sample.add(block)
+    _check_labels(label, labels)
+    classes, balance = len(label.classes), labels.total / (len(labels.counts) * labels.counts)
     # The squared error of a regression is measured in its own variances: the learning rate then fits any unit.
-    weights = np.ones(len(counts)) if classes else np.array([std**-2])
+    weights = np.ones(classes) if classes else np.array([labels.std**-2])
     if training.imbalance == "class_weights":
-        weights = total / (len(counts) * counts)
-    if training.imbalance == "oversample":
-        shuffled = _balanced(blocks, len(classes), seed=seed)
-    else:
-        shuffled = _shuffled(blocks, seed=seed)
+        weights = balance
+    oversample = training.imbalance == "oversample"
+    shuffled = _balanced(blocks, classes, seed=seed) if oversample else _shuffled(blocks, seed=seed)
 
     def named(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], weight[:, None]
 
     batches = shuffled.rebatch(training.batch_size).map(named, num_parallel_calls=tf.data.AUTOTUNE)
-    steps = -(-total // training.batch_size)
+    steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
-    steps = -(-steps // together) * together
-    return TrainingRows(batches.prefetch(tf.data.AUTOTUNE), steps, together, mean, std)
+    return TrainingRows(
+        batches=batches.prefetch(tf.data.AUTOTUNE),
+        steps_per_epoch=-(-steps // together) * together,
+        steps_together=together,
+        sample=_sampled(source, sample, balance if oversample else None),
+        label_mean=labels.mean,
+        label_std=labels.std,
+    )
+
+
+def _check_labels(label: Label, labels: _Labels) -> None:
+    if not labels.total:
+        raise DataError("train has no rows; check data.splits.train")
+    if not label.classes and not labels.std:
+        raise DataError(f"label '{label.column}' is {labels.mean:g} in every row of train; there is nothing to learn")
+    absent = [name for name, rows in labels.class_rows.items() if not rows]
+    if absent:
+        raise DataError(
+            f"train has no row of {_named_classes(absent)} of label '{label.column}'; every class needs rows: check "
+            "the declared classes, or add rows"
+        )
+
+
+def _named_classes(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN_CLASSES])
+    more = f" and {len(names) - _SHOWN_CLASSES:,} more" if len(names) > _SHOWN_CLASSES else ""
+    return f"class{'es' if len(names) > 1 else ''} {shown}{more}"
+
+
+def _sampled(source: Source, sample: _Sample, balance: np.ndarray | None) -> tf.data.Dataset:
+    """Return (inputs, weight [batch, 1]) of a sample; without `balance`, all rows weigh alike."""
+    ids, numbers, labels = sample.rows()
+    weights = np.ones(len(labels)) if balance is None else balance[labels]
+    blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, weights[:, None])).batch(_BLOCK_ROWS)
+    return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))
 
 
 def _shuffled(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
@@ -189,14 +270,35 @@ def _balanced(blocks: tf.data.Dataset, classes: int, *, seed: int) -> tf.data.Da
     return tf.data.Dataset.sample_from_datasets(endless, [1 / classes] * classes, seed=seed).batch(_BLOCK_ROWS)
 
 
-def evaluation_batches(source: Source, *, cache_folder: str) -> tf.data.Dataset:
-    """All rows of a split once, in order, as (inputs, label [batch, 1]); `cache_folder` as for `training_rows`."""
+def evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows:
+    """Read the eval split once and prepare its batches; `cache_folder` as for `training_rows`.
+
+    Raises:
+      DataError: eval has no row.
+    """
 
     def named(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         return source.unpack(ids, numbers), label[:, None]
 
     blocks = source.blocks().cache(os.path.join(cache_folder, "evaluation"))
-    for _ in blocks:
-        # To the end: tf.data has a file only then.
-        pass
-    return blocks.map(named).prefetch(1)
+    # To the end: tf.data has a file only then.
+    class_rows = _evaluation_labels(blocks, source).class_rows
+    return EvaluationRows(blocks.map(named).prefetch(1), class_rows)
+
+
+def evaluation_class_rows(source: Source) -> Mapping[str, int]:
+    """Count the rows of each class in the eval split; empty for a regression.
+
+    Raises:
+      DataError: eval has no row.
+    """
+    return _evaluation_labels(source.blocks(), source).class_rows
+
+
+def _evaluation_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:
+    labels = _Labels(source.features.label.classes)
+    for _, _, some in blocks.as_numpy_iterator():
+        labels.add(some)
+    if not labels.total:
+        raise DataError("eval has no rows, and training is watched on it; check data.splits.eval")
+    return labels

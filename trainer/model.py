@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from schemas.features import FeatureSet, IdColumn, LabelKind, RegressionLabel
 from trainer.config import Model, Precision, Training
+from trainer.normalization import normalization_layer
 from trainer.optimizers import build_optimizer
 
 WIDE_PREFIX = "wide_"
@@ -159,13 +160,15 @@ def _deep_logit(
         hidden = keras.layers.Dropout(model.embedding_dropout, name="dropout_input")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
     for number, units in enumerate(model.hidden_units, start=1):
-        # Batch norm has a bias of its own.
+        normalization = normalization_layer(model.normalization, number, precision)
+        # A normalization has a bias of its own.
+        use_bias = normalization is None
         dense = keras.layers.Dense(
-            units, use_bias=not model.batch_norm, kernel_regularizer=penalty, dtype=precision, name=f"hidden_{number}"
+            units, use_bias=use_bias, kernel_regularizer=penalty, dtype=precision, name=f"hidden_{number}"
         )
         hidden = dense(hidden)
-        if model.batch_norm:
-            hidden = keras.layers.BatchNormalization(dtype=precision, name=f"batch_norm_{number}")(hidden)
+        if normalization is not None:
+            hidden = normalization(hidden)
         hidden = _activation(model, number, precision)(hidden)
         if model.dropout:
             hidden = keras.layers.Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
@@ -239,7 +242,7 @@ def _loss(label: LabelKind) -> keras.losses.Loss:
 
 
 def eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
-    """What is measured on the eval split; the names are those of `WATCHED_METRICS`."""
+    """Return what is measured on the eval split; the names are those of `WATCHED_METRICS`."""
     match label:
         case "binary":
             return [

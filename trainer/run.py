@@ -4,9 +4,10 @@ Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model":
 """
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +20,24 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schemas.curated import schema_hash
 from schemas.data import ReadOptions
+from schemas.errors import DataError, PipelineError
 from schemas.features import FeatureSet, LabelKind
+from serving.literal_paths import literal_path
 from serving.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution, progress
-from trainer.config import HIGHER_IS_BETTER, Model, Precision, Training, tuned, values_of
-from trainer.input import Source, TrainingRows, evaluation_batches, split_source, training_rows
+from trainer.config import (
+    HIGHER_IS_BETTER,
+    Model,
+    Precision,
+    Training,
+    WatchedMetric,
+    tuned,
+    undefined_metrics,
+    values_of,
+)
+from trainer.input import Source, TrainingRows, evaluation_rows, split_source, training_rows
 from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
+from trainer.normalization import PopulationStatistics
 from trainer.warm_start import WarmStart, named_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -36,18 +49,18 @@ class History:
     """How a fit went.
 
     Attributes:
-      metrics: of each epoch, by Keras's names; `val_` is the eval split.
+      metrics: values of each epoch, by Keras's names; `val_` is the eval split. None is undefined.
       kept_epoch: the epoch whose weights the network has, from 0.
     """
 
-    metrics: Mapping[str, list[float]]
+    metrics: Mapping[str, list[float | None]]
     kept_epoch: int
 
 
 def run_fn(fn_args: Any) -> None:
     """Trains and exports. `fn_args` is TFX's FnArgs."""
     config = fn_args.custom_config
-    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
     features = FeatureSet.model_validate_json(config["feature_set"])
     model, training = tuned(
         Model.model_validate_json(config["model"]),
@@ -66,7 +79,7 @@ def run_fn(fn_args: Any) -> None:
     )
     if distribution.is_chief():
         with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
-            file.write(json.dumps(asdict(history)))
+            file.write(json.dumps(asdict(history), allow_nan=False))
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
     read_options = ReadOptions.model_validate_json(config["read_options"])
@@ -96,21 +109,50 @@ def fit(
 
     Returns:
       The network (with the best epoch's weights under early stopping), and how it went.
+
+    Raises:
+      DataError: a split has no row, or early stopping watches a metric that is undefined on eval.
+      DivergenceError: no epoch that could be kept has finite predictions.
     """
     keras.utils.set_random_seed(seed)
     # First: several machines have to know each other before anything else is computed.
     chosen = distribution.strategy(training)
     training, precision = devices.for_this_machine(training)
+    label = train.features.label.kind
     with tempfile.TemporaryDirectory(prefix="trainer-") as cache_folder:
         rows = training_rows(train, training, seed=seed, cache_folder=cache_folder)
-        eval_batches = evaluation_batches(evaluation, cache_folder=cache_folder)
-        return _fitted(chosen, rows, eval_batches, train.features, model, training, precision, log_folder, warm_start)
+        eval_rows = evaluation_rows(evaluation, cache_folder=cache_folder)
+        undefined = undefined_metrics(label, eval_rows.class_rows)
+        if training.early_stopping is not None:
+            check_defined("training.early_stopping.metric", training.watched(label), undefined)
+        for metric, reason in undefined.items():
+            progress.report(f"{metric} is {reason}")
+        validation = Validation(eval_rows.batches, eval_metrics(label), undefined)
+        return _fitted(chosen, rows, validation, train.features, model, training, precision, log_folder, warm_start)
+
+
+def check_defined(key: str, metric: WatchedMetric, undefined: Mapping[WatchedMetric, str]) -> None:
+    """Check that a metric can decide.
+
+    Args:
+      key: place in the config that names the metric.
+      metric: its name.
+      undefined: from `undefined_metrics`.
+
+    Raises:
+      DataError: the metric is undefined.
+    """
+    if metric in undefined:
+        raise DataError(
+            f"{key}: {metric} is {undefined[metric]}; give eval rows of both classes (data.splits.eval), or choose "
+            "log_loss"
+        )
 
 
 def _fitted(
     chosen: Any,
     rows: TrainingRows,
-    eval_batches: tf.data.Dataset,
+    validation: "Validation",
     features: FeatureSet,
     model: Model,
     training: Training,
@@ -133,13 +175,14 @@ def _fitted(
             steps_together=rows.steps_together,
         )
     callbacks: list[keras.callbacks.Callback] = [
-        # First: the others read what it measures.
-        Validation(eval_batches, eval_metrics(label)),
-        _ReportProgress(training.epochs),
+        # First: the others read what it measures, with the statistics that are served.
+        PopulationStatistics(rows.sample),
+        validation,
+        _ReportProgress(training.epochs, validation),
     ]
     if log_folder is not None:
         callbacks += [
-            DeadActivations(log_folder, eval_batches),
+            DeadActivations(log_folder, validation.batches),
             keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
         ]
     stopping = _early_stopping(training, label)
@@ -154,18 +197,42 @@ def _fitted(
         # The data set shuffles itself.
         shuffle=False,
     )
-    metrics = {name: [float(v) for v in values] for name, values in fitted.history.items()}
+    kept_epoch = stopping.best_epoch if stopping is not None else fitted.epoch[-1]
+    if validation.history[kept_epoch][training.watched(label)] is None:
+        raise DivergenceError(training, kept_epoch)
     if precision != "float32":
         trained, network = network, built()
         network.set_weights(trained.get_weights())
-    return network, History(metrics, stopping.best_epoch if stopping is not None else fitted.epoch[-1])
+    return network, _history(fitted.history["loss"], validation, kept_epoch)
 
 
-def _early_stopping(training: Training, label: LabelKind) -> keras.callbacks.EarlyStopping | None:
+def _history(losses: Sequence[float], validation: "Validation", kept_epoch: int) -> History:
+    metrics: dict[str, list[float | None]] = {"loss": [_finite(loss) for loss in losses]}
+    for name in validation.history[0]:
+        metrics[f"val_{name}"] = [measured[name] for measured in validation.history]
+    return History(metrics, kept_epoch)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+class DivergenceError(PipelineError):
+    """The training diverged: predictions are not finite."""
+
+    def __init__(self, training: Training, epoch: int) -> None:
+        rate = training.deep_optimizer.learning_rate
+        super().__init__(
+            f"the training diverged: predictions on eval after epoch {epoch + 1} are not finite; lower "
+            f"training.deep_optimizer.learning_rate (now {rate:g}), or set training.deep_optimizer.clip_norm"
+        )
+
+
+def _early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | None":
     if training.early_stopping is None:
         return None
     metric = training.watched(label)
-    return keras.callbacks.EarlyStopping(
+    return _EarlyStopping(
         monitor=f"val_{metric}",
         mode="max" if metric in HIGHER_IS_BETTER else "min",
         patience=training.early_stopping.patience,
@@ -173,44 +240,78 @@ def _early_stopping(training: Training, label: LabelKind) -> keras.callbacks.Ear
     )
 
 
+class _EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's early stopping, without epochs whose metric is undefined: Keras would take NaN for the best value."""
+
+    def get_monitor_value(self, logs: Mapping[str, float] | None) -> float | None:
+        """Return the watched metric, or None to skip the epoch."""
+        return (logs or {}).get(self.monitor)
+
+
 class Validation(keras.callbacks.Callback):
     """Measures the network on the eval split after each epoch; to the other callbacks it looks like Keras's own.
 
     Outside any strategy: each of several processes measures all rows, so that all stop at the same epoch. Keras's AUC
-    is wrong when replicas share it.
+    is wrong when replicas share it. If a prediction is not finite, all metrics are undefined, and training stops.
+
+    Args:
+      batches: the eval split, (inputs, label [batch, 1]).
+      metrics: metrics to measure.
+      undefined: names of those that are undefined on the split.
+
+    Attributes:
+      batches: the eval split.
+      history: metrics by name, of each epoch; None is undefined.
     """
 
-    def __init__(self, batches: tf.data.Dataset, metrics: list[keras.metrics.Metric]) -> None:
+    def __init__(
+        self, batches: tf.data.Dataset, metrics: list[keras.metrics.Metric], undefined: Container[str] = ()
+    ) -> None:
         super().__init__()
-        self._batches = batches
-        self._metrics = metrics
+        self.batches = batches
+        self.history: list[dict[str, float | None]] = []
+        self._names = [metric.name for metric in metrics]
+        self._metrics = [metric for metric in metrics if metric.name not in undefined]
 
     # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does.
     @tf.function(autograph=False)
-    def _update(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> None:
+    def _update(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
+        """Add a batch to the metrics; return whether its predictions are finite."""
         logit = self.model(inputs, training=False)
+        finite = tf.math.is_finite(logit)
         for metric in self._metrics:
-            metric.update_state(label, logit)
+            # Keras's AUC ends in an assertion where a prediction is NaN.
+            metric.update_state(label, tf.where(finite, logit, 0.0))
+        return tf.reduce_all(finite)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measure, and add what is defined to `logs`."""
         for metric in self._metrics:
             metric.reset_state()
-        for inputs, label in self._batches:
-            self._update(inputs, label)
+        is_finite = all(bool(self._update(inputs, label)) for inputs, label in self.batches)
+        measured = {m.name: _finite(float(m.result())) for m in self._metrics} if is_finite else {}
+        self.history.append({name: measured.get(name) for name in self._names})
+        if not is_finite:
+            progress.report(f"epoch {epoch + 1}: predictions on eval are not finite; training stops")
+            self.model.stop_training = True
         if logs is not None:
-            logs.update({f"val_{metric.name}": float(metric.result()) for metric in self._metrics})
+            logs.update({f"val_{name}": value for name, value in self.history[-1].items() if value is not None})
 
 
 class _ReportProgress(keras.callbacks.Callback):
     """One line an epoch; Keras's own progress bar would fill a log file."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, validation: Validation) -> None:
         super().__init__()
         self._epochs = epochs
+        self._validation = validation
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
-        progress.report(f"epoch {epoch + 1} of {self._epochs}: {values}")
+        """Report the loss, and what was measured on eval."""
+        values = {"loss": _finite((logs or {})["loss"])}
+        values |= {f"val_{name}": value for name, value in self._validation.history[-1].items()}
+        text = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in values.items())
+        progress.report(f"epoch {epoch + 1} of {self._epochs}: {text}")
 
 
 class DeadActivations(keras.callbacks.Callback):

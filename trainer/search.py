@@ -4,6 +4,7 @@ Tuner(tuner_fn="trainer.search.tuner_fn", custom_config={...as for Trainer...})
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,26 +12,46 @@ import keras_tuner
 import tensorflow_transform as tft
 from tfx.components.tuner.component import TunerFnResult
 
+from schemas.errors import PipelineError
 from schemas.features import FeatureSet
+from serving.literal_paths import literal_path
 from trainer import progress
-from trainer.config import HIGHER_IS_BETTER, Model, Range, Search, Training, shown_values, tuned, values_of
-from trainer.input import Source, split_source
-from trainer.run import fit
+from trainer.config import (
+    HIGHER_IS_BETTER,
+    Model,
+    Range,
+    Search,
+    Training,
+    WatchedMetric,
+    shown_values,
+    tuned,
+    undefined_metrics,
+    values_of,
+)
+from trainer.input import Source, evaluation_class_rows, split_source
+from trainer.run import DivergenceError, check_defined, fit
 
 _SCORE = "score"
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
-    """A tuner over `training.search`. `fn_args` is TFX's FnArgs."""
+    """Return a tuner over `training.search`. `fn_args` is TFX's FnArgs.
+
+    Raises:
+      DataError: the search is judged by a metric that is undefined on eval.
+    """
     config = fn_args.custom_config
-    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+    transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
     features = FeatureSet.model_validate_json(config["feature_set"])
     training = Training.model_validate_json(config["training"])
     seed = int(config["seed"])
+    evaluation = split_source(fn_args.eval_files, features, transform_output)
+    undefined = undefined_metrics(features.label.kind, evaluation_class_rows(evaluation))
+    check_defined("training.search.metric", search_metric(training, features), undefined)
     tuner = _ConfigTuner(
         oracle=_oracle(training, features, seed),
         train=split_source(fn_args.train_files, features, transform_output),
-        evaluation=split_source(fn_args.eval_files, features, transform_output),
+        evaluation=evaluation,
         model=Model.model_validate_json(config["model"]),
         training=training,
         seed=seed,
@@ -57,13 +78,45 @@ class _ConfigTuner(keras_tuner.Tuner):
         self._train, self._evaluation = train, evaluation
         self._model, self._training, self._seed = model, training, seed
         self._metric = search_metric(training, train.features)
-        self._done: list[float] = []
+        # None for a trial that diverged.
+        self._scores: list[float | None] = []
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Run all trials; a trial that diverged has no score, any other error ends the search.
+
+        Raises:
+          PipelineError: all trials diverged.
+        """
+        try:
+            super().search(*args, **kwargs)
+        except keras_tuner.errors.FatalError as error:
+            raise (error.__cause__ or error) from None
+        if all(score is None for score in self._scores):
+            raise PipelineError(
+                f"training.search: all {len(self._scores)} trials diverged; search lower learning rates, or set "
+                "training.deep_optimizer.clip_norm"
+            )
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
-        """The score of one set of values."""
+        """Train with one set of values; return the score."""
         values = values_of({"values": trial.hyperparameters.values})
-        number = f"trial {len(self._done) + 1} of {self.oracle.max_trials}"
+        number = f"trial {len(self._scores) + 1} of {self.oracle.max_trials}"
         progress.report(f"{number}: {shown_values(values)}")
+        try:
+            score = self._score(values)
+        except DivergenceError as error:
+            self._scores.append(None)
+            progress.report(f"{number}: {self._metric} undefined: {error}")
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        except Exception as error:
+            # Of any other kind of error, keras-tuner keeps the text, and goes on.
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        self._scores.append(score)
+        so_far = self._best(self._scores)
+        progress.report(f"{number}: {self._metric} {score:.4f}, best so far {so_far:.4f}")
+        return {_SCORE: score}
+
+    def _score(self, values: Mapping[str, Any]) -> float:
         model, training = tuned(self._model, self._training, values)
         keras.backend.clear_session()
         _, history = fit(
@@ -74,19 +127,20 @@ class _ConfigTuner(keras_tuner.Tuner):
             seed=self._seed,
             log_folder=None,
         )
+        return self._best(history.metrics[f"val_{self._metric}"])
+
+    def _best(self, scores: Sequence[float | None]) -> float:
+        """Return the best score; undefined ones do not count."""
         best = max if self._metric in HIGHER_IS_BETTER else min
-        score = best(history.metrics[f"val_{self._metric}"])
-        self._done.append(score)
-        progress.report(f"{number}: {self._metric} {score:.4f}, best so far {best(self._done):.4f}")
-        return {_SCORE: score}
+        return best(score for score in scores if score is not None)
 
     def load_model(self, trial: Any) -> Any:
         """Networks are not kept: Trainer fits the best one again."""
         raise NotImplementedError
 
 
-def search_metric(training: Training, features: FeatureSet) -> str:
-    """The metric that a search is judged by."""
+def search_metric(training: Training, features: FeatureSet) -> WatchedMetric:
+    """Return the metric that a search is judged by."""
     search = training.search
     assert search is not None
     return search.metric or training.watched(features.label.kind)
@@ -118,7 +172,7 @@ def _oracle(training: Training, features: FeatureSet, seed: int) -> keras_tuner.
         hyperparameters=_space(search),
         tune_new_entries=False,
         allow_new_entries=False,
-        # A trial that fails is a mistake in the search; keras-tuner would go on without it.
-        max_consecutive_failed_trials=1,
+        # All may diverge; `_ConfigTuner.search` reports that.
+        max_consecutive_failed_trials=search.trials + 1,
         seed=seed,
     )

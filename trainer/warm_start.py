@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 
 from schemas.errors import PipelineError
 from schemas.features import FeatureSet
+from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE, VERSION_FILE
 
 _ADVICE = "start anew: --set training.warm_start=false"
@@ -43,7 +44,7 @@ class WarmStart:
         self._check_features()
         self._check_vocabularies()
         checkpoint = tf.train.Checkpoint(weights=named_weights(network))
-        variables = os.path.join(self.path, "variables", "variables")
+        variables = os.path.join(literal_path(self.path), "variables", "variables")
         try:
             checkpoint.read(variables).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError) as error:

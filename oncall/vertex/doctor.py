@@ -15,6 +15,7 @@ from oncall.vertex.releases import NoModelError, Registered, registered
 from pipeline.causes import cause
 from pipeline.records import State
 from schemas.errors import PushError
+from serving.terminal import command, script
 from serving.vertex.lease import lease_name
 from serving.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
@@ -72,7 +73,9 @@ def _missing(evidence: VertexEvidence, run_id: str) -> Iterator[Finding]:
             continue
         try:
             if not evidence.bucket.is_there(artifact.uri):
-                todo = f"python vertex_runner.py submit --no-cache{evidence.where.of_project()}"
+                todo = (
+                    command("python", script("vertex_runner.py"), "submit", "--no-cache") + evidence.where.of_project()
+                )
                 yield Finding("missing", f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone", todo)
         except PushError as error:
             evidence.bucket.unread.append(str(error))

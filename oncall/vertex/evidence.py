@@ -1,7 +1,6 @@
 """All that is known of the runs of a pipeline on Vertex AI."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pipeline.records import RunRecord, State
 from pipeline.refusals import Refusal
 from pipeline.vertex.jobs import JOB_ID
 from schemas.errors import ConfigError
+from serving.terminal import flags
 from serving.vertex.config import Place
 from serving.vertex.connection import Vertex
 
@@ -37,11 +37,12 @@ class Where:
     region: str | None
     pipeline: str | None = None
     api_endpoint: str | None = None
+    is_endpoint_typed: bool = False
 
     def flags(self) -> str:
         """As they are given on a command line, with a space before each."""
-        given = {"project": self.project, "region": self.region, "pipeline": self.pipeline}
-        return "".join(f" --{flag} {shlex.quote(value)}" for flag, value in given.items() if value)
+        endpoint = self.api_endpoint if self.is_endpoint_typed else None
+        return flags(project=self.project, region=self.region, api_endpoint=endpoint, pipeline=self.pipeline)
 
     def of_project(self) -> str:
         """The same without the pipeline, for tools whose config or model names it."""

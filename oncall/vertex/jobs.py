@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from pipeline.records import Kind, NodeRecord, RunRecord, State
 from pipeline.vertex.jobs import JOB_ID, described, details_of, pushed_text, tasks_of
 from schemas.errors import PushError
+from serving.terminal import command
 from serving.vertex.connection import Vertex
 
 _SECONDS = 60.0
@@ -128,7 +129,7 @@ class Jobs:
     def _log(self, kind: str, label: str, value: str) -> str:
         """The command that reads a log; https://cloud.google.com/logging/docs/view/logging-query-language."""
         query = f'resource.type="{kind}" AND resource.labels.{label}="{value}"'
-        return f"gcloud logging read '{query}' --project {self._vertex.place.project} --limit 100"
+        return command("gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100)
 
 
 def state_of(job: Any, record: RunRecord) -> State:

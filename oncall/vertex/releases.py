@@ -1,5 +1,6 @@
 """The versions of a model in Vertex AI's registry, and their shares of the endpoint's traffic."""
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from oncall.evaluations import metrics
 from oncall.sources import Version
 from schemas.errors import ConfigError, PushError
 from serving.registry import content_hash
+from serving.terminal import flags
 from serving.vertex import state
 from serving.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
@@ -70,7 +72,7 @@ class Registered:
 
     @property
     def back(self) -> str:
-        return f"python -m serving.vertex rollback{self.evidence.where.of_project()} --model {self.name}"
+        return f"python -m serving.vertex rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
 
     @cached_property
     def endpoint(self) -> state.Endpoint:
@@ -131,7 +133,11 @@ class Registered:
     def metrics(self, version: Version) -> Mapping[str, float]:
         """Of the evaluation that the run left in the bucket, over all rows."""
         measured = metrics(self.evidence.metadata.outputs(version.run)) if version.run else {}
-        return {key.removeprefix(_OVERALL): value for key, value in measured.items() if key.startswith(_OVERALL)}
+        return {
+            key.removeprefix(_OVERALL): value
+            for key, value in measured.items()
+            if key.startswith(_OVERALL) and math.isfinite(value)
+        }
 
 
 def _state(version: state.Version) -> str:

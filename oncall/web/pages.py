@@ -69,7 +69,7 @@ def _shown(value: Any) -> Any:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "no value"
+        return "undefined"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 2 else f"{value:.4f}"
 
 

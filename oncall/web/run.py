@@ -85,12 +85,12 @@ def _beside(ids: Sequence[str], run_id: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics by slice, their names without the number of rows; the baseline's artifact and run, if it has one."""
+    """The metrics by slice, their names without the number of rows; Evaluator's judgement; the baseline, if any."""
 
     names: list[str]
     slices: dict[str, dict[str, evaluations.Measured]]
     hidden: int
-    missed: list[str]
+    judgement: evaluations.Judgement
     baseline: Any
     baseline_run: str
 
@@ -111,7 +111,7 @@ def _metrics(evidence: Evidence, run_id: str) -> Metrics | None:
         names=list(dict.fromkeys(n for of_slice in slices.values() for n in of_slice if n != "example_count")),
         slices=dict(list(slices.items())[:MAX_SLICES]),
         hidden=max(len(slices) - MAX_SLICES, 0),
-        missed=evaluations.missed_thresholds(evidence, run_id),
+        judgement=evaluations.judgement(evidence, run_id),
         baseline=baseline,
         baseline_run=metadata.place(maker.id)[0] if maker is not None else "",
     )

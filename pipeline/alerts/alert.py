@@ -1,7 +1,6 @@
 """What an alert says: what, why, since when, what next; as text for people, and as JSON for a webhook."""
 
 import datetime
-import shlex
 import socket
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pipeline.causes import cause, failed_node
 from pipeline.records import RunRecord, State, newest_records
 from pipeline.refusals import Refusal, Refusals
 from pipeline.run_root import RunRoot
-from serving.terminal import clean
+from serving.terminal import clean, flags
 
 _EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
 _SHOWN_LINES, _SHOWN_CHARACTERS = 20, 400
@@ -175,7 +174,7 @@ def of_run(
         why=why,
         since=record.started if before.since is None else before.since,
         run_root=str(root.path),
-        next=[*asked, *advice(record, state, here, why, before.last_good)],
+        next=[*asked, *advice(record, state, here, why, before.last_good, root.path)],
         serving=serving or record.summary.get("serving", ""),
         count=before.count + (state in _EVENTS),
         last_good=before.last_good,
@@ -206,4 +205,4 @@ def of_refusal(root: RunRoot, refusal: Refusal, *, serving: str) -> Alert:
 
 
 def _here(root: RunRoot) -> str:
-    return f" --run-root {shlex.quote(str(root.path))}"
+    return flags(run_root=root.path)

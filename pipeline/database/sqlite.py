@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import locks
 from pipeline.database.database import LOCKED, Ask, Contents, Database
 from schemas.errors import RunRootError
+from serving.terminal import command
 
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"
@@ -40,7 +41,7 @@ class SQLiteFile(Database):
     @contextmanager
     def session(self, *, writable: bool = False, patient: bool = False) -> Iterator[Ask]:
         seconds = _WRITER_SECONDS if writable else _READER_SECONDS
-        uri = f"file:{self.file}?mode={'rw' if writable else 'ro'}"
+        uri = f"{self.file.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
         try:
             if not writable:
                 _check_head(self.file)
@@ -92,7 +93,7 @@ class SQLiteFile(Database):
 
     def remedy(self, said: str) -> str:
         if LOCKED in said:
-            return f"fuser -v {self.file}    # who holds it; the data is not damaged"
+            return command("fuser", "-v", self.file, note="who holds it; the data is not damaged")
         return f"restore {self.file} from a backup; what serves goes on. Or begin anew: {self._begin_anew()}"
 
     def _begin_anew(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config import PipelineConfig
@@ -164,7 +166,7 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
         table.add_column(heading, justify="right" if heading == "seconds" else "left")
     for task in now.tasks:
         seconds = f"{task.seconds:.1f}" if task.seconds is not None else ""
-        table.add_row(task.name, task.state, seconds, task.error, style=_COLOURS.get(task.state))
+        table.add_row(task.name, task.state, seconds, escape(task.error), style=_COLOURS.get(task.state))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     click.echo(now.link)
 
@@ -257,7 +259,8 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
         for line in running.stdout:
             if line.startswith("# ready"):
                 break
-            key, _, value = line.removeprefix("export ").strip().partition("=")
+            (assignment,) = shlex.split(line.removeprefix("export "))
+            key, _, value = assignment.partition("=")
             exports[key] = value
         else:
             said = (state / "emulator.log").read_text().strip().rpartition("\n")[2]

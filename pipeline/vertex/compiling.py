@@ -23,6 +23,8 @@ JOB_NAME = "{{$.pipeline_job_name}}"
 _MAX_SPEC_BYTES = 4_000_000
 _MAX_PARAMETER_BYTES = 65_536
 _EXECUTOR_FLAG = "--executor_class_path"
+# In place of TFX's own, which names files by size and time.
+_DRIVER_MODULE = "components.example_gen_driver"
 _LOCAL_PATH = re.compile(r"(?:^|[\s\"'=])((?:/(?:home|tmp|root|work|Users|var|mnt|workspace)/|[A-Z]:\\)[^\s\"']*)")
 
 
@@ -58,16 +60,17 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
-    """What TFX's compiler cannot be told: no caching for some tasks, machines, labels, encryption."""
+    """What TFX's compiler cannot be told: our driver, no caching for some tasks, machines, labels, encryption."""
     vertex = config.vertex
     assert vertex is not None
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
     for name in NEVER_CACHED:
         tasks[name]["cachingOptions"] = {"enableCache": False}
+    container = _container(job, "ExampleGen")
+    container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
     for name, machine in vertex.machines.items():
         if name in tasks and machine.replicas == 1:
-            container = _executors(job)[tasks[name]["componentRef"]["name"] + "_executor"]["container"]
-            container["resources"] = _resources(machine)
+            _container(job, name)["resources"] = _resources(machine)
     job["labels"] = {**job.get("labels", {}), **vertex.labels, "pipeline": config.name[:63]}
     job["runtimeConfig"]["failurePolicy"] = f"PIPELINE_FAILURE_POLICY_FAIL_{vertex.failure_policy.upper()}"
     if vertex.service_account:
@@ -103,6 +106,13 @@ def _resources(machine: Machine) -> dict[str, Any]:
 def _executors(job: Mapping[str, Any]) -> dict[str, Any]:
     executors: dict[str, Any] = job["pipelineSpec"]["deploymentSpec"]["executors"]
     return executors
+
+
+def _container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The container of a task's executor."""
+    component = job["pipelineSpec"]["root"]["dag"]["tasks"][task]["componentRef"]["name"]
+    container: dict[str, Any] = _executors(job)[f"{component}_executor"]["container"]
+    return container
 
 
 def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:

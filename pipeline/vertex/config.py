@@ -32,7 +32,8 @@ class Vertex(Declaration):
     region: Region
     """Such as `europe-west4`."""
     pipeline_root: GcsFolder
-    """The folder of artifacts and of pushed versions."""
+    """The folder of artifacts and of pushed versions. Without `[`, `]`, `*`, `?` and `\\`, which TensorFlow and Beam
+    take for a pattern in the names of what they write."""
     data_base: GcsFolder
     """Stands for `data.base`: the same files below it."""
     image: Annotated[str, Field(min_length=1)]
@@ -52,6 +53,17 @@ class Vertex(Declaration):
     """By component; left out, Vertex's own choice (e2-standard-4)."""
     api_endpoint: ApiEndpoint | None = None
     """Host and port of the API, for private access or an emulator. Left out, the region's."""
+
+    @field_validator("pipeline_root")
+    @classmethod
+    def _is_no_pattern(cls, value: str) -> str:
+        special = sorted({*value} & {*"[]*?\\"})
+        if special:
+            raise ValueError(
+                f"a folder of artifacts cannot have {' '.join(special)} in its name: TensorFlow and Beam take it for a "
+                "pattern"
+            )
+        return value
 
     @field_validator("machines")
     @classmethod

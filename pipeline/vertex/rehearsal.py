@@ -38,7 +38,6 @@ SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
 _DONE = (SUCCEEDED, CACHED)
 _VALUES = {f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "JsonValue", "Bytes")}
 _PROJECT_NUMBER = "123456789"
-_GCS = re.compile(r"^gs://")
 # What a container's environment has of this machine's: where programs are, and the emulator's addresses.
 _PASSED_ON = ("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH")
 _REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
@@ -245,7 +244,7 @@ class Rehearsal:
         return self._local(value.replace("{{$.pipeline_job_name}}", self._job_id))
 
     def _local(self, uri: str) -> str:
-        return _GCS.sub(f"{self._storage}/", uri)
+        return f"{self._storage}/{uri.removeprefix('gs://')}" if uri.startswith("gs://") else uri
 
     def _resolve(self, resolver: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         outputs = {}

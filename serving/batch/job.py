@@ -206,16 +206,18 @@ def differences(known: Job, job: Job, mended: Sequence[int] = ()) -> list[str]:
     for attribute, called in _CALLED.items():
         before, now = getattr(known, attribute), getattr(job, attribute)
         if before != now:
-            found.append(f"{called} was {_shown(known, attribute)}, is {_shown(job, attribute)}")
+            found.append(f"{called} was {_shown(known, attribute, job)}, is {_shown(job, attribute, known)}")
     return found
 
 
-def _shown(job: Job, attribute: str) -> str:
+def _shown(job: Job, attribute: str, other: Job) -> str:
     if attribute == "content_hash":
         return f"{job.model} ({job.content_hash[:12]})"
     value = getattr(job, attribute)
     if isinstance(value, ReadOptions):
-        return json.dumps(value.model_dump(exclude_defaults=True), ensure_ascii=False)
+        usual = other.reading.model_dump()
+        changed = {k: v for k, v in value.model_dump(exclude_defaults=True).items() if v != usual[k]}
+        return json.dumps(changed, ensure_ascii=False)
     return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 

@@ -1,13 +1,12 @@
 """The input of a batch prediction: which files, how they are read, and what is expected of their columns."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs
 from pydantic import ValidationError
 
+from schemas import locations
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.data_files import guessed_format, listed
 from schemas.errors import ConfigError, DataError
@@ -112,7 +111,7 @@ def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) ->
 
 def _described(path: str) -> InputFile:
     try:
-        filesystem, location = pyarrow.fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(path))
+        filesystem, location = locations.filesystem(path)
         info = filesystem.get_file_info(location)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error

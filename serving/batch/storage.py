@@ -12,6 +12,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.fs
 
+from schemas import locations
 from schemas.errors import PushError
 from schemas.readers import what_failed
 
@@ -36,8 +37,7 @@ class Folder:
         if self.is_local and os.path.isfile(uri):
             raise PushError(f"{uri}: is a file; expected a folder to write to")
         try:
-            location = os.path.abspath(uri) if self.is_local else self.uri
-            self._filesystem, self._root = pyarrow.fs.FileSystem.from_uri(location)
+            self._filesystem, self._root = locations.filesystem(self.uri)
         except _FAILURES as error:
             raise PushError(f"{uri}: is no folder that can be written: {what_failed(error)}") from error
 

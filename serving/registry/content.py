@@ -82,9 +82,9 @@ def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in extra.items()}
 
 
-def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that JSON can hold: one that is NaN or infinite was not measured, and is left out."""
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the metrics that JSON can hold; one that is undefined, None or NaN, is left out."""
+    return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def content_hash(folder: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from schemas.errors import ConfigError, PushError
 from serving.registry.reading import LEDGER_FILE
 from serving.registry.registry import Registry
+from serving.terminal import flags
 
 # Where runs put their registries: the folder `registry` below a run root, `runs/NAME` unless told otherwise.
 _USUAL_PLACES = "runs/*/registry"
@@ -39,7 +40,7 @@ def find(folder: Path | None, model: str | None) -> Registry:
 
 
 def _flags(place: tuple[Path, str]) -> str:
-    return f"'--registry {place[0]} --model {place[1]}'"
+    return flags(registry=place[0], model=place[1]).strip()
 
 
 def models(registry: Path) -> list[str]:

@@ -68,7 +68,7 @@ class Registry(Versions):
         run_id: str,
         model_id: int,
         version: int | None,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, float | None] | None = None,
         extra: Mapping[str, bytes] | None = None,
         promote: bool = True,
     ) -> PushResult:

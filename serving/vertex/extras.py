@@ -38,14 +38,14 @@ class Training:
       label: the column.
       features: the columns.
       examples: a `gs://` pattern of the `train` split's records.
-      metrics: by slice, `overall` first, then by name.
+      metrics: by slice, `overall` first, then by name; None is an undefined metric.
     """
 
     label_kind: str
     label: str
     features: Sequence[str]
     examples: str
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float | None]]
 
 
 def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training: Training) -> None:
@@ -73,7 +73,9 @@ def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> Non
     schema, names = _KINDS[training.label_kind]
     overall = next(iter(training.metrics.values()), {})
     measured = struct_pb2.Value()
-    measured.struct_value.update({theirs: overall[ours] for ours, theirs in names.items() if ours in overall})
+    measured.struct_value.update(
+        {theirs: overall[ours] for ours, theirs in names.items() if overall.get(ours) is not None}
+    )
     slices = struct_pb2.Value()
     slices.struct_value.update({key: dict(values) for key, values in training.metrics.items()})
     evaluation = v1.ModelEvaluation(display_name=name, metrics_schema_uri=schema, metrics=measured, metadata=slices)

@@ -65,6 +65,25 @@ def test_metrics_without_a_positive_row_are_undefined() -> None:
     assert undefined == {"auc", "pr_auc", "precision", "recall", "calibration"}
 
 
+@pytest.mark.parametrize("label", [0.0, 0.1, 1e6 + 0.1])
+def test_r2_of_labels_that_are_all_the_same_is_undefined(label: float) -> None:
+    counts = RegressionCounts()
+    # Their mean is rounded: it is not the label, and the sum of squares is not 0.
+    for rows in (3, 1000):
+        counts.add(np.full(rows, label, np.float32), np.linspace(0, 1, rows))
+    assert math.isnan(counts.metric("r2"))
+    assert math.isfinite(counts.metric("rmse"))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_with_a_prediction_of_nan_no_metric_is_defined(kind: Any) -> None:
+    counts = counts_of(kind)
+    predictions = np.full((3, 3), 1 / 3) if kind == "multiclass" else np.array([0.4, 0.5, 0.6])
+    predictions[1] = np.nan
+    counts.add(np.array([0, 1, 1]), predictions)
+    assert [name for name in METRICS[kind] if math.isfinite(counts.metric(name))] == ["example_count"]
+
+
 def test_multiclass_metrics_equal_those_of_keras() -> None:
     random = np.random.default_rng(6)
     predictions = random.dirichlet([1, 1, 1, 1], size=300)

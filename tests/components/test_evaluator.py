@@ -1,5 +1,6 @@
 """Rows are read once, by models that are loaded once, and each slice gets its own rows."""
 
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,9 +17,11 @@ from tfx.utils import json_utils, proto_utils
 from components import sliced_predictions
 from components.config import Evaluation
 from components.evaluation import Summary, eval_config
-from components.evaluator import BatchedExecutor
+from components.evaluator import CONSTANT_PROPERTY, BatchedExecutor, _imbalance
+from components.example_gen import LABELS_PROPERTY
 from components.golden import GOLDEN_NAME
 from components.sliced_predictions import LoadedModels, PredictAndSlice
+from schemas.errors import PipelineError
 from serving.golden import Golden
 from serving.predictor import Predictor
 from tests.serving.models import FEATURES, example, export_model
@@ -129,24 +132,38 @@ def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
     assert tfma.load_validation_result(str(tmp_path / "evaluation")).validation_ok
 
 
-def _evaluate(examples: Path, models: dict[str, Path], folder: Path) -> Summary:
-    """Runs the executor on artifacts, as TFX does."""
-    found = {"examples": standard_artifacts.Examples(), "evaluation": standard_artifacts.ModelEvaluation()}
-    found |= {"blessing": standard_artifacts.ModelBlessing()}
-    found["examples"].uri, found["examples"].split_names = str(examples), artifact_utils.encode_split_names(["test"])
+def _evaluate(
+    examples: Path,
+    models: dict[str, Path],
+    folder: Path,
+    evaluation: dict[str, Any] | None = None,
+    *,
+    train: dict[str, float] | None = None,
+    hyperparameters: Any = None,
+) -> Summary:
+    """Runs the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
+    made.clear()
+    made.update({"examples": standard_artifacts.Examples(), "evaluation": standard_artifacts.ModelEvaluation()})
+    made["blessing"] = standard_artifacts.ModelBlessing()
+    made["examples"].uri, made["examples"].split_names = str(examples), artifact_utils.encode_split_names(["test"])
+    labels = {"train": {"no": 300, "yes": 200} if train is None else train}
+    made["examples"].set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
     for number, (name, path) in enumerate(models.items()):
-        model = found["model" if name == "candidate" else "baseline_model"] = standard_artifacts.Model()
+        model = made["model" if name == "candidate" else "baseline_model"] = standard_artifacts.Model()
         model.uri, model.id = str(path), number
+    if hyperparameters is not None:
+        made["hyperparameters"] = hyperparameters
     for name in ("evaluation", "blessing"):
-        found[name].uri = str(folder / name)
+        made[name].uri = str(folder / name)
         (folder / name).mkdir()
-    evaluation = Evaluation.model_validate(
+    asked = Evaluation.model_validate(
         {
             "split": "test",
             "min_examples": 1,
             "slice_by": [["color"]],
             "thresholds": [{"metric": "auc", "at_least": 0.1}],
-            "compared_with_last_blessed": [{"metric": "auc", "may_worsen_by": 1.0}],
+            **({"compared_with_last_blessed": [{"metric": "auc", "may_worsen_by": 1.0}]} if len(models) > 1 else {}),
+            **(evaluation or {}),
         }
     )
     context = base_beam_executor.BaseBeamExecutor.Context(
@@ -155,13 +172,194 @@ def _evaluate(examples: Path, models: dict[str, Path], folder: Path) -> Summary:
         unique_id="1",
     )
     BatchedExecutor(context).Do(
-        {name: [found[name]] for name in ("examples", "model", "baseline_model")},
-        {name: [found[name]] for name in ("evaluation", "blessing")},
+        {name: [made[name]] for name in ("examples", "model", "baseline_model", "hyperparameters") if name in made},
+        {name: [made[name]] for name in ("evaluation", "blessing")},
         {
-            "eval_config": proto_utils.proto_to_json(eval_config(evaluation, "binary")),
+            "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary")),
+            "requirements": asked.model_dump_json(),
+            "imbalance": "none",
             "example_splits": json_utils.dumps(["test"]),
             "golden_requests": 4,
             "golden_tolerance": 1e-4,
         },
     )
+    text = (folder / "evaluation" / "summary.json").read_text()
+    # JSON knows no NaN.
+    json.loads(text, parse_constant=pytest.fail)
     return Summary.read(str(folder / "evaluation"))
+
+
+made: dict[str, Any] = {}
+
+
+def _is_blessed() -> bool:
+    return bool(made["blessing"].get_int_custom_property("blessed"))
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    (folder / "Split-test").mkdir(parents=True)
+    path = str(folder / "Split-test" / "data-0.gz")
+    with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for row in rows:
+            writer.write(example(row))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def able(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models whose probabilities are neither all near 0 nor all near 1."""
+    folder = tmp_path_factory.mktemp("able")
+    for name, offset in (("candidate", -12.0), ("baseline", -11.0)):
+        export_model(folder / name / "Format-Serving", offset)
+    return {name: folder / name for name in ("candidate", "baseline")}
+
+
+@pytest.fixture(scope="module")
+def learnable(rows: list[dict[str, Any]], able: dict[str, Path]) -> list[dict[str, Any]]:
+    """The rows with labels that are as likely as the candidate says."""
+    of = random.Random(11)
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples([example(row) for row in rows])
+    assert np.ptp(answers["probability"]) > 0.5
+    labels = ["yes" if of.random() < probability else "no" for probability in answers["probability"]]
+    return [{**row, "bought": label} for row, label in zip(rows, labels, strict=True)]
+
+
+def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_ml_metadata(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    shares = dict(Counter(row["bought"] for row in learnable))
+    summary = _evaluate(_write(tmp_path, learnable), able, tmp_path, train=shares)
+    assert (summary.failures, summary.warnings, _is_blessed()) == ([], [], True)
+    found = summary.constant_predictor
+    assert json.loads(made["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)) == found
+    # It predicts each row as it is, so its loss is the one that is measured.
+    assert found["candidate"] == pytest.approx(summary.metrics["overall"]["log_loss"], rel=1e-9)
+    share = shares["yes"] / ROWS
+    assert found["constant"] == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    assert found["gain"] > found["gain_at_least"] > 0
+    assert (found["rows"], found["is_prior_corrected"]) == (ROWS, False)
+
+
+def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_thresholds(
+    examples: Path, able: dict[str, Path], tmp_path: Path
+) -> None:
+    summary = _evaluate(examples, able, tmp_path, {"insignificant_gain": "warn"})
+    (failure,) = summary.failures
+    assert failure.startswith("constant predictor: log loss ")
+    assert "must be better" in failure
+    assert not _is_blessed()
+
+
+@pytest.mark.parametrize("severity", ["stop", "warn"])
+def test_a_gain_that_may_be_chance_stops_or_warns(
+    severity: str, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    # Enough for both classes, too few for the interval.
+    few = [row for row in learnable if row["bought"] == "yes"][:12] + [r for r in learnable if r["bought"] == "no"][:8]
+    asked = {"insignificant_gain": severity, "slice_by": []}
+    summary = _evaluate(_write(tmp_path, few), able, tmp_path, asked, train={"no": 205, "yes": 295})
+    (line,) = summary.failures if severity == "stop" else summary.warnings
+    assert "must be above 0 by its one-sided 95% interval, which begins at -" in line
+    needed = summary.constant_predictor["rows_needed"]
+    assert f"about {needed:,} rows would be enough" in line and needed > 20
+    assert _is_blessed() is (severity == "warn")
+
+
+def test_an_undefined_metric_fails_a_threshold_on_all_rows_and_says_why(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    one_class = [row for row in learnable if row["bought"] == "no"]
+    summary = _evaluate(_write(tmp_path, one_class), able, tmp_path)
+    reason = "auc on overall: undefined, since no row of the split has the class 'yes'; must be "
+    assert summary.metrics["overall"]["auc"] is None
+    assert [line for line in summary.failures if line.startswith("auc")] == [
+        f"{reason}at least 0.1",
+        f"{reason}at most 1 below the last blessed model's (the value is the difference)",
+    ]
+    assert summary.failures[0].startswith("rows of test by class: 'yes' 0, each class must have at least 5 ")
+    assert not _is_blessed()
+
+
+def test_an_undefined_metric_warns_in_a_slice(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    kept = [row for row in learnable if (row["color"], row["bought"]) != ("red", "yes")]
+    bounds = {
+        "thresholds": [{"metric": "auc", "at_least": 0.1, "slice_by": ["color"]}],
+        "compared_with_last_blessed": [{"metric": "recall", "may_worsen_by": 1.0, "slice_by": ["color"]}],
+    }
+    summary = _evaluate(_write(tmp_path, kept), able, tmp_path, bounds)
+    assert (summary.failures, _is_blessed()) == ([], True)
+    assert summary.warnings == [
+        "auc on color=red: undefined, since all rows of the slice have the same class; must be at least 0.1",
+        "recall on color=red: undefined, since no row of the slice has the class 'yes'; must be at most 1 below the "
+        "last blessed model's (the value is the difference)",
+    ]
+
+
+def test_a_baseline_whose_metric_is_undefined_fails_the_comparison(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    # It predicts `no` for every row.
+    export_model(tmp_path / "timid" / "Format-Serving", -90.0)
+    compared = {"compared_with_last_blessed": [{"metric": "precision", "may_worsen_by": 1.0}], "slice_by": []}
+    models = {"candidate": able["candidate"], "baseline": tmp_path / "timid"}
+    summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, compared)
+    assert summary.baseline["overall"]["precision"] is None
+    assert summary.failures == [
+        "precision on overall: undefined, since it is for the last blessed model; must be at most 1 below the last "
+        "blessed model's (the value is the difference)"
+    ]
+
+
+def test_predictions_that_are_not_finite_are_counted_and_never_blessed(
+    learnable: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    export_model(tmp_path / "broken" / "Format-Serving", float("nan"))
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": tmp_path / "broken"}, tmp_path, {"slice_by": []})
+    assert summary.failures[0] == "predictions: NaN or infinite for 500 of 500 rows of test, must be finite"
+    assert "auc on overall: undefined, since a prediction is NaN or infinite; must be at least 0.1" in summary.failures
+    assert {name for name, value in summary.metrics["overall"].items() if value is not None} == {"example_count"}
+    assert not _is_blessed()
+
+
+def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    best = _hyperparameters(tmp_path / "best", {"training.imbalance": "oversample", "training.epochs": 3})
+    candidate, asked = {"candidate": able["candidate"]}, {"slice_by": []}
+    train = {"no": 450.0, "yes": 50.0}
+    summary = _evaluate(_write(tmp_path, learnable), candidate, tmp_path, asked, train=train, hyperparameters=best)
+    found = summary.constant_predictor
+    assert found["is_prior_corrected"] is True
+    # The shares of train are not those that the candidate's probabilities are of.
+    assert found["candidate"] > summary.metrics["overall"]["log_loss"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("searched", "expected"),
+    [
+        (None, "class_weights"),
+        ({"training.epochs": 3}, "class_weights"),
+        ({"training.imbalance": "none"}, "none"),
+        ({"training.imbalance": "oversample"}, "oversample"),
+    ],
+)
+def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
+    found = None if searched is None else [_hyperparameters(tmp_path, searched)]
+    assert _imbalance("class_weights", found) == expected
+
+
+def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
+    """What Tuner writes."""
+    folder.mkdir(exist_ok=True)
+    choices = {path: json.dumps(value) if isinstance(value, str) else value for path, value in values.items()}
+    (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": [], "values": choices}))
+    best = standard_artifacts.HyperParameters()
+    best.uri = str(folder)
+    return best
+
+
+def test_examples_without_counted_labels_are_rejected(examples: Path, able: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no labels of 'train' are recorded, .*--no-cache"):
+        _evaluate(examples, able, tmp_path, train={})

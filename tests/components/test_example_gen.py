@@ -18,23 +18,26 @@ from tfx import v1 as tfx
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_blocks import BATCHES_AHEAD, _hashed, rows_by_split
+from components.example_blocks import BATCHES_AHEAD, Division, in_shares
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
     FINDINGS_PROPERTY,
+    LABELS_PROPERTY,
     REJECTED_PROPERTY,
     ROWS_PROPERTY,
     TableExecutor,
     _settings,
     example_gen,
 )
+from components.example_shares import Shares
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.numbers import ValueCounts
+from schemas.row_hash import points, row_hashes
 from schemas.table import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -45,10 +48,12 @@ FEATURES = FeatureSet.model_validate(
 )
 
 
-def converted(base: Path, splits: dict[str, Any], *, workers: int = 1, **settings: Any) -> tuple[Any, Path]:
+def converted(
+    base: Path, splits: dict[str, Any], *, workers: int = 1, features: FeatureSet = FEATURES, **settings: Any
+) -> tuple[Any, Path]:
     """Runs the executor; returns its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
-    component = example_gen(data=data, features=FEATURES, code_fingerprint="")
+    component = example_gen(data=data, features=features, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
     beam_args = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
@@ -75,26 +80,26 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
     assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
 
 
-def assigned(keys: list[bytes], shares: dict[str, float]) -> dict[str, list[bool]]:
-    nothing = pa.RecordBatch.from_arrays([], names=[])
-    batch = Batch(nothing, nothing, np.arange(len(keys)), [pa.array(keys)], {}, None, {})
-    rules = {name: {"share_of": "train", "share": share} for name, share in shares.items()}
-    return {name: rows.tolist() for name, rows in rows_by_split(batch, _hashed(keys), "train", rules).items()}
+def assigned(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
+    hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
+    bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
+    found = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
+    return {name: mine.tolist() for name, mine in found.items()}
 
 
 def test_every_share_gets_its_part_and_every_row_one_split() -> None:
-    found = assigned([str(number).encode() for number in range(20_000)], {"eval": 0.1, "test": 0.3})
+    found = assigned(20_000, {"eval": 0.1, "test": 0.3})
     for name, share in {"eval": 0.1, "test": 0.3, "train": 0.6}.items():
         assert abs(sum(found[name]) / 20_000 - share) < 0.01
     assert np.sum([*found.values()], axis=0).tolist() == [1] * 20_000
 
 
 def test_a_row_falls_where_it_always_fell() -> None:
-    found = assigned([f"{number}\x1fclerk".encode() for number in range(12)], {"eval": 0.4, "test": 0.3})
+    found = assigned(12, {"eval": 0.4, "test": 0.3})
     assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == {
-        "eval": [2, 4, 10],
-        "test": [1, 5, 7, 8],
-        "train": [0, 3, 6, 9, 11],
+        "eval": [1, 2, 4, 6, 7, 11],
+        "test": [0, 8, 9, 10],
+        "train": [3, 5],
     }
 
 
@@ -182,6 +187,22 @@ def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: P
     # As many rows and bytes.
     write(tmp_path / "train.csv", [*rows[:7], "9,1,g,2026-01", *rows[8:]])
     assert {split for split, name in content().items() if name != first[split]} == {"train"}
+
+
+def test_labels_are_counted_by_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", [f"{i},{int(i < 30)},g,2026-01" for i in range(100)])
+    write(tmp_path / "eval.csv", [f"{i},0,g,2026-01" for i in range(7)])
+    splits = {"train": {"files": "train.csv"}, "eval": {"files": "eval.csv"}}
+    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
+    assert labels == {"train": {"0": 70, "1": 30}, "eval": {"0": 7, "1": 0}}
+    numbers = FeatureSet.model_validate(
+        {"features": {"y": {"kind": "numeric"}}, "label": {"column": "x", "kind": "regression"}}
+    )
+    artifact, _ = converted(tmp_path, splits, features=numbers, ignored_columns=["group", "when"])
+    labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
+    assert labels["eval"] == {"rows": 7, "mean": 3.0, "std": 2.0}
+    assert labels["train"] == {"rows": 100, "mean": 49.5, "std": pytest.approx(np.arange(100).std())}
 
 
 def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:
@@ -284,7 +305,9 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             yield batch
 
     monkeypatch.setattr(table, "batches", counted)
-    for _, block in converted_blocks(table, "train", {}, ValueCounts(table.columns)):
+    for _, block in converted_blocks(
+        table, Division("train", {}, Shares({}), "0", {"train": 0}), ValueCounts(table.columns)
+    ):
         written += block.rows
         most = max(most, read - written)
     assert written == 20_000

@@ -1,6 +1,7 @@
 """The gate's reading of anomalies, on statistics of real rows."""
 
 import datetime
+import json
 from typing import Any
 
 import pandas as pd
@@ -8,12 +9,17 @@ import pytest
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import standard_artifacts
 
 from components.anomalies import listed
 from components.comparison import Side, shifts
 from components.concerned import concerned
-from components.config import Comparison, Validation
+from components.config import Comparison, Evaluation, Validation
+from components.example_gen import LABELS_PROPERTY
+from components.gate import _few_rows
 from components.policy import Anomaly, judge
+from schemas.features import BinaryLabel, RegressionLabel
+from tests.statistics import statistics_of
 
 SCHEMA = text_format.Parse(
     """
@@ -58,10 +64,11 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 @pytest.mark.parametrize(
     ("kind", "ages", "jobs", "said"),
     [
-        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "about 1 of 10 rows"),
-        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "fewer than 4 of 2,000 rows"),
-        ("FLOAT_TYPE_BIG_FLOAT", [200.0] * 10, ["cook"] * 10, "about 10 of 10 rows"),
-        ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "about 500 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "1 of 10 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "1 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [200.0] * 10, ["cook"] * 10, "10 of 10 rows"),
+        ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "500 of 2,000 rows"),
+        ("FLOAT_TYPE_BIG_FLOAT", [i / 100 for i in range(14_000)], ["cook"] * 14_000, "about 1,999 of 14,000 rows"),
         ("ENUM_TYPE_UNEXPECTED_STRING_VALUES", [20.0] * 10, ["cook"] * 7 + ["pilot"] * 2 + ["x"], "3 of 10 rows"),
         ("FEATURE_TYPE_LOW_FRACTION_PRESENT", [20.0] * 10, ["cook"] * 9 + [None], "1 of 10 rows have none"),
         ("SCHEMA_NEW_COLUMN", [20.0] * 10, ["cook"] * 10, ""),
@@ -69,7 +76,7 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 )
 def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], said: str) -> None:
     name = "age" if kind.startswith("FLOAT") else "job"
-    assert concerned(kind, name, statistics(ages, jobs), SCHEMA) == said
+    assert concerned(kind, name, statistics_of({"age": ages, "job": jobs}), SCHEMA) == said
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:
@@ -146,3 +153,29 @@ def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
     (line,) = judge([NEW_JOB], policy, today=DAY + datetime.timedelta(days=1)).stops
     assert line.endswith("; was allowed until 2026-11-24: merger, see #12")
     assert len(judge([DRIFTED], policy, today=DAY).stops) == 1
+
+
+def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
+    label = BinaryLabel(column="bought", positive="yes", negative="no").model_dump_json()
+    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "auc", "at_least": 0.5}]})
+    examples = standard_artifacts.Examples()
+    labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
+    examples.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
+    (found,) = _few_rows(examples, evaluation, label)
+    (line,) = judge([found], Validation(), today=DAY).warnings
+    assert line == (
+        "test: bought: rows of test: 18, must be at least 20 (evaluation.min_rows); give 'test' more rows; no model will "
+        "be blessed on so few [TOO_FEW_ROWS]"
+    )
+    stop = Validation.model_validate({"severities": [{"anomaly": "TOO_FEW_ROWS", "severity": "stop"}]})
+    assert judge([found], stop, today=DAY).stops == [line]
+    assert _few_rows(examples, evaluation.model_copy(update={"min_rows": 18}), label) == []
+
+
+def test_the_rows_of_a_regression_are_counted_too() -> None:
+    label = RegressionLabel(kind="regression", column="price").model_dump_json()
+    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "at_most": 5}]})
+    examples = standard_artifacts.Examples()
+    examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
+    (found,) = _few_rows(examples, evaluation, label)
+    assert (found.where, found.feature, found.text[:16]) == ("test", "price", "rows of test: 7,")

@@ -35,8 +35,8 @@ def test_a_blessed_model_passes(tmp_path: Path) -> None:
     check_blessing(*artifacts(tmp_path))
 
 
-def test_a_model_that_missed_a_threshold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotBlessedError, match="missed a threshold"):
+def test_a_model_that_is_not_blessed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotBlessedError, match="is not blessed"):
         check_blessing(*artifacts(tmp_path, blessed=constants.NOT_BLESSED_VALUE))
 
 

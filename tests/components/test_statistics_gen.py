@@ -15,8 +15,10 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import statistics_gen
-from components.statistics_gen import StatisticsExecutor
+from components.histograms import QUANTILES, number_counts, quantile
+from components.statistics_gen import WRITTEN_BINS, StatisticsExecutor
 from schemas.errors import DataError
+from tests.statistics import statistics_of
 
 TYPES = {"age": "float", "id": "string", "job": "string", "kids": "int", "late": "string", "nobody": "string"}
 SHARDS, ROWS = 3, 2500
@@ -93,6 +95,60 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
             assert one.median == pytest.approx(other.median, abs=0.02 * other.std_dev)
             for mine_bucket, stock_bucket in zip(one.histograms[1].buckets, other.histograms[1].buckets, strict=True):
                 assert mine_bucket.high_value == pytest.approx(stock_bucket.high_value, abs=0.1 * other.std_dev)
+
+
+def values(examples: Any, split: str, name: str) -> Any:
+    """What is written in the examples."""
+    found: list[float] = []
+    for path in sorted(Path(examples.uri, f"Split-{split}").glob("*")):
+        for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():
+            feature = tf.train.Example.FromString(record).features.feature[name]
+            found += [*feature.float_list.value, *feature.int64_list.value]
+    return np.array(found)
+
+
+def test_numbers_have_true_counts_and_quantiles(examples: Any, tmp_path: Path) -> None:
+    mine = ours(examples, tmp_path)
+    for split in ("train", "eval"):
+        found = features(mine, split)
+        assert [name for name, feature in found.items() if feature.custom_stats] == ["age", "kids"]
+        kids = values(examples, split, "kids")
+        counts = number_counts(found["kids"])
+        assert counts.is_exact
+        assert dict(zip(counts.low, counts.count, strict=True)) == dict(Counter(kids.tolist()))
+        ages = values(examples, split, "age")
+        counts = number_counts(found["age"])
+        # Bins of the artifact are bounded; the quantiles are from many more.
+        assert len(counts.low) <= WRITTEN_BINS and counts.total == len(ages)
+        edges = np.linspace(ages.min(), ages.max(), 25)[1:]
+        assert np.abs(counts.up_to(edges) - (ages[:, None] <= edges).sum(axis=0)).max() <= 0.002 * len(ages)
+        for column, numbers in (("kids", kids), ("age", ages)):
+            expected = [np.quantile(numbers, share, method="inverted_cdf") for share in QUANTILES]
+            assert [quantile(found[column], share) for share in QUANTILES] == expected
+
+
+def test_the_readers_of_tfdv_read_the_artifact(examples: Any, tmp_path: Path) -> None:
+    mine = ours(examples, tmp_path)
+    train = tfdv.load_stats_binary(f"{mine.uri}/Split-train/FeatureStats.pb")
+    schema = tfdv.infer_schema(train)
+    assert {feature.name for feature in schema.feature} == set(TYPES)
+    assert not tfdv.validate_statistics(train, schema).anomaly_info
+    assert "value_counts" in {custom.name for custom in features(mine, "train")["age"].custom_stats}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_one_two_three(shards: int) -> None:
+    (dataset,) = statistics_of({"n": [1, 2, 3, None] * 1000, "x": [1.0, 2.0, 3.0, None] * 1000}, shards=shards).datasets
+    for feature in dataset.features:
+        assert [quantile(feature, share) for share in QUANTILES] == [1, 1, 2, 3, 3]
+        assert number_counts(feature).count.tolist() == [1000, 1000, 1000]
+
+
+def test_whole_numbers_are_exact_up_to_the_bound() -> None:
+    ids = np.random.default_rng(1).permutation(50_000) * 7919
+    (dataset,) = statistics_of({"id": ids}, shards=2).datasets
+    expected = [np.quantile(ids, share, method="inverted_cdf") for share in QUANTILES]
+    assert [quantile(dataset.features[0], share) for share in QUANTILES] == expected
 
 
 def test_a_shard_is_read_once_and_by_the_thousand(

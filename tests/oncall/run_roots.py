@@ -131,6 +131,7 @@ class Runs:
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
+        facts["destination"] = str(self.registry.path(max(len(self.registry.versions()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0
@@ -275,16 +276,21 @@ def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Map
             (folder / "Format-Serving" / "saved_model.pb").write_bytes(f"model of {facts['run_id']}".encode())
         case "ModelEvaluation":
             metrics = {
-                "overall": {"auc": facts["auc"], "brier": float("nan")},
+                "overall": {"auc": facts["auc"], "brier": None},
                 "sex=Male": {"auc": facts["auc"] - 0.01},
             }
-            (folder / "summary.json").write_text(
-                json.dumps({"metrics": metrics, "failures": ["auc on overall: 0.9, must be at least 0.95"]})
-            )
+            summary = {
+                "metrics": metrics,
+                "failures": ["auc on overall: 0.9, must be at least 0.95"],
+                "warnings": ["brier on sex=Male: undefined"],
+                "constant_predictor": {"text": "log loss 0.3 against 0.6 of the class shares of train"},
+            }
+            (folder / "summary.json").write_text(json.dumps(summary))
         case "ModelBlessing" | "InfraBlessing":
             known["blessed"].int_value = int(facts["blessed"])
         case "PushedModel":
             known["pushed"].int_value = int(facts["pushes"])
+            known["pushed_destination"].string_value = facts["destination"]
 
 
 def _statistics(facts: Mapping[str, Any]) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from components.policy import ADVICE, Verdict
@@ -100,6 +101,16 @@ def test_what_may_differ_by_chance_is_not_shown() -> None:
     old = {"train age mean": 100.0, "train age missing": 0.1, "overall: auc": 0.92}
     assert moved(old, {"train age mean": 101.0, "train age missing": 0.104, "overall: auc": 0.9203}) == {}
     assert set(moved(old, {"train age mean": 103.0, "train age missing": 0.106, "overall: auc": 0.9206})) == set(old)
+
+
+def test_a_metric_that_became_undefined_is_a_change(runs: Runs, oncall: Oncall, document: Document) -> None:
+    runs.run(FIRST)
+    second = runs.run(SECOND)
+    summary = Path(second["Evaluator"]["evaluation"].uri) / "summary.json"
+    summary.write_text(summary.read_text().replace("0.92", "null", 1))
+    # JSON knows no NaN.
+    assert document("diff", FIRST, SECOND)["metrics"] == {"overall: auc": [0.92, None]}
+    assert "metrics    overall: auc: 0.92 -> undefined" in oncall("diff", FIRST, SECOND).output
 
 
 def test_nested_values_are_named_by_their_dotted_keys() -> None:

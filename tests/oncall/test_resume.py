@@ -40,7 +40,13 @@ def test_a_runs_own_config_is_run_again_with_the_cache(ends: str, runs: Runs, on
     assert f"resuming run {FIRST}: 7 of 12 nodes were done" in found.stderr
     ((config, named),) = started
     assert config.training.epochs == 7
-    assert named == {"run_root": runs.root.path, "use_cache": True, "output": "normal", "resumes": FIRST}
+    assert named == {
+        "run_root": runs.root.path,
+        "use_cache": True,
+        "output": "normal",
+        "resumes": FIRST,
+        "config_flags": [],
+    }
     oncall("resume", FIRST, "--json")
     assert started[1][1]["output"] == "json"
 

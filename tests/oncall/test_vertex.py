@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from oncall.__main__ import main
 from schemas.curated import load_schema, schema_hash
+from tests.commands import parsed
 from tests.conftest import ROOT
 from tests.oncall.run_roots import FINGERPRINT, NAME
 from tests.oncall.vertex_jobs import PARENT, Made, VertexJobs
@@ -353,3 +354,18 @@ def test_a_call_that_failed_once_is_repeated(jobs: VertexJobs, bench: Bench, onc
     bench.fault(method="GetPipelineJob", code="UNAVAILABLE")
     found = oncall("runs", "--json")
     assert (found.exit_code, [run["run"] for run in json.loads(found.stdout)["runs"]]) == (0, ["one"])
+
+
+def test_an_endpoint_that_was_typed_is_in_the_proposed_commands(
+    jobs: VertexJobs, document: Document, server: Server
+) -> None:
+    jobs.run("good")
+    jobs.run("bad", fails=("Gate", "Gate: DataError: no"))
+    for typed in ((), ("--api-endpoint", server.endpoint)):
+        lines = document("why", "bad", *typed)["try"]
+        assert lines
+        for line in lines:
+            assert ("--api-endpoint" in line) == bool(typed)
+            found = parsed(line)
+            assert (found["project"], found["region"]) == (PROJECT, REGION)
+            assert found["api_endpoint"] == server.endpoint

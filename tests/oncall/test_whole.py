@@ -126,7 +126,7 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert place.run("evaluation.thresholds=[{metric: auc, at_least: 0.999}]") == 4
     found = place.oncall("why", "latest")
     assert (found["state"], found["exit_code"]) == ("FAILED", 4)
-    assert "the model missed a threshold: auc on overall: 0." in found["cause"]
+    assert "the model is not blessed: auc on overall: 0." in found["cause"]
     assert found["missed"][0].endswith(", must be at least 0.999")
     assert any("NotBlessedError" in line for line in found["lines"])
     assert found["try"][0].startswith(f"python -m oncall diff {good} {found['run']} ")

@@ -142,9 +142,12 @@ def test_a_model_that_was_not_blessed_says_which_thresholds_it_missed(
 ) -> None:
     runs.run(BAD, fails=("InfraValidator", "the model missed a threshold", 4))
     assert document("why", BAD)["missed"] == ["auc on overall: 0.9, must be at least 0.95"]
-    assert "missed     auc on overall: 0.9, must be at least 0.95" in oncall("why", BAD).output
+    assert document("why", BAD)["warned"] == ["brier on sex=Male: undefined"]
+    output = oncall("why", BAD).output
+    assert "missed     auc on overall: 0.9, must be at least 0.95" in output
+    assert "warned     brier on sex=Male: undefined" in output
     runs.root.metadata.unlink()
-    assert document("why", BAD)["missed"] == []
+    assert (document("why", BAD)["missed"], document("why", BAD)["warned"]) == ([], [])
 
 
 def test_a_crash_says_where_and_that_it_can_be_resumed(runs: Runs, document: Document) -> None:

@@ -11,11 +11,29 @@ SUMMARY: dict[str, Any] = {
     "until": None,
     "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
     "facts": {
-        "ExampleGen": {"rows": {"train": 29361, "eval": 3200}},
+        "ExampleGen": {
+            "rows": {"train": 29361, "eval": 3200},
+            "labels": {"train": {"<=50K": 22021, ">50K": 7340}, "eval": {"<=50K": 3200, ">50K": 0}},
+            "equal_rows": {
+                "one_in": 1,
+                "distinct_rows": {"train": 28492},
+                "in_train": {"train": {"rows": 29361, "in_train": 5713}, "eval": {"rows": 3200, "in_train": 0}},
+                "contradictory": {"train": {"rows": 29361, "contradictory": 1879}},
+                "spread": [],
+                "drawn": [],
+                "grouped": False,
+            },
+            "rejected": 2,
+            "rejects_file": "/runs/rejects.jsonl",
+            "unlabelled": 5,
+            "unlabelled_by_split": {"train": 5},
+        },
         "Evaluator": {
             "blessed": False,
             "failures": ["auc on sex=Male: 0.8421, must be at least 0.85"],
-            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": float("nan")}},
+            "warnings": ["auc on sex=Other: undefined, since all rows of the slice have the same class"],
+            "constant_predictor": {"text": "log loss 0.2749 against 0.5519 of the class shares of train"},
+            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}},
         },
     },
     "schema": "inferred from train",
@@ -42,10 +60,18 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     assert lines[1].startswith("metrics on test; slices under 100 rows are left out")
     assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
-    assert lines[3].split() == ["overall", "16,281", "0.9289", "-"]
+    assert lines[3].split() == ["overall", "16,281", "0.9289", "undefined"]
     assert lines[5:] == [
         "cache    1 of 2 components answered from earlier runs",
         "data     train 29,361, eval 3,200 rows",
+        "labels   >50K: train 25.0%, eval 0.0%",
+        "copies   stay together (28,492 distinct rows)",
+        "copies   rows in train too: eval 0.0%; within train 19.5%",
+        "copies   1,879 rows of train (6.4%) equal one with another label",
+        "rejects  2 bad rows left out: /runs/rejects.jsonl",
+        "no label 5 rows left out, of the files of train 5",
+        "warning  auc on sex=Other: undefined, since all rows of the slice have the same class",
+        "constant log loss 0.2749 against 0.5519 of the class shares of train",
         "model    NOT blessed:",
         "         auc on sex=Male: 0.8421, must be at least 0.85",
         "error    the model missed a threshold; it was not pushed",

@@ -18,6 +18,7 @@ from pipeline.config import PipelineConfig
 from pipeline.starter import slug
 from schemas.curated import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from tests.commands import parsed
 from tests.conftest import ROOT
 
 ROWS = 600
@@ -255,3 +256,23 @@ def test_names_of_pipelines() -> None:
     assert slug("data/My Orders 2024.csv.gz") == "my-orders-2024"
     assert slug("data/orders/*.parquet") == "orders"
     assert slug("/x/größe.csv") == "gr-e"
+
+
+def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command_is_quoted(tmp_path: Path) -> None:
+    odd = "a [b] c#d%20é?*"
+    folder = tmp_path / odd
+    (folder / f"data {odd}").mkdir(parents=True)
+    # What the name matches as a pattern is other data.
+    write(folder / f"data {odd}" / "a b c#d%20éx1.csv", [{"x": 1, "refund": 0}] * 40)
+    write(folder / f"data {odd}" / f"{odd}.csv", orders())
+    done = init(folder, f"data {odd}/{odd}.csv", "--label", "returned?", "--output", f"{odd}.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded = config.load(folder / f"{odd}.yaml")
+    assert (loaded.name, loaded.data.base) == ("a-b-c-d-20", str(folder / f"data {odd}"))
+    assert "unit.price" in loaded.features
+    found = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))
+    assert (found["program"], found["config_file"]) == (str(ROOT / "local_runner.py"), f"{odd}.yaml")
+    for given in (f"data {odd}/a b*.csv", f"data {odd}/a b c#d%20éx1.csv"):
+        done = init(folder, given, "--label", "refund", "--name", "other", "--force")
+        # The other data is of one class: it was read.
+        assert "label refund: all values are '0'" in done.stderr

@@ -104,11 +104,20 @@ def test_quoted_commas_and_newlines_stay_inside_their_field(tmp_path: Path) -> N
     assert parsed[0]["job"] == b"clerk, senior\nfull time"
 
 
-def test_the_key_of_a_row_covers_ignored_columns_or_is_the_group(tmp_path: Path) -> None:
+def test_the_hash_of_a_row_covers_the_features_alone(tmp_path: Path) -> None:
     (batch,) = table(tmp_path / "a.csv", GOOD).batches()
-    assert batch.keys == [b"39\x1f1\x1fclerk\x1fa\x1fno", b"50.5\x1f\x1f\x1fb\x1fyes"]
-    (batch,) = table(tmp_path / "a.csv", ignored_columns=[], group_column="id").batches()
-    assert batch.keys == [b"a", b"b"]
+    relabelled = GOOD.replace("a,no", "c,yes").replace("b,yes", "d,no")
+    swapped = "\n".join(",".join(reversed(line.split(","))) for line in relabelled.splitlines()) + "\n"
+    for other in (relabelled, swapped, relabelled.replace("39,1,", "39.0,1.0,")):
+        (same,) = table(tmp_path / "b.csv", other).batches()
+        assert same.hashes.tolist() == batch.hashes.tolist()
+    for other in (GOOD.replace("39", "38"), GOOD.replace("clerk", "cook"), GOOD.replace("39,1", "1,39")):
+        (different,) = table(tmp_path / "b.csv", other).batches()
+        assert different.hashes[0] != batch.hashes[0] and different.hashes[1] == batch.hashes[1]
+    (grouped,) = table(
+        tmp_path / "a.csv", GOOD.replace("b,yes", "a,yes"), ignored_columns=[], group_column="id"
+    ).batches()
+    assert len(set(grouped.group_hashes.tolist())) == 1 and grouped.hashes.tolist() == batch.hashes.tolist()
 
 
 def test_integers_written_as_floats_are_integers(tmp_path: Path) -> None:

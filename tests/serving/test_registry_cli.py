@@ -190,7 +190,7 @@ def test_the_registry_may_be_named_by_a_flag_or_the_environment(
 
 def test_if_several_models_could_be_meant_they_are_listed(registry: Registry, tmp_path: Path) -> None:
     shutil.copytree("runs/census", "runs/other")
-    both = "'--registry runs/census/registry --model income' or '--registry runs/other/registry --model income'"
+    both = "--registry runs/census/registry --model income or --registry runs/other/registry --model income"
     assert refused("list", code=2) == f"error: several models could be meant; choose one with {both}"
     assert refused("list", "--model", "income", code=2).endswith(both)
     shutil.move("runs/other/registry/income", "runs/other/registry/churn")

@@ -36,7 +36,7 @@ settings = training(
     early_stopping=EarlyStopping(metric="log_loss", patience=3),
 )
 network, history = fit(
-    train=source, evaluation=source, model=Model(hidden_units=(8,), batch_norm=False), training=settings, seed=4,
+    train=source, evaluation=source, model=Model(hidden_units=(8,)), training=settings, seed=4,
     log_folder=None,
 )
 from trainer import distribution

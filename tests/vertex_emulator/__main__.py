@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -52,10 +53,10 @@ def main(context: click.Context, state: Path, port: int, operation_seconds: floa
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with _own(state), _server(state.absolute(), tls and tls.absolute(), port, operation_seconds) as server:
-        lines = [f"export {key}={value}" for key, value in server.environment().items()]
+        lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
         (state / "env.sh").write_text("\n".join(lines) + "\n")
         click.echo("\n".join(lines))
-        click.echo(f"# ready; in another shell: source {state}/env.sh")
+        click.echo(f"# ready; in another shell: source {shlex.quote(str(state))}/env.sh")
         stop.wait()
 
 
@@ -72,7 +73,7 @@ def _own(state: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise click.ClickException(
-                f"--state {state}: an emulator runs there already; use it (source {state}/env.sh), or another folder"
+                f"--state {state}: an emulator runs there already; use it (source {shlex.quote(str(state))}/env.sh), or another folder"
             ) from error
         yield
 

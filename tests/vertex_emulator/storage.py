@@ -15,7 +15,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google_crc32c
 
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _described(self, bucket: str, name: str, path: Path) -> dict[str, Any]:
         content = path.read_bytes()
         generation = str(path.stat().st_mtime_ns)
-        quoted = f"http://{self.headers['Host']}/storage/v1/b/{bucket}/o/{name.replace('/', '%2F')}"
+        quoted = f"http://{self.headers['Host']}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
         return {
             "kind": "storage#object",
             "id": f"{bucket}/{name}/{generation}",

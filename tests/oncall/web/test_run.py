@@ -207,11 +207,11 @@ def test_metrics_are_beside_those_of_the_baseline_on_the_same_rows(runs: Runs) -
     first, second = runs.run(FIRST), runs.run(SECOND)
     given(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
     summary = Path(second["Evaluator"]["evaluation"].uri) / "summary.json"
-    metrics = {"overall": {"auc": 0.9, "log_loss": 0.3, "example_count": 100.0}, "sex=Male": {"auc": float("nan")}}
+    metrics = {"overall": {"auc": 0.9, "log_loss": 0.3, "example_count": 100.0}, "sex=Male": {"auc": None}}
     baseline = {"overall": {"auc": 0.92, "log_loss": 0.35}}
     summary.write_text(json.dumps({"metrics": metrics, "failures": ["auc is low"], "baseline": baseline}))
     found = view(runs, SECOND).metrics.found
-    assert (found.names, found.missed) == (["auc", "log_loss"], ["auc is low"])
+    assert (found.names, found.judgement.missed) == (["auc", "log_loss"], ["auc is low"])
     assert (found.baseline, found.baseline_run) == (first["Trainer"]["model"].id, FIRST)
     overall = found.slices["overall"]
     assert overall["auc"].change == pytest.approx(-0.02)

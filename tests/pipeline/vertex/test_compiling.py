@@ -44,6 +44,23 @@ def test_the_job_has_the_nodes_of_the_local_dag(census: PipelineConfig, job: dic
     assert {resolvers.get(name, name) for name in tasks(job)} == {*nodes(census)}
 
 
+def test_the_cache_is_asked_after_our_own_driver(job: dict[str, Any]) -> None:
+    container = job["pipelineSpec"]["deploymentSpec"]["executors"]["ExampleGen_executor"]["container"]
+    hook = container["lifecycle"]["preCacheCheck"]
+    assert hook["command"] == ["python", "-m", "components.example_gen_driver"]
+    assert hook["args"][:2] == ["--json_serialized_invocation_args", "{{$}}"]
+
+
+def test_artifacts_are_in_no_folder_that_looks_like_a_pattern() -> None:
+    with pytest.raises(
+        ConfigError, match=r"vertex\.pipeline_root: a folder of artifacts cannot have \* \[ \] in its name"
+    ):
+        config.load(CENSUS_CONFIG, ["vertex.pipeline_root=gs://my-bucket/a[b]*"])
+    odd = config.load(CENSUS_CONFIG, ["vertex.data_base='gs://my-bucket/a [b]*#%20?'"])
+    assert odd.vertex is not None
+    assert odd.vertex.data_base == "gs://my-bucket/a [b]*#%20?"
+
+
 def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
     from pipeline.dag import create_pipeline
 

@@ -1,0 +1,267 @@
+"""The constant predictor, the class shares or the mean label of `train`, and the candidate's gain over it.
+
+Both predict the same rows, so the difference of their losses is taken row by row. The gain is significant if the lower
+end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqrt(n), the paired test of Student (1908),
+The Probable Error of a Mean, Biometrika 6.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# TFMA requires SciPy and imports it.
+from scipy import special
+
+from schemas.features import Label
+
+# A probability below it counts as this one in a log loss, here and in the metrics, as with TFMA and Keras.
+LEAST_PROBABILITY = 1e-7
+_CONFIDENCE = 0.95
+_LOG_LOSS = "log loss"
+# Predictions that are this close, in steps of float32, differ by the order of sums alone.
+_SAME_STEPS = 4
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ConstantPredictor:
+    """Predicts the same for every row: the class shares of `train`, or its mean label.
+
+    Attributes:
+      classes: number of classes; 0 for a regression.
+      prediction: share of each class, [classes]; or the mean label, [1].
+      is_balanced: whether the candidate was fitted to balanced classes. Its probabilities then are those of classes of
+        equal shares, and the shares of `train` are put back before it is compared.
+    """
+
+    classes: int
+    prediction: Array
+    is_balanced: bool = False
+
+    @classmethod
+    def of(cls, train: Mapping[str, float], label: Label, *, is_balanced: bool) -> "ConstantPredictor":
+        """Return the predictor of a train split.
+
+        Args:
+          train: rows of each class in `train`; or `mean` among others.
+          label: declaration of the label.
+          is_balanced: whether the candidate was fitted to balanced classes.
+        """
+        if not label.classes:
+            return cls(0, np.array([train["mean"]]))
+        rows = np.array([train.get(value, 0) for value in label.classes], np.float64)
+        if not rows.all():
+            # A class that `train` lacks would have an infinite loss. Half a row more for each class is the estimate of
+            # Krichevsky and Trofimov (1981), The Performance of Universal Encoding.
+            rows += 0.5
+        return cls(len(rows), rows / rows.sum(), is_balanced)
+
+    def losses(self, labels: Array, predictions: Array) -> tuple[Array, Array]:
+        """Return the losses of the candidate and of this predictor, [n] each.
+
+        Args:
+          labels: places of the classes, or numbers, [n].
+          predictions: the candidate's probabilities, [n] (of the second class) or [n, classes], or its numbers, [n].
+        """
+        predictions = predictions.astype(np.float64)
+        if not self.classes:
+            numbers = labels.astype(np.float64)
+            return (predictions - numbers) ** 2, (self.prediction[0] - numbers) ** 2
+        if predictions.ndim == 1:
+            predictions = np.stack([1 - predictions, predictions], axis=1)
+        if self.is_balanced:
+            # Saerens, Latinne and Decaestecker (2002), Adjusting the Outputs of a Classifier to New a Priori
+            # Probabilities, equation 2.4; the shares of a balanced training are all the same and cancel out.
+            predictions = predictions * self.prediction
+            predictions /= predictions.sum(axis=1, keepdims=True)
+        places = labels.astype(np.int64)
+        likely = np.clip(predictions[np.arange(len(places)), places], LEAST_PROBABILITY, 1)
+        return -np.log(likely), -np.log(self.prediction[places])
+
+
+@dataclass
+class PairedLosses:
+    """Sums of the losses of candidate and constant predictor over some rows; two add up to those of all their rows.
+
+    Attributes:
+      class_rows: rows of each class, [classes].
+      rows: number of rows with finite predictions, which the sums are of.
+      non_finite: number of rows whose prediction is NaN or infinite.
+      candidate: sum of the candidate's losses.
+      constant: sum of the constant predictor's losses.
+      gain: mean of constant - candidate.
+      squares: sum of the squared distances from that mean.
+      lowest: least prediction of each output.
+      highest: greatest prediction of each output.
+    """
+
+    class_rows: Array
+    rows: int = 0
+    non_finite: int = 0
+    candidate: float = 0.0
+    constant: float = 0.0
+    gain: float = 0.0
+    squares: float = 0.0
+    lowest: Any = math.inf
+    highest: Any = -math.inf
+
+    @classmethod
+    def none(cls, predictor: ConstantPredictor) -> "PairedLosses":
+        """Return the sums of no rows."""
+        return cls(np.zeros(predictor.classes, np.int64))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "PairedLosses":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        arrays = {name: np.array(values[name]) for name in ("class_rows", "lowest", "highest")}
+        return cls(**{**values, **arrays})
+
+    def to_json(self) -> str:
+        """Return it as JSON; without a row, the bounds are infinite, which Python alone reads."""
+        arrays = {name: np.array(getattr(self, name)).tolist() for name in ("class_rows", "lowest", "highest")}
+        return json.dumps({**asdict(self), **arrays})
+
+    @classmethod
+    def of(cls, predictor: ConstantPredictor, labels: Array, predictions: Array) -> "PairedLosses":
+        """Return the sums of a batch."""
+        found = cls.none(predictor)
+        if predictor.classes:
+            found.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
+        finite: Array = np.isfinite(predictions)
+        if finite.ndim > 1:
+            finite = np.all(finite, axis=1)
+        found.non_finite = int((~finite).sum())
+        labels, predictions = labels[finite], predictions[finite]
+        if not len(labels):
+            return found
+        candidate, constant = predictor.losses(labels, predictions)
+        gains = constant - candidate
+        found.rows, found.gain = len(gains), float(gains.mean())
+        found.candidate, found.constant = float(candidate.sum()), float(constant.sum())
+        found.squares = float(((gains - found.gain) ** 2).sum())
+        found.lowest, found.highest = predictions.min(axis=0), predictions.max(axis=0)
+        return found
+
+    def merge(self, other: "PairedLosses") -> None:
+        """Add the rows of another; mean and squares by Chan et al. 1979 (Updating Formulae), equation 2.1."""
+        self.class_rows = self.class_rows + other.class_rows
+        self.non_finite += other.non_finite
+        if not other.rows:
+            return
+        rows = self.rows + other.rows
+        apart = other.gain - self.gain
+        self.squares += other.squares + apart**2 * self.rows * other.rows / rows
+        self.gain += apart * other.rows / rows
+        self.rows = rows
+        self.candidate += other.candidate
+        self.constant += other.constant
+        self.lowest = np.minimum(self.lowest, other.lowest)
+        self.highest = np.maximum(self.highest, other.highest)
+
+    @property
+    def is_same_everywhere(self) -> bool:
+        """Whether the candidate predicts the same for every row."""
+        if not self.rows:
+            return False
+        step = np.spacing(np.float32(np.maximum(np.abs(self.lowest), np.abs(self.highest))))
+        return bool(np.all(self.highest - self.lowest <= _SAME_STEPS * step))
+
+
+@dataclass(frozen=True)
+class ConstantComparison:
+    """The candidate beside the constant predictor on the same rows.
+
+    Attributes:
+      loss: name of the loss.
+      constant_name: name of what the constant predictor predicts.
+      candidate: the candidate's mean loss.
+      constant: the constant predictor's mean loss.
+      gain: mean of constant - candidate; None without a row to take it of.
+      gain_at_least: lower end of the one-sided 95 % interval of the gain; None with fewer than two rows.
+      rows: number of rows that were compared.
+      rows_needed: about how many rows would make the gain significant; None if it is not positive.
+      is_prior_corrected: whether the shares of `train` were put back into the candidate's probabilities.
+      is_same_everywhere: whether the candidate predicts the same for every row.
+    """
+
+    loss: str
+    constant_name: str
+    candidate: float | None
+    constant: float | None
+    gain: float | None
+    gain_at_least: float | None
+    rows: int
+    rows_needed: int | None
+    is_prior_corrected: bool
+    is_same_everywhere: bool
+
+    @classmethod
+    def of(cls, predictor: ConstantPredictor, losses: PairedLosses) -> "ConstantComparison":
+        """Return the comparison that paired losses make."""
+        rows, gain, gain_at_least, needed = losses.rows, None, None, None
+        if rows:
+            gain = losses.gain
+        if rows > 1:
+            quantile = float(special.stdtrit(rows - 1, _CONFIDENCE))
+            deviation = math.sqrt(losses.squares / (rows - 1))
+            gain_at_least = losses.gain - quantile * deviation / math.sqrt(rows)
+            if losses.gain > 0:
+                needed = math.ceil((quantile * deviation / losses.gain) ** 2)
+        return cls(
+            loss=_LOG_LOSS if predictor.classes else "squared error",
+            constant_name="the class shares of train" if predictor.classes else "the mean of train",
+            candidate=losses.candidate / rows if rows else None,
+            constant=losses.constant / rows if rows else None,
+            gain=gain,
+            gain_at_least=gain_at_least,
+            rows=rows,
+            rows_needed=needed,
+            is_prior_corrected=predictor.is_balanced,
+            is_same_everywhere=losses.is_same_everywhere,
+        )
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the candidate is better than the constant predictor on these rows, significantly or not."""
+        return self.gain is not None and self.gain > 0 and not self.is_same_everywhere
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the candidate is better by more than chance explains."""
+        return self.is_better and self.gain_at_least is not None and self.gain_at_least > 0
+
+    def __str__(self) -> str:
+        corrected = " (with the class shares of train put back)" if self.is_prior_corrected else ""
+        return (
+            f"{self.loss} {self._number(self.candidate)}{corrected} against {self._number(self.constant)} of "
+            f"{self.constant_name}"
+        )
+
+    def problem(self, split: str) -> str:
+        """Return why the candidate is not known to be better, in one line; empty if it is."""
+        if self.is_significant:
+            return ""
+        gain = f"a gain of {self._number(self.gain)} in each of {self.rows:,} rows of {split}"
+        if not self.is_better:
+            same = "the model predicts the same for every row; " if self.is_same_everywhere else ""
+            return (
+                f"constant predictor: {same}{self}, {gain} (one-sided 95% interval from "
+                f"{self._number(self.gain_at_least)}), must be better; the model knows nothing that helps on {split}"
+            )
+        return (
+            f"constant predictor: {self}, {gain}, must be above 0 by its one-sided 95% interval, which begins at "
+            f"{self._number(self.gain_at_least)}; about {self.rows_needed or self.rows:,} rows would be enough: give "
+            f"'{split}' more, or bless it with evaluation.insignificant_gain: warn"
+        )
+
+    def _number(self, value: float | None) -> str:
+        if value is None:
+            return "undefined"
+        return f"{value:.4f}" if self.loss == _LOG_LOSS else f"{value:.5g}"

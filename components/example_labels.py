@@ -1,0 +1,57 @@
+"""Counts of labels by split: rows of each class, or the mean and the deviation of numbers."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Rows of each class; or of numbers `rows`, `mean` and `m2`, the sum of the squared distances from the mean.
+Labels = Mapping[str, float]
+
+
+def count(labels: pa.Array) -> Labels:
+    """Count the labels of some rows.
+
+    Args:
+      labels: classes (binary) or numbers of at least one row; none is missing.
+    """
+    if pa.types.is_floating(labels.type):
+        numbers = labels.to_numpy().astype(np.float64)
+        mean = float(numbers.mean())
+        return {"rows": len(numbers), "mean": mean, "m2": float(((numbers - mean) ** 2).sum())}
+    counted = pc.value_counts(labels.cast(pa.string())).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counted}
+
+
+def merge(counts: Iterable[Labels], classes: Sequence[str]) -> dict[str, float]:
+    """Add up the counts of pieces.
+
+    Args:
+      counts: counts of each piece; a piece without rows has none.
+      classes: all classes, in order; empty for numbers.
+
+    Returns:
+      rows of each class, 0 where it has none; or `rows`, `mean` and `m2`.
+    """
+    pieces = list(counts)
+    if classes:
+        return {value: sum(piece.get(value, 0) for piece in pieces) for value in classes}
+    rows, mean, m2 = 0.0, 0.0, 0.0
+    for piece in filter(None, pieces):
+        # Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
+        together = rows + piece["rows"]
+        distance = piece["mean"] - mean
+        mean += distance * piece["rows"] / together
+        m2 += piece["m2"] + distance**2 * rows * piece["rows"] / together
+        rows = together
+    return {"rows": int(rows), "mean": mean, "m2": m2}
+
+
+def published(counts: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """Return merged counts as they are recorded: of numbers `rows`, `mean` and `std` (of the population)."""
+    if classes:
+        return dict(counts)
+    std = math.sqrt(counts["m2"] / counts["rows"]) if counts["rows"] else 0.0
+    return {"rows": counts["rows"], "mean": counts["mean"], "std": std}

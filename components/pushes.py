@@ -1,0 +1,121 @@
+"""Which run pushed a model last: one answer for the gate, the pages and `gc`. Imports neither TFX nor TensorFlow.
+
+A run pushed a model if its Pusher wrote a version. It did not if it ended before, failed, or found its model in the
+registry already. What happened to the version afterwards does not matter: a rollback and the registry's `gc` change
+which version serves, not which was pushed last.
+
+ML Metadata puts into a run's context whatever its resolvers found, such as the model that an earlier run pushed. So a
+run has what its own executions made or took from the cache.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import ml_metadata
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+# TFX's own name.
+PUSHED_PROPERTY = "pushed"
+DESTINATION_PROPERTY = "pushed_destination"
+_PUSHED_MODEL, _STATISTICS = "PushedModel", "ExampleStatistics"
+_RUN_CONTEXT = "pipeline_run"
+_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
+_OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
+
+
+@dataclass(frozen=True)
+class Push:
+    """What a Pusher recorded.
+
+    Attributes:
+      id: ID of the artifact; later pushes have higher ones.
+      wrote: whether this execution wrote the version.
+      destination: the version's folder, or its resource name on Vertex AI.
+    """
+
+    id: int
+    wrote: bool
+    destination: str
+
+    @property
+    def model(self) -> str:
+        """Name of the model: REGISTRY/NAME/VERSION, or projects/.../models/NAME@VERSION."""
+        parent, at, _ = self.destination.rpartition("@")
+        if not at or "/" in self.destination[len(parent) :]:
+            parent = self.destination.rpartition("/")[0]
+        return parent.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class LastPush:
+    """The last run that pushed a model.
+
+    Attributes:
+      run_id: ID of the run.
+      pushed_model: what its Pusher wrote.
+      statistics: what its StatisticsGen wrote; None if it is not kept.
+    """
+
+    run_id: str
+    pushed_model: mlmd.Artifact
+    statistics: mlmd.Artifact | None
+
+
+def writers(pushes: Iterable[Push]) -> list[Push]:
+    """Return the pushes that wrote a version, the newest first.
+
+    A push that was killed after it wrote the version has no record: the first that found the version stands for it.
+    """
+    found, versions = [], set()
+    for push in sorted(pushes, key=lambda push: push.id):
+        if push.wrote or push.destination not in versions:
+            found.append(push)
+        versions.add(push.destination)
+    return found[::-1]
+
+
+def last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str | None = None) -> LastPush | None:
+    """Return the last push of a model; None before the first.
+
+    Args:
+      store: ML Metadata of the run root.
+      model_name: name of the model; another model's data says nothing about this one.
+      before: ID of a run; only earlier runs count. If omitted, all runs count.
+    """
+    # Those that `gc` removed, too: without them, a run that found a version would seem to have written it.
+    records = {artifact.id: artifact for artifact in _of_type(store, _PUSHED_MODEL)}
+    for push in writers(map(_push, records.values())):
+        run = run_of(store, push.id) if push.model == model_name else None
+        if run is not None and (before is None or run.name < before):
+            statistics = [a for a in outputs(store, run) if a.type == _STATISTICS]
+            return LastPush(run.name, records[push.id], statistics[-1] if statistics else None)
+    return None
+
+
+def run_of(store: ml_metadata.MetadataStore, artifact_id: int) -> mlmd.Context | None:
+    """Return the run that made an artifact, whichever runs used it since."""
+    makers = sorted(e.execution_id for e in store.get_events_by_artifact_ids([artifact_id]) if e.type in _OUTPUTS)
+    contexts = store.get_contexts_by_execution(makers[0]) if makers else []
+    return next((context for context in contexts if context.type == _RUN_CONTEXT), None)
+
+
+def outputs(store: ml_metadata.MetadataStore, run: mlmd.Context) -> list[mlmd.Artifact]:
+    """Return the artifacts that a run made or took from the cache and that are kept, the newest last."""
+    own = [e.id for e in store.get_executions_by_context(run.id) if e.type != _RESOLVER]
+    ids = {event.artifact_id for event in store.get_events_by_execution_ids(own) if event.type in _OUTPUTS}
+    artifacts = store.get_artifacts_by_id(sorted(ids))
+    return sorted((a for a in artifacts if a.state == mlmd.Artifact.LIVE), key=lambda artifact: artifact.id)
+
+
+def _of_type(store: ml_metadata.MetadataStore, name: str) -> list[mlmd.Artifact]:
+    found: list[mlmd.Artifact] = store.get_artifacts_by_type(name)
+    return found
+
+
+def _push(artifact: mlmd.Artifact) -> Push:
+    properties = artifact.custom_properties
+    return Push(
+        artifact.id,
+        bool(properties[PUSHED_PROPERTY].int_value),
+        properties[DESTINATION_PROPERTY].string_value,
+    )

@@ -1,0 +1,168 @@
+"""Every command that is proposed is one that a shell and the program take, and it names the same run root and config."""
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from oncall.__main__ import main
+from pipeline import local, summary
+from pipeline.advice import advice
+from pipeline.alerts.alert import of_refusal, of_run
+from pipeline.config import load
+from pipeline.records import Kind, State, command_line, config_flags, shown_config_flags
+from pipeline.refusals import Refusals
+from pipeline.run_root import RunRoot
+from schemas.errors import ConfigError, DataError, PushError, RunRootError
+from serving.registry import Registry
+from serving.registry.find import find
+from tests.commands import parsed
+from tests.conftest import CENSUS_CONFIG, ROOT
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import NAME, Runs
+
+ODD = "a [b] c#d%20é?*'x"
+FIRST, SECOND, THIRD = (f"2026010{day}T000000.000000" for day in (1, 2, 3))
+CONFIG_FLAGS = ["--config", f"/configs/{ODD}.yaml", "--set", "data.base=a b"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / ODD / "runs")
+
+
+@pytest.mark.parametrize("code", [1, 3, 4, 5, 6])
+def test_after_a_run_that_failed(code: int, runs: Runs, document: Callable[..., Any]) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Gate", "no", code), overrides={"config_flags": CONFIG_FLAGS})
+    tries = document("why", "latest")["try"]
+    record = next(iter_records(runs.root))
+    alert = [*of_run(runs.root, record).next]
+    assert tries
+    for line in [*tries, *alert]:
+        found = parsed(line)
+        assert found["run_root"] == runs.root.path, line
+        if found["program"] == "pipeline":
+            assert (found["command"], found["run"]) == ("schema diff", SECOND)
+            assert (found["config_file"], found["settings"]) == (CONFIG_FLAGS[1], ("data.base=a b",))
+    assert any("schema diff" in line for line in tries) == (code == 3)
+
+
+def iter_records(root: RunRoot) -> Any:
+    from pipeline.records import newest_records
+
+    return newest_records(root)
+
+
+@pytest.mark.parametrize("said", ["No space left on device", "database is locked"])
+def test_by_the_text_of_an_error(said: str, runs: Runs, document: Callable[..., Any]) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, fails=("Trainer", said, 1))
+    for line in document("why", "latest")["try"]:
+        assert parsed(line)["run_root"] == runs.root.path
+
+
+def test_checks_and_the_doctor(runs: Runs, document: Callable[..., Any], oncall: Oncall) -> None:
+    runs.run(FIRST)
+    (runs.registry.folder / "1" / "saved_model.pb").write_bytes(b"changed")
+    runs.run(SECOND, crashes_in="Trainer")
+    runs.root.record(THIRD).write_text("{")
+    (runs.root.artifacts / "Trainer" / "model" / "99").mkdir(parents=True)
+    (runs.root.artifacts / "Trainer" / "model" / "99" / "x").write_text("x")
+    lines = [one["todo"] for one in document("check")["checks"] if one["todo"]]
+    lines += [one["todo"] for one in document("doctor")["findings"]]
+    programs = {"python": 0, "mv": 0, "rm": 0}
+    for line in lines:
+        command = line.partition("; or ")[2] or line
+        program = shlex.split(command, comments=True)[0]
+        if program not in programs:
+            continue
+        programs[program] += 1
+        if program == "python":
+            assert parsed(command)["run_root"] == runs.root.path, line
+        else:
+            path = Path(shlex.split(command, comments=True)[1 if program == "mv" else 2])
+            assert path.exists(), line
+    assert all(programs.values()), programs
+
+
+@pytest.mark.parametrize("kind", [DataError, PushError, RunRootError])
+def test_after_a_refusal(
+    kind: Any, runs: Runs, document: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs.run(FIRST)
+    typed = ["local_runner.py", "--config", f"{ODD}.yaml", "--run-root", str(runs.root.path), "--quiet"]
+    local.put_on_record(runs.root, NAME, kind("no"), typed)
+    refusal = Refusals(runs.root).known()
+    assert refusal is not None
+    here = os.getcwd()
+    monkeypatch.chdir(tmp_path)
+    for line in [*document("why", "latest")["try"], *of_refusal(runs.root, refusal, serving="").next]:
+        found = parsed(line)
+        assert found["run_root"] in (runs.root.path, str(runs.root.path))
+        if found["program"] == "local_runner.py":
+            assert (found["config_file"], found["dry_run"]) == (f"{ODD}.yaml", True)
+            assert line.startswith(f"cd {shlex.quote(here)} && ")
+
+
+def test_rehearsals_name_their_config(runs: Runs) -> None:
+    overrides = {"kind": Kind.REHEARSAL, "config_flags": CONFIG_FLAGS, "command": ["vertex_runner.py", "rehearse"]}
+    runs.run(FIRST, overrides=overrides)
+    record = next(iter_records(runs.root))
+    (line,) = advice(record, State.SUCCEEDED, "", "", None, runs.root.path)
+    found = parsed(line)
+    assert (found["command"], found["config_file"], found["dry_run"]) == ("submit", CONFIG_FLAGS[1], True)
+
+
+def test_the_summary_of_a_run(tmp_path: Path) -> None:
+    config = load(CENSUS_CONFIG)
+    root = RunRoot(tmp_path / ODD)
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "saved_model.pb").write_text("m")
+    registry = Registry(root.registry(config), config.push.model_name)
+    registry.push(saved, pipeline="p", run_id="r", model_id=1, version=None, promote=False)
+    board, serve, promote = summary.next_steps(config, root, "r", {"version": 1}, None)
+    assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
+    assert Path(str(parsed(serve)["model_dir"])) == registry.folder
+    assert (parsed(promote)["registry"], parsed(promote)["model"]) == (registry.folder.parent, registry.name)
+    (resume,) = summary.next_steps(config, root, "r", None, None)
+    why, _ = summary.next_steps(config, root, "r", None, DataError("no"))
+    for line in (resume, why):
+        assert (parsed(line)["run"], parsed(line)["run_root"]) == ("r", root.path)
+
+
+def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (ODD, "b"):
+        Runs(tmp_path / "runs" / name)
+        (tmp_path / "runs" / name / "database.json").write_text("{}")
+        (tmp_path / "runs" / name / "registry" / "m" / "1").mkdir(parents=True)
+        (tmp_path / "runs" / name / "registry" / "m" / "1" / "saved_model.pb").write_text("m")
+    said = CliRunner().invoke(main, ["runs"]).stderr
+    flags = [shlex.split(part)[:2] for part in re.split(" or |meant: ?", said)[1:]]
+    assert sorted(flags) == sorted([["--run-root", f"runs/{name}"] for name in (ODD, "b")])
+    with pytest.raises(ConfigError) as caught:
+        find(None, None)
+    flags = [shlex.split(part) for part in re.split(" or | with ", str(caught.value))[1:]]
+    assert sorted(flags) == sorted([["--registry", f"runs/{name}/registry", "--model", "m"] for name in (ODD, "b")])
+
+
+def test_a_command_is_shown_for_the_folder_of_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["/x/oncall/__main__.py", "resume", "latest", "--run-root", "a b"]
+    assert command_line(typed, os.getcwd()) == "python -m oncall resume latest --run-root 'a b'"
+    assert command_line(typed, "/a b").startswith("cd '/a b' && python -m oncall resume")
+    assert config_flags(["local_runner.py", "--set=a=b c", "--config=x/../y.yaml", "--set", "d=1"]) == [
+        *("--config", os.path.abspath("y.yaml")),
+        *("--set", "a=b c", "--set", "d=1"),
+    ]
+    assert config_flags(["vertex_runner.py", "rehearse"]) == ["--config", str(ROOT / "configs" / "census.yaml")]
+    assert config_flags(["pytest", "--config", "x"]) == []
+    assert shown_config_flags(["--config", os.path.abspath("configs/census.yaml"), "--set", "a=b"]) == ["--set", "a=b"]
+    assert shown_config_flags(["--config", os.path.abspath("a b.yaml")]) == ["--config", "a b.yaml"]
+    assert shown_config_flags(["--config", "/x/y.yaml"]) == ["--config", "/x/y.yaml"]

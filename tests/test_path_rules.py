@@ -1,0 +1,37 @@
+"""No code gives a path to what takes it for a pattern or a URI; what to call instead is in the rules."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("components", "trainer", "serving", "schemas", "pipeline", "oncall", "benchmarks")
+# TFX's own way, for comparison.
+EXEMPT = (ROOT / "benchmarks" / "stock",)
+RULES = {
+    "components.artifact_files.files_in": (r"(?:gfile|fileio)\.glob\(", ()),
+    "schemas.locations.filesystem": (r"FileSystem\.from_uri\(", ("schemas/locations.py",)),
+    "serving.literal_paths.literal_path": (r"(?:saved_model\.load|TFTransformOutput)\((?!literal_path\()", ()),
+    "serving.terminal.command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
+    "Path.as_uri": (r"f\"file:", ()),
+}
+
+
+def sources() -> list[Path]:
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    return [file for file in files if not any(file.is_relative_to(folder) for folder in EXEMPT)]
+
+
+@pytest.mark.parametrize("instead", RULES)
+def test_paths_are_no_patterns_and_no_uris(instead: str) -> None:
+    pattern, allowed = RULES[instead]
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: call {instead} here"
+        for file in sources()
+        if str(file.relative_to(ROOT)) not in allowed
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert not found, "\n".join(found)
