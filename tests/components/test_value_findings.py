@@ -113,15 +113,21 @@ def test_whole_numbers_that_float32_takes_for_one_are_counted(tmp_path: Path) ->
         (["16777216", "16777217"], True),
         (["16777217.0", "16777216.00"], True),
         (["-16777216", "-16777217"], True),
+        (["+16777216", " +16777217.0 "], True),
+        (["3.60610001e+10", "3.60610002E10"], True),
+        (["1.6777216e7", "1.67772175e7", "1e20", "1e30"], False),
+        (["1e20", "100000000000000000000", "99999999999999999999999"], False),
         (["16777216", "16777218", "16777215", "-16777216"], False),
         (["123456789.25"] * 2, False),
         (["9007199254740993", "9007199254740992"], True),
+        (["1234567890123456789", "1234567890123456788"], True),
         (["20240101", "20240102", "20240103"], False),
         (["20240102", "20240103", "20240104"], True),
     ],
 )
 def test_digits_are_compared_as_they_are_written(tmp_path: Path, values: list[str], collapse: bool) -> None:
-    assert [one.kind for one in found(tmp_path / "a.csv", values)] == ["PRECISION_LOSS"] * collapse
+    kinds = [one.kind for one in found(tmp_path / "a.csv", values)]
+    assert ("PRECISION_LOSS" in kinds) is collapse
 
 
 def test_a_column_without_a_value_in_train_is_named(tmp_path: Path) -> None:
