@@ -101,7 +101,8 @@ class Distance(Declaration):
 
     measure: Literal["jensen_shannon", "l_infinity"] = "jensen_shannon"
     """The Jensen-Shannon divergence (base 2, for numbers and categories), or the largest difference of any category's
-    share (for categories only). Both are from 0, alike, to 1."""
+    share (for categories only). Both are from 0, alike, to 1. Numbers are counted between the edges of TFDV's bins: ten
+    of equal width for each data set."""
     at_most: Annotated[float, Field(gt=0, le=1)]
 
 

@@ -199,7 +199,7 @@ def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) ->
     """Return how the training treated uneven classes: as a search found best, or as the config says."""
     if not hyperparameters:
         return configured
-    (file,) = tf.io.gfile.glob(os.path.join(hyperparameters[0].uri, "*"))
+    (file,) = files_in(hyperparameters[0].uri)
     with tf.io.gfile.GFile(file) as found:
         values = json.loads(found.read())["values"]
     # Choices are JSON texts: keras-tuner knows no lists.

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from components.artifact_files import files_in
 from schemas.data import TRAIN_SPLIT
 from schemas.row_hash import Hashes
 
@@ -74,7 +75,7 @@ def compare(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence[str]
       and those with an equal row in train (of train: with another); `contradictory` in train and in all, the `rows`
       and those with an equal row that has another label.
     """
-    files = tf.io.gfile.glob(os.path.join(uri, "rows-*.bin"))
+    files = files_in(uri, prefix="rows-", suffix=".bin")
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
         together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))

@@ -55,9 +55,9 @@ def number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
 def quantile(feature: statistics_pb2.FeatureNameStatistics, share: float) -> float:
     """Return one of QUANTILES: a value of the column if it was counted, else an estimate; NaN without any value."""
     name = _QUANTILE.format(share)
-    known = [custom.num for custom in feature.custom_stats if custom.name == name]
-    if known:
-        return float(known[0])
+    written = [custom.num for custom in feature.custom_stats if custom.name == name]
+    if written:
+        return float(written[0])
     counts = number_counts(feature)
     if not counts.total:
         return float("nan")

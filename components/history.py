@@ -27,7 +27,7 @@ class LastPushedStatistics(resolver.ResolverStrategy):
 
 
 def last_pushed(model_name: str) -> resolver.Resolver:
-    """Resolves `statistics` and `pushed_model` of the last push of a model; both empty before the first."""
+    """Return the node that finds `statistics` and `pushed_model` of a model's last push; empty before the first."""
     return resolver.Resolver(
         strategy_class=LastPushedStatistics,
         config={"model_name": model_name},

@@ -8,8 +8,8 @@ from components.config import DEFAULT_SEVERITIES, Severity, Validation
 
 _HEADING, _WARNING = "the data does not fit its schema or has changed:", "warning: "
 ADVICE = (
-    "correct the data; or, if it is right: `python -m pipeline schema diff`, or other thresholds, or allow it for some "
-    "time under validation.allowed"
+    "correct the data; or, if it is right, take it over into the schema (schema diff), set other thresholds, or allow "
+    "it for some time under validation.allowed"
 )
 
 

@@ -120,14 +120,14 @@ class ColumnCounts:
         self._rows = 0
 
     def add(self, values: Any) -> None:
-        """Adds a numpy array of numbers."""
+        """Add a numpy array of numbers."""
         self._waiting.append(values)
         self._rows += len(values)
         if self._rows >= 2 * COUNTED_VALUES:
             self.fold()
 
     def fold(self) -> None:
-        """Counts what waits."""
+        """Count the values that are not counted yet."""
         if self._waiting:
             self.counts = merge([self.counts, count_values(np.concatenate(self._waiting))], COUNTED_VALUES)
             self._waiting, self._rows = [], 0
@@ -144,7 +144,7 @@ class NumberCounter(CombinerStatsGenerator):
         return {}
 
     def add_input(self, accumulator: dict[str, ColumnCounts], input_record_batch: pa.RecordBatch) -> Any:
-        """Adds the values of a batch."""
+        """Add the values of a batch."""
         for name, column in zip(input_record_batch.schema.names, input_record_batch.columns, strict=True):
             type_ = _TYPES.get(getattr(column.type, "value_type", None))
             if type_ is not None:
@@ -161,7 +161,7 @@ class NumberCounter(CombinerStatsGenerator):
         return merged
 
     def compact(self, accumulator: dict[str, ColumnCounts]) -> Any:
-        """Counts what waits."""
+        """Count the values that are not counted yet."""
         for column in accumulator.values():
             column.fold()
         return accumulator

@@ -107,13 +107,13 @@ def count_values(values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.
 
 def merge(parts: Iterable[ValueCounts], max_bins: int) -> ValueCounts:
     """Return the counts of all parts together in at most `max_bins` bins, the finest that there can be."""
-    known = list(parts)
-    low, high, count = (np.concatenate([getattr(part, name) for part in known]) for name in ("low", "high", "count"))
+    parts = list(parts)
+    low, high, count = (np.concatenate([getattr(part, name) for part in parts]) for name in ("low", "high", "count"))
     # Parts are ascending, and merging ascending runs is what the stable sort is fast at.
     order = np.argsort(low, kind="stable")
     low, high, count = low[order], high[order], count[order]
     differing = _differing_bits(low)
-    dropped = max((part.dropped_bits for part in known), default=0)
+    dropped = max((part.dropped_bits for part in parts), default=0)
     bins = 1 + (len(differing) - np.cumsum(np.bincount(differing, minlength=_MAX_DROPPED_BITS + 1)))
     while dropped < _MAX_DROPPED_BITS and bins[dropped] > max_bins:
         dropped += 1

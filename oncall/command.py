@@ -14,7 +14,7 @@ from oncall.evidence import Evidence
 from oncall.sources import Source
 from oncall.terminal import Answer, show
 from schemas.errors import ConfigError, PushError, RunRootError
-from serving.terminal import refusals
+from serving.terminal import flags, refusals
 
 
 def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
@@ -23,7 +23,7 @@ def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
 
 
 def answers_here(instead: str) -> Callable[[Callable[..., Answer | int]], Callable[..., None]]:
-    """The same for a command that needs a run root; `instead` says what there is on Vertex AI."""
+    """The same for a command that needs a run root; `instead` says what there is on Vertex AI, at {place}."""
     return lambda command: _asking(command, instead)
 
 
@@ -48,7 +48,7 @@ def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[...,
         sys.exit(code)
 
     if instead:
-        run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {instead}."
+        run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {instead.format(place='')}."
     for option in _options(with_vertex=not instead):
         run = option(run)
     return run
@@ -93,7 +93,8 @@ def _source(
             raise ConfigError("--pipeline: is for Vertex AI; name the project, too, with --project")
         return Evidence(run_root)
     if instead:
-        raise ConfigError(f"{click.get_current_context().info_name}: is for runs of this machine; {instead}")
+        said = instead.format(place=flags(project=project, region=region))
+        raise ConfigError(f"{click.get_current_context().info_name}: is for runs of this machine; {said}")
     # Google's clients take a second to load.
     from oncall.vertex.evidence import VertexEvidence, Where
 

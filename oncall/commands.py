@@ -175,7 +175,7 @@ def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer
 
 @click.command()
 @click.argument("run")
-@answers_here("submit the same config again: python vertex_runner.py submit --wait")
+@answers_here("submit the same config again: python vertex_runner.py submit --wait{place}")
 def resume(evidence: Evidence, run: str) -> Answer | int:
     """Go on with a run: its own config, with the cache.
 
@@ -191,7 +191,7 @@ def resume(evidence: Evidence, run: str) -> Answer | int:
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the registry's history.")
 @_yes
 @_registry
-@answers_here("python -m serving.vertex rollback --yes gives an earlier version all traffic")
+@answers_here("python -m serving.vertex rollback{place} --yes gives an earlier version all traffic")
 def rollback(
     evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> Answer:
@@ -220,7 +220,7 @@ def rollback(
 @click.option("--keep-pushed", is_flag=True, help="Keep what registered versions were made from.")
 @_yes
 @_registry
-@answers_here("python -m serving.vertex gc deletes versions, and a lifecycle rule of the bucket old artifacts")
+@answers_here("python -m serving.vertex gc{place} deletes versions, and a lifecycle rule of the bucket old artifacts")
 def gc(
     evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
 ) -> Answer:

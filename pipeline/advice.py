@@ -119,8 +119,8 @@ def _by_text(said: str, here: str, resume: str) -> list[str]:
     return []
 
 
-def _schema_diff(record: RunRecord, run_root: Path) -> str:
-    """The command that shows what the schema would be for a run's data."""
+def schema_diff(record: RunRecord, run_root: Path) -> str:
+    """Return the command that shows what the schema would be for a run's data."""
     named = shown_config_flags(record.config_flags)
     place = [] if run_root == default_run_root(record.pipeline) else ["--run-root", run_root]
     note = "if the data is right and the schema is old"
@@ -132,7 +132,7 @@ def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path
     compared = [f"python -m oncall diff {last_good} {run}{here}    # since the last good run"] if last_good else []
     match record.exit_code:
         case 3:
-            accepting = [_schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
+            accepting = [schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
             return [f"python -m oncall anomalies {run}{here}    # what does not fit", *accepting, *compared]
         case 4:
             return [*compared, f"python -m oncall serving{here}    # what serves is untouched"]

@@ -97,8 +97,8 @@ def _bar_a_value(counts: Sequence[ValueCounts], values: NDArray[np.float64]) -> 
     labels = [number(value) for value in values.tolist()]
     in_each = []
     for split in counts:
-        known = dict(zip(split.low.tolist(), split.count.tolist(), strict=True))
-        in_each.append([known.get(value, 0.0) for value in values.tolist()])
+        count_of = dict(zip(split.low.tolist(), split.count.tolist(), strict=True))
+        in_each.append([count_of.get(value, 0.0) for value in values.tolist()])
     return Bins(labels, _ticks(labels), in_each, are_exact=True)
 
 

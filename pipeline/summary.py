@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import preflight
+from pipeline.advice import schema_diff
 from pipeline.config import PipelineConfig
 from pipeline.records import RunRecord
 from pipeline.run_root import RunRoot
-from schemas.errors import PipelineError
+from schemas.errors import DataError, PipelineError
 from serving.registry import Registry, State
 from serving.terminal import INTERRUPTED_EXIT_CODE, command, flags
 
@@ -33,6 +34,9 @@ def summarize(
       error: that ended it.
     """
     pusher = facts.get("Pusher")
+    steps = next_steps(config, root, record.run_id, pusher, error)
+    if isinstance(error, DataError) and config.data.schema_file and nodes and nodes[-1]["id"] == "Gate":
+        steps.insert(1, schema_diff(record, root.path))
     return {
         "pipeline": config.name,
         "run_id": record.run_id,
@@ -48,7 +52,7 @@ def summarize(
         "serving": "unknown: was not asked for",
         "run_root": str(root.path),
         "log": record.log,
-        "next": next_steps(config, root, record.run_id, pusher, error),
+        "next": steps,
     }
 
 

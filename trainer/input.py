@@ -18,8 +18,8 @@ _BLOCK_ROWS = 4096
 # Rows shuffled among each other. Larger data is shuffled within such a window, made anew of other blocks each time.
 _WINDOW_BLOCKS = 32
 _WINDOW_ROWS = _WINDOW_BLOCKS * _BLOCK_ROWS
-# Rows whose mean is off by half a percent of the deviation.
-_SAMPLE_ROWS = 32_768
+# Rows whose mean is off by a percent of the deviation.
+_SAMPLE_ROWS = 16_384
 # Steps that TensorFlow takes without asking Python between them, in epochs that are long enough not to notice that they
 # are rounded up to a multiple.
 _STEPS_TOGETHER = 8
@@ -242,7 +242,7 @@ def _sampled(source: Source, sample: _Sample, balance: np.ndarray | None) -> tf.
     """Return (inputs, weight [batch, 1]) of a sample; without `balance`, all rows weigh alike."""
     ids, numbers, labels = sample.rows()
     weights = np.ones(len(labels)) if balance is None else balance[labels]
-    blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, weights[:, None])).batch(_BLOCK_ROWS)
+    blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, weights[:, None].astype(np.float32))).batch(_BLOCK_ROWS)
     return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))
 
 

@@ -1,5 +1,6 @@
 """Normalization of the hidden layers, and the statistics that a trained network normalizes by."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import keras
@@ -35,8 +36,8 @@ class PopulationStatistics(keras.callbacks.Callback):
 
     Keras serves moving averages, which keep a share of 0.99 ** steps of their initial values (60 % after 50 steps), and
     which follow weights that changed since. Wu and Johnson 2021 (https://arxiv.org/abs/2105.07576), section 3, compute
-    the statistics again, with the weights as they are. This is done before the first epoch, since batch renormalization
-    trains with them, and after each epoch, before the `eval` split is measured.
+    the statistics again, with the weights as they are. This is done after each epoch, before the `eval` split is
+    measured; and before the first epoch for batch renormalization, which trains with them.
 
     Args:
       rows: rows of the train split, (inputs, weight [batch, 1]); a weight says how often the training has the row.
@@ -45,20 +46,23 @@ class PopulationStatistics(keras.callbacks.Callback):
     def __init__(self, rows: tf.data.Dataset) -> None:
         super().__init__()
         self._rows = rows
-        # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does; without a signature
-        # the last block, which is shorter, would be traced again.
-        self._block_moments = tf.function(self._weighted, autograph=False, input_signature=rows.element_spec)
 
     def set_model(self, model: keras.Model) -> None:
-        """Find the layers, in the order in which they depend on each other."""
+        """Find the layers, and the parts of the network from one to the next."""
         super().set_model(model)
         self._layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-        outputs = [layer.input for layer in self._layers]
-        self._layer_inputs = keras.Model(model.input, outputs) if outputs else None
+        starts = [model.input, *(layer.input for layer in self._layers)]
+        parts = [keras.Model(start, layer.input) for start, layer in zip(starts, self._layers, strict=False)]
+        # The first has all columns: traced once, whatever the length of a block, and without AutoGraph, which takes
+        # longer than the tracing does.
+        signature = [self._rows.element_spec[0]]
+        parts[:1] = [tf.function(part, autograph=False, input_signature=signature) for part in parts[:1]]
+        self._parts = parts
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Start from the statistics of the untrained network."""
-        self.update()
+        """Start from the statistics of the untrained network, if training reads them."""
+        if any(layer.renorm for layer in self._layers):
+            self.update()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Follow the weights that the epoch has changed."""
@@ -66,8 +70,12 @@ class PopulationStatistics(keras.callbacks.Callback):
 
     def update(self) -> None:
         """Compute mean and variance of each layer's inputs over all rows; dropout is off, as in serving."""
-        for number, layer in enumerate(self._layers):
-            mean, variance = self._moments(number)
+        rows = list(self._rows) if self._layers else []
+        blocks, weights = [inputs for inputs, _ in rows], [weight for _, weight in rows]
+        for layer, part in zip(self._layers, self._parts, strict=True):
+            # With the statistics that the layer before has got.
+            blocks = [part(block) for block in blocks]
+            mean, variance = _moments(blocks, weights)
             values = {"moving_mean": mean, "moving_variance": variance}
             if layer.renorm:
                 deviation = np.sqrt(variance + layer.epsilon)
@@ -75,24 +83,16 @@ class PopulationStatistics(keras.callbacks.Callback):
             for name, value in values.items():
                 getattr(layer, name).assign(value.astype(np.float32))
 
-    def _moments(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of a layer's inputs; those of the layers before it must be set."""
-        rows, mean, squares = 0.0, np.zeros(1), np.zeros(1)
-        for inputs, weight in self._rows:
-            weights, means, variances = (part.numpy() for part in self._block_moments(inputs, weight)[number])
-            # Chan et al. 1979: sums of squares would lose the digits of a small variance around a large mean.
-            away, whole = means - mean, rows + weights
-            squares = squares + variances * weights + away**2 * (rows * weights / whole)
-            mean, rows = mean + away * (weights / whole), whole
-        return mean, squares / rows
 
-    def _weighted(self, inputs: Any, weight: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Return sum of weights, mean and variance of every layer's inputs over a block of rows."""
-        assert self._layer_inputs is not None
-        outputs = self._layer_inputs(inputs, training=False)
-        weights = tf.cast(weight, tf.float64)
-        moments = []
-        for output in outputs if isinstance(outputs, list) else [outputs]:
-            mean, variance = tf.nn.weighted_moments(tf.cast(output, tf.float64), axes=[0], frequency_weights=weights)
-            moments.append((tf.reduce_sum(weights), mean, variance))
-        return moments
+def _moments(blocks: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance over the rows of all blocks, each [rows, units]; weights are [rows, 1]."""
+    rows, mean, squares = 0.0, np.zeros(1), np.zeros(1)
+    for block, weight in zip(blocks, weights, strict=True):
+        values = tf.nn.weighted_moments(tf.cast(block, tf.float32), axes=[0], frequency_weights=weight)
+        means, variances = (value.numpy().astype(np.float64) for value in values)
+        total = float(tf.reduce_sum(weight))
+        # Chan et al. 1979: sums of squares would lose the digits of a small variance around a large mean.
+        away, whole = means - mean, rows + total
+        squares = squares + variances * total + away**2 * (rows * total / whole)
+        mean, rows = mean + away * (total / whole), whole
+    return mean, squares / rows

@@ -203,6 +203,10 @@ def _fitted(
     if precision != "float32":
         trained, network = network, built()
         network.set_weights(trained.get_weights())
+        # In the precision that is served.
+        statistics = PopulationStatistics(rows.sample)
+        statistics.set_model(network)
+        statistics.update()
     return network, _history(fitted.history["loss"], validation, kept_epoch)
 
 

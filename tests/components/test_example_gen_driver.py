@@ -98,18 +98,18 @@ def test_on_vertex_the_driver_before_the_cache_names_the_content(
     loaded = config.load(small_census(rows=500), ["vertex.image=image:1"])
     vertex = config.load(CENSUS_CONFIG).vertex
     assert vertex is not None
-    data_base, pipeline_root = "gs://bucket/data", "gs://bucket/root"
+    data_base, pipeline_root = f"gs://bucket/{ODD_NAME}", "gs://bucket/root"
     update = {"data_base": data_base, "pipeline_root": pipeline_root, "image": "image:1"}
     job = compile_job(loaded.model_copy(update={"vertex": vertex.model_copy(update=update)}))
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
     job["pipelineSpec"]["root"]["dag"]["tasks"] = {"ExampleGen": tasks["ExampleGen"]}
-    storage = tmp_path / "storage"
+    storage = tmp_path / ODD_NAME / "storage"
     (storage / "bucket").mkdir(parents=True)
-    (storage / "bucket" / "data").symlink_to(loaded.data.base)
+    (storage / "bucket" / ODD_NAME).symlink_to(loaded.data.base)
     file = Path(loaded.data.base) / "train.csv"
 
     def state(number: int) -> Any:
-        results = Rehearsal(job, tmp_path / "rehearsal", job_id=f"run-{number}", storage=storage).run()
+        results = Rehearsal(job, tmp_path / ODD_NAME / "rehearsal", job_id=f"run-{number}", storage=storage).run()
         return results["ExampleGen"].state, results["ExampleGen"].error
 
     assert state(1) == ("SUCCEEDED", "")

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from serving.registry import Registry, content_hash
+from tests.commands import parsed
 from tests.conftest import ROOT, census_rows, write_rows
 
 pytestmark = pytest.mark.slow
@@ -412,7 +413,10 @@ def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Pat
     of_run = ("--config", str(config), "--run-root", str(root), "--set", f"data.schema_file={schema}")
     stopped = run_json(config, root, "--set", f"data.schema_file={schema}")
     assert stopped["exit_code"] == 3
-    assert "`python -m pipeline schema diff`" in stopped["error"]
+    assert "take it over into the schema (schema diff)" in stopped["error"]
+    review = parsed(stopped["next"][1])
+    assert (review["command"], review["config_file"], review["run_root"]) == ("schema diff", str(config), root)
+    assert review["settings"] == (f"data.schema_file={schema}",)
     (change,) = json.loads(pipeline_command("schema", "diff", *of_run, "--json"))["changes"]
     assert (change["kind"], change["name"]) == ("string_domain", "workclass")
     assert len(change["lines"]) == 1

@@ -588,6 +588,15 @@ def test_a_bucket_to_a_bucket(
     batch(command[0], f"{root}/dataflow", *command[2:], "--", *options)
     assert predictions(bucket / "dataflow").equals(found)
     assert "no such file" in batch(f"{root}/in/c.csv", *command[1:], code=3)
+    odd = "in [1]#%20é?*"
+    write(bucket / odd / f"{odd}.csv", text(many(3)))
+    write(bucket / odd / "[x]" / "b.csv", text(many(2, start=3)))
+    for source, rows in ((odd, 3), (f"{odd}/{odd}.csv", 3), (f"{odd}/[x]/*.csv", 2), (f"{odd}/**/*.csv", 5)):
+        assert f"predicted {rows} rows" in batch(
+            f"{root}/{source}", f"{root}/out {rows} {odd}{len(source)}", *command[2:]
+        )
+    (found,) = predictions(bucket / f"out 2 {odd}{len(f'{odd}/[x]/*.csv')}").column("file").unique().to_pylist()
+    assert found == f"{root}/{odd}/[x]/b.csv"
     assert (
         "error: gs://anonymous@elsewhere/out/_job.json: cannot be written: The bucket elsewhere does not exist."
         in batch(command[0], "gs://anonymous@elsewhere/out", *command[2:], code=5)

@@ -125,7 +125,8 @@ def test_batch_renormalization_is_the_papers(mean: float, deviation: float, r: f
 
 
 def test_batch_renormalization_is_batch_normalization_without_corrections() -> None:
-    layer, plain = renorm(renorm_mean=[4.0], renorm_stddev=[DEVIATION]), normalization_layer("batch", 2, "float32")
+    layer = renorm(renorm_mean=[4.0], renorm_stddev=[DEVIATION])
+    plain: Any = normalization_layer("batch", 2, "float32")
     np.testing.assert_allclose(layer(BATCH, training=True), plain(BATCH, training=True), rtol=1e-6)
 
 

@@ -14,7 +14,7 @@ from pipeline.report import headline
 from schemas.errors import DataError, PipelineError
 from schemas.features import FeatureSet
 from tests.trainer.test_model import FEATURES, SPEC, training, write_source
-from trainer import progress, search
+from trainer import progress
 from trainer.config import EarlyStopping, Model, Optimizer, Training
 from trainer.input import Source
 from trainer.run import DivergenceError, History, _EarlyStopping, fit
@@ -95,7 +95,7 @@ def make_tuner(
 ) -> Any:
     """Return what TFX's Tuner gets, without a Transform output."""
     output = SimpleNamespace(transformed_feature_spec=lambda: SPEC)
-    monkeypatch.setattr(search.tft, "TFTransformOutput", lambda _: output)
+    monkeypatch.setattr("trainer.search.tft.TFTransformOutput", lambda _: output)
     config = {
         "feature_set": FEATURES.model_dump_json(),
         "model": Model(hidden_units=(4,)).model_dump_json(),
