@@ -196,7 +196,7 @@ def equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 @dataclass
-class ValueCounts:
+class TableCounts:
     """Counts of all columns that become numbers or IDs.
 
     Attributes:
@@ -220,7 +220,7 @@ class ValueCounts:
           batch: rows of a file.
           splits: whether each row is in a split, by its name.
         """
-        part = ValueCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
+        part = TableCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
         for name, rule in self.columns.rules.items():
             if name == self.columns.label and rule.kind != "float":
                 continue
@@ -235,7 +235,7 @@ class ValueCounts:
                 part.outside[name] = _outside(values, texts, rule, splits)
         self.merge(part)
 
-    def merge(self, other: "ValueCounts") -> None:
+    def merge(self, other: "TableCounts") -> None:
         """Add the counts of other rows."""
         for name in {*self.present, *other.present}:
             # A column that is left out has a value in every row.
@@ -261,7 +261,7 @@ class ValueCounts:
         return {"rows": self.rows, "present": self.present, "numbers": numbers, "outside": self.outside}
 
     @classmethod
-    def from_json(cls, columns: Columns, value: Mapping[str, Any]) -> "ValueCounts":
+    def from_json(cls, columns: Columns, value: Mapping[str, Any]) -> "TableCounts":
         """Return the counts that `as_json` wrote."""
         return cls(
             columns,
