@@ -77,7 +77,8 @@ class SeverityRule(Declaration):
     `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that all but tells the label by itself, and
     `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again; or what ExampleGen finds
     in the rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
-    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels."""
+    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels. Of values, it finds
+    `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which warn."""
     features: tuple[str, ...] = ()
     """Left out, all columns."""
     severity: Severity

@@ -19,7 +19,7 @@ from components.example_equal_rows import records
 from components.example_parts import Rules, in_parts
 from components.example_records import deflated, framed, serialized
 from components.example_shares import Shares
-from schemas.numbers import ValueCounts
+from schemas.numbers import TableCounts
 from schemas.row_hash import Hashes, points
 from schemas.table import Batch, Columns, Table
 
@@ -72,12 +72,12 @@ class Division:
     one_in: int = 1
 
 
-def converted(table: Table, division: Division, counts: ValueCounts) -> Iterator[tuple[str, Block]]:
+def converted(table: Table, division: Division, counts: TableCounts) -> Iterator[tuple[str, Block]]:
     """The good rows of a table as records, by split, in the order of the file; their values are added to `counts`.
 
     This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
     """
-    waiting: deque[Future[tuple[list[tuple[str, Block]], ValueCounts]]] = deque()
+    waiting: deque[Future[tuple[list[tuple[str, Block]], TableCounts]]] = deque()
     occurrences = division.shares.occurrences(division.shard)
 
     def take() -> list[tuple[str, Block]]:
@@ -100,12 +100,12 @@ def converted(table: Table, division: Division, counts: ValueCounts) -> Iterator
 
 def _blocks(
     table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None, columns: Columns
-) -> tuple[list[tuple[str, Block]], ValueCounts]:
+) -> tuple[list[tuple[str, Block]], TableCounts]:
     grouped = batch.groups is not None
     row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
     found, left = in_parts(table, batch, division.rules)
     found |= in_shares(row_points, left, division.split, division.shares.bounds)
-    counts = ValueCounts(columns)
+    counts = TableCounts(columns)
     counts.add(batch, found)
     blocks = []
     for name, mine in found.items():

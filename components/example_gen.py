@@ -41,7 +41,7 @@ from schemas.data import TRAIN_SPLIT, Data
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.errors import DataError
 from schemas.features import FeatureSet
-from schemas.numbers import ValueCounts
+from schemas.numbers import TableCounts
 from schemas.pieces import Piece
 from schemas.table import Columns, Table, summary, too_many_bad_rows
 
@@ -191,11 +191,11 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _counts(results: list[dict[str, Any]], columns: Columns) -> ValueCounts:
+def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
     """Adds up the counts of all pieces, in their order."""
-    counts = ValueCounts(columns)
+    counts = TableCounts(columns)
     for result in results:
-        counts.merge(ValueCounts.from_json(counts.columns, result["counts"]))
+        counts.merge(TableCounts.from_json(counts.columns, result["counts"]))
     return counts
 
 
@@ -349,7 +349,7 @@ class _ConvertPiece(beam.DoFn):
         nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
         nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}}
         table = Table.from_json(source.path, self._settings, source.piece)
-        counts = ValueCounts(table.columns)
+        counts = TableCounts(table.columns)
         try:
             written = self._convert(table, source, counts)
             counts.locate(table.reader)
@@ -362,7 +362,7 @@ class _ConvertPiece(beam.DoFn):
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}
 
-    def _convert(self, table: Table, source: _Source, counts: ValueCounts) -> dict[str, dict[str, Any]]:
+    def _convert(self, table: Table, source: _Source, counts: TableCounts) -> dict[str, dict[str, Any]]:
         """Write the shards, count the values; return by split the rows, what names their content, and their labels."""
         rules = rules_of(self._settings["splits"], source.split)
         division = Division(

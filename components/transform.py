@@ -25,7 +25,6 @@ from schemas.features import (
     NonzeroQuantiles,
     Numeric,
     Quantiles,
-    Scale,
     Vocabulary,
     VocabularyFile,
     VocabularyList,
@@ -128,20 +127,35 @@ def string_ids(name: str, feature: Vocabulary | VocabularyList | VocabularyFile 
 
 
 def _encode_numeric(name: str, feature: Numeric, raw: tf.Tensor) -> tuple[Tensors, tf.Tensor]:
-    present = tf.boolean_mask(raw, tf.math.is_finite(raw))
+    is_present = tf.math.is_finite(raw)
+    present = tf.boolean_mask(raw, is_present)
     # In float64: the square of a float32 above 1.8e19 is infinite in float32.
-    exact = tf.cast(raw, tf.float64)
+    exact, exact_present = tf.cast(raw, tf.float64), tf.cast(present, tf.float64)
+    mean = tft.mean(exact_present) if feature.missing == "mean" or feature.scale == "z_score" else None
     match feature.missing:
         case None:
             filled = exact
         case "mean":
-            filled = tf.where(tf.math.is_finite(raw), exact, tft.mean(tf.cast(present, tf.float64)))
+            filled = tf.where(is_present, exact, mean)
         case number:
-            filled = tf.where(tf.math.is_finite(raw), exact, tf.cast(tf.constant(number, tf.float32), tf.float64))
+            filled = tf.where(is_present, exact, tf.cast(tf.constant(number, tf.float32), tf.float64))
     numbers = tf.cast(filled, tf.float32)
     outputs: Tensors = {}
-    if feature.scale != "none":
-        outputs[safe_name(name)] = tf.cast(_scaled(feature.scale, filled, present), tf.float32)
+    match feature.scale:
+        case "z_score":
+            outputs[safe_name(name)] = _z_score(filled, exact_present, mean)
+        case "log_z_score":
+            logarithms = _signed_log(exact_present)
+            outputs[safe_name(name)] = _z_score(_signed_log(filled), logarithms, tft.mean(logarithms))
+        case "min_max":
+            low, high = tf.cast(tft.min(present), tf.float64), tf.cast(tft.max(present), tf.float64)
+            outputs[safe_name(name)] = _ratio(filled - low, high - low, tf.constant(0.0, tf.float64))
+        case "identity":
+            outputs[safe_name(name)] = numbers
+        case "none":
+            pass
+        case _:
+            assert_never(feature.scale)
     if feature.buckets is not None:
         ids = outputs[bucketized_name(name)] = bucket_ids(feature.buckets, numbers, present)
         return outputs, tf.strings.as_string(ids)
@@ -152,40 +166,15 @@ def _signed_log(values: tf.Tensor) -> tf.Tensor:
     return tf.sign(values) * tf.math.log1p(tf.abs(values))
 
 
-def _scaled(scale: Scale, values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-    """Scale values by statistics of the values that are present in the training split.
-
-    Args:
-      scale: kind of scaling.
-      values: float64 of shape [batch].
-      present: those of them that are not missing, as float32.
-
-    Returns:
-      float64 of shape [batch].
-    """
-    match scale:
-        case "log_z_score":
-            return _z_score(_signed_log(values), _signed_log(tf.cast(present, tf.float64)))
-        case "z_score":
-            return _z_score(values, tf.cast(present, tf.float64))
-        case "min_max":
-            low, high = tf.cast(tft.min(present), tf.float64), tf.cast(tft.max(present), tf.float64)
-            return _ratio(values - low, high - low, tf.constant(0.0, tf.float64))
-        case "identity" | "none":
-            return values
-        case _:
-            assert_never(scale)
-
-
-def _z_score(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-    mean = tft.mean(present)
+def _z_score(values: tf.Tensor, present: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """Return z-scores of shape [batch] by the moments of the values that are present in the training split."""
     return _ratio(values - mean, tf.sqrt(tft.var(present)), _NO_SPREAD * tf.abs(mean))
 
 
 def _ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
-    """Return values / spread, or just values (which are all 0 then) where the spread is not above the least."""
+    """Return values / spread as float32; just values, which are all 0 then, where the spread is not above the least."""
     is_spread = spread > least
-    return tf.where(is_spread, values / tf.where(is_spread, spread, tf.ones_like(spread)), values)
+    return tf.cast(values / tf.where(is_spread, spread, tf.ones_like(spread)), tf.float32)
 
 
 def bucket_ids(buckets: Buckets, values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION
 from components.policy import Anomaly
 from schemas.data import TRAIN_SPLIT
-from schemas.numbers import FIRST_COLLAPSE, DistinctSample, NumberCounts, ValueCounts
+from schemas.numbers import FIRST_COLLAPSE, DistinctSample, NumberCounts, TableCounts
 
 _SHOWN_VALUES = 3
 
 
-def value_findings(counts: ValueCounts) -> list[Anomaly]:
+def value_findings(counts: TableCounts) -> list[Anomaly]:
     """Return what the graph cannot represent of the rows that were counted."""
     findings: list[Anomaly] = []
     for name in counts.columns.rules:
@@ -23,7 +23,7 @@ def value_findings(counts: ValueCounts) -> list[Anomaly]:
     return findings
 
 
-def _without_values(name: str, counts: ValueCounts) -> Iterator[Anomaly]:
+def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     if counts.rows.get(TRAIN_SPLIT) and counts.present.get(name, counts.rows).get(TRAIN_SPLIT) == 0:
         text = (
             f"{name} has no value in train, so that nothing can be learned from it; correct the data, or remove the "
@@ -32,7 +32,7 @@ def _without_values(name: str, counts: ValueCounts) -> Iterator[Anomaly]:
         yield Anomaly(TRAIN_SPLIT, name, NO_VALUES, text)
 
 
-def _out_of_range(name: str, counts: ValueCounts) -> Iterator[Anomaly]:
+def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     for split, (outside, example) in counts.outside.get(name, {}).items():
         present = counts.present.get(name, counts.rows)[split]
         num_ids = counts.columns.rules[name].num_ids

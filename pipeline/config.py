@@ -29,7 +29,7 @@ from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
-from schemas.features import Cross, Feature, FeatureSet, Label
+from schemas.features import Cross, Feature, FeatureSet, Label, VocabularyFile, VocabularyList
 from schemas.vocabularies import read_vocabulary
 from serving.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
@@ -75,6 +75,7 @@ class PipelineConfig(Declaration):
                     hint = did_you_mean(column, list(self.features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
         self._check_missing_values()
+        self._check_categories()
         self._check_validation()
         self._check_label_kind()
         self._check_push()
@@ -95,6 +96,17 @@ class PipelineConfig(Declaration):
                     f"data.missing_values: needs '' for '{name}', which may be missing: the model takes '' for a "
                     "missing value"
                 )
+
+    def _check_categories(self) -> None:
+        """Reject categories that no row can have."""
+        for name, feature in self.features.items():
+            if self.data.csv.strip_spaces and isinstance(feature, VocabularyList | VocabularyFile):
+                for value in feature.values:
+                    if value != value.strip():
+                        raise ValueError(
+                            f"features.{name}: the category {value!r} has spaces around it, which "
+                            "data.csv.strip_spaces removes from the rows; remove them"
+                        )
 
     def _check_validation(self) -> None:
         columns = self.feature_set.column_types

@@ -22,7 +22,7 @@ from schemas import data_files
 from schemas.curated import check_schema, load_schema
 from schemas.errors import DataError
 from schemas.features import FeatureSet, column_type
-from schemas.numbers import ValueCounts
+from schemas.numbers import TableCounts
 from schemas.table import Batch, Columns, Table, summary, too_many_bad_rows
 from serving.registry import Registry
 
@@ -126,7 +126,7 @@ def _read(config: PipelineConfig) -> Findings:
     problems: list[str] = []
     profiled: list[Batch] = []
     bad = unlabelled = 0
-    counts = ValueCounts(Columns.declared(config.data, config.feature_set))
+    counts = TableCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
     rules = split_rules(config.data)
     for one in found:
@@ -136,7 +136,7 @@ def _read(config: PipelineConfig) -> Findings:
         for path in one.files:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
-            counted = ValueCounts(counts.columns)
+            counted = TableCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
                 in_parts(table, batch, rules_of(rules, one.split))

@@ -31,7 +31,8 @@ _EXPONENTS = 256
 _EXAMPLES = 3
 # Different whole numbers that are remembered of a column; their number is estimated where there are more.
 _SAMPLE = 4096
-_WHOLE = r"^[+-]?\d{1,18}$"
+# Digits that int64 holds whatever they are; others are read as doubles.
+_WHOLE = r"^-?(\d{1,18}|[1-8]\d{18})$"
 
 
 @dataclass
@@ -178,10 +179,14 @@ class NumberCounts:
 
 
 def whole_numbers(texts: pa.Array) -> NDArray[np.int64]:
-    """Return the different whole numbers among texts, of up to 18 digits, in ascending order."""
-    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"\.0*$", "")
-    plain = plain.filter(pc.match_substring_regex(plain, _WHOLE))
-    return np.unique(plain.cast(pa.int64()).to_numpy(zero_copy_only=False))
+    """Return the different whole numbers among the texts of numbers, in ascending order."""
+    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"^\+|\.0*$", "")
+    is_whole = pc.match_substring_regex(plain, _WHOLE)
+    digits = plain.filter(is_whole).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    # A Parquet file of doubles has 3.6061e+10.
+    doubles = plain.filter(pc.invert(is_whole)).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    doubles = doubles[(doubles == np.floor(doubles)) & (np.abs(doubles) < 2.0**63)]
+    return np.unique(np.concatenate([digits, doubles.astype(np.int64)]))
 
 
 def equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
@@ -191,7 +196,7 @@ def equal_in_float32(whole: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 @dataclass
-class ValueCounts:
+class TableCounts:
     """Counts of all columns that become numbers or IDs.
 
     Attributes:
@@ -215,7 +220,7 @@ class ValueCounts:
           batch: rows of a file.
           splits: whether each row is in a split, by its name.
         """
-        part = ValueCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
+        part = TableCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
         for name, rule in self.columns.rules.items():
             if name == self.columns.label and rule.kind != "float":
                 continue
@@ -230,7 +235,7 @@ class ValueCounts:
                 part.outside[name] = _outside(values, texts, rule, splits)
         self.merge(part)
 
-    def merge(self, other: "ValueCounts") -> None:
+    def merge(self, other: "TableCounts") -> None:
         """Add the counts of other rows."""
         for name in {*self.present, *other.present}:
             # A column that is left out has a value in every row.
@@ -256,7 +261,7 @@ class ValueCounts:
         return {"rows": self.rows, "present": self.present, "numbers": numbers, "outside": self.outside}
 
     @classmethod
-    def from_json(cls, columns: Columns, value: Mapping[str, Any]) -> "ValueCounts":
+    def from_json(cls, columns: Columns, value: Mapping[str, Any]) -> "TableCounts":
         """Return the counts that `as_json` wrote."""
         return cls(
             columns,

@@ -36,7 +36,7 @@ from schemas import pieces, readers
 from schemas.data import Data
 from schemas.errors import DataError
 from schemas.features import FeatureSet
-from schemas.numbers import ValueCounts
+from schemas.numbers import TableCounts
 from schemas.row_hash import points, row_hashes
 from schemas.table import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -306,7 +306,7 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(table, "batches", counted)
     for _, block in converted_blocks(
-        table, Division("train", {}, Shares({}), "0", {"train": 0}), ValueCounts(table.columns)
+        table, Division("train", {}, Shares({}), "0", {"train": 0}), TableCounts(table.columns)
     ):
         written += block.rows
         most = max(most, read - written)

@@ -11,14 +11,14 @@ from components.policy import Anomaly
 from components.value_findings import value_findings
 from schemas.data import Data
 from schemas.features import FeatureSet
-from schemas.numbers import DistinctSample, ValueCounts
+from schemas.numbers import DistinctSample, TableCounts
 from schemas.table import Columns, Table
 
 NUMBER: dict[str, Any] = {"x": {"kind": "numeric", "missing": "mean"}}
 IDENTITY: dict[str, Any] = {"x": {"kind": "identity", "num_ids": 4, "missing": 0}}
 
 
-def counted(path: Path, values: list[str], features: dict[str, Any], **label: Any) -> ValueCounts:
+def counted(path: Path, values: list[str], features: dict[str, Any], **label: Any) -> TableCounts:
     """Counts the values of a file with a column `x` and a label, as ExampleGen does for a piece."""
     path.write_text("x,y\n" + "".join(f"{value},{n % 2}\n" for n, value in enumerate(values)))
     feature_set = FeatureSet.model_validate(
@@ -28,12 +28,12 @@ def counted(path: Path, values: list[str], features: dict[str, Any], **label: An
         {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.5}}}
     )
     table = Table.of(str(path), data, feature_set, max_bad_rows=0)
-    counts = ValueCounts(Columns.declared(data, feature_set))
+    counts = TableCounts(Columns.declared(data, feature_set))
     for batch in table.batches():
         in_eval = batch.rows % 4 == 0
         counts.add(batch, {"train": ~in_eval, "eval": in_eval})
     counts.locate(table.reader)
-    return ValueCounts.from_json(counts.columns, json.loads(json.dumps(counts.as_json())))
+    return TableCounts.from_json(counts.columns, json.loads(json.dumps(counts.as_json())))
 
 
 def found(path: Path, values: list[str], features: dict[str, Any] = NUMBER, **label: Any) -> list[Anomaly]:
@@ -85,7 +85,7 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
     data = Data.model_validate(
         {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.5}}}
     )
-    again = ValueCounts(counts.columns)
+    again = TableCounts(counts.columns)
     table = Table.of(str(labels), data, features, max_bad_rows=0)
     for batch in table.batches():
         again.add(batch, {"train": np.ones(len(batch.rows), dtype=bool)})
@@ -113,15 +113,21 @@ def test_whole_numbers_that_float32_takes_for_one_are_counted(tmp_path: Path) ->
         (["16777216", "16777217"], True),
         (["16777217.0", "16777216.00"], True),
         (["-16777216", "-16777217"], True),
+        (["+16777216", " +16777217.0 "], True),
+        (["3.60610001e+10", "3.60610002E10"], True),
+        (["1.6777216e7", "1.67772175e7", "1e20", "1e30"], False),
+        (["1e20", "100000000000000000000", "99999999999999999999999"], False),
         (["16777216", "16777218", "16777215", "-16777216"], False),
         (["123456789.25"] * 2, False),
         (["9007199254740993", "9007199254740992"], True),
+        (["1234567890123456789", "1234567890123456788"], True),
         (["20240101", "20240102", "20240103"], False),
         (["20240102", "20240103", "20240104"], True),
     ],
 )
 def test_digits_are_compared_as_they_are_written(tmp_path: Path, values: list[str], collapse: bool) -> None:
-    assert [one.kind for one in found(tmp_path / "a.csv", values)] == ["PRECISION_LOSS"] * collapse
+    kinds = [one.kind for one in found(tmp_path / "a.csv", values)]
+    assert ("PRECISION_LOSS" in kinds) is collapse
 
 
 def test_a_column_without_a_value_in_train_is_named(tmp_path: Path) -> None:
@@ -148,7 +154,7 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     values = ["16777216", *(str(16_777_218 + 2 * int(n)) for n in random.integers(0, 10**6, 4000))]
     values += ["", "1e30", "16777217"]
     whole = counted(tmp_path / "a.csv", values, NUMBER)
-    parts = ValueCounts(whole.columns)
+    parts = TableCounts(whole.columns)
     for start in range(0, len(values), 1000):
         parts.merge(counted(tmp_path / f"{start}.csv", values[start : start + 1000], NUMBER))
     assert parts.rows == {"train": whole.rows["train"], "eval": whole.rows["eval"]}

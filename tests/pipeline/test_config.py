@@ -157,6 +157,26 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_category_that_no_row_can_have_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "spaces.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    (tmp_path / "sexes.txt").write_text("Male\r\nFemale \r\n")
+    for feature in ("{kind: vocabulary_file, file: sexes.txt}", "{kind: vocabulary_list, values: [Male, 'Female ']}"):
+        settings = [f"features.sex={feature}", "data.csv.strip_spaces=false", "data.schema_file=null"]
+        assert load(file, settings).features["sex"].num_ids == 3
+        settings[1] = "data.csv.strip_spaces=true"
+        with pytest.raises(ConfigError, match="features.sex: the category 'Female ' has spaces around it, which "):
+            load(file, settings)
+
+
+@pytest.mark.parametrize("setting", ["missing=1e39", "buckets={kind: boundaries, boundaries: [16777216, 16777217]}"])
+def test_numbers_that_float32_does_not_hold_are_named(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "float32.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    with pytest.raises(ConfigError, match=r"features.age.* float32, in which"):
+        load(file, [f"features.age.{setting}"])
+
+
 def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> None:
     (tmp_path / "sexes.txt").write_text("Female\nMale\n")
     file = tmp_path / "config.yaml"
