@@ -476,7 +476,7 @@ class _Writer:
         yield f"# It looked at {'all' if table.complete else 'the first'} {table.rows:,} rows of {path.name}."
         yield "# Every key is explained in docs/config.md. Paths are relative to this file's folder."
         yield f"name: {self._name}"
-        yield "seed: 1 # splits and initial weights start from it"
+        yield "seed: 1 # initial weights and the order of rows start from it"
         yield ""
         yield from self._data()
         yield ""

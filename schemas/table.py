@@ -174,15 +174,16 @@ class Table:
     @classmethod
     def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
         """The table of one of a config's files."""
-        reader = open_table(path, data.format, data.csv)
-        return cls(reader, Columns.declared(data, features), max_bad_rows)
+        columns = Columns.declared(data, features)
+        return cls(open_table(path, data.format, data.csv, only=columns.needed), columns, max_bad_rows)
 
     @classmethod
     def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
         """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
         options = CsvOptions.model_validate(settings["csv"])
-        reader = open_table(path, settings["format"], options, piece=piece)
-        return cls(reader, Columns.from_json(settings["columns"]), settings["max_bad_rows"])
+        columns = Columns.from_json(settings["columns"])
+        reader = open_table(path, settings["format"], options, piece=piece, only=columns.needed)
+        return cls(reader, columns, settings["max_bad_rows"])
 
     @staticmethod
     def settings(data: Data, features: FeatureSet) -> dict[str, Any]:

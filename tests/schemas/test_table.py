@@ -340,6 +340,18 @@ def test_a_column_the_model_needs_is_missed_under_its_terms(tmp_path: Path) -> N
         list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").batches())
 
 
+def test_an_ignored_column_may_hold_lists(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    nested = pa.table({"age": [39.0], "grade": [1], "job": ["clerk"], "id": [["a", "b"]], "y": ["no"]})
+    pyarrow.parquet.write_table(nested, tmp_path / "a.parquet")
+    assert rows(table(tmp_path / "a.parquet", format="parquet")) == PARSED[:1]
+    many = tf.train.Example.FromString(example(**RECORDS[0]))
+    many.features.feature["id"].bytes_list.value.append(b"two")
+    write_records(tmp_path / "a.tfrecord", [many.SerializeToString()])
+    assert rows(table(tmp_path / "a.tfrecord", format="tfrecord")) == PARSED[:1]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.csv"
