@@ -35,7 +35,9 @@ def main() -> None:
 @main.command()
 @click.argument("data")
 @click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
-@click.option("--test", metavar="FILES", help="Files of a test split; otherwise a tenth of the rows.")
+@click.option(
+    "--test", metavar="FILES", help="Files of a test split; otherwise a tenth of the rows, of fewer than 1,000 a fifth."
+)
 @click.option("--name", help="Of the pipeline and its model.  [default: from the name of DATA]")
 @click.option("--delimiter", help="Of CSV.  [default: found out]")
 @click.option("--no-header", is_flag=True, help="The first row of CSV is data; columns become column_1, column_2, ...")

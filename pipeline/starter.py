@@ -46,6 +46,8 @@ _LEAK, _SUSPECT = 0.75, 0.5
 _MOSTLY_NUMBERS = 0.99
 _ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uuid|guid)$)|[a-z]I[dD]$")
 _CODE_NAME = re.compile(r"(^|[\W_])(code|zip|zipcode|postcode|postal)$", re.IGNORECASE)
+# Of fewer rows a tenth is too few to tell a model with R squared 0.5 from a constant (docs/quality.md).
+_SMALL_TABLE_ROWS = 1_000
 # A class with fewer rows might not be in every split.
 _RARE_CLASS = 20
 _CROSSED_FEATURES, _CROSSES = 8, 3
@@ -509,7 +511,7 @@ class _Writer:
         yield f"    train: {{files: {_flow(source.train)}}}"
         yield "    eval: {share_of: train, share: 0.1} # watched by early stopping"
         if source.test is None:
-            yield "    test: {share_of: train, share: 0.1} # only the Evaluator reads it"
+            yield f"    test: {{share_of: train, share: {self._test_share}}} # only the Evaluator reads it"
         else:
             yield f"    test: {{files: {_flow(source.test)}}} # only the Evaluator reads it"
         yield f"  missing_values: {_flow(table.missing_values)}"
@@ -525,6 +527,11 @@ class _Writer:
             yield f"  max_bad_rows: {left_out} # {' and '.join(what)} are left out, counted, and kept in rejects.jsonl"
             self._notes.append(f"{' and '.join(what)} will be left out")
         yield f"  schema_file: {_flow(_relative(self._schema_path, self._folder))}"
+
+    @property
+    def _test_share(self) -> float:
+        """The share that is judged; of a small table it is larger, or a good model cannot be told from a constant."""
+        return 0.2 if self._rows < _SMALL_TABLE_ROWS else 0.1
 
     def _cross_lines(self) -> Iterator[str]:
         crosses = self._crosses()

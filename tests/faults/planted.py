@@ -69,7 +69,13 @@ def _truncated(place: Place) -> None:
 
 
 PLANTS = (
-    Plant("the nightly run failed", ("why", "latest"), 0, ("Gate: ", ": age: Unexpectedly high value", "430>120"), _bad_data),
+    Plant(
+        "the nightly run failed",
+        ("why", "latest"),
+        0,
+        ("Gate: ", ": age: Unexpectedly high value", "430>120"),
+        _bad_data,
+    ),
     Plant("the nightly run does not end", ("why", "latest"), 0, ("CRASHED", "killed in Trainer"), _killed),
     Plant("the nightly run pushed no model", ("why", "latest"), 0, ("auc on overall", "at least 0.999"), _missed),
     Plant("predictions are bad", ("check",), 1, ("version 1: its files are NOT those that were pushed",), _changed),
