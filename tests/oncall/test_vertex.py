@@ -286,7 +286,7 @@ def test_doctor_finds_what_is_wrong_and_says_what_does_not_apply(
     ("command", "instead"),
     [
         (("resume", "latest"), "python vertex_runner.py submit --wait"),
-        (("rollback",), "python -m serving.vertex rollback --yes"),
+        (("rollback",), "python -m serving.vertex rollback --project my-project --region europe-west4 --yes"),
         (("gc", "--keep-last", "1"), "python -m serving.vertex gc"),
     ],
 )
