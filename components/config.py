@@ -45,7 +45,7 @@ DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
 # What ExampleGen finds in the rows, and the gate judges.
 EXTREME, PRECISION, NO_VALUES = "EXTREME_VALUES", "PRECISION_LOSS", "NO_VALUES_IN_TRAIN"
 OUT_OF_RANGE, NO_CLASS = "ID_OUT_OF_RANGE", "CLASS_WITHOUT_ROWS"
-SHARED_ROWS, CONTRADICTORY = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS"
+SHARED_ROWS, CONTRADICTORY, COPIES = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS", "MOSTLY_ROWS_OF_TRAIN"
 # The evaluated split has too few rows for any model to be blessed.
 FEW_ROWS = "TOO_FEW_ROWS"
 _ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_ROWS, CONTRADICTORY, FEW_ROWS)
@@ -57,6 +57,7 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     OUT_OF_RANGE: "warn",
     NO_CLASS: "warn",
     CONTRADICTORY: "warn",
+    COPIES: "warn",
     FEW_ROWS: "warn",
 }
 Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]

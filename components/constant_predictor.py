@@ -240,8 +240,8 @@ class ConstantComparison:
     def __str__(self) -> str:
         corrected = " (with the class shares of train put back)" if self.is_prior_corrected else ""
         return (
-            f"{self.loss} {self._number(self.candidate)}{corrected} against {self._number(self.constant)} of "
-            f"{self.constant_name}"
+            f"{self.loss} {self._number(self.candidate)}{corrected} of the model against "
+            f"{self._number(self.constant)} of {self.constant_name}"
         )
 
     def problem(self, split: str) -> str:

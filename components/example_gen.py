@@ -231,7 +231,11 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
     rows = {name: sum(result["rows"].get(name, 0) for result in results) for name in names}
     for name, count in rows.items():
         if count == 0:
-            raise DataError(f"split '{name}' would have no rows; found {rows}. Give it more files or a larger share")
+            found = ", ".join(f"{split} {number:,}" for split, number in rows.items())
+            raise DataError(
+                f"split '{name}' would have no rows; found {found}. Give it more files, a larger share, or a part "
+                f"(data.splits.{name}: values, at_least, below) that its column has"
+            )
     return rows
 
 

@@ -25,7 +25,7 @@ from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.least_rows import check_rows
 from components.policy import Anomaly, judge
-from components.split_findings import rows_shared_with_train
+from components.split_findings import mostly_rows_of_train, rows_shared_with_train
 from schemas.data import TRAIN_SPLIT
 from schemas.errors import DataError
 from schemas.features import Label
@@ -60,7 +60,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
     found += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
-    found += rows_shared_with_train(equal_rows, validation)
+    found += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
     found += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.config import CONTRADICTORY, NO_CLASS, SHARED_ROWS, Validation
+from components.config import CONTRADICTORY, COPIES, NO_CLASS, SHARED_ROWS, Validation
 from components.policy import Anomaly
 from schemas.data import MIN_DISTINCT_ROWS, TRAIN_SPLIT
 from schemas.errors import DataError
@@ -11,6 +11,8 @@ from schemas.errors import DataError
 # Of two classes, a model is wrong about half of the contradictory rows in the worst case: here about 5 % of all. Below
 # it, which noise gives in every table of few categories, they are counted and no warning is given.
 _CONTRADICTORY_SHARE = 0.1
+# Of a split with more rows of train than others, a model that only remembers train is right about most.
+_REMEMBERED_SHARE = 0.5
 _SHOWN_CLASSES, _SHOWN_SHARES = 10, 5
 
 
@@ -90,6 +92,23 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
                 "Remove the copies from one of the two, or raise validation.rows_in_train_margin"
             )
             yield Anomaly(split, "all", SHARED_ROWS, text + _sampled(equal_rows))
+
+
+def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
+    """Find the splits on which a model that only remembers the rows of train does well.
+
+    Args:
+      equal_rows: `EQUAL_ROWS_PROPERTY`.
+    """
+    for split, share in shares_in_train(equal_rows).items():
+        if split != TRAIN_SPLIT and share > _REMEMBERED_SHARE:
+            counts = equal_rows["in_train"][split]
+            text = (
+                f"{counts['in_train']:,} of {counts['rows']:,} rows ({share:.1%}) have an equal row in train (in all "
+                "features): metrics on this split show how well rows of train are remembered, not what the model is "
+                "worth on new rows. Give the split other rows, or add features that tell the copies apart"
+            )
+            yield Anomaly(split, "all", COPIES, text + _sampled(equal_rows))
 
 
 def shares_in_train(equal_rows: Mapping[str, Any]) -> dict[str, float]:

@@ -3,11 +3,11 @@
 import codecs
 import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, MissingValues, did_you_mean
 from schemas.ordering import check_format, unordered
 
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -48,7 +48,7 @@ class ReadOptions(Declaration):
 
     format: Format = "csv"
     csv: CsvOptions = CsvOptions()
-    missing_values: tuple[str, ...] = ("",)
+    missing_values: MissingValues = ("",)
     other_columns: tuple[str, ...] = ()
 
 
@@ -112,7 +112,13 @@ class ColumnSplit(Declaration):
         else:
             for reason in filter(None, map(unordered, texts)):
                 raise ValueError(reason)
+        if len(bounds) == 2 and not self._ordered(bounds[0]) < self._ordered(bounds[1]):
+            raise ValueError(f"at_least: {self.at_least} is not below 'below': {self.below}; no row would be taken")
         return self
+
+    def _ordered(self, bound: Any) -> Any:
+        """Return a bound as it is compared."""
+        return bound if self.date_format is None else datetime.datetime.strptime(bound, self.date_format)
 
 
 def _split_kind(split: object) -> str:
@@ -140,7 +146,7 @@ class Data(Declaration):
     """The folder of the data, never a pattern; relative to the config's own folder."""
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
-    missing_values: tuple[str, ...] = ("",)
+    missing_values: MissingValues = ("",)
     """The strings that stand for a missing value of a feature. A feature may have its own, and the label has."""
     ignored_columns: tuple[str, ...] = ()
     """Columns of the files that are not read; any other undeclared column is refused."""

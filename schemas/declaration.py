@@ -1,9 +1,9 @@
 """The base of everything a user writes in a config: frozen, strict, and clear about mistakes."""
 
 import difflib
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 _MAX_SUGGESTED = 12
@@ -25,6 +25,17 @@ def did_you_mean(name: str, known: list[str]) -> str:
 def close_match(name: str, known: list[str]) -> str | None:
     """Return the name that was probably meant; None if no name is close."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
+def _as_strings(values: Any) -> Any:
+    """Return a list with its numbers as strings: YAML reads -999 and .nan as numbers."""
+    if not isinstance(values, list | tuple):
+        return values
+    is_number = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
+    return [str(value) if number else value for value, number in zip(values, is_number, strict=True)]
+
+
+MissingValues = Annotated[tuple[str, ...], BeforeValidator(_as_strings)]
 
 
 class Declaration(BaseModel):

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration, MissingValues, did_you_mean
 
 CROSS_SEPARATOR = "_X_"
 BUCKETIZED_SUFFIX = "_bucketized"
@@ -112,9 +112,10 @@ class _ModelUse(Declaration):
 
 
 class _Feature(_ModelUse):
-    missing_values: tuple[str, ...] | None = None
-    """The strings that stand for a missing value in this column; with a spelling of NaN, so does a number that is NaN.
-    If omitted, `data.missing_values`."""
+    missing_values: MissingValues | None = None
+    """The strings that stand for a missing value in this column, in place of `data.missing_values`; list "" too if an
+    empty value is missing. In a column of numbers, a number among them stands for its value, however that is written
+    (-999 for -999.0), and NaN for every NaN. If omitted, `data.missing_values`."""
 
 
 class Numeric(_Feature):
@@ -256,7 +257,7 @@ LabelKind = Literal["binary", "multiclass", "regression"]
 
 class _Label(Declaration):
     column: str
-    missing_values: tuple[str, ...] = ("",)
+    missing_values: MissingValues = ("",)
     """The strings that stand for a missing label; `data.missing_values` is for features only."""
     drop_missing: bool = False
     """Whether rows without a label are left out, and counted; otherwise they are bad rows."""

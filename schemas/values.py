@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
-from schemas.features import BinaryLabel, ColumnType, FeatureSet, Identity, MulticlassLabel, column_type
+from schemas.features import MISSING, BinaryLabel, ColumnType, FeatureSet, Identity, MulticlassLabel, column_type
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.
 MAX_FLOAT32 = 3.4028235677973366e38
-INT64 = range(-(2**63), 2**63)
+# The least int64 stands for a missing value in the graph.
+INT64 = range(int(MISSING["int"]) + 1, 2**63)
 # https://en.wikipedia.org/wiki/IEEE_754: integers up to here are exact in a double.
 _MAX_EXACT_DOUBLE = 2.0**53
 _MAX_SHOWN_CHARS = 120
@@ -318,6 +319,6 @@ def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[i
     for row in np.flatnonzero(np.asarray(pc.and_(values.is_null(), strings.is_valid()))).tolist():
         double = doubles[row].as_py()
         large = double is not None and double.is_integer()
-        expected = "an integer that int64, or 2^53 with decimals, can hold" if large else EXPECTED["int"]
+        expected = "an integer of 64 bits" if large else EXPECTED["int"]
         faults[row] = Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "type")
     return strings, values, faults

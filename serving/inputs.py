@@ -16,11 +16,10 @@ from schemas import examples
 from schemas.data import ReadOptions
 from schemas.declaration import did_you_mean
 from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
-from schemas.values import MAX_FLOAT32, Rule, as_string, converted, feature_rules
+from schemas.values import INT64, MAX_FLOAT32, Rule, as_string, converted, feature_rules
 
 # What a missing value is in the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
-_INT64 = range(int(MISSING["int"]) + 1, 2**63)
 # A character has at most four bytes, of MAX_VALUE_BYTES.
 _MAX_USUAL_CHARS = 1 << 18
 _MAX_NAME_CHARS = 40
@@ -144,7 +143,7 @@ def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
 def rows_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
     """Return by column how many values are IDs outside its range, for which the model takes the nearest ID."""
     counts = {
-        one.column: sum(1 for value in columns[name] if not 0 <= value < one.rule.num_ids and value in _INT64)
+        one.column: sum(1 for value in columns[name] if not 0 <= value < one.rule.num_ids and value in INT64)
         for name, one in inputs.items()
         if one.rule.num_ids is not None
     }
@@ -217,7 +216,7 @@ def _unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
             return [
                 row
                 for row, value in enumerate(values)
-                if value.__class__ is not int or value not in _INT64 or (numbers and value in numbers)
+                if value.__class__ is not int or value not in INT64 or (numbers and value in numbers)
             ]
         case kind:
             assert_never(kind)

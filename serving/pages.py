@@ -20,6 +20,7 @@ from schemas.features import (
     VocabularyList,
     safe_name,
 )
+from schemas.values import INT64
 from schemas.vocabularies import unescape
 from serving.inputs import Input
 from serving.service import NotReadyError, Service
@@ -153,7 +154,7 @@ def _value_schema(served: Served, one: Input, feature: Feature | None) -> dict[s
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
     if one.kind == "int":
         # An ID outside the range of its feature is counted, and gets the nearest ID.
-        schema |= {"minimum": 0, "maximum": 2**63 - 1}
+        schema |= {"minimum": INT64.start, "maximum": INT64.stop - 1}
     known = _categories(served, one.name, feature)
     if known:
         schema["examples"] = list(known[:10])

@@ -7,6 +7,8 @@ https://www.tensorflow.org/tfx/serving/api_rest
 import asyncio
 import base64
 import binascii
+import contextlib
+import json
 import logging
 import re
 import time
@@ -257,7 +259,7 @@ class _Routes:
         try:
             content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise RequestError(f"the request is no JSON: {error}") from error
+            content = _with_non_finite(body, error)
         if not isinstance(content, dict):
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
         return content
@@ -292,6 +294,18 @@ class _Routes:
         else:
             raise _unknown_signature(signature, served)
         return _noted(request, served, outputs)
+
+
+def _with_non_finite(body: bytes, error: ValueError) -> Any:
+    """Return a request with NaN or Infinity, which Python writes and JSON has not, so that its column decides.
+
+    Raises:
+      RequestError: it is not JSON otherwise either.
+    """
+    if b"NaN" in body or b"Infinity" in body:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(body)
+    raise RequestError(f"the request is no JSON: {error}") from error
 
 
 def _noted(request: Request, served: Served, outputs: Outputs) -> Outputs:

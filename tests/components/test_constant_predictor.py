@@ -47,7 +47,7 @@ def test_a_regression_is_compared_with_the_mean_of_train_by_the_squared_error() 
     predictor = ConstantPredictor.of({"rows": 9, "mean": 2.0, "std": 1.0}, REGRESSION, is_balanced=False)
     found = compare(predictor, np.array([1.0, 4.0], np.float32), np.array([1.5, 3.0], np.float32))
     assert (found.loss, found.candidate, found.constant) == ("squared error", 0.625, 2.5)
-    assert str(found) == "squared error 0.625 against 2.5 of the mean of train"
+    assert str(found) == "squared error 0.625 of the model against 2.5 of the mean of train"
 
 
 def test_a_class_that_train_lacks_has_a_finite_loss() -> None:
@@ -123,7 +123,7 @@ def test_messages_have_both_losses_the_interval_and_the_rows_that_are_needed() -
         is_same_everywhere=False,
     )
     assert found.problem("test") == (
-        "constant predictor: log loss 0.6800 against 0.6931 of the class shares of train, a gain of 0.0131 in each of "
+        "constant predictor: log loss 0.6800 of the model against 0.6931 of the class shares of train, a gain of 0.0131 in each of "
         "1,500 rows of test, must be above 0 by its one-sided 95% interval, which begins at -0.0050; about 3,400 rows "
         "would be enough: give 'test' more, or bless it with evaluation.insignificant_gain: warn"
     )

@@ -27,6 +27,7 @@ from components.split_findings import (
     copies_texts,
     empty_classes,
     labels_texts,
+    mostly_rows_of_train,
     refuse_empty_classes,
     rows_shared_with_train,
     shares_in_train,
@@ -115,6 +116,10 @@ def test_few_distinct_rows_are_spread_whatever_their_labels(tmp_path: Path) -> N
     assert equal_rows["spread"] == ["train"] and equal_rows["distinct_rows"] == {"train": 12}
     assert copies_texts(equal_rows)[0] == "are spread: 12 distinct rows, fewer than 1,000"
     assert not list(rows_shared_with_train(equal_rows, Validation()))
+    # All that is judged is in train too, which is a warning.
+    assert {(one.where, one.kind) for one in mostly_rows_of_train(equal_rows)} == {
+        (split, "MOSTLY_ROWS_OF_TRAIN") for split in ("eval", "test")
+    }
     assert not list(out.glob("rows-*"))
 
 

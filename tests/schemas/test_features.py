@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.features import FeatureSet, IdColumn, NumberColumn, safe_name
+from schemas.features import FeatureSet, IdColumn, NumberColumn, Numeric, safe_name
 
 LABEL = {"column": "y", "positive": "yes", "negative": "no"}
 
@@ -115,3 +115,8 @@ def test_names_that_become_one_are_refused() -> None:
 def test_safe_names_are_python_names_in_ascii(column: str, name: str) -> None:
     assert safe_name(column) == name
     assert name.isidentifier()
+
+
+def test_missing_values_may_be_numbers_of_yaml() -> None:
+    declared = Numeric.model_validate({"kind": "numeric", "missing_values": ["?", -999, float("nan")]})
+    assert declared.missing_values == ("?", "-999", "nan")

@@ -137,3 +137,16 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     (batch,) = table.batches()
     found, left = in_parts(table, batch, split_rules(data))
     assert np.flatnonzero(found["eval"]).tolist() == [1] and left.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"at_least": 3, "below": 3},
+        {"at_least": "2014-01-01", "below": "2013-01-01"},
+        {"at_least": "02/01/2014", "below": "31/12/2013", "date_format": "%d/%m/%Y"},
+    ],
+)
+def test_bounds_that_no_row_lies_between_are_rejected(bounds: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"at_least: .* is not below 'below': .*; no row would be taken"):
+        ColumnSplit.model_validate({"part_of": "train", "column": "day", **bounds})

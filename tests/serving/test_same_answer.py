@@ -273,6 +273,7 @@ def routes(
             "tfrecord", lambda path, row: _write_records(path, _example({**_typed(row), "id": "1"}))
         ),
         "rows": posted(lambda row: {"instances": [named(row)]}, as_row),
+        "python's json": posted(lambda row: _as_python_writes_it(named(row)), as_row),
         "typed rows": posted(lambda row: {"instances": [named(_typed(row))]}, as_row),
         "columns": posted(lambda row: {"inputs": {k: [v] for k, v in named(row).items()}}, as_columns),
         "typed columns": posted(lambda row: {"inputs": {k: [v] for k, v in named(_typed(row)).items()}}, as_columns),
@@ -319,6 +320,16 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
         else value
         for name, value in row.items()
     }
+
+
+def _as_python_writes_it(row: dict[str, str]) -> bytes:
+    """A request in which numbers that are not finite are NaN and Infinity, as `json.dumps` writes them."""
+    values = {name: float(value) if _is_non_finite(name, value) else value for name, value in row.items()}
+    return json.dumps({"instances": [values]}).encode()
+
+
+def _is_non_finite(name: str, value: str) -> bool:
+    return FEATURES.column_types.get(name) == "float" and value in ("nan", "inf")
 
 
 def _example(row: dict[str, Any]) -> bytes:

@@ -69,7 +69,9 @@ def test_a_runs_page_says_what_evaluator_says(runs: Runs, text: Text) -> None:
     shown = text(f"/runs/{FIRST}")
     assert "missed: auc on overall: 0.9, must be at least 0.95" in shown
     assert "warning: brier on sex=Male: undefined" in shown
-    assert "Against the constant predictor: log loss 0.3 against 0.6 of the class shares of train." in shown
+    assert (
+        "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in shown
+    )
     assert "overall 0.9200 undefined" in shown
 
 
