@@ -91,7 +91,7 @@ def test_what_is_found_can_be_listed_and_read(base: tuple[Path, str]) -> None:
     assert listed(uri) == [f"{uri}/{ODD}.csv", f"{uri}/b.csv"]
     assert listed(f"{uri}/{ODD}.csv") == [f"{uri}/{ODD}.csv"]
     assert listed(f"{uri}/b.c?v") == [f"{uri}/b.csv"] if uri[0] == "/" else True
-    (batch,) = open_table(f"{uri}/{ODD}.csv", "csv", CsvOptions(), ("",)).batches()
+    (batch,) = open_table(f"{uri}/{ODD}.csv", "csv", CsvOptions()).batches()
     assert batch.columns.to_pydict() == {"x": ["1"]}
 
 
