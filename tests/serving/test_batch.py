@@ -93,7 +93,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = build_model(FEATURES, Model(hidden_units=(4,), normalization="none"))
         exported = folder / "exported" / version
         graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
-        options = ReadOptions(other_columns=("id", "note"))
+        options = ReadOptions(other_columns=("id", "note", "tags"))
         ServedModel(network, named_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         Registry(folder, "mine").push(

@@ -1,6 +1,7 @@
 """A metric that is undefined is never a number, and decides nothing."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,10 +103,21 @@ def make_tuner(
         "training": training(**settings).model_dump_json(),
         "seed": 3,
     }
-    files = {"train_files": list(train.files), "eval_files": list(evaluation.files)}
+    files = {
+        "train_files": pattern_of(train, folder / "splits" / "train"),
+        "eval_files": pattern_of(evaluation, folder / "splits" / "eval"),
+    }
     return tuner_fn(
         SimpleNamespace(custom_config=config, transform_graph_path="", working_dir=str(folder), **files)
     ).tuner
+
+
+def pattern_of(source: Source, folder: Path) -> list[str]:
+    """Return what TFX gives for a split: a pattern of the files in a folder of its own."""
+    folder.mkdir(parents=True)
+    for file in source.files:
+        shutil.copy(file, folder)
+    return [str(folder / "*")]
 
 
 EPOCHS = {"training.epochs": {"choices": [1, 2]}}
