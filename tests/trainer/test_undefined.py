@@ -131,7 +131,7 @@ def test_a_search_by_an_undefined_metric_is_rejected_before_its_first_trial(
         make_tuner(train, one_class, settings, tmp_path, monkeypatch)
     assert str(rejected.value) == f"training.search.metric: {AUC_IS_UNDEFINED.format('yes')}"
     settings["search"]["metric"] = "log_loss"
-    tuner = make_tuner(train, one_class, settings, tmp_path, monkeypatch)
+    tuner = make_tuner(train, one_class, settings, tmp_path / "defined", monkeypatch)
     tuner.search()
     assert all(np.isfinite(trial.score) for trial in tuner.oracle.get_best_trials(2))
 
