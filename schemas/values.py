@@ -67,6 +67,11 @@ class Rule:
     reads_booleans: bool = False
 
     @cached_property
+    def markers(self) -> frozenset[str]:
+        """The strings that stand for a missing value, to be looked up."""
+        return frozenset(self.missing_values)
+
+    @cached_property
     def reads_nan_as_missing(self) -> bool:
         """Whether a number that is NaN is a missing value."""
         return any(_NAN.fullmatch(marker) for marker in self.missing_values)

@@ -53,18 +53,25 @@ class Input:
         """Whether a row must have a value."""
         return self.rule.required
 
+    @property
+    def num_ids(self) -> int:
+        """The number of IDs of an identity feature; 0 of other inputs."""
+        return self.rule.num_ids or 0
+
 
 class Inputs(dict[str, Input]):
     """The inputs of a model by name.
 
     Attributes:
       other_columns: Names of the training table's columns that the model does not use. A request may have them.
+      ids: The inputs that are IDs, by name.
       own_columns: Names that the inputs may have in a request.
     """
 
     def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
         super().__init__({one.name: one for one in inputs})
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
+        self.ids = {one.name: one for one in inputs if one.rule.num_ids is not None}
         self._by_column = {one.column: one.name for one in inputs}
         self.own_columns = frozenset([*self, *self._by_column])
         self._known = [*self._by_column, *other_columns]
@@ -143,9 +150,8 @@ def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
 def rows_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
     """Return by column how many values are IDs outside its range, for which the model takes the nearest ID."""
     counts = {
-        one.column: sum(1 for value in columns[name] if not 0 <= value < one.rule.num_ids and value in INT64)
-        for name, one in inputs.items()
-        if one.rule.num_ids is not None
+        one.column: sum(1 for value in columns[name] if not 0 <= value < one.num_ids and value in INT64)
+        for name, one in inputs.ids.items()
     }
     return {column: count for column, count in counts.items() if count}
 
@@ -193,7 +199,7 @@ def _unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
     """Return the rows of the values that may change in the conversion. This runs for every value of every request."""
     match rule.kind:
         case "string":
-            markers, strip = frozenset(rule.missing_values), rule.strip_spaces
+            markers, strip = rule.markers, rule.strip_spaces
             return [
                 row
                 for row, value in enumerate(values)
