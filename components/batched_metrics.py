@@ -18,6 +18,7 @@ from tensorflow_model_analysis.metrics import binary_confusion_matrices, confusi
 from components.config import MetricName
 from components.constant_predictor import LEAST_PROBABILITY
 from schemas.features import LabelKind
+from schemas.moments import Moments, merged
 from serving.signatures import DECISION_THRESHOLD
 
 # TFMA's own default for AUC: the thresholds of the curve, just below 0 and just above 1 included.
@@ -193,14 +194,11 @@ class RegressionCounts:
         )
 
     def merge(self, other: "RegressionCounts") -> None:
-        """Adds the rows of another; means and squares by Chan et al. 1979 (Updating Formulae), equation 2.1."""
-        rows = self.rows + other.rows
-        if not other.rows:
-            return
-        apart = other.label_mean - self.label_mean
-        self.label_squares += other.label_squares + apart**2 * self.rows * other.rows / rows
-        self.label_mean += apart * other.rows / rows
-        self.rows = rows
+        """Adds the rows of another."""
+        self.rows, self.label_mean, self.label_squares = merged(
+            Moments(self.rows, self.label_mean, self.label_squares),
+            Moments(other.rows, other.label_mean, other.label_squares),
+        )
         self.sum_of_errors += other.sum_of_errors
         self.sum_of_absolute_errors += other.sum_of_absolute_errors
         self.sum_of_squared_errors += other.sum_of_squared_errors

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from schemas.features import Label
+from schemas.moments import Moments, merged
 
 # A probability below it counts as this one in a log loss, here and in the metrics, as with TFMA and Keras.
 LEAST_PROBABILITY = 1e-7
@@ -150,16 +151,14 @@ class PairedLosses:
         return found
 
     def merge(self, other: "PairedLosses") -> None:
-        """Add the rows of another; mean and squares by Chan et al. 1979 (Updating Formulae), equation 2.1."""
+        """Add the rows of another."""
         self.class_rows = self.class_rows + other.class_rows
         self.non_finite += other.non_finite
         if not other.rows:
             return
-        rows = self.rows + other.rows
-        apart = other.gain - self.gain
-        self.squares += other.squares + apart**2 * self.rows * other.rows / rows
-        self.gain += apart * other.rows / rows
-        self.rows = rows
+        self.rows, self.gain, self.squares = merged(
+            Moments(self.rows, self.gain, self.squares), Moments(other.rows, other.gain, other.squares)
+        )
         self.candidate += other.candidate
         self.constant += other.constant
         self.lowest = np.minimum(self.lowest, other.lowest)

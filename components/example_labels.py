@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.moments import Moments, merged
+
 # Rows of each class; or of numbers `rows`, `mean` and `m2`, the sum of the squared distances from the mean.
 Labels = Mapping[str, float]
 
@@ -38,15 +40,10 @@ def merge(counts: Iterable[Labels], classes: Sequence[str]) -> dict[str, float]:
     pieces = list(counts)
     if classes:
         return {value: sum(piece.get(value, 0) for piece in pieces) for value in classes}
-    rows, mean, m2 = 0.0, 0.0, 0.0
+    found = Moments()
     for piece in filter(None, pieces):
-        # Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
-        together = rows + piece["rows"]
-        distance = piece["mean"] - mean
-        mean += distance * piece["rows"] / together
-        m2 += piece["m2"] + distance**2 * rows * piece["rows"] / together
-        rows = together
-    return {"rows": int(rows), "mean": mean, "m2": m2}
+        found = merged(found, Moments(int(piece["rows"]), piece["mean"], piece["m2"]))
+    return {"rows": found.rows, "mean": found.mean, "m2": found.squares}
 
 
 def published(counts: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.readers import Reader
+from schemas.row_hash import mixed
 from schemas.table import Batch, Columns
 from schemas.values import Rule, out_of_range
 
@@ -60,11 +61,7 @@ class DistinctSample:
 
     def _filter(self) -> None:
         if self.level:
-            # The finalizer of SplitMix64.
-            bits = self.values.astype(np.uint64)
-            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-                bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
-            bits = bits ^ (bits >> np.uint64(31))
+            bits = mixed(self.values.astype(np.uint64))
             self.values = self.values[bits >> np.uint64(64 - self.level) == 0]
 
     @property

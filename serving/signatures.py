@@ -1,7 +1,7 @@
 """The signatures of an exported model (`serving/served_model.py` makes them) and the names of what they answer.
 
 - `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
-- `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator and batch prediction use it.
+- `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator uses it.
 - `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
 
 Both prediction signatures answer, by the kind of the label:
@@ -11,7 +11,8 @@ Both prediction signatures answer, by the kind of the label:
 and in each row who says so: `model_version`, read from a text file among the assets, into which a push writes the
 number, and `schema_hash` (`schemas.curated.schema_hash`) of the schema that the training data was held against.
 
-A missing value is sent as "", NaN or -1 (see components/transform.py) or, in a tf.Example, left out.
+A missing value is what `schemas.features.MISSING` has for its type or, in a tf.Example, left out. The model server
+converts to it whatever stands for one in the training data (schemas/values.py).
 """
 
 from collections.abc import Mapping
