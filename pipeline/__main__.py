@@ -76,18 +76,21 @@ def init(
       python local_runner.py --config configs/orders.yaml
     """
     from components.config import NAME_PATTERN
-    from pipeline import config, starter
+    from pipeline import config
+    from pipeline.init import starter
+    from pipeline.init.requests import Requests
+    from pipeline.init.source import find_source, slug
     from schemas.data import MIN_DISTINCT_ROWS
 
-    name = name or starter.slug(data)
+    name = name or slug(data)
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {starter.slug(name)}")
+        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {slug(name)}")
     output = output or Path("configs") / f"{name}.yaml"
     schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
     for file in (output, schema_file):
         if file.exists() and not force:
             raise ConfigError(f"{file}: exists; say --force to overwrite it, or give another --name")
-    source = starter.find_source(
+    source = find_source(
         data,
         test=test,
         delimiter=delimiter,
@@ -95,7 +98,7 @@ def init(
         header=not no_header,
     )
     written = starter.write_starter(
-        source, label=label, name=name, config_folder=output.parent, schema_path=schema_file
+        source, Requests(label=label), name=name, config_folder=output.parent, schema_path=schema_file
     )
     for file, text in ((output, written.config), (schema_file, written.schema)):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import config
 from pipeline.config import PipelineConfig
-from pipeline.starter import slug
+from pipeline.init.source import slug
 from schemas.curated import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from tests.commands import parsed

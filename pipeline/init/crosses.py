@@ -1,0 +1,47 @@
+"""Chooses which pairs of features are crossed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from components.profile import Target, crossed
+from pipeline.init.features import SUSPECT, ChosenFeature, round_up
+from pipeline.init.notes import Notes, Rank
+
+_CROSSED_FEATURES, _CROSSES = 8, 3
+
+
+@dataclass(frozen=True)
+class ChosenCross:
+    """A cross: the columns, the number of its IDs, and the evidence."""
+
+    names: list[str]
+    num_ids: int
+    reason: str
+
+
+def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Notes) -> list[ChosenCross]:
+    """Return the pairs that explain most beyond what the better of the two explains."""
+    usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
+    usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
+    found = []
+    for one, other in combinations(usable, 2):
+        ids = crossed(one.column.ids, other.column.ids)
+        pairs = int(ids.max()) + 1
+        both = target.explained(ids)
+        gain = both - max(one.explained, other.explained)
+        # Two features that say the same explain together what each explains.
+        if gain > 0.005 and pairs > max(one.column.distinct, other.column.distinct):
+            reason = f"together {both:.1%} of the label; alone {one.explained:.1%} and {other.explained:.1%}"
+            if both > SUSPECT:
+                who = f"'{one.column.name}' and '{other.column.name}'"
+                reason += ": SUSPICIOUS, are both known beforehand?"
+                notes.add(Rank.LEAK, f"{who} explain {both:.0%} of the label together: make sure it is no leak")
+            found.append((gain, [one.column.name, other.column.name], pairs, reason))
+    found.sort(key=lambda item: -item[0])
+    chosen: list[ChosenCross] = []
+    for _, names, pairs, reason in found:
+        # Each feature once: columns that are nearly the same would take all the places.
+        if len(chosen) < _CROSSES and not {*names} & {name for cross in chosen for name in cross.names}:
+            chosen.append(ChosenCross(names, round_up(2 * pairs, 20_000), reason))
+    return chosen

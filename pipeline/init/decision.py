@@ -1,0 +1,66 @@
+"""Everything that `init` decided about a table."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from components.profile import Column, Target
+from pipeline.init.crosses import ChosenCross
+from pipeline.init.features import ChosenFeature
+from pipeline.init.label import ChosenLabel
+from pipeline.init.notes import Notes
+from pipeline.init.source import Source
+from pipeline.init.table import RawTable
+from schemas.row_hash import row_hashes
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the config and the schema are written from.
+
+    Attributes:
+      name: Name of the pipeline.
+      source: Files, and how they are written.
+      table: What was found in them.
+      label: The label.
+      label_column: Its values, in the rows that have one.
+      target: The same as class IDs or numbers.
+      features: Columns that become features.
+      ignored: Columns that are left out, each with the reason.
+      crosses: Pairs of features that are crossed.
+      notes: What the user should look at.
+      config_folder: Folder of the config; its paths are relative to it.
+      schema_path: File of the schema.
+    """
+
+    name: str
+    source: Source
+    table: RawTable
+    label: ChosenLabel
+    label_column: Column
+    target: Target
+    features: list[ChosenFeature]
+    ignored: list[tuple[str, str]]
+    crosses: list[ChosenCross]
+    notes: Notes
+    config_folder: Path
+    schema_path: Path
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that have a label."""
+        return self.label_column.rows
+
+    @cached_property
+    def distinct_rows(self) -> int:
+        """The number of rows that differ in a feature."""
+        columns = {
+            feature.column.name: pa.array(feature.column.numbers.astype(np.float32))
+            if feature.declared["kind"] in ("numeric", "identity")
+            else feature.column.texts.cast(pa.binary())
+            for feature in self.features
+        }
+        return len(np.unique(row_hashes(pa.RecordBatch.from_pydict(columns), list(columns))))

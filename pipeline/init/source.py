@@ -1,0 +1,128 @@
+"""Finds the files of a table and how they are written."""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas import locations
+from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
+from schemas.data_files import guessed_format, inputs, literal_start
+from schemas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read, and how.
+
+    Attributes:
+      base: the folder of the files.
+      train: their path or glob pattern below it.
+      test: the pattern of a test split of its own, or None.
+      format: of the files.
+      csv: how CSV files are written.
+    """
+
+    base: Path
+    train: str
+    test: str | None
+    format: Format
+    csv: CsvOptions
+
+
+def find_source(
+    data: str, *, test: str | None, delimiter: str | None, column_names: Sequence[str], header: bool
+) -> Source:
+    """Finds out the format of files from their names and first lines.
+
+    Args:
+      data: a path, a glob pattern, or a folder with files of one format.
+      test: the same for a test split, in the same folder or below it.
+      delimiter: None to find it out.
+      column_names: of files without a header.
+      header: whether the first row of CSV names the columns; without one and without names, they are column_1 and on.
+
+    Raises:
+      DataError: there is no such file, or it cannot be read.
+    """
+    path = Path(data).expanduser()
+    if path.is_dir():
+        endings = {file.name.split(".", 1)[-1] for file in path.iterdir() if file.is_file() and "." in file.name}
+        if len(endings) != 1:
+            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
+        path = path / f"*.{endings.pop()}"
+    folder, pattern = (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    base = Path(folder)
+    test_pattern = None
+    if test is not None:
+        test_path = Path(os.path.abspath(Path(test).expanduser()))
+        if not test_path.is_relative_to(base.absolute()):
+            raise DataError(f"--test {test}: must be in the folder of the data, {base}, or below it")
+        test_pattern = str(test_path.relative_to(base.absolute()))
+    first = data_files(base, pattern)[0]
+    format = guessed_format(first) or "csv"
+    options = _csv_options(first, delimiter, column_names, header=header) if format == "csv" else CsvOptions()
+    return Source(base, pattern, test_pattern, format, options)
+
+
+def slug(data: str) -> str:
+    """A name for a pipeline, from the path of its data.
+
+    >>> slug("data/My Orders 2024.csv.gz")
+    'my-orders-2024'
+    """
+    path = Path(data)
+    stem = path.name.split(".")[0]
+    if (re.search(r"[*?\[{]", stem) and not path.expanduser().exists()) or not stem:
+        stem = path.parent.name
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "pipeline"
+
+
+def data_files(base: Path, pattern: str) -> list[str]:
+    data = Data(
+        base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
+    )
+    return [path for one in inputs(data) for path in one.files]
+
+
+def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:
+    """Looks at the first lines."""
+    filesystem, location = locations.filesystem(path)
+    try:
+        with filesystem.open_input_stream(location) as file:
+            start = file.read(1 << 18)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    encoding = "utf-8"
+    try:
+        # The last character may have been cut in two.
+        text = start.decode(encoding) if len(start) < 1 << 18 else start[:-4].decode(encoding, errors="strict")
+    except UnicodeDecodeError:
+        encoding = "latin-1"
+        text = start.decode(encoding)
+    lines = [line for line in text.splitlines() if line][:200]
+    if not lines:
+        raise DataError(f"{path}: holds no rows")
+    if delimiter is None:
+        # The separator that cuts every line into the same number of fields, the more the better.
+        fields = {
+            mark: [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=mark)]
+            for mark in (",", "\t", ";", "|")
+        }
+        delimiter = max(fields, key=lambda mark: (min(fields[mark]) > 1, min(fields[mark]), mark == ","))
+    rows = list(csv.reader(lines[:-1] or lines, delimiter=delimiter))
+    inner = [value for row in rows[1:] for value in row[1:] if value]
+    strip = bool(inner) and sum(value.startswith(" ") for value in inner) > 0.9 * len(inner)
+    if not header and not names:
+        names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
+    return CsvOptions(delimiter=delimiter, column_names=tuple(names), encoding=encoding, strip_spaces=strip)
+
+
+def no_header_hint(source: Source) -> str:
+    if source.format != "csv" or source.csv.column_names:
+        return ""
+    return "; if the first row is no header, say --no-header or --column-names"
