@@ -90,7 +90,7 @@ def choose_columns(
         reasons[column.name] = reason
         if not reason:
             names[safe_name(column.name)] = column.name
-            features[column.name] = _feature(column, code_reason, leaks, table, requests)
+            features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
     chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)
@@ -124,9 +124,9 @@ def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
 
 
 def _feature(
-    column: Column, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
+    column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
 ) -> ChosenFeature:
-    kind = choose_kind(column, code_reason)
+    kind = choose_kind(column, target, code_reason)
     explained = leaks.shares[column.name]
     reason = kind.reason
     if column.name in requests.keep:
