@@ -33,6 +33,8 @@ _MOSTLY_SEEN = 0.9
 _BEND_SHARE, _MIN_BEND = 0.1, 0.02
 # A curve is looked for in so many rows, and is measured in more where there may be one.
 _SAMPLED_CURVE_ROWS, _MAX_CURVE_ROWS, _LIKELY_CURVE = 2_000, 20_000, 0.5
+# A curve through the label's ranks counts where it is nearly exact: the column is then the label on another scale.
+_EXACT_CURVE = 0.99
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,11 @@ class Target:
             explained = max(explained, self.explained(column.coarse_ids))
         if not self.classes and column.is_number and column.distinct > 2:
             explained = max(explained, self._explained_by_line(column.numbers))
-            curve = self._explained_by_curve(column.numbers, _SAMPLED_CURVE_ROWS)
+            curve = self._explained_by_curve(column.numbers, self._ranks, _SAMPLED_CURVE_ROWS)
             if curve > _LIKELY_CURVE:
-                explained = max(explained, self._explained_by_curve(column.numbers, _MAX_CURVE_ROWS))
+                explained = max(explained, self._explained_by_curve(column.numbers, self.labels, _MAX_CURVE_ROWS))
+                of_ranks = self._explained_by_curve(column.numbers, self._ranks, _MAX_CURVE_ROWS)
+                explained = max(explained, of_ranks if of_ranks > _EXACT_CURVE else 0.0)
         if column.is_repeated_number:
             explained = max(explained, self.explained(column.codes))
         return explained
@@ -172,7 +176,13 @@ class Target:
                 shares.append(1 - float((residual**2).sum()) / spread if spread > 0 else 0.0)
         return float(np.mean(shares)) if shares else 0.0
 
-    def _explained_by_curve(self, numbers: Array, max_rows: int) -> float:
+    @cached_property
+    def _ranks(self) -> Array:
+        """The label's rank in each row, the mean of equal ones: it has no tail, whatever the label has."""
+        ordered = np.sort(self.labels)
+        return (np.searchsorted(ordered, self.labels) + np.searchsorted(ordered, self.labels, side="right")) / 2
+
+    def _explained_by_curve(self, numbers: Array, labels: Array, max_rows: int) -> float:
         """Return the share of the variance that the label of the next smaller and larger number explains.
 
         Bins mix the largest labels where the label has a long tail, so that they miss a copy of it in another unit.
@@ -180,7 +190,7 @@ class Target:
         rows = np.flatnonzero(~np.isnan(numbers))
         present_share = len(rows) / max(len(numbers), 1)
         rows = rows[:: max(1, len(rows) // max_rows)]
-        x, y = numbers[rows], self.labels[rows]
+        x, y = numbers[rows], labels[rows]
         shares = []
         for first in self.halves[:1]:
             for learned in (first[rows], ~first[rows]):

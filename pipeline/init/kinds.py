@@ -16,7 +16,7 @@ _MIN_USED_IDS, _MIN_ROWS_OF_AN_ID = 0.25, 10
 # So many whole numbers are rather a quantity: an age, a day, an hour.
 _ORDERED_VALUES = 12
 # In fewer rows a bucket is learned only where a line does not do: ames 0.91 instead of 0.87 R squared.
-_MANY_ROWS = 5_000
+_MANY_ROWS = 10_000
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
 # So few numbers get a bucket each.

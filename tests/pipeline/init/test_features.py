@@ -161,7 +161,7 @@ def test_buckets_of_a_small_table_are_for_what_a_line_misses(tmp_path: Path) -> 
     assert "buckets" not in written.features["size"] and "embedding" not in written.features["size"]
     straight = Written(tmp_path, {"few": few, "wave": wave})
     assert "buckets" not in straight.features["size"]
-    rows = 5000
+    rows = 10_000
     label = np.where(RANDOM.normal(size=rows) > 0, "yes", "no")
     assert "buckets" in Written(tmp_path, {"bought": label, "size": RANDOM.normal(size=rows)}).features["size"]
 
