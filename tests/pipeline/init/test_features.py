@@ -184,8 +184,8 @@ def test_a_strong_honest_feature_is_kept_with_one_note(tmp_path: Path) -> None:
     again = (SIZE + 0.1 * RANDOM.normal(size=ROWS)).round(3)
     written = Written(tmp_path, {"price": price, "again": again}, label="price")
     assert {"size", "again"} <= {*written.features} and written.severities == []
-    (note,) = [note for note in written.notes if "alone" in note]
-    assert note.startswith("'size' 9") and "'again' 9" in note and "--drop" in note
+    (note,) = [note for note in written.notes if "each explain" in note]
+    assert note.startswith("'size' (9") and "'again' (9" in note and "--drop" in note
 
 
 def test_a_leak_is_left_out_and_the_flag_that_keeps_it_is_named(tmp_path: Path) -> None:
