@@ -13,14 +13,14 @@ from pipeline.init.exclusions import is_id_name
 _MAX_IDENTITY = 64
 # An identity has an ID for each number up to its greatest: so many of them are used, by so many rows each.
 _MIN_USED_IDS, _MIN_ROWS_OF_AN_ID = 0.25, 10
-# So many whole numbers are rather a quantity: an age, a day, an hour.
-_ORDERED_VALUES = 12
+# More whole numbers than these are rather a quantity, whose order says something: an age, a day, an hour.
+_MAX_IDENTITY_VALUES = 8
 # In fewer rows a bucket is learned only where a line does not do: ames 0.91 instead of 0.87 R squared.
 _MANY_ROWS = 10_000
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
-# So few numbers get a bucket each.
-_FEW_NUMBERS = 12
+# So few numbers get a bucket each, small whole numbers more.
+_FEW_NUMBERS, _FEW_WHOLE_NUMBERS = 12, 32
 # Above this skewness a logarithm is tried; it has to bring the skewness down to so much of it.
 _SKEWED, _LESS_SKEWED = 1.0, 0.5
 # Whole numbers are codes if so much more of the label is explained by each value than by their size.
@@ -86,7 +86,7 @@ def choose_kind(column: Column, target: Target, code_reason: str | None) -> Kind
     shown = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
     if column.missing_share:
         shown += f", {column.missing_share:.1%} missing"
-    size = int(high) + 1 if 0 <= low <= high < _MAX_IDENTITY and column.distinct < _ORDERED_VALUES else 0
+    size = int(high) + 1 if 0 <= low <= high < _MAX_IDENTITY and column.distinct <= _MAX_IDENTITY_VALUES else 0
     is_used = _MIN_USED_IDS * size <= column.distinct and size <= max(4, column.present / _MIN_ROWS_OF_AN_ID)
     if column.is_integer and size and is_used:
         declared: dict[str, Any] = {"kind": "identity", "num_ids": size}
@@ -139,7 +139,8 @@ def _number(column: Column, target: Target, shown: str) -> Kind:
 
 
 def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:
-    if column.distinct <= _FEW_NUMBERS:
+    is_small = column.is_integer and column.quantile(0) > -_MAX_IDENTITY and column.quantile(1) < _MAX_IDENTITY
+    if column.distinct <= (_FEW_WHOLE_NUMBERS if is_small else _FEW_NUMBERS):
         values = np.unique(column.numbers[~np.isnan(column.numbers)])
         boundaries = [float(f"{middle:.6g}") for middle in (values[:-1] + values[1:]) / 2]
         # Each value gets a bucket, unless the middle between two is one of them after rounding.
