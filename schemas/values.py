@@ -32,6 +32,7 @@ _MAX_SHOWN_CLASSES = 10
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"
 _LONG_INTEGER = r"^-?[0-9]{19,}$"
 _NUMBER = r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan(\([0-9a-z_]*\))?|inf|infinity)$"
+_CLASS_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]{1,2})?")
 # In a number, only "nan", "inf" and "infinity" have these letters.
 _NOT_FINITE = re.compile(r"[nf]", re.IGNORECASE)
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
@@ -155,6 +156,8 @@ def converted(strings: pa.Array, rule: Rule) -> Converted:
     if rule.strip_spaces:
         strings = pc.utf8_trim_whitespace(strings)
     strings = as_missing(strings, rule.missing_values)
+    if rule.classes:
+        strings = _as_classes(strings, rule.classes)
     faults = _oversized(strings)
     match rule.kind:
         case "string":
@@ -246,6 +249,35 @@ def _oversized(strings: pa.Array) -> dict[int, Fault]:
         row: Fault(f"the value has {sizes[row].as_py():,} bytes; at most {MAX_VALUE_BYTES:,} are allowed", "other")
         for row in rows
     }
+
+
+def _as_classes(strings: pa.Array, classes: Sequence[str]) -> pa.Array:
+    """Return labels with the spelling of their class: 1.0 as 1, and TRUE as true.
+
+    Tools write the same labels as integers, as floats and as booleans. A class has other spellings only if it is a
+    number or a boolean, and no other class means the same.
+    """
+    is_other = pc.and_(pc.is_valid(strings), pc.invert(_is_in(strings, classes)))
+    if not pc.any(is_other).as_py():
+        return strings
+    meanings = [class_meaning(value) for value in classes]
+    of_meaning = {m: value for m, value in zip(meanings, classes, strict=True) if m and meanings.count(m) == 1}
+    others = pc.unique(strings.filter(is_other)).to_pylist()
+    spelled = [of_meaning.get(class_meaning(value), value) for value in others]
+    index = pc.index_in(strings, pa.array(others, pa.string()))
+    return pc.coalesce(pa.array(spelled, pa.string()).take(index), strings)
+
+
+def class_meaning(value: str) -> str:
+    """Return what all spellings of a class share; empty if it has one spelling only, as the code 01 has.
+
+    >>> class_meaning("1") == class_meaning(" 1.00"), class_meaning("TRUE"), class_meaning("01")
+    (True, 'true', '')
+    """
+    text = value.strip().lower()
+    if text in ("true", "false"):
+        return text
+    return repr(float(text) + 0.0) if _CLASS_NUMBER.fullmatch(text) else ""
 
 
 def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fault]:

@@ -12,8 +12,11 @@ from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
 from pipeline.init.label import ChosenLabel
 from pipeline.init.notes import Notes
+from pipeline.init.requests import Requests
 from pipeline.init.source import Source
+from pipeline.init.splits import SplitPlan
 from pipeline.init.table import RawTable
+from schemas.data import MIN_DISTINCT_ROWS
 from schemas.row_hash import row_hashes
 
 
@@ -25,6 +28,8 @@ class Decision:
       name: Name of the pipeline.
       source: Files, and how they are written.
       table: What was found in them.
+      requests: Choices of the user.
+      plan: How the rows with a label are divided into splits.
       label: The label.
       label_column: Its values, in the rows that have one.
       target: The same as class IDs or numbers.
@@ -39,6 +44,8 @@ class Decision:
     name: str
     source: Source
     table: RawTable
+    requests: Requests
+    plan: SplitPlan
     label: ChosenLabel
     label_column: Column
     target: Target
@@ -53,6 +60,27 @@ class Decision:
     def rows(self) -> int:
         """The number of rows that have a label."""
         return self.label_column.rows
+
+    @property
+    def left_out(self) -> str:
+        """Rows that are left out because they do not fit, in words; empty if none are."""
+        counts = {
+            "rows of rare classes": self.label.rare_rows,
+            "rows with a string among numbers": self.table.bad_rows,
+            "rows with a wrong number of fields": self.table.ragged,
+        }
+        return " and ".join(f"{count:,} {text}" for text, count in counts.items() if count)
+
+    @property
+    def left_out_rows(self) -> int:
+        return self.label.rare_rows + self.table.bad_rows + self.table.ragged
+
+    @property
+    def dependence(self) -> float:
+        """The number of rows that fall into one split together, on average: copies, or rows of a group."""
+        if self.requests.group is not None:
+            return self.rows / max(1, self.table.columns[self.requests.group].distinct)
+        return self.rows / max(1, self.distinct_rows) if self.distinct_rows >= MIN_DISTINCT_ROWS else 1.0
 
     @cached_property
     def distinct_rows(self) -> int:

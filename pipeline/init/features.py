@@ -85,11 +85,6 @@ def _choose(
         notes.add(Rank.LEAK, f"'{column.name}' explains {explained:.0%} of the label: left out as a likely leak")
         return
     declared, reason = _declared(column)
-    if column.name in table.nan_rows:
-        rows = table.nan_rows[column.name]
-        declared["missing_values"] = [*table.missing_values, "NaN"]
-        reason += f"; NaN in {rows:,} rows counts as missing"
-        notes.add(Rank.MISSING, f"'{column.name}' holds NaN in {rows:,} rows: declared as missing (missing_values)")
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
         reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"

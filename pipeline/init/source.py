@@ -35,7 +35,13 @@ class Source:
 
 
 def find_source(
-    data: str, *, test: str | None, delimiter: str | None, column_names: Sequence[str], header: bool
+    data: str,
+    *,
+    test: str | None,
+    delimiter: str | None,
+    column_names: Sequence[str],
+    header: bool,
+    encoding: str | None = None,
 ) -> Source:
     """Finds out the format of files from their names and first lines.
 
@@ -49,24 +55,44 @@ def find_source(
     Raises:
       DataError: there is no such file, or it cannot be read.
     """
-    path = Path(data).expanduser()
-    if path.is_dir():
-        endings = {file.name.split(".", 1)[-1] for file in path.iterdir() if file.is_file() and "." in file.name}
-        if len(endings) != 1:
-            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
-        path = path / f"*.{endings.pop()}"
-    folder, pattern = (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    folder, pattern = _located(data)
     base = Path(folder)
     test_pattern = None
     if test is not None:
-        test_path = Path(os.path.abspath(Path(test).expanduser()))
-        if not test_path.is_relative_to(base.absolute()):
-            raise DataError(f"--test {test}: must be in the folder of the data, {base}, or below it")
-        test_pattern = str(test_path.relative_to(base.absolute()))
+        base, pattern, test_pattern = _together(folder, pattern, *_located(test))
     first = data_files(base, pattern)[0]
     format = guessed_format(first) or "csv"
     options = _csv_options(first, delimiter, column_names, header=header) if format == "csv" else CsvOptions()
     return Source(base, pattern, test_pattern, format, options)
+
+
+def _located(data: str) -> tuple[str, str]:
+    """Return the folder of files, which exists and is no pattern, and their name or pattern below it."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
+        endings = {name.split(".", 1)[-1] for name in files if "." in name}
+        if len(endings) != 1:
+            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
+        path = path / f"*.{endings.pop()}"
+    return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+
+
+def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
+    """Return the closest folder above both, and the two patterns below it."""
+    # `link/..` is not the folder of the link.
+    real = [
+        os.path.realpath(path) if ".." in Path(path).parts else os.path.abspath(path) for path in (folder, test_folder)
+    ]
+    base = os.path.commonpath(real)
+    below = [os.path.relpath(path, base) for path in real]
+    if Path(base).is_relative_to(Path.cwd()):
+        base = os.path.relpath(base)
+    return (
+        Path(base),
+        os.path.normpath(os.path.join(below[0], pattern)),
+        os.path.normpath(os.path.join(below[1], test_pattern)),
+    )
 
 
 def slug(data: str) -> str:
