@@ -13,7 +13,7 @@ import pyarrow as pa
 from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions
 from schemas.errors import DataError
-from schemas.file_kinds import check_format, open_decompressed
+from schemas.file_kinds import check_format, marked_encoding, open_decompressed
 
 Quote = Literal['"', "'", "none"]
 DELIMITERS = (",", "\t", ";", "|")
@@ -23,13 +23,6 @@ _CHECKED_BYTES = 256 << 20
 _ROWS = 2_000
 # Rows with another number of fields are bad rows, which are few.
 _MOSTLY = 0.9
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _MAX_SHOWN_CHARS = 40
 
 
@@ -92,29 +85,6 @@ def find_dialect(
         column_names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
     changes = {"column_names": tuple(column_names), "strip_spaces": strip}
     return Dialect(CsvOptions.model_validate({**options.model_dump(), **changes}), notes)
-
-
-def marked_encoding(start: bytes) -> str | None:
-    """Return the encoding that a file's byte order mark, or its zeros, give away; None if nothing does.
-
-    Args:
-      start: First bytes of the file.
-    """
-    for mark, name in _MARKS.items():
-        if start.startswith(mark):
-            return name
-    if b"\x00" not in start:
-        return None
-    whole = start[: len(start) - len(start) % 2]
-    for name in ("utf-16-le", "utf-16-be"):
-        try:
-            text = codecs.getincrementaldecoder(name)().decode(whole)
-        except UnicodeDecodeError:
-            continue
-        # Read in the wrong order, a line feed is a letter of another script.
-        if "\x00" not in text and "\n" in text:
-            return name
-    return None
 
 
 def _find_encoding(path: str) -> tuple[str, list[str]]:

@@ -35,7 +35,8 @@ class QuoteCheck:
     line: int = 1
     problem: tuple[int, str] | None = None
     _rest: bytes = b""
-    _line_end: bytes = b"\n"
+    _line_end: bytes = b""
+    _is_ended: bool = False
     # Values of several lines, and those whose lines are like rows: line and number of lines.
     _multi_line: int = 0
     _row_like: list[tuple[int, int]] = field(default_factory=list)
@@ -51,10 +52,10 @@ class QuoteCheck:
 
     def add(self, block: bytes) -> None:
         """Check the next bytes of the file; an empty block ends it."""
-        if self.problem is not None:
+        if self.problem is not None or self._is_ended:
             return
-        if self.line == 1 and not self._rest and b"\n" not in block and b"\r" in block:
-            self._line_end = b"\r"
+        self._is_ended = not block
+        self._line_end = self._line_end or (b"\r" if b"\r" in block and b"\n" not in block else b"\n")
         content = self._rest + block
         end = self._check(content, is_last=not block)
         self.line += content.count(self._line_end, 0, end)

@@ -40,8 +40,8 @@ class CsvOptions(Declaration):
     next three apply to features and labels that are numbers, wherever their strings come from: files and requests.
     A number of JSON, Parquet or tf.Example is a number whatever they are."""
     thousands: Thousands | None = None
-    """The character between groups of three digits: `,` reads `1,108.98`, but not `1,23`. A space stands for all kinds of
-    spaces."""
+    """The character between groups of three digits: `,` reads `1,108.98`, but not `1,23`. A space stands for all
+    kinds of spaces."""
     currency: tuple[CurrencySign, ...] = ()
     """Signs or codes that may stand before or after a number, such as `["$", "EUR"]`. `-$1.50`, `$-1.50` and `($1.50)`
     are negative. Amounts are not converted."""

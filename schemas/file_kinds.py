@@ -3,11 +3,11 @@
 Imports no TensorFlow.
 """
 
+import codecs
 import json
 import os
 import re
 import struct
-import zlib
 from dataclasses import dataclass
 
 import google_crc32c
@@ -20,6 +20,13 @@ from schemas.errors import DataError
 
 START_BYTES = 1 << 16
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _CRC_MASK_DELTA = 0xA282EAD8
 _SAS_MAGIC = bytes.fromhex("00000000000000000000 0000c2ea8160b31411cfbd92080009c7318c181f1011")
 _TO_CSV, _TO_PARQUET = ".to_csv('{stem}.csv', index=False)", ".to_parquet('{stem}.parquet')"
@@ -132,15 +139,19 @@ def is_compressed(path: str) -> bool:
 
 
 def start_of(path: str) -> bytes:
-    """Return the first bytes of a file, decompressed.
+    """Return the first bytes of a file, decompressed; none if they cannot be decompressed.
 
     Raises:
-      DataError: The file cannot be read.
+      DataError: The file cannot be opened.
     """
     try:
         with open_decompressed(path) as file:
-            return bytes(file.read(START_BYTES))
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+            try:
+                return bytes(file.read(START_BYTES))
+            except (OSError, pa.ArrowException):
+                # Whoever reads the file reports how far it can be read.
+                return b""
+    except (OSError, pa.ArrowException) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read: {reason}") from error
 
@@ -171,14 +182,16 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     """
     start = start_of(path)
     kind = other_kind(start)
+    if kind is _BINARY and expected != "csv":
+        # It may be damaged: its reader reports where.
+        return start
     if kind is not None:
         raise kind.error(path)
     found = known_format(start)
     if start and found != expected:
-        names = {"csv": "text", "parquet": "Parquet", "tfrecord": "TFRecord"}
-        expectation = "CSV" if expected == "csv" else names[expected]
+        names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
-            f"{path}: is {names[found]}; expected {expectation}. Set {option}: {found}, or name another file"
+            f"{path}: is {names[found]}; expected {names[expected]}. Set {option}: {found}, or name another file"
         )
     return start
 
@@ -208,6 +221,29 @@ def other_kind(start: bytes) -> FileKind | None:
     if start[:1] in (b"\x71", b"\x72", b"\x73") and start[1:4] in (b"\x01\x01\x00", b"\x02\x01\x00"):
         return _STATA
     return _text_kind(start) or (_BINARY if _is_binary(start) else None)
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """Return the encoding that a file's byte order mark, or its zeros, give away; None if nothing does.
+
+    Args:
+      start: First bytes of the file.
+    """
+    for mark, name in _BYTE_ORDER_MARKS.items():
+        if start.startswith(mark):
+            return name
+    if b"\x00" not in start:
+        return None
+    whole = start[: len(start) - len(start) % 2]
+    for name in ("utf-16-le", "utf-16-be"):
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(whole)
+        except UnicodeDecodeError:
+            continue
+        # Read in the wrong order, a line feed is a letter of another script.
+        if "\x00" not in text and "\n" in text:
+            return name
+    return None
 
 
 def _compression(start: bytes) -> str | None:
@@ -246,16 +282,8 @@ def _is_json(line: bytes) -> bool:
 
 
 def _is_binary(start: bytes) -> bool:
-    """Return whether bytes are neither text of one byte or UTF-8, nor UTF-16 or UTF-32."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
-        return False
-    zeros = start.count(0)
-    if zeros and len(start) > 3:
-        # Text in UTF-16 has its zeros at odd places, or at even ones.
-        odd = start[1::2].count(0)
-        if max(odd, zeros - odd) > 0.95 * zeros and zeros > len(start) / 20:
-            return False
-    return len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
+    """Return whether bytes are not text: in no encoding has text many control characters."""
+    return marked_encoding(start) is None and len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
 
 
 def _is_tfrecord(start: bytes) -> bool:

@@ -35,6 +35,8 @@ _LONG_INTEGER = r"^-?[0-9]{19,}$"
 _NUMBER = r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan(\([0-9a-z_]*\))?|inf|infinity)$"
 # In a number, only "nan", "inf" and "infinity" have these letters.
 _NOT_FINITE = re.compile(r"[nf]", re.IGNORECASE)
+_UTC_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2})")
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
 EXPECTED: Mapping[ColumnType, str] = {"string": "a string", "float": "a finite number", "int": "an integer"}
 
@@ -211,11 +213,26 @@ def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
       ArrowInvalid: bytes are not UTF-8.
       ArrowNotImplementedError: the column holds lists or structs.
     """
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    offset = _UTC_OFFSET.fullmatch(column.type.tz or "") if pa.types.is_timestamp(column.type) else None
+    if offset:
+        return _at_offset(column, offset)
     strings = column.cast(pa.string())
     has_fractions = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     return pc.replace_substring(strings, ".", decimal) if has_fractions and decimal != "." else strings
+
+
+def _at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
+    """Return times of a fixed offset as strings, as those of a named time zone; Arrow knows names only."""
+    seconds = (-1 if offset["sign"] == "-" else 1) * (int(offset["hours"]) * 60 + int(offset["minutes"])) * 60
+    local = pc.add(
+        column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.int64()), seconds * _UNITS[column.type.unit]
+    )
+    strings = local.cast(pa.timestamp(column.type.unit)).cast(pa.string())
+    return pc.binary_join_element_wise(strings, f"{offset['sign']}{offset['hours']}{offset['minutes']}", "")
 
 
 def as_string(value: Any, rule: Rule) -> str | None:
