@@ -76,7 +76,7 @@ class Columns:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Columns":
         """From what `as_json` returned."""
-        return cls(**{**values, "rules": {name: Rule(**rule) for name, rule in values["rules"].items()}})
+        return cls(**{**values, "rules": {name: Rule.from_json(rule) for name, rule in values["rules"].items()}})
 
     @property
     def types(self) -> dict[str, ColumnType]:
