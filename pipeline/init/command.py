@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.init.starter import Starter
 
 _SECTIONS = {
-    "Files": ("test", "delimiter", "no_header", "column_names", "encoding"),
+    "Files": ("test", "delimiter", "no_header", "column_names", "quote", "encoding"),
     "Decisions": ("label", "kind", "keep", "drop", "missing_values", "group", "time"),
     "Results": ("name", "output", "schema_file", "force", "verbose", "as_json"),
 }
@@ -70,6 +70,11 @@ class _Sections(click.Command):
 @click.option("--delimiter", help="Delimiter of CSV.  [default: from the first lines]")
 @click.option("--no-header", is_flag=True, help="The first row of CSV is data; columns become column_1, column_2, ...")
 @click.option("--column-names", metavar="A,B,C", help="Names of the columns, for CSV without a header.")
+@click.option(
+    "--quote",
+    type=click.Choice(['"', "'", "none"]),
+    help="Character around values of CSV; none if quotes are part of the values.  [default: from the content]",
+)
 @click.option("--encoding", help="Encoding of CSV, such as cp1252.  [default: from the content]")
 @click.option("--name", help="Name of the pipeline and its model.  [default: from the name of DATA]")
 @click.option(
@@ -122,6 +127,7 @@ def _init(
     no_header: bool,
     column_names: str | None,
     encoding: str | None,
+    quote: Any,
     **requests: Any,
 ) -> None:
     from components.config import NAME_PATTERN
@@ -145,6 +151,7 @@ def _init(
         column_names=column_names.split(",") if column_names else (),
         header=not no_header,
         encoding=encoding,
+        quote=quote,
     )
     started = write_starter(
         source,

@@ -65,7 +65,7 @@ def _data(decision: Decision) -> Iterator[str]:
     source, table = decision.source, decision.table
     yield "data:"
     yield f"  format: {source.format}"
-    options = source.csv.model_dump(exclude_defaults=True)
+    options = table.csv.model_dump(exclude_defaults=True)
     if options:
         yield f"  csv: {_flow({k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})}"
     yield f"  base: {_flow(_relative(source.base, decision.config_folder))}"

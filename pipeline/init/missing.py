@@ -12,7 +12,7 @@ from components.profile import Column
 from pipeline.init.notes import Notes, Rank
 
 # What often stands for a missing value: among numbers, and anywhere.
-_AMONG_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?", "-", ".", "\\N", "#N/A")
+MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?", "-", ".", "\\N", "#N/A")
 _ANYWHERE = ("?", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N", "#N/A")
 _NAN_SPELLINGS = ("NaN", "nan")
 # A class may have one of these names; it is one unless numbers of the same table are missing so.
@@ -83,7 +83,7 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
 def _markers(column: Column) -> list[str]:
     """Return the values of a column that stand for a missing one, beside the empty string."""
     others = column.not_numbers
-    marks = [value for value in others if value in _AMONG_NUMBERS]
+    marks = [value for value in others if value in MISSING_NUMBERS]
     if marks:
         rest = _rows(column, [value for value in others if value not in marks])
         if rest <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks)):

@@ -1,18 +1,16 @@
 """Finds the files of a table and how they are written."""
 
-import csv
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from schemas import locations
+from schemas.csv_dialect import Quote, find_dialect
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
-from schemas.data_files import guessed_format, inputs, literal_start
+from schemas.data_files import inputs, literal_start
 from schemas.errors import DataError
+from schemas.file_kinds import table_format
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Source:
       test: the pattern of a test split of its own, or None.
       format: of the files.
       csv: how CSV files are written.
+      notes: what the user should know of that.
     """
 
     base: Path
@@ -32,6 +31,7 @@ class Source:
     test: str | None
     format: Format
     csv: CsvOptions
+    notes: Sequence[str] = ()
 
 
 def find_source(
@@ -42,15 +42,18 @@ def find_source(
     column_names: Sequence[str],
     header: bool,
     encoding: str | None = None,
+    quote: Quote | None = None,
 ) -> Source:
-    """Finds out the format of files from their names and first lines.
+    """Find the files of a table, their format and how they are written.
 
     Args:
       data: a path, a glob pattern, or a folder with files of one format.
-      test: the same for a test split, in the same folder or below it.
+      test: the same for a test split, in any folder.
       delimiter: None to find it out.
       column_names: of files without a header.
       header: whether the first row of CSV names the columns; without one and without names, they are column_1 and on.
+      encoding: of CSV; None to find it out.
+      quote: character around values of CSV; None to find it out.
 
     Raises:
       DataError: there is no such file, or it cannot be read.
@@ -61,9 +64,13 @@ def find_source(
     if test is not None:
         base, pattern, test_pattern = _together(folder, pattern, *_located(test))
     first = data_files(base, pattern)[0]
-    format = guessed_format(first) or "csv"
-    options = _csv_options(first, delimiter, column_names, header=header) if format == "csv" else CsvOptions()
-    return Source(base, pattern, test_pattern, format, options)
+    format = table_format(first)
+    if format != "csv":
+        return Source(base, pattern, test_pattern, format, CsvOptions())
+    dialect = find_dialect(
+        first, encoding=encoding, delimiter=delimiter, quote=quote, column_names=column_names, header=header
+    )
+    return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
 def _located(data: str) -> tuple[str, str]:
@@ -113,39 +120,6 @@ def data_files(base: Path, pattern: str) -> list[str]:
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
     )
     return [path for one in inputs(data) for path in one.files]
-
-
-def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:
-    """Looks at the first lines."""
-    filesystem, location = locations.filesystem(path)
-    try:
-        with filesystem.open_input_stream(location) as file:
-            start = file.read(1 << 18)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    encoding = "utf-8"
-    try:
-        # The last character may have been cut in two.
-        text = start.decode(encoding) if len(start) < 1 << 18 else start[:-4].decode(encoding, errors="strict")
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-        text = start.decode(encoding)
-    lines = [line for line in text.splitlines() if line][:200]
-    if not lines:
-        raise DataError(f"{path}: holds no rows")
-    if delimiter is None:
-        # The separator that cuts every line into the same number of fields, the more the better.
-        fields = {
-            mark: [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=mark)]
-            for mark in (",", "\t", ";", "|")
-        }
-        delimiter = max(fields, key=lambda mark: (min(fields[mark]) > 1, min(fields[mark]), mark == ","))
-    rows = list(csv.reader(lines[:-1] or lines, delimiter=delimiter))
-    inner = [value for row in rows[1:] for value in row[1:] if value]
-    strip = bool(inner) and sum(value.startswith(" ") for value in inner) > 0.9 * len(inner)
-    if not header and not names:
-        names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
-    return CsvOptions(delimiter=delimiter, column_names=tuple(names), encoding=encoding, strip_spaces=strip)
 
 
 def no_header_hint(source: Source) -> str:

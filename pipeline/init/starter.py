@@ -21,6 +21,7 @@ from pipeline.init.schema_text import schema_lines
 from pipeline.init.source import Source, no_header_hint
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
+from schemas.errors import DataError
 
 # A share of missing values in test that differs so much from that in train is noted.
 _MISSING_DIFFERENCE = 0.1
@@ -77,8 +78,12 @@ def decide(
 ) -> Decision:
     """Return what `write_starter` writes."""
     notes = Notes()
+    for note in source.notes:
+        notes.add(Rank.ROWS, note)
     table = read_table(source, requests, notes, progress)
-    requests = requests.resolved(list(table.columns), no_header_hint(source))
+    for name in table.unusable.keys() & {requests.label, requests.group, requests.time, *requests.keep}:
+        raise DataError(f"column '{name}': {table.unusable[name]}; expected numbers or strings")
+    requests = requests.resolved([*table.columns, *table.unusable], no_header_hint(source))
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
     rows = np.asarray(label.column.texts.is_valid())
@@ -105,7 +110,7 @@ def decide(
         label_column=columns[requests.label],
         target=labels,
         features=features,
-        ignored=[*ignored, *chosen.ignored],
+        ignored=[*table.unusable.items(), *ignored, *chosen.ignored],
         crosses=choose_crosses(features, labels, notes),
         notes=notes,
         config_folder=config_folder,
@@ -182,4 +187,5 @@ def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: 
         absent = [value for value in label.classes if value not in there]
         if absent:
             shown = ", ".join(map(repr, absent[:_MAX_SHOWN]))
-            notes.add(Rank.ROWS, f"{split} has no row of {len(absent)} classes of '{labels.name}': {shown}")
+            classes = "class" if len(absent) == 1 else f"{len(absent)} classes"
+            notes.add(Rank.ROWS, f"{split} has no row of {classes} {shown} of '{labels.name}'")

@@ -1,7 +1,9 @@
 """Reads a table as columns of strings, and finds what stands for a missing value."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +11,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.profile import Column
-from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, find_missing
-from pipeline.init.notes import Notes
+from pipeline.init.label_order import MAX_NUMBERED_CLASSES
+from pipeline.init.missing import MISSING_NUMBERS, MOSTLY_NUMBERS, MissingValues, find_missing
+from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import Source, data_files, no_header_hint
+from schemas.data import CsvOptions
 from schemas.errors import DataError
+from schemas.number_format import NumberFormat, find_number_format, plain_numbers
 from schemas.readers import open_table
 from schemas.values import as_missing
 
@@ -31,7 +36,9 @@ class RawTable:
       rows: Number of rows that were read.
       is_test: Whether each row is of the test files; None without such files.
       complete: Whether all rows were read.
+      csv: How the files and the numbers in them are written.
       missing: Strings that stand for a missing value.
+      unusable: Columns that cannot be read, with the reason.
       ragged: Number of rows with a wrong number of fields.
       bad_rows: Number of rows with a string in a column of numbers.
       mixed: By column of numbers, how many rows have a string, and one of these.
@@ -41,7 +48,9 @@ class RawTable:
     rows: int
     is_test: NDArray[np.bool_] | None
     complete: bool
+    csv: CsvOptions
     missing: MissingValues
+    unusable: dict[str, str]
     ragged: int
     bad_rows: int
     mixed: dict[str, tuple[int, str]]
@@ -65,14 +74,29 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         parts.append(_read(source, source.test, progress))
     together = pa.concat_tables([part.rows for part in parts], promote_options="default").combine_chunks()
     progress.step(f"looking for missing values in {together.num_columns:,} columns")
-    columns = {name: Column(name, _strings(together.column(name))) for name in together.column_names}
+    strings = {name: _strings(together.column(name)) for name in together.column_names}
+    del together
+    number_format, others = find_number_format(strings)
+    columns = {
+        name: Column(name, texts if number_format.is_plain else _plain(name, texts, number_format, requests))
+        for name, texts in strings.items()
+    }
+    unusable = {name: f"holds {kind}" for part in parts for name, kind in part.unreadable.items()}
+    for name, text in unusable.items():
+        notes.add(Rank.COLUMN, f"'{name}' {text}: left out")
+    for name, text in others.items():
+        notes.add(Rank.COLUMN, f"'{name}': {text}")
+        # The run would reject its numbers.
+        if name != requests.label and columns[name].number_share > 0:
+            unusable[name] = text
+            del columns[name]
     missing = find_missing(columns, requests.label, requests.missing_values, notes)
     columns = {
         name: with_missing(column, missing.of_label if name == requests.label else missing.of(name))
         for name, column in columns.items()
     }
-    rows = together.num_rows
-    is_test = None if len(parts) == 1 else np.arange(rows) >= parts[0].rows.num_rows
+    rows = sum(part.row_count for part in parts)
+    is_test = None if len(parts) == 1 else np.arange(rows) >= parts[0].row_count
     good, mixed = _mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
     if bad_rows:
@@ -83,11 +107,29 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         rows=rows,
         is_test=is_test,
         complete=all(part.is_complete for part in parts),
+        csv=source.csv.model_copy(update=_options(number_format)),
         missing=missing,
+        unusable=unusable,
         ragged=sum(part.ragged for part in parts),
         bad_rows=bad_rows,
         mixed=mixed,
     )
+
+
+def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
+    """Return a column of numbers with plain ones, another column as it is."""
+    plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
+    column = Column(name, plain)
+    others = [value for value in column.not_numbers if value not in (*MISSING_NUMBERS, *requests.missing_values)]
+    is_numbers = column.number_share > 0 and column.present and len(others) <= (1 - MOSTLY_NUMBERS) * column.distinct
+    # Classes are spelled as the file writes them.
+    is_class = name == requests.label and column.distinct <= MAX_NUMBERED_CLASSES
+    return plain if is_numbers and not is_class else strings
+
+
+def _options(number_format: NumberFormat) -> dict[str, Any]:
+    """Return a format of numbers as options of CSV."""
+    return {**asdict(number_format), "currency": tuple(number_format.currency)}
 
 
 def with_missing(column: Column, missing_values: Sequence[str]) -> Column:
@@ -112,6 +154,11 @@ class _Part:
     batches: list[pa.RecordBatch] = field(default_factory=list)
     ragged: int = 0
     is_complete: bool = True
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def row_count(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
 
     @property
     def rows(self) -> pa.Table:
@@ -125,21 +172,22 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv)
         names = reader.names()
-        repeated = (
-            [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
-        )
+        repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
-            raise DataError(
-                f"{path}: the header names {', '.join(map(repr, repeated[:3]))} twice{no_header_hint(source)}"
-            )
+            shown = ", ".join(map(repr, repeated[:3]))
+            raise DataError(f"{path}: the header names {shown} twice{no_header_hint(source)}")
+        part.unreadable |= reader.unreadable()
+        if part.unreadable:
+            readable = [name for name in names if name not in part.unreadable]
+            reader = open_table(path, source.format, source.csv, only=readable)
         for texts in reader.batches():
+            if rows >= _ROWS_READ or values >= _VALUES_READ:
+                part.is_complete = False
+                break
             part.batches.append(texts.columns)
             rows += texts.columns.num_rows
             values += texts.columns.num_rows * texts.columns.num_columns
             progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
-            if rows >= _ROWS_READ or values >= _VALUES_READ:
-                part.is_complete = False
-                break
         part.ragged += len(reader.ragged)
         if not part.is_complete:
             break

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT, census_rows, write_rows
 from tests.end_to_end.test_local_run import run_json
-from tests.pipeline.test_starter import orders, write
+from tests.pipeline.init.test_starter import orders, write
 
 pytestmark = pytest.mark.slow
 
