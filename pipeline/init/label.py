@@ -115,7 +115,8 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
         kinds: tuple[LabelKind, LabelKind] = ("multiclass", "regression")
         kind, other = reversed(kinds) if evidence.is_number else kinds
         what = "a number" if evidence.is_number else "classes"
-        reason = f"{column.distinct} whole numbers taken as {what} ({', '.join(evidence.reasons) or 'few values'})"
+        why = ", ".join(evidence.reasons) or "nothing speaks for an order"
+        reason = f"{column.distinct} whole numbers taken as {what} ({why})"
         notes.add(Rank.LABEL, f"label '{column.name}': {reason}; if that is wrong, add --kind {other}")
         return kind, f"{reason}; otherwise --kind {other}"
     if column.distinct > _MAX_CLASSES:

@@ -13,6 +13,8 @@ from components.profile import Column
 # So many whole numbers may name classes.
 MAX_NUMBERED_CLASSES = 20
 _MAX_ROWS, _MAX_FEATURES, _MAX_CATEGORIES = 20_000, 300, 10
+# An ID of fewer rows tells nothing of other rows.
+_MIN_ROWS_OF_ID = 4
 # Features that tell the values apart less than this, beyond chance, are no evidence.
 _MIN_EXPLAINED = 0.005
 _NUMBER_NAME = re.compile(
@@ -75,7 +77,7 @@ def _feature_evidence(numbers: Array, values: Array, columns: list[Column]) -> t
     ranks = np.searchsorted(values, numbers[rows])
     counts = np.bincount(ranks, minlength=len(values)).astype(np.float64)
     step = max(1, len(columns) // _MAX_FEATURES)
-    tested = [x for column in columns[::step] for x in _as_numbers(column, rows)]
+    tested = [x for column in columns[::step] for x in _as_numbers(column, rows, ranks)]
     if not tested or len(rows) < 2 * len(values):
         return 0.0, ""
     x = np.stack(tested)
@@ -99,20 +101,44 @@ def _feature_evidence(numbers: Array, values: Array, columns: list[Column]) -> t
     return (-2.0, text) if share < 0.4 else (-0.25, text)
 
 
-def _as_numbers(column: Column, rows: Array) -> list[Array]:
-    """Return a column as standardised numbers: ranks of numbers, or a row for each frequent category."""
+def _as_numbers(column: Column, rows: Array, ranks: Array) -> list[Array]:
+    """Return a column as standardised numbers: ranks of numbers, a row for each frequent category, shares of classes.
+
+    Args:
+      column: Column to test.
+      rows: Indices of the tested rows; [n].
+      ranks: Place of the label of each row among its values; [n].
+    """
     if not column.present or column.distinct < 2:
         return []
-    ids = column.ids[rows]
+    found = []
     if column.is_number:
-        present = ~np.isnan(column.numbers[rows])
-        order = np.argsort(np.argsort(column.numbers[rows], kind="stable"), kind="stable").astype(np.float64)
+        numbers = column.numbers[rows]
+        present = ~np.isnan(numbers)
+        order = np.argsort(np.argsort(numbers, kind="stable"), kind="stable").astype(np.float64)
         order[~present] = order[present].mean() if present.any() else 0
-        return _standardised(order)
-    if column.distinct > 0.5 * column.present:
-        return []
-    frequent = np.argsort(-np.bincount(ids))[:_MAX_CATEGORIES]
-    return [row for category in frequent for row in _standardised((ids == category).astype(np.float64))]
+        found = _standardised(order)
+    if column.distinct * _MIN_ROWS_OF_ID > column.present or (column.is_number and not column.is_integer):
+        return found
+    _, ids = np.unique(np.asarray(column.texts.dictionary_encode().indices.fill_null(-1))[rows], return_inverse=True)
+    if ids.max() >= _MAX_CATEGORIES:
+        return [*found, *(row for shares in _class_shares(ids, ranks) for row in _standardised(shares))]
+    if column.is_number:
+        return found
+    return [row for category in range(ids.max() + 1) for row in _standardised((ids == category).astype(np.float64))]
+
+
+def _class_shares(ids: Array, ranks: Array) -> Array:
+    """Return for each class its share in the rows with the same ID, counted in the other half of the rows; [k, n]."""
+    classes, size = int(ranks.max()) + 1, int(ids.max()) + 1
+    first = np.random.default_rng(0).random(len(ids)) < 0.5
+    shares = np.empty((classes, len(ids)))
+    for half in (first, ~first):
+        prior = np.bincount(ranks[~half], minlength=classes) / max(1, np.count_nonzero(~half))
+        joint = np.bincount(ids[~half] * classes + ranks[~half], minlength=size * classes).reshape(size, classes)
+        likely = (joint + prior) / (joint.sum(axis=1, keepdims=True) + 1)
+        shares[:, half] = likely[ids[half]].T
+    return shares
 
 
 def _standardised(values: Array) -> list[Array]:
