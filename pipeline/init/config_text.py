@@ -107,9 +107,20 @@ def _cross_lines(decision: Decision) -> Iterator[str]:
 def _validation(decision: Decision) -> Iterator[str]:
     yield "# Every anomaly stops the run. Drift is looked at once a model was pushed."
     yield "validation:"
+    yield from _severities(decision)
     yield "  drift:"
     yield "    default: {measure: jensen_shannon, at_most: 0.1} # of `train`, against that of the last pushed model"
     yield ""
+
+
+def _severities(decision: Decision) -> Iterator[str]:
+    """The anomalies of features that are kept though preflight would stop on them."""
+    allowed = {anomaly for feature in decision.features for anomaly in feature.allowed}
+    if allowed:
+        yield "  severities:"
+    for anomaly in sorted(allowed):
+        names = [feature.column.name for feature in decision.features if anomaly in feature.allowed]
+        yield f"    - {{anomaly: {anomaly}, features: {_flow(names)}, severity: warn}}"
 
 
 def _model(decision: Decision) -> Iterator[str]:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from components.profile import Target, crossed
-from pipeline.init.features import SUSPECT, ChosenFeature, round_up
+from components.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
+from components.targets import Target, crossed
+from pipeline.init.features import ChosenFeature
+from pipeline.init.kinds import round_up
 from pipeline.init.notes import Notes, Rank
 
 _CROSSED_FEATURES, _CROSSES = 8, 3
@@ -24,20 +26,26 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
     """Return the pairs that explain most beyond what the better of the two explains."""
     usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
     usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
-    found = []
+    target = target.with_rows([feature.column for feature in features])
+    leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
+    found, suspects = [], []
     for one, other in combinations(usable, 2):
-        ids = crossed(one.column.ids, other.column.ids)
+        ids = crossed(one.ids, other.ids)
         pairs = int(ids.max()) + 1
         both = target.explained(ids)
         gain = both - max(one.explained, other.explained)
         # Two features that say the same explain together what each explains.
         if gain > 0.005 and pairs > max(one.column.distinct, other.column.distinct):
             reason = f"together {both:.1%} of the label; alone {one.explained:.1%} and {other.explained:.1%}"
-            if both > SUSPECT:
-                who = f"'{one.column.name}' and '{other.column.name}'"
-                reason += ": SUSPICIOUS, are both known beforehand?"
-                notes.add(Rank.LEAK, f"{who} explain {both:.0%} of the label together: make sure it is no leak")
+            if both > leak >= max(one.explained, other.explained):
+                reason += ", are both known beforehand?"
+                suspects.append(f"'{one.column.name}' and '{other.column.name}' {both:.0%}")
             found.append((gain, [one.column.name, other.column.name], pairs, reason))
+    if suspects:
+        shown = ", ".join(suspects[:_CROSSES])
+        notes.add(
+            Rank.LEAK, f"pairs explain nearly all of the label: {shown}; are they known when a prediction is made?"
+        )
     found.sort(key=lambda item: -item[0])
     chosen: list[ChosenCross] = []
     for _, names, pairs, reason in found:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.profile import Column, Target
+from components.profile import Column
+from components.targets import Target
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
 from pipeline.init.label import ChosenLabel

@@ -1,23 +1,28 @@
-"""Chooses the kind of each feature, and which columns are left out."""
+"""Chooses which columns are features, and which are left out."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.profile import Column, Target
+import numpy as np
+from numpy.typing import NDArray
+
+from components.config import DATE, LEAK
+from components.leaks import Leaks, find_leaks
+from components.profile import Column
+from components.targets import Target
+from pipeline.init.exclusions import is_id_name, why_excluded, why_unlearnable
+from pipeline.init.kinds import choose_kind, has_unit, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.init.table import RawTable
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.features import safe_name
 
-_MAX_IDENTITY = 64
-MAX_VOCABULARY = 5_000
-_BUCKETS = 32
-_LEAK, SUSPECT = 0.75, 0.5
-_ID_NAME = re.compile(r"(?i:(^|[\W_])(id|uuid|guid)$)|[a-z]I[dD]$")
-_CODE_NAME = re.compile(r"(^|[\W_])(code|zip|zipcode|postcode|postal)$", re.IGNORECASE)
+# A feature that explains more than this of the label is worth a note.
+SUSPECT = 0.5
+_MAX_SHOWN = 6
+_MIN_IDS_NOTED = 100
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,19 @@ class ChosenFeature:
       declared: Its declaration in the config.
       reason: Evidence for the choice.
       explained: Share of the label that it explains by itself.
+      allowed: Anomalies that preflight may find in it and that the config lets pass.
     """
 
     column: Column
     declared: dict[str, Any]
     reason: str
     explained: float
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """A number for each row's category or bucket, in `[0, n)`."""
+        return self.column.ids if self.declared["kind"] == "numeric" else self.column.codes
 
 
 @dataclass
@@ -59,130 +71,164 @@ def choose_columns(
 
     Raises:
       DataError: No column can be a feature.
+      ConfigError: A column that the user keeps has no values.
     """
-    chosen = ChosenColumns()
-    for column in columns.values():
-        if column.name != requests.label:
-            _choose(column, chosen, target, table, requests, notes)
+    reasons = {name: _why_not(column, requests) for name, column in columns.items() if name != requests.label}
+    candidates = [columns[name] for name, reason in reasons.items() if not reason]
+    target = target.with_rows(candidates)
+    leaks = find_leaks(candidates, target)
+    features: dict[str, ChosenFeature] = {}
+    names = {safe_name(requests.label): requests.label}
+    for column in candidates:
+        reason = _why_leak(column, leaks, requests)
+        code_reason = None if reason else why_code(column, target)
+        if not reason and column.name not in requests.keep:
+            reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
+        if not reason and safe_name(column.name) in names:
+            same = names[safe_name(column.name)]
+            reason = f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
+        reasons[column.name] = reason
+        if not reason:
+            names[safe_name(column.name)] = column.name
+            features[column.name] = _feature(column, code_reason, leaks, table, requests)
+    chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
+    _note_leaks(chosen, leaks, notes)
+    _note_columns(chosen, columns, requests, notes)
     if not chosen.features:
-        ignored = "; ".join(f"{name}: {why}" for name, why in chosen.ignored)
-        raise DataError(f"no column can be a feature: {ignored}")
+        ignored = "; ".join(f"{_shown(name)}: {why}" for name, why in chosen.ignored)
+        raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
     return chosen
 
 
-def _choose(
-    column: Column, chosen: ChosenColumns, target: Target, table: RawTable, requests: Requests, notes: Notes
-) -> None:
-    ignored = _why_not(column, chosen.features, requests)
-    if ignored:
-        chosen.ignored.append((column.name, ignored))
-        return
-    explained = target.explained(column.ids)
-    if explained > _LEAK:
-        chosen.ignored.append(
-            (column.name, f"LEAK? explains {explained:.0%} of the label by itself; is it known beforehand?")
-        )
-        notes.add(Rank.LEAK, f"'{column.name}' explains {explained:.0%} of the label: left out as a likely leak")
-        return
-    declared, reason = _declared(column)
+def _why_not(column: Column, requests: Requests) -> str:
+    """Return why a column is no feature, by the user's choice or its values; empty if it may be one."""
+    if column.name in requests.drop:
+        return "dropped by --drop"
+    if column.name not in requests.keep:
+        return why_excluded(column)
+    if not column.present:
+        raise ConfigError(f"--keep {column.name}: the column has no values; expected some")
+    return ""
+
+
+def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
+    if column.name in requests.keep:
+        return ""
+    share = leaks.shares[column.name]
+    if column.name in leaks.columns:
+        return f"LEAK? explains {share:.1%} of the label by itself; is it known beforehand?"
+    found = leaks.sum_with(column.name)
+    if found is not None:
+        return f"LEAK? {found} explains {found.share:.1%} of the label; is it known beforehand?"
+    return ""
+
+
+def _feature(
+    column: Column, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
+) -> ChosenFeature:
+    kind = choose_kind(column, code_reason)
+    explained = leaks.shares[column.name]
+    reason = kind.reason
+    if column.name in requests.keep:
+        excluded = why_excluded(column)
+        reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
     if column.name in table.mixed:
         count, text = table.mixed[column.name]
         reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"
     reason += f"; explains {explained:.1%} of the label"
     if explained > SUSPECT:
-        reason += ": SUSPICIOUS, is it known beforehand?"
-        notes.add(Rank.LEAK, f"'{column.name}' explains {explained:.0%} of the label: make sure it is no leak")
-    chosen.features.append(ChosenFeature(column, declared, reason, explained))
+        reason += ", is it known beforehand?"
+    return ChosenFeature(column, kind.declared, reason, explained, _allowed(column, kind.declared, leaks, requests))
 
 
-def _why_not(column: Column, features: Sequence[ChosenFeature], requests: Requests) -> str:
-    """Why a column is no feature; empty if it is one."""
-    names = {safe_name(feature.column.name): feature.column.name for feature in features}
-    if not column.present:
-        return "empty"
-    if column.distinct == 1:
-        missing = f" or missing ({column.missing_share:.1%})" if column.missing_share else ""
-        return f"constant: always {column.values[0][0]!r}{missing}"
-    if column.missing_share > 0.99:
-        return f"missing in {column.missing_share:.1%} of the rows"
-    if column.is_date:
-        return f"date, such as {column.values[0][0]!r}; derive a weekday, a month or an age from it"
-    unique = column.distinct / column.present
-    if unique > 0.95 and column.rows > 100 and (column.is_integer or not column.is_number):
-        return f"id: {column.distinct:,} different values in {column.present:,} rows"
-    if column.distinct > 100 and _ID_NAME.search(column.name):
-        return (
-            f"id by its name, {column.distinct:,} different values; to keep the rows of one in one split, make it "
-            "data.group_column"
+def _allowed(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests: Requests) -> tuple[str, ...]:
+    """Return the anomalies of a kept feature that would stop the run, or might in other rows."""
+    found = leaks.sum_with(column.name)
+    is_leak = column.name in leaks.columns or (found is not None and {*found.names} <= {*requests.keep})
+    is_category = declared["kind"] not in ("numeric", "identity")
+    return (
+        *((LEAK,) if is_leak or leaks.is_near(column.name) else ()),
+        *((DATE,) if is_category and column.is_date else ()),
+    )
+
+
+def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
+    ignored = dict(chosen.ignored)
+    left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
+    if left_out:
+        _note(notes, Rank.LEAK, _explaining(left_out), "left out as likely leaks", "keep", left_out)
+    for found in leaks.sums:
+        names = [name for name in found.names if name in ignored]
+        if names:
+            text = f"{found} explains {found.share:.1%} of the label"
+            _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
+    strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT}
+    allowed = [f.column.name for f in chosen.features if LEAK in f.allowed]
+    if strong:
+        text = f"{_explaining(strong)}: kept; leave out what is not known when a prediction is made (--drop)"
+        notes.add(Rank.LEAK, text)
+    if allowed:
+        text = "preflight warns of a likely leak and does not stop (validation.severities in the config)"
+        notes.add(Rank.LEAK, f"{_listed(allowed)}: {text}")
+    named = leaks.named_sum
+    if named is not None and not {*named.names} & {*ignored}:
+        text = f"{named} explains {named.share:.1%} of the label: kept; are all known when a prediction is made?"
+        notes.add(Rank.LEAK, text)
+
+
+def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests: Requests, notes: Notes) -> None:
+    """Note the columns that more can be made of."""
+    ignored = dict(chosen.ignored)
+    times = [
+        f"{_shown(n)} ({columns[n].time_form})"
+        for n, why in ignored.items()
+        if why.startswith(str(columns[n].time_form))
+    ]
+    if times:
+        notes.add(
+            Rank.COLUMN, f"left out: {_first(times)}; derive numbers such as a weekday, an hour or an age from it"
         )
-    if safe_name(column.name) in (*names, safe_name(requests.label)):
-        same = names.get(safe_name(column.name), requests.label)
-        return f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
-    return ""
+    texts = [name for name, why in ignored.items() if why.startswith("free text")]
+    if texts:
+        notes.add(Rank.COLUMN, f"left out: {_listed(texts)}: free text")
+    units = [f for f in chosen.features if has_unit(f.column)]
+    if units:
+        shown = _first([f"{_shown(f.column.name)} ({f.column.values[0][0]!r})" for f in units])
+        notes.add(Rank.COLUMN, f"numbers with a unit are categories: {shown}; leave out the unit to make them numbers")
+    ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
+    ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
+    if ids and requests.group is None:
+        shown = _first([f"{_shown(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
+        notes.add(
+            Rank.CHOICE,
+            f"IDs that repeat are features: {shown}; to judge the model on new ones, keep the rows of one in one "
+            f"split: --group {_shown(group)}",
+        )
 
 
-def _declared(column: Column) -> tuple[dict[str, Any], str]:
-    """The declaration of a feature, and why it is that."""
-    named = bool(_CODE_NAME.search(column.name))
-    # Numbers that are measured hardly repeat at this size; an ID does.
-    is_code = named or (bool(column.collapsed) and column.present >= 2 * column.distinct)
-    if not column.is_number or is_code:
-        missing = {"missing": "unknown"} if column.missing_share else {}
-        counted = f"{column.distinct:,} {'codes' if is_code else 'texts'}{', by the name' if named else ''}"
-        if is_code and not named:
-            counted += f" (as numbers, float32 would take {column.collapsed[0]} for {column.collapsed[1]})"
-        if column.missing_share:
-            counted += f", {column.missing_share:.1%} missing"
-        if column.distinct > MAX_VOCABULARY:
-            size = round_up(2 * column.distinct, 100_000)
-            return {"kind": "hash", "num_ids": size, **missing, "embedding": 16}, f"{counted}: too many to list"
-        if column.distinct <= 2 and not column.missing_share:
-            values = sorted(value for value, _ in column.values)
-            return {"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, counted
-        room = round_up(max(10, int(1.2 * column.distinct)), 10_000)
-        declared: dict[str, Any] = {"kind": "vocabulary", "max_size": room}
-        if column.distinct > 1_000:
-            declared["min_count"] = 3
-        return {**declared, **missing, "embedding": _dimension(column.distinct)}, counted
-    low, high = column.quantile(0), column.quantile(1)
-    shown = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
-    if column.missing_share:
-        shown += f", {column.missing_share:.1%} missing"
-    if column.is_integer and low >= 0 and high < _MAX_IDENTITY:
-        size = int(high) + 1
-        declared = {"kind": "identity", "num_ids": size}
-        if column.missing_share:
-            declared = {"kind": "identity", "num_ids": size + 1, "missing": size}
-        return {**declared, "embedding": _dimension(size)}, f"{shown}: few enough to be ids"
-    if column.collapsed:
-        shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
-    return _declared_number(column, shown)
+def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:
+    flags = " ".join(f"--{flag} {_shown(name)}" for name in list(names)[:_MAX_SHOWN])
+    notes.add(rank, f"{text}: {done}; if known when a prediction is made: {flags}")
 
 
-def _declared_number(column: Column, shown: str) -> tuple[dict[str, Any], str]:
-    missing = {"missing": "mean"} if column.missing_share else {}
-    median, tail = abs(column.quantile(0.5)), max(abs(column.quantile(0.99)), abs(column.quantile(0.01)))
-    mostly_zero = column.zero_share > 0.5
-    long_tail = mostly_zero or tail > 10 * median > 0
-    scale = "log_z_score" if long_tail else "z_score"
-    if mostly_zero:
-        shown += f", {column.zero_share:.0%} zero"
-    elif long_tail:
-        shown += ", a long tail"
-    declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
-    if column.distinct > 3:
-        kind = "nonzero_quantiles" if mostly_zero else "quantiles"
-        declared["buckets"] = {"kind": kind, "count": min(_BUCKETS, column.distinct - 1)}
-        declared |= {"embedding": 8}
-    return {**declared, **missing}, shown
+def _explaining(shares: Mapping[str, float]) -> str:
+    """Return which columns explain how much of the label, the strongest first."""
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    if len(ranked) == 1:
+        return f"{_shown(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
+    return f"{_first([f'{_shown(name)} {shares[name]:.0%}' for name in ranked])} explain so much of the label alone"
 
 
-def _dimension(values: int) -> int:
-    """Of an embedding; a few sizes only, since columns of one size share a table."""
-    return 4 if values <= 8 else 8 if values <= 200 else 16
+def _listed(names: Sequence[str]) -> str:
+    return _first([_shown(name) for name in names])
 
 
-def round_up(number: int, most: int) -> int:
-    """To two digits."""
-    digits = int(10 ** max(0, len(str(number)) - 2))
-    return min(most, -(-number // digits) * digits)
+def _first(texts: Sequence[str]) -> str:
+    """Return the first few texts, and how many more there are."""
+    more = f" and {len(texts) - _MAX_SHOWN:,} more" if len(texts) > _MAX_SHOWN else ""
+    return ", ".join(texts[:_MAX_SHOWN]) + more
+
+
+def _shown(name: str) -> str:
+    return f"'{name}'"

@@ -100,7 +100,7 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
     """Return the kind of a label, by evidence, and the evidence."""
     where = f"--label {column.name}"
     first = column.values[0][0]
-    if column.is_date:
+    if column.is_date and not column.is_number:
         raise DataError(f"{where}: holds dates such as {first!r}; expected two values, classes or numbers. Derive one")
     if column.distinct == 2:
         return "binary", ""

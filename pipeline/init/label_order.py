@@ -121,11 +121,12 @@ def _as_numbers(column: Column, rows: Array, ranks: Array) -> list[Array]:
     if column.distinct * _MIN_ROWS_OF_ID > column.present or (column.is_number and not column.is_integer):
         return found
     _, ids = np.unique(np.asarray(column.texts.dictionary_encode().indices.fill_null(-1))[rows], return_inverse=True)
-    if ids.max() >= _MAX_CATEGORIES:
+    categories = int(ids.max()) + 1
+    if categories > _MAX_CATEGORIES:
         return [*found, *(row for shares in _class_shares(ids, ranks) for row in _standardised(shares))]
     if column.is_number:
         return found
-    return [row for category in range(ids.max() + 1) for row in _standardised((ids == category).astype(np.float64))]
+    return [row for category in range(categories) for row in _standardised((ids == category).astype(np.float64))]
 
 
 def _class_shares(ids: Array, ranks: Array) -> Array:

@@ -13,23 +13,13 @@ from components.profile import Column
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from schemas.errors import ConfigError
-from schemas.ordering import MisfitError, unordered, within
+from schemas.ordering import MisfitError, within
 
 # Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
 _SMALL_TABLE_ROWS = 5_000
 _SMALL_TEST_SHARE, _TEST_SHARE, EVAL_SHARE = 0.2, 0.1, 0.1
 # A part by time is this share of the rows at most and at least; else the column cannot divide them.
 _MIN_PART, _MAX_PART = 0.01, 0.6
-# The formats of dates that letters do not order; the first that reads all values is taken.
-_DATE_FORMATS = tuple(
-    f"{date}{time}"
-    for time in ("", " %H:%M:%S", " %H:%M", " %I:%M %p", " %I:%M:%S %p")
-    for date in (
-        *("%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y"),
-        *("%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y"),
-    )
-)
-
 Rows = NDArray[np.bool_]
 
 
@@ -223,37 +213,22 @@ def _times(column: Column, where: str, notes: Notes) -> _Times:
     counted = pc.value_counts(column.texts.drop_null())
     values, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
     trimmed = pc.utf8_trim_whitespace(values)
+    form = column.time_form
     date_format = None
-    if column.is_number:
+    if column.is_number and (form is None or form.is_ordered):
         keys = trimmed.cast(pa.float64())
-    elif all(unordered(value) is None for value in values.slice(0, 100).to_pylist()) and _is_iso(trimmed):
+    elif form is not None and form.is_ordered:
         keys = trimmed
+    elif form is not None and form.date_format is not None and not form.comes_again:
+        date_format = form.date_format
+        keys = pc.strptime(trimmed, format=date_format, unit="us", error_is_null=True)
+        if form.is_ambiguous:
+            text = f"'{column.name}' is read as {date_format}, but the day or the month may be first"
+            notes.add(Rank.ROWS, f"{text}; if that is wrong, correct date_format under data.splits")
     else:
-        formats = [one for one in _DATE_FORMATS if _reads(trimmed, one)]
-        if not formats:
-            raise ConfigError(
-                f"{where}: holds {values[0].as_py()!r}; expected numbers, or dates in one format such as 2013-02-01"
-            )
-        date_format = formats[0]
-        keys = pc.strptime(trimmed, format=date_format, unit="us")
-        if len(formats) > 1:
-            notes.add(
-                Rank.ROWS,
-                f"'{column.name}' is read as {date_format}, but {formats[1]} fits too: "
-                "correct date_format under data.splits if the day comes first",
-            )
+        raise ConfigError(
+            f"{where}: holds {values[0].as_py()!r}{f', a {form}' if form else ''}; expected numbers, or dates in one "
+            "format such as 2013-02-01"
+        )
     order = np.asarray(pc.sort_indices(keys))
     return _Times(values.take(pa.array(order)).to_pylist(), counts[order], date_format, column.is_number)
-
-
-def _is_iso(values: pa.Array) -> bool:
-    """Return whether all values begin with a year and a month, as ISO 8601 writes them."""
-    return bool(pc.all(pc.match_substring_regex(values, r"^\d{4}-\d\d(-\d\d|$)|^\d{4}[-]?[QW]\d")).as_py())
-
-
-def _reads(values: pa.Array, date_format: str) -> bool:
-    try:
-        pc.strptime(values, format=date_format, unit="us")
-    except pa.ArrowInvalid:
-        return False
-    return True

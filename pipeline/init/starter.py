@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.profile import Column, target
+from components.profile import Column
+from components.targets import target
 from pipeline.init.config_text import config_lines
 from pipeline.init.crosses import choose_crosses
 from pipeline.init.decision import Decision
