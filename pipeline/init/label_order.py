@@ -133,11 +133,11 @@ def _class_shares(ids: Array, ranks: Array) -> Array:
     """Return for each class its share in the rows with the same ID, counted in the other half of the rows; [k, n]."""
     classes, size = int(ranks.max()) + 1, int(ids.max()) + 1
     first = np.random.default_rng(0).random(len(ids)) < 0.5
-    shares = np.empty((classes, len(ids)))
+    shares: Array = np.empty((classes, len(ids)))
     for half in (first, ~first):
-        prior = np.bincount(ranks[~half], minlength=classes) / max(1, np.count_nonzero(~half))
-        joint = np.bincount(ids[~half] * classes + ranks[~half], minlength=size * classes).reshape(size, classes)
-        likely = (joint + prior) / (joint.sum(axis=1, keepdims=True) + 1)
+        prior = np.bincount(ranks[~half], minlength=classes) / max(1, int(np.count_nonzero(~half)))
+        joint: Array = np.bincount(ids[~half] * classes + ranks[~half], minlength=size * classes).reshape(size, classes)
+        likely = (joint + prior) / (joint.sum(axis=1, keepdims=True) + 1.0)
         shares[:, half] = likely[ids[half]].T
     return shares
 

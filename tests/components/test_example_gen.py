@@ -18,7 +18,7 @@ from tfx import v1 as tfx
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_blocks import BATCHES_AHEAD, Division, in_shares
+from components.example_blocks import BATCHES_AHEAD, Division
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
@@ -30,7 +30,7 @@ from components.example_gen import (
     _settings,
     example_gen,
 )
-from components.example_shares import Shares
+from components.example_shares import Shares, in_shares
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data

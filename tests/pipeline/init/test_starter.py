@@ -239,7 +239,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,2\n", "b", 3, "--label b: all values are '2'; there is nothing to learn"),
         ("", "a", 3, "orders.csv: holds no rows"),
         ("a,a\n1,2\n", "a", 3, "the header names 'a' twice"),
-        ("a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)), "b", 3, "holds different strings, 200 in 200 rows; expected two values"),
+        (
+            "a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)),
+            "b",
+            3,
+            "holds different strings, 200 in 200 rows; expected two values",
+        ),
         ("a,b\n1,x\n1,y\n", "b", 3, "no column can be a feature: a: constant: always '1'"),
     ],
 )
