@@ -1,17 +1,21 @@
 """Computes bounds that the schema sets on shares, so that splits drawn by chance keep them."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from components.profile import Column
-from pipeline.init.splits import Part
+from pipeline.init.splits import Part, Rows
 
 # Some bound of the schema fails by chance with this probability at most, over all columns and splits.
 _FAILURE = 1e-4
 # Of more rows, chance is small beside the margin for later data.
 _MAX_ROWS = 20_000
+# A share taken by a hash has fewer rows than expected by more standard deviations once in 30,000 divisions.
+_SIZE_DEVIATIONS = 4.0
 
 
 def least_share(probability: float, rows: float, bounds: int) -> float:
@@ -28,30 +32,54 @@ def least_share(probability: float, rows: float, bounds: int) -> float:
     return float(np.searchsorted(at_most, _FAILURE / max(1, bounds))) / count
 
 
-def min_fraction(column: Column, parts: Sequence[Part], dependence: float, columns: int) -> float:
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a split that a bound must hold for.
+
+    Attributes:
+      rows: Whether each row of the table may be in the split.
+      size: Number of independent rows that chance draws of them at least; None if the split has all of them.
+    """
+
+    rows: Rows
+    size: float | None = None
+
+    @classmethod
+    def of(cls, part: Part, *, dependence: float, is_exact: bool) -> "Sample":
+        """Return the sample of a part.
+
+        Args:
+          part: Rows that a split is made of.
+          dependence: Number of rows that fall into one split together, on average.
+          is_exact: Whether a share has just as many rows as it asks for.
+        """
+        if part.share == 1:
+            return cls(part.rows)
+        expected = part.share * int(np.count_nonzero(part.rows)) / dependence
+        least = expected if is_exact else expected - _SIZE_DEVIATIONS * math.sqrt(expected * (1 - part.share))
+        return cls(part.rows, max(1.0, least))
+
+
+def min_fraction(column: Column, samples: Sequence[Sample], columns: int) -> float:
     """Return the least share of rows with a value, for `presence` in the schema.
 
     Args:
       column: Column that misses values.
-      parts: Rows that the splits are made of.
-      dependence: Number of rows that chance moves together, on average.
+      samples: Rows of the splits.
       columns: Number of columns with a bound.
     """
     is_present = np.asarray(column.texts.is_valid())
     # The margin is for later data, which miss somewhat more.
     least = 1 - 1.5 * column.missing_share - 0.02
-    for part in parts:
-        rows = int(np.count_nonzero(part.rows))
-        if not rows:
-            continue
-        share = float(is_present[part.rows].mean())
-        if part.share < 1:
-            share = least_share(share, _smallest(part, rows) / dependence, columns * len(parts))
-        least = min(least, share)
+    for sample in samples:
+        if sample.rows.any():
+            share = float(is_present[sample.rows].mean())
+            bounds = columns * len(samples)
+            least = min(least, share if sample.size is None else least_share(share, sample.size, bounds))
     return _rounded_down(max(0.0, least))
 
 
-def min_domain_mass(column: Column, parts: Sequence[Part], dependence: float, columns: int) -> float:
+def min_domain_mass(column: Column, samples: Sequence[Sample], columns: int) -> float:
     """Return the least share of values in the domain, for `distribution_constraints` in the schema.
 
     The next row has a new value about as often as the rows have one that occurs once (Good 1953, "The Population
@@ -60,16 +88,9 @@ def min_domain_mass(column: Column, parts: Sequence[Part], dependence: float, co
     singles = sum(1 for _, count in column.values if count == 1)
     if not singles:
         return 0.99
-    smallest = min(_smallest(part, int(np.count_nonzero(part.rows))) for part in parts)
-    share = least_share(1 - singles / column.present, smallest / dependence, columns * len(parts))
-    return _rounded_down(min(0.99, share))
-
-
-def _smallest(part: Part, rows: int) -> float:
-    """Return the number of rows that a split has at least; its size is random too."""
-    expected = part.share * rows
-    return expected if part.share == 1 else max(1.0, expected - 4 * np.sqrt(expected * (1 - part.share)))
+    smallest = min(int(np.count_nonzero(sample.rows)) if sample.size is None else sample.size for sample in samples)
+    return _rounded_down(min(0.99, least_share(1 - singles / column.present, smallest, columns * len(samples))))
 
 
 def _rounded_down(share: float) -> float:
-    return float(np.floor(share * 100) / 100)
+    return math.floor(share * 100 + 1e-9) / 100

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from components.profile import Column
 from components.targets import Target
+from pipeline.init.bounds import Sample
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
 from pipeline.init.label import ChosenLabel
@@ -76,12 +77,15 @@ class Decision:
     def left_out_rows(self) -> int:
         return self.label.rare_rows + self.table.bad_rows + self.table.ragged
 
-    @property
-    def dependence(self) -> float:
-        """The number of rows that fall into one split together, on average: copies, or rows of a group."""
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The rows of the splits, for the bounds of the schema."""
+        is_exact = self.requests.group is None and self.distinct_rows < MIN_DISTINCT_ROWS
+        units = self.distinct_rows
         if self.requests.group is not None:
-            return self.rows / max(1, self.table.columns[self.requests.group].distinct)
-        return self.rows / max(1, self.distinct_rows) if self.distinct_rows >= MIN_DISTINCT_ROWS else 1.0
+            units = self.table.columns[self.requests.group].distinct
+        dependence = 1.0 if is_exact else self.rows / max(1, units)
+        return [Sample.of(part, dependence=dependence, is_exact=is_exact) for part in self.plan.parts.values()]
 
     @cached_property
     def distinct_rows(self) -> int:

@@ -12,7 +12,6 @@ def schema_lines(decision: Decision) -> Iterator[str]:
     yield f"# The schema of {decision.name}: what the pipeline accepts. Written by `python -m pipeline init`."
     yield "# min_fraction: the least share of rows with a value; min_domain_mass: that of values in the domain."
     yield "# Both hold for the smallest split: chance breaks one of all bounds less than once in 10,000 divisions."
-    parts = list(decision.plan.parts.values())
     domains = []
     for feature in decision.features:
         column, kind = feature.column, feature.declared["kind"]
@@ -22,7 +21,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         yield f"  name: {limit}"
         yield f"  type: {type_}"
         if column.missing_share:
-            least = min_fraction(column, parts, decision.dependence, len(decision.features))
+            least = min_fraction(column, decision.samples, len(decision.features))
             yield f"  presence {{ min_fraction: {least:g} min_count: 1 }} # {column.missing_share:.2%} missing now"
         else:
             yield "  value_count { min: 1 max: 1 }"
@@ -37,7 +36,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         elif column.distinct <= _MAX_DOMAIN:
             domains.append(column)
             yield f"  domain: {limit}"
-            mass = min_domain_mass(column, parts, decision.dependence, len(decision.features))
+            mass = min_domain_mass(column, decision.samples, len(decision.features))
             yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
         yield "}"
     yield from _label_schema(decision)
