@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.csv_dialect import Quote, find_dialect
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
 from schemas.data_files import inputs, literal_start
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.file_kinds import table_format
 
 
@@ -57,12 +57,16 @@ def find_source(
 
     Raises:
       DataError: there is no such file, or it cannot be read.
+      ConfigError: a file is in both splits.
     """
     folder, pattern = _located(data)
     base = Path(folder)
     test_pattern = None
     if test is not None:
         base, pattern, test_pattern = _together(folder, pattern, *_located(test))
+        both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
+        if both:
+            raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
     first = data_files(base, pattern)[0]
     format = table_format(first)
     if format != "csv":

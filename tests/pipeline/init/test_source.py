@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.init.source import Source, data_files, find_source
+from schemas.errors import ConfigError
 
 CONTENT = "x,y\n1,a\n2,b\n"
 
@@ -54,3 +55,8 @@ def test_a_file_in_the_working_directory_has_a_relative_base(folders: Path) -> N
     found = source("2023/x.csv", "2024/x.csv")
     assert (found.base, found.train, found.test) == (Path(), "2023/x.csv", "2024/x.csv")
     assert source("2023/x.csv").base == Path("2023")
+
+
+def test_a_file_is_of_one_split(folders: Path) -> None:
+    with pytest.raises(ConfigError, match="--test 2024/x.csv: .*2024/x.csv is among the files of 2024 too"):
+        source("2024", "2024/x.csv")
