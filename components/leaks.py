@@ -21,7 +21,7 @@ _NEAR = 2.0
 # From here on a sum is worth a note.
 NAMED_SUM = 0.8
 # In fewer rows a column explains much by chance.
-MIN_ROWS = 50
+MIN_ROWS = 200
 _MAX_COLUMNS, _MAX_SUMS, _MAX_ROWS = 4, 4, 10_000
 # A sum leaves at most so much unexplained of what the best sum of fewer columns leaves; otherwise those are the cause,
 # and an honest strong column does not draw others with it.

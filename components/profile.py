@@ -18,8 +18,10 @@ from schemas.numbers import equal_in_float32, whole_numbers
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _INTEGER = r"^\s*[+-]?\d{1,18}(\.0+)?\s*$"
 _BINS = 64
-# Quantiles of the different values, beside those of the rows: a rare but large value gets a bin of its own.
-_TAIL_BINS = 16
+# In small tables: at least so many bins, of so many rows.
+_MIN_BINS, _ROWS_OF_COARSE_BIN = 8, 20
+# A quantile of the different values for so many of the rows: large values that are rare get bins of their own.
+_BINS_OF_TAIL_BIN = 4
 _MIN_BIN_ROWS = 5
 # Skewness is measured without so much at each end, so that a few wrong values do not decide.
 _TRIMMED_SHARE = 0.001
@@ -161,22 +163,28 @@ class Column:
     @cached_property
     def ids(self) -> Array:
         """A number for each row's value, in `[0, n)`: numbers by quantile, texts each; one for what is missing."""
-        if not self.is_number:
-            return self.codes
-        found = np.searchsorted(self._edges, self.numbers, side="right") + 1
+        return self._binned(_BINS) if self.is_number else self.codes
+
+    @cached_property
+    def coarse_ids(self) -> Array | None:
+        """The same with fewer bins, for numbers in so few rows that a bin has hardly any; None if that is not so."""
+        bins = max(_MIN_BINS, self.present // _ROWS_OF_COARSE_BIN)
+        return self._binned(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
+
+    def _binned(self, bins: int) -> Array:
+        found = np.searchsorted(self._edges(bins), self.numbers, side="right") + 1
         return np.where(np.isnan(self.numbers), 0, found)
 
-    @property
-    def _edges(self) -> Array:
+    def _edges(self, bins: int) -> Array:
         """The least number of each bin but the first."""
         present = np.sort(self.numbers[~np.isnan(self.numbers)])
         different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
-        if len(different) <= _BINS:
+        if len(different) <= bins:
             return _merged(different[1:], present)
-        edges, repeats = np.unique(present[_places(len(present), _BINS)], return_counts=True)
+        edges, repeats = np.unique(present[_places(len(present), bins)], return_counts=True)
         # A value of many rows is alone in its bin.
         after = np.nextafter(edges[repeats > 1], np.inf)
-        tail = different[_places(len(different), _TAIL_BINS)]
+        tail = different[_places(len(different), bins // _BINS_OF_TAIL_BIN)]
         return _merged(np.unique(np.concatenate([edges, after, tail])), present)
 
 

@@ -71,6 +71,8 @@ class Target:
         IDs explains nothing: their values are not seen again.
         """
         explained = self.explained(column.ids)
+        if column.coarse_ids is not None:
+            explained = max(explained, self.explained(column.coarse_ids))
         if not self.classes and column.is_number and column.distinct > 2:
             curve = self._explained_by_curve(column.numbers, _SAMPLED_CURVE_ROWS)
             if curve > _LIKELY_CURVE:

@@ -11,6 +11,8 @@ from pipeline.init.kinds import round_up
 from pipeline.init.notes import Notes, Rank
 
 _CROSSED_FEATURES, _CROSSES = 8, 3
+# Less is explained by chance, the more so in a small table.
+_MIN_GAIN, _MIN_GAIN_IN_ROWS = 0.005, 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
         both = target.explained(ids)
         gain = both - max(one.explained, other.explained)
         # Two features that say the same explain together what each explains.
-        if gain > 0.005 and pairs > max(one.column.distinct, other.column.distinct):
+        if gain > max(_MIN_GAIN, _MIN_GAIN_IN_ROWS / len(ids)) and pairs > max(
+            one.column.distinct, other.column.distinct
+        ):
             reason = f"together {both:.1%} of the label; alone {one.explained:.1%} and {other.explained:.1%}"
             if both > leak >= max(one.explained, other.explained):
                 reason += ", are both known beforehand?"

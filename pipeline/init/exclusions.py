@@ -25,6 +25,10 @@ _ID_NAME = re.compile(
 _YEAR_NAME = re.compile(r"year|(^|[\W_])yr", re.IGNORECASE)
 _MIN_COUNTED_ROWS, _MIN_UNIQUE_ROWS = 20, 20
 _UNIQUE_SHARE = 0.95
+# A count of rows goes up by one in so many of them, and starts again so often at most. Of a sample of rows, the index
+# has gaps.
+_COUNTED_SHARE, _MAX_RESTARTS = 0.9, 3
+_MAX_GAPS_OF_COUNT, _MAX_GAPS_OF_INDEX = 1.2, 100
 # IDs that are given out at random have as many digits each.
 _MIN_ID_DIGITS = 7
 _MIN_MISSING_SHARE = 0.99
@@ -89,21 +93,20 @@ def is_row_number(column: Column) -> bool:
     if not column.is_integer:
         return False
     numbers = column.numbers[~np.isnan(column.numbers)]
-    is_year = _YEAR_NAME.search(column.name) and numbers.min() > 1000 and numbers.max() < 2200
+    spread = numbers.max() - numbers.min()
     # The count starts again in each file, and has gaps where rows were left out.
-    counts = len(numbers) >= _MIN_COUNTED_ROWS and not is_year and float(np.mean(np.diff(numbers) == 1)) > 0.9
-    is_index_name = not column.name.strip() or bool(_INDEX_NAME.match(column.name.strip()))
-    is_unique = column.distinct == column.present
-    return bool(counts or (is_index_name and is_unique and column.present > 1 and _is_dense(column)))
+    counts = len(numbers) >= _MIN_COUNTED_ROWS and float(np.mean(np.diff(numbers) == 1)) > _COUNTED_SHARE
+    if not column.name.strip() or _INDEX_NAME.match(column.name.strip()):
+        is_unique = column.distinct == column.present > 1
+        return counts or bool(is_unique and spread < _MAX_GAPS_OF_INDEX * column.present)
+    is_year = _YEAR_NAME.search(column.name) and numbers.min() > 1000 and numbers.max() < 2200
+    # The hours of a day count too, again and again.
+    return counts and not is_year and column.distinct * _MAX_RESTARTS > column.present
 
 
 def _is_dense(column: Column) -> bool:
-    """Return whether different whole numbers are close together, as those that were counted; a share may be left."""
-    return column.quantile(1) - column.quantile(0) < 20 * column.present and (
-        bool(_INDEX_NAME.match(column.name.strip()))
-        or not column.name.strip()
-        or column.quantile(1) - column.quantile(0) < 1.2 * column.present
-    )
+    """Return whether different whole numbers are as close together as those that were counted."""
+    return column.quantile(1) - column.quantile(0) < _MAX_GAPS_OF_COUNT * column.present
 
 
 def _has_equal_digits(column: Column) -> bool:

@@ -95,7 +95,7 @@ def choose_columns(
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)
     if not chosen.features:
-        ignored = "; ".join(f"{_shown(name)}: {why}" for name, why in chosen.ignored)
+        ignored = "; ".join(f"{name or _shown(name)}: {why}" for name, why in chosen.ignored)
         raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
     return chosen
 
@@ -191,10 +191,10 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
         notes.add(Rank.COLUMN, f"left out: {_listed(texts)}: free text")
-    units = [f for f in chosen.features if has_unit(f.column)]
+    units = [column for name, column in columns.items() if name != requests.label and has_unit(column)]
     if units:
-        shown = _first([f"{_shown(f.column.name)} ({f.column.values[0][0]!r})" for f in units])
-        notes.add(Rank.COLUMN, f"numbers with a unit are categories: {shown}; leave out the unit to make them numbers")
+        shown = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
+        notes.add(Rank.COLUMN, f"numbers with a unit are no numbers: {shown}; write them without the unit")
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
