@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 _LEAST_DELIMITERS = 6
 # A value that has no end so far is never closed.
 _MAX_VALUE_BYTES = 16 << 20
+# Values of several lines that are compared with rows.
+_MAX_VALUES = 10_000
 _MAX_SHOWN_CHARS = 40
 
 
@@ -66,8 +68,9 @@ class QuoteCheck:
     def _check(self, content: bytes, *, is_last: bool) -> int:
         """Check rows, and return where the first row begins that is not checked to its end."""
         end = len(content) if is_last else content.rfind(self._line_end) + 1
-        if self.quote.encode() not in content or self._has_plain_rows(content[:end]):
-            return end
+        plain_end = self._check_plain(content, end, is_last=is_last)
+        if plain_end is not None:
+            return plain_end
         row_start = before = 0
         values: list[tuple[int, int]] = []
         for quoted in self._quoted.finditer(content):
@@ -90,27 +93,41 @@ class QuoteCheck:
                 self._check_value(content, start, end)
         return row_start
 
-    def _has_plain_rows(self, content: bytes) -> bool:
-        """Return whether quotes open and close values where values begin and end, and no value has several lines."""
-        codes = np.frombuffer(content, np.uint8)
+    def _check_plain(self, content: bytes, end: int, *, is_last: bool) -> int | None:
+        """Check rows in which quotes open and close values where these begin and end; None if some do not."""
+        codes = np.frombuffer(content, np.uint8, end)
         places = np.flatnonzero(codes == ord(self.quote))
-        if len(places) % 2:
-            return False
+        if len(places) % 2 and not is_last:
+            # The last one opens a value that the next block closes.
+            end = content.rfind(self._line_end, 0, int(places[-1])) + 1
+            codes, places = codes[:end], places[places < end]
+        if not len(places):
+            return end
         padded: NDArray[np.uint8] = np.concatenate([[10], codes, [10]]).astype(np.uint8)
         opening, closing = places[::2], places[1::2]
-        if not (self._borders[padded[opening]].all() and self._borders[padded[closing + 2]].all()):
-            return False
+        if len(places) % 2 or not (self._borders[padded[opening]].all() and self._borders[padded[closing + 2]].all()):
+            return None
         ends = np.flatnonzero(codes == ord(self._line_end))
-        return bool((np.searchsorted(ends, opening) == np.searchsorted(ends, closing)).all())
+        several_lines = np.searchsorted(ends, opening) != np.searchsorted(ends, closing)
+        for start, last in zip(opening[several_lines], closing[several_lines], strict=True):
+            if self._multi_line == _MAX_VALUES:
+                break
+            self._compare_with_rows(content, int(start), int(last) + 1)
+        return end
 
     def _check_value(self, content: bytes, start: int, end: int) -> None:
         """Check a value of several lines, from one quote to the other."""
-        self._multi_line += 1
-        lines = content.count(self._line_end, start, end) + 1
         if not self._good_end.match(content, end):
             after = content[end : end + _MAX_SHOWN_CHARS].splitlines()[0].decode(errors="replace")
-            self._report(content, start, f"opens a value that ends {lines - 1:,} lines further down, before {after!r}")
-            return
+            lines = content.count(self._line_end, start, end)
+            self._report(content, start, f"opens a value that ends {lines:,} lines further down, before {after!r}")
+        elif self._multi_line < _MAX_VALUES:
+            self._compare_with_rows(content, start, end)
+
+    def _compare_with_rows(self, content: bytes, start: int, end: int) -> None:
+        """Count a value of several lines, and whether each of the lines that it is in has a row's number of fields."""
+        self._multi_line += 1
+        lines = content.count(self._line_end, start, end) + 1
         row_start = content.rfind(self._line_end, 0, start) + 1
         row_end = content.find(self._line_end, end)
         rows = content[row_start : row_end if row_end >= 0 else len(content)].split(self._line_end)

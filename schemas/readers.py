@@ -12,10 +12,14 @@ import io
 import re
 import struct
 import sys
+import tempfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, assert_never
 
 import numpy as np
@@ -229,9 +233,12 @@ class CsvReader(Reader):
     def _names_as_written(self) -> list[str]:
         self._check_start()
         try:
-            with self._open_rows() as file, self._arrow(self._as_utf8(file)) as reader:
-                # A name that is no UTF-8 is found only as it is read.
-                return list(reader.schema.names)
+            with self._open_rows() as rows:
+                # Arrow reads ahead of the header: never from Python's own file, see _open_utf8.
+                start = rows if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(rows), b""))
+                with self._arrow(start) as reader:
+                    # A name that is no UTF-8 is found only as it is read.
+                    return list(reader.schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             raise self._unreadable(error, self._first_row) from error
 
@@ -255,13 +262,11 @@ class CsvReader(Reader):
         # Arrow reads a first block to open the file, and its bad rows with it.
         self.ragged.clear()
         row, seen = self._first_row, 0
-        check = None
-        if self.options.quote != "none":
-            check = QuoteCheck(self.options.delimiter, self.options.quote, len(names), self._lines_before + 1)
+        quotes = self._checked_quotes(len(names))
         try:
-            with self._open_rows() as file, self._arrow(self._as_utf8(file, check), names) as reader:
+            with self._open_utf8() as file, self._arrow(file, names) as reader:
                 for texts in reader:
-                    self._raise_for_quotes(check)
+                    next(quotes, None)
                     rows = np.arange(row, row + texts.num_rows)
                     # Bad rows were left out: the rows that follow them are further down in the file than they seem.
                     while len(rows) and seen < len(self.ragged) and self.ragged[seen].row <= rows[-1]:
@@ -271,23 +276,57 @@ class CsvReader(Reader):
                         row = int(rows[-1]) + 1
                         yield Texts(self._stripped(texts), rows)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
-            self._raise_for_quotes(check)
+            deque(quotes, maxlen=0)
             raise self._unreadable(error, row) from error
-        self._raise_for_quotes(check)
+        deque(quotes, maxlen=0)
 
-    def _as_utf8(self, file: pa.NativeFile, check: QuoteCheck | None = None) -> Any:
-        """Return a file of text in UTF-8, whose bytes are checked as they are read."""
-        if _family(self.options.encoding) != "utf-8":
-            file = pa.transcoding_input_stream(file, self.options.encoding, "utf-8")
-        return file if check is None else _CheckedFile(file, check)
+    @property
+    def _is_utf8(self) -> bool:
+        return _family(self.options.encoding) == "utf-8"
 
-    def _raise_for_quotes(self, check: QuoteCheck | None) -> None:
-        if check is not None and check.problem is not None:
-            line, reason = check.problem
-            raise DataError(
-                f"{self.path}:{line}: a quote {reason}; correct the file, or set {self.terms.no_quotes} if its quotes "
-                "are characters like any other"
-            )
+    @contextmanager
+    def _open_utf8(self) -> Iterator[pa.NativeFile]:
+        """Open the rows as UTF-8, as a copy if they have another encoding.
+
+        Arrow's own transcoding calls Python from threads that read ahead. Where reading stops early, they may block or
+        abort the process at its end (seen with 18.1).
+        """
+        with self._open_rows() as rows:
+            if self._is_utf8:
+                yield rows
+                return
+            with tempfile.NamedTemporaryFile(suffix=".csv") as copy:
+                for block in self._utf8_blocks(rows):
+                    copy.write(block)
+                copy.flush()
+                with pa.OSFile(copy.name) as file:
+                    yield file
+
+    def _utf8_blocks(self, rows: pa.NativeFile) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(self.options.encoding)()
+        while block := rows.read(BLOCK_BYTES):
+            yield block if self._is_utf8 else decoder.decode(block).encode()
+
+    def _checked_quotes(self, fields: int) -> Iterator[None]:
+        """Check the quotes, a block at each step; all steps raise the first DataError there is.
+
+        It reads the file once more, since Arrow must not read from Python.
+        """
+        if self.options.quote == "none":
+            return
+        check = QuoteCheck(self.options.delimiter, self.options.quote, fields, self._lines_before + 1)
+        with self._open_rows() as rows:
+            for block in chain(self._utf8_blocks(rows), (b"",)):
+                check.add(block)
+                if check.problem is not None:
+                    line, reason = check.problem
+                    raise DataError(
+                        f"{self.path}:{line}: a quote {reason}; correct the file, or set {self.terms.no_quotes} if its "
+                        "quotes are characters like any other"
+                    )
+                # A row with line breaks that has too few fields or too many is due to a quote.
+                if not any("\n" in ragged.text for ragged in self.ragged):
+                    yield
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         wanted, found = set(rows), {}
@@ -383,24 +422,6 @@ class CsvReader(Reader):
                     whole = error.object[: error.start].decode(self.options.encoding, errors="replace")
                     return f"{self.path}:{line + whole.count(chr(10))}"
         return f"{self.path}:{line}"
-
-
-class _CheckedFile:
-    """A file whose bytes are checked as Arrow reads them."""
-
-    closed = False
-
-    def __init__(self, file: pa.NativeFile, check: QuoteCheck) -> None:
-        self._file, self._check = file, check
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes."""
-        block = bytes(self._file.read(size))
-        self._check.add(block)
-        return block
-
-    def close(self) -> None:
-        """Leave the file open: its owner closes it."""
 
 
 def _family(encoding: str) -> str:
