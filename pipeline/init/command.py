@@ -28,7 +28,8 @@ class _Sections(click.Command):
     """A command whose help lists its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = {parameter.name: parameter.get_help_record(ctx) for parameter in self.get_params(ctx)}
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        records = {option.name: option.get_help_record(ctx) for option in options}
         listed = {name for names in _SECTIONS.values() for name in names}
         others = tuple(name for name in records if name not in listed)
         for title, names in {**_SECTIONS, "Other": others}.items():
