@@ -273,7 +273,8 @@ class BinaryLabel(_Label):
 
     kind: Literal["binary"] = "binary"
     positive: str
-    """The value whose probability the model predicts."""
+    """The value whose probability the model predicts. A number or a boolean may be written in any way in the data: 1.0
+    is 1, and TRUE is true."""
     negative: str
 
     @property
@@ -293,7 +294,8 @@ class MulticlassLabel(_Label):
 
     kind: Literal["multiclass"]
     classes: Annotated[tuple[str, ...], Field(min_length=3)]
-    """All values; the served model's probabilities are in this order."""
+    """All values; the served model's probabilities are in this order. Numbers may be written in any way in the data: 1.0
+    is 1."""
 
     @field_validator("classes")
     @classmethod
