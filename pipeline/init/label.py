@@ -107,8 +107,10 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
     if column.is_number:
         if not column.is_integer:
             return "regression", "not whole numbers"
-        if _is_counter(column):
-            raise DataError(f"{where}: numbers the rows ({first}, ...); expected a value to predict")
+        if _is_row_id(column):
+            raise DataError(
+                f"{where}: has another number in each row ({first}, ...), as an ID has; expected a value to predict"
+            )
         if column.distinct > MAX_NUMBERED_CLASSES:
             return "regression", f"{column.distinct:,} whole numbers"
         evidence = order_evidence(column, columns)
@@ -138,10 +140,11 @@ def _too_many(column: Column) -> str:
     return f"{column.distinct:,} different strings; {expected}"
 
 
-def _is_counter(column: Column) -> bool:
-    """Return whether a column counts the rows in their order."""
-    numbers = column.numbers
-    return column.present == column.rows > 20 and bool(np.all(np.diff(numbers) == 1))
+def _is_row_id(column: Column) -> bool:
+    """Return whether whole numbers occur once each and leave out few: 1 to n in any order."""
+    numbers = column.numbers[~np.isnan(column.numbers)]
+    is_dense = len(numbers) > 20 and float(np.ptp(numbers)) < 1.1 * len(numbers)
+    return is_dense and column.distinct == column.present
 
 
 def _check_kind(column: Column, kind: str) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.profile import Column
+from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.notes import Notes, Rank
 
 # What often stands for a missing value: among numbers, and anywhere.
@@ -23,7 +24,8 @@ _MAX_DISTINCT = 5_000
 # Fill values: -99, 999.0, 1e20, 9.969209968386869e+36 (NetCDF's default).
 _NINES = re.compile(r"-?9{2,}(\.(0+|9+))?")
 _HUGE = 1e15
-_MIN_REPEATS = 2
+_MIN_REPEATS, _MIN_ROWS = 2, 20
+_MAX_SHOWN = 5
 # Numbers that may be natural are markers only this many ranges away from all others.
 _FAR_RANGES = 5
 # A number in more rows than this is no exception.
@@ -72,11 +74,16 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
     of_columns = {n: [m for m in found if m not in anywhere] for n, found in markers.items()}
     of_columns = {name: found for name, found in of_columns.items() if found}
     _note_of_columns(columns, of_columns, notes)
-    for name, found in markers.items():
-        fills = _fills(columns[name], [*found, *requested], notes)
-        if fills:
-            of_columns[name] = [*of_columns.get(name, ()), *fills]
+    fills = [fill for name, found in markers.items() for fill in _fills(columns[name], [*found, *requested])]
+    for fill in fills:
+        if fill.is_certain:
+            of_columns[fill.name] = [*of_columns.get(fill.name, ()), fill.spelling]
     of_label = ["", *requested, *_of_label(columns.get(label), requested, among_numbers, notes)]
+    if label in columns and columns[label].distinct > MAX_NUMBERED_CLASSES:
+        of_target = _fills(columns[label], of_label)
+        of_label += [fill.spelling for fill in of_target if fill.is_certain]
+        fills += of_target
+    _note_fills(fills, notes)
     return MissingValues(anywhere, of_columns, list(dict.fromkeys(of_label)))
 
 
@@ -114,33 +121,64 @@ def _note_of_columns(columns: Mapping[str, Column], of_columns: Mapping[str, Seq
         )
 
 
-def _fills(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
-    """Return the spellings of numbers that stand for a missing one: repeated, extreme, far from all others."""
+@dataclass(frozen=True)
+class _Fill:
+    """A repeated number at the end of a column's range, far from the others.
+
+    Attributes:
+      name: Name of the column.
+      value: The number.
+      spelling: The number as the column writes it first.
+      rows: Number of rows with it.
+      others: Text of the range of the other numbers.
+      is_certain: Whether it stands for a missing value beyond doubt.
+    """
+
+    name: str
+    value: float
+    spelling: str
+    rows: int
+    others: str
+    is_certain: bool
+
+
+def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
+    """Return the numbers of a column that stand for a missing one, or may do so."""
     texts = column.texts
     if markers:
         texts = texts.filter(pc.invert(pc.fill_null(pc.is_in(texts, pa.array(list(markers))), False)))
     plain = Column(column.name, texts) if markers else column
-    if plain.present < 20 or not plain.is_number or plain.distinct < 3:
+    if plain.present < _MIN_ROWS or not plain.is_number or plain.distinct < 3:
         return []
     numbers, counts = np.unique(plain.numbers[~np.isnan(plain.numbers)], return_counts=True)
     if len(numbers) < 3:
         return []
     found = []
     for at, rest in ((0, numbers[1:]), (-1, numbers[:-1])):
-        value, rows = float(numbers[at]), int(counts[at])
+        value, rows, low, high = float(numbers[at]), int(counts[at]), float(rest[0]), float(rest[-1])
         if rows < _MIN_REPEATS:
             continue
-        share = rows / plain.present
-        where = (
-            f"'{column.name}' is {value:g} in {rows:,} rows ({share:.1%}) and {rest[0]:g} to {rest[-1]:g} in the others"
-        )
-        if _is_fill(value, float(rest[0]), float(rest[-1])) and share <= _MAX_FILLED:
-            found.append(value)
-            notes.add(Rank.MISSING, f"{where}: declared as missing (features.{column.name}.missing_values)")
-        elif _may_be_fill(value, float(rest[0]), float(rest[-1])):
-            notes.add(Rank.MISSING, f"{where}; if it stands for a missing value, add --missing-value {value:g}")
-    # A number among the markers stands for its value, however it is written.
-    return [_spelling(plain, value) for value in found]
+        is_certain = _is_fill(value, low, high) and rows <= _MAX_FILLED * plain.present
+        if is_certain or _may_be_fill(value, low, high):
+            others = f"{low:g} to {high:g}"
+            found.append(_Fill(column.name, value, _spelling(plain, value), rows, others, is_certain))
+    return found
+
+
+def _note_fills(fills: Sequence[_Fill], notes: Notes) -> None:
+    """Note each number once, with its columns."""
+    of_value: dict[tuple[float, bool], list[_Fill]] = {}
+    for fill in fills:
+        of_value.setdefault((fill.value, fill.is_certain), []).append(fill)
+    for (value, is_certain), alike in of_value.items():
+        first = alike[0]
+        where = f"'{first.name}' is {value:g} in {first.rows:,} rows and {first.others} in the others"
+        if len(alike) > 1:
+            more = ", ".join(f"'{fill.name}'" for fill in alike[1:_MAX_SHOWN])
+            rest = f" and {len(alike) - _MAX_SHOWN:,} more" if len(alike) > _MAX_SHOWN else ""
+            where += f"; so are {more}{rest}"
+        remedy = f"if {value:g} stands for a missing value, add --missing-value {value:g}"
+        notes.add(Rank.MISSING, f"{where}: {'declared as missing (missing_values)' if is_certain else remedy}")
 
 
 def _is_fill(value: float, low: float, high: float) -> bool:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-_QUIET_SECONDS = 4.0
+_QUIET_SECONDS = 5.0
 
 
 class Progress:

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.example_shares import in_shares, nominal_bounds
 from components.profile import Column
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from schemas.errors import ConfigError
 from schemas.ordering import MisfitError, within
+from schemas.row_hash import points, value_hashes
 
 # Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
 _SMALL_TABLE_ROWS = 5_000
@@ -114,6 +116,15 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
         raise ConfigError(f"--group {column.name}: holds {column.distinct} values; rows cannot be divided by it")
     test = plan.is_test
     if test is None:
+        wanted = {name: part.share for name, part in plan.parts.items() if name != "train"}
+        hashes = points(value_hashes(column.texts))
+        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", nominal_bounds(wanted))
+        empty = [name for name, rows in shares.items() if not rows.any()]
+        if empty:
+            raise ConfigError(
+                f"--group {column.name}: of its {column.distinct:,} values none falls into {' and '.join(empty)}; "
+                "expected a column with more values"
+            )
         return
     values = [pc.unique(column.texts.filter(pa.array(rows)).drop_null()) for rows in (test, ~test)]
     both = int(pc.sum(pc.is_in(values[0], values[1])).as_py() or 0)

@@ -83,7 +83,7 @@ def decide(
         notes.add(Rank.ROWS, note)
     table = read_table(source, requests, notes, progress)
     for name in table.unusable.keys() & {requests.label, requests.group, requests.time, *requests.keep}:
-        raise DataError(f"column '{name}': {table.unusable[name]}; expected numbers or strings")
+        raise DataError(f"column '{name}' {table.unusable[name]}; expected numbers or strings in each file")
     requests = requests.resolved([*table.columns, *table.unusable], no_header_hint(source))
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
@@ -173,6 +173,9 @@ def _why_not_in_test(column: Column, plan: SplitPlan, notes: Notes) -> str:
 
 def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:
     """Note splits that cannot judge a model: few rows, or classes without rows."""
+    for split, part in plan.parts.items():
+        if not part.rows.any():
+            raise DataError(f"label '{labels.name}': no row of {split} has one of its values; expected some")
     test = plan.parts["test"]
     if test.expected_rows < _MIN_TEST_ROWS:
         notes.add(

@@ -82,8 +82,10 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         for name, texts in strings.items()
     }
     unusable = {name: f"holds {kind}" for part in parts for name, kind in part.unreadable.items()}
+    unusable |= {name: f"is not in {path}" for part in parts for name, path in part.absent.items()}
     for name, text in unusable.items():
         notes.add(Rank.COLUMN, f"'{name}' {text}: left out")
+        columns.pop(name, None)
     for name, text in others.items():
         notes.add(Rank.COLUMN, f"'{name}': {text}")
         # The run would reject its numbers.
@@ -155,6 +157,8 @@ class _Part:
     ragged: int = 0
     is_complete: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     @property
     def row_count(self) -> int:
@@ -176,6 +180,11 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
         if repeated:
             shown = ", ".join(map(repr, repeated[:3]))
             raise DataError(f"{path}: the header names {shown} twice{no_header_hint(source)}")
+        if not reader.leaves_out_missing:
+            # Each file of a split must have all columns.
+            others = {name: files[0] for name in names if name not in part.names} if number else {}
+            part.absent |= {**others, **{name: path for name in part.names if name not in names}}
+        part.names |= {*names}
         part.unreadable |= reader.unreadable()
         if part.unreadable:
             readable = [name for name in names if name not in part.unreadable]

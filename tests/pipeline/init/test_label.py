@@ -91,7 +91,7 @@ def test_classes_are_those_of_train() -> None:
         ([None] * 40, {}, DataError, "--label y: the column has no values"),
         (["a"] * 40, {}, DataError, "--label y: all values are 'a'; there is nothing to learn"),
         (["1", "1.0"] * 20, {}, DataError, "all values are '1'"),
-        (range(1, 41), {}, DataError, "--label y: numbers the rows (1, ...); expected a value to predict"),
+        (range(1, 41), {}, DataError, "--label y: has another number in each row (1, ...), as an ID has"),
         ([f"2024-01-{day:02d}" for day in range(1, 32)], {}, DataError, "--label y: holds dates such as '2024-01-01'"),
         (
             [f"a long and friendly review of article number {number}" for number in range(200)],

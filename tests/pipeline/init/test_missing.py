@@ -59,7 +59,7 @@ def test_fill_values_far_from_all_others_are_missing(fill: str, numbers: list[st
     assert found.of("spend") == ["", fill]
     assert found.of("other") == [""]
     (note,) = [note for note in notes.texts() if "spend" in note]
-    assert "in 6 rows (3.0%)" in note and "declared as missing (features.spend.missing_values)" in note
+    assert "in 6 rows and " in note and note.endswith(": declared as missing (missing_values)")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,18 @@ def test_minus_one_among_positive_numbers_is_only_noted() -> None:
     notes = Notes()
     assert find(notes=notes, days=with_fill("-1"), y=["a", "b"] * 100).of("days") == [""]
     (note,) = notes.texts()
-    assert note.endswith("if it stands for a missing value, add --missing-value -1")
+    assert note.endswith("if -1 stands for a missing value, add --missing-value -1")
+
+
+def test_a_fill_value_of_several_columns_is_one_note() -> None:
+    notes = Notes()
+    find(notes=notes, p=with_fill("-1"), q=with_fill("-1"), r=with_fill("-999"), y=["a", "b"] * 100)
+    assert len(notes.texts()) == 2
+    assert "; so are 'q': if -1 stands" in notes.texts()[0]
+
+
+def test_a_label_of_numbers_has_fill_values_too() -> None:
+    assert find(x=NUMBERS, y=with_fill("-999")).of_label == ["", "-999"]
 
 
 def test_a_number_stands_for_its_value_however_it_is_written() -> None:
