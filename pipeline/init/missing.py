@@ -186,14 +186,14 @@ def _is_fill(value: float, low: float, high: float) -> bool:
     distance = max(value - high, low - value)
     if abs(value) >= _HUGE:
         return abs(value) > 1e6 * max(abs(low), abs(high), 1.0)
-    if not _NINES.fullmatch(f"{value:.10g}"):
+    if not _NINES.fullmatch(f"{value:.15g}"):
         return False
     return distance > _FAR_RANGES * (high - low) or (value <= -99 and low >= 0)
 
 
 def _may_be_fill(value: float, low: float, high: float) -> bool:
     distance = max(value - high, low - value)
-    is_nines = bool(_NINES.fullmatch(f"{value:.10g}")) and abs(value) > 99
+    is_nines = bool(_NINES.fullmatch(f"{value:.15g}")) and abs(value) > 99
     return (value in (-1.0, -9.0) and low >= 0) or (is_nines and distance > high - low)
 
 
