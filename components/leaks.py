@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class Leaks:
     near_sums: Sequence[ColumnSum] = ()
     named_sum: ColumnSum | None = None
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """The columns that give the label away by themselves."""
         return [name for name, share in self.shares.items() if share > self.bound]

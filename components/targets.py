@@ -74,6 +74,7 @@ class Target:
         if column.coarse_ids is not None:
             explained = max(explained, self.explained(column.coarse_ids))
         if not self.classes and column.is_number and column.distinct > 2:
+            explained = max(explained, self._explained_by_line(column.numbers))
             curve = self._explained_by_curve(column.numbers, _SAMPLED_CURVE_ROWS)
             if curve > _LIKELY_CURVE:
                 explained = max(explained, self._explained_by_curve(column.numbers, _MAX_CURVE_ROWS))
@@ -117,6 +118,20 @@ class Target:
             found = ((self.labels[others] - means[judged]) ** 2).mean()
             base = ((self.labels[others] - prior) ** 2).mean()
         return 1 - float(found / base) if base > 0 else 0.0
+
+    def _explained_by_line(self, numbers: Array) -> float:
+        """Return the share of the variance that the best line explains; a missing number is the mean."""
+        x = np.where(np.isnan(numbers), np.nanmean(numbers), numbers)
+        shares = []
+        for first in self.halves:
+            for learned in (first, ~first):
+                x_mean, y_mean = x[learned].mean(), self.labels[learned].mean()
+                centred, others = x[learned] - x_mean, self.labels[~learned] - y_mean
+                spread = float(centred @ centred)
+                slope = float(centred @ (self.labels[learned] - y_mean)) / spread if spread > 0 else 0.0
+                residual, base = others - slope * (x[~learned] - x_mean), float(others @ others)
+                shares.append(1 - float(residual @ residual) / base if base > 0 else 0.0)
+        return float(np.mean(shares)) if shares else 0.0
 
     def _explained_by_curve(self, numbers: Array, max_rows: int) -> float:
         """Return the share of the variance that the label of the next smaller and larger number explains.

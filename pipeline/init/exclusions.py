@@ -23,6 +23,7 @@ _ID_NAME = re.compile(
     r"|rider|team|player|game|sensor|machine|plant|property|listing|host|subject|person|household)s?(id|no|nr|key|code)$)"
 )
 _YEAR_NAME = re.compile(r"year|(^|[\W_])yr", re.IGNORECASE)
+_YEARS = (1000, 2200)
 _MIN_COUNTED_ROWS, _MIN_UNIQUE_ROWS = 20, 20
 _UNIQUE_SHARE = 0.95
 # A count of rows goes up by one in so many of them, and starts again so often at most. Of a sample of rows, the index
@@ -61,6 +62,7 @@ def why_excluded(column: Column) -> str:
     if column.is_number:
         is_unique = column.distinct == column.present >= _MIN_UNIQUE_ROWS
         is_id = column.is_integer and is_unique and (is_id_name(column.name) or _is_dense(column))
+        is_id = is_id and not _is_year(column)
         return _unique_id(column) if is_id else ""
     if _is_free_text(column):
         return f"free text, such as {_shortened(column.values[0][0])!r}"
@@ -99,9 +101,13 @@ def is_row_number(column: Column) -> bool:
     if not column.name.strip() or _INDEX_NAME.match(column.name.strip()):
         is_unique = column.distinct == column.present > 1
         return counts or bool(is_unique and spread < _MAX_GAPS_OF_INDEX * column.present)
-    is_year = _YEAR_NAME.search(column.name) and numbers.min() > 1000 and numbers.max() < 2200
     # The hours of a day count too, again and again.
-    return counts and not is_year and column.distinct * _MAX_RESTARTS > column.present
+    return counts and not _is_year(column) and column.distinct * _MAX_RESTARTS > column.present
+
+
+def _is_year(column: Column) -> bool:
+    low, high = _YEARS
+    return bool(_YEAR_NAME.search(column.name)) and low <= column.quantile(0) and column.quantile(1) <= high
 
 
 def _is_dense(column: Column) -> bool:
