@@ -259,6 +259,12 @@ class Table:
                 why = self.reader.terms.copies if only_copied else self.reader.terms.declares
                 raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
         self._check_declared(names)
+        for name in self.reader.booleans():
+            if name in self.columns.rules and not self.columns.rules[name].reads_booleans:
+                raise DataError(
+                    f"{self.path}: column '{name}' holds booleans; the training data had strings in another format, so "
+                    "write those strings"
+                )
 
     def _check_declared(self, names: Sequence[str]) -> None:
         extra = self.columns.undeclared(names)
