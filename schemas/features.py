@@ -294,8 +294,8 @@ class MulticlassLabel(_Label):
 
     kind: Literal["multiclass"]
     classes: Annotated[tuple[str, ...], Field(min_length=3)]
-    """All values; the served model's probabilities are in this order. Numbers may be written in any way in the data: 1.0
-    is 1."""
+    """All values; the served model's probabilities are in this order. A number may be written in any way in the data:
+    1.0 is 1."""
 
     @field_validator("classes")
     @classmethod

@@ -213,7 +213,7 @@ def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool
     yield f"rows: {decision.rows:,}, of which {distinct:,} are distinct{few}"
     parts = decision.plan.parts.items()
     yield "splits: " + ", ".join(f"{name} {_about(part.share)}{part.expected_rows:,}" for name, part in parts) + " rows"
-    yield f"label: {decision.label_column.name}, {decision.label.kind}: {decision.label.reason}"
+    yield f"label: {decision.label_column.name}, {decision.label.kind}: {decision.label.summary}"
     notes = decision.notes.texts()
     shown = notes if verbose else notes[:MAX_SHOWN_NOTES]
     for note in shown:

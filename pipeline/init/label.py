@@ -33,17 +33,23 @@ class ChosenLabel:
 
     Attributes:
       declared: Its declaration.
-      reason: Evidence for the choice.
+      summary: What it is, in a few words.
+      evidence: Why it is that; empty if that is obvious.
       classes: Its classes in the order of their IDs; empty for a regression.
       column: Its values, each class in one spelling, null where the label is missing.
       rare_rows: Number of rows of classes that are too rare to learn.
     """
 
     declared: dict[str, Any]
-    reason: str
+    summary: str
+    evidence: str
     classes: list[str]
     column: Column
     rare_rows: int = 0
+
+    @property
+    def reason(self) -> str:
+        return f"{self.summary}; {self.evidence}" if self.evidence else self.summary
 
     @property
     def kind(self) -> str:
@@ -89,7 +95,7 @@ def choose_label(
     match kind:
         case "regression":
             low, high = column.quantile(0), column.quantile(1)
-            return ChosenLabel({"kind": kind, **base}, f"numbers from {low:g} to {high:g}; {reason}", [], column)
+            return ChosenLabel({"kind": kind, **base}, f"numbers from {low:g} to {high:g}", reason, [], column)
         case "binary":
             return _binary(column, base)
         case _:
@@ -201,7 +207,7 @@ def _binary(column: Column, base: dict[str, Any]) -> ChosenLabel:
     (negative,) = (value for value in counts if value != positive)
     share = counts[positive] / column.present
     reason = f"two values, the positive one in {share:.1%} of the rows"
-    return ChosenLabel({**base, "positive": positive, "negative": negative}, reason, [negative, positive], column)
+    return ChosenLabel({**base, "positive": positive, "negative": negative}, reason, "", [negative, positive], column)
 
 
 def _positive(values: Sequence[str]) -> str:
@@ -240,10 +246,10 @@ def _of_classes(
     kept = Column(column.name, column.texts.filter(pc.fill_null(pc.is_in(column.texts, pa.array(classes)), False)))
     if len(classes) == 2:
         two = _binary(kept, base)
-        return ChosenLabel(two.declared, two.reason, two.classes, column, rare)
+        return ChosenLabel(two.declared, two.summary, "", two.classes, column, rare)
     if kept.is_integer:
         classes.sort(key=float)
     most = max(counts.values()) / column.present
     text = f"{len(classes)} classes, the most frequent {most:.1%} of the rows"
     declared = {"kind": "multiclass", **base, "classes": classes}
-    return ChosenLabel(declared, f"{text}; {reason}" if reason else text, classes, column, rare)
+    return ChosenLabel(declared, text, reason, classes, column, rare)
