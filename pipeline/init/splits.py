@@ -21,7 +21,9 @@ from schemas.row_hash import points, value_hashes
 _SMALL_TABLE_ROWS = 5_000
 _SMALL_TEST_SHARE, _TEST_SHARE, EVAL_SHARE = 0.2, 0.1, 0.1
 # A part by time is this share of the rows at most and at least; else the column cannot divide them.
-_MIN_PART, _MAX_PART = 0.01, 0.6
+_MIN_PART, _MAX_PART = 0.01, 0.6  # Times of so many days are divided by days.
+_ISO_TIME, _MIN_DAYS = r"^\d{4}-\d\d-\d\d[T ]", 50
+
 Rows = NDArray[np.bool_]
 
 
@@ -221,7 +223,12 @@ def _taken(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
 
 
 def _times(column: Column, where: str, notes: Notes) -> _Times:
-    counted = pc.value_counts(column.texts.drop_null())
+    present = column.texts.drop_null()
+    if pc.all(pc.match_substring_regex(present, _ISO_TIME)).as_py():
+        days = pc.utf8_slice_codeunits(present, 0, len("2013-02-01"))
+        # The beginning of a day is a bound that people read.
+        present = days if len(pc.unique(days)) >= _MIN_DAYS else present
+    counted = pc.value_counts(present)
     values, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
     trimmed = pc.utf8_trim_whitespace(values)
     form = column.time_form

@@ -48,7 +48,8 @@ DAYS = [np.datetime64("2023-01-01") + day for day in range(300)]
     ("when", "at_least", "date_format"),
     [
         (DAYS, "2023-08-29", None),
-        ([f"{day} 10:30:00.000Z" for day in DAYS], "2023-08-29 10:30:00.000Z", None),
+        ([f"{day} 10:30:00.000Z" for day in DAYS], "2023-08-29", None),
+        ([f"2023-01-01T{n // 60:02d}:{n % 60:02d}:00" for n in range(300)], "2023-01-01T04:00:00", None),
         ([day.astype(object).strftime("%d/%m/%Y") for day in DAYS], "29/08/2023", "%d/%m/%Y"),
         ([day.astype(object).strftime("%d-%b-%Y") for day in DAYS], "29-Aug-2023", "%d-%b-%Y"),
         ([day.astype(object).strftime("%Y%m%d") for day in DAYS], 20230829, None),
