@@ -19,7 +19,7 @@ def config_lines(decision: Decision) -> Iterator[str]:
     source, table = decision.source, decision.table
     path = source.base / source.train
     yield f"# {decision.name}: predicts {decision.label_column.name!r}. Written by `python -m pipeline init`; it runs."
-    yield f"# It read {'all' if table.complete else 'the first'} {table.rows:,} rows of {_comment(path.name)}."
+    yield f"# It read {'all ' if table.complete else ''}{table.rows:,} rows of {_comment(path.name)}."
     yield "# Every key is explained in docs/config.md. Paths are relative to this file's folder."
     notes = decision.notes.texts()
     if len(notes) <= _MAX_NOTES_AT_TOP:

@@ -120,7 +120,9 @@ def decide(
     if decision.left_out:
         notes.add(Rank.ROWS, f"{decision.left_out} will be left out (data.max_bad_rows)")
     if not table.complete:
-        notes.add(Rank.ROWS, f"only the first {table.rows:,} rows were read; later rows may hold other values")
+        notes.add(
+            Rank.ROWS, f"only {table.rows:,} rows were read, the first of each file; others may hold other values"
+        )
     return decision
 
 

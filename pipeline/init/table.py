@@ -171,7 +171,7 @@ class _Part:
 
 def _read(source: Source, pattern: str, progress: Progress) -> _Part:
     part = _Part()
-    rows = values = 0
+    rows = 0
     files = data_files(source.base, pattern)
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv)
@@ -189,17 +189,17 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
         if part.unreadable:
             readable = [name for name in names if name not in part.unreadable]
             reader = open_table(path, source.format, source.csv, only=readable)
+        # Each file may fill its share of the limits, so that later files are read too.
+        limit = min(_ROWS_READ, _VALUES_READ // max(1, len(names))) * (number + 1) // len(files)
         for texts in reader.batches():
-            if rows >= _ROWS_READ or values >= _VALUES_READ:
+            batch = texts.columns.slice(0, limit - rows)
+            part.batches.append(batch)
+            rows += batch.num_rows
+            progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
+            if batch.num_rows < texts.columns.num_rows:
                 part.is_complete = False
                 break
-            part.batches.append(texts.columns)
-            rows += texts.columns.num_rows
-            values += texts.columns.num_rows * texts.columns.num_columns
-            progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
         part.ragged += len(reader.ragged)
-        if not part.is_complete:
-            break
     if not rows:
         raise DataError(f"{source.base / pattern}: holds no rows")
     return part
