@@ -87,7 +87,7 @@ class TimeForm:
         return self.kind is TimeKind.TIME
 
     def __str__(self) -> str:
-        return f"{self.kind}, the day or the month first" if self.is_ambiguous else str(self.kind)
+        return f"{self.kind}, the day or the month first (ambiguous)" if self.is_ambiguous else str(self.kind)
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     units = [column for name, column in columns.items() if name != requests.label and has_unit(column)]
     if units:
         shown = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
-        notes.add(Rank.COLUMN, f"numbers with a unit are no numbers: {shown}; write them without the unit")
+        notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {shown}; write them without the unit")
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:

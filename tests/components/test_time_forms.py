@@ -94,7 +94,7 @@ def test_forms_without_a_format(write: Callable[[datetime.datetime], Any], kind:
 def test_the_day_or_the_month_first() -> None:
     both = form([f"{time.month}/{time.day % 12 + 1}/{time.year}" for time in TIMES])
     assert both == TimeForm(TimeKind.DATE, "%m/%d/%Y", is_ambiguous=True)
-    assert str(both) == "date, the day or the month first"
+    assert str(both) == "date, the day or the month first (ambiguous)"
     german = form([f"{time.day % 12 + 1:02}.{time.month:02}.{time.year}" for time in TIMES])
     assert german == TimeForm(TimeKind.DATE, "%d.%m.%Y", is_ambiguous=True)
     mixed = form(["5/12/2013", "31.12.2013"])
