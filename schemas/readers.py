@@ -347,7 +347,9 @@ class CsvReader(Reader):
                 quotes: dict[str, Any] = {"quotechar": self.options.quote}
                 if self.options.quote == "none":
                     quotes = {"quoting": csv.QUOTE_NONE}
-                reader = csv.reader(text, delimiter=self.options.delimiter, **quotes)
+                # A byte order mark would hide a quote behind it.
+                lines = chain([text.readline().removeprefix("\ufeff")], text)
+                reader = csv.reader(lines, delimiter=self.options.delimiter, **quotes)
                 number, line = 0, self._lines_before + 1
                 for fields in reader:
                     if fields:
