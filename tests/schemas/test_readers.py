@@ -4,6 +4,7 @@ import datetime
 import decimal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from components.example_parts import in_parts
 from schemas import pieces
-from schemas.data import CsvOptions, Data, Format
+from schemas.data import CsvOptions, Data, Format, ReadOptions
 from schemas.errors import DataError
 from schemas.features import FeatureSet
 from schemas.readers import Reader, open_table
-from schemas.table import Table, summary
+from schemas.table import Columns, Table, summary
+from schemas.values import feature_rules
 from tests.conftest import ROOT
 
 FEATURES = FeatureSet.model_validate(
@@ -100,6 +103,24 @@ def test_quotes_are_what_the_options_say(tmp_path: Path) -> None:
     reader = open_table(str(path), "csv", CsvOptions(quote="none"))
     assert columns(reader) == {"a": ["'1", '"2'], "b": ['5" nail', "'x'"]}
     assert reader.places([3]) == {3: f"{path}:3"}
+
+
+def test_a_number_in_another_format_is_named_with_the_options_that_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for text in ("$1.50", "1,108", "51.1%", "1 108", "5 EUR"):
+        path.write_text(f'size,city,y\n"{text}",Oslo,true\n')
+        read = table(path)
+        list(read.batches())
+        assert summary(read) == [
+            f"{path}:2: size: expected a finite number, found '{text}'; correct the row, or declare how numbers are "
+            "written: data.csv.decimal, thousands, currency or percent"
+        ]
+        options = {"thousands": " " if " " in text else ",", "currency": ["$", "EUR"], "percent": True}
+        assert len(rows_of(table(path, csv=options))) == 1
+
+
+def rows_of(read: Table) -> list[dict[str, Any]]:
+    return [row for batch in read.batches() for row in batch.values.to_pylist()]
 
 
 def test_a_quote_that_swallows_rows_stops_the_reading_under_the_terms_of_the_reader(tmp_path: Path) -> None:
@@ -221,6 +242,33 @@ def test_values_of_parquet_become_strings_exactly(values: pa.Array, expected: li
     reader = open_table(str(path), "parquet", CsvOptions())
     assert reader.unreadable() == {}
     assert columns(reader) == {"a": expected}
+
+
+def test_booleans_are_those_of_training_data_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    booleans = pa.table({"size": [1.0], "city": [True], "id": [False]})
+    pyarrow.parquet.write_table(booleans, path)
+    for format in ("parquet", "csv"):
+        rules = feature_rules(FEATURES, ReadOptions.model_validate({"format": format}))
+        reader = open_table(str(path), "parquet", CsvOptions(), only=["size", "city", "id"])
+        read = Table(reader, Columns(rules, copied=["id"]))
+        if format == "parquet":
+            (batch,) = read.batches()
+            assert (batch.values["city"].to_pylist(), batch.copied["id"].to_pylist()) == ([b"true"], ["false"])
+        else:
+            # As online, where true is rejected: no file of CSV had it.
+            with pytest.raises(DataError, match=r"column 'city' holds booleans; the training data had strings"):
+                list(read.batches())
+
+
+def test_parts_of_a_split_read_numbers_as_the_table_has_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('size,city,y\n"$1,108",Oslo,true\n$950,Oslo,true\n')
+    read = table(tmp_path / "a.csv", csv={"thousands": ",", "currency": ["$"]}, ignored_columns=[])
+    read.columns = replace(read.columns, split_by=["size"])
+    (batch,) = read.batches()
+    rule = {"part_of": "train", "column": "size", "values": [], "at_least": 1000.0, "below": None, "date_format": None}
+    parts, rest = in_parts(read, batch, {"eval": rule})
+    assert (parts["eval"].tolist(), rest.tolist()) == ([True, False], [False, True])
 
 
 def test_fractions_of_parquet_are_written_as_the_strings_are(tmp_path: Path) -> None:
