@@ -3,7 +3,6 @@
 import codecs
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -79,7 +78,7 @@ def find_dialect(
         options, quote_notes = _with_quote(path, options, lines)
         notes += quote_notes
     rows = _rows(lines, options)
-    inner = [value for row in rows[1:] for value in row[1:] if value]
+    inner = [value for row in rows[1:] if len(row) == len(rows[0]) for value in row[1:] if value]
     strip = bool(inner) and sum(value.startswith(" ") for value in inner) > _MOSTLY * len(inner)
     if not header and not column_names:
         column_names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
@@ -180,18 +179,23 @@ def _find_delimiter(lines: Sequence[str], columns: int) -> str:
 
 def _with_quote(path: str, options: CsvOptions, lines: Sequence[str]) -> tuple[CsvOptions, list[str]]:
     """Return options with the quotes that a file has, and notes on them."""
-    if _has_single_quotes(_rows(lines, options)):
-        return options.model_copy(update={"quote": "'"}), []
+    single = options.model_copy(update={"quote": "'"})
+    share = _share_of_fitting(_rows(lines, single))
+    if _has_single_quotes(_rows(lines, options)) or _MOSTLY <= share > _share_of_fitting(_rows(lines, options)):
+        return single, []
     problem = _quote_problem(path, options, len(_rows(lines, options)[0]))
     if problem is None:
         return options, []
     plain = options.model_copy(update={"quote": "none"})
-    counts = Counter(len(row) for row in _rows(lines, plain))
-    (fields, rows), *_ = counts.most_common(1)
-    if rows < _MOSTLY * counts.total() or fields != len(_rows(lines, plain)[0]):
+    if _share_of_fitting(_rows(lines, plain)) < _MOSTLY:
         return options, []
     line, reason = problem
     return plain, [f"{path}:{line}: a quote {reason}; so quotes are read as characters like any other (data.csv.quote)"]
+
+
+def _share_of_fitting(rows: Sequence[Sequence[str]]) -> float:
+    """Return the share of rows with as many fields as the first one."""
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
 
 
 def _has_single_quotes(rows: Sequence[Sequence[str]]) -> bool:

@@ -121,10 +121,7 @@ def open_decompressed(path: str) -> pa.NativeFile:
       OSError, pyarrow.ArrowException: The file cannot be opened.
     """
     filesystem, location = locations.filesystem(path)
-    file = filesystem.open_input_file(location)
-    compression = _compression(file.read(4))
-    file.seek(0)
-    return file if compression is None else pa.CompressedInputStream(file, compression)
+    return filesystem.open_input_stream(location, compression=_compression_of(path))
 
 
 def is_compressed(path: str) -> bool:
@@ -133,9 +130,7 @@ def is_compressed(path: str) -> bool:
     Raises:
       OSError, pyarrow.ArrowException: The file cannot be opened.
     """
-    filesystem, location = locations.filesystem(path)
-    with filesystem.open_input_file(location) as file:
-        return _compression(file.read(4)) is not None
+    return _compression_of(path) is not None
 
 
 def start_of(path: str) -> bytes:
@@ -246,7 +241,10 @@ def marked_encoding(start: bytes) -> str | None:
     return None
 
 
-def _compression(start: bytes) -> str | None:
+def _compression_of(path: str) -> str | None:
+    filesystem, location = locations.filesystem(path)
+    with filesystem.open_input_stream(location, compression=None) as file:
+        start = file.read(4)
     return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
 
 

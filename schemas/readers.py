@@ -53,6 +53,7 @@ class Terms:
     Attributes:
       format: of the files.
       encoding: of CSV files.
+      numbers: how numbers are written.
       no_quotes: how quotes of CSV are made characters like any other.
       unreadable: what to do about a column that holds neither numbers nor strings.
       missing_values: the strings that stand for a missing value.
@@ -65,6 +66,7 @@ class Terms:
 
     format: str = "data.format"
     encoding: str = "data.csv.encoding"
+    numbers: str = "data.csv.decimal, thousands, currency or percent"
     no_quotes: str = "data.csv.quote: none"
     unreadable: str = "name it in data.ignored_columns, and not under features"
     missing_values: str = "data.missing_values"
@@ -347,7 +349,9 @@ class CsvReader(Reader):
                 quotes: dict[str, Any] = {"quotechar": self.options.quote}
                 if self.options.quote == "none":
                     quotes = {"quoting": csv.QUOTE_NONE}
-                reader = csv.reader(text, delimiter=self.options.delimiter, **quotes)
+                # A byte order mark would hide a quote behind it.
+                lines = chain([text.readline().removeprefix("\ufeff")], text)
+                reader = csv.reader(lines, delimiter=self.options.delimiter, **quotes)
                 number, line = 0, self._lines_before + 1
                 for fields in reader:
                     if fields:

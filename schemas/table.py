@@ -312,6 +312,8 @@ class Table:
                 return "the label is missing; correct or remove the row, or set label.drop_missing: true"
             case "missing":
                 return f"{fault.reason}; {terms.for_missing.format(name=name)}"
+            case "format":
+                return f"{fault.reason}; correct the row, or declare how numbers are written: {terms.numbers}"
             case "type":
                 where = "label.missing_values" if name == self.columns.label else terms.missing_values
                 return (

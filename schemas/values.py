@@ -41,8 +41,11 @@ _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
 EXPECTED: Mapping[ColumnType, str] = {"string": "a string", "float": "a finite number", "int": "an integer"}
 
-# What kind of remedy helps: a missing value, a value of another type, or any other fault.
-FaultKind = Literal["missing", "type", "other"]
+# A number with a separator, a currency or a percent sign.
+_WRITTEN_NUMBER = re.compile(r"(?=.*[^\d.+-])[^\w]*\d[\d.,'_\s\u2019]*\W*|[A-Z]{3}\s*\d[\d.,]*|\d[\d.,]*\s*[A-Z]{3}")
+
+# What kind of remedy helps: a missing value, a number in another format, a value of another type, or any other fault.
+FaultKind = Literal["missing", "format", "type", "other"]
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int
         for row in np.flatnonzero(~np.asarray(pc.or_(usual, strings.is_null()))).tolist():
             large = doubles[row].as_py() is not None and not _NOT_FINITE.search(strings[row].as_py())
             expected = "a number that float32 can hold" if large else EXPECTED["float"]
-            faults[row] = Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "type")
+            faults[row] = _not_a_number(strings[row].as_py(), expected)
         doubles = pc.if_else(usual, doubles, pa.scalar(None, pa.float64()))
     # Through NumPy: Arrow refuses a double that float32 cannot hold exactly.
     numbers = doubles.to_numpy(zero_copy_only=False).astype(np.float32)
@@ -355,6 +358,11 @@ def _plain(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
         return strings, trimmed
     numbers = plain_numbers(trimmed, rule.numbers)
     return pc.coalesce(numbers, strings), numbers
+
+
+def _not_a_number(text: str, expected: str) -> Fault:
+    kind: FaultKind = "format" if _WRITTEN_NUMBER.fullmatch(text.strip()) else "type"
+    return Fault(f"expected {expected}, found {shown(text)}", kind)
 
 
 def _doubles(trimmed: pa.Array) -> pa.Array:
@@ -407,5 +415,5 @@ def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[i
         double = doubles[row].as_py()
         large = double is not None and double.is_integer()
         expected = "an integer of 64 bits" if large else EXPECTED["int"]
-        faults[row] = Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "type")
+        faults[row] = _not_a_number(strings[row].as_py(), expected)
     return strings, values, faults

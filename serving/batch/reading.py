@@ -20,6 +20,7 @@ from serving.batch.job import InputFile, Job
 FLAGS = Terms(
     format="--format",
     encoding="--encoding",
+    numbers="--decimal or --thousands",
     no_quotes="--quote none",
     unreadable="the model needs numbers or strings in it",
     missing_values="--missing-value",

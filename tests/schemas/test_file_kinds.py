@@ -43,6 +43,11 @@ def _tar(path: Path) -> None:
         archive.addfile(member, io.BytesIO(CSV))
 
 
+def _zipped_tar(path: Path) -> None:
+    _tar(path)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
 def _sqlite(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("create table t (a)")
@@ -64,7 +69,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "npy": (lambda path: np.save(path.open("wb"), np.ones(9)), "a NumPy array", "numpy.load("),
     "tar": (_tar, "a tar archive", "Unpack it (tar xf"),
     "tar.gz": (
-        lambda path: [_tar(path), path.write_bytes(gzip.compress(path.read_bytes()))][0],
+        _zipped_tar,
         "a tar archive",
         "tar",
     ),
