@@ -72,7 +72,10 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     parts = [train]
     if source.test is not None:
         parts.append(_read(source, source.test, progress))
-    together = pa.concat_tables([part.rows for part in parts], promote_options="default").combine_chunks()
+    together = pa.concat_tables([part.rows for part in parts], promote_options="default")
+    counts = [part.row_count for part in parts]
+    for part in parts:
+        part.batches.clear()
     progress.step(f"looking for missing values in {together.num_columns:,} columns")
     strings = {name: _strings(together.column(name)) for name in together.column_names}
     del together
@@ -97,8 +100,8 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         name: with_missing(column, missing.of_label if name == requests.label else missing.of(name))
         for name, column in columns.items()
     }
-    rows = sum(part.row_count for part in parts)
-    is_test = None if len(parts) == 1 else np.arange(rows) >= parts[0].row_count
+    rows = sum(counts)
+    is_test = None if len(parts) == 1 else np.arange(rows) >= counts[0]
     good, mixed = _mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
     if bad_rows:
