@@ -1,4 +1,4 @@
-"""Writes the text of a config, each choice with its reason beside it."""
+"""Text of a config, each choice with its reason beside it."""
 
 import math
 import os
@@ -16,6 +16,7 @@ _MAX_NOTES_AT_TOP = 20
 
 
 def config_lines(decision: Decision) -> Iterator[str]:
+    """Yield the lines of a config."""
     source, table = decision.source, decision.table
     path = source.base / source.train
     yield f"# {decision.name}: predicts {decision.label_column.name!r}. Written by `python -m pipeline init`; it runs."
@@ -114,7 +115,7 @@ def _validation(decision: Decision) -> Iterator[str]:
 
 
 def _severities(decision: Decision) -> Iterator[str]:
-    """The anomalies of features that are kept though preflight would stop on them."""
+    """Yield the severities of features that are kept though preflight would stop on them."""
     allowed = {anomaly for feature in decision.features for anomaly in feature.allowed}
     if allowed:
         yield "  severities:"
@@ -186,19 +187,19 @@ def _constant_loss(decision: Decision) -> float:
 
 
 def _sliced(decision: Decision) -> list[str]:
-    """Up to two columns of a handful of categories."""
+    """Return up to two columns of a handful of categories."""
     few = [f for f in decision.features if f.declared["kind"].startswith("vocabulary") and f.column.distinct <= 10]
     return [feature.column.name for feature in sorted(few, key=lambda f: -f.explained)[:2]]
 
 
 def _flow(value: Any) -> str:
-    """YAML on one line, quoted so that it may stand between braces."""
+    """Return YAML on one line, quoted so that it may stand between braces."""
     text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
     return str(text.strip()[1:-1])
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Relative to the config's folder if both are in the working directory; absolute otherwise."""
+    """Return a path from the config's folder if both are in the working directory, else an absolute one."""
     target_path, here = Path(os.path.abspath(path)), Path.cwd()
     if target_path.is_relative_to(here) and Path(os.path.abspath(folder)).is_relative_to(here):
         return os.path.relpath(target_path, os.path.abspath(folder))

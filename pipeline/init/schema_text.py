@@ -1,4 +1,4 @@
-"""Writes the text of a curated schema."""
+"""Text of a curated schema."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +9,7 @@ _MAX_DOMAIN = 100
 
 
 def schema_lines(decision: Decision) -> Iterator[str]:
+    """Yield the lines of a schema."""
     yield f"# The schema of {decision.name}: what the pipeline accepts. Written by `python -m pipeline init`."
     yield "# min_fraction: the least share of rows with a value; min_domain_mass: that of values in the domain."
     yield "# Both hold for the smallest split: chance breaks one of all bounds less than once in 10,000 divisions."
@@ -59,7 +60,7 @@ def _label_schema(decision: Decision) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    """A string in the text format of protocol buffers."""
+    """Return a string in the text format of protocol buffers."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 

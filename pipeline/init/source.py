@@ -1,4 +1,4 @@
-"""Finds the files of a table and how they are written."""
+"""Files of a table, and how they are written."""
 
 import os
 import re
@@ -18,12 +18,12 @@ class Source:
     """What is read, and how.
 
     Attributes:
-      base: the folder of the files.
-      train: their path or glob pattern below it.
-      test: the pattern of a test split of its own, or None.
-      format: of the files.
-      csv: how CSV files are written.
-      notes: what the user should know of that.
+      base: Folder of the files.
+      train: Path or glob pattern of the files below it.
+      test: Path or glob pattern of test files of their own, or None.
+      format: Format of the files.
+      csv: Options of CSV files.
+      notes: What the user should know of these options.
     """
 
     base: Path
@@ -47,17 +47,17 @@ def find_source(
     """Find the files of a table, their format and how they are written.
 
     Args:
-      data: a path, a glob pattern, or a folder with files of one format.
-      test: the same for a test split, in any folder.
-      delimiter: None to find it out.
-      column_names: of files without a header.
-      header: whether the first row of CSV names the columns; without one and without names, they are column_1 and on.
-      encoding: of CSV; None to find it out.
-      quote: character around values of CSV; None to find it out.
+      data: Path, glob pattern, or folder with files of one format.
+      test: The same for a test split, in any folder.
+      delimiter: Character between values of CSV; None to find it out.
+      column_names: Names of the columns of CSV without a header.
+      header: Whether the first row of CSV names the columns. Without it and without names, they are column_1, ...
+      encoding: Encoding of CSV; None to find it out.
+      quote: Character around values of CSV; None to find it out.
 
     Raises:
-      DataError: there is no such file, or it cannot be read.
-      ConfigError: a file is in both splits.
+      DataError: There is no such file, or it cannot be read.
+      ConfigError: A file is in both splits.
     """
     folder, pattern = _located(data)
     base = Path(folder)
@@ -107,7 +107,7 @@ def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) ->
 
 
 def slug(data: str) -> str:
-    """A name for a pipeline, from the path of its data.
+    """Return a name for a pipeline, from the path of its data.
 
     >>> slug("data/My Orders 2024.csv.gz")
     'my-orders-2024'
@@ -120,6 +120,7 @@ def slug(data: str) -> str:
 
 
 def data_files(base: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern below a folder."""
     data = Data(
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
     )
@@ -127,6 +128,7 @@ def data_files(base: Path, pattern: str) -> list[str]:
 
 
 def no_header_hint(source: Source) -> str:
+    """Return what to do if the first row of CSV is no header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""
     return "; if the first row is no header, say --no-header or --column-names"

@@ -20,9 +20,11 @@ from pipeline.init.source import Source, data_files, no_header_hint
 from schemas.data import CsvOptions
 from schemas.errors import DataError
 from schemas.number_format import NumberFormat, find_number_format, plain_numbers
-from schemas.readers import open_table
+from schemas.readers import Terms, open_table
 from schemas.values import as_missing
 
+# Errors name the flags of `init`.
+_TERMS = Terms(encoding="--encoding", missing_values="--missing-value")
 # As many rows of train and of test are profiled at most; of wide tables fewer, so that they fit into memory.
 _ROWS_READ, _VALUES_READ = 1_000_000, 100_000_000
 
@@ -177,7 +179,7 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
     rows = 0
     files = data_files(source.base, pattern)
     for number, path in enumerate(files):
-        reader = open_table(path, source.format, source.csv)
+        reader = open_table(path, source.format, source.csv, terms=_TERMS)
         names = reader.names()
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
@@ -191,7 +193,7 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
         part.unreadable |= reader.unreadable()
         if part.unreadable:
             readable = [name for name in names if name not in part.unreadable]
-            reader = open_table(path, source.format, source.csv, only=readable)
+            reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS)
         # Each file may fill its share of the limits, so that later files are read too.
         limit = min(_ROWS_READ, _VALUES_READ // max(1, len(names))) * (number + 1) // len(files)
         for texts in reader.batches():
