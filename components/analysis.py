@@ -31,6 +31,10 @@ _TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
 T = TypeVar("T")
 _BY_FREQUENCY = analyzers._VocabOrderingType.FREQUENCY
 
+# Grappler inlines the mapped function again for each of its function calls, one a column: minutes for a wide table.
+# What it optimizes is not repeated often enough here to pay for that.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 
 @dataclass(frozen=True)
 class Preprocessing:
