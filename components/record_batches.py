@@ -63,7 +63,8 @@ def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
         ragged = tf.io.parse_example(serialized, spec)
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
-    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)])
+    # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
+    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:

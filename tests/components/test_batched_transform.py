@@ -291,7 +291,7 @@ def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: P
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
-        return tf.cast(inputs["town"], tf.float32)
+        return tf.cast(inputs["ids"], tf.float32)
 
     graph = TransformGraph(tft.TFTransformOutput(str(made / "graph")))
     ServedModel(network, {}, graph, features, "0" * 16, ReadOptions()).export(str(tmp_path / "model"))
