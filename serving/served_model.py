@@ -11,7 +11,6 @@ from typing import Any, assert_never
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform.saved import saved_transform_io_v2
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
@@ -50,15 +49,28 @@ class TransformGraph(tf.Module):
     def __init__(self, transform_output: tft.TFTransformOutput) -> None:
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
-        loader = saved_transform_io_v2.SavedModelLoader(transform_output.transform_savedmodel_dir)
-        self._apply = loader.apply_transform_model
-        # As TFT's layer does it: what the graph refers to (vocabularies) is saved with whoever holds it.
-        self._parts = vars(loader)
+        # Not TFT's loader: of each output it looks for the inputs behind it, which takes minutes for a wide table.
+        self._loaded = tf.saved_model.load(transform_output.transform_savedmodel_dir)
 
     def __call__(self, raw: Mapping[str, Any]) -> Tensors:
-        """Columns that need one that is not given, such as the label, are left out."""
-        transformed: Tensors = self._apply(raw)
+        """Return transformed columns; those of raw columns that are not given, such as the label, mean nothing."""
+        (inputs,), _ = self._loaded.transform_fn.structured_input_signature
+        rows = _rows(next(iter(raw.values())))
+        given = {name: raw[name] if name in raw else _absent(spec, rows) for name, spec in inputs.items()}
+        transformed: Tensors = self._loaded.transform_fn(*tf.nest.flatten(given, expand_composites=True))
         return transformed
+
+
+def _rows(column: Any) -> tf.Tensor:
+    return column.dense_shape[0] if isinstance(column, tf.SparseTensor) else tf.shape(column, tf.int64)[0]
+
+
+def _absent(spec: Any, rows: tf.Tensor) -> Any:
+    """Return a column without values, or with some value where there has to be one."""
+    if isinstance(spec, tf.SparseTensorSpec):
+        nothing = tf.zeros([0], spec.dtype)
+        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), nothing, tf.stack([rows, 1]))
+    return tf.zeros(tf.concat([[rows], tf.constant(spec.shape[1:], tf.int64)], axis=0), spec.dtype)
 
 
 class ServedModel(tf.Module):

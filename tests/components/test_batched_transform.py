@@ -227,9 +227,9 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
     read: Counter[str] = Counter()
     graphs: Counter[str] = Counter()
 
-    def counted_batches(file: str, function: Any) -> Iterator[Any]:
+    def counted_batches(file: str, function: Any, columns: int) -> Iterator[Any]:
         read[Path(file).parent.name] += sum(1 for _ in tf.data.TFRecordDataset(file, "GZIP"))
-        for batch in whole_batches(file, function):
+        for batch in whole_batches(file, function, columns):
             graphs["runs"] += 1
             yield batch
 
