@@ -67,5 +67,6 @@ def _strings(rows: int, random: np.random.Generator) -> pa.Array:
 def _standardized(values: pa.Array) -> NDArray[np.float64]:
     if pa.types.is_string(values.type):
         return np.asarray(pa.compute.equal(pa.compute.fill_null(values, ""), "value 0"), np.float64) - 0.5
-    numbers = np.nan_to_num(np.asarray(values, np.float64))
-    return (numbers - numbers.mean()) / numbers.std()
+    numbers: NDArray[np.float64] = np.nan_to_num(np.asarray(values, np.float64))
+    standardized: NDArray[np.float64] = (numbers - numbers.mean()) / numbers.std()
+    return standardized

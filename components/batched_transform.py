@@ -178,8 +178,8 @@ class _Encode(beam.DoFn):
         # Where another attempt at the same file does no harm.
         temporary = f"{target}.temporary-{uuid.uuid4().hex}"
         with contextlib.closing(GzipFile(tf.io.gfile.GFile(temporary, "wb"))) as file:
-            for columns in batches(source, graph.transform, len(graph.spec)):
-                records = framed(serialized(pa.RecordBatch.from_pydict(dict(sorted(columns.items())))))
+            for matrices in batches(source, graph.transform, len(graph.spec)):
+                records = framed(serialized(graph.columns(matrices)))
                 file.write(records, deflated(records))
         tf.io.gfile.rename(temporary, target, overwrite=True)
 
@@ -191,9 +191,26 @@ class _Graph:
         self._graph = TransformGraph(tft.TFTransformOutput(literal_path(uri)))
         self.spec = self._graph.raw_feature_spec
 
-    def transform(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized raw tf.Example, [batch], to transformed columns, [batch] each."""
-        return self._graph(tf.io.parse_example(records, dict(self.spec)))
+        self._names: dict[str, list[str]] = {}
+        # Traced once for all files.
+        self.transform = tf.function(
+            self._matrices, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        ).get_concrete_function()
+
+    def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each type."""
+        columns = self._graph(tf.io.parse_example(records, dict(self.spec)))
+        self._names = {}
+        for name in sorted(columns):
+            self._names.setdefault(columns[name].dtype.name, []).append(name)
+        return {dtype: tf.stack([columns[name] for name in names]) for dtype, names in self._names.items()}
+
+    def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
+        """What `transform` has made, as columns in the order of their names."""
+        named: dict[str, Any] = {}
+        for dtype, names in self._names.items():
+            named |= zip(names, matrices[dtype], strict=True)
+        return pa.RecordBatch.from_pydict(dict(sorted(named.items())))
 
 
 @functools.lru_cache(maxsize=1)

@@ -37,7 +37,11 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
         path, dependency = tf_utils._get_asset_analyzer_output_and_control_dependency(file)
         paths.append(path)
         dependencies += [] if dependency is None else [tf.identity(dependency)]
-    given = {number: feature.values for number, feature in enumerate(features.values()) if number not in {*learned}}
+    given = {
+        number: feature.values
+        for number, feature in enumerate(features.values())
+        if not isinstance(feature, Vocabulary)
+    }
 
     def table() -> tf.lookup.StaticHashTable:
         return tf.lookup.StaticHashTable(_Initializer(dict(zip(learned, paths, strict=True)), given), _UNKNOWN)
@@ -98,7 +102,7 @@ def _escaped(categories: tf.Tensor) -> tf.Tensor:
 
 
 # Its base is public only as that of its public subclasses.
-class _Initializer(tf.lookup.TextFileInitializer.__base__):  # type: ignore[misc]
+class _Initializer(tf.lookup.TextFileInitializer.__base__):
     """Fills a table with the categories of all columns and their IDs, and with how many each column has.
 
     Args:

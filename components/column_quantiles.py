@@ -39,7 +39,7 @@ class _Accumulator:
         self.has_value = has_value
 
 
-class _ColumnQuantiles(analyzer_nodes.Combiner):  # type: ignore[misc]
+class _ColumnQuantiles(analyzer_nodes.Combiner):
     def __init__(self, counts: tuple[int, ...], epsilon: float) -> None:
         self._counts = counts
         self._epsilon = epsilon

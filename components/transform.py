@@ -17,6 +17,7 @@ from components.numeric_encoding import NumericEncoding
 from components.raw_matrix import raw_matrix, rows_of
 from schemas.features import (
     MISSING,
+    ColumnType,
     Cross,
     FeatureSet,
     Hash,
@@ -50,7 +51,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     outputs: Tensors = {}
     # What a cross combines: a category's own text, or the number of its bucket.
     texts: Tensors = {}
-    for kind, encode in (("float", _encode_numbers), ("int", _encode_integers), ("string", _encode_categories)):
+    encoders: dict[ColumnType, Any] = {"float": _encode_numbers, "int": _encode_integers, "string": _encode_categories}
+    for kind, encode in encoders.items():
         features = {name: one for name, one in feature_set.features.items() if column_type(one) == kind}
         if features:
             raw = raw_matrix([inputs[name] for name in features], MISSING[kind])
@@ -61,8 +63,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
         outputs[cross.name] = cross_ids(cross, texts)
     _describe_ids(feature_set, outputs)
     label = feature_set.label
-    kind = feature_set.column_types[label.column]
-    outputs[label.name] = encoded_label(label, raw_matrix([inputs[label.column]], MISSING[kind])[0])
+    missing = MISSING[feature_set.column_types[label.column]]
+    outputs[label.name] = encoded_label(label, raw_matrix([inputs[label.column]], missing)[0])
     return outputs
 
 
