@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.config import DATE, DATE_NUMBER, LEAK
-from components.example_parts import in_parts, rules_of, split_rules
+from components.example_parts import split_rules
 from components.leaks import MIN_ROWS, find_leaks
 from components.policy import Anomaly, judge
 from components.profile import Column
+from components.split_rows import SplitRows
 from components.targets import target
 from components.value_findings import value_findings
 from pipeline.config import PipelineConfig
@@ -45,6 +46,7 @@ class Findings:
 
     Attributes:
       rows: of each split that is read from files.
+      split_rows: of each split, after parts and shares are taken; empty if not all rows were read.
       labels: how often each class is there, over all files; empty for a regression.
       label_range: least and greatest label of a regression.
       bad_rows: that do not fit, at most `data.max_bad_rows`.
@@ -53,6 +55,7 @@ class Findings:
     """
 
     rows: dict[str, int]
+    split_rows: dict[str, int]
     labels: dict[str, int]
     label_range: tuple[float, float] | None
     bad_rows: int
@@ -69,6 +72,9 @@ class Findings:
             ("data", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items()) + " rows in the files"),
             ("label", ", ".join(shares)),
         ]
+        if self.split_rows:
+            split_rows = ", ".join(f"{split} {rows:,}" for split, rows in self.split_rows.items())
+            lines.insert(1, ("splits", f"{split_rows} rows"))
         if self.bad_rows:
             lines.append(("rejects", f"{self.bad_rows:,} rows do not fit and would be left out"))
         if self.unlabelled:
@@ -127,9 +133,10 @@ def _read(config: PipelineConfig) -> Findings:
     profiled: list[Batch] = []
     rows_profiled = min(_ROWS_PROFILED, _VALUES_PROFILED // len(config.feature_set.column_types))
     bad = unlabelled = 0
+    is_complete = True
     counts = TableCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
-    rules = split_rules(config.data)
+    divided = SplitRows(split_rules(config.data))
     for one in found:
         for path in one.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -140,7 +147,7 @@ def _read(config: PipelineConfig) -> Findings:
             counted = TableCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
-                in_parts(table, batch, rules_of(rules, one.split))
+                divided.add(one.split, table, batch)
                 counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < rows_profiled:
                     profiled.append(batch)
@@ -149,6 +156,7 @@ def _read(config: PipelineConfig) -> Findings:
                 else:
                     numbers += pc.min_max(batch.values.column(config.label.column)).as_py().values()
                 if read >= ROWS_READ:
+                    is_complete = False
                     break
             counted.locate(table.reader)
             counts.merge(counted)
@@ -158,12 +166,13 @@ def _read(config: PipelineConfig) -> Findings:
             problems += summary(table)
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
+    by_split = divided.rows(list(config.data.splits)) if is_complete else {}
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
     verdict = judge(anomalies, config.validation, today=datetime.date.today())
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
     label_range = (min(numbers), max(numbers)) if numbers else None
-    return Findings(dict(rows), dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
+    return Findings(dict(rows), by_split, dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
 
 
 def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:

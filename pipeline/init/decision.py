@@ -9,12 +9,16 @@ import pyarrow as pa
 
 from components.profile import Column
 from components.targets import Target
+from pipeline.init.bounds import Sample
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
 from pipeline.init.label import ChosenLabel
 from pipeline.init.notes import Notes
+from pipeline.init.requests import Requests
 from pipeline.init.source import Source
+from pipeline.init.splits import SplitPlan
 from pipeline.init.table import RawTable
+from schemas.data import MIN_DISTINCT_ROWS
 from schemas.row_hash import row_hashes
 
 
@@ -26,6 +30,8 @@ class Decision:
       name: Name of the pipeline.
       source: Files, and how they are written.
       table: What was found in them.
+      requests: Choices of the user.
+      plan: How the rows with a label are divided into splits.
       label: The label.
       label_column: Its values, in the rows that have one.
       target: The same as class IDs or numbers.
@@ -40,6 +46,8 @@ class Decision:
     name: str
     source: Source
     table: RawTable
+    requests: Requests
+    plan: SplitPlan
     label: ChosenLabel
     label_column: Column
     target: Target
@@ -54,6 +62,30 @@ class Decision:
     def rows(self) -> int:
         """The number of rows that have a label."""
         return self.label_column.rows
+
+    @property
+    def left_out(self) -> str:
+        """Rows that are left out because they do not fit, in words; empty if none are."""
+        counts = {
+            "rows of rare classes": self.label.rare_rows,
+            "rows with a string among numbers": self.table.bad_rows,
+            "rows with a wrong number of fields": self.table.ragged,
+        }
+        return " and ".join(f"{count:,} {text}" for text, count in counts.items() if count)
+
+    @property
+    def left_out_rows(self) -> int:
+        return self.label.rare_rows + self.table.bad_rows + self.table.ragged
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The rows of the splits, for the bounds of the schema."""
+        is_exact = self.requests.group is None and self.distinct_rows < MIN_DISTINCT_ROWS
+        units = self.distinct_rows
+        if self.requests.group is not None:
+            units = self.table.columns[self.requests.group].distinct
+        dependence = 1.0 if is_exact else self.rows / max(1, units)
+        return [Sample.of(part, dependence=dependence, is_exact=is_exact) for part in self.plan.parts.values()]
 
     @cached_property
     def distinct_rows(self) -> int:

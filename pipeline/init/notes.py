@@ -1,17 +1,21 @@
-"""What the user should look at, the most important first."""
+"""Notes for the user, the most important first."""
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+# More notes than this are not read; the config has all of them.
+MAX_SHOWN_NOTES = 5
 
 
 class Rank(IntEnum):
     """How important a note is; the least number comes first."""
 
-    LEAK = 0
-    ROWS = 1
-    MISSING = 2
-    COLUMN = 3
-    CHOICE = 4
+    LABEL = 0
+    LEAK = 1
+    ROWS = 2
+    MISSING = 3
+    COLUMN = 4
+    CHOICE = 5
 
 
 @dataclass

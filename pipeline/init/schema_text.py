@@ -1,16 +1,18 @@
-"""Writes the text of a curated schema."""
+"""Text of a curated schema."""
 
-import math
 from collections.abc import Iterator, Sequence
 
+from pipeline.init.bounds import min_domain_mass, min_fraction
 from pipeline.init.decision import Decision
 
 _MAX_DOMAIN = 100
 
 
 def schema_lines(decision: Decision) -> Iterator[str]:
+    """Yield the lines of a schema."""
     yield f"# The schema of {decision.name}: what the pipeline accepts. Written by `python -m pipeline init`."
     yield "# min_fraction: the least share of rows with a value; min_domain_mass: that of values in the domain."
+    yield "# Both hold for the smallest split: chance breaks one of all bounds less than once in 10,000 divisions."
     domains = []
     for feature in decision.features:
         column, kind = feature.column, feature.declared["kind"]
@@ -20,7 +22,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         yield f"  name: {limit}"
         yield f"  type: {type_}"
         if column.missing_share:
-            least = max(0.0, math.floor((1 - 1.5 * column.missing_share - 0.02) * 100) / 100)
+            least = min_fraction(column, decision.samples, len(decision.features))
             yield f"  presence {{ min_fraction: {least:g} min_count: 1 }} # {column.missing_share:.2%} missing now"
         else:
             yield "  value_count { min: 1 max: 1 }"
@@ -35,7 +37,8 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         elif column.distinct <= _MAX_DOMAIN:
             domains.append(column)
             yield f"  domain: {limit}"
-            yield "  distribution_constraints { min_domain_mass: 0.99 }"
+            mass = min_domain_mass(column, decision.samples, len(decision.features))
+            yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
         yield "}"
     yield from _label_schema(decision)
     for column in domains:
@@ -57,7 +60,7 @@ def _label_schema(decision: Decision) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    """A string in the text format of protocol buffers."""
+    """Return a string in the text format of protocol buffers."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 

@@ -1,18 +1,16 @@
-"""Finds the files of a table and how they are written."""
+"""Files of a table, and how they are written."""
 
-import csv
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from schemas import locations
+from schemas.csv_dialect import Quote, find_dialect
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
-from schemas.data_files import guessed_format, inputs, literal_start
-from schemas.errors import DataError
+from schemas.data_files import inputs, literal_start
+from schemas.errors import ConfigError, DataError
+from schemas.file_kinds import table_format
 
 
 @dataclass(frozen=True)
@@ -20,11 +18,12 @@ class Source:
     """What is read, and how.
 
     Attributes:
-      base: the folder of the files.
-      train: their path or glob pattern below it.
-      test: the pattern of a test split of its own, or None.
-      format: of the files.
-      csv: how CSV files are written.
+      base: Folder of the files.
+      train: Path or glob pattern of the files below it.
+      test: Path or glob pattern of test files of their own, or None.
+      format: Format of the files.
+      csv: Options of CSV files.
+      notes: What the user should know of these options.
     """
 
     base: Path
@@ -32,45 +31,83 @@ class Source:
     test: str | None
     format: Format
     csv: CsvOptions
+    notes: Sequence[str] = ()
 
 
 def find_source(
-    data: str, *, test: str | None, delimiter: str | None, column_names: Sequence[str], header: bool
+    data: str,
+    *,
+    test: str | None,
+    delimiter: str | None,
+    column_names: Sequence[str],
+    header: bool,
+    encoding: str | None = None,
+    quote: Quote | None = None,
 ) -> Source:
-    """Finds out the format of files from their names and first lines.
+    """Find the files of a table, their format and how they are written.
 
     Args:
-      data: a path, a glob pattern, or a folder with files of one format.
-      test: the same for a test split, in the same folder or below it.
-      delimiter: None to find it out.
-      column_names: of files without a header.
-      header: whether the first row of CSV names the columns; without one and without names, they are column_1 and on.
+      data: Path, glob pattern, or folder with files of one format.
+      test: The same for a test split, in any folder.
+      delimiter: Character between values of CSV; None to find it out.
+      column_names: Names of the columns of CSV without a header.
+      header: Whether the first row of CSV names the columns. Without it and without names, they are column_1, ...
+      encoding: Encoding of CSV; None to find it out.
+      quote: Character around values of CSV; None to find it out.
 
     Raises:
-      DataError: there is no such file, or it cannot be read.
+      DataError: There is no such file, or it cannot be read.
+      ConfigError: A file is in both splits.
     """
-    path = Path(data).expanduser()
-    if path.is_dir():
-        endings = {file.name.split(".", 1)[-1] for file in path.iterdir() if file.is_file() and "." in file.name}
-        if len(endings) != 1:
-            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
-        path = path / f"*.{endings.pop()}"
-    folder, pattern = (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+    folder, pattern = _located(data)
     base = Path(folder)
     test_pattern = None
     if test is not None:
-        test_path = Path(os.path.abspath(Path(test).expanduser()))
-        if not test_path.is_relative_to(base.absolute()):
-            raise DataError(f"--test {test}: must be in the folder of the data, {base}, or below it")
-        test_pattern = str(test_path.relative_to(base.absolute()))
+        base, pattern, test_pattern = _together(folder, pattern, *_located(test))
+        both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
+        if both:
+            raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
     first = data_files(base, pattern)[0]
-    format = guessed_format(first) or "csv"
-    options = _csv_options(first, delimiter, column_names, header=header) if format == "csv" else CsvOptions()
-    return Source(base, pattern, test_pattern, format, options)
+    format = table_format(first)
+    if format != "csv":
+        return Source(base, pattern, test_pattern, format, CsvOptions())
+    dialect = find_dialect(
+        first, encoding=encoding, delimiter=delimiter, quote=quote, column_names=column_names, header=header
+    )
+    return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
+
+
+def _located(data: str) -> tuple[str, str]:
+    """Return the folder of files, which exists and is no pattern, and their name or pattern below it."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
+        endings = {name.split(".", 1)[-1] for name in files if "." in name}
+        if len(endings) != 1:
+            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
+        path = path / f"*.{endings.pop()}"
+    return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+
+
+def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
+    """Return the closest folder above both, and the two patterns below it."""
+    # `link/..` is not the folder of the link.
+    real = [
+        os.path.realpath(path) if ".." in Path(path).parts else os.path.abspath(path) for path in (folder, test_folder)
+    ]
+    base = os.path.commonpath(real)
+    below = [os.path.relpath(path, base) for path in real]
+    if Path(base).is_relative_to(Path.cwd()):
+        base = os.path.relpath(base)
+    return (
+        Path(base),
+        os.path.normpath(os.path.join(below[0], pattern)),
+        os.path.normpath(os.path.join(below[1], test_pattern)),
+    )
 
 
 def slug(data: str) -> str:
-    """A name for a pipeline, from the path of its data.
+    """Return a name for a pipeline, from the path of its data.
 
     >>> slug("data/My Orders 2024.csv.gz")
     'my-orders-2024'
@@ -83,46 +120,15 @@ def slug(data: str) -> str:
 
 
 def data_files(base: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern below a folder."""
     data = Data(
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
     )
     return [path for one in inputs(data) for path in one.files]
 
 
-def _csv_options(path: str, delimiter: str | None, names: Sequence[str], *, header: bool) -> CsvOptions:
-    """Looks at the first lines."""
-    filesystem, location = locations.filesystem(path)
-    try:
-        with filesystem.open_input_stream(location) as file:
-            start = file.read(1 << 18)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    encoding = "utf-8"
-    try:
-        # The last character may have been cut in two.
-        text = start.decode(encoding) if len(start) < 1 << 18 else start[:-4].decode(encoding, errors="strict")
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-        text = start.decode(encoding)
-    lines = [line for line in text.splitlines() if line][:200]
-    if not lines:
-        raise DataError(f"{path}: holds no rows")
-    if delimiter is None:
-        # The separator that cuts every line into the same number of fields, the more the better.
-        fields = {
-            mark: [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=mark)]
-            for mark in (",", "\t", ";", "|")
-        }
-        delimiter = max(fields, key=lambda mark: (min(fields[mark]) > 1, min(fields[mark]), mark == ","))
-    rows = list(csv.reader(lines[:-1] or lines, delimiter=delimiter))
-    inner = [value for row in rows[1:] for value in row[1:] if value]
-    strip = bool(inner) and sum(value.startswith(" ") for value in inner) > 0.9 * len(inner)
-    if not header and not names:
-        names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
-    return CsvOptions(delimiter=delimiter, column_names=tuple(names), encoding=encoding, strip_spaces=strip)
-
-
 def no_header_hint(source: Source) -> str:
+    """Return what to do if the first row of CSV is no header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""
     return "; if the first row is no header, say --no-header or --column-names"

@@ -42,7 +42,7 @@ class Written:
         )
         (folder / "a.yaml").write_text(starter.config)
         (folder / "a.pbtxt").write_text(starter.schema)
-        self.notes = starter.notes
+        self.notes = starter.decision.notes.texts()
         document = yaml.safe_load(starter.config)
         self.features: dict[str, Any] = document["features"]
         self.severities: list[dict[str, Any]] = document["validation"].get("severities", [])

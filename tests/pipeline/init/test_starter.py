@@ -122,7 +122,7 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
         row["size"] = "NA"
     write(tmp_path / "orders.csv", rows)
     done = init(tmp_path, "orders.csv", "--label", "returned?")
-    assert "note: 3 with a text among numbers will be left out" in done.stdout
+    assert "note: 3 rows with a string among numbers will be left out" in done.stdout
     loaded = written(tmp_path, "orders")
     assert loaded.features["customerId"].kind == "vocabulary"
     assert loaded.features["zip"].kind == "vocabulary"
@@ -151,11 +151,13 @@ def test_numbers_that_float32_collapses_are_codes_only_where_they_repeat(tmp_pat
 
 def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
-    for label, kind, metric in [("unit.price", RegressionLabel, "rmse"), ("class", MulticlassLabel, "log_loss")]:
+    for label, kind, metric in [("unit.price", RegressionLabel, "r2"), ("class", MulticlassLabel, "accuracy")]:
         assert init(tmp_path, "orders.csv", "--label", label, "--name", "a", "--force").returncode == 0
         loaded = written(tmp_path, "a")
         assert isinstance(loaded.label, kind)
-        assert [threshold.metric for threshold in loaded.evaluation.thresholds] == [metric]
+        assert [bound.metric for bound in loaded.evaluation.compared_with_last_blessed] == [metric]
+        # The constant predictor is a bound of every run; what more is enough, the user knows.
+        assert loaded.evaluation.thresholds == ()
 
 
 def test_rows_without_a_label_and_of_rare_classes_are_left_out_and_said(tmp_path: Path) -> None:
@@ -239,7 +241,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,2\n", "b", 3, "--label b: all values are '2'; there is nothing to learn"),
         ("", "a", 3, "orders.csv: holds no rows"),
         ("a,a\n1,2\n", "a", 3, "the header names 'a' twice"),
-        ("a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)), "b", 3, "200 different texts; expected two values"),
+        (
+            "a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)),
+            "b",
+            3,
+            "holds different strings, 200 in 200 rows; expected two values",
+        ),
         ("a,b\n1,x\n1,y\n", "b", 3, "no column can be a feature: a: constant: always '1'"),
     ],
 )
