@@ -267,8 +267,8 @@ class _Search:
         base = ((y - self._labels[learned].mean()) ** 2).sum()
         residual = ((y - matrix[judged] @ factors) ** 2).sum()
         share = 1 - float(residual / base) if base > 0 else 0.0
+        order = np.argsort(-np.abs(factors[:-1] * matrix[learned, :-1].std(axis=0)), kind="stable")
         factors = factors[:-1] / scale
-        order = np.argsort(-np.abs(factors * columns[learned].std(axis=0)), kind="stable")
         return ColumnSum(
             tuple(names[i] for i in order), tuple(float(factors[i]) for i in order), share, self._is_product
         )
@@ -277,8 +277,11 @@ class _Search:
 def _standardized(values: Array) -> Array:
     """Return numbers of mean 0 and variance 1, 0 where one is missing; zeros if all are equal."""
     present = ~np.isnan(values)
-    if not present.any():
+    largest = float(np.abs(values[present]).max(initial=0.0))
+    if not largest:
         return np.zeros(len(values))
-    centred = np.where(present, values - values[present].mean(), 0.0)
+    # The square of a large number is beyond float64.
+    scaled = values / largest
+    centred = np.where(present, scaled - scaled[present].mean(), 0.0)
     deviation = float(np.sqrt((centred**2).mean()))
-    return centred / deviation if deviation > 1e-12 * float(np.abs(values[present]).max()) else np.zeros(len(values))
+    return centred / deviation if deviation > 1e-12 else np.zeros(len(values))

@@ -151,10 +151,12 @@ class Column:
         numbers = np.clip(numbers, *np.quantile(numbers, [_TRIMMED_SHARE, 1 - _TRIMMED_SHARE]))
         if of_logs:
             numbers = np.sign(numbers) * np.log1p(np.abs(numbers))
+        # The cube of a large number is beyond float64.
+        numbers = numbers / np.abs(numbers).max()
         centred = numbers - numbers.mean()
         deviation = float(np.sqrt((centred**2).mean()))
         # Differences of rounding are no spread.
-        if deviation <= _MIN_SPREAD * float(np.abs(numbers).max()):
+        if deviation <= _MIN_SPREAD:
             return 0.0
         return float(((centred / deviation) ** 3).mean())
 

@@ -161,7 +161,9 @@ class Target:
 
     def _explained_by_line(self, numbers: Array) -> float:
         """Return the share of the variance that the best line explains; a missing number is the mean."""
-        x = np.where(np.isnan(numbers), np.nanmean(numbers), numbers)
+        # The square of a large number is beyond float64.
+        x = numbers / max(float(np.nanmax(np.abs(numbers))), np.finfo(float).tiny)
+        x = np.where(np.isnan(x), np.nanmean(x), x)
         return self._explained_variance(lambda learned: _line(x, self._indicators, learned))
 
     def _explained_by_means(self, ids: Array) -> float:

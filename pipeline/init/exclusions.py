@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from components.profile import Column
+from schemas.values import MAX_FLOAT32
 
 # A column is a row number by these names if its values do not repeat, and by any name if it counts.
 _INDEX_NAME = re.compile(
@@ -60,6 +61,9 @@ def why_excluded(column: Column) -> str:
     if column.time_form is not None:
         return f"{column.time_form}, such as {column.values[0][0]!r}; derive a weekday, an hour or an age from it"
     if column.is_number:
+        largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
+        if largest >= MAX_FLOAT32:
+            return f"numbers up to {largest:g}, which float32 cannot hold"
         is_unique = column.distinct == column.present >= _MIN_UNIQUE_ROWS
         is_id = column.is_integer and is_unique and (is_id_name(column.name) or _is_dense(column))
         is_id = is_id and not _is_year(column)

@@ -79,6 +79,7 @@ class Written:
         ("seen", 1_300_000_000 + 86_400 * np.arange(ROWS), "time in seconds since 1970, such as '13"),
         ("seen", 10**12 + 10**8 * np.arange(ROWS), "time in milliseconds since 1970, such as '1"),
         ("shop", ["main"] * ROWS, "constant: always 'main'"),
+        ("huge", ["1", "1e300"] * (ROWS // 2), "numbers up to 1e+300, which float32 cannot hold"),
         ("rare", ["x", "y", *([None] * (ROWS - 2))], "missing in 99.8% of the rows"),
         ("size.", SIZE, ""),
     ],
