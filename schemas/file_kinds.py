@@ -19,6 +19,8 @@ from schemas.data import Format
 from schemas.errors import DataError
 
 START_BYTES = 1 << 16
+# A few control characters are a large share of less text.
+_LEAST_BYTES = 256
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -281,7 +283,9 @@ def _is_json(line: bytes) -> bool:
 
 def _is_binary(start: bytes) -> bool:
     """Return whether bytes are not text: in no encoding has text many control characters."""
-    return marked_encoding(start) is None and len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
+    if marked_encoding(start) is not None or len(start) < _LEAST_BYTES:
+        return False
+    return len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
 
 
 def _is_tfrecord(start: bytes) -> bool:
