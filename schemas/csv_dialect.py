@@ -62,7 +62,7 @@ def find_dialect(
     Raises:
       DataError: The file cannot be read, has no rows, or is not CSV.
     """
-    check_format(path, "csv", "data.format")
+    check_format(path, "csv", "data.format:")
     notes: list[str] = []
     try:
         if encoding is None:

@@ -172,7 +172,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     Args:
       path: Path or URI of the file.
       expected: Format that is going to be read.
-      option: Name of the setting of the format, for the error.
+      option: Setting of the format, as it stands before its value, for the error.
 
     Raises:
       DataError: The file cannot be read, is not a table, or has another format.
@@ -188,7 +188,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     if start and found != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
-            f"{path}: is {names[found]}; expected {names[expected]}. Set {option}: {found}, or name another file"
+            f"{path}: is {names[found]}; expected {names[expected]}. Set {option} {found}, or name another file"
         )
     return start
 
