@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.file_kinds import check_format, marked_encoding, open_decompressed
 
 Quote = Literal['"', "'", "none"]
@@ -60,8 +61,10 @@ def find_dialect(
       header: Whether the first row names the columns. Without one and without names, they are column_1 and so on.
 
     Raises:
+      ConfigError: An argument is not possible.
       DataError: The file cannot be read, has no rows, or is not CSV.
     """
+    _check_arguments(encoding=encoding, delimiter=delimiter, quote=quote)
     check_format(path, "csv", "data.format:")
     notes: list[str] = []
     try:
@@ -89,6 +92,17 @@ def find_dialect(
         column_names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
     changes = {"column_names": tuple(column_names), "strip_spaces": strip}
     return Dialect(CsvOptions.model_validate({**options.model_dump(), **changes}), notes)
+
+
+def _check_arguments(**arguments: str | None) -> None:
+    try:
+        CsvOptions.model_validate({name: value for name, value in arguments.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        flag = f"--{problem['loc'][0]}: " if problem["loc"] else ""
+        raise ConfigError(
+            f"{flag}{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
+        ) from error
 
 
 def _find_encoding(path: str) -> tuple[str, list[str]]:

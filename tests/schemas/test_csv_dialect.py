@@ -10,7 +10,7 @@ import pytest
 
 from schemas.csv_dialect import find_dialect
 from schemas.data import CsvOptions
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.readers import open_table
 
 ROWS = "city,size\n" + "Łódź,1\nTromsø,2\n" * 50
@@ -112,6 +112,17 @@ def test_what_is_given_is_taken(tmp_path: Path) -> None:
     found = options(tmp_path / "a.csv", b"1;2\n3;4\n", column_names=["x", "y"])
     assert (found.delimiter, found.column_names) == (";", ("x", "y"))
     assert options(tmp_path / "a.csv", b"1;2\n3;4\n", header=False).column_names == ("column_1", "column_2")
+
+
+def test_what_is_not_possible_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
+    for given, message in (
+        ({"encoding": "utf-9"}, "--encoding: 'utf-9' is not an encoding that Python knows, such as utf-8 or latin-1,"),
+        ({"delimiter": "||"}, "--delimiter: String should have at most 1 character, found '||'"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            find_dialect(str(tmp_path / "a.csv"), **given)  # type: ignore[arg-type]
+        assert str(refused.value).startswith(message)
 
 
 def test_spaces_after_delimiters(tmp_path: Path) -> None:
