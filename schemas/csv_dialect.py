@@ -99,10 +99,10 @@ def _check_arguments(**arguments: str | None) -> None:
         CsvOptions.model_validate({name: value for name, value in arguments.items() if value is not None})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        flag = f"--{problem['loc'][0]}: " if problem["loc"] else ""
-        raise ConfigError(
-            f"{flag}{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
-        ) from error
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:
+            message = f"--{problem['loc'][0]}: {message}, found {problem['input']!r}"
+        raise ConfigError(message) from error
 
 
 def _find_encoding(path: str) -> tuple[str, list[str]]:
