@@ -128,6 +128,9 @@ class Column:
         return np.asarray(pc.cast(pc.utf8_trim_whitespace(self.texts), pa.float64()).to_numpy(zero_copy_only=False))
 
     def quantile(self, share: float) -> float:
+        """Return the number that a share of the numbers is not above; 0 and 1 are the least and the greatest."""
+        if share in (0, 1):
+            return float(np.nanmax(self.numbers) if share else np.nanmin(self.numbers))
         return float(np.nanquantile(self.numbers, share))
 
     @property

@@ -8,11 +8,12 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
@@ -30,8 +31,9 @@ _CURRENCY_NAMES = (
     *("SEK", "NOK", "DKK", "PLN", "CZK", "HUF", "RON", "RUB", "UAH", "TRY", "BRL", "MXN", "ZAR", "KRW", "SGD", "HKD"),
     *("ILS", "AED", "SAR", "THB", "IDR", "MYR", "PHP", "VND", "EGP", "NGN", "KES", "ARS", "CLP", "COP", "PEN"),
 )
-# Distinct values of a column that a format is found from.
-_SAMPLE = 10_000
+# Values that a format is found from: of all columns, of each at least, and distinct ones of each.
+_MAX_VALUES, _LEAST_ROWS = 20_000_000, 10_000
+_SPREAD, _LONGEST = 800, 20
 # Of a column's values with a digit so many must be numbers, and of all its values at least half.
 _MOSTLY = 0.95
 
@@ -138,26 +140,31 @@ def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, d
     Returns:
       The format, and by column why its values stay strings.
     """
-    samples = {name: sample for name, strings in columns.items() if len(sample := _with_digits(strings))}
+    rows = max(_LEAST_ROWS, _MAX_VALUES // max(1, len(columns)))
+    samples = {name: sample for name, strings in columns.items() if len(sample := _with_digits(strings[:rows]))}
     odd = {name: sample for name, sample in samples.items() if not _are_plain(sample, PLAIN)}
     if not odd:
         return PLAIN, {}
     currency = tuple(dict.fromkeys(sign for sample in odd.values() for sign in _currencies_of(sample)))
-    fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
+    candidates = _formats(currency, pa.concat_arrays(list(odd.values())))
     written = {
         name: (sample, formats)
         for name, sample in odd.items()
-        if (formats := [format for format in _formats(currency) if _fits(sample, format)])
+        if (formats := [format for format in candidates if _fits(sample, format)])
     }
     if not written:
         return PLAIN, {}
+    fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
+    mixed = pa.concat_arrays([sample for sample, _ in written.values()])
 
-    def votes(format: NumberFormat) -> int:
+    def votes(format: NumberFormat) -> tuple[int, int]:
         fitting = sum(format in formats for _, formats in written.values())
-        return fitting + sum(_fits(sample, format) for sample in fractions.values())
+        fitting += sum(_fits(sample, format) for sample in fractions.values())
+        # Thousands may be rare: a column fits without them.
+        return fitting, _numbers_in(mixed, format)
 
     # The first of equals: a format with fewer options goes before another.
-    chosen = max(_formats(currency), key=votes)
+    chosen = max(candidates, key=votes)
     read = [sample for sample, formats in written.values() if chosen in formats]
     others = {name: (sample, formats[0]) for name, (sample, formats) in written.items() if chosen not in formats}
     others |= {name: (sample, PLAIN) for name, sample in fractions.items() if not _fits(sample, chosen)}
@@ -169,13 +176,19 @@ def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, d
 
 
 def _with_digits(strings: pa.Array) -> pa.Array:
-    """Return distinct values that have a digit; none unless most of the column's values have one."""
-    trimmed = pc.utf8_trim_whitespace(pc.drop_null(strings[: 4 * _SAMPLE]))
+    """Return some distinct values that have a digit; none unless most of a column's values have one."""
+    trimmed = pc.utf8_trim_whitespace(pc.drop_null(strings))
     trimmed = trimmed.filter(pc.not_equal(trimmed, ""))
     has_digit = pc.match_substring_regex(trimmed, "[0-9]")
     if 2 * (pc.sum(has_digit).as_py() or 0) < len(trimmed):
         return pa.array([], pa.string())
-    return pc.unique(trimmed.filter(has_digit))[:_SAMPLE]
+    distinct = pc.unique(trimmed.filter(has_digit))
+    if not len(distinct):
+        return distinct
+    # The longest have the separators of thousands.
+    longest = pc.select_k_unstable(pc.utf8_length(distinct), _LONGEST, [("", "descending")]).cast(pa.int64())
+    chosen: NDArray[np.int64] = np.union1d(np.arange(0, len(distinct), max(1, len(distinct) // _SPREAD)), longest)
+    return distinct.take(pa.array(chosen))
 
 
 def _currencies_of(sample: pa.Array) -> Iterator[str]:
@@ -192,33 +205,38 @@ def _is_currency(word: str) -> bool:
 
 
 def _has_fractions(sample: pa.Array) -> bool:
-    return bool(pc.any(pc.match_substring(sample, ".")).as_py())
+    return _has(sample, r"\.")
 
 
-def _formats(currency: Sequence[str]) -> list[NumberFormat]:
-    pairs: list[tuple[Decimal, Thousands | None]] = [(".", None), (".", ","), (",", None), (",", ".")]
-    spaced: product[tuple[Decimal, Thousands]] = product((".", ","), (" ", "'", "_"))
-    return [NumberFormat(decimal, thousands, currency, percent=True) for decimal, thousands in (*pairs, *spaced)]
+def _formats(currency: Sequence[str], strings: pa.Array) -> list[NumberFormat]:
+    """Return the formats that strings may have, those with fewer options first."""
+    has = {mark: _has(strings, pattern) for mark, pattern in _GROUP_SEPARATORS.items()}
+    has_commas = has[","] or _has(strings, r"\.[0-9]{3}\.[0-9]{3}")
+    decimals: list[Decimal] = [".", ","] if has_commas else ["."]
+    separators: list[Thousands | None] = [None, ",", ".", " ", "'", "_"]
+    pairs = [(d, t) for t in separators for d in decimals if t is None or (t != d and has[t])]
+    # 1,108 is a number with thousands sooner than one with a fraction.
+    pairs.sort(key=lambda pair: (pair[1] is not None, pair[0] == ",") if pair != (".", ",") else (False, False))
+    return [NumberFormat(decimal, thousands, currency, percent=True) for decimal, thousands in pairs]
+
+
+def _has(strings: pa.Array, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(strings, pattern)).as_py())
+
+
+def _numbers_in(strings: pa.Array, format: NumberFormat) -> int:
+    return int(len(strings) - plain_numbers(strings, format).null_count)
 
 
 def _fits(sample: pa.Array, format: NumberFormat) -> bool:
-    numbers = len(sample) - plain_numbers(sample, format).null_count
-    return bool(numbers >= _MOSTLY * len(sample))
+    return _numbers_in(sample, format) >= _MOSTLY * len(sample)
 
 
 def _needed(format: NumberFormat, samples: Sequence[pa.Array]) -> NumberFormat:
     """Return a format with only the options that some column needs."""
-    everything = pa.concat_arrays(samples) if samples else pa.array([], pa.string())
-
-    def seen(text: str) -> bool:
-        return bool(pc.any(pc.match_substring(everything, text)).as_py())
-
-    return NumberFormat(
-        format.decimal,
-        format.thousands,
-        tuple(sign for sign in format.currency if seen(sign)),
-        percent=seen("%"),
-    )
+    strings = pa.concat_arrays(samples) if samples else pa.array([], pa.string())
+    currency = tuple(sign for sign in format.currency if _has(strings, re.escape(sign)))
+    return NumberFormat(format.decimal, format.thousands, currency, percent=_has(strings, "%"))
 
 
 def _example(sample: pa.Array) -> str:

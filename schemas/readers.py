@@ -235,9 +235,9 @@ class CsvReader(Reader):
     def _names_as_written(self) -> list[str]:
         self._check_start()
         try:
-            with self._open_rows() as rows:
-                # Arrow reads ahead of the header: never from Python's own file, see _open_utf8.
-                start = rows if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(rows), b""))
+            with open_decompressed(self.path) as file:
+                # Arrow reads ahead of the header, but must not read from Python: see _open_utf8.
+                start = file if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(file), b""))
                 with self._arrow(start) as reader:
                     # A name that is no UTF-8 is found only as it is read.
                     return list(reader.schema.names)

@@ -28,20 +28,22 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
     """Return the pairs that explain most beyond what the better of the two explains."""
     usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
     usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
-    target = target.with_rows([feature.column for feature in features])
+    target = target.of_lookup([feature.column for feature in features])
+    alone = {feature.column.name: target.explained(feature.ids) for feature in usable}
     leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
     found, suspects = [], []
     for one, other in combinations(usable, 2):
         ids = crossed(one.ids, other.ids)
         pairs = int(ids.max()) + 1
         both = target.explained(ids)
-        gain = both - max(one.explained, other.explained)
+        shares = alone[one.column.name], alone[other.column.name]
+        gain = both - max(shares)
         # Two features that say the same explain together what each explains.
         if gain > max(_MIN_GAIN, _MIN_GAIN_IN_ROWS / len(ids)) and pairs > max(
             one.column.distinct, other.column.distinct
         ):
-            reason = f"together {both:.1%} of the label; alone {one.explained:.1%} and {other.explained:.1%}"
-            if both > leak >= max(one.explained, other.explained):
+            reason = f"together {both:.1%} of the label; alone {shares[0]:.1%} and {shares[1]:.1%}"
+            if both > leak >= max(shares):
                 reason += ", are both known beforehand?"
                 suspects.append(f"'{one.column.name}' and '{other.column.name}' {both:.0%}")
             found.append((gain, [one.column.name, other.column.name], pairs, reason))

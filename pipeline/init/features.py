@@ -90,7 +90,7 @@ def choose_columns(
         reasons[column.name] = reason
         if not reason:
             names[safe_name(column.name)] = column.name
-            features[column.name] = _feature(column, code_reason, leaks, table, requests)
+            features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
     chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)
@@ -124,9 +124,9 @@ def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
 
 
 def _feature(
-    column: Column, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
+    column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
 ) -> ChosenFeature:
-    kind = choose_kind(column, code_reason)
+    kind = choose_kind(column, target, code_reason)
     explained = leaks.shares[column.name]
     reason = kind.reason
     if column.name in requests.keep:
@@ -156,7 +156,8 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     ignored = dict(chosen.ignored)
     left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
     if left_out:
-        _note(notes, Rank.LEAK, _explaining(left_out), "left out as likely leaks", "keep", left_out)
+        done = "left out as a likely leak" if len(left_out) == 1 else "left out as likely leaks"
+        _note(notes, Rank.LEAK, _explaining(left_out), done, "keep", left_out)
     for found in leaks.sums:
         names = [name for name in found.names if name in ignored]
         if names:
@@ -165,8 +166,8 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT}
     allowed = [f.column.name for f in chosen.features if LEAK in f.allowed]
     if strong:
-        text = f"{_explaining(strong)}: kept; leave out what is not known when a prediction is made (--drop)"
-        notes.add(Rank.LEAK, text)
+        done = "kept; leave out what is not known when a prediction is made (--drop)"
+        notes.add(Rank.LEAK, f"{_explaining(strong)}: {done}")
     if allowed:
         text = "preflight warns of a likely leak and does not stop (validation.severities in the config)"
         notes.add(Rank.LEAK, f"{_listed(allowed)}: {text}")
@@ -217,7 +218,8 @@ def _explaining(shares: Mapping[str, float]) -> str:
     ranked = sorted(shares, key=lambda name: -shares[name])
     if len(ranked) == 1:
         return f"{_shown(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
-    return f"{_first([f'{_shown(name)} {shares[name]:.0%}' for name in ranked])} explain so much of the label alone"
+    shown = _first([f"{_shown(name)} ({shares[name]:.0%})" for name in ranked])
+    return f"{shown} each explain much of the label"
 
 
 def _listed(names: Sequence[str]) -> str:

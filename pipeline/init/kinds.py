@@ -13,10 +13,14 @@ from pipeline.init.exclusions import is_id_name
 _MAX_IDENTITY = 64
 # An identity has an ID for each number up to its greatest: so many of them are used, by so many rows each.
 _MIN_USED_IDS, _MIN_ROWS_OF_AN_ID = 0.25, 10
+# More whole numbers than these are rather a quantity, whose order says something: an age, a day, an hour.
+_MAX_IDENTITY_VALUES = 8
+# In fewer rows a bucket is learned only where a line does not do: ames 0.91 instead of 0.87 R squared.
+_MANY_ROWS = 10_000
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
-# So few numbers get a bucket each.
-_FEW_NUMBERS = 12
+# So few numbers get a bucket each, small whole numbers more.
+_FEW_NUMBERS, _FEW_WHOLE_NUMBERS = 12, 32
 # Above this skewness a logarithm is tried; it has to bring the skewness down to so much of it.
 _SKEWED, _LESS_SKEWED = 1.0, 0.5
 # Whole numbers are codes if so much more of the label is explained by each value than by their size.
@@ -68,11 +72,12 @@ def has_unit(column: Column) -> bool:
     return sum(bool(_WITH_UNIT.fullmatch(value)) for value in values) > 0.95 * len(values)
 
 
-def choose_kind(column: Column, code_reason: str | None) -> Kind:
+def choose_kind(column: Column, target: Target, code_reason: str | None) -> Kind:
     """Return the declaration of a feature.
 
     Args:
       column: The column.
+      target: Label of the rows.
       code_reason: Why its values are categories, as `why_code` returns it.
     """
     if code_reason is not None:
@@ -81,7 +86,7 @@ def choose_kind(column: Column, code_reason: str | None) -> Kind:
     shown = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
     if column.missing_share:
         shown += f", {column.missing_share:.1%} missing"
-    size = int(high) + 1 if 0 <= low <= high < _MAX_IDENTITY else 0
+    size = int(high) + 1 if 0 <= low <= high < _MAX_IDENTITY and column.distinct <= _MAX_IDENTITY_VALUES else 0
     is_used = _MIN_USED_IDS * size <= column.distinct and size <= max(4, column.present / _MIN_ROWS_OF_AN_ID)
     if column.is_integer and size and is_used:
         declared: dict[str, Any] = {"kind": "identity", "num_ids": size}
@@ -90,7 +95,7 @@ def choose_kind(column: Column, code_reason: str | None) -> Kind:
         return Kind({**declared, "embedding": _dimension(size)}, f"{shown}: few enough to be ids")
     if column.collapsed:
         shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
-    return _number(column, shown)
+    return _number(column, target, shown)
 
 
 def _category(column: Column, code_reason: str) -> Kind:
@@ -115,7 +120,7 @@ def _category(column: Column, code_reason: str) -> Kind:
     return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, counted)
 
 
-def _number(column: Column, shown: str) -> Kind:
+def _number(column: Column, target: Target, shown: str) -> Kind:
     missing = {"missing": "mean"} if column.missing_share else {}
     mostly_zero = column.zero_share > 0.5
     if mostly_zero:
@@ -128,13 +133,14 @@ def _number(column: Column, shown: str) -> Kind:
             scale = "log_z_score"
             shown += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
     declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
-    if column.distinct > 2:
+    if column.distinct > 2 and (column.rows >= _MANY_ROWS or target.bends(column, of_logs=scale == "log_z_score")):
         declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), "embedding": 8}
     return Kind({**declared, **missing}, shown)
 
 
 def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:
-    if column.distinct <= _FEW_NUMBERS:
+    is_small = column.is_integer and column.quantile(0) > -_MAX_IDENTITY and column.quantile(1) < _MAX_IDENTITY
+    if column.distinct <= (_FEW_WHOLE_NUMBERS if is_small else _FEW_NUMBERS):
         values = np.unique(column.numbers[~np.isnan(column.numbers)])
         boundaries = [float(f"{middle:.6g}") for middle in (values[:-1] + values[1:]) / 2]
         # Each value gets a bucket, unless the middle between two is one of them after rounding.

@@ -80,6 +80,8 @@ def reading(
         options = CsvOptions.model_validate({**usual.csv.model_dump(), **tabs, **csv})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
+        if not problem["loc"]:
+            raise ConfigError(f"how CSV is written: {problem['msg'].removeprefix('Value error, ')}") from error
         flag = str(problem["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{flag}: {problem['msg']}, found {problem['input']!r}") from error
     others = dict.fromkeys([*usual.other_columns, *ignored_columns])

@@ -390,6 +390,11 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
         ((source, output, *model, "--key", "row"), 2, "--key row: the output has a column of this name"),
         ((source, output, *model, "--encoding", "utf-9"), 2, "--encoding: Value error, 'utf-9' is not an encoding"),
         ((source, output, *model, "--delimiter", "||"), 2, "--delimiter: String should have at most 1 character"),
+        (
+            (source, output, *model, "--decimal", ",", "--thousands", ","),
+            2,
+            "how CSV is written: thousands and decimal are both ','",
+        ),
         ((source, output, *model, "--header", "--column-names", "a"), 2, "--header and --column-names: give one"),
         ((source, source, output, *model), 2, "a pattern needs quotes, so that the shell leaves it alone"),
         (

@@ -84,7 +84,7 @@ ROWS = [
     }
     for number in range(12)
 ]
-WRITTEN = ["$1,108.98", "1,108", "-$5", "($5.5)", "51.1%", "200 %", "1,10", "0,125", "$", "1.108"]
+WRITTEN = ["$1,108.98", "1,108", "-$5", "($5.5)", "51.1%", "200 %", "1,10", "0,125", "$", "1.125"]
 NUMBERS = [
     *WRITTEN,
     "0",
@@ -186,8 +186,8 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
-        parts = [tf.cast(inputs[name], tf.float32) * 0.1 / (place + 1) for place, name in enumerate(sorted(inputs))]
-        return tf.add_n(parts)
+        values = tf.concat([tf.cast(inputs["ids"], tf.float32), inputs["numbers"]], axis=1)
+        return tf.reduce_sum(values * 0.1 / tf.range(1.0, values.shape[1] + 1.0), axis=1, keepdims=True)
 
     options = data.read_options("bought")
     served = ServedModel(
@@ -414,7 +414,7 @@ def check(row: dict[str, str], data: Data, routes: dict[str, Callable[[dict[str,
 def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
     seen: set[str] = set()
 
-    @hypothesis.settings(max_examples=80, deadline=None, database=None, derandomize=True)
+    @hypothesis.settings(max_examples=80 if data is DATA else 30, deadline=None, database=None, derandomize=True)
     @hypothesis.given(row=few_odd)
     def every_route_agrees(row: dict[str, str]) -> None:
         check(row, data, routes)
@@ -428,5 +428,7 @@ def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, 
 def test_every_odd_value_of_a_kind_has_one_answer(
     name: str, data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]
 ) -> None:
-    for value in [*NUMBERS, *ODD]:
+    # Commas only change how numbers are written.
+    is_number = FEATURES.column_types[name] != "string"
+    for value in [*NUMBERS, *ODD] if data is DATA else NUMBERS if is_number else []:
         check({**ROWS[1], name: value}, data, routes)

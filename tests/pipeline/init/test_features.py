@@ -102,7 +102,8 @@ def test_columns_that_are_left_out(name: str, values: Any, why: str, tmp_path: P
         ("population", RANDOM.lognormal(11, 2, ROWS).round(), "numeric"),
         ("price", RANDOM.integers(100_000, 999_999, ROWS), "numeric"),
         ("year", 1000 + np.arange(ROWS), "numeric"),
-        ("hour", np.arange(ROWS) % 24, "identity"),
+        ("hour", np.arange(ROWS) % 24, "numeric"),
+        ("rooms", RANDOM.integers(1, 9, ROWS), "identity"),
         ("score", 2.0 * RANDOM.integers(0, 5, ROWS), "identity"),
         ("term", RANDOM.choice([36, 60], ROWS), "numeric"),
         ("level", RANDOM.integers(-3, 3, ROWS), "numeric"),
@@ -151,9 +152,31 @@ def test_the_scale_follows_the_skewness(values: Any, scale: str, tmp_path: Path)
     assert ("skewness" in written.reasons["x"]) == (scale == "log_z_score")
 
 
-def test_few_numbers_get_a_bucket_each(tmp_path: Path) -> None:
-    written = Written(tmp_path, {"x": RANDOM.choice([0, 100, 200, 700], ROWS)})
-    assert written.features["x"]["buckets"] == {"kind": "boundaries", "boundaries": [50.0, 150.0, 450.0]}
+def test_buckets_of_a_small_table_are_for_what_a_line_misses(tmp_path: Path) -> None:
+    few, wave = RANDOM.choice([0, 100, 200, 700], ROWS), RANDOM.uniform(-4, 4, ROWS).round(3)
+    label = np.where(np.isin(few, [0, 200]) + 2 * np.cos(wave) + RANDOM.normal(size=ROWS) > 0.5, "yes", "no")
+    written = Written(tmp_path, {"few": few, "wave": wave, "bought": label})
+    assert written.features["few"]["buckets"] == {"kind": "boundaries", "boundaries": [50.0, 150.0, 450.0]}
+    assert written.features["wave"]["buckets"] == {"kind": "quantiles", "count": 32}
+    assert "buckets" not in written.features["size"] and "embedding" not in written.features["size"]
+    straight = Written(tmp_path, {"few": few, "wave": wave})
+    assert "buckets" not in straight.features["size"]
+    rows = 10_000
+    label = np.where(RANDOM.normal(size=rows) > 0, "yes", "no")
+    assert "buckets" in Written(tmp_path, {"bought": label, "size": RANDOM.normal(size=rows)}).features["size"]
+
+
+def test_combinations_of_a_lookup_table_are_crossed(tmp_path: Path) -> None:
+    one, other = RANDOM.integers(0, 10, 6000), RANDOM.integers(0, 9, 6000)
+    price = 10 + (7 * one * other) % 23
+    columns = {
+        "price": price,
+        "size": [f"s{n}" for n in other],
+        "bought": [f"p{n}" for n in one],
+    }
+    written = Written(tmp_path, columns, label="price")
+    assert "crosses" in (tmp_path / "a.yaml").read_text() and "together 100.0%" in (tmp_path / "a.yaml").read_text()
+    assert written.checked() == []
 
 
 def test_a_strong_honest_feature_is_kept_with_one_note(tmp_path: Path) -> None:
@@ -161,8 +184,8 @@ def test_a_strong_honest_feature_is_kept_with_one_note(tmp_path: Path) -> None:
     again = (SIZE + 0.1 * RANDOM.normal(size=ROWS)).round(3)
     written = Written(tmp_path, {"price": price, "again": again}, label="price")
     assert {"size", "again"} <= {*written.features} and written.severities == []
-    (note,) = [note for note in written.notes if "alone" in note]
-    assert note.startswith("'size' 9") and "'again' 9" in note and "--drop" in note
+    (note,) = [note for note in written.notes if "each explain" in note]
+    assert note.startswith("'size' (9") and "'again' (9" in note and "--drop" in note
 
 
 def test_a_leak_is_left_out_and_the_flag_that_keeps_it_is_named(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
     assert loaded.features["customerId"].kind == "vocabulary"
     assert loaded.features["zip"].kind == "vocabulary"
     assert loaded.features["paid"].kind == "numeric"
-    assert loaded.features["size"].kind == "identity"
+    assert loaded.features["size"].kind == "numeric"
     assert (loaded.data.max_bad_rows, loaded.data.missing_values) == (3, ("", "NA"))
 
 
