@@ -19,6 +19,8 @@ from schemas.data import Format
 from schemas.errors import DataError
 
 START_BYTES = 1 << 16
+# A few control characters are a large share of less text.
+_LEAST_BYTES = 256
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -170,7 +172,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     Args:
       path: Path or URI of the file.
       expected: Format that is going to be read.
-      option: Name of the setting of the format, for the error.
+      option: Setting of the format, as it stands before its value, for the error.
 
     Raises:
       DataError: The file cannot be read, is not a table, or has another format.
@@ -186,7 +188,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     if start and found != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
-            f"{path}: is {names[found]}; expected {names[expected]}. Set {option}: {found}, or name another file"
+            f"{path}: is {names[found]}; expected {names[expected]}. Set {option} {found}, or name another file"
         )
     return start
 
@@ -281,7 +283,9 @@ def _is_json(line: bytes) -> bool:
 
 def _is_binary(start: bytes) -> bool:
     """Return whether bytes are not text: in no encoding has text many control characters."""
-    return marked_encoding(start) is None and len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
+    if marked_encoding(start) is not None or len(start) < _LEAST_BYTES:
+        return False
+    return len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
 
 
 def _is_tfrecord(start: bytes) -> bool:
