@@ -176,8 +176,8 @@ class Evaluation(Declaration):
     """Left out, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
     calibration (mean prediction over mean label). Multiclass: accuracy, macro_f1, log_loss. Regression: rmse, mae, r2,
     mean_error (mean of prediction - label). All: example_count."""
-    thresholds: Annotated[tuple[Threshold, ...], Field(min_length=1)]
-    """At least one: a pipeline without a bound would push anything."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
     min_rows: PositiveInt = 20
     """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The

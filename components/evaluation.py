@@ -238,7 +238,8 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> li
         Failure("every threshold", " x ".join(spec.feature_keys) or OVERALL, None, "on at least one slice large enough")
         for spec in result.missing_slices
     ]
-    if not (result.validation_ok or failures):
+    # Without a threshold TFMA validates nothing; the constant predictor still judges every candidate.
+    if not (result.validation_ok or result.missing_thresholds or failures):
         failures.append(Failure("validation", OVERALL, None, "passed; TFMA does not give a reason"))
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
 

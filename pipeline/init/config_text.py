@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from components.config import MetricName
 from pipeline.init.decision import Decision
 
 # More notes stand at the end of the config.
@@ -151,39 +152,24 @@ def _class_shares(decision: Decision) -> list[float]:
 
 
 def _evaluation(decision: Decision) -> Iterator[str]:
-    yield "# A model is pushed if it keeps these bounds. They ask for no more than to be better than always"
-    always = "shares of the classes" if decision.label.classes else "mean"
-    yield f"# predicting the {always}; tighten them after the first."
+    metric = _ranked_metric(decision)
+    yield "# A model is pushed if it is significantly better than the constant predictor (docs/quality.md), and hardly"
+    yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, at_least: 0.8}}]`."
     yield "evaluation:"
     yield "  split: test"
     sliced = _sliced(decision)
     if sliced:
         yield f"  slice_by: {_flow([[name] for name in sliced])}"
     yield f"  min_examples: {max(20, min(100, decision.rows // 100))}"
-    yield "  thresholds:"
-    constant = _constant_loss(decision)
-    if decision.label.classes:
-        yield f"    - {{metric: log_loss, at_most: {constant:.4f}}} # of the class shares of train"
-    else:
-        yield f"    - {{metric: rmse, at_most: {constant:.6g}}} # of the mean of train"
     yield "  compared_with_last_blessed:"
-    if decision.label.classes:
-        metric = "auc" if len(decision.label.classes) == 2 else "accuracy"
-        yield f"    - {{metric: {metric}, may_worsen_by: 0.02}}"
-    else:
-        yield f"    - {{metric: rmse, may_worsen_by: {0.05 * constant:.3g}}}"
+    yield f"    - {{metric: {metric}, may_worsen_by: 0.02}}"
     yield ""
 
 
-def _constant_loss(decision: Decision) -> float:
-    """Return the loss of the class shares or the mean of train, on test; on all rows if chance draws test from them."""
-    labels, is_test = decision.target.labels, decision.plan.is_test
-    train, test = (labels, labels) if is_test is None else (labels[~is_test], labels[is_test])
-    if not decision.label.classes:
-        return float(np.sqrt(np.mean((test - train.mean()) ** 2)))
-    # A class without a row in train counts half a row, as in the comparison with the constant predictor.
-    counts = np.maximum(np.bincount(train, minlength=len(decision.label.classes)), 0.5)
-    return float(-np.log(counts / counts.sum())[test].mean())
+def _ranked_metric(decision: Decision) -> MetricName:
+    """Return the metric that has the same meaning whatever the unit of the label."""
+    kinds: dict[int, MetricName] = {0: "r2", 2: "auc"}
+    return kinds.get(len(decision.label.classes), "accuracy")
 
 
 def _sliced(decision: Decision) -> list[str]:

@@ -245,6 +245,23 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
     assert (found["rows"], found["is_prior_corrected"]) == (ROWS, False)
 
 
+@pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
+def test_without_thresholds_the_constant_predictor_decides(
+    models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path
+) -> None:
+    asked = {"thresholds": [], "compared_with_last_blessed": []}
+    shares = dict(Counter(row["bought"] for row in learnable))
+    judged = {name: able[name] for name in models}
+    (tmp_path / "able").mkdir()
+    summary = _evaluate(_write(tmp_path, learnable), judged, tmp_path / "able", asked, train=shares)
+    assert (summary.failures, _is_blessed()) == ([], True)
+    # On rows whose labels the model has not learned.
+    (tmp_path / "unable").mkdir()
+    summary = _evaluate(examples, judged, tmp_path / "unable", asked)
+    assert [failure.split(":")[0] for failure in summary.failures] == ["constant predictor"]
+    assert not _is_blessed()
+
+
 def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_thresholds(
     examples: Path, able: dict[str, Path], tmp_path: Path
 ) -> None:

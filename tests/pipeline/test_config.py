@@ -89,10 +89,6 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ),
         ("evaluation.split=tets", "evaluation.split: 'tets' is not in data.splits; did you mean 'test'?"),
         ("evaluation.slice_by=[[sexx]]", "evaluation: a threshold is on slices by ['sex'], which is not in slice_by"),
-        (
-            "evaluation.thresholds=[]",
-            "evaluation.thresholds: tuple should have at least 1 item after validation, not 0, found []",
-        ),
         ("vertex.region=europe", "vertex.region: expected a region such as europe-west4, found 'europe'"),
         ("vertex.api_endpoint=https://localhost:1", "vertex.api_endpoint: expected HOST:PORT without https://"),
         ("name=Census Income", "name: string should match pattern '^[a-z0-9][a-z0-9-]{0,127}$', found 'Census Income'"),

@@ -1,6 +1,5 @@
 """Decisions that need the whole table: test files of their own, dividers, missing values of a feature."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +100,3 @@ def test_fill_values_are_missing_values_of_their_feature(tmp_path: Path) -> None
     spend = document(starter)["features"]["spend"]
     assert (spend["missing_values"], spend["missing"]) == (["", fill], "mean")
     assert f"{fill} stand for missing" in starter.config
-
-
-def test_the_threshold_is_the_loss_of_the_shares_of_train(tmp_path: Path) -> None:
-    train = [{**row, "bought": "yes" if number % 4 else "no"} for number, row in enumerate(rows(400))]
-    test = [{**row, "bought": "yes" if number % 2 else "no"} for number, row in enumerate(rows(100))]
-    (threshold,) = document(start(tmp_path, train, test))["evaluation"]["thresholds"]
-    assert threshold == {"metric": "log_loss", "at_most": round(-(math.log(0.75) + math.log(0.25)) / 2, 4)}

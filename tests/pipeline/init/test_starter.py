@@ -151,11 +151,13 @@ def test_numbers_that_float32_collapses_are_codes_only_where_they_repeat(tmp_pat
 
 def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
-    for label, kind, metric in [("unit.price", RegressionLabel, "rmse"), ("class", MulticlassLabel, "log_loss")]:
+    for label, kind, metric in [("unit.price", RegressionLabel, "r2"), ("class", MulticlassLabel, "accuracy")]:
         assert init(tmp_path, "orders.csv", "--label", label, "--name", "a", "--force").returncode == 0
         loaded = written(tmp_path, "a")
         assert isinstance(loaded.label, kind)
-        assert [threshold.metric for threshold in loaded.evaluation.thresholds] == [metric]
+        assert [bound.metric for bound in loaded.evaluation.compared_with_last_blessed] == [metric]
+        # The constant predictor is a bound of every run; what more is enough, the user knows.
+        assert loaded.evaluation.thresholds == ()
 
 
 def test_rows_without_a_label_and_of_rare_classes_are_left_out_and_said(tmp_path: Path) -> None:
