@@ -180,8 +180,22 @@ def _sliced(decision: Decision) -> list[str]:
 
 def _flow(value: Any) -> str:
     """Return YAML on one line, quoted so that it may stand between braces."""
-    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    text = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
+    )
     return str(text.strip()[1:-1])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes strings with line breaks on one line."""
+
+
+def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if len(value.splitlines()) > 1 or value != value.strip() else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _string)
 
 
 def _relative(path: Path, folder: Path) -> str:
