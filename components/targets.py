@@ -29,8 +29,9 @@ _DIVISIONS = ((5_000, 1), (1_000, 4), (0, 8))
 _MIN_DISTINCT_ROWS = 50
 _COPIES_IN_LOOKUP = 50
 _MOSTLY_SEEN = 0.9
-# Bins explain clearly more than a line by this share of what the line explains, and this much of the label.
-_BEND_SHARE, _MIN_BEND = 0.1, 0.02
+# Bins explain clearly more than a line by this share of what the line explains, and this much of the label; in few
+# rows they explain more by chance.
+_BEND_SHARE, _MIN_BEND, _MIN_BEND_IN_ROWS = 0.1, 0.02, 5
 # A curve is looked for in so many rows, and is measured in more where there may be one.
 _SAMPLED_CURVE_ROWS, _MAX_CURVE_ROWS, _LIKELY_CURVE = 2_000, 20_000, 0.5
 # A curve through the label's ranks counts where it is nearly exact: the column is then the label on another scale.
@@ -148,7 +149,8 @@ class Target:
         by_line = self._explained_by_line(np.sign(numbers) * np.log1p(np.abs(numbers)) if of_logs else numbers)
         bins = [column.ids, *([] if column.coarse_ids is None else [column.coarse_ids])]
         by_bins = max(self._explained_by_means(ids) for ids in bins)
-        return by_bins > by_line * (1 + _BEND_SHARE) + _MIN_BEND
+        least = max(_MIN_BEND, _MIN_BEND_IN_ROWS / len(self.labels))
+        return by_bins > max(0.0, by_line) * (1 + _BEND_SHARE) + least
 
     @cached_property
     def _indicators(self) -> Array:

@@ -163,14 +163,16 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
         if names:
             text = f"{found} explains {found.share:.1%} of the label"
             _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
-    strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT}
-    allowed = [f.column.name for f in chosen.features if LEAK in f.allowed]
+    strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT and LEAK not in f.allowed}
+    allowed = [
+        f"{_shown(f.column.name)} ({f.explained:.0%} of the label)" for f in chosen.features if LEAK in f.allowed
+    ]
     if strong:
         done = "kept; leave out what is not known when a prediction is made (--drop)"
         notes.add(Rank.LEAK, f"{_explaining(strong)}: {done}")
     if allowed:
-        text = "preflight warns of a likely leak and does not stop (validation.severities in the config)"
-        notes.add(Rank.LEAK, f"{_listed(allowed)}: {text}")
+        done = "kept; preflight warns of a likely leak and does not stop (validation.severities in the config)"
+        notes.add(Rank.LEAK, f"{_first(allowed)}: {done}")
     named = leaks.named_sum
     if named is not None and not {*named.names} & {*ignored}:
         text = f"{named} explains {named.share:.1%} of the label: kept; are all known when a prediction is made?"
@@ -192,7 +194,8 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
         notes.add(Rank.COLUMN, f"left out: {_listed(texts)}: free text")
-    units = [column for name, column in columns.items() if name != requests.label and has_unit(column)]
+    others = {requests.label, *requests.drop}
+    units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
         shown = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {shown}; write them without the unit")

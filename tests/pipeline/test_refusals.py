@@ -177,7 +177,7 @@ def test_a_feature_that_gives_the_label_away_and_one_of_dates(
     settings = ["data.schema_file=null", "data.splits.test={share_of: train, share: 0.1}"]
     leak = [*settings, "features.code={kind: vocabulary, max_size: 9}", "data.ignored_columns=[fnlwgt, day]"]
     done = local_runner(config, tmp_path / "run", *flags(leak))
-    refused(done, 3, "error: data: code: explains 9")
+    refused(done, 3, "error: data: code: explains 100.0%")
     assert "of the label 'income' by itself: is it known when a prediction is asked for?" in done.stderr
     date = [*settings, "features.day={kind: hash, num_ids: 9}", "data.ignored_columns=[fnlwgt, code]"]
     done = local_runner(config, tmp_path / "run", *flags(date))
