@@ -98,7 +98,9 @@ class _Encoder:
             if types[name] == "string":
                 values = pc.unique(fitted[name].drop_null())
                 self._categories[name] = values.take(pc.sort_indices(values))
-        self.categorical = [len(self._categories.get(name, ())) in range(1, _MAX_CATEGORIES) for name in self._names]
+        self.categorical = [
+            len(self._categories.get(name, ())) in range(1, _MAX_CATEGORIES + 1) for name in self._names
+        ]
 
     def encode(self, table: pa.Table) -> Array:
         return np.column_stack([self._encode(table, name) for name in self._names])
