@@ -3,6 +3,7 @@
     make bench                                          # 50,000 rows, once each; about three minutes on two cores
     make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 2 --keep"     # docs/performance.md; 40 minutes
     make bench ARGS="--show"                            # the tables of docs/performance.md, from measured.json
+    make bench ARGS="--wide"                            # tables of 250 and 2,000 columns; half an hour, with stock TFX
 
 The data is made from the census's rows (benchmarks/household.py). Each pipeline runs in a process of its own, one after
 the other, from nothing, through the same runner. Memory is the resident set of the process and its children, sampled
@@ -24,6 +25,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import bench_wide
 from benchmarks.measuring import ROOT, measure
 
 MEASURED_FILE = Path(__file__).parent / "measured.json"
@@ -42,16 +44,20 @@ STOCK_NAMES = {
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def _one(which: str, config_file: Path) -> dict[str, Any]:
-    """One run, in a process of its own."""
+def _one(which: str, config_file: Path, limit_seconds: float | None = None) -> dict[str, Any]:
+    """One run, in a process of its own.
+
+    Raises:
+      TimeoutExpired: it took longer than the limit.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        _run([sys.executable, "-m", "benchmarks.bench", "--one", which, folder, str(config_file)])
+        _run([sys.executable, "-m", "benchmarks.bench", "--one", which, folder, str(config_file)], limit_seconds)
         measured: dict[str, Any] = json.loads((Path(folder) / "measured.json").read_text())
     return measured
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def _run(command: list[str], limit_seconds: float | None = None) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_seconds)
     if done.returncode != 0:
         raise click.ClickException(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
 
@@ -217,13 +223,26 @@ def plot(measured: dict[str, Any], file: Path) -> None:
 @click.option(
     "--keep", is_flag=True, help="Keep what is measured in benchmarks/measured.json, and draw docs/performance.svg."
 )
+@click.option(
+    "--wide",
+    is_flag=True,
+    help="Tables of 250 and 2,000 columns instead, of 10,000 rows; --keep keeps them in benchmarks/measured_wide.json.",
+)
 @click.option("--show", is_flag=True, help="Measure nothing; print what was kept.")
 @click.option("--one", nargs=3, hidden=True)
-def main(rows: tuple[int, ...], runs: int, keep: bool, show: bool, one: tuple[str, str, str] | None) -> None:
+def main(
+    rows: tuple[int, ...], runs: int, keep: bool, wide: bool, show: bool, one: tuple[str, str, str] | None
+) -> None:
     """Run the stock pipeline and ours on data of one or several sizes, and print them side by side."""
     if one is not None:
         which, folder, config_file = one
         _measure_one(which, Path(folder), Path(config_file))
+        return
+    if wide:
+        found = bench_wide.kept() if show else bench_wide.measured_tables(_one, lambda said: click.echo(said, err=True))
+        if keep and not show:
+            bench_wide.keep(found)
+        click.echo(bench_wide.text(found))
         return
     if show:
         click.echo(text(json.loads(MEASURED_FILE.read_text())))

@@ -100,7 +100,7 @@ def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool
     """Runs one pipeline in this process and measures it, imports included.
 
     Args:
-      which: `ours` or `stock`.
+      which: `ours`, `stock`, or `stock-wide` (stock up to Transform, of a table of benchmarks/wide.py).
       folder: for what it writes.
       config_file: ours; the stock pipeline takes the data, the epochs and the batch size from it.
       samples_memory: whether the peak is looked for.
@@ -108,7 +108,8 @@ def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool
     started = time.monotonic()
     from pipeline import runner
 
-    pipeline = _ours(folder, config_file) if which == "ours" else _stock(folder, config_file)
+    created = {"ours": _ours, "stock": _stock, "stock-wide": _stock_wide}
+    pipeline = created[which](folder, config_file)
     imported = time.monotonic() - started
     meter = Meter(samples_memory=samples_memory)
     runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="bench", observer=meter)
@@ -128,6 +129,12 @@ def _ours(folder: Path, config_file: Path) -> Any:
         run_id="bench",
         enable_cache=False,
     )
+
+
+def _stock_wide(folder: Path, config_file: Path) -> Any:
+    from benchmarks.stock.wide import create_stock_pipeline
+
+    return create_stock_pipeline(str(config_file.parent / "data"), str(folder))
 
 
 def _stock(folder: Path, config_file: Path) -> Any:

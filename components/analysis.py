@@ -22,6 +22,8 @@ from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_co
 from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import json_utils
 
+from components.batch_rows import batch_rows
+
 # Rows that go through TensorFlow together, and how many such batches at a time.
 ROWS_TOGETHER = 8192
 _PARALLEL_BATCHES = 2
@@ -30,6 +32,10 @@ _PARALLEL_BATCHES = 2
 _TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
 T = TypeVar("T")
 _BY_FREQUENCY = analyzers._VocabOrderingType.FREQUENCY
+
+# Grappler inlines the mapped function again for each of its function calls, one a column: minutes for a wide table.
+# What it optimizes is not repeated often enough here to pay for that.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,16 @@ class Preprocessing:
         return specs
 
 
-def batches(file: str, function: Any) -> Iterator[Any]:
+def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
     """What a function makes of each batch of a file, in order, as NumPy has it.
 
     Args:
       file: serialized tf.Example, in gzipped TFRecord.
+      columns: number of columns of the examples.
       function: of records, [batch]; it becomes a part of the graph that reads.
     """
-    records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=1 << 20).batch(ROWS_TOGETHER)
+    rows = batch_rows(columns, ROWS_TOGETHER)
+    records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=1 << 20).batch(rows)
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
     plain = tf.autograph.experimental.do_not_convert(function)
     made: Iterator[Any] = records.map(plain, num_parallel_calls=_PARALLEL_BATCHES).prefetch(1).as_numpy_iterator()
@@ -178,7 +186,7 @@ class Analysis:
             learned[source.operation_def.label] = (
                 Counted() if _is_vocabulary(source) else Combined(source.operation_def.combiner)
             )
-        for batch in batches(file, self._fed) if learned else ():
+        for batch in batches(file, self._fed, len(self._preprocessing.feature_spec)) if learned else ():
             for label, values in batch.items():
                 learned[label].add(values)
         return learned

@@ -5,6 +5,7 @@ differently: files are read, parsed, analyzed and encoded thousands of rows at a
 Beam job; and the graph is written once, when all is learned.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import uuid
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
@@ -25,12 +27,13 @@ from tfx.components.transform import executor_utils
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
-from tfx_bsl.coders import example_coder
 
 from components.analysis import Learned, Preprocessing, batches, last_analysis, merged, traced
 from components.artifact_files import files_in
+from components.example_records import GzipFile, deflated, framed, serialized
 from schemas.errors import DataError
 from serving.literal_paths import literal_path
+from serving.served_model import TransformGraph
 
 
 class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -174,11 +177,10 @@ class _Encode(beam.DoFn):
         graph = traced(_last_graph, graph_uri)
         # Where another attempt at the same file does no harm.
         temporary = f"{target}.temporary-{uuid.uuid4().hex}"
-        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-        with tf.io.TFRecordWriter(temporary, options) as writer:
-            for columns in batches(source, graph.transform):
-                for record in graph.encoded(columns):
-                    writer.write(record)
+        with contextlib.closing(GzipFile(tf.io.gfile.GFile(temporary, "wb"))) as file:
+            for matrices in batches(source, graph.transform, len(graph.spec)):
+                records = framed(serialized(graph.columns(matrices)))
+                file.write(records, deflated(records))
         tf.io.gfile.rename(temporary, target, overwrite=True)
 
 
@@ -186,22 +188,29 @@ class _Graph:
     """A transform graph, loaded to be called with records."""
 
     def __init__(self, uri: str) -> None:
-        output = tft.TFTransformOutput(literal_path(uri))
-        self._spec = output.raw_feature_spec()
-        schema = output.transformed_metadata.schema
-        self._loaded = saved_transform_io_v2.SavedModelLoader(output.transform_savedmodel_dir)
-        self._converter = impl_helper.make_tensor_to_arrow_converter(schema)
-        self._encoder = example_coder.RecordBatchToExamplesEncoder(schema)
+        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(uri)))
+        self.spec = self._graph.raw_feature_spec
 
-    def transform(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized raw tf.Example, [batch], to transformed columns."""
-        columns: dict[str, tf.Tensor] = self._loaded.apply_transform_model(tf.io.parse_example(records, self._spec))
-        return columns
+        self._names: dict[str, list[str]] = {}
+        # Traced once for all files.
+        self.transform = tf.function(
+            self._matrices, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        ).get_concrete_function()
 
-    def encoded(self, columns: dict[str, Any]) -> list[bytes]:
-        """Transformed columns to serialized tf.Example, a row each."""
-        records: list[bytes] = self._encoder.encode(self._converter.convert(columns))
-        return records
+    def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each type."""
+        columns = self._graph(tf.io.parse_example(records, dict(self.spec)))
+        self._names = {}
+        for name in sorted(columns):
+            self._names.setdefault(columns[name].dtype.name, []).append(name)
+        return {dtype: tf.stack([columns[name] for name in names]) for dtype, names in self._names.items()}
+
+    def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
+        """What `transform` has made, as columns in the order of their names."""
+        named: dict[str, Any] = {}
+        for dtype, names in self._names.items():
+            named |= zip(names, matrices[dtype], strict=True)
+        return pa.RecordBatch.from_pydict(dict(sorted(named.items())))
 
 
 @functools.lru_cache(maxsize=1)

@@ -40,8 +40,9 @@ LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae"})
 INFERRED_MIN_DOMAIN_MASS = 0.99
 
 # Beside TFDV's own names of anomalies: a distance between two data sets above its threshold; a feature that gives the
-# label away; a feature of categories that are dates.
+# label away, alone or in a sum; a feature of categories, or of numbers, that are dates.
 DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
+DATE_NUMBER = "DATE_AS_NUMBER"
 # What ExampleGen finds in the rows, and the gate judges.
 EXTREME, PRECISION, NO_VALUES = "EXTREME_VALUES", "PRECISION_LOSS", "NO_VALUES_IN_TRAIN"
 OUT_OF_RANGE, NO_CLASS = "ID_OUT_OF_RANGE", "CLASS_WITHOUT_ROWS"
@@ -52,6 +53,7 @@ _ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_
 Severity = Literal["stop", "warn", "ignore"]
 # Unless a rule says otherwise; every other anomaly stops the run.
 DEFAULT_SEVERITIES: Mapping[str, Severity] = {
+    DATE_NUMBER: "warn",
     EXTREME: "warn",
     PRECISION: "warn",
     OUT_OF_RANGE: "warn",
@@ -64,7 +66,7 @@ Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
 
 
 def _known_anomaly(name: str) -> str:
-    known = [DRIFT, SKEW, LEAK, DATE, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
+    known = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
     if name not in known:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
     return name
@@ -75,9 +77,10 @@ class SeverityRule(Declaration):
 
     anomaly: Anomaly
     """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
-    `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that all but tells the label by itself, and
-    `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not come again; or what ExampleGen finds
-    in the rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
+    `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that gives the label away by itself, or in a
+    sum or product of up to four features; `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not
+    come again; and `DATE_AS_NUMBER`, a numeric feature of dates or epochs, which warns; or what ExampleGen finds in the
+    rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
     `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels. Of values, it finds
     `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which warn."""
     features: tuple[str, ...] = ()

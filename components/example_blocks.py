@@ -18,9 +18,9 @@ from components import example_labels
 from components.example_equal_rows import records
 from components.example_parts import Rules, in_parts
 from components.example_records import deflated, framed, serialized
-from components.example_shares import Shares
+from components.example_shares import Shares, in_shares
 from schemas.numbers import TableCounts
-from schemas.row_hash import Hashes, points
+from schemas.row_hash import points
 from schemas.table import Batch, Columns, Table
 
 # Turn batches into records; how many batches are with them or wait to be written.
@@ -127,18 +127,3 @@ def _blocks(
             blocks.append((name, Block(together.num_rows, content, deflated(content), groups, of_labels, compared)))
             groups = groups[:0]
     return blocks, counts
-
-
-def in_shares(
-    row_points: Hashes, left: NDArray[np.bool_], split: str, bounds: Mapping[str, int]
-) -> dict[str, NDArray[np.bool_]]:
-    """Return for each share whether a row is in it, [n], and for `split` whether it is in none.
-
-    Args:
-      row_points: points of the rows, [n].
-      left: whether a row is shared out, [n].
-      split: split whose rows they are.
-      bounds: by share, the point below which rows that no share before it took are in it.
-    """
-    share = np.searchsorted(np.array([*bounds.values()], np.uint64), row_points, side="right")
-    return {name: left & (share == number) for number, name in enumerate([*bounds, split])}

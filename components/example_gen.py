@@ -36,6 +36,7 @@ from components.example_parts import rules_of, split_rules
 from components.example_records import GzipFile
 from components.example_shares import Shares, shares
 from components.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
+from components.split_rows import no_rows
 from components.value_findings import value_findings
 from schemas.data import TRAIN_SPLIT, Data
 from schemas.data_files import has_spans, inputs, matching_files, unlisted_inputs
@@ -231,11 +232,7 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
     rows = {name: sum(result["rows"].get(name, 0) for result in results) for name in names}
     for name, count in rows.items():
         if count == 0:
-            found = ", ".join(f"{split} {number:,}" for split, number in rows.items())
-            raise DataError(
-                f"split '{name}' would have no rows; found {found}. Give it more files, a larger share, or a part "
-                f"(data.splits.{name}: values, at_least, below) that its column has"
-            )
+            raise no_rows(name, rows)
     return rows
 
 

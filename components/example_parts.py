@@ -57,7 +57,13 @@ def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any
     if rule["values"]:
         return pc.fill_null(pc.is_in(texts, pa.array(rule["values"])), False)
     try:
-        return within(texts, at_least=rule["at_least"], below=rule["below"], date_format=rule["date_format"])
+        return within(
+            texts,
+            at_least=rule["at_least"],
+            below=rule["below"],
+            date_format=rule["date_format"],
+            numbers=table.reader.options.number_format,
+        )
     except MisfitError as misfit:
         row = int(batch.rows[misfit.index])
         place = table.reader.places([row]).get(row, table.path)

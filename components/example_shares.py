@@ -6,7 +6,7 @@ it. There the number of a row among its equals is hashed too, and the shares are
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +80,7 @@ def shares(
       pieces: function that yields the shards of the split in order, and what is read for each.
     """
     wanted = {name: rule["share"] for name, rule in rules.items() if "share_of" in rule}
-    nominal = Shares(dict(zip(wanted, _nominal_bounds(list(wanted.values())), strict=True)))
+    nominal = Shares(nominal_bounds(wanted))
     if not wanted or grouped:
         return nominal
     try:
@@ -122,9 +122,35 @@ def _exact_bounds(rows: Hashes, times: NDArray[np.int64], wanted: Sequence[float
     total = int(times.sum())
     if total > _EXACT_ROWS or total <= len(wanted):
         return _nominal_bounds(wanted)
-    sizes = [max(1, round(share * total)) for share in wanted]
-    while sum(sizes) >= total:
-        sizes[int(np.argmax(sizes))] -= 1
+    sizes = exact_sizes(total, wanted)
     numbers = np.arange(total) - np.repeat(np.cumsum(times) - times, times)
     ordered = np.sort(points(np.repeat(rows, times), numbers))
     return [int(ordered[size]) for size in np.cumsum(sizes)]
+
+
+def exact_sizes(total: int, wanted: Sequence[float]) -> list[int]:
+    """Return how many rows each share gets where copies are spread: at least one, if there are enough rows."""
+    sizes = [max(1, round(share * total)) for share in wanted]
+    while sum(sizes) >= total:
+        sizes[int(np.argmax(sizes))] -= 1
+    return sizes
+
+
+def nominal_bounds(wanted: Mapping[str, float]) -> dict[str, int]:
+    """Return by share the point below which its rows lie where equal rows stay together, or a group does."""
+    return dict(zip(wanted, _nominal_bounds(list(wanted.values())), strict=True))
+
+
+def in_shares(
+    row_points: Hashes, left: NDArray[np.bool_], split: str, bounds: Mapping[str, int]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return for each share whether a row is in it, [n], and for `split` whether it is in none.
+
+    Args:
+      row_points: points of the rows, [n].
+      left: whether a row is shared out, [n].
+      split: split whose rows they are.
+      bounds: by share, the point below which rows that no share before it took are in it.
+    """
+    share = np.searchsorted(np.array([*bounds.values()], np.uint64), row_points, side="right")
+    return {name: left & (share == number) for number, name in enumerate([*bounds, split])}

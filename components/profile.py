@@ -1,9 +1,8 @@
-"""What the columns of a table are like, and how much each of them says about the label. Imports no TensorFlow.
+"""What the columns of a table are like. Imports no TensorFlow.
 
 `python -m pipeline init` chooses kinds of features from it; preflight looks for leaks and for dates among the features.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,20 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.time_forms import TimeForm, form_of_numbers, form_of_texts
 from schemas.numbers import equal_in_float32, whole_numbers
 
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _INTEGER = r"^\s*[+-]?\d{1,18}(\.0+)?\s*$"
-# ISO 8601 with or without a time, day/month/year in any order, and 20131231.
-_DATE = (
-    r"^\s*((19|20)\d\d[-/.](0?[1-9]|1[0-2])[-/.](0?[1-9]|[12]\d|3[01])([T ]\d\d?:\d\d.*)?"
-    r"|(0?[1-9]|[12]\d|3[01])[-/.](0?[1-9]|[12]\d|3[01])[-/.](19|20)\d\d([T ]\d\d?:\d\d.*)?"
-    r"|(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))\s*$"
-)
-_MOSTLY = 0.95
 _BINS = 64
-# Rows of the overall distribution that each value of a column is believed to have besides its own.
-_PRIOR_ROWS = 5.0
+# In small tables: at least so many bins, of so many rows.
+_MIN_BINS, _ROWS_OF_COARSE_BIN = 8, 20
+# A quantile of the different values for so many of the rows: large values that are rare get bins of their own.
+_BINS_OF_TAIL_BIN = 4
+_MIN_BIN_ROWS = 5
+# Skewness is measured without so much at each end, so that a few wrong values do not decide.
+_TRIMMED_SHARE = 0.001
+_MIN_SPREAD = 1e-12
 
 Array = NDArray[Any]
 
@@ -39,12 +38,15 @@ class Column:
     texts: pa.Array
 
     @cached_property
+    def _encoded(self) -> pa.DictionaryArray:
+        return self.texts.dictionary_encode()
+
+    @cached_property
     def _counted(self) -> tuple[pa.Array, Array]:
         """The distinct values, the most frequent first, and how often each is there."""
-        counted = pc.value_counts(self.texts.drop_null())
-        counts = counted.field("counts").to_numpy(zero_copy_only=False)
+        counts = np.bincount(self.codes, minlength=len(self._encoded.dictionary) + 1)[1:]
         order = np.argsort(-counts, kind="stable")
-        return counted.field("values").take(pa.array(order)), counts[order]
+        return self._encoded.dictionary.take(pa.array(order)), counts[order]
 
     @property
     def rows(self) -> int:
@@ -92,10 +94,24 @@ class Column:
         """Two whole numbers that are one in float32; empty if there are none."""
         return equal_in_float32(whole_numbers(self._counted[0])) if self.is_integer else ()
 
+    @property
+    def is_repeated_number(self) -> bool:
+        """Whether these are whole numbers with several rows each, too many for a bin each."""
+        return self.is_integer and _BINS < self.distinct <= self.present / _MIN_BIN_ROWS
+
     @cached_property
+    def time_form(self) -> TimeForm | None:
+        """How the values write times; None if they are no times."""
+        values, counts = self._counted
+        if self.is_number:
+            numbers = pc.cast(pc.utf8_trim_whitespace(values), pa.float64()).to_numpy(zero_copy_only=False)
+            return form_of_numbers(self.name, numbers, counts)
+        return form_of_texts(values, counts)
+
+    @property
     def is_date(self) -> bool:
-        """Whether nearly all values are written as dates."""
-        return self.present > 0 and self._share(_DATE) >= _MOSTLY
+        """Whether the values are dates or times that do not come again."""
+        return self.time_form is not None and not self.time_form.comes_again
 
     @cached_property
     def not_numbers(self) -> list[str]:
@@ -112,6 +128,9 @@ class Column:
         return np.asarray(pc.cast(pc.utf8_trim_whitespace(self.texts), pa.float64()).to_numpy(zero_copy_only=False))
 
     def quantile(self, share: float) -> float:
+        """Return the number that a share of the numbers is not above; 0 and 1 are the least and the greatest."""
+        if share in (0, 1):
+            return float(np.nanmax(self.numbers) if share else np.nanmin(self.numbers))
         return float(np.nanquantile(self.numbers, share))
 
     @property
@@ -119,74 +138,70 @@ class Column:
         """Of the values that are there."""
         return float((self.numbers == 0).sum()) / max(self.present, 1)
 
+    def skewness(self, *, of_logs: bool = False) -> float:
+        """Return the moment skewness of the numbers that are not zero: zero is often no amount.
+
+        Args:
+          of_logs: Whether that of sign(x) * log(1 + |x|), as `log_z_score` takes them.
+        """
+        numbers = self.numbers[~np.isnan(self.numbers) & (self.numbers != 0)]
+        if not len(numbers):
+            return 0.0
+        numbers = np.clip(numbers, *np.quantile(numbers, [_TRIMMED_SHARE, 1 - _TRIMMED_SHARE]))
+        if of_logs:
+            numbers = np.sign(numbers) * np.log1p(np.abs(numbers))
+        centred = numbers - numbers.mean()
+        deviation = float(np.sqrt((centred**2).mean()))
+        # Differences of rounding are no spread.
+        if deviation <= _MIN_SPREAD * float(np.abs(numbers).max()):
+            return 0.0
+        return float(((centred / deviation) ** 3).mean())
+
+    @cached_property
+    def codes(self) -> Array:
+        """A number for each row's value, in `[0, n)`, as int64; 0 for a missing one."""
+        encoded = pc.fill_null(pc.add(self._encoded.indices, 1), 0)
+        return np.asarray(encoded.to_numpy(zero_copy_only=False), dtype=np.int64)
+
     @cached_property
     def ids(self) -> Array:
         """A number for each row's value, in `[0, n)`: numbers by quantile, texts each; one for what is missing."""
-        if self.is_number and self.distinct > _BINS:
-            edges = np.unique(np.nanquantile(self.numbers, np.linspace(0, 1, _BINS + 1)[1:-1]))
-            found = np.searchsorted(edges, self.numbers, side="right") + 1
-            return np.where(np.isnan(self.numbers), 0, found)
-        encoded = pc.fill_null(pc.add(self.texts.dictionary_encode().indices, 1), 0)
-        return np.asarray(encoded.to_numpy(zero_copy_only=False), dtype=np.int64)
+        return self._binned(_BINS) if self.is_number else self.codes
+
+    @cached_property
+    def coarse_ids(self) -> Array | None:
+        """The same with fewer bins, for numbers in so few rows that a bin has hardly any; None if that is not so."""
+        bins = max(_MIN_BINS, self.present // _ROWS_OF_COARSE_BIN)
+        return self._binned(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
+
+    def _binned(self, bins: int) -> Array:
+        found = np.searchsorted(self._edges(bins), self.numbers, side="right") + 1
+        return np.where(np.isnan(self.numbers), 0, found)
+
+    def _edges(self, bins: int) -> Array:
+        """The least number of each bin but the first."""
+        present = np.sort(self.numbers[~np.isnan(self.numbers)])
+        different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
+        if len(different) <= bins:
+            return _merged(different[1:], present)
+        edges, repeats = np.unique(present[_places(len(present), bins)], return_counts=True)
+        # A value of many rows is alone in its bin.
+        after = np.nextafter(edges[repeats > 1], np.inf)
+        tail = different[_places(len(different), bins // _BINS_OF_TAIL_BIN)]
+        return _merged(np.unique(np.concatenate([edges, after, tail])), present)
 
 
-@dataclass(frozen=True)
-class Target:
-    """The label of each row, as something that can be explained: class ids, or numbers.
-
-    Attributes:
-      labels: int64 in `[0, classes)`, or float64.
-      classes: how many there are; 0 for numbers.
-    """
-
-    labels: Array
-    classes: int
-
-    def explained(self, ids: Array, *, seed: int = 0) -> float:
-        """How much of the label a column explains, from 0 to 1; measured on other rows than those it is learned from.
-
-        For classes, the share of the label's entropy (the uncertainty coefficient; Theil 1970, "On the Estimation of
-        Relationships Involving Qualitative Variables"); for numbers the share of its variance (R squared). A column of
-        ids explains nothing: their values are not seen again.
-
-        Args:
-          ids: a number in `[0, n)` for each row.
-          seed: of the two halves.
-        """
-        first = np.random.default_rng(seed).random(len(ids)) < 0.5
-        if not first.any() or first.all():
-            return 0.0
-        shares = [self._explained(ids, half) for half in (first, ~first)]
-        return max(0.0, float(np.mean(shares)))
-
-    def _explained(self, ids: Array, learned: Array) -> float:
-        size = int(ids.max()) + 1
-        seen, judged = ids[learned], ids[~learned]
-        if self.classes:
-            prior = (np.bincount(self.labels[learned], minlength=self.classes) + 1) / (learned.sum() + self.classes)
-            joint = np.bincount(seen * self.classes + self.labels[learned], minlength=size * self.classes)
-            counts = joint.reshape(size, self.classes) + _PRIOR_ROWS * prior
-            likely = counts / counts.sum(axis=1, keepdims=True)
-            found = -np.log(likely[judged, self.labels[~learned]]).mean()
-            base = -np.log(prior[self.labels[~learned]]).mean()
-        else:
-            prior = self.labels[learned].mean()
-            sums = np.bincount(seen, self.labels[learned], minlength=size) + _PRIOR_ROWS * prior
-            means = sums / (np.bincount(seen, minlength=size) + _PRIOR_ROWS)
-            found = ((self.labels[~learned] - means[judged]) ** 2).mean()
-            base = ((self.labels[~learned] - prior) ** 2).mean()
-        return 1 - float(found / base) if base > 0 else 0.0
+def _places(size: int, parts: int) -> Array:
+    """Return the places that divide a sorted array into parts of equal size."""
+    return np.linspace(0, size - 1, parts + 1).astype(np.int64)[1:-1]
 
 
-def target(labels: Column, classes: Sequence[str]) -> Target:
-    """The target of a column of labels, none of which is missing."""
-    if not classes:
-        return Target(labels.numbers, 0)
-    ids = pc.index_in(labels.texts, pa.array(list(classes)))
-    return Target(np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64), len(classes))
-
-
-def crossed(one: Array, other: Array) -> Array:
-    """The ids of the pairs of two columns' ids."""
-    _, ids = np.unique(one * (int(other.max()) + 1) + other, return_inverse=True)
-    return ids
+def _merged(edges: Array, present: Array) -> Array:
+    """Return the edges of bins, without those of bins that have few rows."""
+    starts = np.searchsorted(present, edges, side="left").tolist()
+    kept, last = [], 0
+    for edge, start in zip(edges.tolist(), starts, strict=True):
+        if min(start - last, len(present) - start) >= _MIN_BIN_ROWS:
+            kept.append(edge)
+            last = start
+    return np.array(kept)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from components.batch_rows import batch_rows
 from schemas.errors import DataError
 from schemas.features import ColumnType
 
@@ -31,7 +32,7 @@ def record_batches(
     Args:
       path: local or remote.
       types: the columns to read, and the type of each.
-      rows: of a batch; the last has those that are left.
+      rows: most rows of a batch; one of many columns has fewer.
 
     Yields:
       A column for each of `types`, as TFX decodes them: `large_list` of float32, int64 or large_binary, null where an
@@ -43,7 +44,11 @@ def record_batches(
     records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=_READ_BYTES)
     options = tf.data.Options()
     options.experimental_warm_start = False
-    batches = records.batch(rows).map(_parser(tuple(types.items())), _BATCHES_AHEAD).prefetch(_BATCHES_AHEAD)
+    batches = (
+        records.batch(batch_rows(len(types), rows))
+        .map(_parser(tuple(types.items())), _BATCHES_AHEAD)
+        .prefetch(_BATCHES_AHEAD)
+    )
     try:
         for parsed in batches.with_options(options):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
@@ -63,7 +68,8 @@ def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
         ragged = tf.io.parse_example(serialized, spec)
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
-    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)])
+    # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
+    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:

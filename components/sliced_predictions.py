@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.utils import shared
 
+from components.batch_rows import batch_rows
 from components.model_files import read_bytes
 from schemas.features import ColumnType, FeatureSet
 from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE
-from serving.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
+from serving.signatures import DTYPES, LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
 
 CANDIDATE = "candidate"
 _ROWS_PREDICTED_TOGETHER = 16_384
@@ -70,7 +71,9 @@ class PredictAndSlice(beam.DoFn):
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=_READ_BYTES)
-        for batch in records.batch(_ROWS_PREDICTED_TOGETHER).prefetch(1):
+        columns = len(self._loaded[CANDIDATE].signatures[SERVING_DEFAULT].structured_input_signature[1])
+        rows_together = batch_rows(columns, _ROWS_PREDICTED_TOGETHER)
+        for batch in records.batch(rows_together).prefetch(1):
             # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
             predictions = {
                 name: model.signatures[SERVING_EXAMPLES](examples=batch)[self._output].numpy()

@@ -1,7 +1,6 @@
 """What is done around a run: `python -m pipeline init | ...`."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from schemas.errors import ConfigError
-from serving.terminal import command, refusals, script
+from pipeline.init.command import init
+from serving.terminal import command, refusals
 
 EPILOG = """\
 \b
@@ -32,83 +31,7 @@ def main() -> None:
     """Tools around the pipeline; local_runner.py runs it."""
 
 
-@main.command()
-@click.argument("data")
-@click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
-@click.option(
-    "--test", metavar="FILES", help="Files of a test split; otherwise a tenth of the rows, of fewer than 1,000 a fifth."
-)
-@click.option("--name", help="Of the pipeline and its model.  [default: from the name of DATA]")
-@click.option("--delimiter", help="Of CSV.  [default: found out]")
-@click.option("--no-header", is_flag=True, help="The first row of CSV is data; columns become column_1, column_2, ...")
-@click.option("--column-names", metavar="A,B,C", help="The names of the columns, for CSV without a header.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="The config.  [default: configs/NAME.yaml]"
-)
-@click.option(
-    "--schema",
-    "schema_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The schema.  [default: schemas/NAME.pbtxt]",
-)
-@click.option("--force", is_flag=True, help="Overwrite the two files.")
-def init(
-    data: str,
-    label: str,
-    test: str | None,
-    name: str | None,
-    delimiter: str | None,
-    no_header: bool,
-    column_names: str | None,
-    output: Path | None,
-    schema_file: Path | None,
-    force: bool,
-) -> None:
-    """Write a config and a curated schema for DATA: a file of CSV (also gzipped), Parquet or TFRecord, a quoted pattern
-    such as 'data/*.csv', or a folder.
-
-    Looks at every column and chooses its kind, an embedding, a few crosses and bounds for the metrics, each with its
-    reason in a comment; leaves out ids, constants, dates and likely leaks. The result runs as it is:
-
-    \b
-      python -m pipeline init data/orders.csv --label returned
-      python local_runner.py --config configs/orders.yaml
-    """
-    from components.config import NAME_PATTERN
-    from pipeline import config, starter
-    from schemas.data import MIN_DISTINCT_ROWS
-
-    name = name or starter.slug(data)
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"--name {name}: expected lower-case letters, digits and hyphens, as in {starter.slug(name)}")
-    output = output or Path("configs") / f"{name}.yaml"
-    schema_file = schema_file or Path("schemas") / f"{name}.pbtxt"
-    for file in (output, schema_file):
-        if file.exists() and not force:
-            raise ConfigError(f"{file}: exists; say --force to overwrite it, or give another --name")
-    source = starter.find_source(
-        data,
-        test=test,
-        delimiter=delimiter,
-        column_names=column_names.split(",") if column_names else (),
-        header=not no_header,
-    )
-    written = starter.write_starter(
-        source, label=label, name=name, config_folder=output.parent, schema_path=schema_file
-    )
-    for file, text in ((output, written.config), (schema_file, written.schema)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    loaded = config.load(output)
-    click.echo(f"{output}: {len(loaded.features)} features, {len(loaded.crosses)} crosses")
-    click.echo(f"{schema_file}: {len(loaded.features) + 1} columns")
-    spread = f"; fewer than {MIN_DISTINCT_ROWS:,}, so equal rows are spread over the shares"
-    few = spread if written.distinct_rows < MIN_DISTINCT_ROWS else ""
-    click.echo(f"rows: {written.rows:,}, of which {written.distinct_rows:,} are distinct{few}")
-    for note in written.notes:
-        click.echo(f"note: {note}")
-    click.echo(f"next: {command('python', script('local_runner.py'), '--config', output)}")
+main.add_command(init)
 
 
 def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:

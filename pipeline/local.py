@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -17,7 +18,7 @@ from pipeline.console import Mode, RunView, print_summary
 from pipeline.database.binding import examine
 from pipeline.database.database import Database
 from pipeline.importing import imported_for_good
-from pipeline.interrupts import Interrupts
+from pipeline.interrupts import Interrupts, leave_at_once
 from pipeline.nodes import nodes
 from pipeline.records import RecordFile, begun, newest_records
 from pipeline.refusals import Refusal, Refusals
@@ -25,7 +26,7 @@ from pipeline.run_root import RunRoot, new_run_id
 from pipeline.summary import push_text, serving_text, summarize
 from schemas.errors import PipelineError, PushError, RunRootError
 from schemas.strict_json import to_json
-from serving.terminal import is_journal, own_terminal, say_refusal
+from serving.terminal import INTERRUPTED_EXIT_CODE, is_journal, own_terminal, say_refusal
 from trainer import progress
 
 Output = Literal["normal", "quiet", "verbose", "json"]
@@ -188,7 +189,9 @@ def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tu
         modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
         view = RunView(console, modes.get(asked.output, "silent"), nodes(config, asked.until), log)
         recorder = _Recorder(view, file, interrupts)
+        interrupts.end_process = partial(_end_process, asked, recorder, console, terminal)
         error = _run_recorded(asked, database, run_id, recorder, interrupts)
+        interrupts.end_process = None
         summary = summarize(config, root, file.record, recorder.nodes, recorder.facts, error)
         _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
@@ -200,6 +203,21 @@ def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tu
             traceback.print_exc()
     telling.kept("what serves now", lambda: file.noted(summary={name: summary[name] for name in ("pushed", "serving")}))
     return file, summary
+
+
+def _end_process(asked: _Asked, recorder: _Recorder, console: Console, terminal: TextIO) -> None:
+    """End a run that was interrupted while the main thread is in native code: its record, the summary, the process.
+
+    The next run settles what is open in ML Metadata, as it does after a process that was killed.
+    """
+    try:
+        reason = recorder.interrupts.received
+        error = KeyboardInterrupt(reason)
+        summary = summarize(asked.config, asked.root, recorder.file.record, recorder.nodes, recorder.facts, error)
+        _end(recorder.file, summary, reason)
+        _print(asked.output, console, terminal, summary)
+    finally:
+        leave_at_once(INTERRUPTED_EXIT_CODE)
 
 
 def _run_recorded(

@@ -11,10 +11,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.config import DATE, LEAK
-from components.example_parts import in_parts, rules_of, split_rules
+from components.config import DATE, DATE_NUMBER, LEAK
+from components.example_parts import split_rules
+from components.leaks import MIN_ROWS, find_leaks
 from components.policy import Anomaly, judge
-from components.profile import Column, target
+from components.profile import Column
+from components.split_rows import SplitRows
+from components.targets import target
 from components.value_findings import value_findings
 from pipeline.config import PipelineConfig
 from pipeline.run_root import RunRoot
@@ -31,10 +34,8 @@ if TYPE_CHECKING:
 
 # Of each file so many rows are read here; ExampleGen checks them all.
 ROWS_READ = 2_000_000
-# Leaks and dates are looked for in so many rows, and leaks in no fewer than the second number.
-_ROWS_PROFILED, _ROWS_NEEDED = 100_000, 200
-# A feature that explains more than this of a label by itself: of the entropy of classes, of the variance of numbers.
-LEAK_OF_CLASSES, LEAK_OF_NUMBERS = 0.95, 0.995
+# Leaks and dates are looked for in so many rows, of wide tables in fewer.
+_ROWS_PROFILED, _VALUES_PROFILED = 100_000, 20_000_000
 # Trainer keeps the transformed rows in memory: 8 bytes for an id or a number, and the shuffled copy.
 _BYTES_OF_VALUE = 16
 
@@ -45,6 +46,7 @@ class Findings:
 
     Attributes:
       rows: of each split that is read from files.
+      split_rows: of each split, after parts and shares are taken; empty if not all rows were read.
       labels: how often each class is there, over all files; empty for a regression.
       label_range: least and greatest label of a regression.
       bad_rows: that do not fit, at most `data.max_bad_rows`.
@@ -53,6 +55,7 @@ class Findings:
     """
 
     rows: dict[str, int]
+    split_rows: dict[str, int]
     labels: dict[str, int]
     label_range: tuple[float, float] | None
     bad_rows: int
@@ -69,6 +72,9 @@ class Findings:
             ("data", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items()) + " rows in the files"),
             ("label", ", ".join(shares)),
         ]
+        if self.split_rows:
+            split_rows = ", ".join(f"{split} {rows:,}" for split, rows in self.split_rows.items())
+            lines.insert(1, ("splits", f"{split_rows} rows"))
         if self.bad_rows:
             lines.append(("rejects", f"{self.bad_rows:,} rows do not fit and would be left out"))
         if self.unlabelled:
@@ -125,10 +131,12 @@ def _read(config: PipelineConfig) -> Findings:
     numbers: list[float] = []
     problems: list[str] = []
     profiled: list[Batch] = []
+    rows_profiled = min(_ROWS_PROFILED, _VALUES_PROFILED // len(config.feature_set.column_types))
     bad = unlabelled = 0
+    is_complete = True
     counts = TableCounts(Columns.declared(config.data, config.feature_set))
     found = data_files.inputs(config.data)
-    rules = split_rules(config.data)
+    divided = SplitRows(split_rules(config.data))
     for one in found:
         for path in one.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
@@ -139,15 +147,16 @@ def _read(config: PipelineConfig) -> Findings:
             counted = TableCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
-                in_parts(table, batch, rules_of(rules, one.split))
+                divided.add(one.split, table, batch)
                 counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})
-                if sum(len(kept.rows) for kept in profiled) < _ROWS_PROFILED:
+                if sum(len(kept.rows) for kept in profiled) < rows_profiled:
                     profiled.append(batch)
                 if config.label.classes:
                     _count(labels, pc.value_counts(batch.labels))
                 else:
                     numbers += pc.min_max(batch.values.column(config.label.column)).as_py().values()
                 if read >= ROWS_READ:
+                    is_complete = False
                     break
             counted.locate(table.reader)
             counts.merge(counted)
@@ -157,44 +166,65 @@ def _read(config: PipelineConfig) -> Findings:
             problems += summary(table)
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
+    by_split = divided.rows(list(config.data.splits)) if is_complete else {}
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
     verdict = judge(anomalies, config.validation, today=datetime.date.today())
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
     label_range = (min(numbers), max(numbers)) if numbers else None
-    return Findings(dict(rows), dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
+    return Findings(dict(rows), by_split, dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
 
 
 def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
     """Leaks of the label and dates among the features, in the first rows."""
-    label = features.label
-    rows = pa.Table.from_batches([batch.texts for batch in batches]) if batches else None
-    if rows is None:
+    if not batches:
         return []
-    columns = {name: Column(name, rows.column(name).combine_chunks()) for name in features.column_types}
+    columns = {name: _column(name, batches) for name in features.column_types}
+    found = []
+    for name, feature in features.features.items():
+        if columns[name].is_date:
+            found.append(_date(columns[name], is_category=column_type(feature) == "string"))
+    if columns[features.label.column].rows >= MIN_ROWS:
+        found += _leaks(features, columns)
+    return found
+
+
+def _column(name: str, batches: list[Batch]) -> Column:
+    """Return a column as the files write it; numbers in another notation as the pipeline reads them."""
+    written = Column(name, pa.chunked_array([batch.texts.column(name) for batch in batches]).combine_chunks())
+    values = pa.chunked_array([batch.values.column(name) for batch in batches])
+    if pa.types.is_binary(values.type) or written.is_number or not written.present:
+        return written
+    return Column(name, values.combine_chunks().cast(pa.string()))
+
+
+def _date(column: Column, *, is_category: bool) -> Anomaly:
+    example = f"is a {column.time_form} ({column.values[0][0]!r})"
+    remedy = "Derive a weekday or a month from it, or name it in data.ignored_columns"
+    if is_category:
+        return Anomaly("data", column.name, DATE, f"{example}; as a category it will not come again. {remedy}")
+    text = f"{example}; as a number it is above all that was learned from, once time passes. {remedy}"
+    return Anomaly("data", column.name, DATE_NUMBER, text)
+
+
+def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
+    label = features.label
+    inputs = [columns[name] for name in features.features]
+    leaks = find_leaks(inputs, target(columns[label.column], label.classes).with_rows(inputs))
+    remedy = "known when a prediction is asked for? If not, name {} in data.ignored_columns"
     found = [
         Anomaly(
             "data",
             name,
-            DATE,
-            f"is a date ({columns[name].values[0][0]!r}); as a category it will not come again. Derive a weekday or a "
-            "month from it, or name it in data.ignored_columns",
+            LEAK,
+            f"explains {leaks.shares[name]:.1%} of the label '{label.column}' by itself: is it {remedy.format('it')}",
         )
-        for name, feature in features.features.items()
-        if column_type(feature) == "string" and columns[name].is_date
+        for name in leaks.columns
     ]
-    if rows.num_rows < _ROWS_NEEDED:
-        return found
-    most = LEAK_OF_CLASSES if label.classes else LEAK_OF_NUMBERS
-    explained = target(columns[label.column], label.classes)
-    for name in features.features:
-        share = explained.explained(columns[name].ids)
-        if share > most:
-            text = (
-                f"explains {share:.1%} of the label '{label.column}' by itself: is it known when a prediction is asked "
-                "for? If not, name it in data.ignored_columns"
-            )
-            found.append(Anomaly("data", name, LEAK, text))
+    for formula in leaks.sums:
+        text = f"is part of {formula}, which explains {formula.share:.1%} of the label '{label.column}'"
+        one = remedy.format("one of them, or all,")
+        found += [Anomaly("data", name, LEAK, f"{text}: are all {one}") for name in formula.names]
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from schemas.declaration import did_you_mean
+from schemas.declaration import close_match, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import ColumnType, FeatureSet
 
@@ -51,8 +51,12 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
     declared = features.column_types
     for name, kind in declared.items():
         if name not in described:
-            hint = did_you_mean(name, sorted(set(described) - set(declared)))
-            raise ConfigError(f"{path}: has no feature '{name}', which the config declares; {hint}")
+            close = close_match(name, sorted(set(described) - set(declared)))
+            hint = f"did you mean '{close}'? Or add" if close else "add"
+            raise ConfigError(
+                f"{path}: has no feature '{name}', which the config declares; {hint} "
+                f'feature {{ name: "{name}" type: {schema_pb2.FeatureType.Name(SCHEMA_TYPES[kind])} }}'
+            )
         if described[name].type != SCHEMA_TYPES[kind]:
             found = schema_pb2.FeatureType.Name(described[name].type)
             expected = schema_pb2.FeatureType.Name(SCHEMA_TYPES[kind])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, MissingValues, did_you_mean
+from schemas.number_format import Decimal, NumberFormat, Thousands
 from schemas.ordering import check_format, unordered
 
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -16,6 +17,8 @@ TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
 MIN_DISTINCT_ROWS = 1_000
 
 Format = Literal["csv", "tfrecord", "parquet"]
+# Digits, signs of numbers and separators would make a number ambiguous.
+CurrencySign = Annotated[str, Field(pattern=r"^[^\s0-9+\-()%,][^0-9+\-()%,]*$")]
 
 
 class CsvOptions(Declaration):
@@ -26,9 +29,37 @@ class CsvOptions(Declaration):
     column_names: tuple[str, ...] = ()
     """The names of the columns, in order, for files without a header. Left out, the first row names them."""
     encoding: str = "utf-8"
-    """Such as `latin-1`, for files that are not UTF-8."""
+    """Such as `latin-1`, `cp1252` or `utf-16`, for files that are not UTF-8. A byte order mark is no part of a name."""
     strip_spaces: bool = False
     """Removes spaces around every value and name, as in `39, Private, 13`."""
+    quote: Literal['"', "'", "none"] = '"'
+    """The character around values that hold the delimiter or a line break; doubled, it stands for itself. With `none`,
+    quotes are characters like any other (`5" nail`), and each line is a row."""
+    decimal: Decimal = "."
+    """The character before the fraction of a number: `,` reads `1108,98`, and then `1.5` is not a number. This and the
+    next three apply to features and labels that are numbers, wherever their strings come from: files and requests.
+    A number of JSON, Parquet or tf.Example is a number whatever they are."""
+    thousands: Thousands | None = None
+    """The character between groups of three digits: `,` reads `1,108.98`, but not `1,23`. A space stands for all
+    kinds of spaces."""
+    currency: tuple[CurrencySign, ...] = ()
+    """Signs or codes that may stand before or after a number, such as `["$", "EUR"]`. `-$1.50`, `$-1.50` and `($1.50)`
+    are negative. Amounts are not converted."""
+    percent: bool = False
+    """Reads `51.1%` as 0.511."""
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """How strings of columns of numbers are written."""
+        return NumberFormat(self.decimal, self.thousands, self.currency, self.percent)
+
+    @model_validator(mode="after")
+    def _distinct_marks(self) -> "CsvOptions":
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}; a number would be ambiguous")
+        if self.delimiter == self.quote:
+            raise ValueError(f"delimiter and quote are both {self.quote!r}")
+        return self
 
     @field_validator("encoding")
     @classmethod

@@ -18,8 +18,10 @@ def did_you_mean(name: str, known: list[str]) -> str:
     close = close_match(name, known)
     if close:
         return f"did you mean '{close}'?"
+    if not known:
+        return "there are no names to choose from"
     more = f" and {len(known) - _MAX_SUGGESTED} more" if len(known) > _MAX_SUGGESTED else ""
-    return f"expected one of: {', '.join(known[:_MAX_SUGGESTED]) or 'nothing'}{more}"
+    return f"expected one of: {', '.join(known[:_MAX_SUGGESTED])}{more}"
 
 
 def close_match(name: str, known: list[str]) -> str | None:

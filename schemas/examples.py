@@ -46,17 +46,42 @@ class Part:
     start: int
 
 
-def decoded(records: Sequence[bytes], only: Collection[str] | None = None) -> Iterator[Part]:
+def decoded(records: Sequence[bytes], only: Collection[str] | None = None, decimal: str = ".") -> Iterator[Part]:
     """Decode records; in one part, unless a feature has values of several types.
 
     Args:
       records: Serialized tf.Example.
       only: Names of the columns that are wanted; None for all.
+      decimal: Character before the fraction of a number.
 
     Raises:
       ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has several values in a column that is
         wanted.
     """
+    for names, batch, start in _batches(records):
+        wanted = [name for name in names if only is None or name in only]
+        columns = [_strings(batch, name, start, decimal) for name in wanted]
+        yield Part(pa.RecordBatch.from_arrays(columns, names=wanted), names, start)
+
+
+def unreadable(records: Sequence[bytes]) -> dict[str, str]:
+    """Return the features that are not columns of strings, by name: several values, or bytes that are not UTF-8.
+
+    Raises:
+      ExampleError: A record is not a tf.Example, or is a tf.SequenceExample.
+    """
+    found: dict[str, str] = {}
+    for names, batch, start in _batches(records):
+        for name in names:
+            try:
+                _strings(batch, name, start, ".")
+            except ExampleError as error:
+                found.setdefault(name, str(error).removeprefix(f"{name}: "))
+    return found
+
+
+def _batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBatch, int]]:
+    """Yield the names of features, decoded records, and the place of the first of them."""
     for index, record in enumerate(records):
         if _is_sequence(record):
             raise ExampleError(
@@ -64,10 +89,7 @@ def decoded(records: Sequence[bytes], only: Collection[str] | None = None) -> It
             )
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     for batch, start in _decoded(decoder, records, 0):
-        names = sorted(batch.schema.names)
-        wanted = [name for name in names if only is None or name in only]
-        columns = pa.RecordBatch.from_arrays([_strings(batch, name, start) for name in wanted], names=wanted)
-        yield Part(columns, names, start)
+        yield sorted(batch.schema.names), batch, start
 
 
 def _decoded(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -82,7 +104,7 @@ def _decoded(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tup
         yield from _decoded(decoder, records[half:], start + half)
 
 
-def _strings(batch: pa.RecordBatch, name: str, start: int) -> pa.Array:
+def _strings(batch: pa.RecordBatch, name: str, start: int, decimal: str) -> pa.Array:
     lists = batch.column(name)
     if pa.types.is_null(lists.type):
         return pa.nulls(batch.num_rows, pa.string())
@@ -94,7 +116,7 @@ def _strings(batch: pa.RecordBatch, name: str, start: int) -> pa.Array:
         raise ExampleError(start + index, f"{name}: has {values} values; expected one, or none")
     values = lists.flatten()
     try:
-        strings = as_strings(values.cast(pa.binary()) if pa.types.is_binary(values.type) else values)
+        strings = as_strings(values.cast(pa.binary()) if pa.types.is_binary(values.type) else values, decimal)
     except pa.ArrowInvalid as error:
         owners = np.flatnonzero(np.asarray(pc.equal(lengths, 1)))
         index = next(i for i, value in enumerate(values.to_pylist()) if not _is_utf8(value))

@@ -10,6 +10,7 @@ as `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 
 import keyword
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, assert_never
@@ -145,7 +146,7 @@ class Numeric(_Feature):
 
 
 def _without_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = sorted({v for v in values if values.count(v) > 1})
+    repeated = sorted(value for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise ValueError(f"repeated: {', '.join(repeated)}")
     return values
@@ -273,7 +274,8 @@ class BinaryLabel(_Label):
 
     kind: Literal["binary"] = "binary"
     positive: str
-    """The value whose probability the model predicts."""
+    """The value whose probability the model predicts. A number or a boolean may be written in any way in the data: 1.0
+    is 1, and TRUE is true."""
     negative: str
 
     @property
@@ -293,7 +295,8 @@ class MulticlassLabel(_Label):
 
     kind: Literal["multiclass"]
     classes: Annotated[tuple[str, ...], Field(min_length=3)]
-    """All values; the served model's probabilities are in this order."""
+    """All values; the served model's probabilities are in this order. A number may be written in any way in the data:
+    1.0 is 1."""
 
     @field_validator("classes")
     @classmethod
@@ -378,7 +381,7 @@ class FeatureSet(Declaration):
         inputs = [safe_name(name) for name in self.features]
         outputs = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.name]
         for what, names in (("inputs of the served model", inputs), ("transformed columns", outputs)):
-            repeated = sorted({n for n in names if names.count(n) > 1})
+            repeated = sorted(name for name, count in Counter(names).items() if count > 1)
             if repeated:
                 raise ValueError(f"two {what} would both be named {', '.join(map(repr, repeated))}; rename one")
         return self

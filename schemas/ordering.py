@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.number_format import PLAIN, NumberFormat, plain_numbers
+
 _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
     r"|dec(ember)?)"
@@ -58,7 +60,12 @@ def check_format(date_format: str, bounds: Sequence[str]) -> None:
 
 
 def within(
-    texts: pa.Array, *, at_least: float | str | None, below: float | str | None, date_format: str | None
+    texts: pa.Array,
+    *,
+    at_least: float | str | None,
+    below: float | str | None,
+    date_format: str | None,
+    numbers: NumberFormat = PLAIN,
 ) -> pa.Array:
     """Return whether each value is within bounds, [n]; a missing one is not.
 
@@ -67,6 +74,7 @@ def within(
       at_least: least value; None if there is no bound.
       below: value that is the first too high; None if there is no bound.
       date_format: format of dates in values and bounds; None compares numbers, or letters.
+      numbers: format of numbers in values.
 
     Raises:
       MisfitError: a value cannot be compared with the bounds.
@@ -83,7 +91,9 @@ def within(
         for bound in bounds:
             _check_letters(texts, str(bound))
     else:
-        values = _converted(texts, _numbers, f"expected a finite number, to be compared with {bounds[0]:g}")
+        values = _converted(
+            texts, lambda some: _numbers(some, numbers), f"expected a finite number, to be compared with {bounds[0]:g}"
+        )
     inside = pc.is_valid(values)
     if low is not None:
         inside = pc.and_(inside, pc.greater_equal(values, low))
@@ -92,9 +102,9 @@ def within(
     return pc.fill_null(inside, False)
 
 
-def _numbers(texts: pa.Array) -> pa.Array:
-    numbers = pc.utf8_trim_whitespace(texts).cast(pa.float64())
-    if pc.all(pc.is_finite(numbers)).as_py() is False:
+def _numbers(texts: pa.Array, format: NumberFormat) -> pa.Array:
+    numbers = plain_numbers(pc.utf8_trim_whitespace(texts), format).cast(pa.float64())
+    if pc.all(pc.is_finite(numbers)).as_py() is False or numbers.null_count > texts.null_count:
         raise pa.ArrowInvalid("not finite")
     return numbers
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.data import CsvOptions
+
 PIECE_BYTES = 64 << 20
 _BLOCK_BYTES = 4 << 20
 _CUT_ENCODINGS = ("utf-8", "ascii", "iso8859-1", "cp1252")
-_QUOTE, _LINE_END = b'"'[0], b"\n"[0]
+_LINE_END = b"\n"[0]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Piece:
     before: int
 
 
-def csv_pieces(file: Any, size: int, encoding: str, delimiter: str, piece_bytes: int) -> list[Piece]:
+def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> list[Piece]:
     """The pieces of an uncompressed CSV file, from one look at all its bytes; none if it is best read as a whole.
 
     A line's end within quotes ends no row. Counting the quotes before it tells, if every quote that opens a value is
@@ -42,11 +44,10 @@ def csv_pieces(file: Any, size: int, encoding: str, delimiter: str, piece_bytes:
     Args:
       file: its bytes, binary.
       size: how many there are.
-      encoding: of its text.
-      delimiter: between its values.
+      options: How it is written.
       piece_bytes: a piece has so many bytes or a little more, and no less than half of it.
     """
-    if size < 2 * piece_bytes or codecs.lookup(encoding).name not in _CUT_ENCODINGS:
+    if size < 2 * piece_bytes or codecs.lookup(options.encoding).name not in _CUT_ENCODINGS:
         return []
     pieces: list[Piece] = []
     start = offset = lines = before = quotes = 0
@@ -56,9 +57,9 @@ def csv_pieces(file: Any, size: int, encoding: str, delimiter: str, piece_bytes:
         ends = block.count(b"\n")
         if block[-1] != _LINE_END and offset < size:
             return []
-        if not _is_plain(block, delimiter, quotes % 2):
+        if not _is_plain(block, options, quotes % 2):
             return []
-        quotes += block.count(b'"')
+        quotes += block.count(options.quote.encode()) if options.quote != "none" else 0
         lines += ends
         if quotes % 2 == 0 and offset - start >= piece_bytes and size - offset >= piece_bytes // 2:
             pieces.append(Piece(start, offset, before))
@@ -79,21 +80,21 @@ def parquet_pieces(metadata: Any, piece_bytes: int) -> list[Piece]:
     return pieces if len(pieces) > 1 else []
 
 
-def _is_plain(block: bytes, delimiter: str, within: int) -> bool:
+def _is_plain(block: bytes, options: CsvOptions, within: int) -> bool:
     """Whether quotes open and close values where values begin and end, and lines end in line feeds.
 
     Args:
       block: whole lines.
-      delimiter: between values.
+      options: How the file is written.
       within: 1 if it begins within quotes, else 0.
     """
     if block.count(b"\r") != block.count(b"\r\n"):
         return False
-    if b'"' not in block:
+    if options.quote == "none" or options.quote.encode() not in block:
         return True
     content = np.frombuffer(block, np.uint8)
-    places = np.flatnonzero(content == _QUOTE)
-    borders = np.frombuffer(f'"\r\n{delimiter}'.encode(), np.uint8)
+    places = np.flatnonzero(content == ord(options.quote))
+    borders = np.frombuffer(f"{options.quote}\r\n{options.delimiter}".encode(), np.uint8)
     padded: NDArray[np.uint8] = np.concatenate([[_LINE_END], content, [_LINE_END]]).astype(np.uint8)
     opening, closing = places[within::2], places[1 - within :: 2]
     return bool(np.isin(padded[opening], borders).all() and np.isin(padded[closing + 2], borders).all())

@@ -5,19 +5,23 @@ Types are checked in one place (schemas/table.py), and a row falls into the same
 Imports no TensorFlow.
 """
 
+import codecs
 import csv
 import gzip
 import io
 import re
 import struct
 import sys
+import tempfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, assert_never
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +31,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from schemas import examples, locations
+from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
+from schemas.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
 from schemas.values import as_strings
 
@@ -36,10 +42,7 @@ from schemas.values import as_strings
 BLOCK_BYTES = 4 << 20
 # Of a Parquet file or a TFRecord, read at once.
 _ROWS_TOGETHER = 16_384
-# What Arrow decompresses.
-_COMPRESSED = (".gz", ".bz2", ".lz4", ".zst")
 _GZIP_MAGIC = b"\x1f\x8b"
-_CRC_MASK_DELTA = 0xA282EAD8
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
 
@@ -48,7 +51,11 @@ class Terms:
     """What an error calls the settings that it tells the user to change: a config's keys, or another program's flags.
 
     Attributes:
+      format: of the files.
       encoding: of CSV files.
+      numbers: how numbers are written.
+      no_quotes: how quotes of CSV are made characters like any other.
+      unreadable: what to do about a column that holds neither numbers nor strings.
       missing_values: the strings that stand for a missing value.
       max_bad_rows: how many rows may be left out.
       declares: who needs a column.
@@ -57,7 +64,11 @@ class Terms:
       for_missing: what to do about a missing value; `{name}` is the column's.
     """
 
+    format: str = "data.format"
     encoding: str = "data.csv.encoding"
+    numbers: str = "data.csv.decimal, thousands, currency or percent"
+    no_quotes: str = "data.csv.quote: none"
+    unreadable: str = "name it in data.ignored_columns, and not under features"
     missing_values: str = "data.missing_values"
     max_bad_rows: str = "data.max_bad_rows"
     declares: str = "the config declares"
@@ -100,6 +111,7 @@ class Reader(ABC):
     Attributes:
       path: local or remote.
       only: the columns to read; None reads all.
+      options: How strings of files are written.
       terms: what errors call the settings.
       piece: the part of the file that is read; None reads all of it. The numbers of its rows begin at 1.
       leaves_out_missing: whether a column without any value is not seen in the file.
@@ -109,9 +121,11 @@ class Reader(ABC):
     leaves_out_missing: ClassVar[bool] = False
     path: str
     only: Collection[str] | None = None
+    options: CsvOptions = field(default_factory=CsvOptions)
     terms: Terms = CONFIG_TERMS
     piece: Piece | None = None
     ragged: list[Ragged] = field(default_factory=list)
+    _start: bytes = b""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -141,12 +155,26 @@ class Reader(ABC):
     def places(self, rows: Collection[int]) -> dict[int, str]:
         """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
 
+    def unreadable(self) -> dict[str, str]:
+        """Return by name what columns hold that are neither numbers nor strings; `only` must leave them out.
+
+        Raises:
+          DataError: the file cannot be read.
+        """
+        return {}
+
+    def booleans(self) -> list[str]:
+        """Return the columns of booleans, which other formats have as strings."""
+        return []
+
     def _location(self) -> tuple[pyarrow.fs.FileSystem, str]:
         return locations.filesystem(self.path)
 
-    def _open(self, compression: str | None = "detect") -> pa.NativeFile:
-        filesystem, path = self._location()
-        return filesystem.open_input_stream(path, compression=compression)
+    def _check_format(self, expected: Format) -> bytes:
+        """Return the first bytes of the file, if it has a format."""
+        if not self._start:
+            self._start = check_format(self.path, expected, self.terms.format)
+        return self._start
 
     def _wanted(self, name: str) -> bool:
         return self.only is None or name in self.only
@@ -158,9 +186,9 @@ def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) ->
         case "csv":
             return CsvReader(path, options=options, **reader)
         case "parquet":
-            return ParquetReader(path, **reader)
+            return ParquetReader(path, options=options, **reader)
         case "tfrecord":
-            return TFRecordReader(path, **reader)
+            return TFRecordReader(path, options=options, **reader)
         case _:
             assert_never(format)
 
@@ -168,8 +196,6 @@ def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) ->
 @dataclass
 class CsvReader(Reader):
     """CSV, plain or compressed; quoted fields may hold delimiters and newlines."""
-
-    options: CsvOptions = field(default_factory=CsvOptions)
 
     @property
     def _has_header(self) -> bool:
@@ -186,17 +212,17 @@ class CsvReader(Reader):
 
     def pieces(self) -> list[Piece]:
         filesystem, path = self._location()
-        if path.endswith(_COMPRESSED):
-            return []
         try:
+            if is_compressed(self.path):
+                return []
             with filesystem.open_input_file(path) as file:
-                return csv_pieces(file, file.size(), self.options.encoding, self.options.delimiter, PIECE_BYTES)
+                return csv_pieces(file, file.size(), self.options, PIECE_BYTES)
         except (pa.ArrowException, *_UNREADABLE) as error:
             raise _cannot_be_read(self.path, error) from error
 
     def _open_rows(self) -> pa.NativeFile:
         if self.piece is None:
-            return self._open()
+            return open_decompressed(self.path)
         filesystem, path = self._location()
         return filesystem.open_input_file(path).get_stream(self.piece.start, self.piece.end - self.piece.start)
 
@@ -207,21 +233,42 @@ class CsvReader(Reader):
         return written.strip() if self.options.strip_spaces else written
 
     def _names_as_written(self) -> list[str]:
+        self._check_start()
         try:
-            with self._open() as file, self._arrow(file) as reader:
-                # A name that is no UTF-8 is found only as it is read.
-                return list(reader.schema.names)
+            with open_decompressed(self.path) as file:
+                # Arrow reads ahead of the header, but must not read from Python: see _open_utf8.
+                start = file if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(file), b""))
+                with self._arrow(start) as reader:
+                    # A name that is no UTF-8 is found only as it is read.
+                    return list(reader.schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             raise self._unreadable(error, self._first_row) from error
+
+    def _check_start(self) -> None:
+        """Reject what is not text in the declared encoding.
+
+        Raises:
+          DataError: names the format or the encoding that the file has.
+        """
+        if self.piece is not None and self.piece.start > 0:
+            return
+        found = marked_encoding(self._check_format("csv"))
+        if found is not None and _family(found) != _family(self.options.encoding):
+            raise DataError(
+                f"{self.path}:1: is not text in {self.options.encoding}; convert the file to UTF-8, or name its "
+                f"encoding in {self.terms.encoding}: {found}"
+            )
 
     def batches(self) -> Iterator[Texts]:
         names = self._names_as_written()
         # Arrow reads a first block to open the file, and its bad rows with it.
         self.ragged.clear()
         row, seen = self._first_row, 0
+        quotes = self._checked_quotes(len(names))
         try:
-            with self._open_rows() as file, self._arrow(file, names) as reader:
+            with self._open_utf8() as file, self._arrow(file, names) as reader:
                 for texts in reader:
+                    next(quotes, None)
                     rows = np.arange(row, row + texts.num_rows)
                     # Bad rows were left out: the rows that follow them are further down in the file than they seem.
                     while len(rows) and seen < len(self.ragged) and self.ragged[seen].row <= rows[-1]:
@@ -230,8 +277,58 @@ class CsvReader(Reader):
                     if len(rows):
                         row = int(rows[-1]) + 1
                         yield Texts(self._stripped(texts), rows)
-        except (pa.ArrowInvalid, *_UNREADABLE) as error:
+        except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
+            deque(quotes, maxlen=0)
             raise self._unreadable(error, row) from error
+        deque(quotes, maxlen=0)
+
+    @property
+    def _is_utf8(self) -> bool:
+        return _family(self.options.encoding) == "utf-8"
+
+    @contextmanager
+    def _open_utf8(self) -> Iterator[pa.NativeFile]:
+        """Open the rows as UTF-8, as a copy if they have another encoding.
+
+        Arrow's own transcoding calls Python from threads that read ahead. Where reading stops early, they may block or
+        abort the process at its end (seen with 18.1).
+        """
+        with self._open_rows() as rows:
+            if self._is_utf8:
+                yield rows
+                return
+            with tempfile.NamedTemporaryFile(suffix=".csv") as copy:
+                for block in self._utf8_blocks(rows):
+                    copy.write(block)
+                copy.flush()
+                with pa.OSFile(copy.name) as file:
+                    yield file
+
+    def _utf8_blocks(self, rows: pa.NativeFile) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(self.options.encoding)()
+        while block := rows.read(BLOCK_BYTES):
+            yield block if self._is_utf8 else decoder.decode(block).encode()
+
+    def _checked_quotes(self, fields: int) -> Iterator[None]:
+        """Check the quotes, a block at each step; all steps raise the first DataError there is.
+
+        It reads the file once more, since Arrow must not read from Python.
+        """
+        if self.options.quote == "none":
+            return
+        check = QuoteCheck(self.options.delimiter, self.options.quote, fields, self._lines_before + 1)
+        with self._open_rows() as rows:
+            for block in chain(self._utf8_blocks(rows), (b"",)):
+                check.add(block)
+                if check.problem is not None:
+                    line, reason = check.problem
+                    raise DataError(
+                        f"{self.path}:{line}: a quote {reason}; correct the file, or set {self.terms.no_quotes} if its "
+                        "quotes are characters like any other"
+                    )
+                # A row with line breaks that has too few fields or too many is due to a quote.
+                if not any("\n" in ragged.text for ragged in self.ragged):
+                    yield
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         wanted, found = set(rows), {}
@@ -249,7 +346,12 @@ class CsvReader(Reader):
         try:
             with self._open_rows() as file:
                 text = io.TextIOWrapper(file, encoding=self.options.encoding, errors="replace", newline="")
-                reader = csv.reader(text, delimiter=self.options.delimiter)
+                quotes: dict[str, Any] = {"quotechar": self.options.quote}
+                if self.options.quote == "none":
+                    quotes = {"quoting": csv.QUOTE_NONE}
+                # A byte order mark would hide a quote behind it.
+                lines = chain([text.readline().removeprefix("\ufeff")], text)
+                reader = csv.reader(lines, delimiter=self.options.delimiter, **quotes)
                 number, line = 0, self._lines_before + 1
                 for fields in reader:
                     if fields:
@@ -259,7 +361,7 @@ class CsvReader(Reader):
         finally:
             csv.field_size_limit(limit)
 
-    def _arrow(self, file: pa.NativeFile, names: Sequence[str] = ()) -> pyarrow.csv.CSVStreamingReader:
+    def _arrow(self, file: Any, names: Sequence[str] = ()) -> pyarrow.csv.CSVStreamingReader:
         def leave_out(row: pyarrow.csv.InvalidRow) -> str:
             reason = f"expected {row.expected_columns} fields, found {row.actual_columns}"
             number = row.number if row.number is not None else 0
@@ -272,11 +374,13 @@ class CsvReader(Reader):
             read_options=pyarrow.csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 use_threads=False,
-                encoding=self.options.encoding,
                 column_names=None if self._has_header else list(self.options.column_names or names),
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+                delimiter=self.options.delimiter,
+                quote_char=False if self.options.quote == "none" else self.options.quote,
+                newlines_in_values=self.options.quote != "none",
+                invalid_row_handler=leave_out,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
@@ -302,42 +406,66 @@ class CsvReader(Reader):
                 size = max(len(f) for f in fields)
                 return DataError(
                     f"{self.path}:{line}: holds a value of {size:,} characters; a row may have {BLOCK_BYTES:,} bytes. "
-                    "Remove the row, or mend a quote that is never closed"
+                    "Remove the row, or close a quote that is never closed"
                 )
         if "UTF8" in reason or "UTF-8" in reason or "decode" in reason:
             return DataError(
                 f"{self._undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, or "
-                f"name its encoding in {self.terms.encoding} (such as latin-1). Compressed files need their ending, .gz"
+                f"name its encoding in {self.terms.encoding} (such as latin-1)"
             )
         return DataError(f"{self.path}: cannot be read as CSV: {ascii(reason)[1:161]}")
 
     def _undecodable_line(self) -> str:
+        line = self._lines_before + 1
+        decoder = codecs.getincrementaldecoder(self.options.encoding)()
         with self._open_rows() as file:
-            for number, line in enumerate(io.BufferedReader(file), start=self._lines_before + 1):
+            while block := file.read(BLOCK_BYTES):
                 try:
-                    line.decode(self.options.encoding)
-                except UnicodeDecodeError:
-                    return f"{self.path}:{number}"
-        return self.path
+                    line += decoder.decode(block).count("\n")
+                except UnicodeDecodeError as error:
+                    whole = error.object[: error.start].decode(self.options.encoding, errors="replace")
+                    return f"{self.path}:{line + whole.count(chr(10))}"
+        return f"{self.path}:{line}"
+
+
+def _family(encoding: str) -> str:
+    """Return the name of an encoding without its byte order."""
+    name = codecs.lookup(encoding).name
+    return re.sub(r"^(utf-(8|16|32))\b.*", r"\1", name)
 
 
 @dataclass
 class ParquetReader(Reader):
-    """Parquet. Values are turned into text, exactly; columns of lists or structs are refused."""
+    """Parquet. Values become strings, exactly; columns of lists, structs, maps or bytes that are not text cannot."""
 
     def names(self) -> list[str]:
         with self._file() as file:
             return list(file.schema_arrow.names)
 
+    def unreadable(self) -> dict[str, str]:
+        with self._file() as file:
+            nested = {field.name: str(field.type) for field in file.schema_arrow if pa.types.is_nested(field.type)}
+            binary = [field.name for field in file.schema_arrow if _is_binary(field.type)]
+            found = {}
+            for batch in file.iter_batches(_ROWS_TOGETHER, columns=binary) if binary else ():
+                for name in binary:
+                    if name not in found and not _is_text(batch.column(name)):
+                        found[name] = f"{batch.column(name).type} that is not UTF-8"
+            return {**nested, **found}
+
+    def booleans(self) -> list[str]:
+        with self._file() as file:
+            return [field.name for field in file.schema_arrow if pa.types.is_boolean(field.type)]
+
     def batches(self) -> Iterator[Texts]:
         row = 1
         with self._file() as file:
+            names = [name for name in file.schema_arrow.names if self._wanted(name)]
+            groups = range(self.piece.start, self.piece.end) if self.piece else None
             try:
-                wanted = [name for name in file.schema_arrow.names if self._wanted(name)]
-                groups = range(self.piece.start, self.piece.end) if self.piece else None
-                for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=wanted):
-                    names = batch.schema.names
-                    columns = [self._as_text(column, name) for name, column in zip(names, batch.columns, strict=True)]
+                for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=names):
+                    # Arrow also reads a struct `a` where `a.b` is wanted.
+                    columns = [self._as_text(batch.column(name), name) for name in names]
                     yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
                     row += len(batch)
             except (pa.ArrowException, *_UNREADABLE) as error:
@@ -352,6 +480,7 @@ class ParquetReader(Reader):
             return parquet_pieces(file.metadata, PIECE_BYTES)
 
     def _file(self) -> pyarrow.parquet.ParquetFile:
+        self._check_format("parquet")
         try:
             filesystem, path = self._location()
             return pyarrow.parquet.ParquetFile(filesystem.open_input_file(path))
@@ -360,11 +489,25 @@ class ParquetReader(Reader):
 
     def _as_text(self, column: pa.Array, name: str) -> pa.Array:
         try:
-            return as_strings(column)
+            return as_strings(column, self.options.decimal)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(
-                f"{self.path}: column '{name}' has type {column.type}; expected numbers or strings"
+                f"{self.path}: column '{name}' has type {column.type}; expected numbers or strings, in UTF-8. For one "
+                f"that holds others: {self.terms.unreadable}"
             ) from error
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    is_binary = pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
+    return bool(is_binary or pa.types.is_fixed_size_binary(type))
+
+
+def _is_text(column: pa.Array) -> bool:
+    try:
+        as_strings(column)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 @dataclass
@@ -375,6 +518,15 @@ class TFRecordReader(Reader):
     """
 
     leaves_out_missing: ClassVar[bool] = True
+
+    def unreadable(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for records, first in self._together():
+            try:
+                found = {**examples.unreadable(records), **found}
+            except examples.ExampleError as error:
+                raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
+        return found
 
     def names(self) -> list[str]:
         first = next(self._together(), None)
@@ -393,7 +545,7 @@ class TFRecordReader(Reader):
 
     def _decoded(self, records: Sequence[bytes], first: int) -> Iterator[examples.Part]:
         try:
-            yield from examples.decoded(records, self.only)
+            yield from examples.decoded(records, self.only, self.options.decimal)
         except examples.ExampleError as error:
             raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
 
@@ -416,19 +568,20 @@ class TFRecordReader(Reader):
         Raises:
           DataError: the file ends inside a record, or a checksum does not fit; names the offset.
         """
+        self._check_format("tfrecord")
         offset, count = 0, 0
         try:
-            with self._open(compression=None) as raw, _decompressed(raw) as file:
+            with self._open_records() as file:
                 while head := file.read(12):
                     if len(head) < 12:
                         raise self._damaged("ends inside the head of a record", offset, count)
                     (length,) = struct.unpack("<Q", head[:8])
-                    if _masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+                    if masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
                         raise self._damaged("the checksum of a record's length does not fit", offset, count)
                     body = file.read(length + 4)
                     if len(body) < length + 4:
                         raise self._damaged("ends inside a record", offset, count)
-                    if _masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
+                    if masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
                         raise self._damaged("the checksum of a record does not fit", offset, count)
                     yield offset, body[:-4]
                     offset += len(head) + len(body)
@@ -436,19 +589,17 @@ class TFRecordReader(Reader):
         except _UNREADABLE as error:
             raise _cannot_be_read(self.path, error, f"after record {count} (byte {offset})") from error
 
+    def _open_records(self) -> Any:
+        """Open the file, decompressed up to where a gzipped one ends too early: Arrow would return nothing of it."""
+        filesystem, path = self._location()
+        buffered = io.BufferedReader(filesystem.open_input_stream(path, compression=None))
+        if buffered.peek(2)[:2] == _GZIP_MAGIC:
+            return gzip.GzipFile(fileobj=buffered)
+        buffered.close()
+        return io.BufferedReader(open_decompressed(self.path))
+
     def _damaged(self, what: str, offset: int, count: int) -> DataError:
         return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
-
-
-def _masked_crc(content: bytes) -> int:
-    crc = int(google_crc32c.value(content))
-    return (((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF
-
-
-def _decompressed(raw: pa.NativeFile) -> Any:
-    """TFX's own files end in .gz, but other tools write gzipped records without: the content tells."""
-    buffered = io.BufferedReader(raw)
-    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered
 
 
 def what_failed(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Reads the files of a table as typed columns, and finds every row that does not fit. Imports no TensorFlow."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,8 @@ from schemas.values import (
 
 # Kinds of bad rows that an error names, a line for each.
 SHOWN_PROBLEMS = 10
+# Rows that are converted together at least, unless they have so many bytes.
+_ROWS_TOGETHER, _BYTES_TOGETHER = 2048, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Columns:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Columns":
         """From what `as_json` returned."""
-        return cls(**{**values, "rules": {name: Rule(**rule) for name, rule in values["rules"].items()}})
+        return cls(**{**values, "rules": {name: Rule.from_json(rule) for name, rule in values["rules"].items()}})
 
     @property
     def types(self) -> dict[str, ColumnType]:
@@ -105,7 +107,10 @@ class Columns:
 
     def undeclared(self, names: Sequence[str]) -> list[str]:
         """Those of a file's columns that may not be there."""
-        return [] if self.ignored is None else [n for n in names if n not in {*self.needed, *self.ignored}]
+        if self.ignored is None:
+            return []
+        declared = {*self.needed, *self.ignored}
+        return [name for name in names if name not in declared]
 
 
 @dataclass(frozen=True)
@@ -216,10 +221,10 @@ class Table:
         """
         self.check_names()
         rows = 0
-        for texts in self.reader.batches():
+        for texts in _together(self._complete(texts) for texts in self.reader.batches()):
             rows += len(texts.rows)
             self._take_ragged()
-            batch = self._batch(self._complete(texts))
+            batch = self._batch(texts)
             if len(batch.rows):
                 yield batch
             if len(self.bad_rows) > self.max_bad_rows:
@@ -245,7 +250,8 @@ class Table:
     def _check_names(self, names: list[str]) -> None:
         refused = self.columns.ignored is not None
         needed = self.columns.needed
-        repeated = sorted({name for name in names if names.count(name) > 1 and (refused or name in needed)})
+        counts = Counter(names)
+        repeated = sorted(name for name in counts if counts[name] > 1 and (refused or name in needed))
         if repeated:
             raise DataError(f"{self.path}: the header names {', '.join(repeated)} twice")
         extra = self.columns.undeclared(names)
@@ -253,12 +259,18 @@ class Table:
             optional = {name for name, rule in self.columns.rules.items() if not rule.required}
             needed = [name for name in needed if name not in optional]
         for name in needed:
-            if name not in names:
+            if name not in counts:
                 hint = did_you_mean(name, extra or names)
                 only_copied = name in self.columns.copied and name not in self.columns.rules
                 why = self.reader.terms.copies if only_copied else self.reader.terms.declares
                 raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
         self._check_declared(names)
+        for name in self.reader.booleans():
+            if name in self.columns.rules and not self.columns.rules[name].reads_booleans:
+                raise DataError(
+                    f"{self.path}: column '{name}' holds booleans; the training data had strings in another format, so "
+                    "write those strings"
+                )
 
     def _check_declared(self, names: Sequence[str]) -> None:
         extra = self.columns.undeclared(names)
@@ -277,9 +289,8 @@ class Table:
         """
         columns = texts.columns
         self._check_declared(texts.names)
-        for name in [*self.columns.needed]:
-            if name not in columns.schema.names:
-                columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
+        for name in sorted({*self.columns.needed} - {*columns.schema.names}):
+            columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
         return replace(texts, columns=columns)
 
     def _batch(self, texts: Texts) -> Batch:
@@ -306,6 +317,8 @@ class Table:
                 return "the label is missing; correct or remove the row, or set label.drop_missing: true"
             case "missing":
                 return f"{fault.reason}; {terms.for_missing.format(name=name)}"
+            case "format":
+                return f"{fault.reason}; correct the row, or declare how numbers are written: {terms.numbers}"
             case "type":
                 where = "label.missing_values" if name == self.columns.label else terms.missing_values
                 return (
@@ -333,6 +346,31 @@ class Table:
             labels=strings[self.columns.label] if self.columns.label else None,
             copied={name: kept(texts.columns.column(name)) for name in self.columns.copied},
         )
+
+
+def _together(batches: Iterable[Texts]) -> Iterator[Texts]:
+    """Join batches of few rows: a column costs the same in any batch, and a wide table has thousands."""
+    waiting: list[Texts] = []
+    for texts in batches:
+        if waiting and texts.columns.schema != waiting[0].columns.schema:
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(texts)
+        if (
+            sum(len(one.rows) for one in waiting) >= _ROWS_TOGETHER
+            or sum(one.columns.nbytes for one in waiting) >= _BYTES_TOGETHER
+        ):
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[Texts]) -> Texts:
+    if len(batches) == 1:
+        return batches[0]
+    (columns,) = pa.Table.from_batches([texts.columns for texts in batches]).combine_chunks().to_batches()
+    return replace(batches[-1], columns=columns, rows=np.concatenate([texts.rows for texts in batches]))
 
 
 def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:

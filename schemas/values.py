@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BinaryLabel, ColumnType, FeatureSet, Identity, MulticlassLabel, column_type
+from schemas.number_format import PLAIN, NumberFormat, plain_numbers
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.
@@ -32,13 +33,19 @@ _MAX_SHOWN_CLASSES = 10
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"
 _LONG_INTEGER = r"^-?[0-9]{19,}$"
 _NUMBER = r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan(\([0-9a-z_]*\))?|inf|infinity)$"
+_CLASS_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]{1,2})?")
 # In a number, only "nan", "inf" and "infinity" have these letters.
 _NOT_FINITE = re.compile(r"[nf]", re.IGNORECASE)
+_UTC_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2})")
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
 EXPECTED: Mapping[ColumnType, str] = {"string": "a string", "float": "a finite number", "int": "an integer"}
 
-# What kind of remedy helps: a missing value, a value of another type, or any other fault.
-FaultKind = Literal["missing", "type", "other"]
+# A number with a separator, a currency or a percent sign.
+_WRITTEN_NUMBER = re.compile(r"(?=.*[^\d.+-])[^\w]*\d[\d.,'_\s\u2019]*\W*|[A-Z]{3}\s*\d[\d.,]*|\d[\d.,]*\s*[A-Z]{3}")
+
+# What kind of remedy helps: a missing value, a number in another format, a value of another type, or any other fault.
+FaultKind = Literal["missing", "format", "type", "other"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Rule:
       num_ids: Number of IDs of an identity feature; None for other columns.
       strip_spaces: Whether spaces around a value are removed first.
       reads_booleans: Whether `true` of JSON is the string "true", as it is in Parquet. A CSV file may have True or t.
+      numbers: How the strings of a column of numbers are written.
     """
 
     column: str
@@ -65,6 +73,12 @@ class Rule:
     num_ids: int | None = None
     strip_spaces: bool = False
     reads_booleans: bool = False
+    numbers: NumberFormat = PLAIN
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Rule":
+        """Return the rule of which `dataclasses.asdict` returned these values."""
+        return cls(**{**values, "numbers": NumberFormat(**values["numbers"])})
 
     @cached_property
     def markers(self) -> frozenset[str]:
@@ -79,7 +93,9 @@ class Rule:
     @cached_property
     def missing_numbers(self) -> frozenset[float]:
         """The numbers that stand for a missing value, however they are written: -999 and -999.0."""
-        doubles = _doubles(pc.utf8_trim_whitespace(pa.array(self.missing_values, pa.string()))).to_pylist()
+        markers = pc.utf8_trim_whitespace(pa.array(self.missing_values, pa.string()))
+        # YAML writes the number -999.5 with a point whatever the format.
+        doubles = _doubles(pc.coalesce(plain_numbers(markers, self.numbers), markers)).to_pylist()
         return frozenset(double for double in doubles if double is not None and math.isfinite(double))
 
 
@@ -97,7 +113,7 @@ class Converted:
 
     Attributes:
       values: Typed values, null where one is missing or has a fault; [n] of float32, int64 or binary.
-      strings: The same values as strings, null where one is missing; [n].
+      strings: The same values as strings, null where one is missing; numbers are plain, such as -1234.5; [n].
       faults: The first fault of each row that has one, by its index.
     """
 
@@ -122,6 +138,7 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
             num_ids=feature.num_ids if isinstance(feature, Identity) else None,
             strip_spaces=options.csv.strip_spaces,
             reads_booleans=options.format == "parquet",
+            numbers=options.csv.number_format,
         )
         for name, feature in features.features.items()
     }
@@ -137,6 +154,8 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
         missing_values=label.missing_values,
         classes=label.classes,
         strip_spaces=options.csv.strip_spaces,
+        reads_booleans=options.format == "parquet",
+        numbers=options.csv.number_format,
     )
 
 
@@ -155,6 +174,8 @@ def converted(strings: pa.Array, rule: Rule) -> Converted:
     if rule.strip_spaces:
         strings = pc.utf8_trim_whitespace(strings)
     strings = as_missing(strings, rule.missing_values)
+    if rule.classes:
+        strings = _as_classes(strings, rule.classes)
     faults = _oversized(strings)
     match rule.kind:
         case "string":
@@ -187,16 +208,37 @@ def out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:
     return np.asarray(pc.fill_null(outside, False))
 
 
-def as_strings(column: pa.Array) -> pa.Array:
+def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
     """Return a column of numbers, booleans, dates or strings as strings, exactly.
+
+    Args:
+      column: Values of a file or a request; [n].
+      decimal: Character before the fraction of a number.
 
     Raises:
       ArrowInvalid: bytes are not UTF-8.
       ArrowNotImplementedError: the column holds lists or structs.
     """
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.cast(pa.string())
+    offset = _UTC_OFFSET.fullmatch(column.type.tz or "") if pa.types.is_timestamp(column.type) else None
+    if offset:
+        return _at_offset(column, offset)
+    strings = column.cast(pa.string())
+    has_fractions = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    return pc.replace_substring(strings, ".", decimal) if has_fractions and decimal != "." else strings
+
+
+def _at_offset(column: pa.Array, offset: re.Match[str]) -> pa.Array:
+    """Return times of a fixed offset as strings, as those of a named time zone; Arrow knows names only."""
+    seconds = (-1 if offset["sign"] == "-" else 1) * (int(offset["hours"]) * 60 + int(offset["minutes"])) * 60
+    local = pc.add(
+        column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.int64()), seconds * _UNITS[column.type.unit]
+    )
+    strings = local.cast(pa.timestamp(column.type.unit)).cast(pa.string())
+    return pc.binary_join_element_wise(strings, f"{offset['sign']}{offset['hours']}{offset['minutes']}", "")
 
 
 def as_string(value: Any, rule: Rule) -> str | None:
@@ -217,7 +259,7 @@ def as_string(value: Any, rule: Rule) -> str | None:
         case int():
             return str(value)
         case float():
-            return str(as_strings(pa.array([value], pa.float64()))[0].as_py())
+            return str(as_strings(pa.array([value], pa.float64()), rule.numbers.decimal)[0].as_py())
         case bytes():
             try:
                 return value.decode()
@@ -248,6 +290,35 @@ def _oversized(strings: pa.Array) -> dict[int, Fault]:
     }
 
 
+def _as_classes(strings: pa.Array, classes: Sequence[str]) -> pa.Array:
+    """Return labels with the spelling of their class: 1.0 as 1, and TRUE as true.
+
+    Tools write the same labels as integers, as floats and as booleans. A class has other spellings only if it is a
+    number or a boolean, and no other class means the same.
+    """
+    is_other = pc.and_(pc.is_valid(strings), pc.invert(_is_in(strings, classes)))
+    if not pc.any(is_other).as_py():
+        return strings
+    meanings = [class_meaning(value) for value in classes]
+    of_meaning = {m: value for m, value in zip(meanings, classes, strict=True) if m and meanings.count(m) == 1}
+    others = pc.unique(strings.filter(is_other)).to_pylist()
+    spelled = [of_meaning.get(class_meaning(value), value) for value in others]
+    index = pc.index_in(strings, pa.array(others, pa.string()))
+    return pc.coalesce(pa.array(spelled, pa.string()).take(index), strings)
+
+
+def class_meaning(value: str) -> str:
+    """Return what all spellings of a class share; empty if it has one spelling only, as the code 01 has.
+
+    >>> class_meaning("1") == class_meaning(" 1.00"), class_meaning("TRUE"), class_meaning("01")
+    (True, 'true', '')
+    """
+    text = value.strip().lower()
+    if text in ("true", "false"):
+        return text
+    return repr(float(text) + 0.0) if _CLASS_NUMBER.fullmatch(text) else ""
+
+
 def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fault]:
     known = pc.or_(_is_in(strings, classes), strings.is_null())
     expected = " or ".join(repr(value) for value in classes[:_MAX_SHOWN_CLASSES])
@@ -257,7 +328,8 @@ def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fau
 
 def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
     """Return the strings with null also where NaN is missing, the values as float32, and the faults."""
-    doubles = _doubles(pc.utf8_trim_whitespace(strings))
+    strings, trimmed = _plain(strings, rule)
+    doubles = _doubles(trimmed)
     if rule.missing_numbers:
         strings, doubles = _without(pc.is_in(doubles, pa.array(sorted(rule.missing_numbers))), strings, doubles)
     usual = pc.fill_null(pc.less(pc.abs(doubles), MAX_FLOAT32), False)
@@ -268,12 +340,29 @@ def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int
         for row in np.flatnonzero(~np.asarray(pc.or_(usual, strings.is_null()))).tolist():
             large = doubles[row].as_py() is not None and not _NOT_FINITE.search(strings[row].as_py())
             expected = "a number that float32 can hold" if large else EXPECTED["float"]
-            faults[row] = Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "type")
+            faults[row] = _not_a_number(strings[row].as_py(), expected)
         doubles = pc.if_else(usual, doubles, pa.scalar(None, pa.float64()))
     # Through NumPy: Arrow refuses a double that float32 cannot hold exactly.
     numbers = doubles.to_numpy(zero_copy_only=False).astype(np.float32)
     mask = np.asarray(doubles.is_null()) if doubles.null_count else None
     return strings, pa.array(numbers, pa.float32(), mask=mask, from_pandas=False), faults
+
+
+def _plain(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
+    """Return strings with plain numbers where they are numbers, and those without spaces around them.
+
+    In the second, null also stands for what is not a number in the rule's format.
+    """
+    trimmed = pc.utf8_trim_whitespace(strings)
+    if rule.numbers.is_plain:
+        return strings, trimmed
+    numbers = plain_numbers(trimmed, rule.numbers)
+    return pc.coalesce(numbers, strings), numbers
+
+
+def _not_a_number(text: str, expected: str) -> Fault:
+    kind: FaultKind = "format" if _WRITTEN_NUMBER.fullmatch(text.strip()) else "type"
+    return Fault(f"expected {expected}, found {shown(text)}", kind)
 
 
 def _doubles(trimmed: pa.Array) -> pa.Array:
@@ -295,8 +384,9 @@ def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[i
 
     5.0 is an integer, since columns in which integers are missing have it.
     """
-    trimmed = pc.utf8_trim_whitespace(strings)
-    if not rule.missing_numbers and pc.all(pc.match_substring_regex(trimmed, _SHORT_INTEGER)).as_py() is not False:
+    strings, trimmed = _plain(strings, rule)
+    is_short = pc.or_(pc.match_substring_regex(trimmed, _SHORT_INTEGER), strings.is_null())
+    if not rule.missing_numbers and pc.all(pc.fill_null(is_short, False)).as_py() is not False:
         return strings, trimmed.cast(pa.int64()), {}
     doubles = _doubles(trimmed)
     missing = pc.is_in(doubles, pa.array(sorted(rule.missing_numbers), pa.float64()))
@@ -325,5 +415,5 @@ def _integers(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[i
         double = doubles[row].as_py()
         large = double is not None and double.is_integer()
         expected = "an integer of 64 bits" if large else EXPECTED["int"]
-        faults[row] = Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "type")
+        faults[row] = _not_a_number(strings[row].as_py(), expected)
     return strings, values, faults

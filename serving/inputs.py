@@ -66,12 +66,14 @@ class Inputs(dict[str, Input]):
       other_columns: Names of the training table's columns that the model does not use. A request may have them.
       ids: The inputs that are IDs, by name.
       own_columns: Names that the inputs may have in a request.
+      decimal: Character before the fraction of a number in a string.
     """
 
     def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
         super().__init__({one.name: one for one in inputs})
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
         self.ids = {one.name: one for one in inputs if one.rule.num_ids is not None}
+        self.decimal = next((one.rule.numbers.decimal for one in inputs), ".")
         self._by_column = {one.column: one.name for one in inputs}
         self.own_columns = frozenset([*self, *self._by_column])
         self._known = [*self._by_column, *other_columns]
@@ -136,7 +138,7 @@ def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
     """
     columns: Columns = {name: [None] * len(records) for name in inputs}
     try:
-        for part in examples.decoded(records, only=inputs.own_columns):
+        for part in examples.decoded(records, inputs.own_columns, inputs.decimal):
             for column in part.names:
                 name = inputs.name_of(column, "")
                 if name is not None:

@@ -11,10 +11,10 @@ from typing import Any, assert_never
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform.saved import saved_transform_io_v2
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
+from serving.network_inputs import network_inputs
 from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
 from serving.signatures import (
     CLASSES,
@@ -49,15 +49,28 @@ class TransformGraph(tf.Module):
     def __init__(self, transform_output: tft.TFTransformOutput) -> None:
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
-        loader = saved_transform_io_v2.SavedModelLoader(transform_output.transform_savedmodel_dir)
-        self._apply = loader.apply_transform_model
-        # As TFT's layer does it: what the graph refers to (vocabularies) is saved with whoever holds it.
-        self._parts = vars(loader)
+        # Not TFT's loader: of each output it looks for the inputs behind it, which takes minutes for a wide table.
+        self._loaded = tf.saved_model.load(transform_output.transform_savedmodel_dir)
 
     def __call__(self, raw: Mapping[str, Any]) -> Tensors:
-        """Columns that need one that is not given, such as the label, are left out."""
-        transformed: Tensors = self._apply(raw)
+        """Return transformed columns; those of raw columns that are not given, such as the label, mean nothing."""
+        (inputs,), _ = self._loaded.transform_fn.structured_input_signature
+        rows = _rows(next(iter(raw.values())))
+        given = {name: raw[name] if name in raw else _absent(spec, rows) for name, spec in inputs.items()}
+        transformed: Tensors = self._loaded.transform_fn(*tf.nest.flatten(given, expand_composites=True))
         return transformed
+
+
+def _rows(column: Any) -> tf.Tensor:
+    return column.dense_shape[0] if isinstance(column, tf.SparseTensor) else tf.shape(column, tf.int64)[0]
+
+
+def _absent(spec: Any, rows: tf.Tensor) -> Any:
+    """Return a column without values, or with some value where there has to be one."""
+    if isinstance(spec, tf.SparseTensorSpec):
+        nothing = tf.zeros([0], spec.dtype)
+        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), nothing, tf.stack([rows, 1]))
+    return tf.zeros(tf.concat([[rows], tf.constant(spec.shape[1:], tf.int64)], axis=0), spec.dtype)
 
 
 class ServedModel(tf.Module):
@@ -73,7 +86,7 @@ class ServedModel(tf.Module):
         read_options: ReadOptions,
     ) -> None:
         """Args:
-        network: from transformed columns of shape [batch, 1] to logits or numbers, [batch, outputs].
+        network: from `serving.network_inputs` to logits or numbers, [batch, outputs].
         weights: what it learned, by name. They are saved, and not the network: that has its optimizers with it, which
           take twice as much, and hundreds of objects that are made anew whenever the model is loaded.
         transform: the graph the network was trained behind.
@@ -93,22 +106,25 @@ class ServedModel(tf.Module):
     def _predict(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
         """The answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
         features = self._features
-        transformed = self.transform({name: self._as_transform_takes(name, value) for name, value in raw.items()})
-        inputs = [c.name for c in features.id_columns] + [c.name for c in features.number_columns]
-        output = self._network.call({name: tf.reshape(transformed[name], [-1, 1]) for name in inputs}, training=False)
+        transformed = self.transform(self._as_transform_takes(raw))
+        output = self._network.call(network_inputs(features, transformed), training=False)
         rows = tf.shape(output)[0]
         assert self._version is not None
         version = self._version.lookup(tf.constant(0, tf.int64))
         who = {MODEL_VERSION: tf.fill([rows], version), SCHEMA_HASH: tf.fill([rows], self._schema_hash)}
         return {**self._answer(output), **who}
 
-    def _as_transform_takes(self, name: str, value: tf.Tensor) -> Any:
-        spec = self.transform.raw_feature_spec[name]
-        if not isinstance(spec, tf.io.VarLenFeature):
-            return tf.reshape(value, [-1, *spec.shape])
-        rows = tf.shape(value, tf.int64)[0]
+    def _as_transform_takes(self, raw: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+        rows = tf.shape(next(iter(raw.values())), tf.int64)[0]
+        # Of all columns that may have no value: they have one in each row, which may stand for none.
         indices = tf.stack([tf.range(rows), tf.zeros([rows], tf.int64)], axis=1)
-        return tf.SparseTensor(indices, value, tf.stack([rows, 1]))
+        shape = tf.stack([rows, 1])
+        return {
+            name: tf.SparseTensor(indices, value, shape)
+            if isinstance(spec := self.transform.raw_feature_spec[name], tf.io.VarLenFeature)
+            else _dense(value, spec)
+            for name, value in raw.items()
+        }
 
     def _answer(self, output: tf.Tensor) -> Tensors:
         """From logits or numbers, [batch, outputs], to the outputs of the label's kind."""
@@ -179,6 +195,10 @@ class _Untracked:
     """Keeps what it holds out of the SavedModel."""
 
     call: Callable[..., tf.Tensor]
+
+
+def _dense(value: tf.Tensor, spec: tf.io.FixedLenFeature) -> tf.Tensor:
+    return tf.reshape(value, [-1, *spec.shape]) if spec.shape else value
 
 
 def _first_line(file: str) -> tf.lookup.StaticHashTable:

@@ -5,13 +5,15 @@ embeddings and numbers. Both add up to the logits (one, or one for each of sever
 predicted number itself) and are trained together, each by its own optimizer.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import keras
 import tensorflow as tf
 
-from schemas.features import FeatureSet, IdColumn, LabelKind, RegressionLabel
+from schemas.features import Embedding, FeatureSet, LabelKind, RegressionLabel
+from serving.network_inputs import IDS, NUMBERS
 from trainer.config import Model, Precision, Training
 from trainer.normalization import normalization_layer
 from trainer.optimizers import build_optimizer
@@ -29,9 +31,24 @@ class IdTable(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_ids: Sequence[int], dimension: int, initializer: str, l2: float = 0.0, **kwargs: Any
+        self,
+        columns: Sequence[int],
+        num_ids: Sequence[int],
+        dimension: int,
+        initializer: str,
+        l2: float = 0.0,
+        **kwargs: Any,
     ) -> None:
+        """Args:
+        columns: places of the columns in the input.
+        num_ids: number of IDs of each column.
+        dimension: length of a vector.
+        initializer: initial values.
+        l2: penalty.
+        **kwargs: Keras's arguments.
+        """
         super().__init__(**kwargs)
+        self.columns = tuple(columns)
         self.num_ids = tuple(num_ids)
         self.dimension = dimension
         self.initializer = initializer
@@ -45,15 +62,44 @@ class IdTable(keras.layers.Layer):
             name="table",
         )
 
-    def call(self, columns: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Looks up ids: a list of n int64 tensors of shape [batch, 1] gives float32 of shape [batch, n, dimension]."""
-        starts = [sum(self.num_ids[:i]) for i in range(len(self.num_ids))]
-        ids = tf.concat(list(columns), axis=1) + tf.constant([starts], tf.int64)
-        return tf.gather(self.table, ids)
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Look up IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, n, dimension]."""
+        return tf.gather(self.table, _places(ids, self.columns, self.num_ids))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"num_ids": self.num_ids, "dimension": self.dimension, "initializer": self.initializer, "l2": self.l2}
-        return {**super().get_config(), **own}
+        own = {"columns": self.columns, "num_ids": self.num_ids, "dimension": self.dimension}
+        return {**super().get_config(), **own, "initializer": self.initializer, "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable("trainer")
+class OneHotIds(keras.layers.Layer):
+    """Several ID columns, one-hot each, side by side."""
+
+    def __init__(self, columns: Sequence[int], num_ids: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.columns = tuple(columns)
+        self.num_ids = tuple(num_ids)
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        """Encode IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, sum of `num_ids`]."""
+        places = _places(ids, self.columns, self.num_ids)
+        rows = tf.shape(places, tf.int64)[0]
+        at = tf.stack([tf.repeat(tf.range(rows), len(self.columns)), tf.reshape(places, [-1])], axis=1)
+        encoded = tf.scatter_nd(at, tf.ones([tf.size(places)]), tf.stack([rows, sum(self.num_ids)]))
+        return tf.ensure_shape(encoded, [None, sum(self.num_ids)])
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
+        return (input_shape[0], sum(self.num_ids))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "columns": self.columns, "num_ids": self.num_ids}
+
+
+def _places(ids: tf.Tensor, columns: tuple[int, ...], num_ids: tuple[int, ...]) -> tf.Tensor:
+    """Return the places of the IDs of some columns in a table that has the rows of one column after the other's."""
+    chosen = ids if columns == tuple(range(ids.shape[1])) else tf.gather(ids, columns, axis=1)
+    starts = itertools.accumulate(num_ids[:-1], initial=0)
+    return chosen + tf.constant([list(starts)], tf.int64)
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -104,7 +150,7 @@ def build_model(
     label_std: float = 1.0,
     precision: Precision = "float32",
 ) -> WideAndDeep:
-    """The untrained network: inputs by transformed column name, [batch, 1] each.
+    """The untrained network; its inputs are those of `serving.network_inputs`.
 
     Its output is of shape [batch, 1], a logit or, for regression, a number; or [batch, classes], a logit for each.
 
@@ -116,33 +162,33 @@ def build_model(
       precision: that the hidden layers compute in; the weights are float32 in any.
     """
     outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
-    inputs: dict[str, Any] = {c.name: keras.Input((1,), name=c.name, dtype="int64") for c in features.id_columns}
-    inputs |= {c.name: keras.Input((1,), name=c.name, dtype="float32") for c in features.number_columns}
+    ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
+    numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
     logits = []
     if model.parts != "deep":
-        logits += _wide_logits(features, inputs, outputs)
+        logits += _wide_logits(features, ids, numbers, outputs)
     if model.parts != "wide":
-        logits.append(_deep_logit(features, inputs, model, outputs, precision))
+        logits.append(_deep_logit(features, ids, numbers, model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
     logit = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
     if isinstance(features.label, RegressionLabel):
         logit = keras.layers.Rescaling(label_std, label_mean, name="in_unit_of_label")(logit)
-    return WideAndDeep(inputs=inputs, outputs=logit, name=model.parts)
+    return WideAndDeep(inputs={IDS: ids, NUMBERS: numbers}, outputs=logit, name=model.parts)
 
 
-def _wide_logits(features: FeatureSet, inputs: Mapping[str, Any], outputs: int) -> list[Any]:
+def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
     """The wide part: a zero-initialised weight for each id, and a slope for each number; for each output."""
     logits = []
-    columns = [c for c in features.id_columns if c.wide]
-    numbers = [c for c in features.number_columns if c.wide]
+    columns = [place for place, column in enumerate(features.id_columns) if column.wide]
+    wide_numbers = [place for place, column in enumerate(features.number_columns) if column.wide]
     if columns:
-        table = IdTable([c.num_ids for c in columns], outputs, "zeros", name=f"{WIDE_PREFIX}ids")
-        weights = table([inputs[c.name] for c in columns])
+        weights = IdTable(columns, _sizes(features, columns), outputs, "zeros", name=f"{WIDE_PREFIX}ids")(ids)
         logits.append(keras.layers.Lambda(_sum_columns, name="sum_of_wide_ids")(weights))
-    if numbers:
+    if wide_numbers:
         slopes = keras.layers.Dense(outputs, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
-        logits.append(slopes(_concatenated([inputs[c.name] for c in numbers], "wide_numbers_input")))
+        is_all = len(wide_numbers) == numbers.shape[1]
+        logits.append(slopes(numbers if is_all else keras.ops.take(numbers, wide_numbers, axis=1)))
     return logits
 
 
@@ -151,11 +197,9 @@ def _sum_columns(weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(weights, axis=1)
 
 
-def _deep_logit(
-    features: FeatureSet, inputs: Mapping[str, Any], model: Model, outputs: int, precision: Precision
-) -> Any:
+def _deep_logit(features: FeatureSet, ids: Any, numbers: Any, model: Model, outputs: int, precision: Precision) -> Any:
     """The deep part: embeddings, one-hot ids and numbers through a multilayer perceptron."""
-    hidden = _concatenated(_deep_inputs(features, inputs, model), "deep_input")
+    hidden = _concatenated(_deep_inputs(features, ids, numbers, model), "deep_input")
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="dropout_input")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
@@ -175,23 +219,25 @@ def _deep_logit(
     return keras.layers.Dense(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
-def _deep_inputs(features: FeatureSet, inputs: Mapping[str, Any], model: Model) -> list[Any]:
-    parts = [inputs[c.name] for c in features.number_columns]
-    by_dimension: dict[int, list[IdColumn]] = {}
-    for column in features.id_columns:
-        match column.embedding:
-            case "none":
-                pass
-            case "one_hot":
-                encoder = keras.layers.CategoryEncoding(column.num_ids, "one_hot", name=f"{column.name}_one_hot")
-                parts.append(encoder(inputs[column.name]))
-            case int(dimension):
-                by_dimension.setdefault(dimension, []).append(column)
-    for dimension, columns in by_dimension.items():
-        sizes = [c.num_ids for c in columns]
-        table = IdTable(sizes, dimension, "uniform", l2=model.embedding_l2, name=f"embedding_{dimension}")
-        parts.append(keras.layers.Flatten(name=f"embedded_{dimension}")(table([inputs[c.name] for c in columns])))
+def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, model: Model) -> list[Any]:
+    parts = [numbers] if features.number_columns else []
+    by_embedding: dict[Embedding, list[int]] = {}
+    for place, column in enumerate(features.id_columns):
+        by_embedding.setdefault(column.embedding, []).append(place)
+    by_embedding.pop("none", None)
+    one_hot = by_embedding.pop("one_hot", [])
+    if one_hot:
+        parts.append(OneHotIds(one_hot, _sizes(features, one_hot), name="one_hot")(ids))
+    for dimension, columns in by_embedding.items():
+        assert isinstance(dimension, int)
+        sizes, name = _sizes(features, columns), f"embedding_{dimension}"
+        table = IdTable(columns, sizes, dimension, "uniform", l2=model.embedding_l2, name=name)
+        parts.append(keras.layers.Flatten(name=f"embedded_{dimension}")(table(ids)))
     return parts
+
+
+def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
+    return [features.id_columns[place].num_ids for place in columns]
 
 
 def _activation(model: Model, number: int, precision: Precision) -> Any:

@@ -82,6 +82,19 @@ Exit codes:
 @click.option("--encoding", help="Of CSV, such as latin-1.  [default: the model's, or utf-8]")
 @click.option("--column-names", metavar="A,B,C", help="Of CSV without a header.  [default: the model's, or the header]")
 @click.option("--header", is_flag=True, help="The first row of CSV names the columns, whatever the model's data had.")
+@click.option(
+    "--quote",
+    type=click.Choice(['"', "'", "none"]),
+    help="Of CSV; none reads quotes like any other character.  [default: the model's]",
+)
+@click.option(
+    "--decimal", type=click.Choice([".", ","]), help="Before the fraction of a number.  [default: the model's, or .]"
+)
+@click.option(
+    "--thousands",
+    type=click.Choice([",", ".", " ", "'", "_"]),
+    help="Between groups of three digits.  [default: the model's]",
+)
 @click.option("--strip-spaces", is_flag=True, help="Remove spaces around the values of CSV.")
 @click.option(
     "--missing-value",
@@ -142,6 +155,9 @@ def _request(
     encoding: str | None,
     column_names: str | None,
     header: bool,
+    quote: str | None,
+    decimal: str | None,
+    thousands: str | None,
     strip_spaces: bool,
     missing_values: tuple[str, ...],
     **flags: Any,
@@ -157,6 +173,9 @@ def _request(
         "delimiter": {"\\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter),
         "encoding": encoding,
         "column_names": column_names.split(",") if column_names else () if header else None,
+        "quote": quote,
+        "decimal": decimal,
+        "thousands": thousands,
         "strip_spaces": strip_spaces or None,
     }
     return Request(

@@ -11,13 +11,18 @@ from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.data_files import guessed_format, listed
 from schemas.errors import ConfigError, DataError
 from schemas.features import FeatureSet
+from schemas.file_kinds import table_format
 from schemas.readers import Terms, open_table, what_failed
 from schemas.table import Columns, Table
 from schemas.values import feature_rules
 from serving.batch.job import InputFile, Job
 
 FLAGS = Terms(
+    format="--format",
     encoding="--encoding",
+    numbers="--decimal or --thousands",
+    no_quotes="--quote none",
+    unreadable="the model needs numbers or strings in it",
     missing_values="--missing-value",
     max_bad_rows="--max-bad-rows",
     declares="the model needs",
@@ -37,19 +42,17 @@ def input_files(source: str) -> tuple[InputFile, ...]:
 
 
 def input_format(source: str, files: Sequence[InputFile]) -> Format:
-    """What the names of the files say of their format.
+    """Return the format of files, by their names or, where these have no known ending, their content.
 
     Raises:
-      ConfigError: they say nothing, or different things.
+      ConfigError: there are several.
+      DataError: a file cannot be read, or is not a table.
     """
-    found = {guessed_format(file.path): file.path for file in reversed(files)}
-    if None in found:
-        raise ConfigError(f"{found[None]}: the name does not tell the format; give --format csv, tfrecord or parquet")
+    found = {guessed_format(file.path) or table_format(file.path): file.path for file in reversed(files)}
     if len(found) > 1:
         kinds = ", ".join(f"{format} ({path})" for format, path in sorted(found.items(), key=str))
         raise ConfigError(f"{source}: holds files of {len(found)} formats: {kinds}; name one, as in 'folder/*.csv'")
     (format,) = found
-    assert format is not None
     return format
 
 
@@ -77,6 +80,8 @@ def reading(
         options = CsvOptions.model_validate({**usual.csv.model_dump(), **tabs, **csv})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
+        if not problem["loc"]:
+            raise ConfigError(f"how CSV is written: {problem['msg'].removeprefix('Value error, ')}") from error
         flag = str(problem["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{flag}: {problem['msg']}, found {problem['input']!r}") from error
     others = dict.fromkeys([*usual.other_columns, *ignored_columns])

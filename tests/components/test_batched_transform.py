@@ -227,9 +227,9 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
     read: Counter[str] = Counter()
     graphs: Counter[str] = Counter()
 
-    def counted_batches(file: str, function: Any) -> Iterator[Any]:
+    def counted_batches(file: str, function: Any, columns: int) -> Iterator[Any]:
         read[Path(file).parent.name] += sum(1 for _ in tf.data.TFRecordDataset(file, "GZIP"))
-        for batch in whole_batches(file, function):
+        for batch in whole_batches(file, function, columns):
             graphs["runs"] += 1
             yield batch
 
@@ -291,7 +291,7 @@ def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: P
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
-        return tf.cast(inputs["town"], tf.float32)
+        return tf.cast(inputs["ids"], tf.float32)
 
     graph = TransformGraph(tft.TFTransformOutput(str(made / "graph")))
     ServedModel(network, {}, graph, features, "0" * 16, ReadOptions()).export(str(tmp_path / "model"))

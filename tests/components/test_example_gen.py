@@ -18,7 +18,7 @@ from tfx import v1 as tfx
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_artifacts
 
-from components.example_blocks import BATCHES_AHEAD, Division, in_shares
+from components.example_blocks import BATCHES_AHEAD, Division
 from components.example_blocks import converted as converted_blocks
 from components.example_gen import (
     CONTENT_PROPERTY,
@@ -30,7 +30,7 @@ from components.example_gen import (
     _settings,
     example_gen,
 )
-from components.example_shares import Shares
+from components.example_shares import Shares, in_shares
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
@@ -292,6 +292,7 @@ def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: py
 
 def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("schemas.readers.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("schemas.table._ROWS_TOGETHER", 1)
     write(tmp_path / "a.csv", [f"{i},{i % 2},g,2026-01" for i in range(20_000)])
     data = Data.model_validate({"base": str(tmp_path), "splits": SPLITS, "ignored_columns": ["group", "when"]})
     table = Table.of(str(tmp_path / "a.csv"), data, FEATURES, max_bad_rows=0)

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.profile import Column, Target, crossed, target
+from components.profile import Column
 
 
-def column(values: list[Any], name: str = "x") -> Column:
+def column(values: Any, name: str = "x") -> Column:
     return Column(name, pa.array([None if value is None else str(value) for value in values], pa.string()))
 
 
@@ -39,37 +39,22 @@ def test_counts_and_marks_of_missing_values() -> None:
     assert column([0, 0, 5, None]).zero_share == pytest.approx(2 / 3)
 
 
-def test_what_a_column_explains_of_classes() -> None:
-    random = np.random.default_rng(2)
-    label = random.integers(0, 2, 4000)
-    noisy = np.where(random.random(4000) < 0.9, label, 1 - label)
-    about = Target(label, 2)
-    assert about.explained(column(label.tolist()).ids) > 0.99
-    # The entropy that is left of a binary symmetric channel of 10% noise.
-    left = -(0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))
-    assert about.explained(noisy) == pytest.approx(1 - left, abs=0.03)
-    assert about.explained(random.integers(0, 50, 4000)) < 0.01
-    # An id is different in every row: what was learned says nothing about other rows.
-    assert about.explained(np.arange(4000)) < 0.01
+def test_skewness_is_of_the_amounts() -> None:
+    random = np.random.default_rng(5)
+    normal, amounts = random.normal(0, 1, 5000), random.lognormal(5, 1, 5000)
+    assert abs(column(normal).skewness()) < 0.1
+    assert column(amounts).skewness() > 3
+    assert abs(column(amounts).skewness(of_logs=True)) < 0.2
+    # Zeros are no amounts, and neither does a wrong value decide.
+    assert abs(column([*([0] * 4000), *amounts]).skewness(of_logs=True)) < 0.2
+    assert abs(column([*normal, 1e9]).skewness()) < 1
+    assert column([0, 0, None]).skewness() == column([7, 7]).skewness() == 0
 
 
-def test_what_a_column_explains_of_numbers() -> None:
-    random = np.random.default_rng(3)
-    cause = random.normal(size=4000)
-    label = cause + random.normal(size=4000)
-    about = Target(label, 0)
-    assert about.explained(column(cause.tolist()).ids) == pytest.approx(0.5, abs=0.05)
-    assert about.explained(column(random.normal(size=4000).tolist()).ids) < 0.02
-
-
-def test_a_pair_explains_what_neither_does_alone() -> None:
-    random = np.random.default_rng(4)
-    one, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
-    about = Target(one ^ other, 2)
-    assert about.explained(one) < 0.01
-    assert about.explained(crossed(one, other)) > 0.99
-
-
-def test_targets_follow_the_order_of_the_classes() -> None:
-    assert target(column(["b", "a", "b"]), ["b", "a"]).labels.tolist() == [0, 1, 0]
-    assert target(column([1.5, 2]), []).labels.tolist() == [1.5, 2.0]
+def test_bins_keep_rare_large_values_and_frequent_ones_apart() -> None:
+    ids = column([*([0] * 4900), *range(1, 101)]).ids
+    assert len(set(ids[:4900])) == 1 and ids[0] not in ids[4900:]
+    assert len(set(ids[4900:])) > 5
+    # A bin of fewer rows would be learned by heart.
+    assert np.bincount(column(np.random.default_rng(1).lognormal(3, 2, 700)).ids)[1:].min() >= 5
+    assert column([1.5, None, 2.5, None]).ids.tolist()[1::2] == [0, 0]

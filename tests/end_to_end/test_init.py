@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT, census_rows, write_rows
 from tests.end_to_end.test_local_run import run_json
-from tests.pipeline.test_starter import orders, write
+from tests.pipeline.init.test_starter import orders, write
 
 pytestmark = pytest.mark.slow
 
@@ -73,16 +73,17 @@ def test_raw_census(tmp_path: Path) -> None:
     assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.85
 
 
-def test_raw_flights_is_a_regression_without_its_leak(downloads: Path, tmp_path: Path) -> None:
+def test_raw_flights_is_a_regression_with_its_honest_predictor(downloads: Path, tmp_path: Path) -> None:
     every(downloads / "flights.csv", tmp_path / "flights.csv", 40)
     summary = init_and_run(tmp_path, "flights.csv", "--label", "arr_delay")
     assert pushed(summary)
     assert summary["facts"]["ExampleGen"]["unlabelled"] > 0
     assert "r2" in summary["facts"]["Evaluator"]["metrics"]["overall"]
-    ignored = (tmp_path / "configs" / "mine.yaml").read_text()
-    assert "- dep_delay # LEAK?" in ignored
-    assert "- year # constant" in ignored
-    assert "- time_hour # date" in ignored
+    written = (tmp_path / "configs" / "mine.yaml").read_text()
+    assert "\n  dep_delay: {kind: numeric" in written
+    assert "# - 'dep_delay' explains " in written
+    assert "- year # constant" in written
+    assert "- time_hour # date and time" in written
 
 
 def test_raw_kdd_has_no_header_and_a_test_file(downloads: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -55,3 +58,37 @@ def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back() -> None:
         assert signal.getsignal(signal.SIGINT) is usual
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_process_whose_main_thread_is_in_native_code_ends_within_seconds() -> None:
+    code = (
+        "import hashlib, os\n"
+        "from pipeline.interrupts import Interrupts\n"
+        "with Interrupts() as interrupts:\n"
+        "    interrupts.end_process = lambda: (print(interrupts.received, flush=True), os._exit(130))\n"
+        "    print('begun', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 30)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stdout.read() == "SIGINT\n"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_run_that_is_being_put_on_record_is_not_ended_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.interrupts._GRACE_SECONDS", 0.1)
+    ended: list[str] = []
+    with Interrupts() as interrupts:
+        interrupts.end_process = lambda: ended.append(interrupts.received)
+        interrupts.hold()
+        send(signal.SIGTERM)
+        time.sleep(0.3)
+        interrupts.end_process = None
+        interrupts.release()
+    assert ended == []

@@ -27,8 +27,16 @@ def test_every_census_feature_has_a_domain_presence_and_comparators() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('name: "age"', 'name: "years"', "has no feature 'age', which the config declares"),
-        ('name: "sex"', 'name: "sexx"', "has no feature 'sex', which the config declares; did you mean 'sexx'?"),
+        (
+            'name: "age"',
+            'name: "years"',
+            "has no feature 'age', which the config declares; add feature { name: \"age\" type: FLOAT }",
+        ),
+        (
+            'name: "sex"',
+            'name: "sexx"',
+            "has no feature 'sex', which the config declares; did you mean 'sexx'? Or add feature",
+        ),
         ("type: FLOAT", "type: BYTES", "'age' has type BYTES; the config's kind of feature needs type FLOAT"),
         ("feature {", 'feature { name: "shoe" type: INT }\nfeature {', "describes 'shoe', which the config does not"),
         ("min_fraction: 1.0", "min_fraction: 0.5", "'age' may be missing (presence.min_fraction below 1); declare"),
@@ -43,6 +51,16 @@ def test_a_schema_that_describes_something_else_is_refused(old: str, new: str, m
         check_schema(str(changed), load_schema(str(changed)), config.load(CENSUS_CONFIG).feature_set)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(changed))
+
+
+def test_a_feature_that_a_schema_lacks_is_written_out(tmp_path: Path) -> None:
+    schema = load_schema(CENSUS_SCHEMA)
+    del schema.feature[[feature.name for feature in schema.feature].index("age")]
+    with pytest.raises(ConfigError) as caught:
+        check_schema("s.pbtxt", schema, config.load(CENSUS_CONFIG).feature_set)
+    assert str(caught.value) == (
+        "s.pbtxt: has no feature 'age', which the config declares; add feature { name: \"age\" type: FLOAT }"
+    )
 
 
 @pytest.mark.parametrize(

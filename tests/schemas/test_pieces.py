@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from schemas import pieces
+from schemas.data import CsvOptions
 from schemas.pieces import Piece, csv_pieces, parquet_pieces
 
 ROWS = [b"a,b\n", *(b"%d,x\n" % number for number in range(10_000, 10_300))]
@@ -19,7 +20,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(content: bytes, encoding: str = "utf-8", piece_bytes: int = 500) -> list[Piece]:
-    return csv_pieces(io.BytesIO(content), len(content), encoding, ",", piece_bytes)
+    return csv_pieces(io.BytesIO(content), len(content), CsvOptions(encoding=encoding), piece_bytes)
 
 
 def test_pieces_end_with_lines_and_know_the_lines_before() -> None:

@@ -55,7 +55,8 @@ def export_model(folder: Path, offset: float = 0.0) -> Path:
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
-        return offset + tf.add_n([tf.cast(value, tf.float32) for value in inputs.values()])
+        sums = [tf.reduce_sum(tf.cast(value, tf.float32), axis=1, keepdims=True) for value in inputs.values()]
+        return offset + tf.add_n(sums)
 
     ServedModel(network, {}, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
     return folder

@@ -370,14 +370,14 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
     models: Path, batch: Callable[..., str], tmp_path: Path
 ) -> None:
     source, output = write(tmp_path / "in" / "a.csv", text(many(3))), tmp_path / "out"
-    write(tmp_path / "odd.xlsx", "")
+    write(tmp_path / "odd.xlsx", "PK\x03\x04 [Content_Types].xml")
     write(tmp_path / "mixed" / "a.csv", "")
     write(tmp_path / "mixed" / "b.parquet", "")
     misspelt = write(tmp_path / "misspelt.csv", text(many(3)).replace("grade", "grades"))
     (tmp_path / "empty").mkdir()
     model = ("--model", models)
     for arguments, code, expected in (
-        ((tmp_path / "odd.xlsx", output, *model), 2, "odd.xlsx: the name does not tell the format; give --format csv,"),
+        ((tmp_path / "odd.xlsx", output, *model), 3, "odd.xlsx: is an Excel workbook; expected CSV,"),
         ((tmp_path / "mixed", output, *model), 2, "mixed: holds files of 2 formats: csv ("),
         ((tmp_path / "none-*.csv", output, *model), 3, "none-*.csv: no such file"),
         ((tmp_path / "empty", output, *model), 3, "empty: holds no files"),
@@ -390,6 +390,11 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
         ((source, output, *model, "--key", "row"), 2, "--key row: the output has a column of this name"),
         ((source, output, *model, "--encoding", "utf-9"), 2, "--encoding: Value error, 'utf-9' is not an encoding"),
         ((source, output, *model, "--delimiter", "||"), 2, "--delimiter: String should have at most 1 character"),
+        (
+            (source, output, *model, "--decimal", ",", "--thousands", ","),
+            2,
+            "how CSV is written: thousands and decimal are both ','",
+        ),
         ((source, output, *model, "--header", "--column-names", "a"), 2, "--header and --column-names: give one"),
         ((source, source, output, *model), 2, "a pattern needs quotes, so that the shell leaves it alone"),
         (

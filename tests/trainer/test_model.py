@@ -60,8 +60,7 @@ def training(**changes: Any) -> Training:
 
 
 def inputs(rows: int) -> dict[str, tf.Tensor]:
-    ids = {name: tf.zeros([rows, 1], tf.int64) for name in ("color", "shape", "color_X_shape")}
-    return {**ids, "size": tf.ones([rows, 1])}
+    return {"ids": tf.zeros([rows, 3], tf.int64), "numbers": tf.ones([rows, 1])}
 
 
 def weights(network: WideAndDeep, *, wide: bool) -> list[np.ndarray]:
@@ -155,7 +154,7 @@ def sizes_of_epochs(source: Source, folder: Path, seed: int) -> list[list[float]
     folder.mkdir()
     rows = training_rows(source, training(batch_size=40), seed=seed, cache_folder=str(folder))
     assert rows.steps_per_epoch == 5
-    sizes = np.concatenate([inputs["size"].numpy()[:, 0] for inputs, _, _ in rows.batches.take(10)])
+    sizes = np.concatenate([inputs["numbers"].numpy()[:, 0] for inputs, _, _ in rows.batches.take(10)])
     return sizes.reshape(2, 200).tolist()
 
 
@@ -210,7 +209,7 @@ def test_a_multiclass_network_learns_a_probability_for_each_class(source: Source
     network, history = fit(
         train=labelled, evaluation=labelled, model=Model(hidden_units=(8,)), training=settings, seed=1, log_folder=None
     )
-    given = {name: value for name, value in inputs(5).items() if name in ("color_X_shape", "size")}
+    given = {"ids": tf.zeros([5, 1], tf.int64), "numbers": tf.ones([5, 1])}
     assert network(given).shape == (5, 3)
     assert history.metrics["val_accuracy"][history.kept_epoch] > 0.95
     assert history.metrics["val_log_loss"][history.kept_epoch] == min(history.metrics["val_log_loss"])

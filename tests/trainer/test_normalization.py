@@ -84,7 +84,7 @@ def test_statistics_need_no_more_rows_than_the_sample(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 64)
     source = write_source(tmp_path / "rows.gz", rows=2000)
     sample = training_rows(source, training(), seed=1, cache_folder=str(tmp_path)).sample
-    sizes = np.concatenate([rows["size"].numpy()[:, 0] for rows, _ in sample])
+    sizes = np.concatenate([rows["numbers"].numpy()[:, 0] for rows, _ in sample])
     assert 150 < len(sizes) <= 500
     every = np.concatenate([numbers.numpy()[:, 0] for _, numbers, _ in source.blocks()])
     # From all parts of the table, each row at most once.

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import config
 from pipeline.config import PipelineConfig
-from pipeline.starter import slug
+from pipeline.init.source import slug
 from schemas.curated import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from tests.commands import parsed
@@ -122,12 +122,12 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
         row["size"] = "NA"
     write(tmp_path / "orders.csv", rows)
     done = init(tmp_path, "orders.csv", "--label", "returned?")
-    assert "note: 3 with a text among numbers will be left out" in done.stdout
+    assert "note: 3 rows with a string among numbers will be left out" in done.stdout
     loaded = written(tmp_path, "orders")
-    assert "customerId" in loaded.data.ignored_columns
+    assert loaded.features["customerId"].kind == "vocabulary"
     assert loaded.features["zip"].kind == "vocabulary"
     assert loaded.features["paid"].kind == "numeric"
-    assert loaded.features["size"].kind == "identity"
+    assert loaded.features["size"].kind == "numeric"
     assert (loaded.data.max_bad_rows, loaded.data.missing_values) == (3, ("", "NA"))
 
 
@@ -239,7 +239,12 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,2\n", "b", 3, "--label b: all values are '2'; there is nothing to learn"),
         ("", "a", 3, "orders.csv: holds no rows"),
         ("a,a\n1,2\n", "a", 3, "the header names 'a' twice"),
-        ("a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)), "b", 3, "200 different texts; expected two values"),
+        (
+            "a,b\n" + "".join(f"{i},text {i}\n" for i in range(200)),
+            "b",
+            3,
+            "holds different strings, 200 in 200 rows; expected two values",
+        ),
         ("a,b\n1,x\n1,y\n", "b", 3, "no column can be a feature: a: constant: always '1'"),
     ],
 )

@@ -1,0 +1,206 @@
+"""Text of a config, each choice with its reason beside it."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline.init.decision import Decision
+
+# More notes stand at the end of the config.
+_MAX_NOTES_AT_TOP = 20
+
+
+def config_lines(decision: Decision) -> Iterator[str]:
+    """Yield the lines of a config."""
+    source, table = decision.source, decision.table
+    path = source.base / source.train
+    yield f"# {decision.name}: predicts {decision.label_column.name!r}. Written by `python -m pipeline init`; it runs."
+    yield f"# It read {'all ' if table.complete else ''}{table.rows:,} rows of {_comment(path.name)}."
+    yield "# Every key is explained in docs/config.md. Paths are relative to this file's folder."
+    notes = decision.notes.texts()
+    if len(notes) <= _MAX_NOTES_AT_TOP:
+        yield from _note_lines(notes)
+    else:
+        yield f"# The {len(notes)} notes of `init` are at the end of this file."
+    yield f"name: {decision.name}"
+    yield "seed: 1 # initial weights and the order of rows start from it"
+    yield ""
+    yield from _data(decision)
+    yield ""
+    yield "# `explains` is what a column by itself says about the label, measured on rows it was not learned from:"
+    yield f"# the share of the label's {'entropy' if decision.label.classes else 'variance'}."
+    yield "features:"
+    for feature in decision.features:
+        yield f"  {_flow(feature.column.name)}: {_flow(feature.declared)} # {_comment(feature.reason)}"
+    yield ""
+    yield from _cross_lines(decision)
+    yield f"label: {_flow(decision.label.declared)} # {_comment(decision.label.reason)}"
+    yield ""
+    yield from _validation(decision)
+    yield from _model(decision)
+    yield from _evaluation(decision)
+    yield "push:"
+    yield f"  model_name: {decision.name}"
+    if len(notes) > _MAX_NOTES_AT_TOP:
+        yield ""
+        yield from _note_lines(notes)
+
+
+def _note_lines(notes: Sequence[str]) -> Iterator[str]:
+    if notes:
+        yield "# Please check, the most important first:"
+    yield from (f"# - {_comment(note)}" for note in notes)
+
+
+def _comment(text: str) -> str:
+    """Return a text that no line break ends."""
+    return " ".join(text.splitlines())
+
+
+def _data(decision: Decision) -> Iterator[str]:
+    source, table = decision.source, decision.table
+    yield "data:"
+    yield f"  format: {source.format}"
+    options = table.csv.model_dump(exclude_defaults=True)
+    if options:
+        yield f"  csv: {_flow({k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})}"
+    yield f"  base: {_flow(_relative(source.base, decision.config_folder))}"
+    yield from _splits(decision)
+    yield f"  missing_values: {_flow(table.missing.anywhere)}"
+    if decision.ignored:
+        yield "  ignored_columns:"
+        for name, reason in decision.ignored:
+            yield f"    - {_flow(name)} # {_comment(reason)}"
+    if decision.left_out:
+        what = f"{decision.left_out} are left out, counted, and kept in rejects.jsonl"
+        yield f"  max_bad_rows: {decision.left_out_rows} # {what}"
+    yield f"  schema_file: {_flow(_relative(decision.schema_path, decision.config_folder))}"
+
+
+def _splits(decision: Decision) -> Iterator[str]:
+    source, plan = decision.source, decision.plan
+    if plan.time is None:
+        yield "  # A row falls into a share by a hash of its features; `init --time COLUMN` splits by time instead."
+    yield "  splits:"
+    yield f"    train: {{files: {_flow(source.train)}}}"
+    for name, (declared, text) in plan.declared.items():
+        yield f"    {name}: {_flow(declared)} # {text}"
+    if source.test is not None:
+        yield f"    test: {{files: {_flow(source.test)}}} # only the Evaluator reads it"
+    if decision.requests.group is not None:
+        yield f"  group_column: {_flow(decision.requests.group)} # all rows with one value are in one split"
+
+
+def _cross_lines(decision: Decision) -> Iterator[str]:
+    if decision.crosses:
+        yield "# Combinations that say more together than the better of the two alone; the wide part learns them."
+        yield "crosses:"
+        for cross in decision.crosses:
+            yield f"  - {{of: {_flow(cross.names)}, num_ids: {cross.num_ids}}} # {_comment(cross.reason)}"
+        yield ""
+
+
+def _validation(decision: Decision) -> Iterator[str]:
+    yield "# Every anomaly stops the run. Drift is looked at once a model was pushed."
+    yield "validation:"
+    yield from _severities(decision)
+    yield "  drift:"
+    yield "    default: {measure: jensen_shannon, at_most: 0.1} # of `train`, against that of the last pushed model"
+    yield ""
+
+
+def _severities(decision: Decision) -> Iterator[str]:
+    """Yield the severities of features that are kept though preflight would stop on them."""
+    allowed = {anomaly for feature in decision.features for anomaly in feature.allowed}
+    if allowed:
+        yield "  severities:"
+    for anomaly in sorted(allowed):
+        names = [feature.column.name for feature in decision.features if anomaly in feature.allowed]
+        yield f"    - {{anomaly: {anomaly}, features: {_flow(names)}, severity: warn}}"
+
+
+def _model(decision: Decision) -> Iterator[str]:
+    rows = decision.rows
+    small = rows < 5_000
+    batch = 64 if small else 256 if rows < 100_000 else 1024
+    yield "model:"
+    yield f"  hidden_units: {[32, 16] if small else [128, 64]}"
+    yield "  dropout: 0.2"
+    yield ""
+    yield "training:"
+    yield f"  epochs: {20 if small else 10 if rows < 100_000 else 5} # at most: early stopping keeps the best"
+    yield f"  batch_size: {batch}"
+    yield "  wide_optimizer: {name: ftrl, learning_rate: 0.05}"
+    yield "  deep_optimizer: {name: adam, learning_rate: 0.002, schedule: cosine}"
+    yield f"  early_stopping: {{patience: {3 if small else 2}}}"
+    if decision.label.classes and min(_class_shares(decision)) < 0.1 / len(decision.label.classes):
+        yield "  imbalance: none # the classes are uneven; class_weights lifts recall and spoils the calibration"
+    yield ""
+
+
+def _class_shares(decision: Decision) -> list[float]:
+    return [
+        float(count) / decision.rows
+        for count in np.bincount(decision.target.labels, minlength=len(decision.label.classes))
+    ]
+
+
+def _evaluation(decision: Decision) -> Iterator[str]:
+    yield "# A model is pushed if it keeps these bounds. They ask for no more than to be better than always"
+    always = "shares of the classes" if decision.label.classes else "mean"
+    yield f"# predicting the {always}; tighten them after the first."
+    yield "evaluation:"
+    yield "  split: test"
+    sliced = _sliced(decision)
+    if sliced:
+        yield f"  slice_by: {_flow([[name] for name in sliced])}"
+    yield f"  min_examples: {max(20, min(100, decision.rows // 100))}"
+    yield "  thresholds:"
+    constant = _constant_loss(decision)
+    if decision.label.classes:
+        yield f"    - {{metric: log_loss, at_most: {constant:.4f}}} # of the class shares of train"
+    else:
+        yield f"    - {{metric: rmse, at_most: {constant:.6g}}} # of the mean of train"
+    yield "  compared_with_last_blessed:"
+    if decision.label.classes:
+        metric = "auc" if len(decision.label.classes) == 2 else "accuracy"
+        yield f"    - {{metric: {metric}, may_worsen_by: 0.02}}"
+    else:
+        yield f"    - {{metric: rmse, may_worsen_by: {0.05 * constant:.3g}}}"
+    yield ""
+
+
+def _constant_loss(decision: Decision) -> float:
+    """Return the loss of the class shares or the mean of train, on test; on all rows if chance draws test from them."""
+    labels, is_test = decision.target.labels, decision.plan.is_test
+    train, test = (labels, labels) if is_test is None else (labels[~is_test], labels[is_test])
+    if not decision.label.classes:
+        return float(np.sqrt(np.mean((test - train.mean()) ** 2)))
+    # A class without a row in train counts half a row, as in the comparison with the constant predictor.
+    counts = np.maximum(np.bincount(train, minlength=len(decision.label.classes)), 0.5)
+    return float(-np.log(counts / counts.sum())[test].mean())
+
+
+def _sliced(decision: Decision) -> list[str]:
+    """Return up to two columns of a handful of categories."""
+    few = [f for f in decision.features if f.declared["kind"].startswith("vocabulary") and f.column.distinct <= 10]
+    return [feature.column.name for feature in sorted(few, key=lambda f: -f.explained)[:2]]
+
+
+def _flow(value: Any) -> str:
+    """Return YAML on one line, quoted so that it may stand between braces."""
+    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return str(text.strip()[1:-1])
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path from the config's folder if both are in the working directory, else an absolute one."""
+    target_path, here = Path(os.path.abspath(path)), Path.cwd()
+    if target_path.is_relative_to(here) and Path(os.path.abspath(folder)).is_relative_to(here):
+        return os.path.relpath(target_path, os.path.abspath(folder))
+    return str(target_path)

@@ -1,0 +1,61 @@
+"""Chooses which pairs of features are crossed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from components.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
+from components.targets import Target, crossed
+from pipeline.init.features import ChosenFeature
+from pipeline.init.kinds import round_up
+from pipeline.init.notes import Notes, Rank
+
+_CROSSED_FEATURES, _CROSSES = 8, 3
+# Less is explained by chance, the more so in a small table.
+_MIN_GAIN, _MIN_GAIN_IN_ROWS = 0.005, 5
+
+
+@dataclass(frozen=True)
+class ChosenCross:
+    """A cross: the columns, the number of its IDs, and the evidence."""
+
+    names: list[str]
+    num_ids: int
+    reason: str
+
+
+def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Notes) -> list[ChosenCross]:
+    """Return the pairs that explain most beyond what the better of the two explains."""
+    usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
+    usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
+    target = target.of_lookup([feature.column for feature in features])
+    alone = {feature.column.name: target.explained(feature.ids) for feature in usable}
+    leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
+    found, suspects = [], []
+    for one, other in combinations(usable, 2):
+        ids = crossed(one.ids, other.ids)
+        pairs = int(ids.max()) + 1
+        both = target.explained(ids)
+        shares = alone[one.column.name], alone[other.column.name]
+        gain = both - max(shares)
+        # Two features that say the same explain together what each explains.
+        if gain > max(_MIN_GAIN, _MIN_GAIN_IN_ROWS / len(ids)) and pairs > max(
+            one.column.distinct, other.column.distinct
+        ):
+            reason = f"together {both:.1%} of the label; alone {shares[0]:.1%} and {shares[1]:.1%}"
+            if both > leak >= max(shares):
+                reason += ", are both known beforehand?"
+                suspects.append(f"'{one.column.name}' and '{other.column.name}' {both:.0%}")
+            found.append((gain, [one.column.name, other.column.name], pairs, reason))
+    if suspects:
+        shown = ", ".join(suspects[:_CROSSES])
+        notes.add(
+            Rank.LEAK, f"pairs explain nearly all of the label: {shown}; are they known when a prediction is made?"
+        )
+    found.sort(key=lambda item: -item[0])
+    chosen: list[ChosenCross] = []
+    for _, names, pairs, reason in found:
+        # Each feature once: columns that are nearly the same would take all the places.
+        if len(chosen) < _CROSSES and not {*names} & {name for cross in chosen for name in cross.names}:
+            chosen.append(ChosenCross(names, round_up(2 * pairs, 20_000), reason))
+    return chosen

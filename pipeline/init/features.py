@@ -1,0 +1,236 @@
+"""Chooses which columns are features, and which are left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.config import DATE, LEAK
+from components.leaks import Leaks, find_leaks
+from components.profile import Column
+from components.targets import Target
+from pipeline.init.exclusions import is_id_name, why_excluded, why_unlearnable
+from pipeline.init.kinds import choose_kind, has_unit, why_code
+from pipeline.init.notes import Notes, Rank
+from pipeline.init.requests import Requests
+from pipeline.init.table import RawTable
+from schemas.errors import ConfigError, DataError
+from schemas.features import safe_name
+
+# A feature that explains more than this of the label is worth a note.
+SUSPECT = 0.5
+_MAX_SHOWN = 6
+_MIN_IDS_NOTED = 100
+
+
+@dataclass(frozen=True)
+class ChosenFeature:
+    """A column that becomes a feature.
+
+    Attributes:
+      column: The column, in the rows that have a label.
+      declared: Its declaration in the config.
+      reason: Evidence for the choice.
+      explained: Share of the label that it explains by itself.
+      allowed: Anomalies that preflight may find in it and that the config lets pass.
+    """
+
+    column: Column
+    declared: dict[str, Any]
+    reason: str
+    explained: float
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """A number for each row's category or bucket, in `[0, n)`."""
+        return self.column.ids if self.declared["kind"] == "numeric" else self.column.codes
+
+
+@dataclass
+class ChosenColumns:
+    """Which columns are features, and which are left out, each with its reason."""
+
+    features: list[ChosenFeature] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+
+
+def choose_columns(
+    columns: Mapping[str, Column], target: Target, table: RawTable, requests: Requests, notes: Notes
+) -> ChosenColumns:
+    """Choose what becomes of each column but the label.
+
+    Args:
+      columns: Columns in the rows that have a label, by name.
+      target: The label of these rows.
+      table: What was found when the files were read.
+      requests: Choices of the user.
+      notes: Gets what the user should look at.
+
+    Raises:
+      DataError: No column can be a feature.
+      ConfigError: A column that the user keeps has no values.
+    """
+    reasons = {name: _why_not(column, requests) for name, column in columns.items() if name != requests.label}
+    candidates = [columns[name] for name, reason in reasons.items() if not reason]
+    target = target.with_rows(candidates)
+    leaks = find_leaks(candidates, target)
+    features: dict[str, ChosenFeature] = {}
+    names = {safe_name(requests.label): requests.label}
+    for column in candidates:
+        reason = _why_leak(column, leaks, requests)
+        code_reason = None if reason else why_code(column, target)
+        if not reason and column.name not in requests.keep:
+            reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
+        if not reason and safe_name(column.name) in names:
+            same = names[safe_name(column.name)]
+            reason = f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
+        reasons[column.name] = reason
+        if not reason:
+            names[safe_name(column.name)] = column.name
+            features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
+    chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
+    _note_leaks(chosen, leaks, notes)
+    _note_columns(chosen, columns, requests, notes)
+    if not chosen.features:
+        ignored = "; ".join(f"{name or _shown(name)}: {why}" for name, why in chosen.ignored)
+        raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
+    return chosen
+
+
+def _why_not(column: Column, requests: Requests) -> str:
+    """Return why a column is no feature, by the user's choice or its values; empty if it may be one."""
+    if column.name in requests.drop:
+        return "dropped by --drop"
+    if column.name not in requests.keep:
+        return why_excluded(column)
+    if not column.present:
+        raise ConfigError(f"--keep {column.name}: the column has no values; expected some")
+    return ""
+
+
+def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
+    if column.name in requests.keep:
+        return ""
+    share = leaks.shares[column.name]
+    if column.name in leaks.columns:
+        return f"LEAK? explains {share:.1%} of the label by itself; is it known beforehand?"
+    found = leaks.sum_with(column.name)
+    if found is not None:
+        return f"LEAK? {found} explains {found.share:.1%} of the label; is it known beforehand?"
+    return ""
+
+
+def _feature(
+    column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
+) -> ChosenFeature:
+    kind = choose_kind(column, target, code_reason)
+    explained = leaks.shares[column.name]
+    reason = kind.reason
+    if column.name in requests.keep:
+        excluded = why_excluded(column)
+        reason += f"; kept by --keep{f' ({excluded})' if excluded else ''}"
+    if column.name in table.mixed:
+        count, text = table.mixed[column.name]
+        reason += f"; {count:,} rows have a text such as {text!r}, see max_bad_rows"
+    reason += f"; explains {explained:.1%} of the label"
+    if explained > SUSPECT:
+        reason += ", is it known beforehand?"
+    return ChosenFeature(column, kind.declared, reason, explained, _allowed(column, kind.declared, leaks, requests))
+
+
+def _allowed(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests: Requests) -> tuple[str, ...]:
+    """Return the anomalies of a kept feature that would stop the run, or might in other rows."""
+    found = leaks.sum_with(column.name)
+    is_leak = column.name in leaks.columns or (found is not None and {*found.names} <= {*requests.keep})
+    is_category = declared["kind"] not in ("numeric", "identity")
+    return (
+        *((LEAK,) if is_leak or leaks.is_near(column.name) else ()),
+        *((DATE,) if is_category and column.is_date else ()),
+    )
+
+
+def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
+    ignored = dict(chosen.ignored)
+    left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
+    if left_out:
+        done = "left out as a likely leak" if len(left_out) == 1 else "left out as likely leaks"
+        _note(notes, Rank.LEAK, _explaining(left_out), done, "keep", left_out)
+    for found in leaks.sums:
+        names = [name for name in found.names if name in ignored]
+        if names:
+            text = f"{found} explains {found.share:.1%} of the label"
+            _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
+    strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT}
+    allowed = [f.column.name for f in chosen.features if LEAK in f.allowed]
+    if strong:
+        done = "kept; leave out what is not known when a prediction is made (--drop)"
+        notes.add(Rank.LEAK, f"{_explaining(strong)}: {done}")
+    if allowed:
+        text = "preflight warns of a likely leak and does not stop (validation.severities in the config)"
+        notes.add(Rank.LEAK, f"{_listed(allowed)}: {text}")
+    named = leaks.named_sum
+    if named is not None and not {*named.names} & {*ignored}:
+        text = f"{named} explains {named.share:.1%} of the label: kept; are all known when a prediction is made?"
+        notes.add(Rank.LEAK, text)
+
+
+def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests: Requests, notes: Notes) -> None:
+    """Note the columns that more can be made of."""
+    ignored = dict(chosen.ignored)
+    times = [
+        f"{_shown(n)} ({columns[n].time_form})"
+        for n, why in ignored.items()
+        if why.startswith(str(columns[n].time_form))
+    ]
+    if times:
+        notes.add(
+            Rank.COLUMN, f"left out: {_first(times)}; derive numbers such as a weekday, an hour or an age from it"
+        )
+    texts = [name for name, why in ignored.items() if why.startswith("free text")]
+    if texts:
+        notes.add(Rank.COLUMN, f"left out: {_listed(texts)}: free text")
+    units = [column for name, column in columns.items() if name != requests.label and has_unit(column)]
+    if units:
+        shown = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
+        notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {shown}; write them without the unit")
+    ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
+    ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
+    if ids and requests.group is None:
+        shown = _first([f"{_shown(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
+        notes.add(
+            Rank.CHOICE,
+            f"IDs that repeat are features: {shown}; to judge the model on new ones, keep the rows of one in one "
+            f"split: --group {_shown(group)}",
+        )
+
+
+def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:
+    flags = " ".join(f"--{flag} {_shown(name)}" for name in list(names)[:_MAX_SHOWN])
+    notes.add(rank, f"{text}: {done}; if known when a prediction is made: {flags}")
+
+
+def _explaining(shares: Mapping[str, float]) -> str:
+    """Return which columns explain how much of the label, the strongest first."""
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    if len(ranked) == 1:
+        return f"{_shown(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
+    shown = _first([f"{_shown(name)} ({shares[name]:.0%})" for name in ranked])
+    return f"{shown} each explain much of the label"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return _first([_shown(name) for name in names])
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Return the first few texts, and how many more there are."""
+    more = f" and {len(texts) - _MAX_SHOWN:,} more" if len(texts) > _MAX_SHOWN else ""
+    return ", ".join(texts[:_MAX_SHOWN]) + more
+
+
+def _shown(name: str) -> str:
+    return f"'{name}'"

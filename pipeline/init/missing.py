@@ -1,0 +1,232 @@
+"""Finds the strings that stand for a missing value: of all features, of single columns, and of the label."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.profile import Column
+from pipeline.init.label_order import MAX_NUMBERED_CLASSES
+from pipeline.init.notes import Notes, Rank
+
+# What often stands for a missing value: among numbers, and anywhere.
+MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?", "-", ".", "\\N", "#N/A")
+_ANYWHERE = ("?", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N", "#N/A")
+_NAN_SPELLINGS = ("NaN", "nan")
+# A class may have one of these names; it is one unless numbers of the same table are missing so.
+_POSSIBLE_CLASSES = ("NA", "N/A", "NULL", "null")
+# A column with more numbers than this is one of numbers; the rows with other strings are bad rows.
+MOSTLY_NUMBERS = 0.99
+_MAX_DISTINCT = 5_000
+# Fill values: -99, 999.0, 1e20, 9.969209968386869e+36 (NetCDF's default).
+_NINES = re.compile(r"-?9{2,}(\.(0+|9+))?")
+_HUGE = 1e15
+_MIN_REPEATS, _MIN_ROWS = 2, 20
+_MAX_SHOWN = 5
+# Numbers that may be natural are markers only this many ranges away from all others.
+_FAR_RANGES = 5
+# A number in more rows than this is no exception.
+_MAX_FILLED = 0.5
+
+
+@dataclass(frozen=True)
+class MissingValues:
+    """Strings that stand for a missing value.
+
+    Attributes:
+      anywhere: Those of `data.missing_values`.
+      of_columns: Further ones by column, which are values in other columns or numbers.
+      of_label: Those of the label.
+    """
+
+    anywhere: list[str] = field(default_factory=lambda: [""])
+    of_columns: dict[str, list[str]] = field(default_factory=dict)
+    of_label: list[str] = field(default_factory=lambda: [""])
+
+    def of(self, name: str) -> list[str]:
+        """Return those of a feature."""
+        return [*self.anywhere, *self.of_columns.get(name, ())]
+
+
+def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[str], notes: Notes) -> MissingValues:
+    """Return what stands for a missing value, by evidence.
+
+    Args:
+      columns: All columns; the empty string is null already.
+      label: Name of the label's column.
+      requested: Strings that the user names.
+      notes: Gets what the user should check.
+    """
+    markers = {name: _markers(column) for name, column in columns.items() if name != label}
+    possible = list(dict.fromkeys(marker for found in markers.values() for marker in found))
+    among_numbers = {m for name, found in markers.items() if columns[name].not_numbers for m in found}
+    anywhere = ["", *requested]
+    for marker in possible:
+        # A marker of one column may be a category of another: there its rows are not missing.
+        is_category = any(marker not in found and _occurs(columns[n], marker) for n, found in markers.items())
+        # Among all numbers, NaN stays an error unless some numbers are missing so.
+        if not is_category and (marker not in _NAN_SPELLINGS or marker in among_numbers):
+            anywhere.append(marker)
+    anywhere = list(dict.fromkeys(anywhere))
+    of_columns = {n: [m for m in found if m not in anywhere] for n, found in markers.items()}
+    of_columns = {name: found for name, found in of_columns.items() if found}
+    _note_of_columns(columns, of_columns, notes)
+    fills = [fill for name, found in markers.items() for fill in _fills(columns[name], [*found, *requested])]
+    for fill in fills:
+        if fill.is_certain:
+            of_columns[fill.name] = [*of_columns.get(fill.name, ()), fill.spelling]
+    of_label = ["", *requested, *_of_label(columns.get(label), requested, among_numbers, notes)]
+    if label in columns and columns[label].distinct > MAX_NUMBERED_CLASSES:
+        of_target = _fills(columns[label], of_label)
+        of_label += [fill.spelling for fill in of_target if fill.is_certain]
+        fills += of_target
+    _note_fills(fills, notes)
+    return MissingValues(anywhere, of_columns, list(dict.fromkeys(of_label)))
+
+
+def _markers(column: Column) -> list[str]:
+    """Return the values of a column that stand for a missing one, beside the empty string."""
+    others = column.not_numbers
+    marks = [value for value in others if value in MISSING_NUMBERS]
+    if marks:
+        rest = _rows(column, [value for value in others if value not in marks])
+        if rest <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks)):
+            return marks
+    if not column.is_number and column.distinct < _MAX_DISTINCT:
+        return [value for value in _ANYWHERE if _occurs(column, value)]
+    return []
+
+
+def _rows(column: Column, values: Sequence[str]) -> int:
+    """Return how many rows have one of these values."""
+    if not values:
+        return 0
+    return int(pc.sum(pc.is_in(column.texts, pa.array(values, pa.string()))).as_py() or 0)
+
+
+def _occurs(column: Column, value: str) -> bool:
+    return bool(value) and pc.index(column.texts, pa.scalar(value)).as_py() >= 0
+
+
+def _note_of_columns(columns: Mapping[str, Column], of_columns: Mapping[str, Sequence[str]], notes: Notes) -> None:
+    for name, found in of_columns.items():
+        marks = " or ".join(found)
+        rows = _rows(columns[name], found)
+        notes.add(
+            Rank.MISSING,
+            f"'{name}' holds {marks} in {rows:,} rows: declared as missing (features.{name}.missing_values)",
+        )
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """A repeated number at the end of a column's range, far from the others.
+
+    Attributes:
+      name: Name of the column.
+      value: The number.
+      spelling: The number as the column writes it first.
+      rows: Number of rows with it.
+      others: Text of the range of the other numbers.
+      is_certain: Whether it stands for a missing value beyond doubt.
+    """
+
+    name: str
+    value: float
+    spelling: str
+    rows: int
+    others: str
+    is_certain: bool
+
+
+def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
+    """Return the numbers of a column that stand for a missing one, or may do so."""
+    texts = column.texts
+    if markers:
+        texts = texts.filter(pc.invert(pc.fill_null(pc.is_in(texts, pa.array(list(markers))), False)))
+    plain = Column(column.name, texts) if markers else column
+    if plain.present < _MIN_ROWS or not plain.is_number or plain.distinct < 3:
+        return []
+    numbers, counts = np.unique(plain.numbers[~np.isnan(plain.numbers)], return_counts=True)
+    if len(numbers) < 3:
+        return []
+    found = []
+    for at, rest in ((0, numbers[1:]), (-1, numbers[:-1])):
+        value, rows, low, high = float(numbers[at]), int(counts[at]), float(rest[0]), float(rest[-1])
+        if rows < _MIN_REPEATS:
+            continue
+        is_certain = _is_fill(value, low, high) and rows <= _MAX_FILLED * plain.present
+        if is_certain or _may_be_fill(value, low, high):
+            others = f"{low:g} to {high:g}"
+            found.append(_Fill(column.name, value, _spelling(plain, value), rows, others, is_certain))
+    return found
+
+
+def _note_fills(fills: Sequence[_Fill], notes: Notes) -> None:
+    """Note each number once, with its columns."""
+    of_value: dict[tuple[float, bool], list[_Fill]] = {}
+    for fill in fills:
+        of_value.setdefault((fill.value, fill.is_certain), []).append(fill)
+    for (value, is_certain), alike in of_value.items():
+        first = alike[0]
+        where = f"'{first.name}' is {value:g} in {first.rows:,} rows and {first.others} in the others"
+        if len(alike) > 1:
+            more = ", ".join(f"'{fill.name}'" for fill in alike[1:_MAX_SHOWN])
+            rest = f" and {len(alike) - _MAX_SHOWN:,} more" if len(alike) > _MAX_SHOWN else ""
+            where += f"; so are {more}{rest}"
+        remedy = f"if {value:g} stands for a missing value, add --missing-value {value:g}"
+        notes.add(Rank.MISSING, f"{where}: {'declared as missing (missing_values)' if is_certain else remedy}")
+
+
+def _is_fill(value: float, low: float, high: float) -> bool:
+    """Return whether a repeated extreme value is a fill value, beyond doubt."""
+    distance = max(value - high, low - value)
+    if abs(value) >= _HUGE:
+        return abs(value) > 1e6 * max(abs(low), abs(high), 1.0)
+    if not _NINES.fullmatch(f"{value:.15g}"):
+        return False
+    return distance > _FAR_RANGES * (high - low) or (value <= -99 and low >= 0)
+
+
+def _may_be_fill(value: float, low: float, high: float) -> bool:
+    distance = max(value - high, low - value)
+    is_nines = bool(_NINES.fullmatch(f"{value:.15g}")) and abs(value) > 99
+    return (value in (-1.0, -9.0) and low >= 0) or (is_nines and distance > high - low)
+
+
+def _spelling(column: Column, value: float) -> str:
+    first = int(np.flatnonzero(column.numbers == value)[0])
+    return str(column.texts[first].as_py()).strip()
+
+
+def _of_label(column: Column | None, requested: Sequence[str], among_numbers: set[str], notes: Notes) -> list[str]:
+    """Return the label's strings for a missing value; a class may be called NA."""
+    if column is None:
+        return []
+    found = [marker for marker in _markers(column) if marker not in requested]
+    if column.not_numbers and any(_markers(column)) and _is_numbers_but(column, found):
+        return found
+    missing = []
+    for marker in found:
+        rows = _rows(column, [marker])
+        if marker in _POSSIBLE_CLASSES and (marker not in among_numbers or _is_like_others(column, marker)):
+            remedy = f"if it stands for a missing label, add --missing-value {marker}"
+            text = f"'{marker}' in {rows:,} rows is a class; {remedy}"
+        else:
+            missing.append(marker)
+            text = f"'{marker}' in {rows:,} rows stands for a missing label: these rows are left out"
+        notes.add(Rank.LABEL, f"label '{column.name}': {text}")
+    return missing
+
+
+def _is_numbers_but(column: Column, markers: Sequence[str]) -> bool:
+    return all(value in markers for value in column.not_numbers)
+
+
+def _is_like_others(column: Column, marker: str) -> bool:
+    """Return whether all values are written as a marker is: AF, AS, EU, NA."""
+    form = re.sub(r"[A-Z]", "A", marker)
+    return all(re.sub(r"[A-Z]", "A", value) == form for value, _ in column.values)

@@ -1,0 +1,71 @@
+"""The choices that a user makes beforehand, as flags of `init`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from schemas.declaration import did_you_mean
+from schemas.errors import ConfigError
+from schemas.features import LabelKind
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a user asks `init` for.
+
+    Attributes:
+      label: Column to predict.
+      kind: Kind of the label; None to decide by evidence.
+      keep: Columns that are features whatever speaks against it.
+      drop: Columns that are left out.
+      group: Column whose rows stay in one split.
+      time: Column by which the splits are made.
+      missing_values: Strings that stand for a missing value, beside those that are found.
+    """
+
+    label: str
+    kind: LabelKind | None = None
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    group: str | None = None
+    time: str | None = None
+    missing_values: tuple[str, ...] = ()
+
+    def resolved(self, columns: Sequence[str], hint: str = "") -> "Requests":
+        """Return the requests with all names held against the columns of the table.
+
+        Args:
+          columns: Names of the columns.
+          hint: What else may be wrong with the names.
+
+        Raises:
+          ConfigError: There is no such column, or two flags contradict each other.
+        """
+        _check("--label", self.label, columns, hint)
+        keep = tuple(name for value in self.keep for name in _names("--keep", value, columns, hint))
+        drop = tuple(name for value in self.drop for name in _names("--drop", value, columns, hint))
+        for flag, name in (("--group", self.group), ("--time", self.time)):
+            if name is not None:
+                _check(flag, name, columns, hint)
+        uses = [("--label", (self.label,)), ("--keep", keep), ("--drop", drop)]
+        for number, (flag, names) in enumerate(uses):
+            for other, others in uses[number + 1 :]:
+                for name in names:
+                    if name in others:
+                        raise ConfigError(f"{other} {name}: is named by {flag} too; name it once")
+        for flag, split_by in (("--group", self.group), ("--time", self.time)):
+            if split_by == self.label:
+                raise ConfigError(f"{flag} {split_by}: is the label; rows cannot be divided by what is predicted")
+        return replace(self, keep=keep, drop=drop)
+
+
+def _names(flag: str, value: str, columns: Sequence[str], hint: str) -> list[str]:
+    """Return the columns that a flag names: one, though its name has a comma, or several."""
+    names = [value] if value in columns else [name.strip() for name in value.split(",")]
+    for name in names:
+        _check(flag, name, columns, hint)
+    return names
+
+
+def _check(flag: str, name: str, columns: Sequence[str], hint: str) -> None:
+    if name not in columns:
+        raise ConfigError(f"{flag} {name}: the data has no such column; {did_you_mean(name, list(columns))}{hint}")

@@ -1,0 +1,73 @@
+"""Text of a curated schema."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.init.bounds import min_domain_mass, min_fraction
+from pipeline.init.decision import Decision
+
+_MAX_DOMAIN = 100
+
+
+def schema_lines(decision: Decision) -> Iterator[str]:
+    """Yield the lines of a schema."""
+    yield f"# The schema of {decision.name}: what the pipeline accepts. Written by `python -m pipeline init`."
+    yield "# min_fraction: the least share of rows with a value; min_domain_mass: that of values in the domain."
+    yield "# Both hold for the smallest split: chance breaks one of all bounds less than once in 10,000 divisions."
+    domains = []
+    for feature in decision.features:
+        column, kind = feature.column, feature.declared["kind"]
+        type_ = {"numeric": "FLOAT", "identity": "INT"}.get(kind, "BYTES")
+        limit = _text(column.name)
+        yield "feature {"
+        yield f"  name: {limit}"
+        yield f"  type: {type_}"
+        if column.missing_share:
+            least = min_fraction(column, decision.samples, len(decision.features))
+            yield f"  presence {{ min_fraction: {least:g} min_count: 1 }} # {column.missing_share:.2%} missing now"
+        else:
+            yield "  value_count { min: 1 max: 1 }"
+            yield "  presence { min_fraction: 1.0 min_count: 1 }"
+        if kind == "identity":
+            yield f"  int_domain {{ min: 0 max: {int(column.quantile(1))} }}"
+        elif kind == "numeric" and column.quantile(0) >= 0:
+            highest = f"# up to {column.quantile(1):g} now"
+            yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }} {highest}"
+        elif kind == "numeric":
+            yield "  float_domain { disallow_nan: true disallow_inf: true }"
+        elif column.distinct <= _MAX_DOMAIN:
+            domains.append(column)
+            yield f"  domain: {limit}"
+            mass = min_domain_mass(column, decision.samples, len(decision.features))
+            yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
+        yield "}"
+    yield from _label_schema(decision)
+    for column in domains:
+        yield from _domain(column.name, sorted(value for value, _ in column.values))
+
+
+def _label_schema(decision: Decision) -> Iterator[str]:
+    name = _text(decision.label_column.name)
+    yield "feature {"
+    yield f"  name: {name}"
+    yield f"  type: {'BYTES' if decision.label.classes else 'FLOAT'}"
+    yield "  value_count { min: 1 max: 1 }"
+    yield "  presence { min_fraction: 1.0 min_count: 1 }"
+    if decision.label.classes:
+        yield f"  domain: {name}"
+    yield "}"
+    if decision.label.classes:
+        yield from _domain(decision.label_column.name, sorted(decision.label.classes))
+
+
+def _text(value: str) -> str:
+    """Return a string in the text format of protocol buffers."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'
+
+
+def _domain(name: str, values: Sequence[str]) -> Iterator[str]:
+    yield "string_domain {"
+    yield f"  name: {_text(name)}"
+    for value in values:
+        yield f"  value: {_text(value)}"
+    yield "}"

@@ -1,0 +1,134 @@
+"""Files of a table, and how they are written."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.csv_dialect import Quote, find_dialect
+from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
+from schemas.data_files import inputs, literal_start
+from schemas.errors import ConfigError, DataError
+from schemas.file_kinds import table_format
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read, and how.
+
+    Attributes:
+      base: Folder of the files.
+      train: Path or glob pattern of the files below it.
+      test: Path or glob pattern of test files of their own, or None.
+      format: Format of the files.
+      csv: Options of CSV files.
+      notes: What the user should know of these options.
+    """
+
+    base: Path
+    train: str
+    test: str | None
+    format: Format
+    csv: CsvOptions
+    notes: Sequence[str] = ()
+
+
+def find_source(
+    data: str,
+    *,
+    test: str | None,
+    delimiter: str | None,
+    column_names: Sequence[str],
+    header: bool,
+    encoding: str | None = None,
+    quote: Quote | None = None,
+) -> Source:
+    """Find the files of a table, their format and how they are written.
+
+    Args:
+      data: Path, glob pattern, or folder with files of one format.
+      test: The same for a test split, in any folder.
+      delimiter: Character between values of CSV; None to find it out.
+      column_names: Names of the columns of CSV without a header.
+      header: Whether the first row of CSV names the columns. Without it and without names, they are column_1, ...
+      encoding: Encoding of CSV; None to find it out.
+      quote: Character around values of CSV; None to find it out.
+
+    Raises:
+      DataError: There is no such file, or it cannot be read.
+      ConfigError: A file is in both splits.
+    """
+    folder, pattern = _located(data)
+    base = Path(folder)
+    test_pattern = None
+    if test is not None:
+        base, pattern, test_pattern = _together(folder, pattern, *_located(test))
+        both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
+        if both:
+            raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
+    first = data_files(base, pattern)[0]
+    format = table_format(first)
+    if format != "csv":
+        return Source(base, pattern, test_pattern, format, CsvOptions())
+    dialect = find_dialect(
+        first, encoding=encoding, delimiter=delimiter, quote=quote, column_names=column_names, header=header
+    )
+    return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
+
+
+def _located(data: str) -> tuple[str, str]:
+    """Return the folder of files, which exists and is no pattern, and their name or pattern below it."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
+        endings = {name.split(".", 1)[-1] for name in files if "." in name}
+        if len(endings) != 1:
+            raise DataError(f"{data}: holds files of {len(endings)} kinds; name one, as in '{path / '*.csv'}'")
+        path = path / f"*.{endings.pop()}"
+    return (str(path.parent), path.name) if path.is_file() else literal_start(str(path))
+
+
+def _together(folder: str, pattern: str, test_folder: str, test_pattern: str) -> tuple[Path, str, str]:
+    """Return the closest folder above both, and the two patterns below it."""
+    # `link/..` is not the folder of the link.
+    real = [
+        os.path.realpath(path) if ".." in Path(path).parts else os.path.abspath(path) for path in (folder, test_folder)
+    ]
+    base = os.path.commonpath(real)
+    below = [os.path.relpath(path, base) for path in real]
+    if Path(base).is_relative_to(Path.cwd()):
+        base = os.path.relpath(base)
+    return (
+        Path(base),
+        os.path.normpath(os.path.join(below[0], pattern)),
+        os.path.normpath(os.path.join(below[1], test_pattern)),
+    )
+
+
+def slug(data: str) -> str:
+    """Return a name for a pipeline, from the path of its data.
+
+    >>> slug("data/My Orders 2024.csv.gz")
+    'my-orders-2024'
+    """
+    path = Path(data)
+    stem = path.name.split(".")[0]
+    if (re.search(r"[*?\[{]", stem) and not path.expanduser().exists()) or not stem:
+        stem = path.parent.name
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:60] or "pipeline"
+
+
+def data_files(base: Path, pattern: str) -> list[str]:
+    """Return the files of a pattern below a folder."""
+    data = Data(
+        base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
+    )
+    return [path for one in inputs(data) for path in one.files]
+
+
+def no_header_hint(source: Source) -> str:
+    """Return what to do if the first row of CSV is no header; empty if that cannot be."""
+    if source.format != "csv" or source.csv.column_names:
+        return ""
+    return "; if the first row is no header, say --no-header or --column-names"

@@ -1,0 +1,252 @@
+"""Divides the rows into train, eval and test: by files, by time, or by shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.example_shares import in_shares, nominal_bounds
+from components.profile import Column
+from pipeline.init.notes import Notes, Rank
+from pipeline.init.requests import Requests
+from schemas.errors import ConfigError
+from schemas.ordering import MisfitError, within
+from schemas.row_hash import points, value_hashes
+
+# Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
+_SMALL_TABLE_ROWS = 5_000
+_SMALL_TEST_SHARE, _TEST_SHARE, EVAL_SHARE = 0.2, 0.1, 0.1
+# A part by time is this share of the rows at most and at least; else the column cannot divide them.
+_MIN_PART, _MAX_PART = 0.01, 0.6  # Times of so many days are divided by days.
+_ISO_TIME, _MIN_DAYS = r"^\d{4}-\d\d-\d\d[T ]", 50
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of which a split is made.
+
+    Attributes:
+      rows: Whether each row of the table is one of them.
+      share: Share that the split takes of them, by chance; 1 for all.
+    """
+
+    rows: Rows
+    share: float = 1.0
+
+    @property
+    def expected_rows(self) -> int:
+        return round(self.share * int(np.count_nonzero(self.rows)))
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How rows are divided.
+
+    Attributes:
+      parts: By split, the rows that it is made of.
+      declared: By split but train and test files, its declaration in the config and the reason.
+      time: Column that divides the rows; None if none does.
+    """
+
+    parts: dict[str, Part]
+    declared: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    time: str | None = None
+
+    @property
+    def is_test(self) -> Rows | None:
+        """Whether each row is one of test; None if chance decides."""
+        test = self.parts["test"]
+        return test.rows if test.share == 1 else None
+
+    def of(self, rows: Rows) -> "SplitPlan":
+        """Return the plan for some of the rows."""
+        parts = {name: Part(part.rows[rows], part.share) for name, part in self.parts.items()}
+        return SplitPlan(parts, self.declared, self.time)
+
+
+def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: Requests, notes: Notes) -> SplitPlan:
+    """Divide the rows of a table.
+
+    Args:
+      columns: Columns of the table by name.
+      is_test: Whether each row is of the test files; None without such files.
+      requests: Choices of the user.
+      notes: Gets what the user should check.
+
+    Raises:
+      ConfigError: The rows cannot be divided as the user asks.
+    """
+    rows = columns[requests.label].rows
+    every = np.ones(rows, dtype=bool)
+    if requests.time is not None:
+        if is_test is not None:
+            raise ConfigError("--time: the test split is read from files (--test); give one of the two")
+        plan = _by_time(columns[requests.time], notes)
+    elif is_test is not None:
+        shares = {"train": Part(~is_test, 1 - EVAL_SHARE), "eval": Part(~is_test, EVAL_SHARE), "test": Part(is_test)}
+        plan = SplitPlan(shares, {"eval": _share(EVAL_SHARE, "watched by early stopping")})
+    else:
+        test = _SMALL_TEST_SHARE if rows < _SMALL_TABLE_ROWS else _TEST_SHARE
+        shares = {
+            "train": Part(every, 1 - EVAL_SHARE - test),
+            "eval": Part(every, EVAL_SHARE),
+            "test": Part(every, test),
+        }
+        declared = {
+            "eval": _share(EVAL_SHARE, "watched by early stopping"),
+            "test": _share(test, "only the Evaluator reads it"),
+        }
+        plan = SplitPlan(shares, declared)
+    if requests.group is not None:
+        _check_groups(columns[requests.group], plan, requests)
+    return plan
+
+
+def _share(share: float, text: str) -> tuple[dict[str, Any], str]:
+    return {"share_of": "train", "share": share}, text
+
+
+def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
+    """Reject groups that no split can hold, or that lie in two."""
+    if column.distinct < 2:
+        raise ConfigError(f"--group {column.name}: holds {column.distinct} values; rows cannot be divided by it")
+    test = plan.is_test
+    if test is None:
+        wanted = {name: part.share for name, part in plan.parts.items() if name != "train"}
+        hashes = points(value_hashes(column.texts))
+        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", nominal_bounds(wanted))
+        empty = [name for name, rows in shares.items() if not rows.any()]
+        if empty:
+            raise ConfigError(
+                f"--group {column.name}: of its {column.distinct:,} values none falls into {' and '.join(empty)}; "
+                "expected a column with more values"
+            )
+        return
+    values = [pc.unique(column.texts.filter(pa.array(rows)).drop_null()) for rows in (test, ~test)]
+    both = int(pc.sum(pc.is_in(values[0], values[1])).as_py() or 0)
+    if both:
+        by = f"--time {requests.time}" if requests.time else "--test"
+        raise ConfigError(
+            f"--group {column.name}: {both:,} of {len(values[0]):,} values of test are in train too, by {by}; "
+            f"leave out --group or {by.split()[0]}"
+        )
+
+
+@dataclass(frozen=True)
+class _Times:
+    """The values of a column in their order.
+
+    Attributes:
+      values: Distinct values as the column writes them, the earliest first.
+      counts: Number of rows of each.
+      date_format: Format of the dates; None where numbers or letters order them.
+      is_number: Whether they are numbers.
+    """
+
+    values: list[str]
+    counts: NDArray[np.int64]
+    date_format: str | None
+    is_number: bool
+
+    def bound(self, index: int) -> float | int | str:
+        value = self.values[index].strip()
+        if not self.is_number:
+            return value
+        number = float(value)
+        return int(number) if number.is_integer() else number
+
+
+def _by_time(column: Column, notes: Notes) -> SplitPlan:
+    where = f"--time {column.name}"
+    if column.present < 0.5 * column.rows:
+        raise ConfigError(f"{where}: {column.missing_share:.0%} of the rows have no value; expected a time in each row")
+    times = _times(column, where, notes)
+    if len(times.values) < 2:
+        raise ConfigError(f"{where}: all values are {times.values[0]!r}; rows cannot be divided by it")
+    rows = int(times.counts.sum())
+    # from_here[i] is the share of the rows from the i-th value on.
+    from_here = np.cumsum(times.counts[::-1])[::-1] / rows
+    test_share = _SMALL_TEST_SHARE if rows < _SMALL_TABLE_ROWS else _TEST_SHARE
+    first_test = 1 + int(np.argmin(np.abs(from_here[1:] - test_share)))
+    if not _MIN_PART <= from_here[first_test] <= _MAX_PART:
+        raise ConfigError(
+            f"{where}: the rows from {times.values[first_test]!r} on are {from_here[first_test]:.1%} of all; "
+            "expected a column that divides them more evenly"
+        )
+    test = _bounds(column.name, times, first_test)
+    is_test = _taken(column, test, where)
+    declared = {}
+    is_eval = np.zeros(column.rows, dtype=bool)
+    if first_test > 1:
+        wanted = from_here[first_test] + EVAL_SHARE
+        first_eval = 1 + int(np.argmin(np.abs(from_here[1:first_test] - wanted)))
+        if (
+            _MIN_PART < from_here[first_eval] - from_here[first_test] < 3 * EVAL_SHARE
+            and from_here[first_eval] < _MAX_PART
+        ):
+            eval_bounds = _bounds(column.name, times, first_eval, first_test)
+            is_eval = _taken(column, eval_bounds, where)
+            declared["eval"] = (eval_bounds, "the rows before those of test; watched by early stopping")
+    is_train = ~is_test & ~is_eval
+    text = f"the latest {is_test.mean():.1%} of the rows; only the Evaluator reads it"
+    if declared:
+        parts = {"train": Part(is_train), "eval": Part(is_eval), "test": Part(is_test)}
+    else:
+        declared["eval"] = _share(EVAL_SHARE, "watched by early stopping")
+        parts = {"train": Part(is_train, 1 - EVAL_SHARE), "eval": Part(is_train, EVAL_SHARE), "test": Part(is_test)}
+    return SplitPlan(parts, {**declared, "test": (test, text)}, column.name)
+
+
+def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dict[str, Any]:
+    bounds: dict[str, Any] = {"part_of": "train", "column": name, "at_least": times.bound(first)}
+    if end is not None:
+        bounds["below"] = times.bound(end)
+    if times.date_format is not None:
+        bounds["date_format"] = times.date_format
+    return bounds
+
+
+def _taken(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
+    """Return whether each row is within bounds, as the run will see it."""
+    low, high = bounds["at_least"], bounds.get("below")
+    try:
+        taken = within(column.texts, at_least=low, below=high, date_format=bounds.get("date_format"))
+    except MisfitError as error:
+        raise ConfigError(f"{where}: {error.reason}") from error
+    return np.asarray(taken, dtype=bool)
+
+
+def _times(column: Column, where: str, notes: Notes) -> _Times:
+    present = column.texts.drop_null()
+    if pc.all(pc.match_substring_regex(present, _ISO_TIME)).as_py():
+        days = pc.utf8_slice_codeunits(present, 0, len("2013-02-01"))
+        # The beginning of a day is a bound that people read.
+        present = days if len(pc.unique(days)) >= _MIN_DAYS else present
+    counted = pc.value_counts(present)
+    values, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
+    trimmed = pc.utf8_trim_whitespace(values)
+    form = column.time_form
+    date_format = None
+    if column.is_number and (form is None or form.is_ordered):
+        keys = trimmed.cast(pa.float64())
+    elif form is not None and form.is_ordered:
+        keys = trimmed
+    elif form is not None and form.date_format is not None and not form.comes_again:
+        date_format = form.date_format
+        keys = pc.strptime(trimmed, format=date_format, unit="us", error_is_null=True)
+        if form.is_ambiguous:
+            text = f"'{column.name}' is read as {date_format}, but the day or the month may be first"
+            notes.add(Rank.ROWS, f"{text}; if that is wrong, correct date_format under data.splits")
+    else:
+        raise ConfigError(
+            f"{where}: holds {values[0].as_py()!r}{f', a {form}' if form else ''}; expected numbers, or dates in one "
+            "format such as 2013-02-01"
+        )
+    order = np.asarray(pc.sort_indices(keys))
+    return _Times(values.take(pa.array(order)).to_pylist(), counts[order], date_format, column.is_number)

@@ -1,0 +1,197 @@
+"""Decides on a table and writes the two files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.profile import Column
+from components.targets import target
+from pipeline.init.config_text import config_lines
+from pipeline.init.crosses import choose_crosses
+from pipeline.init.decision import Decision
+from pipeline.init.features import ChosenFeature, choose_columns
+from pipeline.init.label import ChosenLabel, choose_label
+from pipeline.init.notes import Notes, Rank
+from pipeline.init.progress import Progress
+from pipeline.init.requests import Requests
+from pipeline.init.schema_text import schema_lines
+from pipeline.init.source import Source, no_header_hint
+from pipeline.init.splits import SplitPlan, plan_splits
+from pipeline.init.table import RawTable, read_table
+from schemas.errors import DataError
+
+# A share of missing values in test that differs so much from that in train is noted.
+_MISSING_DIFFERENCE = 0.1
+_MAX_SHOWN = 5
+_MIN_TEST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Starter:
+    """The two files, and the decision that they are written from."""
+
+    config: str
+    schema: str
+    decision: Decision
+
+
+def write_starter(
+    source: Source,
+    requests: Requests,
+    *,
+    name: str,
+    config_folder: Path,
+    schema_path: Path,
+    progress: Progress | None = None,
+) -> Starter:
+    """Profile the data and return the texts of a config and a schema.
+
+    Args:
+      source: Files, from `find_source`.
+      requests: Choices of the user.
+      name: Name of the pipeline.
+      config_folder: Folder of the config; its paths are relative to it.
+      schema_path: File of the schema.
+      progress: Gets a line now and then; None shows none.
+
+    Raises:
+      DataError: The files cannot be read, or the label cannot be learned.
+      ConfigError: There is no column of that name, or the requests contradict the data.
+    """
+    decision = decide(
+        source,
+        requests,
+        name=name,
+        config_folder=config_folder,
+        schema_path=schema_path,
+        progress=progress or Progress(),
+    )
+    schema = "\n".join(schema_lines(decision)) + "\n"
+    return Starter("\n".join(config_lines(decision)) + "\n", schema, decision)
+
+
+def decide(
+    source: Source, requests: Requests, *, name: str, config_folder: Path, schema_path: Path, progress: Progress
+) -> Decision:
+    """Return what `write_starter` writes."""
+    notes = Notes()
+    for note in source.notes:
+        notes.add(Rank.ROWS, note)
+    table = read_table(source, requests, notes, progress)
+    for name in table.unusable.keys() & {requests.label, requests.group, requests.time, *requests.keep}:
+        raise DataError(f"column '{name}' {table.unusable[name]}; expected numbers or strings in each file")
+    requests = requests.resolved([*table.columns, *table.unusable], no_header_hint(source))
+    plan = plan_splits(table.columns, table.is_test, requests, notes)
+    label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
+    rows = np.asarray(label.column.texts.is_valid())
+    if label.rare_rows:
+        rows &= np.asarray(pc.fill_null(pc.is_in(label.column.texts, pa.array(label.classes)), False))
+    columns = {**table.columns, requests.label: label.column}
+    if not rows.all():
+        columns = {name: Column(name, column.texts.filter(pa.array(rows))) for name, column in columns.items()}
+        plan = plan.of(rows)
+    _note_of_labels(columns[requests.label], label, plan, notes)
+    labels = target(columns[requests.label], label.classes)
+    columns, ignored = _usable(columns, plan, requests, notes)
+    progress.step(f"choosing the kinds of {len(columns):,} columns")
+    chosen = choose_columns(columns, labels, table, requests, notes)
+    features = [_with_missing_values(feature, table) for feature in chosen.features]
+    progress.step("choosing crosses")
+    decision = Decision(
+        name=name,
+        source=source,
+        table=table,
+        requests=requests,
+        plan=plan,
+        label=label,
+        label_column=columns[requests.label],
+        target=labels,
+        features=features,
+        ignored=[*table.unusable.items(), *ignored, *chosen.ignored],
+        crosses=choose_crosses(features, labels, notes),
+        notes=notes,
+        config_folder=config_folder,
+        schema_path=schema_path,
+    )
+    if decision.left_out:
+        notes.add(Rank.ROWS, f"{decision.left_out} will be left out (data.max_bad_rows)")
+    if not table.complete:
+        notes.add(
+            Rank.ROWS, f"only {table.rows:,} rows were read, the first of each file; others may hold other values"
+        )
+    return decision
+
+
+def _with_missing_values(feature: ChosenFeature, table: RawTable) -> ChosenFeature:
+    """Return a feature with its own strings for a missing value, if it has some."""
+    own = table.missing.of_columns.get(feature.column.name)
+    if not own:
+        return feature
+    declared = {**feature.declared, "missing_values": table.missing.of(feature.column.name)}
+    return replace(feature, declared=declared, reason=f"{', '.join(own)} stand for missing; {feature.reason}")
+
+
+def _usable(
+    columns: Mapping[str, Column], plan: SplitPlan, requests: Requests, notes: Notes
+) -> tuple[dict[str, Column], list[tuple[str, str]]]:
+    """Return the columns that may be features, with the label, and those left out by the splits, with the reason."""
+    usable, ignored = {}, []
+    for name, column in columns.items():
+        is_divider = name in (requests.group, requests.time) and name not in requests.keep
+        if name == requests.label or name in requests.drop:
+            usable[name] = column
+        elif not is_divider:
+            reason = _why_not_in_test(column, plan, notes)
+            if reason and name not in requests.keep:
+                ignored.append((name, reason))
+            else:
+                usable[name] = column
+    return usable, ignored
+
+
+def _why_not_in_test(column: Column, plan: SplitPlan, notes: Notes) -> str:
+    """Return why a column of a table with test rows of its own cannot be learned; empty if it can."""
+    is_test = plan.is_test
+    if is_test is None or not column.present:
+        return ""
+    is_present = np.asarray(column.texts.is_valid())
+    for split, rows in (("train", ~is_test), ("test", is_test)):
+        if rows.any() and not is_present[rows].any():
+            notes.add(Rank.MISSING, f"'{column.name}' has no value in {split}: left out")
+            return f"has no value in {split}"
+    missing = {"train": 1 - float(is_present[~is_test].mean()), "test": 1 - float(is_present[is_test].mean())}
+    if abs(missing["train"] - missing["test"]) > _MISSING_DIFFERENCE:
+        notes.add(
+            Rank.MISSING,
+            f"'{column.name}' is missing in {missing['train']:.1%} of train and {missing['test']:.1%} of test: "
+            "is it written in the same way in both?",
+        )
+    return ""
+
+
+def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:
+    """Note splits that cannot judge a model: few rows, or classes without rows."""
+    for split, part in plan.parts.items():
+        if not part.rows.any():
+            raise DataError(f"label '{labels.name}': no row of {split} has one of its values; expected some")
+    test = plan.parts["test"]
+    if test.expected_rows < _MIN_TEST_ROWS:
+        notes.add(
+            Rank.ROWS,
+            f"test gets {'' if test.share == 1 else 'about '}{test.expected_rows} rows; no model is pushed on fewer "
+            f"than {_MIN_TEST_ROWS} (evaluation.min_rows): add rows",
+        )
+    if plan.is_test is None:
+        return
+    for split in ("train", "test"):
+        rows = ~plan.is_test if split == "train" else plan.is_test
+        there = set(pc.unique(labels.texts.filter(pa.array(rows))).to_pylist())
+        absent = [value for value in label.classes if value not in there]
+        if absent:
+            shown = ", ".join(map(repr, absent[:_MAX_SHOWN]))
+            classes = "class" if len(absent) == 1 else f"{len(absent)} classes"
+            notes.add(Rank.ROWS, f"{split} has no row of {classes} {shown} of '{labels.name}'")

@@ -1,0 +1,229 @@
+"""Reads a table as columns of strings, and finds what stands for a missing value."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.profile import Column
+from pipeline.init.label_order import MAX_NUMBERED_CLASSES
+from pipeline.init.missing import MISSING_NUMBERS, MOSTLY_NUMBERS, MissingValues, find_missing
+from pipeline.init.notes import Notes, Rank
+from pipeline.init.progress import Progress
+from pipeline.init.requests import Requests
+from pipeline.init.source import Source, data_files, no_header_hint
+from schemas.data import CsvOptions
+from schemas.errors import DataError
+from schemas.number_format import NumberFormat, find_number_format, plain_numbers
+from schemas.readers import Terms, open_table
+from schemas.values import as_missing
+
+# Errors name the flags of `init`.
+_TERMS = Terms(encoding="--encoding", missing_values="--missing-value")
+# As many rows of train and of test are profiled at most; of wide tables fewer, so that they fit into memory.
+_ROWS_READ, _VALUES_READ = 1_000_000, 100_000_000
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """All columns of the files.
+
+    Attributes:
+      columns: Columns of strings by name, null where a value is missing, without the bad rows.
+      rows: Number of rows that were read.
+      is_test: Whether each row is of the test files; None without such files.
+      complete: Whether all rows were read.
+      csv: How the files and the numbers in them are written.
+      missing: Strings that stand for a missing value.
+      unusable: Columns that cannot be read, with the reason.
+      ragged: Number of rows with a wrong number of fields.
+      bad_rows: Number of rows with a string in a column of numbers.
+      mixed: By column of numbers, how many rows have a string, and one of these.
+    """
+
+    columns: dict[str, Column]
+    rows: int
+    is_test: NDArray[np.bool_] | None
+    complete: bool
+    csv: CsvOptions
+    missing: MissingValues
+    unusable: dict[str, str]
+    ragged: int
+    bad_rows: int
+    mixed: dict[str, tuple[int, str]]
+
+
+def read_table(source: Source, requests: Requests, notes: Notes, progress: Progress) -> RawTable:
+    """Read the files of a source.
+
+    Args:
+      source: Files, and how they are written.
+      requests: Choices of the user.
+      notes: Gets what the user should check.
+      progress: Gets the number of rows now and then.
+
+    Raises:
+      DataError: The files cannot be read, or hold no rows.
+    """
+    train = _read(source, source.train, progress)
+    parts = [train]
+    if source.test is not None:
+        parts.append(_read(source, source.test, progress))
+    together = pa.concat_tables([part.rows for part in parts], promote_options="default")
+    counts = [part.row_count for part in parts]
+    for part in parts:
+        part.batches.clear()
+    progress.step(f"looking for missing values in {together.num_columns:,} columns")
+    strings = {name: _strings(together.column(name)) for name in together.column_names}
+    del together
+    number_format, others = find_number_format(strings)
+    columns = {
+        name: Column(name, texts if number_format.is_plain else _plain(name, texts, number_format, requests))
+        for name, texts in strings.items()
+    }
+    unusable = {name: f"holds {kind}" for part in parts for name, kind in part.unreadable.items()}
+    unusable |= {name: f"is not in {path}" for part in parts for name, path in part.absent.items()}
+    for name, text in unusable.items():
+        notes.add(Rank.COLUMN, f"'{name}' {text}: left out")
+        columns.pop(name, None)
+    for name, text in others.items():
+        notes.add(Rank.COLUMN, f"'{name}': {text}")
+        # The run would reject its numbers.
+        if name != requests.label and columns[name].number_share > 0:
+            unusable[name] = text
+            del columns[name]
+    missing = find_missing(columns, requests.label, requests.missing_values, notes)
+    columns = {
+        name: with_missing(column, missing.of_label if name == requests.label else missing.of(name))
+        for name, column in columns.items()
+    }
+    rows = sum(counts)
+    is_test = None if len(parts) == 1 else np.arange(rows) >= counts[0]
+    good, mixed = _mixed(columns, rows)
+    bad_rows = int(np.count_nonzero(~good))
+    if bad_rows:
+        columns = {name: Column(name, column.texts.filter(pa.array(good))) for name, column in columns.items()}
+        is_test = is_test[good] if is_test is not None else None
+    return RawTable(
+        columns=columns,
+        rows=rows,
+        is_test=is_test,
+        complete=all(part.is_complete for part in parts),
+        csv=source.csv.model_copy(update=_options(number_format)),
+        missing=missing,
+        unusable=unusable,
+        ragged=sum(part.ragged for part in parts),
+        bad_rows=bad_rows,
+        mixed=mixed,
+    )
+
+
+def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
+    """Return a column of numbers with plain ones, another column as it is."""
+    plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
+    column = Column(name, plain)
+    others = [value for value in column.not_numbers if value not in (*MISSING_NUMBERS, *requests.missing_values)]
+    is_numbers = column.number_share > 0 and column.present and len(others) <= (1 - MOSTLY_NUMBERS) * column.distinct
+    # Classes are spelled as the file writes them.
+    is_class = name == requests.label and column.distinct <= MAX_NUMBERED_CLASSES
+    return plain if is_numbers and not is_class else strings
+
+
+def _options(number_format: NumberFormat) -> dict[str, Any]:
+    """Return a format of numbers as options of CSV."""
+    return {**asdict(number_format), "currency": tuple(number_format.currency)}
+
+
+def with_missing(column: Column, missing_values: Sequence[str]) -> Column:
+    """Return a column with null where a value is missing; a number stands for its value, however it is written."""
+    markers = [value for value in missing_values if value]
+    if not markers:
+        return column
+    texts = as_missing(column.texts, markers)
+    changed = Column(column.name, texts) if texts.null_count > column.texts.null_count else column
+    numbers = [float(value) for value in markers if Column("", pa.array([value])).is_number]
+    if numbers and changed.is_number:
+        is_filled = np.isin(changed.numbers, numbers)
+        if is_filled.any():
+            changed = Column(column.name, pc.if_else(pa.array(is_filled), pa.scalar(None, pa.string()), changed.texts))
+    return changed
+
+
+@dataclass
+class _Part:
+    """Rows of the files of one split."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    ragged: int = 0
+    is_complete: bool = True
+    unreadable: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def row_count(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    @property
+    def rows(self) -> pa.Table:
+        return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
+
+
+def _read(source: Source, pattern: str, progress: Progress) -> _Part:
+    part = _Part()
+    rows = 0
+    files = data_files(source.base, pattern)
+    for number, path in enumerate(files):
+        reader = open_table(path, source.format, source.csv, terms=_TERMS)
+        names = reader.names()
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            shown = ", ".join(map(repr, repeated[:3]))
+            raise DataError(f"{path}: the header names {shown} twice{no_header_hint(source)}")
+        if not reader.leaves_out_missing:
+            # Each file of a split must have all columns.
+            others = {name: files[0] for name in names if name not in part.names} if number else {}
+            part.absent |= {**others, **{name: path for name in part.names if name not in names}}
+        part.names |= {*names}
+        part.unreadable |= reader.unreadable()
+        if part.unreadable:
+            readable = [name for name in names if name not in part.unreadable]
+            reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS)
+        # Each file may fill its share of the limits, so that later files are read too.
+        limit = min(_ROWS_READ, _VALUES_READ // max(1, len(names))) * (number + 1) // len(files)
+        for texts in reader.batches():
+            batch = texts.columns.slice(0, limit - rows)
+            part.batches.append(batch)
+            rows += batch.num_rows
+            progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
+            if batch.num_rows < texts.columns.num_rows:
+                part.is_complete = False
+                break
+        part.ragged += len(reader.ragged)
+    if not rows:
+        raise DataError(f"{source.base / pattern}: holds no rows")
+    return part
+
+
+def _strings(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, with null in place of the empty string."""
+    strings = column.cast(pa.string()).combine_chunks()
+    return as_missing(strings, ("",)) if pc.any(pc.equal(strings, "")).as_py() else strings
+
+
+def _mixed(columns: dict[str, Column], rows: int) -> tuple[NDArray[np.bool_], dict[str, tuple[int, str]]]:
+    """Return whether each row has numbers only in columns of numbers, and what was found instead by column."""
+    mixed: dict[str, tuple[int, str]] = {}
+    good = np.ones(rows, dtype=bool)
+    for name, column in columns.items():
+        if MOSTLY_NUMBERS <= column.number_share < 1:
+            others = column.not_numbers
+            bad = np.asarray(pc.fill_null(pc.is_in(column.texts, pa.array(others)), False))
+            mixed[name] = (int(np.count_nonzero(bad)), others[0])
+            good &= ~bad
+    return good, mixed

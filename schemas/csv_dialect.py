@@ -1,0 +1,219 @@
+"""Finds out how a CSV file is written: its encoding, delimiter, quotes and spaces. Imports no TensorFlow."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from schemas.csv_quotes import QuoteCheck
+from schemas.data import CsvOptions
+from schemas.errors import DataError
+from schemas.file_kinds import check_format, marked_encoding, open_decompressed
+
+Quote = Literal['"', "'", "none"]
+DELIMITERS = (",", "\t", ";", "|")
+# The first bytes decide on the delimiter; so many on encoding and quotes.
+_SAMPLE_BYTES = 1 << 20
+_CHECKED_BYTES = 256 << 20
+_ROWS = 2_000
+# Rows with another number of fields are bad rows, which are few.
+_MOSTLY = 0.9
+_MAX_SHOWN_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written, and what the user should know of that.
+
+    Attributes:
+      options: Options that read the file.
+      notes: Sentences on options that another file may need differently.
+    """
+
+    options: CsvOptions
+    notes: list[str] = field(default_factory=list)
+
+
+def find_dialect(
+    path: str,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    quote: Quote | None = None,
+    column_names: Sequence[str] = (),
+    header: bool = True,
+) -> Dialect:
+    """Find out how a CSV file is written, plain or compressed.
+
+    Args:
+      path: Path or URI.
+      encoding: Encoding of the text; found out if omitted.
+      delimiter: Character between values; found out if omitted.
+      quote: Character around values; found out if omitted.
+      column_names: Names of the columns if the file has no header.
+      header: Whether the first row names the columns. Without one and without names, they are column_1 and so on.
+
+    Raises:
+      DataError: The file cannot be read, has no rows, or is not CSV.
+    """
+    check_format(path, "csv", "data.format")
+    notes: list[str] = []
+    try:
+        if encoding is None:
+            encoding, notes = _find_encoding(path)
+        lines = _lines(path, encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not text in {encoding}: {error.reason}; name its encoding") from error
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if not lines:
+        raise DataError(f"{path}: holds no rows")
+    mark = delimiter or _find_delimiter(lines, len(column_names))
+    options = CsvOptions(delimiter=mark, encoding=encoding, quote=quote or '"')
+    if quote is None:
+        options, quote_notes = _with_quote(path, options, lines)
+        notes += quote_notes
+    rows = _rows(lines, options)
+    inner = [value for row in rows[1:] if len(row) == len(rows[0]) for value in row[1:] if value]
+    strip = bool(inner) and sum(value.startswith(" ") for value in inner) > _MOSTLY * len(inner)
+    if not header and not column_names:
+        column_names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
+    changes = {"column_names": tuple(column_names), "strip_spaces": strip}
+    return Dialect(CsvOptions.model_validate({**options.model_dump(), **changes}), notes)
+
+
+def _find_encoding(path: str) -> tuple[str, list[str]]:
+    """Return the encoding of a file and notes on it: UTF-8 only if all of its bytes are."""
+    with open_decompressed(path) as file:
+        start = file.read(_SAMPLE_BYTES)
+    marked = marked_encoding(start)
+    if marked is not None:
+        return marked, []
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 0
+    seen = set()
+    for block in _blocks(path):
+        try:
+            decoder.decode(block)
+        except UnicodeDecodeError as error:
+            line = lines + error.object[: error.start].count(b"\n") + 1
+            seen = {byte for byte in block if byte >= 0x80}
+            return _one_byte_encoding(path, line, error, seen)
+        lines += block.count(b"\n")
+    return "utf-8", []
+
+
+def _one_byte_encoding(path: str, line: int, error: UnicodeDecodeError, seen: set[int]) -> tuple[str, list[str]]:
+    """Return the encoding of Western Europe that has these bytes: latin-1 has control characters at 0x80 to 0x9f."""
+    controls = bytes(sorted(byte for byte in seen if byte < 0xA0))
+    encoding = "latin-1"
+    if controls:
+        try:
+            controls.decode("cp1252")
+            encoding = "cp1252"
+        except UnicodeDecodeError:
+            pass
+    start = error.object.rfind(b"\n", 0, error.start) + 1
+    text = error.object[max(start, error.start - _MAX_SHOWN_CHARS // 2) :].splitlines()[0][:_MAX_SHOWN_CHARS]
+    return encoding, [
+        f"{path}:{line}: is not UTF-8; read as {encoding}, it has {text.decode(encoding, errors='replace')!r}. "
+        "If that is wrong, name the encoding with --encoding"
+    ]
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    """Yield the first bytes of a file, decompressed."""
+    with open_decompressed(path) as file:
+        for _ in range(_CHECKED_BYTES // _SAMPLE_BYTES):
+            block = file.read(_SAMPLE_BYTES)
+            if not block:
+                return
+            yield block
+
+
+def _lines(path: str, encoding: str) -> list[str]:
+    """Return the first lines that have a character, line ends included; the last only if it is whole."""
+    with open_decompressed(path) as file:
+        start = file.read(_SAMPLE_BYTES)
+    is_whole = len(start) < _SAMPLE_BYTES
+    text = codecs.getincrementaldecoder(encoding)().decode(start, final=is_whole).removeprefix("\ufeff")
+    lines = io.StringIO(text, newline="").readlines()
+    lines = lines if is_whole or len(lines) < 2 else lines[:-1]
+    return [line for line in lines if line.strip("\r\n")][:_ROWS]
+
+
+def _rows(lines: Sequence[str], options: CsvOptions) -> list[list[str]]:
+    if options.quote == "none":
+        return list(csv.reader(lines, delimiter=options.delimiter, quoting=csv.QUOTE_NONE))
+    rows = list(csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote))
+    # The last row of a sample may be cut off within quotes.
+    return rows[:-1] if len(lines) == _ROWS and len(rows) > 1 else rows
+
+
+def _find_delimiter(lines: Sequence[str], columns: int) -> str:
+    """Return the character that cuts nearly every row into the fields of the first row.
+
+    Args:
+      lines: First lines of the file.
+      columns: Number of columns if it is known, else 0.
+    """
+    fields: dict[str, int] = {}
+    shares: dict[str, float] = {}
+    for mark in DELIMITERS:
+        counts = [len(row) for row in _rows(lines, CsvOptions(delimiter=mark))]
+        fields[mark] = columns or counts[0]
+        shares[mark] = counts.count(fields[mark]) / len(counts)
+    consistent = [mark for mark in DELIMITERS if fields[mark] > 1 and shares[mark] >= _MOSTLY]
+    if not consistent:
+        several = [mark for mark in DELIMITERS if fields[mark] > 1]
+        return max(several, key=lambda mark: (shares[mark], fields[mark]), default=",")
+    best = max(consistent, key=lambda mark: (fields[mark], shares[mark]))
+    # A comma may be that of numbers: a;1,5;2,5 has one field more by its commas.
+    rarer = [mark for mark in consistent if best == "," != mark and fields[mark] + 1 >= fields[best]]
+    return rarer[0] if rarer else best
+
+
+def _with_quote(path: str, options: CsvOptions, lines: Sequence[str]) -> tuple[CsvOptions, list[str]]:
+    """Return options with the quotes that a file has, and notes on them."""
+    single = options.model_copy(update={"quote": "'"})
+    share = _share_of_fitting(_rows(lines, single))
+    if _has_single_quotes(_rows(lines, options)) or _MOSTLY <= share > _share_of_fitting(_rows(lines, options)):
+        return single, []
+    problem = _quote_problem(path, options, len(_rows(lines, options)[0]))
+    if problem is None:
+        return options, []
+    plain = options.model_copy(update={"quote": "none"})
+    if _share_of_fitting(_rows(lines, plain)) < _MOSTLY:
+        return options, []
+    line, reason = problem
+    return plain, [f"{path}:{line}: a quote {reason}; so quotes are read as characters like any other (data.csv.quote)"]
+
+
+def _share_of_fitting(rows: Sequence[Sequence[str]]) -> float:
+    """Return the share of rows with as many fields as the first one."""
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+
+
+def _has_single_quotes(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether a column's values stand between single quotes."""
+    for column in zip(*[row for row in rows[1:] if len(row) == len(rows[0])], strict=False):
+        values = [value.strip() for value in column if value.strip()]
+        if values and all(len(value) > 1 and value[0] == value[-1] == "'" for value in values):
+            return True
+    return False
+
+
+def _quote_problem(path: str, options: CsvOptions, fields: int) -> tuple[int, str] | None:
+    """Return the line of the first quote that swallows rows, and the reason; None if none does."""
+    check = QuoteCheck(options.delimiter, options.quote, fields)
+    decoder = codecs.getincrementaldecoder(options.encoding)(errors="replace")
+    for block in _blocks(path):
+        check.add(block if options.encoding == "utf-8" else decoder.decode(block).encode())
+        if check.problem is not None:
+            return check.problem
+    check.add(b"")
+    return check.problem

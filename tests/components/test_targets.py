@@ -1,0 +1,55 @@
+"""How much columns say about a label."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.profile import Column
+from components.targets import Target, crossed, target
+
+
+def column(values: Any, name: str = "x") -> Column:
+    return Column(name, pa.array([None if value is None else str(value) for value in values], pa.string()))
+
+
+def of_classes(labels: Any) -> Target:
+    labels = np.asarray(labels)
+    return target(column(labels), [str(value) for value in range(int(labels.max()) + 1)])
+
+
+def test_what_a_column_explains_of_classes() -> None:
+    random = np.random.default_rng(2)
+    label = random.integers(0, 2, 4000)
+    noisy = np.where(random.random(4000) < 0.9, label, 1 - label)
+    about = of_classes(label)
+    assert about.explained(column(label.tolist()).ids) > 0.99
+    # The entropy that is left of a binary symmetric channel of 10% noise.
+    left = -(0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))
+    assert about.explained(noisy) == pytest.approx(1 - left, abs=0.03)
+    assert about.explained(random.integers(0, 50, 4000)) < 0.01
+    # An id is different in every row: what was learned says nothing about other rows.
+    assert about.explained(np.arange(4000)) < 0.01
+
+
+def test_what_a_column_explains_of_numbers() -> None:
+    random = np.random.default_rng(3)
+    cause = random.normal(size=4000)
+    label = cause + random.normal(size=4000)
+    about = target(column(label), [])
+    assert about.explained(column(cause.tolist()).ids) == pytest.approx(0.5, abs=0.05)
+    assert about.explained(column(random.normal(size=4000).tolist()).ids) < 0.02
+
+
+def test_a_pair_explains_what_neither_does_alone() -> None:
+    random = np.random.default_rng(4)
+    one, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
+    about = of_classes(one ^ other)
+    assert about.explained(one) < 0.01
+    assert about.explained(crossed(one, other)) > 0.99
+
+
+def test_targets_follow_the_order_of_the_classes() -> None:
+    assert target(column(["b", "a", "b"]), ["b", "a"]).labels.tolist() == [0, 1, 0]
+    assert target(column([1.5, 2]), []).labels.tolist() == [1.5, 2.0]

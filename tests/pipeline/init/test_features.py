@@ -1,0 +1,279 @@
+"""Which columns `init` makes features, of which kind, and which it leaves out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import yaml
+
+from pipeline import config, preflight
+from pipeline.init.requests import Requests
+from pipeline.init.source import find_source
+from pipeline.init.starter import write_starter
+from pipeline.run_root import RunRoot
+from schemas.errors import ConfigError, DataError
+
+ROWS = 1000
+RANDOM = np.random.default_rng(11)
+SIZE = RANDOM.normal(size=ROWS).round(3)
+BOUGHT = np.where(SIZE + RANDOM.normal(size=ROWS) > 0, "yes", "no")
+
+
+class Written:
+    """What `init` writes for a table."""
+
+    def __init__(self, folder: Path, columns: dict[str, Any], **requests: Any) -> None:
+        self.folder = folder
+        columns = {"bought": BOUGHT, "size": SIZE, **columns}
+        rows = max(map(len, columns.values()))
+        arrays = {name: pa.array([None if v is None else str(v) for v in vs]) for name, vs in columns.items()}
+        assert {len(array) for array in arrays.values()} == {rows}
+        pa.csv.write_csv(pa.table(arrays), folder / "a.csv")
+        source = find_source(str(folder / "a.csv"), test=None, delimiter=None, column_names=(), header=True)
+        starter = write_starter(
+            source,
+            Requests(**{"label": "bought", **requests}),
+            name="a",
+            config_folder=folder,
+            schema_path=folder / "a.pbtxt",
+        )
+        (folder / "a.yaml").write_text(starter.config)
+        (folder / "a.pbtxt").write_text(starter.schema)
+        self.notes = starter.decision.notes.texts()
+        document = yaml.safe_load(starter.config)
+        self.features: dict[str, Any] = document["features"]
+        self.severities: list[dict[str, Any]] = document["validation"].get("severities", [])
+        lines = starter.config.splitlines()
+        entries = [line.strip()[2:].split(" # ", 1) for line in lines if line.startswith("    - ") and " # " in line]
+        self.ignored = {yaml.safe_load(name): why for name, why in entries if name[0] != "{"}
+        self.reasons = {
+            yaml.safe_load(line.split(": {")[0].strip()): line.split(" # ", 1)[1]
+            for line in lines
+            if line.startswith("  ") and ": {kind: " in line and " # " in line and "explains" in line
+        }
+
+    def checked(self) -> list[str]:
+        """The warnings of preflight."""
+        return preflight.check(config.load(self.folder / "a.yaml"), RunRoot(self.folder / "run")).warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("", range(ROWS), "number of the row"),
+        ("Unnamed: 0", range(ROWS), "number of the row"),
+        ("__index_level_0__", RANDOM.permutation(5 * ROWS)[:ROWS], "number of the row"),
+        ("anything", range(1, ROWS + 1), "number of the row"),
+        ("", RANDOM.integers(0, 9, ROWS), "has no name; give it one to use it"),
+        ("order", [f"O-{n}" for n in range(ROWS)], "id: 1,000 different values in 1,000 rows"),
+        ("member", RANDOM.permutation(ROWS), "id: 1,000 different values in 1,000 rows"),
+        ("customer_id", RANDOM.permutation(90 * ROWS)[:ROWS], "id: 1,000 different values in 1,000 rows"),
+        ("account", 10_000_000 + RANDOM.permutation(9 * 10**7)[:ROWS], "id: 1,000 different values in 1,000 rows"),
+        ("review", [f"it was a good day number {n}" for n in range(ROWS)], "free text, such as 'it was a"),
+        ("ticket", [f"t{n // 1.5:.0f}" for n in range(ROWS)], "id: 667 different values, 1.5 rows a value"),
+        ("day", [f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)], "date, such as '2013-"),
+        ("at", [f"{n % 12 + 1}:{n % 60:02} PM" for n in range(ROWS)], "time of day or duration, such as "),
+        ("seen", 1_300_000_000 + 86_400 * np.arange(ROWS), "time in seconds since 1970, such as '13"),
+        ("seen", 10**12 + 10**8 * np.arange(ROWS), "time in milliseconds since 1970, such as '1"),
+        ("shop", ["main"] * ROWS, "constant: always 'main'"),
+        ("rare", ["x", "y", *([None] * (ROWS - 2))], "missing in 99.8% of the rows"),
+        ("size.", SIZE, ""),
+    ],
+)
+def test_columns_that_are_left_out(name: str, values: Any, why: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {name: values})
+    if why:
+        assert {*written.ignored} == {name}
+        assert written.ignored[name].startswith(why)
+    assert written.checked() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("user_id", RANDOM.integers(10**6, 10**6 + 200, ROWS), "vocabulary"),
+        ("userid", RANDOM.integers(10**6, 10**6 + 200, ROWS), "vocabulary"),
+        ("storeNo", RANDOM.integers(100, 300, ROWS), "vocabulary"),
+        ("zip", RANDOM.integers(10_000, 10_200, ROWS), "vocabulary"),
+        ("paid", RANDOM.integers(100, 300, ROWS), "numeric"),
+        ("population", RANDOM.lognormal(11, 2, ROWS).round(), "numeric"),
+        ("price", RANDOM.integers(100_000, 999_999, ROWS), "numeric"),
+        ("year", 1000 + np.arange(ROWS), "numeric"),
+        ("hour", np.arange(ROWS) % 24, "numeric"),
+        ("rooms", RANDOM.integers(1, 9, ROWS), "identity"),
+        ("score", 2.0 * RANDOM.integers(0, 5, ROWS), "identity"),
+        ("term", RANDOM.choice([36, 60], ROWS), "numeric"),
+        ("level", RANDOM.integers(-3, 3, ROWS), "numeric"),
+        ("flag", RANDOM.choice(["TRUE", "FALSE"], ROWS), "vocabulary_list"),
+        ("weight", [f"{n % 90} kg" for n in range(ROWS)], "vocabulary"),
+    ],
+)
+def test_kinds_of_features(name: str, values: Any, kind: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {name: values})
+    assert written.ignored == {}
+    assert written.features[name]["kind"] == kind
+    assert written.checked() == []
+
+
+def test_a_real_year_by_row_is_a_number(tmp_path: Path) -> None:
+    columns = {"bought": BOUGHT[:120], "size": SIZE[:120], "year": range(1900, 2020)}
+    assert Written(tmp_path, columns).features["year"]["kind"] == "numeric"
+
+
+def test_numbers_whose_values_say_more_than_their_size_are_codes(tmp_path: Path) -> None:
+    station = RANDOM.integers(0, 100, 8000)
+    level = RANDOM.normal(size=100)[RANDOM.permutation(100)]
+    label = np.where(level[station] + 0.3 * RANDOM.normal(size=8000) > 0, "yes", "no")
+    age = RANDOM.integers(0, 100, 8000)
+    written = Written(tmp_path, {"bought": label, "size": RANDOM.normal(size=8000), "s": station, "age": age})
+    assert written.features["s"]["kind"] == "vocabulary"
+    assert "its values explain" in written.reasons["s"]
+    assert written.features["age"]["kind"] == "numeric"
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (RANDOM.lognormal(5, 1, ROWS), "log_z_score"),
+        (-RANDOM.lognormal(5, 1, ROWS), "log_z_score"),
+        (RANDOM.lognormal(8, 1, ROWS) * RANDOM.integers(0, 2, ROWS), "log_z_score"),
+        (RANDOM.normal(0, 1, ROWS), "z_score"),
+        (RANDOM.normal(0.01, 10, ROWS), "z_score"),
+        (RANDOM.normal(1000, 5, ROWS), "z_score"),
+        (RANDOM.uniform(0, 1, ROWS), "z_score"),
+    ],
+)
+def test_the_scale_follows_the_skewness(values: Any, scale: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {"x": np.asarray(values).round(4)})
+    assert written.features["x"]["scale"] == scale
+    assert ("skewness" in written.reasons["x"]) == (scale == "log_z_score")
+
+
+def test_buckets_of_a_small_table_are_for_what_a_line_misses(tmp_path: Path) -> None:
+    few, wave = RANDOM.choice([0, 100, 200, 700], ROWS), RANDOM.uniform(-4, 4, ROWS).round(3)
+    label = np.where(np.isin(few, [0, 200]) + 2 * np.cos(wave) + RANDOM.normal(size=ROWS) > 0.5, "yes", "no")
+    written = Written(tmp_path, {"few": few, "wave": wave, "bought": label})
+    assert written.features["few"]["buckets"] == {"kind": "boundaries", "boundaries": [50.0, 150.0, 450.0]}
+    assert written.features["wave"]["buckets"] == {"kind": "quantiles", "count": 32}
+    assert "buckets" not in written.features["size"] and "embedding" not in written.features["size"]
+    straight = Written(tmp_path, {"few": few, "wave": wave})
+    assert "buckets" not in straight.features["size"]
+    rows = 10_000
+    label = np.where(RANDOM.normal(size=rows) > 0, "yes", "no")
+    assert "buckets" in Written(tmp_path, {"bought": label, "size": RANDOM.normal(size=rows)}).features["size"]
+
+
+def test_combinations_of_a_lookup_table_are_crossed(tmp_path: Path) -> None:
+    one, other = RANDOM.integers(0, 10, 6000), RANDOM.integers(0, 9, 6000)
+    price = 10 + (7 * one * other) % 23
+    columns = {
+        "price": price,
+        "size": [f"s{n}" for n in other],
+        "bought": [f"p{n}" for n in one],
+    }
+    written = Written(tmp_path, columns, label="price")
+    assert "crosses" in (tmp_path / "a.yaml").read_text() and "together 100.0%" in (tmp_path / "a.yaml").read_text()
+    assert written.checked() == []
+
+
+def test_a_strong_honest_feature_is_kept_with_one_note(tmp_path: Path) -> None:
+    price = (1000 + 300 * SIZE + 60 * RANDOM.normal(size=ROWS)).round(2)
+    again = (SIZE + 0.1 * RANDOM.normal(size=ROWS)).round(3)
+    written = Written(tmp_path, {"price": price, "again": again}, label="price")
+    assert {"size", "again"} <= {*written.features} and written.severities == []
+    (note,) = [note for note in written.notes if "each explain" in note]
+    assert note.startswith("'size' (9") and "'again' (9" in note and "--drop" in note
+
+
+def test_a_leak_is_left_out_and_the_flag_that_keeps_it_is_named(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"was bought": [f"was {value}" for value in BOUGHT]})
+    assert written.ignored["was bought"].startswith("LEAK? explains 9") or "100" in written.ignored["was bought"]
+    (note,) = [note for note in written.notes if "likely leak" in note]
+    assert "'was bought' explains" in note and "--keep 'was bought'" in note
+
+
+def test_a_kept_leak_runs(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"copy": BOUGHT}, keep=("copy",))
+    assert written.features["copy"]["kind"] == "vocabulary_list"
+    assert written.severities == [{"anomaly": "LABEL_LEAK", "features": ["copy"], "severity": "warn"}]
+    (warning,) = written.checked()
+    assert "copy: explains" in warning and warning.endswith("[LABEL_LEAK]")
+    assert any("severities" in note for note in written.notes)
+
+
+def test_a_sum_is_left_out_or_kept(tmp_path: Path) -> None:
+    casual, registered = RANDOM.poisson(90, ROWS), RANDOM.poisson(400, ROWS)
+    columns = {"casual": casual, "registered": registered, "count": casual + registered}
+    written = Written(tmp_path, columns, label="count")
+    assert {*written.ignored} == {"casual", "registered"}
+    assert "'registered' + 'casual' explains 100.0% of the label" in written.ignored["casual"]
+    assert any("'registered' + 'casual'" in note and "--keep 'casual'" in note for note in written.notes)
+    one = Written(tmp_path, columns, label="count", keep=("registered",))
+    assert {*one.ignored} == {"casual"} and one.severities == [] and one.checked() == []
+    both = Written(tmp_path, columns, label="count", keep=("registered", "casual"))
+    assert both.ignored == {}
+    assert both.severities == [{"anomaly": "LABEL_LEAK", "features": ["casual", "registered"], "severity": "warn"}]
+    assert all("[LABEL_LEAK]" in warning for warning in both.checked()) and len(both.checked()) == 2
+
+
+def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
+    # Other halves of the rows may show a little more than the bound.
+    near = (SIZE + 0.08 * RANDOM.normal(size=ROWS)).round(4)
+    written = Written(tmp_path, {"near": near, "bought": SIZE, "size": RANDOM.normal(size=ROWS)})
+    assert [rule["features"] for rule in written.severities] == [["near"]]
+    written.checked()
+
+
+def test_keep_and_drop(tmp_path: Path) -> None:
+    columns = {
+        "id": [f"O-{n}" for n in range(ROWS)],
+        "day": [f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)],
+        "shop": ["main"] * ROWS,
+        "other": RANDOM.normal(size=ROWS).round(3),
+    }
+    written = Written(tmp_path, columns, keep=("id", "day", "shop"), drop=("other",))
+    assert {*written.features} == {"size", "id", "day", "shop"}
+    assert written.ignored == {"other": "dropped by --drop"}
+    assert "kept by --keep (id: 1,000 different values in 1,000 rows)" in written.reasons["id"]
+    assert [rule["anomaly"] for rule in written.severities] == ["DATE_AS_CATEGORY"]
+    (warning,) = written.checked()
+    assert "day: is a date" in warning
+    with pytest.raises(ConfigError, match="--keep nothing: the column has no values"):
+        Written(tmp_path, {"nothing": [None] * ROWS}, keep=("nothing",))
+
+
+def test_ids_that_repeat_are_noted_with_the_flag(tmp_path: Path) -> None:
+    columns = {"user_id": RANDOM.integers(0, 150, ROWS) + 900, "item": [f"i{n % 200}" for n in range(ROWS)]}
+    (note,) = [note for note in Written(tmp_path, columns).notes if "--group" in note]
+    assert "'user_id' (150 values)" in note or "'user_id' (149 values)" in note
+    assert note.endswith("--group 'user_id'")
+
+
+def test_times_units_and_texts_are_noted_once_each(tmp_path: Path) -> None:
+    columns = {
+        "day": [f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)],
+        "at": [f"{n % 24}:{n % 60:02}" for n in range(ROWS)],
+        "weight": [f"{n % 90} kg" for n in range(ROWS)],
+        "review": [f"it was a good day number {n}" for n in range(ROWS)],
+    }
+    notes = Written(tmp_path, columns).notes
+    assert len(notes) == 3
+    assert any("'day' (date), 'at' (time of day or duration)" in note for note in notes)
+    assert any("'weight' ('0 kg')" in note for note in notes)
+    assert any("'review': free text" in note for note in notes)
+
+
+def test_no_feature_is_left(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column can be a feature: size: dropped by --drop; '': number of the row"):
+        Written(tmp_path, {"": range(ROWS)}, drop=("size",))
+
+
+def test_pairs_that_give_the_label_away_are_one_note(tmp_path: Path) -> None:
+    one, other = RANDOM.integers(0, 2, ROWS), RANDOM.integers(0, 2, ROWS)
+    label = np.where(one ^ other, "yes", "no")
+    written = Written(tmp_path, {"bought": label, "one": one, "other": other})
+    (note,) = [note for note in written.notes if "pairs" in note]
+    assert "'one' and 'other'" in note or "'other' and 'one'" in note

@@ -1,0 +1,134 @@
+"""The kind of a label, its classes, and which of two values is the positive one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.profile import Column
+from pipeline.init.label import ChosenLabel, choose_label
+from pipeline.init.notes import Notes
+from pipeline.init.requests import Requests
+from schemas.errors import ConfigError, DataError, PipelineError
+
+
+def column(name: str, values: Sequence[Any]) -> Column:
+    return Column(name, pa.array([None if value is None else str(value) for value in values], pa.string()))
+
+
+def choose(values: Sequence[Any], name: str = "y", notes: Notes | None = None, **requests: Any) -> ChosenLabel:
+    columns = {name: column(name, values), "x": column("x", range(len(values)))}
+    return choose_label(columns, None, [""], Requests(name, **requests), notes or Notes())
+
+
+@pytest.mark.parametrize(
+    ("values", "positive"),
+    [
+        (("0", "1"), "1"),
+        (("1", "2"), "2"),
+        (("-1", "1"), "1"),
+        (("0.0", "1.0"), "1.0"),
+        (("yes", "no"), "yes"),
+        (("False", "True"), "True"),
+        (("benign", "malignant"), "malignant"),
+        (("normal", "odd"), "odd"),
+        (("<=50K", ">50K"), ">50K"),
+        (("not paid", "paid"), "paid"),
+        (("survived", "died"), "died"),
+    ],
+)
+def test_which_of_two_values_is_positive(values: tuple[str, str], positive: str) -> None:
+    # Where no word decides, the rarer value is the positive one.
+    chosen = choose([values[0]] * 60 + [values[1]] * 40)
+    assert (chosen.kind, chosen.declared["positive"], chosen.classes[1]) == ("binary", positive, positive)
+    assert {*chosen.classes} == {*values}
+
+
+def test_0_and_0_0_are_one_class_with_a_note() -> None:
+    notes = Notes()
+    chosen = choose(["0", "1"] * 20 + ["0.0", "1.00"] * 20, "churn", notes)
+    assert chosen.declared == {"column": "churn", "positive": "1", "negative": "0"}
+    assert chosen.column.distinct == 2
+    (note,) = notes.texts()
+    assert "'0' and '0.0'; '1' and '1.00' are one value each" in note
+
+
+def test_booleans_in_any_case_are_one_class_other_words_are_not() -> None:
+    assert {value.lower() for value in choose(["True", "False", "true", "false"] * 10).classes} == {"true", "false"}
+    notes = Notes()
+    chosen = choose(["Yes", "no", "yes"] * 20, notes=notes)
+    assert {*chosen.classes} == {"Yes", "no", "yes"}
+    assert "'Yes' and 'yes' differ only in case or spaces" in notes.texts()[0]
+    # Codes with leading zeros are not numbers.
+    assert {*choose(["01", "1", "2"] * 20).classes} == {"01", "1", "2"}
+
+
+def test_decimal_numbers_and_many_whole_numbers_are_a_regression() -> None:
+    assert choose([0.5, 1.0, 1.5, 2.0] * 20).kind == "regression"
+    assert choose([number * 7 % 23 for number in range(200)]).kind == "regression"
+    assert choose(["a", "b", "c"] * 20).kind == "multiclass"
+
+
+def test_rare_classes_are_left_out() -> None:
+    chosen = choose(["a"] * 30 + ["b"] * 20 + ["c"] * 10 + ["d"] * 9)
+    assert (chosen.classes, chosen.rare_rows) == (["a", "b", "c"], 9)
+    two = choose(["yes"] * 30 + ["no"] * 20 + ["maybe"] * 3)
+    assert (two.kind, two.classes, two.rare_rows) == ("binary", ["no", "yes"], 3)
+
+
+def test_classes_are_those_of_train() -> None:
+    values = ["a", "b", "c"] * 20 + ["d"] * 20
+    columns = {"y": column("y", values)}
+    chosen = choose_label(columns, np.arange(80) >= 60, [""], Requests("y"), Notes())
+    assert ({*chosen.classes}, chosen.rare_rows) == ({"a", "b", "c"}, 20)
+
+
+@pytest.mark.parametrize(
+    ("values", "requests", "error", "message"),
+    [
+        ([None] * 40, {}, DataError, "--label y: the column has no values"),
+        (["a"] * 40, {}, DataError, "--label y: all values are 'a'; there is nothing to learn"),
+        (["1", "1.0"] * 20, {}, DataError, "all values are '1'"),
+        (range(1, 41), {}, DataError, "--label y: has another number in each row (1, ...), as an ID has"),
+        ([f"2024-01-{day:02d}" for day in range(1, 32)], {}, DataError, "--label y: holds dates such as '2024-01-01'"),
+        (
+            [f"a long and friendly review of article number {number}" for number in range(200)],
+            {},
+            DataError,
+            "--label y: holds free text, 200 in 200 rows; expected two values, up to 100 classes, or numbers",
+        ),
+        ([*range(300), *["a"] * 50], {}, DataError, "holds numbers and 1 strings such as 'a'"),
+        (["a", "b", "c", "d"], {}, DataError, "0 of 4 classes have 10 rows or more"),
+        (
+            [1, 2, 3, 4, 5] * 20,
+            {"kind": "binary"},
+            ConfigError,
+            "--kind binary: label 'y' has 5 values ('1', '2', '3', '4', '5'); expected two. "
+            "Use --kind multiclass or regression",
+        ),
+        (["a", "b"] * 20, {"kind": "multiclass"}, ConfigError, "has two values ('a', 'b'); expected three or more"),
+        (
+            ["a", "b"] * 20,
+            {"kind": "regression"},
+            ConfigError,
+            "--kind regression: label 'y' holds 'a'; expected numbers",
+        ),
+        ([*range(200)] * 2, {"kind": "multiclass"}, ConfigError, "has 200 values"),
+    ],
+)
+def test_labels_that_cannot_be_learned(
+    values: Sequence[Any], requests: dict[str, Any], error: type[PipelineError], message: str
+) -> None:
+    with pytest.raises(error) as raised:
+        choose(list(values), **requests)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_user_decides_on_the_kind() -> None:
+    values = [1, 2, 3, 4, 5] * 20
+    assert choose(values, kind="regression").kind == "regression"
+    assert choose(values, kind="multiclass").classes == ["1", "2", "3", "4", "5"]
+    assert choose([0, 1] * 20, kind="regression").kind == "regression"

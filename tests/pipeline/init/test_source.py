@@ -1,0 +1,62 @@
+"""The folder and the patterns of train and test files, wherever they are."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.init.source import Source, data_files, find_source
+from schemas.errors import ConfigError
+
+CONTENT = "x,y\n1,a\n2,b\n"
+
+
+def source(data: str, test: str | None = None) -> Source:
+    return find_source(data, test=test, delimiter=None, column_names=(), header=True)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders a/2023, a/2024 and b with files; the working directory is a."""
+    for name in ("a/2023/x.csv", "a/2024/x.csv", "a/2024/[y].csv", "b/x.csv"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(CONTENT)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "2024")
+    monkeypatch.chdir(tmp_path / "a")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "test", "files"),
+    [
+        ("2023/x.csv", "2024/x.csv", ("a/2023/x.csv", "a/2024/x.csv")),
+        ("2023/x.csv", "../b/x.csv", ("a/2023/x.csv", "b/x.csv")),
+        ("../b/x.csv", "2024/x.csv", ("b/x.csv", "a/2024/x.csv")),
+        ("../b/*.csv", "../a/2024/x*.csv", ("b/x.csv", "a/2024/x.csv")),
+        ("../b", "../a/2023", ("b/x.csv", "a/2023/x.csv")),
+        ("2024/[y].csv", "2024/x.csv", ("a/2024/[y].csv", "a/2024/x.csv")),
+        # A link's parent is that of its target.
+        ("../link/../2023/x.csv", "../b/../a/2024/x.csv", ("a/2023/x.csv", "a/2024/x.csv")),
+        ("{root}/a/2023/x.csv", "../b/x.csv", ("a/2023/x.csv", "b/x.csv")),
+        ("2023/x.csv", "{root}/b/x.csv", ("a/2023/x.csv", "b/x.csv")),
+        ("2023/../2024/x.csv", "2023/x.csv", ("a/2024/x.csv", "a/2023/x.csv")),
+    ],
+)
+def test_train_and_test_in_any_folders(folders: Path, data: str, test: str, files: tuple[str, str]) -> None:
+    found = source(data.format(root=folders), test.format(root=folders))
+    assert found.test is not None
+    for pattern, file in zip((found.train, found.test), files, strict=True):
+        assert ".." not in Path(pattern).parts and not Path(pattern).is_absolute()
+        (path,) = data_files(found.base, pattern)
+        assert Path(path).resolve() == (folders / file).resolve()
+
+
+def test_a_file_in_the_working_directory_has_a_relative_base(folders: Path) -> None:
+    found = source("2023/x.csv", "2024/x.csv")
+    assert (found.base, found.train, found.test) == (Path(), "2023/x.csv", "2024/x.csv")
+    assert source("2023/x.csv").base == Path("2023")
+
+
+def test_a_file_is_of_one_split(folders: Path) -> None:
+    with pytest.raises(ConfigError, match="--test 2024/x.csv: .*2024/x.csv is among the files of 2024 too"):
+        source("2024", "2024/x.csv")
