@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help run data serve test check unit bench quality lock docs clean
+.PHONY: help run data serve test check unit bench quality tables lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -35,6 +35,9 @@ bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipel
 
 quality: .venv/installed ## Train on census with 5 seeds and print the metrics on the official test file.
 	@$(BIN)/python -m benchmarks.quality $(ARGS)
+
+tables: .venv/installed ## Compare with gradient-boosted trees on real data sets that no config was written for.
+	@$(BIN)/python -m benchmarks.tables $(ARGS)
 
 docs: .venv/installed ## Write docs/config.md anew from the config model.
 	@$(BIN)/python -m pipeline.config_docs > docs/config.md

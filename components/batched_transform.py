@@ -18,8 +18,9 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
+from tensorflow.python.eager import wrap_function
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform import analyzer_nodes, annotators, graph_context, impl_helper, schema_inference, tf2_utils
+from tensorflow_transform import analyzer_nodes, annotators, graph_context, impl_helper, schema_inference
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx import components, types
@@ -157,16 +158,46 @@ def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str
         unknown = written.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
         if unknown:
             raise RuntimeError(f"{unknown[0].tensor.name}: the preprocessing_fn was traced twice and was not the same")
-        described = schema_inference.get_traced_metadata_fn(
-            preprocessing, tf2_utils.get_structured_inputs_from_func_graph(written.graph), context, True
-        )
-        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, described, True)
+        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, lambda: _described(written), True)
     metadata_folder = os.path.join(folder, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
     metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), metadata_folder)
     assets = annotators.get_asset_annotations(written.graph)
     if assets:
         with tf.io.gfile.GFile(os.path.join(metadata_folder, tft.TFTransformOutput.ASSET_MAP), "w") as file:
             file.write(json.dumps(assets))
+
+
+def _described(written: Any) -> dict[str, Any]:
+    """What a `preprocessing_fn` says of its columns, from the graph that is there: TFT traces it once more for that."""
+    graph = written.graph
+    # What is returned is a copy of the tensor that was described.
+    names = {output.op.inputs[0].name: name for name, output in written.structured_outputs.items()}
+    with graph.as_default():
+        ranges = schema_inference._get_schema_overrides(
+            graph,
+            names,
+            schema_inference._TF_METADATA_TENSOR_COLLECTION,
+            [
+                schema_inference._TF_METADATA_TENSOR_MIN_COLLECTION,
+                schema_inference._TF_METADATA_TENSOR_MAX_COLLECTION,
+            ],
+        )
+        annotations = schema_inference._get_schema_overrides(
+            graph,
+            names,
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION,
+            [
+                schema_inference._TF_METADATA_EXTRA_ANNOTATION_TYPE_URL,
+                schema_inference._TF_METADATA_EXTRA_ANNOTATION_PROTO,
+            ],
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION_GLOBAL,
+        )
+        fetches = tf.nest.map_structure(tf.convert_to_tensor, {**ranges, **annotations})
+    if not fetches:
+        return {}
+    holder = wrap_function.VariableHolder(share_variables=True)
+    found: dict[str, Any] = wrap_function.WrappedFunction(graph, variable_holder=holder).prune([], fetches)()
+    return found
 
 
 class _Encode(beam.DoFn):

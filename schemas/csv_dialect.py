@@ -3,15 +3,17 @@
 import codecs
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.file_kinds import check_format, marked_encoding, open_decompressed
 
 Quote = Literal['"', "'", "none"]
@@ -20,6 +22,7 @@ DELIMITERS = (",", "\t", ";", "|")
 _SAMPLE_BYTES = 1 << 20
 _CHECKED_BYTES = 256 << 20
 _ROWS = 2_000
+_LEAST_ROWS = 10
 # Rows with another number of fields are bad rows, which are few.
 _MOSTLY = 0.9
 _MAX_SHOWN_CHARS = 40
@@ -58,9 +61,11 @@ def find_dialect(
       header: Whether the first row names the columns. Without one and without names, they are column_1 and so on.
 
     Raises:
+      ConfigError: An argument is not possible.
       DataError: The file cannot be read, has no rows, or is not CSV.
     """
-    check_format(path, "csv", "data.format")
+    _check_arguments(encoding=encoding, delimiter=delimiter, quote=quote)
+    check_format(path, "csv", "data.format:")
     notes: list[str] = []
     try:
         if encoding is None:
@@ -72,18 +77,32 @@ def find_dialect(
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
     if not lines:
         raise DataError(f"{path}: holds no rows")
+    if lines[0].lower().startswith("sep="):
+        raise DataError(f"{path}:1: is a line for Excel, {lines[0].strip()!r}; remove it")
     mark = delimiter or _find_delimiter(lines, len(column_names))
     options = CsvOptions(delimiter=mark, encoding=encoding, quote=quote or '"')
     if quote is None:
         options, quote_notes = _with_quote(path, options, lines)
         notes += quote_notes
     rows = _rows(lines, options)
+    _check_rows(path, lines, rows, options, has_header=header and not column_names)
     inner = [value for row in rows[1:] if len(row) == len(rows[0]) for value in row[1:] if value]
     strip = bool(inner) and sum(value.startswith(" ") for value in inner) > _MOSTLY * len(inner)
     if not header and not column_names:
         column_names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
     changes = {"column_names": tuple(column_names), "strip_spaces": strip}
     return Dialect(CsvOptions.model_validate({**options.model_dump(), **changes}), notes)
+
+
+def _check_arguments(**arguments: str | None) -> None:
+    try:
+        CsvOptions.model_validate({name: value for name, value in arguments.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:
+            message = f"--{problem['loc'][0]}: {message}, found {problem['input']!r}"
+        raise ConfigError(message) from error
 
 
 def _find_encoding(path: str) -> tuple[str, list[str]]:
@@ -163,14 +182,21 @@ def _find_delimiter(lines: Sequence[str], columns: int) -> str:
     """
     fields: dict[str, int] = {}
     shares: dict[str, float] = {}
-    for mark in DELIMITERS:
-        counts = [len(row) for row in _rows(lines, CsvOptions(delimiter=mark))]
-        fields[mark] = columns or counts[0]
-        shares[mark] = counts.count(fields[mark]) / len(counts)
+    usual: dict[str, tuple[float, int]] = {}
+    for mark in (*DELIMITERS, " "):
+        counts = Counter(len(row) for row in _rows(lines, CsvOptions(delimiter=mark)))
+        first = next(iter(counts))
+        fields[mark] = columns or first
+        shares[mark] = counts[fields[mark]] / counts.total()
+        number, rows = counts.most_common(1)[0]
+        usual[mark] = (rows / counts.total() if number > 1 else 0, number)
     consistent = [mark for mark in DELIMITERS if fields[mark] > 1 and shares[mark] >= _MOSTLY]
     if not consistent:
-        several = [mark for mark in DELIMITERS if fields[mark] > 1]
-        return max(several, key=lambda mark: (shares[mark], fields[mark]), default=",")
+        if fields[" "] > 1 and shares[" "] == 1 and all(fields[mark] == 1 for mark in DELIMITERS):
+            return " "
+        # Lines before the header, or rows that do not fit it.
+        several = [mark for mark in DELIMITERS if fields[mark] > 1] or DELIMITERS
+        return max(several, key=lambda mark: (shares[mark] if fields[mark] > 1 else 0, usual[mark]))
     best = max(consistent, key=lambda mark: (fields[mark], shares[mark]))
     # A comma may be that of numbers: a;1,5;2,5 has one field more by its commas.
     rarer = [mark for mark in consistent if best == "," != mark and fields[mark] + 1 >= fields[best]]
@@ -191,6 +217,39 @@ def _with_quote(path: str, options: CsvOptions, lines: Sequence[str]) -> tuple[C
         return options, []
     line, reason = problem
     return plain, [f"{path}:{line}: a quote {reason}; so quotes are read as characters like any other (data.csv.quote)"]
+
+
+def _check_rows(
+    path: str, lines: Sequence[str], rows: Sequence[Sequence[str]], options: CsvOptions, *, has_header: bool
+) -> None:
+    """Reject a file whose rows do not fit its header, or that another reader would cut into rows that do.
+
+    Raises:
+      DataError: Names the remedy.
+    """
+    share = _share_of_fitting(rows)
+    if share >= _MOSTLY or len(rows) < _LEAST_ROWS:
+        return
+    others: dict[str, tuple[str, dict[str, Any]]] = {
+        "has spaces before its quotes": ("skipinitialspace=True", {"skipinitialspace": True}),
+        "has backslashes before quotes within values": (
+            "escapechar='\\\\'",
+            {"escapechar": "\\", "doublequote": False},
+        ),
+    }
+    for fault, (argument, arguments) in others.items():
+        fitting = _share_of_fitting(list(csv.reader(lines, delimiter=options.delimiter, **arguments)))
+        if fitting >= _MOSTLY:
+            raise DataError(
+                f"{path}: {fault}; write it as RFC 4180 has it, as in pandas.read_csv('{path}', "
+                f"sep={options.delimiter!r}, {argument}).to_csv(...)"
+            )
+    number, fitting_rows = Counter(len(row) for row in rows[1:]).most_common(1)[0]
+    if has_header and fitting_rows >= _MOSTLY * (len(rows) - 1):
+        raise DataError(
+            f"{path}:1: the header has {len(rows[0])} of the {number} fields of a row; correct the header, or remove "
+            "the lines before it"
+        )
 
 
 def _share_of_fitting(rows: Sequence[Sequence[str]]) -> float:

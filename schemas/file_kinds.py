@@ -19,7 +19,14 @@ from schemas.data import Format
 from schemas.errors import DataError
 
 START_BYTES = 1 << 16
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+# A few control characters are a large share of less text.
+_LEAST_BYTES = 256
+_COMPRESSIONS = {
+    rb"\x1f\x8b": "gzip",
+    rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)": "bz2",
+    rb"\x28\xb5\x2f\xfd": "zstd",
+    rb"\x04\x22\x4d\x18": "lz4",
+}
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -81,7 +88,6 @@ _BINARY = FileKind("binary data of an unknown kind", "Name another file")
 _BY_MAGIC = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _EXCEL,
     b"ARROW1\x00\x00": _FEATHER,
-    b"FEA1": _FEATHER,
     b"\xff\xff\xff\xff": _by_pandas(
         "an Arrow stream", "DataFrame(pyarrow.ipc.open_stream('{path}').read_pandas())", _TO_PARQUET
     ),
@@ -170,7 +176,7 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     Args:
       path: Path or URI of the file.
       expected: Format that is going to be read.
-      option: Name of the setting of the format, for the error.
+      option: Setting of the format, as it stands before its value, for the error.
 
     Raises:
       DataError: The file cannot be read, is not a table, or has another format.
@@ -186,21 +192,21 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
     if start and found != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
-            f"{path}: is {names[found]}; expected {names[expected]}. Set {option}: {found}, or name another file"
+            f"{path}: is {names[found]}; expected {names[expected]}. Set {option} {found}, or name another file"
         )
     return start
 
 
 def known_format(start: bytes) -> Format:
     """Return the format that the first bytes of a file have; CSV if nothing else is recognised."""
-    if start[:4] == b"PAR1":
+    if _starts_with_word(start, b"PAR1"):
         return "parquet"
     return "tfrecord" if _is_tfrecord(start) else "csv"
 
 
 def other_kind(start: bytes) -> FileKind | None:
     """Return the kind of a file that is not a table, by its first bytes, decompressed; None if it may be a table."""
-    if start[:4] == b"PAR1" or _is_tfrecord(start):
+    if _starts_with_word(start, b"PAR1") or _is_tfrecord(start):
         return None
     for magic, kind in _BY_MAGIC.items():
         if start.startswith(magic):
@@ -209,7 +215,9 @@ def other_kind(start: bytes) -> FileKind | None:
         return _zip_kind(start)
     if start[257:262] == b"ustar":
         return _TAR
-    if start[:3] == b"ORC" and _TEXT_CONTROLS.search(start[3:64]):
+    if _starts_with_word(start, b"FEA1"):
+        return _FEATHER
+    if _starts_with_word(start, b"ORC"):
         return _by_pandas("an ORC file", "read_orc('{path}')", _TO_PARQUET)
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and len(start) > 2:
         return _PICKLE
@@ -244,8 +252,13 @@ def marked_encoding(start: bytes) -> str | None:
 def _compression_of(path: str) -> str | None:
     filesystem, location = locations.filesystem(path)
     with filesystem.open_input_stream(location, compression=None) as file:
-        start = file.read(4)
-    return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        start = file.read(10)
+    return next((name for magic, name in _COMPRESSIONS.items() if re.match(magic, start)), None)
+
+
+def _starts_with_word(start: bytes, word: bytes) -> bool:
+    """Return whether binary data starts with a word that a header of CSV may start with, too."""
+    return start.startswith(word) and _TEXT_CONTROLS.search(start[len(word) : 64]) is not None
 
 
 def _zip_kind(start: bytes) -> FileKind:
@@ -281,7 +294,9 @@ def _is_json(line: bytes) -> bool:
 
 def _is_binary(start: bytes) -> bool:
     """Return whether bytes are not text: in no encoding has text many control characters."""
-    return marked_encoding(start) is None and len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
+    if marked_encoding(start) is not None or len(start) < _LEAST_BYTES:
+        return False
+    return len(_TEXT_CONTROLS.findall(start)) > len(start) / 20
 
 
 def _is_tfrecord(start: bytes) -> bool:

@@ -64,7 +64,7 @@ class Terms:
       for_missing: what to do about a missing value; `{name}` is the column's.
     """
 
-    format: str = "data.format"
+    format: str = "data.format:"
     encoding: str = "data.csv.encoding"
     numbers: str = "data.csv.decimal, thousands, currency or percent"
     no_quotes: str = "data.csv.quote: none"

@@ -70,7 +70,7 @@ def _absent(spec: Any, rows: tf.Tensor) -> Any:
     if isinstance(spec, tf.SparseTensorSpec):
         nothing = tf.zeros([0], spec.dtype)
         return tf.SparseTensor(tf.zeros([0, 2], tf.int64), nothing, tf.stack([rows, 1]))
-    return tf.zeros(tf.concat([[rows], tf.constant(spec.shape[1:], tf.int64)], axis=0), spec.dtype)
+    return tf.zeros(tf.stack([rows, *spec.shape[1:]]), spec.dtype)
 
 
 class ServedModel(tf.Module):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schemas.errors import ConfigError
-from serving.terminal import command, refusals, say, script
+from serving.terminal import clean, command, refusals, say, script
 
 if TYPE_CHECKING:
     from pipeline.init.starter import Starter
@@ -167,7 +167,7 @@ def _init(
         click.echo(json.dumps(_result(started, output, schema_file), indent=2, ensure_ascii=False))
     else:
         for line in _lines(started, output, schema_file, verbose=verbose):
-            click.echo(line)
+            click.echo(clean(line))
 
 
 def _write_together(texts: Mapping[Path, str]) -> None:

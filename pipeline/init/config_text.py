@@ -14,6 +14,8 @@ from pipeline.init.decision import Decision
 
 # More notes stand at the end of the config.
 _MAX_NOTES_AT_TOP = 20
+# Early stopping ends most trainings before; the second bounds the time of a wide or a long table.
+_MOST_EPOCHS, _CELLS_READ = 60, 20_000_000
 
 
 def config_lines(decision: Decision) -> Iterator[str]:
@@ -129,19 +131,30 @@ def _model(decision: Decision) -> Iterator[str]:
     rows = decision.rows
     small = rows < 5_000
     batch = 64 if small else 256 if rows < 100_000 else 1024
+    epochs = _epochs(rows, len(decision.features))
     yield "model:"
     yield f"  hidden_units: {[32, 16] if small else [128, 64]}"
     yield "  dropout: 0.2"
     yield ""
     yield "training:"
-    yield f"  epochs: {20 if small else 10 if rows < 100_000 else 5} # at most: early stopping keeps the best"
+    yield f"  epochs: {epochs} # at most: early stopping keeps the best"
     yield f"  batch_size: {batch}"
     yield "  wide_optimizer: {name: ftrl, learning_rate: 0.05}"
     yield "  deep_optimizer: {name: adam, learning_rate: 0.002, schedule: cosine}"
-    yield f"  early_stopping: {{patience: {3 if small else 2}}}"
+    yield f"  early_stopping: {{patience: {max(3 if small else 2, epochs // 10)}}}"
     if decision.label.classes and min(_class_shares(decision)) < 0.1 / len(decision.label.classes):
         yield "  imbalance: none # the classes are uneven; class_weights lifts recall and spoils the calibration"
     yield ""
+
+
+def _epochs(rows: int, columns: int) -> int:
+    """Return how often `train` is read at most: narrow tables need it more often than wide ones can afford.
+
+    >>> _epochs(8_645, 12), _epochs(53_940, 9), _epochs(10_000, 2_000), _epochs(2_000_000, 20)
+    (60, 41, 10, 5)
+    """
+    least = 10 if rows < 100_000 else 5
+    return min(_MOST_EPOCHS, max(least, _CELLS_READ // (rows * columns)))
 
 
 def _class_shares(decision: Decision) -> list[float]:
@@ -180,8 +193,22 @@ def _sliced(decision: Decision) -> list[str]:
 
 def _flow(value: Any) -> str:
     """Return YAML on one line, quoted so that it may stand between braces."""
-    text = yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    text = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False
+    )
     return str(text.strip()[1:-1])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes strings with line breaks on one line."""
+
+
+def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if len(value.splitlines()) > 1 or value != value.strip() else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _string)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -15,6 +15,8 @@ MAX_NUMBERED_CLASSES = 20
 _MAX_ROWS, _MAX_FEATURES, _MAX_CATEGORIES = 20_000, 300, 10
 # An ID of fewer rows tells nothing of other rows.
 _MIN_ROWS_OF_ID = 4
+# A class of fewer rows can hardly be learned; a number can.
+_RARE_ROWS = 10
 # Features that tell the values apart less than this, beyond chance, are no evidence.
 _MIN_EXPLAINED = 0.005
 _NUMBER_NAME = re.compile(
@@ -149,10 +151,14 @@ def _standardised(values: Array) -> list[Array]:
 
 def _shape_evidence(values: Array, counts: Array) -> tuple[float, str]:
     """Judge the distribution: counts rise to one peak and thin out; classes need not."""
+    noise = 2 * np.sqrt(counts)
     peak = int(np.argmax(counts))
-    is_single = bool(np.all(np.diff(counts[: peak + 1]) >= 0) and np.all(np.diff(counts[peak:]) <= 0))
-    is_uneven = counts.max() > 3 * np.median(counts)
-    if len(values) >= 5 and is_single and is_uneven:
+    rises, falls = np.diff(counts[: peak + 1]) >= -noise[:peak], np.diff(counts[peak:]) <= noise[peak:-1]
+    is_single = bool(np.all(rises) and np.all(falls))
+    if len(values) >= 5 and is_single and counts.max() > 3 * np.median(counts):
+        rare = np.count_nonzero(counts < _RARE_ROWS)
+        if rare > len(values) / 3:
+            return 2.5, f"one peak that thins out, {rare} values in fewer than {_RARE_ROWS} rows"
         return 1.0, "one peak that thins out"
     if counts.max() < 1.5 * counts.min():
         return -1.0, "about the same number of rows each"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.config import Evaluation
 from components.profile import Column
 from components.targets import target
 from pipeline.init.config_text import config_lines
@@ -27,7 +28,8 @@ from schemas.errors import DataError
 # A share of missing values in test that differs so much from that in train is noted.
 _MISSING_DIFFERENCE = 0.1
 _MAX_SHOWN = 5
-_MIN_TEST_ROWS = 20
+_MIN_TEST_ROWS: int = Evaluation.model_fields["min_rows"].default
+_MIN_TEST_ROWS_OF_CLASS: int = Evaluation.model_fields["min_rows_per_class"].default
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,18 @@ def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: 
             Rank.ROWS,
             f"test gets {'' if test.share == 1 else 'about '}{test.expected_rows} rows; no model is pushed on fewer "
             f"than {_MIN_TEST_ROWS} (evaluation.min_rows): add rows",
+        )
+    counts = dict(Column("", labels.texts.filter(pa.array(test.rows))).values)
+    rare = {value: round(test.share * counts.get(value, 0)) for value in label.classes}
+    # A class without rows in test files has a note of its own.
+    is_rare = range(plan.is_test is not None, _MIN_TEST_ROWS_OF_CLASS)
+    rare = {value: count for value, count in rare.items() if count in is_rare}
+    if label.kind == "binary" and rare and test.expected_rows >= _MIN_TEST_ROWS:
+        shown = ", ".join(f"{count} rows of {value!r}" for value, count in rare.items())
+        notes.add(
+            Rank.ROWS,
+            f"test gets {'' if test.share == 1 else 'about '}{shown}; no model is pushed on fewer than "
+            f"{_MIN_TEST_ROWS_OF_CLASS} of each class (evaluation.min_rows_per_class): add rows",
         )
     if plan.is_test is None:
         return

@@ -245,8 +245,8 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
     place = Place(tmp_path, REGRESSION, {"train": train, "eval": [_rows(REGRESSION, 50, 3)]})
     place.run(batched_transform.BatchedExecutor, "ours")
     assert read == {"Split-train": 2 * 500, "Split-eval": 50}
-    # To find the analyzers, to write the graph, to describe its columns.
-    assert graphs == {"runs": 2 + 2 + 1, "traces": 3}
+    # To find the analyzers, and to write the graph.
+    assert graphs == {"runs": 2 + 2 + 1, "traces": 2}
 
 
 def test_a_split_whose_files_are_gone_is_refused_by_name(tmp_path: Path) -> None:

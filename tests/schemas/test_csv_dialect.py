@@ -10,7 +10,7 @@ import pytest
 
 from schemas.csv_dialect import find_dialect
 from schemas.data import CsvOptions
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.readers import open_table
 
 ROWS = "city,size\n" + "Łódź,1\nTromsø,2\n" * 50
@@ -114,6 +114,17 @@ def test_what_is_given_is_taken(tmp_path: Path) -> None:
     assert options(tmp_path / "a.csv", b"1;2\n3;4\n", header=False).column_names == ("column_1", "column_2")
 
 
+def test_what_is_not_possible_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
+    for given, message in (
+        ({"encoding": "utf-9"}, "--encoding: 'utf-9' is not an encoding that Python knows, such as utf-8 or latin-1,"),
+        ({"delimiter": "||"}, "--delimiter: String should have at most 1 character, found '||'"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            find_dialect(str(tmp_path / "a.csv"), **given)  # type: ignore[arg-type]
+        assert str(refused.value).startswith(message)
+
+
 def test_spaces_after_delimiters(tmp_path: Path) -> None:
     assert options(tmp_path / "a.csv", b"a, b\n" + b"1, x\n" * 9).strip_spaces
 
@@ -139,6 +150,44 @@ def test_quotes_that_are_characters_like_any_other(tmp_path: Path) -> None:
         DataError, match=r"a\.csv:2: a quote opens a value that ends .*, or set data.csv.quote: none if"
     ):
         column(path, CsvOptions(), "name")
+
+
+MISFITS = {
+    "spaces before quotes": (
+        '"id", "name", "x"\n' + '"1", "a, b", "2"\n' * 20,
+        ": has spaces before its quotes; write it as RFC 4180 has it, as in pandas.read_csv('{path}', sep=',', "
+        "skipinitialspace=True).to_csv(...)",
+    ),
+    "backslashes": (
+        "id,text,y\n" + '1,"he said \\"hi, there\\" ok",0\n' * 20,
+        ": has backslashes before quotes within values; write it as RFC 4180 has it, as in pandas.read_csv('{path}', "
+        "sep=',', escapechar='\\\\').to_csv(...)",
+    ),
+    "a title": (
+        "Sales report\n\na;b;c\n" + "1;2;3\n" * 20,
+        ":1: the header has 1 of the 3 fields of a row; correct the header, or remove the lines before it",
+    ),
+    "row names of R": (
+        "a,b,c\n" + "1,2,3,4\n" * 20,
+        ":1: the header has 3 of the 4 fields of a row; correct the header, or remove the lines before it",
+    ),
+    "a line for Excel": ("sep=;\na;b\n1;2\n", ":1: is a line for Excel, 'sep=;'; remove it"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), MISFITS.values(), ids=MISFITS)
+def test_a_file_whose_rows_do_not_fit_is_named_with_the_remedy(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(DataError) as refused:
+        find_dialect(str(path))
+    assert str(refused.value) == f"{path}{message.replace('{path}', str(path))}"
+
+
+def test_a_few_rows_may_have_another_number_of_fields(tmp_path: Path) -> None:
+    assert options(tmp_path / "a.csv", b"a b\n" + b"1 x\n" * 9).delimiter == " "
+    assert options(tmp_path / "a.csv", b"a,b\n1,2,3\n").delimiter == ","
+    assert options(tmp_path / "a.csv", b"a,b\n1,x\x00y\n").encoding == "utf-8"
 
 
 def test_a_file_without_rows_or_with_another_encoding(tmp_path: Path) -> None:

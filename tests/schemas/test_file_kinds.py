@@ -142,6 +142,16 @@ def test_a_table_is_recognised_without_its_ending(tmp_path: Path) -> None:
     assert table_format(str(path)) == "tfrecord"
 
 
+@pytest.mark.parametrize("name", ["PAR1", "FEA1", "ORC", "BZh9", "PK", "Obj", "HEADER", "RDX2", "7z", "X"])
+def test_a_column_may_have_the_name_that_another_format_starts_with(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{name},b\n1,x\n2,y\n")
+    assert table_format(str(path)) == "csv"
+    reader = open_table(str(path), "csv", CsvOptions())
+    assert reader.names() == [name, "b"]
+    assert [len(texts.rows) for texts in reader.batches()] == [2]
+
+
 def test_compression_is_that_of_the_content(tmp_path: Path) -> None:
     for name, content in {"a.csv": gzip.compress(CSV), "a.csv.gz": CSV, "b.csv": bz2.compress(CSV)}.items():
         (tmp_path / name).write_bytes(content)

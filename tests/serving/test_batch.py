@@ -403,7 +403,11 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
             "in: is neither a SavedModel (no saved_model.pb) nor a folder",
         ),
         ((source, source, *model), 5, "a.csv: is a file; expected a folder to write to"),
-        ((source, output, *model, "--format", "parquet"), 3, "a.csv: cannot be read: Parquet magic bytes not found"),
+        (
+            (source, output, *model, "--format", "parquet"),
+            3,
+            "a.csv: is CSV or other text; expected Parquet. Set --format csv, or",
+        ),
     ):
         said = batch(*arguments, code=code)
         assert said.startswith("error: ") and expected in said, said

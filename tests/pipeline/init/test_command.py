@@ -1,5 +1,6 @@
 """The flags, the output and the exit codes of `python -m pipeline init`."""
 
+import contextlib
 import json
 import os
 import signal
@@ -179,6 +180,15 @@ def test_the_help_has_a_section_for_every_flag() -> None:
         assert f"  {flag} " in done.stdout
 
 
+def has_open(process_id: int, name: str) -> bool:
+    """Return whether a process has opened a file of this name."""
+    for link in Path(f"/proc/{process_id}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if link.readlink().name == name:
+                return True
+    return False
+
+
 def test_an_interrupt_leaves_no_file(tmp_path: Path) -> None:
     rows = [{f"x{number}": (row * number) % 97 / 10 for number in range(40)} | {"y": row % 2} for row in range(60_000)]
     write(tmp_path / "orders.csv", rows)
@@ -191,8 +201,10 @@ def test_an_interrupt_leaves_no_file(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.5)
-    assert process.poll() is None
+    deadline = time.monotonic() + 60
+    while not has_open(process.pid, "orders.csv"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130

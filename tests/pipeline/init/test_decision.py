@@ -83,6 +83,12 @@ def test_fewer_than_twenty_rows_of_test_are_noted(tmp_path: Path) -> None:
     assert "test gets about 12 rows; no model is pushed on fewer than 20 (evaluation.min_rows): add rows" in notes
 
 
+def test_a_class_too_rare_to_judge_is_noted(tmp_path: Path) -> None:
+    train = [{**row, "bought": "yes" if number < 15 else "no"} for number, row in enumerate(rows(400))]
+    (note,) = start(tmp_path, train).decision.notes.texts()
+    assert note.startswith("test gets about 3 rows of 'yes'; no model is pushed on fewer than 5 of each class")
+
+
 def test_columns_that_divide_the_rows_are_features_only_if_kept(tmp_path: Path) -> None:
     train = rows(300, year=lambda number: 1990 + number // 10, shop=lambda number: f"s{number % 50}")
     by_time = document(start(tmp_path, train, time="year"))

@@ -37,6 +37,14 @@ def test_counts_and_ratings_are_numbers() -> None:
     assert "named as a quantity" in found.reasons
 
 
+def test_counts_with_a_long_tail_are_numbers_though_the_features_tell_little() -> None:
+    counts = np.repeat(np.arange(12), [4_000, 700, 200, 60, 20, 9, 6, 4, 3, 1, 1, 1])
+    noise = RANDOM.normal(size=(len(counts), 2))
+    found = evidence(counts, noise)
+    assert found.is_number
+    assert found.reasons[-1] == "one peak that thins out, 7 values in fewer than 10 rows"
+
+
 def test_codes_of_unrelated_classes_are_classes() -> None:
     codes = RANDOM.integers(1, 8, ROWS)
     centres = RANDOM.normal(size=(8, 3))

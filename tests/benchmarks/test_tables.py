@@ -1,0 +1,89 @@
+"""The comparison with gradient-boosted trees: what they are given, and how both are judged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import boosted_trees, public_tables, tables
+from benchmarks.tables import Comparison
+from pipeline import config as pipeline_config
+from tests.conftest import CENSUS_CONFIG, ROOT
+
+
+def test_strings_are_codes_of_their_categories_and_missing_or_unseen_ones_are_nan() -> None:
+    config = pipeline_config.load(CENSUS_CONFIG)
+    fitted = pa.table({"age": ["39", "50", None], "sex": ["Male", "Female", None], "income": [">50K"] * 3})
+    encoder = boosted_trees._Encoder(config, fitted)
+    assert encoder.categorical == [False, True]
+    other = pa.table({"age": ["20.5", None], "sex": ["Female", "unseen"], "income": ["<=50K"] * 2})
+    np.testing.assert_array_equal(encoder.encode(fitted), [[39, 1], [50, 0], [np.nan, np.nan]])
+    np.testing.assert_array_equal(encoder.encode(other), [[20.5, 0], [np.nan, np.nan]])
+
+
+def test_a_column_with_too_many_categories_is_ordered_instead() -> None:
+    config = pipeline_config.load(CENSUS_CONFIG)
+    for distinct, is_categorical in ((255, True), (256, False)):
+        fitted = pa.table({"occupation": [f"job {number}" for number in range(distinct)]})
+        assert boosted_trees._Encoder(config, fitted).categorical == [is_categorical]
+
+
+def test_both_are_judged_by_the_metric_of_the_label() -> None:
+    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    labels = np.array([0, 1, 1])
+    accuracy = boosted_trees._score("accuracy", labels, shares)
+    assert (accuracy.value, accuracy.rows) == (pytest.approx(2 / 3), 3)
+    assert accuracy.log_loss == pytest.approx(-np.log([0.9, 0.8, 0.4]).mean())
+    assert boosted_trees._score("auc", labels, shares[:, 1]).value == 1
+    r2 = boosted_trees._score("r2", np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0]))
+    assert (r2.value, r2.log_loss) == (pytest.approx(0.5), None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "product", "outcome", "verdict"),
+    [
+        ("auc", 0.891, "pushed", "as good"),
+        ("auc", 0.889, "pushed", "behind"),
+        ("accuracy", 0.889, "pushed", "as good"),
+        ("r2", 0.879, "pushed", "behind"),
+        ("auc", 0.95, "Evaluator: the model is not blessed", "not pushed"),
+        ("auc", None, "the file holds no rows", "not pushed"),
+    ],
+)
+def test_the_bound_depends_on_the_metric(metric: str, product: float | None, outcome: str, verdict: str) -> None:
+    comparison = Comparison("orders", "csv", metric=metric, product=product, trees=0.9, outcome=outcome)
+    assert comparison.verdict == verdict
+
+
+def test_every_data_set_has_its_origin_and_every_cause_its_data_set() -> None:
+    origins = (ROOT / "data" / "README.md").read_text()
+    files = {f"`{name}.{table.ending}`" for name, table in public_tables.TABLES.items()}
+    assert {file for file in files if file not in origins} == set()
+    assert set(tables.CAUSES) <= set(public_tables.TABLES)
+
+
+def test_a_running_number_is_the_first_column_where_a_file_has_one() -> None:
+    frame = pd.DataFrame({"rownames": [1, 2], "x": [0.5, 1.5]})
+    assert list(public_tables._indexed(frame, "none").columns) == ["x"]
+    assert list(public_tables._indexed(frame, "rownames").columns) == ["rownames", "x"]
+    assert list(public_tables._indexed(frame, "unnamed").columns) == ["", "x"]
+
+
+def test_an_unknown_data_set_is_named() -> None:
+    done = CliRunner().invoke(tables.main, ["--only", "nothing"])
+    assert done.exit_code == 2
+    assert "'nothing' is not one of 'penguins'" in done.output
+
+
+@pytest.mark.slow
+def test_a_table_of_scikit_learn_beside_the_trees(tmp_path: Path) -> None:
+    done = CliRunner().invoke(tables.main, ["--only", "breast_cancer", "--json", "--keep", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    compared = json.loads(done.stdout)
+    assert (compared["outcome"], compared["verdict"], compared["used"]) == ("pushed", "as good", 30)
+    assert compared["rows"] == 569
+    assert min(compared["product"], compared["trees"]) > 0.97
