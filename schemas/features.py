@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal, assert_never
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
@@ -23,6 +24,7 @@ CROSS_SEPARATOR = "_X_"
 BUCKETIZED_SUFFIX = "_bucketized"
 
 
+@lru_cache(maxsize=1 << 14)
 def safe_name(column: str) -> str:
     """The name of a column inside the graph and the served model, where TensorFlow wants Python's names, in ASCII.
 

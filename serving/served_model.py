@@ -50,14 +50,17 @@ class TransformGraph(tf.Module):
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
         # Not TFT's loader: of each output it looks for the inputs behind it, which takes minutes for a wide table.
-        self._loaded = tf.saved_model.load(transform_output.transform_savedmodel_dir)
+        loaded = tf.saved_model.load(transform_output.transform_savedmodel_dir)
+        # What the graph refers to is saved with whoever holds it; not its function, which nobody calls by itself.
+        self._parts = [loaded.resources, loaded.trackable_objects, loaded.initializers, loaded.assets]
+        self._loaded = _Untracked(loaded.transform_fn)
 
     def __call__(self, raw: Mapping[str, Any]) -> Tensors:
         """Return transformed columns; those of raw columns that are not given, such as the label, mean nothing."""
-        (inputs,), _ = self._loaded.transform_fn.structured_input_signature
+        (inputs,), _ = self._loaded.call.structured_input_signature
         rows = _rows(next(iter(raw.values())))
         given = {name: raw[name] if name in raw else _absent(spec, rows) for name, spec in inputs.items()}
-        transformed: Tensors = self._loaded.transform_fn(*tf.nest.flatten(given, expand_composites=True))
+        transformed: Tensors = self._loaded.call(*tf.nest.flatten(given, expand_composites=True))
         return transformed
 
 
@@ -194,7 +197,7 @@ class ServedModel(tf.Module):
 class _Untracked:
     """Keeps what it holds out of the SavedModel."""
 
-    call: Callable[..., tf.Tensor]
+    call: Any
 
 
 def _dense(value: tf.Tensor, spec: tf.io.FixedLenFeature) -> tf.Tensor:

@@ -237,7 +237,9 @@ def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, model: Model) -> 
 
 
 def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
-    return [features.id_columns[place].num_ids for place in columns]
+    # Once: the property makes all columns anew.
+    every = features.id_columns
+    return [every[place].num_ids for place in columns]
 
 
 def _activation(model: Model, number: int, precision: Precision) -> Any:
