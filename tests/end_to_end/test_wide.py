@@ -17,6 +17,11 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 _SECONDS_TO_END = 5
 _COMPONENTS = ("ExampleGen", "StatisticsGen", "Transform", "Trainer", "Evaluator")
+# Splits of 100 rows are not what is tested.
+_LENIENT = [
+    f"{{anomaly: {name}, severity: ignore}}"
+    for name in ("FEATURE_TYPE_LOW_FRACTION_PRESENT", "ENUM_TYPE_UNEXPECTED_STRING_VALUES")
+]
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -35,6 +40,7 @@ def test_an_interrupt_ends_the_process_within_seconds_in_any_component(config: P
     # Each run takes from the cache what the one before has finished.
     for component in _COMPONENTS:
         command = [sys.executable, "local_runner.py", "--config", str(config), "--run-root", str(tmp_path)]
+        command += ["--set", f"validation.severities=[{', '.join(_LENIENT)}]"]
         process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
