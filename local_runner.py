@@ -117,12 +117,7 @@ def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path 
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SystemExit as end:
-        from pipeline.interrupts import leave_at_once
-        from serving.terminal import INTERRUPTED_EXIT_CODE
+    from pipeline.interrupts import leaves_when_interrupted
 
-        if end.code == INTERRUPTED_EXIT_CODE:
-            leave_at_once(INTERRUPTED_EXIT_CODE)
-        raise
+    with leaves_when_interrupted():
+        main()

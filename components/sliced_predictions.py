@@ -15,7 +15,7 @@ from components.model_files import read_bytes
 from schemas.features import ColumnType, FeatureSet
 from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE
-from serving.signatures import DTYPES, LABEL, SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
+from serving.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
 
 CANDIDATE = "candidate"
 _ROWS_PREDICTED_TOGETHER = 16_384
@@ -68,12 +68,11 @@ class PredictAndSlice(beam.DoFn):
 
     def setup(self) -> None:
         self._loaded = self._models.here()
+        self._rows = batch_rows(len(self._models.features(CANDIDATE).features), _ROWS_PREDICTED_TOGETHER)
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
         records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=_READ_BYTES)
-        columns = len(self._loaded[CANDIDATE].signatures[SERVING_DEFAULT].structured_input_signature[1])
-        rows_together = batch_rows(columns, _ROWS_PREDICTED_TOGETHER)
-        for batch in records.batch(rows_together).prefetch(1):
+        for batch in records.batch(self._rows).prefetch(1):
             # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
             predictions = {
                 name: model.signatures[SERVING_EXAMPLES](examples=batch)[self._output].numpy()

@@ -8,6 +8,7 @@ python -m oncall why latest --project my-project --region europe-west4
 import click
 
 from oncall import commands
+from pipeline.interrupts import leaves_when_interrupted
 
 EPILOG = """RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are
 jobs of Vertex Pipelines.
@@ -37,4 +38,5 @@ for command in commands.ALL:
     main.add_command(command)
 
 if __name__ == "__main__":
-    main()
+    with leaves_when_interrupted():
+        main()

@@ -5,9 +5,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
+
+from serving.terminal import INTERRUPTED_EXIT_CODE
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A process is to end within 5 s, and to write its record takes some of them.
@@ -20,6 +22,17 @@ def leave_at_once(code: int) -> None:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+@contextmanager
+def leaves_when_interrupted() -> Iterator[None]:
+    """Leave at once when a command ends as an interrupted one; for the last lines of a program."""
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == INTERRUPTED_EXIT_CODE:
+            leave_at_once(INTERRUPTED_EXIT_CODE)
+        raise
 
 
 class Interrupts:

@@ -248,12 +248,12 @@ class Table:
             self.bad_rows.append(BadRow(ragged.row, None, reason, ragged.text))
 
     def _check_names(self, names: list[str]) -> None:
-        refused = self.columns.ignored is not None
-        needed = self.columns.needed
+        ignored, needed = self.columns.ignored, self.columns.needed
         counts = Counter(names)
-        repeated = sorted(name for name in counts if counts[name] > 1 and (refused or name in needed))
+        may_repeat = {*names} if ignored is None else {*ignored}
+        repeated = sorted(name for name in counts if counts[name] > 1 and (name not in may_repeat or name in needed))
         if repeated:
-            raise DataError(f"{self.path}: the header names {', '.join(repeated)} twice")
+            raise DataError(f"{self.path}: the header names {', '.join(map(repr, repeated))} twice")
         extra = self.columns.undeclared(names)
         if self.reader.leaves_out_missing:
             optional = {name for name, rule in self.columns.rules.items() if not rule.required}

@@ -181,7 +181,9 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv, terms=_TERMS)
         names = reader.names()
-        repeated = [name for name, count in Counter(names).items() if count > 1]
+        counts = Counter(names)
+        unnamed = counts.pop("", 0)
+        repeated = [name for name, count in counts.items() if count > 1]
         if repeated:
             shown = ", ".join(map(repr, repeated[:3]))
             raise DataError(f"{path}: the header names {shown} twice{no_header_hint(source)}")
@@ -191,6 +193,8 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
             part.absent |= {**others, **{name: path for name in part.names if name not in names}}
         part.names |= {*names}
         part.unreadable |= reader.unreadable()
+        if unnamed > 1:
+            part.unreadable[""] = f"{unnamed} columns without a name"
         if part.unreadable:
             readable = [name for name in names if name not in part.unreadable]
             reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS)

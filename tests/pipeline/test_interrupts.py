@@ -73,6 +73,8 @@ def test_a_process_whose_main_thread_is_in_native_code_ends_within_seconds() -> 
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
+        # It is not in native code yet.
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
         assert process.stdout.read() == "SIGINT\n"

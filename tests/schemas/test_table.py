@@ -181,7 +181,7 @@ REFUSED = [
         ": there is no column 'grade', which the config declares; did you mean 'grades'?",
     ),
     (GOOD.replace("id", "ident"), ": column 'ident' is not declared; declare it under features, or name it in"),
-    (GOOD.replace("id", "age"), ": the header names age twice"),
+    (GOOD.replace("id", "age"), ": the header names 'age' twice"),
     ("", ": holds no rows; expected a header and rows"),
     ("age,grade,job,id,y\n", ": holds no rows; expected rows with age, grade, job, y"),
     (
@@ -336,7 +336,7 @@ def test_good_rows_keep_their_numbers_and_copied_texts(tmp_path: Path) -> None:
 def test_a_column_the_model_needs_is_missed_under_its_terms(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no column 'grade', which the model needs; did you mean 'grades'"):
         list(of_a_model(tmp_path / "a.csv", "id,age,grades,job,x,x\na,1,1,x,1,1\n").batches())
-    with pytest.raises(DataError, match="the header names job twice"):
+    with pytest.raises(DataError, match="the header names 'job' twice"):
         list(of_a_model(tmp_path / "a.csv", "id,age,grade,job,job\na,1,1,x,1\n").batches())
 
 

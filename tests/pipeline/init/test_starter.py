@@ -18,6 +18,7 @@ from pipeline.config import PipelineConfig
 from pipeline.init.source import slug
 from schemas.curated import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
+from schemas.table import Table
 from tests.commands import parsed
 from tests.conftest import ROOT
 
@@ -221,6 +222,23 @@ def test_distinct_rows_are_counted_by_the_features(tmp_path: Path) -> None:
     assert f"rows: 1,200, of which 8 are distinct{spread}\n" in done.stdout
     write(tmp_path / "b.csv", [{**row(number), "size": number / 8} for number in range(1200)])
     assert "rows: 1,200, of which 1,200 are distinct\n" in init(tmp_path, "b.csv", "--label", "paid").stdout
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    lines = [",".join(map(str, row.values())) for row in orders()]
+    names = ["", "class", "", *list(orders()[0])[3:]]
+    (tmp_path / "orders.csv").write_text("\n".join([",".join(names), *lines]) + "\n", encoding="utf-8")
+    done = init(tmp_path, "orders.csv", "--label", "returned?")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "note: '' holds 2 columns without a name: left out" in done.stdout
+    data = written(tmp_path, "orders").data
+    assert "" in data.ignored_columns
+    # The run reads the file, too.
+    loaded = written(tmp_path, "orders")
+    rows = sum(
+        len(b.rows) for b in Table.of(str(tmp_path / "orders.csv"), data, loaded.feature_set, max_bad_rows=0).batches()
+    )
+    assert rows == ROWS
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
