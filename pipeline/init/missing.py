@@ -9,18 +9,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.profile import Column
+from pipeline.init.exclusions import is_id_name
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.notes import Notes, Rank
 
-# What often stands for a missing value: among numbers, and anywhere.
-MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?", "-", ".", "\\N", "#N/A")
-_ANYWHERE = ("?", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N", "#N/A")
-_NAN_SPELLINGS = ("NaN", "nan")
+# What often stands for a missing value, in any case: anywhere, and among numbers only.
+_ANYWHERE = r"\?|n/?a|n\.a\.?|null|[+-]?nan|\\n|<na>|<null>|#n/?a|#null!|#div/0!|#value!|#ref!|#num!|#name\?"
+_AMONG_NUMBERS = (
+    r"[(\[<]?(none|nil|blank|empty|missing|unknown|undefined|not (available|applicable|known|reported))[)\]>]?"
+    r"|tb[dac]|n\.d\.?|\?{2,}|[-\u2013\u2014]+|\.{1,3}|\*+"
+)
+_MISSING_ANYWHERE = re.compile(rf"\s*({_ANYWHERE})\s*", re.IGNORECASE)
+_MISSING_NUMBER = re.compile(rf"\s*({_ANYWHERE}|{_AMONG_NUMBERS})\s*", re.IGNORECASE)
 # A class may have one of these names; it is one unless numbers of the same table are missing so.
-_POSSIBLE_CLASSES = ("NA", "N/A", "NULL", "null")
+_POSSIBLE_CLASSES = ("na", "n/a", "null")
 # A column with more numbers than this is one of numbers; the rows with other strings are bad rows.
 MOSTLY_NUMBERS = 0.99
 _MAX_DISTINCT = 5_000
+# In a column with so many numbers, that many of them different, a repeated string is probably no category.
+_MIN_NUMBERS, _MIN_DIFFERENT = 0.5, 20
+# So many repeated strings, without a digit, stand for a missing value if all others are numbers.
+_MAX_GUESSES = 2
 # Fill values: -99, 999.0, 1e20, 9.969209968386869e+36 (NetCDF's default).
 _NINES = re.compile(r"-?9{2,}(\.(0+|9+))?")
 _HUGE = 1e15
@@ -51,6 +60,11 @@ class MissingValues:
         return [*self.anywhere, *self.of_columns.get(name, ())]
 
 
+def is_missing_number(value: str) -> bool:
+    """Return whether a string often stands for a missing number."""
+    return bool(_MISSING_NUMBER.fullmatch(value))
+
+
 def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[str], notes: Notes) -> MissingValues:
     """Return what stands for a missing value, by evidence.
 
@@ -68,13 +82,16 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
         # A marker of one column may be a category of another: there its rows are not missing.
         is_category = any(marker not in found and _occurs(columns[n], marker) for n, found in markers.items())
         # Among all numbers, NaN stays an error unless some numbers are missing so.
-        if not is_category and (marker not in _NAN_SPELLINGS or marker in among_numbers):
+        if not is_category and (not _is_nan(marker) or marker in among_numbers):
             anywhere.append(marker)
     anywhere = list(dict.fromkeys(anywhere))
     of_columns = {n: [m for m in found if m not in anywhere] for n, found in markers.items()}
-    of_columns = {name: found for name, found in of_columns.items() if found}
+    guesses = {n: _guesses(columns[n], [*found, *anywhere], notes) for n, found in markers.items()}
+    of_columns = {name: [*found, *guesses[name]] for name, found in of_columns.items() if found or guesses[name]}
     _note_of_columns(columns, of_columns, notes)
-    fills = [fill for name, found in markers.items() for fill in _fills(columns[name], [*found, *requested])]
+    fills = [
+        fill for name, found in markers.items() for fill in _fills(columns[name], [*found, *guesses[name], *requested])
+    ]
     for fill in fills:
         if fill.is_certain:
             of_columns[fill.name] = [*of_columns.get(fill.name, ()), fill.spelling]
@@ -90,14 +107,52 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
 def _markers(column: Column) -> list[str]:
     """Return the values of a column that stand for a missing one, beside the empty string."""
     others = column.not_numbers
-    marks = [value for value in others if value in MISSING_NUMBERS]
+    marks = [value for value in others if is_missing_number(value)]
     if marks:
-        rest = _rows(column, [value for value in others if value not in marks])
-        if rest <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks)):
+        rest = [value for value in others if value not in marks]
+        is_rare = _rows(column, rest) <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks))
+        if is_rare or _are_guesses(column, rest, marks):
             return marks
     if not column.is_number and column.distinct < _MAX_DISTINCT:
-        return [value for value in _ANYWHERE if _occurs(column, value)]
+        return [value for value, _ in column.values if _MISSING_ANYWHERE.fullmatch(value)]
     return []
+
+
+def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
+    """Return the few repeated strings among numbers, which probably stand for a missing value; note other strings.
+
+    Args:
+      column: The column.
+      markers: What stands for a missing value in it already.
+      notes: Gets a note on strings that are not taken as missing.
+    """
+    rest = [value for value in column.not_numbers if value not in markers]
+    if _are_guesses(column, rest, markers):
+        return rest
+    if rest and _is_mostly_numbers(column, rest, markers) and not is_id_name(column.name):
+        shown = ", ".join(map(repr, rest[:_MAX_SHOWN]))
+        count = f"{len(rest):,} different strings" if len(rest) > 1 else "a string"
+        notes.add(
+            Rank.MISSING,
+            f"'{column.name}' holds numbers and in {_rows(column, rest):,} rows {count} such as {shown}: not read as "
+            "a number; correct these rows, or name what stands for a missing value with --missing-value",
+        )
+    return []
+
+
+def _are_guesses(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
+    """Return whether the strings among the numbers of a column, beside its markers, probably stand for missing too."""
+    is_word = 0 < len(strings) <= _MAX_GUESSES and not any(re.search(r"\d", value) for value in strings)
+    is_repeated = is_word and min(_rows(column, [value]) for value in strings) >= _MIN_REPEATS
+    return is_repeated and _is_mostly_numbers(column, strings, markers)
+
+
+def _is_mostly_numbers(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
+    """Return whether a column has numbers of all kinds, and strings in more rows than bad rows are."""
+    others = _rows(column, strings)
+    present = column.present - _rows(column, markers)
+    is_mostly = _MIN_NUMBERS * present <= present - others < MOSTLY_NUMBERS * present
+    return is_mostly and column.distinct - len(column.not_numbers) > _MIN_DIFFERENT
 
 
 def _rows(column: Column, values: Sequence[str]) -> int:
@@ -105,6 +160,10 @@ def _rows(column: Column, values: Sequence[str]) -> int:
     if not values:
         return 0
     return int(pc.sum(pc.is_in(column.texts, pa.array(values, pa.string()))).as_py() or 0)
+
+
+def _is_nan(marker: str) -> bool:
+    return marker.strip().lower() == "nan"
 
 
 def _occurs(column: Column, value: str) -> bool:
@@ -207,12 +266,16 @@ def _of_label(column: Column | None, requested: Sequence[str], among_numbers: se
     if column is None:
         return []
     found = [marker for marker in _markers(column) if marker not in requested]
-    if column.not_numbers and any(_markers(column)) and _is_numbers_but(column, found):
+    found += [] if column.is_number else _guesses(column, [*found, *requested], notes)
+    if column.not_numbers and found and _is_numbers_but(column, found):
+        rows = f"{' or '.join(map(repr, found))} in {_rows(column, found):,} rows"
+        notes.add(Rank.LABEL, f"label '{column.name}': {rows} among numbers stands for a missing label")
         return found
     missing = []
     for marker in found:
         rows = _rows(column, [marker])
-        if marker in _POSSIBLE_CLASSES and (marker not in among_numbers or _is_like_others(column, marker)):
+        is_class = marker.strip().lower() in _POSSIBLE_CLASSES
+        if is_class and (marker not in among_numbers or _is_like_others(column, marker)):
             remedy = f"if it stands for a missing label, add --missing-value {marker}"
             text = f"'{marker}' in {rows:,} rows is a class; {remedy}"
         else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.profile import Column
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
-from pipeline.init.missing import MISSING_NUMBERS, MOSTLY_NUMBERS, MissingValues, find_missing
+from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
@@ -127,7 +127,8 @@ def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: 
     """Return a column of numbers with plain ones, another column as it is."""
     plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
     column = Column(name, plain)
-    others = [value for value in column.not_numbers if value not in (*MISSING_NUMBERS, *requests.missing_values)]
+    others = [value for value in column.not_numbers if not is_missing_number(value)]
+    others = [value for value in others if value not in requests.missing_values]
     is_numbers = column.number_share > 0 and column.present and len(others) <= (1 - MOSTLY_NUMBERS) * column.distinct
     # Classes are spelled as the file writes them.
     is_class = name == requests.label and column.distinct <= MAX_NUMBERED_CLASSES

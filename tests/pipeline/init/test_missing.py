@@ -119,3 +119,68 @@ def test_a_label_is_missing_as_numbers_of_the_table_are() -> None:
     assert "stands for a missing label: these rows are left out" in notes.texts()[0]
     assert find(size=NUMBERS, y=["paid", "late", "late", "?"] * 50).of_label == ["", "?"]
     assert find(size=NUMBERS, y=with_fill("NA")).of_label == ["", "NA"]
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        *("n/a", "N/A", "N.A.", "n.a.", "na", "NA", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "nil"),
+        *("<NA>", "<na>", "?", "??", "-", "--", ".", "..", "*", "**", "\\N", "#N/A", "#n/a", "#NULL!", "#DIV/0!"),
+        *("#VALUE!", "missing", "Missing", "(missing)", "unknown", "UNKNOWN", "blank", "(blank)", "(Blank)"),
+        *("TBD", "tbd", "not available", "not applicable", "n/a "),
+    ],
+)
+def test_a_marker_in_any_case_is_missing_among_numbers(marker: str) -> None:
+    assert find(size=with_fill(marker), y=["a", "b"] * 100).anywhere == ["", marker]
+
+
+def test_a_word_among_numbers_is_a_category_among_strings() -> None:
+    for word in ("unknown", "missing", "TBD", "*", "--", "none"):
+        assert find(city=[word, "Oslo"] * 100, y=["a", "b"] * 100).of("city") == [""]
+    assert find(city=["n/a", "Oslo"] * 100, y=["a", "b"] * 100).of("city") == ["", "n/a"]
+
+
+@pytest.mark.parametrize("words", [["error"], ["error", "x"]])
+def test_one_or_two_repeated_strings_among_numbers_are_missing_there_with_a_note(words: list[str]) -> None:
+    notes = Notes()
+    found = find(notes=notes, size=[*NUMBERS[40:], *words * (40 // len(words))], kind=["error", "b"] * 100, y=[1] * 200)
+    assert found.of("size") == ["", *words]
+    assert found.of("kind") == [""]
+    (note,) = notes.texts()
+    marks = " or ".join(words)
+    assert note == f"'size' holds {marks} in 40 rows: declared as missing (features.size.missing_values)"
+
+
+def test_several_strings_among_numbers_are_noted_with_the_remedy() -> None:
+    notes = Notes()
+    strings = [*NUMBERS[40:], *["5 kg", "6 kg", "7 kg", "8 kg"] * 10]
+    assert find(notes=notes, size=strings, y=[1] * 200).of("size") == [""]
+    (note,) = notes.texts()
+    assert note.startswith("'size' holds numbers and in 40 rows 4 different strings such as '5 kg', '6 kg', '7 kg'")
+    assert note.endswith("name what stands for a missing value with --missing-value")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        # Few numbers name classes; an age of 90 or more is known; IDs may have letters; most values are strings.
+        ["1", "2", "3", "crew"] * 50,
+        [*[str(number % 90) for number in range(180)], *["90+"] * 20],
+        ["Oslo", "Rome"] * 60 + NUMBERS[:80],
+    ],
+)
+def test_strings_that_say_something_are_not_missing(values: list[str]) -> None:
+    assert find(size=values, y=[1] * 200).of("size") == [""]
+
+
+def test_strings_among_the_numbers_of_an_id_are_not_noted() -> None:
+    notes = Notes()
+    find(notes=notes, stock_code=[*NUMBERS[40:], *["C2", "POST", "M"] * 13, "D"], y=[1] * 200)
+    assert notes.texts() == []
+
+
+@pytest.mark.parametrize("marker", ["n/a", "unknown", "error"])
+def test_a_label_of_numbers_is_missing_where_a_marker_is(marker: str) -> None:
+    notes = Notes()
+    assert find(notes=notes, x=NUMBERS, y=with_fill(marker, times=22)).of_label == ["", marker]
+    assert notes.texts() == [f"label 'y': '{marker}' in 22 rows among numbers stands for a missing label"]
