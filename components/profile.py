@@ -70,8 +70,8 @@ class Column:
         """(value, rows), the most frequent first."""
         return list(zip(self._counted[0].to_pylist(), self._counted[1].tolist(), strict=True))
 
-    def _share(self, pattern: str) -> float:
-        """The share of the rows that have a value which matches."""
+    def share(self, pattern: str) -> float:
+        """Return the share of the values that match a regular expression."""
         values, counts = self._counted
         matches = pc.match_substring_regex(values, pattern).to_numpy(zero_copy_only=False)
         return float(counts[matches.astype(bool)].sum()) / max(self.present, 1)
@@ -79,7 +79,7 @@ class Column:
     @cached_property
     def number_share(self) -> float:
         """The share of the values that are numbers."""
-        return self._share(_NUMBER)
+        return self.share(_NUMBER)
 
     @cached_property
     def is_number(self) -> bool:
@@ -87,7 +87,7 @@ class Column:
 
     @cached_property
     def is_integer(self) -> bool:
-        return self.present > 0 and self._share(_INTEGER) == 1
+        return self.present > 0 and self.share(_INTEGER) == 1
 
     @cached_property
     def collapsed(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.profile import Column
@@ -23,6 +24,8 @@ _ID_NAME = re.compile(
     r"|airport|route|vehicle|employee|department|region|location|zone|station|tract|merchant|seller|vendor|driver"
     r"|rider|team|player|game|sensor|machine|plant|property|listing|host|subject|person|household)s?(id|no|nr|key|code)$)"
 )
+# Numbers that are given out one after the other, or of parts: of a column that orders the rows, it is the former.
+_NUMBER_NAME = re.compile(r"(?i:(^|[\W_])(number|num|ref|reference)$)|[a-z](Number|Num|Ref)$")
 _YEAR_NAME = re.compile(r"year|(^|[\W_])yr", re.IGNORECASE)
 _YEARS = (1000, 2200)
 _MIN_COUNTED_ROWS, _MIN_UNIQUE_ROWS = 20, 20
@@ -33,6 +36,10 @@ _COUNTED_SHARE, _MAX_RESTARTS = 0.9, 3
 _MAX_GAPS_OF_COUNT, _MAX_GAPS_OF_INDEX = 1.2, 100
 # IDs that are given out at random have as many digits each.
 _MIN_ID_DIGITS = 7
+# Above it a double does not hold each whole number.
+_MAX_EXACT = 2.0**53
+# So many strings without a digit may stand for a missing date.
+_MAX_WORDS = 2
 _MIN_MISSING_SHARE = 0.99
 _TEXT_WORDS, _TEXT_CHARS, _TEXT_UNIQUE_SHARE = 5, 40, 0.5
 # An ID with fewer rows than these is a feature only if it explains something: always, and of many values.
@@ -58,16 +65,19 @@ def why_excluded(column: Column) -> str:
         return "number of the row"
     if not column.name.strip():
         return "has no name; give it one to use it"
-    if column.time_form is not None:
-        return f"{column.time_form}, such as {column.values[0][0]!r}; derive a weekday, an hour or an age from it"
+    times, words = times_of(column)
+    if times.time_form is not None:
+        beside = f" beside {' and '.join(map(repr, words))}" if words else ""
+        shown = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
+        return f"{shown}; derive a weekday, an hour or an age from it"
     if column.is_number:
         largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
         if largest >= MAX_FLOAT32:
             return f"numbers up to {largest:g}, which float32 cannot hold"
         is_unique = column.distinct == column.present >= _MIN_UNIQUE_ROWS
-        is_id = column.is_integer and is_unique and (is_id_name(column.name) or _is_dense(column))
-        is_id = is_id and not _is_year(column)
-        return _unique_id(column) if is_id else ""
+        is_id = column.is_integer and (is_id_name(column.name) or _is_dense(column) or _is_numbering(column))
+        is_id = (is_id and not _is_year(column)) or is_long(column)
+        return _unique_id(column) if is_unique and is_id else ""
     if _is_free_text(column):
         return f"free text, such as {_shortened(column.values[0][0])!r}"
     if column.distinct > _UNIQUE_SHARE * column.present and column.present >= _MIN_UNIQUE_ROWS:
@@ -86,12 +96,29 @@ def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
     rows = column.present / column.distinct
     if not is_code:
         is_unique = column.is_integer and column.distinct == column.present >= 5 * _MIN_UNIQUE_ROWS
-        return _unique_id(column) if is_unique and explained < _LITTLE and _has_equal_digits(column) else ""
+        is_id = is_unique and explained < _LITTLE and (_has_equal_digits(column) or _is_sorted(column))
+        return _unique_id(column) if is_id and not _is_year(column) else ""
     is_rare = rows < _MIN_ROWS_OF_ID and explained < _LITTLE and column.present >= _MIN_UNIQUE_ROWS
     is_empty = rows < _MIN_ROWS_OF_MANY and explained < _NOTHING and column.distinct > _MANY
     if is_rare or is_empty:
         return f"id: {column.distinct:,} different values, {rows:.1f} rows a value; explains {explained:.1%}"
     return ""
+
+
+def times_of(column: Column) -> tuple[Column, list[str]]:
+    """Return a column without the few strings beside its times that stand for a missing one, and these strings.
+
+    Args:
+      column: The column; returned as it is if it holds no times.
+    """
+    if column.time_form is not None or column.is_number:
+        return column, []
+    words = [value for value, rows in column.values if rows > 1 and not re.search(r"\d", value)]
+    if not 0 < len(words) <= _MAX_WORDS:
+        return column, []
+    others = column.texts.filter(pc.invert(pc.fill_null(pc.is_in(column.texts, pa.array(words)), True)))
+    times = Column(column.name, others)
+    return (times, words) if times.is_date else (column, [])
 
 
 def is_row_number(column: Column) -> bool:
@@ -117,6 +144,21 @@ def _is_year(column: Column) -> bool:
 def _is_dense(column: Column) -> bool:
     """Return whether different whole numbers are as close together as those that were counted."""
     return column.quantile(1) - column.quantile(0) < _MAX_GAPS_OF_COUNT * column.present
+
+
+def _is_numbering(column: Column) -> bool:
+    return bool(_NUMBER_NAME.search(column.name)) and _is_sorted(column)
+
+
+def _is_sorted(column: Column) -> bool:
+    """Return whether the rows are in the order of the numbers; in each file, it may start again."""
+    steps = np.diff(column.numbers[~np.isnan(column.numbers)])
+    return min(np.count_nonzero(steps <= 0), np.count_nonzero(steps >= 0)) < _MAX_RESTARTS
+
+
+def is_long(column: Column) -> bool:
+    """Return whether a column holds whole numbers of so many digits that they are no quantity."""
+    return column.quantile(1) > _MAX_EXACT and column.share(r"^\s*\d+\s*$") == 1
 
 
 def _has_equal_digits(column: Column) -> bool:

@@ -11,7 +11,7 @@ from components.config import DATE, LEAK
 from components.leaks import Leaks, find_leaks
 from components.profile import Column
 from components.targets import Target
-from pipeline.init.exclusions import is_id_name, why_excluded, why_unlearnable
+from pipeline.init.exclusions import is_id_name, times_of, why_excluded, why_unlearnable
 from pipeline.init.kinds import choose_kind, has_unit, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
@@ -79,6 +79,7 @@ def choose_columns(
     leaks = find_leaks(candidates, target)
     features: dict[str, ChosenFeature] = {}
     names = {safe_name(requests.label): requests.label}
+    renamed: dict[str, str] = {}
     for column in candidates:
         reason = _why_leak(column, leaks, requests)
         code_reason = None if reason else why_code(column, target)
@@ -87,14 +88,18 @@ def choose_columns(
         if not reason and safe_name(column.name) in names:
             same = names[safe_name(column.name)]
             reason = f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
+            renamed[column.name] = same
         reasons[column.name] = reason
         if not reason:
             names[safe_name(column.name)] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
+    _note_names(renamed, notes)
     chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)
     if not chosen.features:
+        if not reasons:
+            raise DataError(f"no column can be a feature: beside the label '{requests.label}', expected one or more")
         ignored = "; ".join(f"{name or _shown(name)}: {why}" for name, why in chosen.ignored)
         raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
     return chosen
@@ -152,6 +157,14 @@ def _allowed(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests
     )
 
 
+def _note_names(renamed: Mapping[str, str], notes: Notes) -> None:
+    if renamed:
+        shown = _first([f"{_shown(name)} (as {_shown(same)})" for name, same in renamed.items()])
+        notes.add(
+            Rank.COLUMN, f"left out: {shown}: the names would be the same in the served model; rename the columns"
+        )
+
+
 def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     ignored = dict(chosen.ignored)
     left_out = {name: leaks.shares[name] for name in leaks.columns if name in ignored}
@@ -183,9 +196,9 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     """Note the columns that more can be made of."""
     ignored = dict(chosen.ignored)
     times = [
-        f"{_shown(n)} ({columns[n].time_form})"
+        f"{_shown(n)} ({form})"
         for n, why in ignored.items()
-        if why.startswith(str(columns[n].time_form))
+        if (form := times_of(columns[n])[0].time_form) is not None and why.startswith(str(form))
     ]
     if times:
         notes.add(

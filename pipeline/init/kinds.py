@@ -8,7 +8,7 @@ import numpy as np
 
 from components.profile import Column
 from components.targets import Target
-from pipeline.init.exclusions import is_id_name
+from pipeline.init.exclusions import is_id_name, is_long
 
 _MAX_IDENTITY = 64
 # An identity has an ID for each number up to its greatest: so many of them are used, by so many rows each.
@@ -29,6 +29,8 @@ _WITH_UNIT = re.compile(
     r"\s*[+-]?[\d.,]*\d[\d.,]*\s*[^\W\d_]{1,12}[\d/²³]{0,6}\s*|\s*[$€£¥]\s*[\d.,]*\d[\d.,]*\s*[kKmMbB]?\s*"
 )
 _UNITS_READ = 1_000
+# Some rows may have a zero by mistake.
+_MIN_ZERO_PADDED = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ def why_code(column: Column, target: Target) -> str | None:
     """Return why the values of a column are categories, empty if no word is needed; None if they are quantities."""
     if not column.is_number:
         return ""
-    if not column.is_integer or column.present < 2 * column.distinct:
+    if not column.is_integer:
+        return "too long for a number" if is_long(column) else None
+    # 010 and 10 are different codes.
+    if column.share(r"^\s*[+-]?0\d") >= _MIN_ZERO_PADDED:
+        return "leading zeros"
+    if column.present < 2 * column.distinct:
         return None
     # Numbers that are measured hardly repeat at this size; an ID does.
     if column.collapsed:
@@ -101,7 +108,7 @@ def choose_kind(column: Column, target: Target, code_reason: str | None) -> Kind
 def _category(column: Column, code_reason: str) -> Kind:
     missing = {"missing": "unknown"} if column.missing_share else {}
     counted = f"{column.distinct:,} {'codes' if column.is_number else 'texts'}"
-    if code_reason == "by the name":
+    if code_reason in ("by the name", "leading zeros"):
         counted += f", {code_reason}"
     elif code_reason:
         counted += f" ({code_reason})"

@@ -1,5 +1,6 @@
 """Chooses the kind of the label and its classes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,19 @@ from pipeline.init.requests import Requests
 from pipeline.init.splits import Rows
 from schemas.errors import ConfigError, DataError
 from schemas.features import LabelKind
-from schemas.values import class_meaning
+from schemas.values import as_missing, class_meaning
 
 _POSITIVE = ("1", "true", "t", "yes", "y", "positive", "pos", "late", "churned", ">50k", "spam", "malignant", "fraud")
 _NEGATIVE = ("0", "-1", "false", "f", "no", "n", "negative", "neg", "none", "<=50k", "ham", "benign", "normal")
 _MAX_CLASSES = 100
 # A class of so few rows may be missing in `train` (0.3 ** 10 is below 1e-5).
 _RARE_CLASS = 10
+# More whole numbers than these, all of them rare, are no classes.
+_FEW_NUMBERS = 8
+# Numbers that stand for no answer; two values beside them; and the share of the rows with such a number at most.
+_CODE = re.compile(r"\s*(-1|-?9+)(\.0+)?\s*")
+_TWO_VALUES = ({0.0, 1.0}, {1.0, 2.0})
+_MAX_CODE_SHARE, _MAX_MINUS_ONE_SHARE = 0.3, 0.1
 _MAX_SHOWN = 5
 # Longer strings, nearly all different, are free text.
 _LONG_CHARS = 40
@@ -79,9 +86,14 @@ def choose_label(
     if column.present < column.rows:
         missing = column.rows - column.present
         notes.add(Rank.ROWS, f"label '{column.name}': {missing:,} rows have none and are left out (drop_missing)")
+    written = column
     column = _in_one_spelling(column, notes)
     if column.distinct < 2:
         raise DataError(f"{where}: all values are {column.values[0][0]!r}; there is nothing to learn")
+    if requests.kind is None:
+        column, code = _without_code(column, notes)
+        spellings = [value for value, _ in written.values if _CODE.fullmatch(value) and float(value) == code]
+        missing_values = [*missing_values, *spellings]
     if requests.kind is not None:
         _check_kind(column, requests.kind)
         kind, reason = requests.kind, f"--kind {requests.kind}"
@@ -119,6 +131,10 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
             )
         if column.distinct > MAX_NUMBERED_CLASSES:
             return "regression", f"{column.distinct:,} whole numbers"
+        if _has_rare_codes(column):
+            return "multiclass", ""
+        if column.values[0][1] < _RARE_CLASS and column.distinct > _FEW_NUMBERS:
+            return "regression", f"{column.distinct} whole numbers, each in fewer than {_RARE_CLASS} rows"
         evidence = order_evidence(column, columns)
         kinds: tuple[LabelKind, LabelKind] = ("multiclass", "regression")
         kind, other = reversed(kinds) if evidence.is_number else kinds
@@ -130,6 +146,35 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
     if column.distinct > _MAX_CLASSES:
         raise DataError(f"{where}: {_too_many(column)}")
     return "multiclass", ""
+
+
+def _without_code(column: Column, notes: Notes) -> tuple[Column, float | None]:
+    """Return a label of 0 and 1, or 1 and 2, without a number that stands for a missing label, and that number.
+
+    A class of -1 beside 0 and 1 may be the least of three: it is one unless it is rare.
+    """
+    codes = [(value, rows) for value, rows in column.values if _CODE.fullmatch(value)]
+    others = {float(value) for value, _ in column.values if not _CODE.fullmatch(value)} if column.is_integer else set()
+    if column.distinct != 3 or len(codes) != 1 or others not in _TWO_VALUES:
+        return column, None
+    (code, rows) = codes[0]
+    most = _MAX_MINUS_ONE_SHARE if float(code) == -1 else _MAX_CODE_SHARE
+    if not _RARE_CLASS <= rows <= most * column.present:
+        return column, None
+    notes.add(
+        Rank.LABEL,
+        f"label '{column.name}': {code} in {rows:,} rows stands for a missing label: these rows are left out; if it is "
+        "a class, add --kind multiclass",
+    )
+    return Column(column.name, as_missing(column.texts, (code,))), float(code)
+
+
+def _has_rare_codes(column: Column) -> bool:
+    """Return whether all but two values of a label are numbers such as -1 and 99 that few rows have."""
+    rare = column.values[2:]
+    low, high = sorted(float(value) for value, _ in column.values[:2])
+    are_codes = all(_CODE.fullmatch(value) and not low <= float(value) <= high for value, _ in rare)
+    return are_codes and column.values[1][1] >= _RARE_CLASS > sum(rows for _, rows in rare)
 
 
 def _too_many(column: Column) -> str:
@@ -238,10 +283,11 @@ def _of_classes(
     learned = column if is_test is None else Column(column.name, column.texts.filter(pa.array(~is_test)))
     classes = [value for value, count in learned.values if count >= _RARE_CLASS]
     rare = column.present - sum(counts[value] for value in classes)
+    hint = "; if they are numbers to predict, --kind regression" if column.is_number else ""
     if len(classes) < 2 or (len(classes) < 3 and requests.kind == "multiclass"):
         raise DataError(
             f"--label {column.name}: {len(classes)} of {len(counts)} classes have {_RARE_CLASS} rows or more; "
-            f"expected {'three' if requests.kind else 'two'} or more; put the rare ones together, or add rows"
+            f"expected {'three' if requests.kind else 'two'} or more; put the rare ones together, or add rows{hint}"
         )
     kept = Column(column.name, column.texts.filter(pc.fill_null(pc.is_in(column.texts, pa.array(classes)), False)))
     if len(classes) == 2:

@@ -268,8 +268,8 @@ def _of_label(column: Column | None, requested: Sequence[str], among_numbers: se
     found = [marker for marker in _markers(column) if marker not in requested]
     found += [] if column.is_number else _guesses(column, [*found, *requested], notes)
     if column.not_numbers and found and _is_numbers_but(column, found):
-        rows = f"{' or '.join(map(repr, found))} in {_rows(column, found):,} rows"
-        notes.add(Rank.LABEL, f"label '{column.name}': {rows} among numbers stands for a missing label")
+        marks = f"{' or '.join(map(repr, found))} in {_rows(column, found):,} rows"
+        notes.add(Rank.LABEL, f"label '{column.name}': {marks} among numbers stands for a missing label")
         return found
     missing = []
     for marker in found:

@@ -278,3 +278,61 @@ def test_pairs_that_give_the_label_away_are_one_note(tmp_path: Path) -> None:
     written = Written(tmp_path, {"bought": label, "one": one, "other": other})
     (note,) = [note for note in written.notes if "pairs" in note]
     assert "'one' and 'other'" in note or "'other' and 'one'" in note
+
+
+def test_numbers_with_leading_zeros_are_codes(tmp_path: Path) -> None:
+    written = Written(
+        tmp_path,
+        {
+            "icd": RANDOM.choice(["001", "010", "0010", "10", "1"], ROWS),
+            "dept": [f"{number:02}" for number in RANDOM.integers(1, 15, ROWS)],
+            "count": RANDOM.integers(0, 15, ROWS),
+        },
+    )
+    kinds = {name: feature["kind"] for name, feature in written.features.items()}
+    assert (kinds["icd"], kinds["dept"], kinds["count"]) == ("vocabulary", "vocabulary", "numeric")
+    assert "5 codes, leading zeros" in written.reasons["icd"]
+
+
+def test_ids_by_their_digits_or_their_order_are_left_out(tmp_path: Path) -> None:
+    tweets = RANDOM.permutation(10**18 * np.arange(1, 9).repeat(ROWS // 8) + np.arange(ROWS) * 7_919)
+    orders = 50_000 + np.cumsum(RANDOM.integers(1, 9, ROWS))
+    written = Written(
+        tmp_path,
+        {
+            "tweet": tweets,
+            "order_number": orders,
+            "ticket": orders * 3 + 1,
+            "author": RANDOM.choice(tweets[:20], ROWS),
+            "area": RANDOM.permutation(orders),
+        },
+    )
+    assert {*written.ignored} == {"tweet", "order_number", "ticket"}
+    assert written.ignored["tweet"].startswith("id: 1,000 different values")
+    assert written.features["author"]["kind"] == "vocabulary"
+    assert written.features["area"]["kind"] == "numeric"
+
+
+def test_dates_beside_a_word_are_left_out_as_dates(tmp_path: Path) -> None:
+    days = np.datetime64("2021-01-01") + np.arange(ROWS)
+    seen = np.where(RANDOM.random(ROWS) < 0.3, "never", days.astype(str))
+    written = Written(tmp_path, {"last_seen": seen})
+    assert written.ignored["last_seen"].startswith("date, such as '2021-")
+    assert "beside 'never'; derive" in written.ignored["last_seen"]
+    assert any("left out: 'last_seen' (date); derive" in note for note in written.notes)
+
+
+def test_columns_of_one_name_in_the_served_model_are_noted(tmp_path: Path) -> None:
+    written = Written(tmp_path, {name: RANDOM.normal(size=ROWS).round(3) for name in ("a/b", "a.b", "a b")})
+    assert {*written.ignored} == {"a.b", "a b"}
+    (note,) = [note for note in written.notes if "served model" in note]
+    assert note == (
+        "left out: 'a.b' (as 'a/b'), 'a b' (as 'a/b'): the names would be the same in the served model; rename the columns"
+    )
+
+
+def test_a_table_of_the_label_alone_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("y\n" + "0\n1\n" * 50)
+    source = find_source(str(tmp_path / "a.csv"), test=None, delimiter=None, column_names=(), header=True)
+    with pytest.raises(DataError, match="no column can be a feature: beside the label 'y', expected one or more"):
+        write_starter(source, Requests("y"), name="a", config_folder=tmp_path, schema_path=tmp_path / "a.pbtxt")

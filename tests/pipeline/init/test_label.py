@@ -132,3 +132,49 @@ def test_the_user_decides_on_the_kind() -> None:
     assert choose(values, kind="regression").kind == "regression"
     assert choose(values, kind="multiclass").classes == ["1", "2", "3", "4", "5"]
     assert choose([0, 1] * 20, kind="regression").kind == "regression"
+
+
+@pytest.mark.parametrize(
+    ("code", "rows"), [("-1", 40), ("9", 40), ("99", 40), ("-999", 150), ("9999", 10), ("-9", 40), ("-1.0", 40)]
+)
+@pytest.mark.parametrize("two", [("0", "1"), ("1", "2")])
+def test_a_code_beside_two_values_is_a_missing_label_with_a_note(code: str, rows: int, two: tuple[str, str]) -> None:
+    notes = Notes()
+    chosen = choose([*two] * 300 + [code] * rows, notes=notes)
+    assert chosen.kind == "binary"
+    assert chosen.classes == [*two]
+    assert chosen.declared["missing_values"] == ["", code]
+    assert chosen.declared["drop_missing"] is True
+    assert chosen.column.present == 600
+    (note,) = notes.texts()
+    assert f"{code} in {rows} rows stands for a missing label" in note and note.endswith("add --kind multiclass")
+    assert choose([*two] * 300 + [code] * rows, kind="multiclass").classes == sorted([*two, code], key=float)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        # -1, 0 and 1 are a sentiment; 3 and 9 are no code; 5 and 6 are no answers.
+        ["-1", "0", "1"] * 100,
+        ["0", "1"] * 100 + ["3"] * 20,
+        ["5", "6"] * 100 + ["9"] * 20,
+        ["0", "1", "2"] * 100 + ["9"] * 20,
+    ],
+)
+def test_a_number_that_may_be_a_class_stays(values: list[str]) -> None:
+    assert choose(values).column.distinct == len({*values})
+
+
+@pytest.mark.parametrize("code", ["-999", "-1", "9", "99"])
+def test_a_rare_code_beside_two_values_is_a_rare_class(code: str) -> None:
+    chosen = choose(["0", "1"] * 100 + [code] * 9)
+    assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["0", "1"], 9)
+    chosen = choose(["4", "7"] * 100 + [code] * 3)
+    assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["4", "7"], 3)
+
+
+def test_whole_numbers_of_few_rows_are_a_number() -> None:
+    weights = [191, 189, 193, 162, 189, 182, 211, 167, 176, 154, 169, 166, 154, 247, 193, 202, 176, 157, 156, 138]
+    assert choose(weights, "Weight").kind == "regression"
+    with pytest.raises(DataError, match="0 of 3 classes have 10 rows or more.*--kind regression"):
+        choose([1, 2, 3] * 6)
