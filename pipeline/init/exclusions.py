@@ -153,7 +153,7 @@ def _is_numbering(column: Column) -> bool:
 def _is_sorted(column: Column) -> bool:
     """Return whether the rows are in the order of the numbers; in each file, it may start again."""
     steps = np.diff(column.numbers[~np.isnan(column.numbers)])
-    return min(np.count_nonzero(steps <= 0), np.count_nonzero(steps >= 0)) < _MAX_RESTARTS
+    return min(int(np.count_nonzero(steps <= 0)), int(np.count_nonzero(steps >= 0))) < _MAX_RESTARTS
 
 
 def is_long(column: Column) -> bool:

@@ -132,6 +132,8 @@ def _kind(column: Column, columns: Mapping[str, Column], notes: Notes) -> tuple[
         if column.distinct > MAX_NUMBERED_CLASSES:
             return "regression", f"{column.distinct:,} whole numbers"
         if _has_rare_codes(column):
+            codes = ", ".join(f"{value} ({rows:,} rows)" for value, rows in column.values[2:])
+            notes.add(Rank.LABEL, f"label '{column.name}': too rare to learn, left out: {codes}")
             return "multiclass", ""
         if column.values[0][1] < _RARE_CLASS and column.distinct > _FEW_NUMBERS:
             return "regression", f"{column.distinct} whole numbers, each in fewer than {_RARE_CLASS} rows"

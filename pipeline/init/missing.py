@@ -111,7 +111,7 @@ def _markers(column: Column) -> list[str]:
     if marks:
         rest = [value for value in others if value not in marks]
         is_rare = _rows(column, rest) <= (1 - MOSTLY_NUMBERS) * (column.present - _rows(column, marks))
-        if is_rare or _are_guesses(column, rest, marks):
+        if is_rare or are_missing_words(column, rest, marks):
             return marks
     if not column.is_number and column.distinct < _MAX_DISTINCT:
         return [value for value, _ in column.values if _MISSING_ANYWHERE.fullmatch(value)]
@@ -127,7 +127,7 @@ def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
       notes: Gets a note on strings that are not taken as missing.
     """
     rest = [value for value in column.not_numbers if value not in markers]
-    if _are_guesses(column, rest, markers):
+    if are_missing_words(column, rest, markers):
         return rest
     if rest and _is_mostly_numbers(column, rest, markers) and not is_id_name(column.name):
         shown = ", ".join(map(repr, rest[:_MAX_SHOWN]))
@@ -140,7 +140,7 @@ def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
     return []
 
 
-def _are_guesses(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
+def are_missing_words(column: Column, strings: Sequence[str], markers: Sequence[str]) -> bool:
     """Return whether the strings among the numbers of a column, beside its markers, probably stand for missing too."""
     is_word = 0 < len(strings) <= _MAX_GUESSES and not any(re.search(r"\d", value) for value in strings)
     is_repeated = is_word and min(_rows(column, [value]) for value in strings) >= _MIN_REPEATS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.profile import Column
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
-from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, find_missing, is_missing_number
+from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
@@ -127,9 +127,10 @@ def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: 
     """Return a column of numbers with plain ones, another column as it is."""
     plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
     column = Column(name, plain)
-    others = [value for value in column.not_numbers if not is_missing_number(value)]
-    others = [value for value in others if value not in requests.missing_values]
-    is_numbers = column.number_share > 0 and column.present and len(others) <= (1 - MOSTLY_NUMBERS) * column.distinct
+    markers = [v for v in column.not_numbers if is_missing_number(v) or v in requests.missing_values]
+    others = [value for value in column.not_numbers if value not in markers]
+    is_rare = len(others) <= (1 - MOSTLY_NUMBERS) * column.distinct
+    is_numbers = column.number_share > 0 and (is_rare or are_missing_words(column, others, markers))
     # Classes are spelled as the file writes them.
     is_class = name == requests.label and column.distinct <= MAX_NUMBERED_CLASSES
     return plain if is_numbers and not is_class else strings

@@ -336,3 +336,13 @@ def test_a_table_of_the_label_alone_is_an_error_that_says_so(tmp_path: Path) -> 
     source = find_source(str(tmp_path / "a.csv"), test=None, delimiter=None, column_names=(), header=True)
     with pytest.raises(DataError, match="no column can be a feature: beside the label 'y', expected one or more"):
         write_starter(source, Requests("y"), name="a", config_folder=tmp_path, schema_path=tmp_path / "a.pbtxt")
+
+
+@pytest.mark.parametrize("marker", ["n/a", "error", "#DIV/0!"])
+@pytest.mark.parametrize("form", ["{}%", "${},000.50", "{}.5"])
+def test_numbers_in_any_format_beside_a_marker_are_numbers(tmp_path: Path, marker: str, form: str) -> None:
+    numbers = [form.format(number) for number in RANDOM.integers(1, 60, ROWS)]
+    written = Written(tmp_path, {"rate": [marker if at % 12 == 0 else number for at, number in enumerate(numbers)]})
+    assert written.features["rate"]["kind"] == "numeric"
+    assert written.features["rate"]["missing"] == "mean"
+    assert not any("rate" in warning for warning in written.checked())

@@ -167,8 +167,10 @@ def test_a_number_that_may_be_a_class_stays(values: list[str]) -> None:
 
 @pytest.mark.parametrize("code", ["-999", "-1", "9", "99"])
 def test_a_rare_code_beside_two_values_is_a_rare_class(code: str) -> None:
-    chosen = choose(["0", "1"] * 100 + [code] * 9)
+    notes = Notes()
+    chosen = choose(["0", "1"] * 100 + [code] * 9, notes=notes)
     assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["0", "1"], 9)
+    assert notes.texts() == [f"label 'y': too rare to learn, left out: {code} (9 rows)"]
     chosen = choose(["4", "7"] * 100 + [code] * 3)
     assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["4", "7"], 3)
 
