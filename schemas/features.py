@@ -380,7 +380,8 @@ class FeatureSet(Declaration):
         for cross in self.crosses:
             for name in cross.of:
                 self._check_crossed(cross, name)
-        inputs = [safe_name(name) for name in self.features]
+        # TensorFlow 2.x rejects a signature whose arguments differ in case only.
+        inputs = [safe_name(name).lower() for name in self.features]
         outputs = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.name]
         for what, names in (("inputs of the served model", inputs), ("transformed columns", outputs)):
             repeated = sorted(name for name, count in Counter(names).items() if count > 1)

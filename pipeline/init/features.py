@@ -78,20 +78,22 @@ def choose_columns(
     target = target.with_rows(candidates)
     leaks = find_leaks(candidates, target)
     features: dict[str, ChosenFeature] = {}
-    names = {safe_name(requests.label): requests.label}
+    # TensorFlow takes no two inputs that differ in case only.
+    names = {safe_name(requests.label).lower(): requests.label}
     renamed: dict[str, str] = {}
     for column in candidates:
         reason = _why_leak(column, leaks, requests)
         code_reason = None if reason else why_code(column, target)
         if not reason and column.name not in requests.keep:
             reason = why_unlearnable(column, leaks.shares[column.name], is_code=code_reason is not None)
-        if not reason and safe_name(column.name) in names:
-            same = names[safe_name(column.name)]
+        served = safe_name(column.name).lower()
+        if not reason and served in names:
+            same = names[served]
             reason = f"would have the name of '{same}' in the served model ('{safe_name(column.name)}'); rename it"
             renamed[column.name] = same
         reasons[column.name] = reason
         if not reason:
-            names[safe_name(column.name)] = column.name
+            names[served] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
     _note_names(renamed, notes)
     chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])

@@ -94,8 +94,9 @@ def test_contradictions_are_refused(
     assert message in str(refused.value)
 
 
-def test_names_that_become_one_are_refused() -> None:
-    features = {"a b": {"kind": "hash", "num_ids": 2}, "a_b": {"kind": "hash", "num_ids": 2}}
+@pytest.mark.parametrize("names", [("a b", "a_b"), ("a_b", "A_b"), ("A/b", "a.B")])
+def test_names_that_become_one_are_refused(names: tuple[str, str]) -> None:
+    features = {name: {"kind": "hash", "num_ids": 2} for name in names}
     label = {"column": "y", "positive": "1", "negative": "0"}
     with pytest.raises(ValidationError, match="two inputs of the served model would both be named 'a_b'; rename one"):
         FeatureSet.model_validate({"features": features, "label": label})
