@@ -126,16 +126,20 @@ def _are_plain(strings: pa.Array, format: NumberFormat) -> bool:
         strings.cast(pa.float64() if format.decimal == "." else pa.int64())
     except pa.ArrowInvalid:
         return False
-    return True
+    # Arrow reads 0x126 as an integer.
+    return format.decimal == "." or not _has(strings, "[xX]")
 
 
-def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, dict[str, str]]:
+def find_number_format(
+    columns: Mapping[str, pa.Array], prefers_comma: bool = False
+) -> tuple[NumberFormat, dict[str, str]]:
     """Return the format in which most columns that look like numbers are numbers, and notes on the other columns.
 
     1,108 in all rows is 1108, since every group has three digits; beside 1,5 or 0,125 it is 1.108.
 
     Args:
       columns: Strings by the name of the column, null where one is missing.
+      prefers_comma: Whether 1,108 in all rows is 1.108.
 
     Returns:
       The format, and by column why its values stay strings.
@@ -157,11 +161,11 @@ def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, d
     fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
     mixed = pa.concat_arrays([sample for sample, _ in written.values()])
 
-    def votes(format: NumberFormat) -> tuple[int, int]:
+    def votes(format: NumberFormat) -> tuple[int, int, bool]:
         fitting = sum(format in formats for _, formats in written.values())
         fitting += sum(_fits(sample, format) for sample in fractions.values())
         # Thousands may be rare: a column fits without them.
-        return fitting, _numbers_in(mixed, format)
+        return fitting, _numbers_in(mixed, format), prefers_comma and format.decimal == ","
 
     # The first of equals: a format with fewer options goes before another.
     chosen = max(candidates, key=votes)
@@ -188,7 +192,9 @@ def _with_digits(strings: pa.Array) -> pa.Array:
     # The longest have the separators of thousands.
     longest = pc.select_k_unstable(pc.utf8_length(distinct), _LONGEST, [("", "descending")]).cast(pa.int64())
     chosen: NDArray[np.int64] = np.union1d(np.arange(0, len(distinct), max(1, len(distinct) // _SPREAD)), longest)
-    return distinct.take(pa.array(chosen))
+    # 0,760 has a fraction: a group of thousands does not begin with a zero.
+    begins_with_zero = np.flatnonzero(np.asarray(pc.match_substring_regex(distinct, "^[+-]?0[.,]")))[:_LONGEST]
+    return distinct.take(pa.array(np.union1d(chosen, begins_with_zero)))
 
 
 def _currencies_of(sample: pa.Array) -> Iterator[str]:
