@@ -152,7 +152,7 @@ def _one_byte_encoding(path: str, line: int, error: UnicodeDecodeError, seen: se
     if _NOT_IN_CP1252 & seen or _SIGN_IN_WORD.search(lines) or _is_of_long_runs(lines):
         raise DataError(
             f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as cp1252; name the encoding with "
-            f"--encoding: {_candidates(lines, error.start - start)}"
+            f"--encoding: {_candidates(lines)}"
         )
     text = error.object[max(start, error.start - _MAX_SHOWN_CHARS // 2) :].splitlines()[0][:_MAX_SHOWN_CHARS]
     return encoding, [
@@ -172,22 +172,21 @@ def _is_of_long_runs(content: bytes) -> bool:
     return 2 * sum(map(len, long)) > total and len({*b"".join(long)}) >= _LEAST_LETTERS
 
 
-def _candidates(content: bytes, place: int) -> str:
-    """Return the encodings that read all of some lines without control characters, each with what it makes of a place.
+def _candidates(content: bytes) -> str:
+    """Return the encodings that read all of some lines without control characters, each with a word that it reads.
 
     Args:
-      content: Lines, the last of which may be cut off.
-      place: First byte that is not UTF-8.
+      content: Lines that are not ASCII, the last of which may be cut off.
     """
+    place = next(index for index, byte in enumerate(content) if byte >= 0x80)
     shown = []
     for encoding in _CANDIDATES:
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(content)
-            before = len(codecs.getincrementaldecoder(encoding)().decode(content[:place]))
         except UnicodeDecodeError:
             continue
         if not any(unicodedata.category(letter) in ("Cc", "Co") for letter in {*text} - {*"\r\n\t"}):
-            sample = text[before:].splitlines()[0].split(",")[0].split(";")[0][: _MAX_SHOWN_CHARS // 2]
+            sample = text[place:].splitlines()[0].split(",")[0].split(";")[0][: _MAX_SHOWN_CHARS // 2]
             shown.append(f"{encoding} reads {sample!r}")
     if not shown:
         return f"it has the bytes {content[place : place + 8]!r}"

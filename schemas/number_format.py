@@ -159,13 +159,13 @@ def find_number_format(
     if not written:
         return PLAIN, {}
     fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
-    mixed = pa.concat_arrays([sample for sample, _ in written.values()])
 
     def votes(format: NumberFormat) -> tuple[int, int, bool]:
-        fitting = sum(format in formats for _, formats in written.values())
+        fits = [sample for sample, formats in written.values() if format in formats]
+        fitting = len(fits)
         fitting += sum(_fits(sample, format) for sample in fractions.values())
         # Thousands may be rare: a column fits without them.
-        return fitting, _numbers_in(mixed, format), prefers_comma and format.decimal == ","
+        return fitting, sum(_numbers_in(sample, format) for sample in fits), prefers_comma and format.decimal == ","
 
     # The first of equals: a format with fewer options goes before another.
     chosen = max(candidates, key=votes)
@@ -235,6 +235,9 @@ def _numbers_in(strings: pa.Array, format: NumberFormat) -> int:
 
 
 def _fits(sample: pa.Array, format: NumberFormat) -> bool:
+    # One group that begins with a zero tells that the others are fractions too.
+    if format.thousands and _has(sample, f"^[+-]?0{_GROUP_SEPARATORS[format.thousands]}[0-9]"):
+        return False
     return _numbers_in(sample, format) >= _MOSTLY * len(sample)
 
 

@@ -46,7 +46,8 @@ def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Not
     notes.add(
         Rank.ROWS,
         f"'{name}' has a percent sign in {len(signed):,} rows and none in {len(numbers) - numbers.null_count:,}: "
-        f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in one way, or leave it out (--drop)",
+        f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in "
+        "one way, or leave it out (--drop)",
     )
 
 
