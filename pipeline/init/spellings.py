@@ -11,7 +11,9 @@ from schemas.number_format import PLAIN, NumberFormat, plain_numbers
 
 # Some of a column's numbers are in another format if so many of its values are, and nearly all are in one of the two.
 _LEAST_SHARE, _MOSTLY = 0.01, 0.95
-_UNIT = r"^[+-]?[0-9][0-9.,]*\s?[A-Za-z\x{b0}\x{b5}%/\x{b2}\x{b3}]{1,6}$"
+# 12A is the number of a house sooner than one with a unit.
+_UNIT = r"^[+-]?[0-9][0-9.,]*(\s[A-Za-z/]{1,6}|[A-Za-z/]{2,6}|\s?[%\x{b0}\x{b5}][A-Za-z]{0,2})$"
+_LEAST_WITH_UNIT, _MAX_UNITS = 20, 5
 _PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
 
@@ -72,8 +74,12 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
       format: How most numbers are written.
     """
     counted = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
+    # Others may stand for a missing value.
+    counted = counted.filter(pc.match_substring_regex(counted.field("values"), "[0-9]"))
     values, counts = counted.field("values"), counted.field("counts")
     rows = pc.sum(counts).as_py() or 0
+    if 2 * rows < len(strings) - strings.null_count:
+        return ""
     is_number = _are_numbers(values, format)
     numbers = pc.sum(counts.filter(is_number)).as_py() or 0
     if not _LEAST_SHARE <= numbers / max(1, rows) <= 1 - _LEAST_SHARE:
@@ -81,7 +87,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
     others = values.filter(pc.invert(is_number))
     other_counts = counts.filter(pc.invert(is_number))
     ways = [("in another format", _are_numbers(others, one)) for one in _OTHER_FORMATS]
-    for way, fits in [*ways, ("with a unit", pc.match_substring_regex(others, _UNIT))]:
+    for way, fits in [*ways, ("with a unit", _have_units(others))]:
         count = pc.sum(other_counts.filter(fits)).as_py() or 0
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
             example = others.filter(fits)[0].as_py()
@@ -94,3 +100,10 @@ def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:
     if format.is_plain:
         return pc.match_substring_regex(values, _PLAIN_NUMBER)
     return plain_numbers(values, format).is_valid()
+
+
+def _have_units(values: pa.Array) -> pa.Array:
+    """Return whether each value is a number with a unit; none is if there are few values, or many units."""
+    fits = pc.match_substring_regex(values, _UNIT)
+    units = pc.unique(pc.replace_substring_regex(values.filter(fits), r"^[+-]?[0-9][0-9.,]*\s?", ""))
+    return fits if len(values) >= _LEAST_WITH_UNIT and len(units) <= _MAX_UNITS else pc.and_(fits, False)

@@ -123,8 +123,15 @@ def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path:
         found, notes = noted(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
         assert found.unusable == {"v": reason}
         assert notes == [f"'v' {reason}: left out; write them in one way"]
-    found, notes = noted(tmp_path / "a.csv", [*(str(n) for n in range(60)), *(f"A{n}" for n in range(40))])
-    assert ("v" in found.columns, notes) == (True, [])
+    # Missing values count for neither.
+    found, _ = noted(
+        tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *(f"{n},75" for n in range(40)), *["NA"] * 20]
+    )
+    assert "v" in found.unusable
+    for others in ("A{}", "{}A", "{}-1"):
+        values = [*(str(n) for n in range(60)), *(others.format(n) for n in range(40))]
+        found, notes = noted(tmp_path / "a.csv", values)
+        assert ("v" in found.columns, notes) == (True, [])
 
 
 def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
