@@ -23,6 +23,9 @@ _MONTH_NAME = (
     "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     "|nov(?:ember)?|dec(?:ember)?)"
 )
+# May is both.
+_LONG_MONTH = r"(?i)(?:january|february|march|april|june|july|august|september|october|november|december)"
+_SHORT_MONTH = r"(?i)(?:^|[^a-z])(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)(?:[^a-z]|$)"
 _WEEKDAY = "(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?,? )"
 _CLOCK = r"[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?: ?[ap]\.?m\.?)?"
 _ZONE = "(?: ?(?:z|utc|gmt|[+-][0-9]{2}:?(?:[0-9]{2})?))"
@@ -216,8 +219,9 @@ def _form(values: pa.Array, patterns: Sequence[_Pattern]) -> TimeForm:
     has_clock = pattern.takes_clock and bool(pc.any(with_clock).as_py())
     kind = TimeKind.DATE_TIME if has_clock else pattern.kind
     date_format = _format_with_clock(values, pattern) if has_clock else pattern.date_format
-    if date_format is not None and "%b" in date_format and not _parses(values, date_format):
-        date_format = date_format.replace("%b", "%B")
+    if date_format is not None and "%b" in date_format and _has(values, _LONG_MONTH):
+        # Arrow reads both with either letter, but Python, which reads the bounds of a split, does not.
+        date_format = None if _has(values, _SHORT_MONTH) else date_format.replace("%b", "%B")
     if date_format is not None and not _parses(values, date_format):
         date_format = None
     is_iso = pattern.expression.startswith(_YEAR) and kind in (TimeKind.DATE, TimeKind.DATE_TIME, TimeKind.MONTH)
@@ -236,6 +240,10 @@ def _format_with_clock(values: pa.Array, pattern: _Pattern) -> str | None:
         if pc.mean(pc.match_substring_regex(values, expression).cast(pa.float64())).as_py() >= _MOSTLY:
             return None if pattern.date_format is None else pattern.date_format + clock_format
     return None
+
+
+def _has(values: pa.Array, expression: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(values, expression)).as_py())
 
 
 def _parses(values: pa.Array, date_format: str) -> bool:

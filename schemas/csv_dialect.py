@@ -3,6 +3,8 @@
 import codecs
 import csv
 import io
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,14 @@ _LEAST_ROWS = 10
 # Rows with another number of fields are bad rows, which are few.
 _MOSTLY = 0.9
 _MAX_SHOWN_CHARS = 40
+_ASCII = bytes(range(0x80))
+_NOT_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
+# Letters of Central Europe's cp1250, which are signs in cp1252: Białystok would be Bia³ystok.
+_SIGN_IN_WORD = re.compile(rb"[a-z][\xb3\xb9\xbe\xbf][a-z]{2}|\xa3\xf3[a-z]")
+# Those of several bytes a letter read little that is written in another encoding, so they come first.
+_CANDIDATES = ("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr", "cp1251", "cp1250", "cp1253", "koi8_r")
+# A few other letters in long runs are a line of dashes, or the like.
+_LEAST_LETTERS = 6
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ def find_dialect(
         options, quote_notes = _with_quote(path, options, lines)
         notes += quote_notes
     rows = _rows(lines, options)
+    _check_names(path, rows, column_names)
     _check_rows(path, lines, rows, options, has_header=header and not column_names)
     inner = [value for row in rows[1:] if len(row) == len(rows[0]) for value in row[1:] if value]
     strip = bool(inner) and sum(value.startswith(" ") for value in inner) > _MOSTLY * len(inner)
@@ -114,34 +125,72 @@ def _find_encoding(path: str) -> tuple[str, list[str]]:
         return marked, []
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = 0
-    seen = set()
+    first: tuple[int, UnicodeDecodeError] | None = None
+    seen: set[int] = set()
     for block in _blocks(path):
-        try:
-            decoder.decode(block)
-        except UnicodeDecodeError as error:
-            line = lines + error.object[: error.start].count(b"\n") + 1
-            seen = {byte for byte in block if byte >= 0x80}
-            return _one_byte_encoding(path, line, error, seen)
+        if first is None:
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                first = lines + error.object[: error.start].count(b"\n") + 1, error
+        if first is not None:
+            seen |= {*block.translate(None, _ASCII)}
         lines += block.count(b"\n")
-    return "utf-8", []
+    return ("utf-8", []) if first is None else _one_byte_encoding(path, *first, seen)
 
 
 def _one_byte_encoding(path: str, line: int, error: UnicodeDecodeError, seen: set[int]) -> tuple[str, list[str]]:
-    """Return the encoding of Western Europe that has these bytes: latin-1 has control characters at 0x80 to 0x9f."""
+    """Return the encoding of Western Europe that has these bytes: latin-1 has control characters at 0x80 to 0x9f.
+
+    Raises:
+      DataError: The bytes are of another encoding.
+    """
     controls = bytes(sorted(byte for byte in seen if byte < 0xA0))
-    encoding = "latin-1"
-    if controls:
-        try:
-            controls.decode("cp1252")
-            encoding = "cp1252"
-        except UnicodeDecodeError:
-            pass
+    encoding = "cp1252" if controls else "latin-1"
     start = error.object.rfind(b"\n", 0, error.start) + 1
+    lines = error.object[start:]
+    if _NOT_IN_CP1252 & seen or _SIGN_IN_WORD.search(lines) or _is_of_long_runs(lines):
+        raise DataError(
+            f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as cp1252; name the encoding with "
+            f"--encoding: {_candidates(lines)}"
+        )
     text = error.object[max(start, error.start - _MAX_SHOWN_CHARS // 2) :].splitlines()[0][:_MAX_SHOWN_CHARS]
     return encoding, [
         f"{path}:{line}: is not UTF-8; read as {encoding}, it has {text.decode(encoding, errors='replace')!r}. "
         "If that is wrong, name the encoding with --encoding"
     ]
+
+
+def _is_of_long_runs(content: bytes) -> bool:
+    """Return whether most bytes above ASCII have two such neighbours, as in Cyrillic, Greek, Chinese or Japanese.
+
+    In the languages of Western Europe such letters stand alone.
+    """
+    runs = re.findall(rb"[\x80-\xff]+", content)
+    total = sum(map(len, runs))
+    long = [run for run in runs if len(run) > 2]
+    return 2 * sum(map(len, long)) > total and len({*b"".join(long)}) >= _LEAST_LETTERS
+
+
+def _candidates(content: bytes) -> str:
+    """Return the encodings that read all of some lines without control characters, each with a word that it reads.
+
+    Args:
+      content: Lines that are not ASCII, the last of which may be cut off.
+    """
+    place = next(index for index, byte in enumerate(content) if byte >= 0x80)
+    shown = []
+    for encoding in _CANDIDATES:
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(content)
+        except UnicodeDecodeError:
+            continue
+        if not any(unicodedata.category(letter) in ("Cc", "Co") for letter in {*text} - {*"\r\n\t"}):
+            sample = text[place:].splitlines()[0].split(",")[0].split(";")[0][: _MAX_SHOWN_CHARS // 2]
+            shown.append(f"{encoding} reads {sample!r}")
+    if not shown:
+        return f"it has the bytes {content[place : place + 8]!r}"
+    return ", ".join(shown)
 
 
 def _blocks(path: str) -> Iterator[bytes]:
@@ -217,6 +266,15 @@ def _with_quote(path: str, options: CsvOptions, lines: Sequence[str]) -> tuple[C
         return options, []
     line, reason = problem
     return plain, [f"{path}:{line}: a quote {reason}; so quotes are read as characters like any other (data.csv.quote)"]
+
+
+def _check_names(path: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Reject names of columns that most rows have more or fewer fields than."""
+    if not names:
+        return
+    fields, count = Counter(len(row) for row in rows).most_common(1)[0]
+    if fields != len(names) and 2 * count > len(rows):
+        raise ConfigError(f"--column-names: names {len(names)} columns, but the rows of {path} have {fields} fields")
 
 
 def _check_rows(

@@ -76,7 +76,7 @@ def unreadable(records: Sequence[bytes]) -> dict[str, str]:
             try:
                 _strings(batch, name, start, ".")
             except ExampleError as error:
-                found.setdefault(name, str(error).removeprefix(f"{name}: "))
+                found.setdefault(name, str(error).removeprefix(f"{name}: ").removeprefix("holds ").removeprefix("has "))
     return found
 
 

@@ -126,16 +126,20 @@ def _are_plain(strings: pa.Array, format: NumberFormat) -> bool:
         strings.cast(pa.float64() if format.decimal == "." else pa.int64())
     except pa.ArrowInvalid:
         return False
-    return True
+    # Arrow reads 0x126 as an integer.
+    return format.decimal == "." or not _has(strings, "[xX]")
 
 
-def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, dict[str, str]]:
+def find_number_format(
+    columns: Mapping[str, pa.Array], prefers_comma: bool = False
+) -> tuple[NumberFormat, dict[str, str]]:
     """Return the format in which most columns that look like numbers are numbers, and notes on the other columns.
 
     1,108 in all rows is 1108, since every group has three digits; beside 1,5 or 0,125 it is 1.108.
 
     Args:
       columns: Strings by the name of the column, null where one is missing.
+      prefers_comma: Whether 1,108 in all rows is 1.108.
 
     Returns:
       The format, and by column why its values stay strings.
@@ -155,13 +159,13 @@ def find_number_format(columns: Mapping[str, pa.Array]) -> tuple[NumberFormat, d
     if not written:
         return PLAIN, {}
     fractions = {name: sample for name, sample in samples.items() if name not in odd and _has_fractions(sample)}
-    mixed = pa.concat_arrays([sample for sample, _ in written.values()])
 
-    def votes(format: NumberFormat) -> tuple[int, int]:
-        fitting = sum(format in formats for _, formats in written.values())
+    def votes(format: NumberFormat) -> tuple[int, int, bool]:
+        fits = [sample for sample, formats in written.values() if format in formats]
+        fitting = len(fits)
         fitting += sum(_fits(sample, format) for sample in fractions.values())
         # Thousands may be rare: a column fits without them.
-        return fitting, _numbers_in(mixed, format)
+        return fitting, sum(_numbers_in(sample, format) for sample in fits), prefers_comma and format.decimal == ","
 
     # The first of equals: a format with fewer options goes before another.
     chosen = max(candidates, key=votes)
@@ -188,7 +192,9 @@ def _with_digits(strings: pa.Array) -> pa.Array:
     # The longest have the separators of thousands.
     longest = pc.select_k_unstable(pc.utf8_length(distinct), _LONGEST, [("", "descending")]).cast(pa.int64())
     chosen: NDArray[np.int64] = np.union1d(np.arange(0, len(distinct), max(1, len(distinct) // _SPREAD)), longest)
-    return distinct.take(pa.array(chosen))
+    # 0,760 has a fraction: a group of thousands does not begin with a zero.
+    begins_with_zero = np.flatnonzero(np.asarray(pc.match_substring_regex(distinct, "^[+-]?0[.,]")))[:_LONGEST]
+    return distinct.take(pa.array(np.union1d(chosen, begins_with_zero)))
 
 
 def _currencies_of(sample: pa.Array) -> Iterator[str]:
@@ -229,6 +235,9 @@ def _numbers_in(strings: pa.Array, format: NumberFormat) -> int:
 
 
 def _fits(sample: pa.Array, format: NumberFormat) -> bool:
+    # One group that begins with a zero tells that the others are fractions too.
+    if format.thousands and _has(sample, f"^[+-]?0{_GROUP_SEPARATORS[format.thousands]}[0-9]"):
+        return False
     return _numbers_in(sample, format) >= _MOSTLY * len(sample)
 
 

@@ -532,20 +532,21 @@ class TFRecordReader(Reader):
         first = next(self._together(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
-        return sorted({name for part in self._decoded(*first) for name in part.names})
+        # Features that are no columns of strings have names too.
+        return sorted({name for part in self._decoded(*first, only=()) for name in part.names})
 
     def batches(self) -> Iterator[Texts]:
         for records, first in self._together():
-            for part in self._decoded(records, first):
+            for part in self._decoded(records, first, self.only):
                 rows = np.arange(first + part.start, first + part.start + part.columns.num_rows)
                 yield Texts(part.columns, rows, part.names)
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
-    def _decoded(self, records: Sequence[bytes], first: int) -> Iterator[examples.Part]:
+    def _decoded(self, records: Sequence[bytes], first: int, only: Collection[str] | None) -> Iterator[examples.Part]:
         try:
-            yield from examples.decoded(records, self.only, self.options.decimal)
+            yield from examples.decoded(records, only, self.options.decimal)
         except examples.ExampleError as error:
             raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
 

@@ -180,7 +180,12 @@ def _write_together(texts: Mapping[Path, str]) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             new[file].write_text(text, encoding="utf-8")
         # A config that cannot be read is an error here, not in the run.
-        config.load(next(iter(new.values())))
+        written = next(iter(new))
+        try:
+            config.load(new[written])
+        except ConfigError as error:
+            # The new file is gone when the user reads this.
+            raise ConfigError(str(error).replace(str(new[written]), str(written))) from error
         with _signals_held():
             for file in texts:
                 new[file].replace(file)

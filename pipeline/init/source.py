@@ -64,9 +64,12 @@ def find_source(
     test_pattern = None
     if test is not None:
         base, pattern, test_pattern = _together(folder, pattern, *_located(test))
+        _check_files(base, test_pattern, f"--test {test}")
+        _check_files(base, pattern, data)
         both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
         if both:
             raise ConfigError(f"--test {test}: {both[0]} is among the files of {data} too; name the files of each")
+    _check_files(base, pattern, data)
     first = data_files(base, pattern)[0]
     format = table_format(first)
     if format != "csv":
@@ -125,6 +128,17 @@ def data_files(base: Path, pattern: str) -> list[str]:
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
     )
     return [path for one in inputs(data) for path in one.files]
+
+
+def _check_files(base: Path, pattern: str, given: str) -> None:
+    """Reject a pattern without files, by the words of the user."""
+    try:
+        data_files(base, pattern)
+    except DataError as error:
+        # The config that this key is of is not written yet.
+        if str(error).endswith("no such file (data.splits.train.files)"):
+            raise DataError(f"{given}: no such file") from error
+        raise
 
 
 def no_header_hint(source: Source) -> str:

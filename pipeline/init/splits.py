@@ -1,5 +1,6 @@
 """Divides the rows into train, eval and test: by files, by time, or by shares."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,6 +167,12 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     where = f"--time {column.name}"
     if column.present < 0.5 * column.rows:
         raise ConfigError(f"{where}: {column.missing_share:.0%} of the rows have no value; expected a time in each row")
+    without = column.rows - column.present
+    if without:
+        notes.add(
+            Rank.ROWS,
+            f"'{column.name}' has no value in {without:,} rows ({without / column.rows:.1%}): all of them are in train",
+        )
     times = _times(column, where, notes)
     if len(times.values) < 2:
         raise ConfigError(f"{where}: all values are {times.values[0]!r}; rows cannot be divided by it")
@@ -215,11 +222,26 @@ def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dic
 def _taken(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
     """Return whether each row is within bounds, as the run will see it."""
     low, high = bounds["at_least"], bounds.get("below")
+    date_format = bounds.get("date_format")
+    for bound in (low, high):
+        if date_format is not None and bound is not None:
+            _check_bound(bound, date_format, where)
     try:
-        taken = within(column.texts, at_least=low, below=high, date_format=bounds.get("date_format"))
+        taken = within(column.texts, at_least=low, below=high, date_format=date_format)
     except MisfitError as error:
         raise ConfigError(f"{where}: {error.reason}") from error
     return np.asarray(taken, dtype=bool)
+
+
+def _check_bound(bound: str, date_format: str, where: str) -> None:
+    """Reject a bound that Arrow reads and Python does not, as the config will be read by both."""
+    try:
+        datetime.datetime.strptime(bound, date_format)
+    except ValueError as error:
+        raise ConfigError(
+            f"{where}: {bound!r} is not a date as {date_format!r} describes it; expected dates in one format such as "
+            "2013-02-01"
+        ) from error
 
 
 def _times(column: Column, where: str, notes: Notes) -> _Times:

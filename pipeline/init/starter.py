@@ -90,6 +90,7 @@ def decide(
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
     rows = np.asarray(label.column.texts.is_valid())
+    _check_test_labels(table.columns[requests.label], label, plan)
     if label.rare_rows:
         rows &= np.asarray(pc.fill_null(pc.is_in(label.column.texts, pa.array(label.classes)), False))
     columns = {**table.columns, requests.label: label.column}
@@ -173,6 +174,24 @@ def _why_not_in_test(column: Column, plan: SplitPlan, notes: Notes) -> str:
             "is it written in the same way in both?",
         )
     return ""
+
+
+def _check_test_labels(labels: Column, label: ChosenLabel, plan: SplitPlan) -> None:
+    """Reject test files that have other classes than the train files.
+
+    Args:
+      labels: Column of the label as the files write it.
+      label: Label that was chosen.
+      plan: How the rows are divided.
+    """
+    if plan.is_test is None or not label.classes:
+        return
+    test = Column("", labels.texts.filter(pa.array(plan.is_test)))
+    train = {value for value, _ in Column("", labels.texts.filter(pa.array(~plan.is_test))).values}
+    values = [value for value, _ in test.values]
+    if values and not train & {*values}:
+        found, expected = (", ".join(map(repr, sorted(some)[:_MAX_SHOWN])) for some in (values, train))
+        raise DataError(f"label '{labels.name}': test has {found}, and train has {expected}; write both in one way")
 
 
 def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:

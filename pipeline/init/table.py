@@ -17,6 +17,7 @@ from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import Source, data_files, no_header_hint
+from pipeline.init.spellings import note_signs, why_mixed
 from schemas.data import CsvOptions
 from schemas.errors import DataError
 from schemas.number_format import NumberFormat, find_number_format, plain_numbers
@@ -73,7 +74,9 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     train = _read(source, source.train, progress)
     parts = [train]
     if source.test is not None:
-        parts.append(_read(source, source.test, progress))
+        parts.append(_read(source, source.test, progress, frozenset(train.names)))
+        if requests.label in train.names and requests.label not in parts[1].names:
+            raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
     together = pa.concat_tables([part.rows for part in parts], promote_options="default")
     counts = [part.row_count for part in parts]
     for part in parts:
@@ -81,7 +84,7 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     progress.step(f"looking for missing values in {together.num_columns:,} columns")
     strings = {name: _strings(together.column(name)) for name in together.column_names}
     del together
-    number_format, others = find_number_format(strings)
+    number_format, others = find_number_format(strings, _prefers_comma(source))
     columns = {
         name: Column(name, texts if number_format.is_plain else _plain(name, texts, number_format, requests))
         for name, texts in strings.items()
@@ -97,6 +100,8 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         if name != requests.label and columns[name].number_share > 0:
             unusable[name] = text
             del columns[name]
+    _note_comma(strings, number_format, source, notes)
+    _leave_out_mixed(columns, strings, number_format, requests, unusable, notes)
     missing = find_missing(columns, requests.label, requests.missing_values, notes)
     columns = {
         name: with_missing(column, missing.of_label if name == requests.label else missing.of(name))
@@ -121,6 +126,44 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         bad_rows=bad_rows,
         mixed=mixed,
     )
+
+
+def _prefers_comma(source: Source) -> bool:
+    """Return whether the delimiter tells that a comma precedes the fraction: where it does, commas cut no fields."""
+    return source.format == "csv" and source.csv.delimiter == ";"
+
+
+def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, source: Source, notes: Notes) -> None:
+    """Note numbers such as 12,345 that only the delimiter decides on."""
+    if not _prefers_comma(source) or number_format.decimal != "," or number_format.thousands is not None:
+        return
+    found, _ = find_number_format(strings)
+    if found.thousands == ",":
+        notes.add(
+            Rank.ROWS,
+            "numbers such as '12,345' are read as 12.345, since the delimiter is ';'; if they are thousands, set "
+            "data.csv.decimal: '.' and data.csv.thousands: ','",
+        )
+
+
+def _leave_out_mixed(
+    columns: dict[str, Column],
+    strings: dict[str, pa.Array],
+    number_format: NumberFormat,
+    requests: Requests,
+    unusable: dict[str, str],
+    notes: Notes,
+) -> None:
+    """Note numbers that are written in several ways; leave out columns of which only some are read as numbers."""
+    numbers = {name: strings[name] for name, column in columns.items() if column.number_share >= MOSTLY_NUMBERS}
+    note_signs(numbers, number_format, notes)
+    kept = {*numbers, requests.label, *requests.keep, *requests.drop}
+    for name in [name for name in columns if name not in kept]:
+        reason = why_mixed(strings[name], number_format)
+        if reason:
+            notes.add(Rank.COLUMN, f"'{name}' {reason}: left out; write them in one way")
+            unusable[name] = reason
+            del columns[name]
 
 
 def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
@@ -176,7 +219,8 @@ class _Part:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
 
 
-def _read(source: Source, pattern: str, progress: Progress) -> _Part:
+def _read(source: Source, pattern: str, progress: Progress, known: frozenset[str] = frozenset()) -> _Part:
+    """Read the files of a pattern, of which each must have some known column, if there are any."""
     part = _Part()
     rows = 0
     files = data_files(source.base, pattern)
@@ -193,6 +237,12 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
             # Each file of a split must have all columns.
             others = {name: files[0] for name in names if name not in part.names} if number else {}
             part.absent |= {**others, **{name: path for name in part.names if name not in names}}
+        if known and not known & {*names}:
+            shown = ", ".join(map(repr, names[:3]))
+            raise DataError(
+                f"{path}: has none of the columns of {source.base / source.train}; it has {shown}"
+                f"{_read_as(source)} (--test)"
+            )
         part.names |= {*names}
         part.unreadable |= reader.unreadable()
         if unnamed > 1:
@@ -212,8 +262,17 @@ def _read(source: Source, pattern: str, progress: Progress) -> _Part:
                 break
         part.ragged += len(reader.ragged)
     if not rows:
-        raise DataError(f"{source.base / pattern}: holds no rows")
+        ragged = (
+            f" that fit its header: all {part.ragged:,} have another number of fields{_read_as(source)}"
+            if part.ragged
+            else ""
+        )
+        raise DataError(f"{source.base / pattern}: holds no rows{ragged}")
     return part
+
+
+def _read_as(source: Source) -> str:
+    return f", read with the delimiter {source.csv.delimiter!r}" if source.format == "csv" else ""
 
 
 def _strings(column: pa.ChunkedArray) -> pa.Array:

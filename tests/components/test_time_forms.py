@@ -34,9 +34,9 @@ def form(values: Sequence[Any], name: str = "x") -> TimeForm | None:
         ("%d.%m.%y", TimeKind.DATE, "%d.%m.%y", False),
         ("%d-%b-%Y", TimeKind.DATE, "%d-%b-%Y", False),
         ("%d-%b-%y", TimeKind.DATE, "%d-%b-%y", False),
-        ("%d %B %Y", TimeKind.DATE, "%d %b %Y", False),
+        ("%d %B %Y", TimeKind.DATE, "%d %B %Y", False),
         ("%b %d, %Y", TimeKind.DATE, "%b %d, %Y", False),
-        ("%B %d, %Y", TimeKind.DATE, "%b %d, %Y", False),
+        ("%B %d, %Y", TimeKind.DATE, "%B %d, %Y", False),
         ("%Y%m%d", TimeKind.DATE, "%Y%m%d", True),
         ("%Y%m%d%H%M%S", TimeKind.DATE_TIME, "%Y%m%d%H%M%S", True),
         ("%Y-%m-%d %H:%M:%S", TimeKind.DATE_TIME, "%Y-%m-%d %H:%M:%S", True),
@@ -143,3 +143,15 @@ def test_the_name_is_evidence() -> None:
 def test_only_times_of_day_come_again() -> None:
     assert Column("x", pa.array(["3:22 PM", "11:05 AM"])).is_date is False
     assert Column("x", pa.array(["2013Q1", "2013Q2"])).is_date is True
+
+
+def test_months_are_spelled_out_or_short() -> None:
+    for values, date_format in (
+        (["3 May 2023", "25 April 2022", "1 May 2021"], "%d %B %Y"),
+        (["3 May 2023", "25 Apr 2022", "1 May 2021"], "%d %b %Y"),
+        (["3 May 2023", "25 April 2022", "1 Jun 2021"], None),
+        (["July 11, 2022", "May 3, 2023"], "%B %d, %Y"),
+    ):
+        found = form(values)
+        assert found is not None
+        assert found.date_format == date_format

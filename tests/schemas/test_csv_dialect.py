@@ -200,3 +200,48 @@ def test_a_file_without_rows_or_with_another_encoding(tmp_path: Path) -> None:
         find_dialect(str(path), encoding="utf-8")
     with pytest.raises(DataError, match="none.csv: cannot be read"):
         find_dialect(str(tmp_path / "none.csv"))
+
+
+LVIV = "name,n\nЛьвів,1\nДніпро й Чернігів,2\n"  # noqa: RUF001
+TOKYO = "名前,n\n東京都カタカナ,1\nソニー株式会社,2\n"
+OTHER_ENCODINGS = {
+    "shift_jis": (TOKYO, 1, "shift_jis reads '名前'"),
+    "euc_jp": (TOKYO, 1, "euc_jp reads '名前'"),
+    "gb18030": ("名称,n\n北京市朝阳区,1\n上海市浦东新区,2\n", 1, "gb18030 reads '名称'"),
+    "cp1251": (LVIV, 2, "cp1251 reads 'Львів'"),
+    "cp1250": ("name,n\nŁódź,1\nBiałystok,2\n", 2, "cp1250 reads 'Łódź'"),
+}
+
+
+@pytest.mark.parametrize("encoding", OTHER_ENCODINGS)
+def test_text_that_is_not_of_western_europe_is_not_read_as_if_it_were(encoding: str, tmp_path: Path) -> None:
+    text, line, candidate = OTHER_ENCODINGS[encoding]
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(DataError) as refused:
+        find_dialect(str(path))
+    assert str(refused.value).startswith(f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as")
+    assert candidate in str(refused.value)
+    found = find_dialect(str(path), encoding=encoding).options
+    assert column(path, found, "n") == ["1", "2"]
+
+
+@pytest.mark.parametrize("text", ["a,b\nKöln £3 m³,1\n¿Qué?,2\n", "a,b\n———————,1\nÅÄÖ,2\nx²y,3\n", "a,b\nété…,1\n"])
+def test_signs_of_western_europe_are_read(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode("cp1252"))
+    assert column(path, find_dialect(str(path)).options, "a")[0] == text.splitlines()[1].split(",")[0]
+
+
+def test_a_sign_of_cp1252_far_behind_other_letters_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(("a,b\nKöln,1\n" + "Oslo,1\n" * 300_000 + "5 €,2\n").encode("cp1252"))
+    assert find_dialect(str(path)).options.encoding == "cp1252"
+
+
+def test_names_of_columns_are_as_many_as_the_fields(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("1,2,3\n" * 20)
+    with pytest.raises(ConfigError) as refused:
+        find_dialect(str(path), column_names=["a", "b"])
+    assert str(refused.value) == f"--column-names: names 2 columns, but the rows of {path} have 3 fields"

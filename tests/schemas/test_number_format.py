@@ -64,6 +64,12 @@ FOUND: dict[str, tuple[dict[str, list[str]], NumberFormat, list[str]]] = {
     "commas without thousands": ({"a": ["1108,98", "3,5"]}, NumberFormat(","), []),
     "groups of three are thousands": ({"a": ["1,108", "2,300", "950"]}, NumberFormat(".", ","), []),
     "a leading zero is no group": ({"a": ["0,125", "1,500"]}, NumberFormat(","), []),
+    "one leading zero decides, however rare": (
+        {"a": [*(f"{n % 900 + 1},{n:03d}" for n in range(1_000)), "0,760"], "b": ["0.25", "1.5"], "c": ["0.1", "2.5"]},
+        PLAIN,
+        ["a"],
+    ),
+    "hexadecimal numbers are codes": ({"a": ["0x126", "0x1f"], "b": ["1,5", "2,25"]}, NumberFormat(","), []),
     "another column decides": ({"a": ["1,108", "2,300"], "b": ["1,5", "2,25"]}, NumberFormat(","), []),
     "two points are thousands": ({"a": ["1.234.567", "12"]}, NumberFormat(",", "."), []),
     "spaces": ({"a": ["1 200,50", "5"]}, NumberFormat(",", " "), []),
@@ -101,3 +107,9 @@ def test_the_format_of_most_columns(columns: dict[str, list[str]], format: Numbe
 def test_options_that_would_be_ambiguous(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CsvOptions.model_validate(options)
+
+
+def test_a_comma_may_be_preferred() -> None:
+    for value, format in (("12,345", NumberFormat(",")), ("1,234,567", NumberFormat(".", ","))):
+        assert find_number_format({"a": pa.array([value])}, prefers_comma=True)[0] == format
+    assert find_number_format({"a": pa.array(["12,345"])})[0] == NumberFormat(".", ",")

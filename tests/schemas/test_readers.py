@@ -295,7 +295,8 @@ def test_features_of_records_that_cannot_be_read(tmp_path: Path) -> None:
             writer.write(one)
     reader = open_table(str(path), "tfrecord", CsvOptions())
     assert reader.unreadable() == {
-        "photo": "holds bytes that are not UTF-8",
-        "tags": "has 2 values; expected one, or none",
+        "photo": "bytes that are not UTF-8",
+        "tags": "2 values; expected one, or none",
     }
+    assert reader.names() == ["photo", "size", "tags"]
     assert columns(open_table(str(path), "tfrecord", CsvOptions(), only=["size"])) == {"size": ["1.5", "1.5"]}

@@ -1,6 +1,7 @@
 """The flags, the output and the exit codes of `python -m pipeline init`."""
 
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 from pipeline import config
+from pipeline.init.command import _write_together
 from schemas.data import ColumnSplit, HashSplit
+from schemas.errors import ConfigError
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from tests.commands import parsed
 from tests.conftest import ROOT
@@ -211,3 +214,33 @@ def test_an_interrupt_leaves_no_file(tmp_path: Path) -> None:
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["orders.csv"]
+
+
+def test_an_error_names_the_config_and_not_its_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        _write_together({tmp_path / "a.yaml": "name: [", tmp_path / "a.pbtxt": ""})
+    assert str(refused.value).startswith(f"{tmp_path}/a.yaml:") and ".new" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_test_that_are_written_in_another_way(shop: Path) -> None:
+    rows = orders()
+    swapped = [{**row, "returned?": str(row["returned?"]).swapcase()} for row in rows]
+    write(shop / "test.csv", swapped)
+    done = init(shop, "orders.csv", "--test", "test.csv", "--label", "returned?")
+    train, test = (sorted({str(row["returned?"]) for row in some}) for some in (rows, swapped))
+    found, expected = (", ".join(map(repr, some)) for some in (test, train))
+    assert done.stderr == (
+        f"error: label 'returned?': test has {found}, and train has {expected}; write both in one way\n"
+    )
+
+
+def test_a_split_by_dates_with_the_months_spelled_out(shop: Path) -> None:
+    rows = orders()
+    start = datetime.date(2022, 1, 1)
+    for number, row in enumerate(rows):
+        row["when"] = (start + datetime.timedelta(days=number)).strftime("%d %B %Y")
+    write(shop / "orders.csv", rows)
+    split = started(shop, "--time", "when").data.splits["test"]
+    assert isinstance(split, ColumnSplit)
+    assert split.date_format == "%d %B %Y"

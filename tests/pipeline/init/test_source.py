@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.init.source import Source, data_files, find_source
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DataError
 
 CONTENT = "x,y\n1,a\n2,b\n"
 
@@ -60,3 +60,13 @@ def test_a_file_in_the_working_directory_has_a_relative_base(folders: Path) -> N
 def test_a_file_is_of_one_split(folders: Path) -> None:
     with pytest.raises(ConfigError, match="--test 2024/x.csv: .*2024/x.csv is among the files of 2024 too"):
         source("2024", "2024/x.csv")
+
+
+def test_a_missing_file_is_named_as_it_was_given(folders: Path) -> None:
+    for data, test, message in (
+        ("2023/no.csv", None, "2023/no.csv: no such file"),
+        ("2023/x.csv", "../b/no.csv", "--test ../b/no.csv: no such file"),
+    ):
+        with pytest.raises(DataError) as refused:
+            source(data, test)
+        assert str(refused.value) == message

@@ -52,6 +52,9 @@ DAYS = [np.datetime64("2023-01-01") + day for day in range(300)]
         ([f"2023-01-01T{n // 60:02d}:{n % 60:02d}:00" for n in range(300)], "2023-01-01T04:00:00", None),
         ([day.astype(object).strftime("%d/%m/%Y") for day in DAYS], "29/08/2023", "%d/%m/%Y"),
         ([day.astype(object).strftime("%d-%b-%Y") for day in DAYS], "29-Aug-2023", "%d-%b-%Y"),
+        ([day.astype(object).strftime("%d %b %Y") for day in DAYS], "29 Aug 2023", "%d %b %Y"),
+        ([day.astype(object).strftime("%d %B %Y") for day in DAYS], "29 August 2023", "%d %B %Y"),
+        ([day.astype(object).strftime("%B %d, %Y") for day in DAYS], "August 29, 2023", "%B %d, %Y"),
         ([day.astype(object).strftime("%Y%m%d") for day in DAYS], 20230829, None),
         ([1_600_000_000 + 86_400 * number for number in range(300)], 1_600_000_000 + 86_400 * 240, None),
         ([1990 + number // 30 for number in range(300)], 1998, None),
@@ -115,3 +118,11 @@ def test_files_of_a_test_split() -> None:
         plan(is_test=is_test, when=range(1_000))
     with pytest.raises(ConfigError, match="10 of 10 values of test are in train too, by --test"):
         plan(is_test=is_test, customer=[number % 10 for number in range(1_000)])
+
+
+def test_rows_without_a_time_are_in_train_with_a_note() -> None:
+    notes = Notes()
+    found = plan(notes=notes, when=[None if number % 4 == 0 else number for number in range(400)])
+    assert "'when' has no value in 100 rows (25.0%): all of them are in train" in notes.texts()
+    assert found.parts["train"].rows[::4].all()
+    assert found.parts["test"].expected_rows == 60

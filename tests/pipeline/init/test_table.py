@@ -12,6 +12,7 @@ from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.table import RawTable, read_table
+from schemas.errors import DataError
 
 
 def read(data: Path, test: Path | None = None, notes: Notes | None = None, label: str = "y") -> RawTable:
@@ -76,3 +77,94 @@ def test_a_row_with_a_string_among_numbers_is_no_row_of_test_either(tmp_path: Pa
     assert found.is_test is not None
     assert (found.rows, found.bad_rows, len(found.is_test), int(found.is_test.sum())) == (401, 2, 399, 99)
     assert found.mixed["x"] == (2, "oops")
+
+
+def noted(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable, list[str]]:
+    notes = Notes()
+    lines = [f"{value}{delimiter}{number}{delimiter}{'ab'[number % 2]}" for number, value in enumerate(values)]
+    path.write_text("\n".join([delimiter.join("vxy"), *lines]), encoding="utf-8")
+    return read(path, notes=notes), notes.texts()
+
+
+def test_amounts_in_several_currencies_are_noted(tmp_path: Path) -> None:
+    found, notes = noted(tmp_path / "a.csv", ["$1", "US$2", "€3", "€4"] * 25)
+    assert notes == ["'v' has amounts in several currencies (25 in $, 25 in US$, 50 in €); they are not converted"]
+    assert found.columns["v"].numbers[:4].tolist() == [1, 2, 3, 4]
+    assert noted(tmp_path / "a.csv", ["$1", "$2"] * 50)[1] == []
+
+
+def test_percent_and_plain_numbers_in_one_column_are_noted(tmp_path: Path) -> None:
+    found, notes = noted(tmp_path / "a.csv", [*(f"{n}.5%" for n in range(60)), *(f"{n}.5" for n in range(1, 41)), "NA"])
+    assert notes == [
+        "'v' has a percent sign in 60 rows and none in 40: '0.5%' is read as 0.005, and '1.5' as it is; write them in "
+        "one way, or leave it out (--drop)"
+    ]
+    assert found.columns["v"].numbers[60] == 1.5
+    # 0.25 is 25%.
+    assert noted(tmp_path / "a.csv", ["25%", "0.25"] * 50)[1] == []
+
+
+def test_the_delimiter_tells_that_a_comma_precedes_the_fraction(tmp_path: Path) -> None:
+    values = [f"{n},{n:03d}" for n in range(100, 200)]
+    found, notes = noted(tmp_path / "a.csv", values)
+    assert (found.columns["v"].numbers[0], found.csv.decimal) == (100.1, ",")
+    assert notes[0].startswith("numbers such as '12,345' are read as 12.345, since the delimiter is ';'; if they are")
+    found, notes = noted(tmp_path / "a.csv", [f'"{value}"' for value in values], ",")
+    assert (found.columns["v"].numbers[0], notes) == (100100, [])
+    # Values that only a decimal comma reads need no note.
+    assert noted(tmp_path / "a.csv", [*values, "1,5"])[1] == []
+
+
+def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path: Path) -> None:
+    for others, reason in (
+        ([f"{n} kg" for n in range(40)], "has 60 numbers such as '0.25' and 40 with a unit such as '0 kg'"),
+        ([f"{n},75" for n in range(40)], "has 60 numbers such as '0.25' and 40 in another format such as '0,75'"),
+    ):
+        found, notes = noted(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
+        assert found.unusable == {"v": reason}
+        assert notes == [f"'v' {reason}: left out; write them in one way"]
+    # Missing values count for neither.
+    found, _ = noted(
+        tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *(f"{n},75" for n in range(40)), *["NA"] * 20]
+    )
+    assert "v" in found.unusable
+    for others in ("A{}", "{}A", "{}-1"):
+        values = [*(str(n) for n in range(60)), *(others.format(n) for n in range(40))]
+        found, notes = noted(tmp_path / "a.csv", values)
+        assert ("v" in found.columns, notes) == (True, [])
+
+
+def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        for number in range(40):
+            example = tf.train.Example()
+            example.features.feature["emb"].float_list.value.extend([0.5] * 4)
+            example.features.feature["img"].bytes_list.value.append(b"\xff\xd8")
+            example.features.feature["x"].float_list.value.append(number)
+            example.features.feature["y"].bytes_list.value.append(b"ab"[number % 2 :][:1])
+            writer.write(example.SerializeToString())
+    notes = Notes()
+    found = read(tmp_path / "a.tfrecord", notes=notes)
+    assert set(found.columns) == {"x", "y"}
+    assert notes.texts() == [
+        "'emb' holds 4 values; expected one, or none: left out",
+        "'img' holds bytes that are not UTF-8: left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("y;x\na;1\nb;2\n", "has none of the columns of {folder}/a.csv; it has 'y;x', read with the delimiter ','"),
+        ("x\n1\n2\n", "has no column 'y', the label (--test)"),
+        ("x,y\n1\n2\n", "holds no rows that fit its header: all 2 have another number of fields, read with the"),
+    ],
+)
+def test_a_test_file_that_is_written_in_another_way(test: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,a\n2,b\n")
+    (tmp_path / "b.csv").write_text(test)
+    with pytest.raises(DataError) as refused:
+        read(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert str(refused.value).startswith(f"{tmp_path}/b.csv: {message.format(folder=tmp_path)}")

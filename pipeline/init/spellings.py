@@ -1,0 +1,109 @@
+"""Notes columns whose numbers are written in more than one way: with and without a sign, in two formats, with units."""
+
+import re
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.init.notes import Notes, Rank
+from schemas.number_format import PLAIN, NumberFormat, plain_numbers
+
+# Some of a column's numbers are in another format if so many of its values are, and nearly all are in one of the two.
+_LEAST_SHARE, _MOSTLY = 0.01, 0.95
+# 12A is the number of a house sooner than one with a unit.
+_UNIT = r"^[+-]?[0-9][0-9.,]*(\s[A-Za-z/]{1,6}|[A-Za-z/]{2,6}|\s?[%\x{b0}\x{b5}][A-Za-z]{0,2})$"
+_LEAST_WITH_UNIT, _MAX_UNITS = 20, 5
+_PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
+
+
+def note_signs(columns: Mapping[str, pa.Array], format: NumberFormat, notes: Notes) -> None:
+    """Note columns of numbers that have several currencies, or a percent sign in some rows only.
+
+    Args:
+      columns: Strings of columns of numbers by name, as the files write them.
+      format: How numbers are written.
+      notes: Gets a note for each column.
+    """
+    for name, strings in columns.items():
+        signs = _rows_by_currency(strings, format)
+        if len(signs) > 1:
+            shown = ", ".join(f"{count:,} in {sign}" for sign, count in signs.items())
+            notes.add(Rank.ROWS, f"'{name}' has amounts in several currencies ({shown}); they are not converted")
+        if format.percent:
+            _note_percent(name, strings, format, notes)
+
+
+def _note_percent(name: str, strings: pa.Array, format: NumberFormat, notes: Notes) -> None:
+    has_sign = pc.match_substring(strings, "%")
+    signed, others = strings.filter(has_sign), strings.filter(pc.invert(has_sign))
+    numbers = plain_numbers(pc.utf8_trim_whitespace(others), format).cast(pa.float64())
+    # 0.355 beside 35.5% is the same number.
+    is_whole = pc.fill_null(pc.greater(pc.abs(numbers), 1), False)
+    if not len(signed) or not pc.any(is_whole).as_py():
+        return
+    with_sign, without = signed[0].as_py(), others.filter(is_whole)[0].as_py()
+    value = plain_numbers(pa.array([with_sign.strip()]), format).cast(pa.float64())[0].as_py()
+    notes.add(
+        Rank.ROWS,
+        f"'{name}' has a percent sign in {len(signed):,} rows and none in {len(numbers) - numbers.null_count:,}: "
+        f"{with_sign!r} is read as {value:g}, and {without!r} as it is; write them in "
+        "one way, or leave it out (--drop)",
+    )
+
+
+def _rows_by_currency(strings: pa.Array, format: NumberFormat) -> dict[str, int]:
+    """Return the number of rows with each currency; US$ is not $."""
+    counts = {}
+    for sign in sorted(format.currency, key=len, reverse=True):
+        counts[sign] = _count(strings, re.escape(sign))
+        strings = pc.replace_substring(strings, sign, "")
+    return {sign: counts[sign] for sign in format.currency if counts[sign]}
+
+
+def _count(strings: pa.Array, expression: str) -> int:
+    return int(pc.sum(pc.match_substring_regex(strings, expression)).as_py() or 0)
+
+
+def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
+    """Return why a column of strings would be one of numbers, were they written in one way; empty if it would not.
+
+    Args:
+      strings: The column, as the files write it.
+      format: How most numbers are written.
+    """
+    counted = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
+    # Others may stand for a missing value.
+    counted = counted.filter(pc.match_substring_regex(counted.field("values"), "[0-9]"))
+    values, counts = counted.field("values"), counted.field("counts")
+    rows = pc.sum(counts).as_py() or 0
+    if 2 * rows < len(strings) - strings.null_count:
+        return ""
+    is_number = _are_numbers(values, format)
+    numbers = pc.sum(counts.filter(is_number)).as_py() or 0
+    if not _LEAST_SHARE <= numbers / max(1, rows) <= 1 - _LEAST_SHARE:
+        return ""
+    others = values.filter(pc.invert(is_number))
+    other_counts = counts.filter(pc.invert(is_number))
+    ways = [("in another format", _are_numbers(others, one)) for one in _OTHER_FORMATS]
+    for way, fits in [*ways, ("with a unit", _have_units(others))]:
+        count = pc.sum(other_counts.filter(fits)).as_py() or 0
+        if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:
+            example = others.filter(fits)[0].as_py()
+            usual = values.filter(is_number)[0].as_py()
+            return f"has {numbers:,} numbers such as {usual!r} and {count:,} {way} such as {example!r}"
+    return ""
+
+
+def _are_numbers(values: pa.Array, format: NumberFormat) -> pa.Array:
+    if format.is_plain:
+        return pc.match_substring_regex(values, _PLAIN_NUMBER)
+    return plain_numbers(values, format).is_valid()
+
+
+def _have_units(values: pa.Array) -> pa.Array:
+    """Return whether each value is a number with a unit; none is if there are few values, or many units."""
+    fits = pc.match_substring_regex(values, _UNIT)
+    units = pc.unique(pc.replace_substring_regex(values.filter(fits), r"^[+-]?[0-9][0-9.,]*\s?", ""))
+    return fits if len(values) >= _LEAST_WITH_UNIT and len(units) <= _MAX_UNITS else pc.and_(fits, False)
