@@ -30,6 +30,8 @@ _MAX_DISTINCT = 5_000
 _MIN_NUMBERS, _MIN_DIFFERENT = 0.5, 20
 # So many repeated strings, without a digit, stand for a missing value if all others are numbers.
 _MAX_GUESSES = 2
+# Codes beside numbers, such as A12 and 12-1, name things as the numbers do.
+_CODE = re.compile(r"(?=.*\d)[\w./-]+")
 # Fill values: -99, 999.0, 1e20, 9.969209968386869e+36 (NetCDF's default).
 _NINES = re.compile(r"-?9{2,}(\.(0+|9+))?")
 _HUGE = 1e15
@@ -129,7 +131,8 @@ def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
     rest = [value for value in column.not_numbers if value not in markers]
     if are_missing_words(column, rest, markers):
         return rest
-    if rest and _is_mostly_numbers(column, rest, markers) and not is_id_name(column.name):
+    are_codes = sum(bool(_CODE.fullmatch(value)) for value in rest) > len(rest) / 2 or is_id_name(column.name)
+    if rest and not are_codes and _is_mostly_numbers(column, rest, markers):
         shown = ", ".join(map(repr, rest[:_MAX_SHOWN]))
         count = f"{len(rest):,} different strings" if len(rest) > 1 else "a string"
         notes.add(
