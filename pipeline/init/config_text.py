@@ -11,6 +11,7 @@ import yaml
 
 from components.config import MetricName
 from pipeline.init.decision import Decision
+from pipeline.init.kinds import is_wide
 
 # More notes stand at the end of the config.
 _MAX_NOTES_AT_TOP = 20
@@ -132,15 +133,18 @@ def _model(decision: Decision) -> Iterator[str]:
     small = rows < 5_000
     batch = 64 if small else 256 if rows < 100_000 else 1024
     epochs = _epochs(rows, len(decision.features))
+    wide = is_wide(rows, len(decision.features))
     yield "model:"
     yield f"  hidden_units: {[32, 16] if small else [128, 64]}"
     yield "  dropout: 0.2"
+    if wide:
+        yield "  embedding_dropout: 0.5 # few rows for so many columns: the noise of each must not be learned by heart"
     yield ""
     yield "training:"
     yield f"  epochs: {epochs} # at most: early stopping keeps the best"
     yield f"  batch_size: {batch}"
-    yield "  wide_optimizer: {name: ftrl, learning_rate: 0.05}"
-    yield "  deep_optimizer: {name: adam, learning_rate: 0.002, schedule: cosine}"
+    yield f"  wide_optimizer: {{name: ftrl, learning_rate: {'0.02, l1: 0.01' if wide else '0.05'}}}"
+    yield f"  deep_optimizer: {{name: adam, learning_rate: {0.0005 if wide else 0.002}, schedule: cosine}}"
     yield f"  early_stopping: {{patience: {max(3 if small else 2, epochs // 10)}}}"
     if decision.label.classes and min(_class_shares(decision)) < 0.1 / len(decision.label.classes):
         yield "  imbalance: none # the classes are uneven; class_weights lifts recall and spoils the calibration"

@@ -12,7 +12,7 @@ from components.leaks import Leaks, find_leaks
 from components.profile import Column
 from components.targets import Target
 from pipeline.init.exclusions import is_id_name, times_of, why_excluded, why_unlearnable
-from pipeline.init.kinds import choose_kind, has_unit, why_code
+from pipeline.init.kinds import choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.init.table import RawTable
@@ -133,7 +133,7 @@ def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
 def _feature(
     column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
 ) -> ChosenFeature:
-    kind = choose_kind(column, target, code_reason)
+    kind = choose_kind(column, target, code_reason, wide=is_wide(column.rows, len(table.columns)))
     explained = leaks.shares[column.name]
     reason = kind.reason
     if column.name in requests.keep:

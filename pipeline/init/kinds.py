@@ -17,6 +17,8 @@ _MIN_USED_IDS, _MIN_ROWS_OF_AN_ID = 0.25, 10
 _MAX_IDENTITY_VALUES = 8
 # In fewer rows the embeddings of buckets are learned by heart: a number gets some only where a line does not do.
 _MANY_ROWS = 10_000
+# With fewer rows for each column, a network of the usual size learns the noise of the columns by heart.
+_WIDE_COLUMNS, _ROWS_FOR_A_COLUMN = 200, 50
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
 # So few numbers get a bucket each, small whole numbers more.
@@ -79,12 +81,22 @@ def has_unit(column: Column) -> bool:
     return sum(bool(_WITH_UNIT.fullmatch(value)) for value in values) > 0.95 * len(values)
 
 
-def choose_kind(column: Column, target: Target, code_reason: str | None) -> Kind:
+def is_wide(rows: int, columns: int) -> bool:
+    """Return whether a table has many columns, and few rows for each.
+
+    >>> is_wide(10_000, 250), is_wide(48_842, 250), is_wide(344, 7)
+    (True, False, False)
+    """
+    return columns >= _WIDE_COLUMNS and rows < _ROWS_FOR_A_COLUMN * columns
+
+
+def choose_kind(column: Column, target: Target, code_reason: str | None, *, wide: bool = False) -> Kind:
     """Return the declaration of a feature.
 
     Args:
       column: The column.
       target: Label of the rows.
+      wide: Whether the table has few rows for its columns.
       code_reason: Why its values are categories, as `why_code` returns it.
     """
     if code_reason is not None:
@@ -102,7 +114,7 @@ def choose_kind(column: Column, target: Target, code_reason: str | None) -> Kind
         return Kind({**declared, "embedding": _dimension(size)}, f"{shown}: few enough to be ids")
     if column.collapsed:
         shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
-    return _number(column, target, shown)
+    return _number(column, target, shown, wide=wide)
 
 
 def _category(column: Column, code_reason: str) -> Kind:
@@ -127,7 +139,7 @@ def _category(column: Column, code_reason: str) -> Kind:
     return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, counted)
 
 
-def _number(column: Column, target: Target, shown: str) -> Kind:
+def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
     missing = {"missing": "mean"} if column.missing_share else {}
     mostly_zero = column.zero_share > 0.5
     if mostly_zero:
@@ -140,7 +152,8 @@ def _number(column: Column, target: Target, shown: str) -> Kind:
             scale = "log_z_score"
             shown += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
     declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
-    if column.distinct > 2 and (column.rows >= _MANY_ROWS or target.bends(column, of_logs=scale == "log_z_score")):
+    has_rows = column.rows >= _MANY_ROWS and not wide
+    if column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score")):
         declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), "embedding": 8}
     return Kind({**declared, **missing}, shown)
 
