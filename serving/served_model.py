@@ -50,7 +50,7 @@ class TransformGraph(tf.Module):
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
         # Not TFT's loader: of each output it looks for the inputs behind it, which takes minutes for a wide table.
-        loaded = tf.saved_model.load(transform_output.transform_savedmodel_dir)
+        loaded = tf.saved_model.load(literal_path(transform_output.transform_savedmodel_dir))
         # What the graph refers to is saved with whoever holds it; not its function, which nobody calls by itself.
         self._parts = [loaded.resources, loaded.trackable_objects, loaded.initializers, loaded.assets]
         self._loaded = _Untracked(loaded.transform_fn)
