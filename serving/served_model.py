@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
+from serving.literal_paths import literal_path
 from serving.network_inputs import network_inputs
 from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
 from serving.signatures import (
