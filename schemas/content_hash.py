@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from schemas import locations
 from schemas.errors import DataError
-from schemas.readers import what_failed
+from schemas.locations import what_failed
 
 # The coarsest time stamps that are in use, those of FAT and of some network file systems.
 _RACY_NS = 2_000_000_000

@@ -17,6 +17,7 @@ from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions
 from schemas.errors import ConfigError, DataError
 from schemas.file_kinds import check_format, marked_encoding, open_decompressed
+from schemas.locations import what_failed
 
 Quote = Literal['"', "'", "none"]
 DELIMITERS = (",", "\t", ";", "|")
@@ -84,7 +85,7 @@ def find_dialect(
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not text in {encoding}: {error.reason}; name its encoding") from error
     except (OSError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
     if not lines:
         raise DataError(f"{path}: holds no rows")
     if lines[0].lower().startswith("sep="):

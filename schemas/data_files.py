@@ -21,7 +21,7 @@ import pyarrow.fs
 from schemas import locations
 from schemas.data import Data, FileSplit, Format
 from schemas.errors import DataError
-from schemas.readers import what_failed
+from schemas.locations import what_failed
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
 _EPOCH = datetime.date(1970, 1, 1)

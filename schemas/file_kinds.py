@@ -153,8 +153,7 @@ def start_of(path: str) -> bytes:
                 # Whoever reads the file reports how far it can be read.
                 return b""
     except (OSError, pa.ArrowException) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be read: {reason}") from error
+        raise DataError(f"{path}: cannot be read: {locations.what_failed(error)}") from error
 
 
 def table_format(path: str) -> Format:

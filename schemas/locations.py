@@ -46,3 +46,10 @@ def located(base: str, path: str) -> str:
     scheme, _, rest = base.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
     return f"{scheme}://{user}{at}{path}"
+
+
+def what_failed(error: BaseException) -> str:
+    """Return the cause of a file error in one line, without the places in the source of Arrow and Google."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    said = re.search(r'"message": "([^"]+)"', text)
+    return said[1] if said else text

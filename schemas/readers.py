@@ -35,6 +35,7 @@ from schemas.csv_quotes import QuoteCheck
 from schemas.data import CsvOptions, Format
 from schemas.errors import DataError
 from schemas.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
+from schemas.locations import what_failed
 from schemas.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
 from schemas.values import as_strings
 
@@ -601,13 +602,6 @@ class TFRecordReader(Reader):
 
     def _damaged(self, what: str, offset: int, count: int) -> DataError:
         return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
-
-
-def what_failed(error: BaseException) -> str:
-    """What went wrong with a file, in one line, without Arrow's and Google's places in their own source."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    said = re.search(r'"message": "([^"]+)"', text)
-    return said[1] if said else text
 
 
 def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:

@@ -12,7 +12,8 @@ from schemas.data_files import guessed_format, listed
 from schemas.errors import ConfigError, DataError
 from schemas.features import FeatureSet
 from schemas.file_kinds import table_format
-from schemas.readers import Terms, open_table, what_failed
+from schemas.locations import what_failed
+from schemas.readers import Terms, open_table
 from schemas.table import Columns, Table
 from schemas.values import feature_rules
 from serving.batch.job import InputFile, Job

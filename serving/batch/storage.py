@@ -14,7 +14,7 @@ import pyarrow.fs
 
 from schemas import locations
 from schemas.errors import PushError
-from schemas.readers import what_failed
+from schemas.locations import what_failed
 
 # Names that start so are no data: Arrow, pandas and Spark leave them out when they read a folder.
 _UNFINISHED_PREFIX = "_unfinished-"
