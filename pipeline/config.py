@@ -159,12 +159,12 @@ class PipelineConfig(Declaration):
     def _check_network(self, kind: LabelKind) -> None:
         """Reject options of the network and the training that this label, or these parts, do not have."""
         model, training = self.model, self.training
-        for_classes = {"imbalance": training.imbalance, "calibration": training.calibration}
-        for_classes["label_smoothing"] = training.label_smoothing
-        for key, value in for_classes.items():
-            if kind == "regression" and value not in ("none", 0):
+        for key in ("imbalance", "calibration", "label_smoothing"):
+            value = getattr(training, key)
+            if kind == "regression" and value != Training.model_fields[key].default:
                 raise ValueError(f"training.{key}: '{value}' needs classes; the label is a number")
-        for key, value in {"label_scale": model.label_scale, "clip_predictions": model.clip_predictions}.items():
+        for key in ("label_scale", "clip_predictions"):
+            value = getattr(model, key)
             if kind != "regression" and value != Model.model_fields[key].default:
                 raise ValueError(f"model.{key}: '{value}' needs a label that is a number; it has classes ({kind})")
         if model.parts == "wide" and model.members > 1:
