@@ -11,6 +11,8 @@ from components.targets import Target
 from pipeline.init.exclusions import is_id_name, is_long
 
 _MAX_SMALL_NUMBER = 64
+# So few whole numbers are IDs, too, in tables of any size.
+_FEW_IDS, _MIN_ROWS_OF_AN_ID = 8, 10
 # In fewer rows the embeddings of buckets are learned by heart: a number gets some only where a line does not do.
 _MANY_ROWS = 10_000
 # With fewer rows for each column, a network of the usual size learns the noise of the columns by heart.
@@ -142,7 +144,11 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
             shown += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
     declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
     has_rows = column.rows >= _MANY_ROWS and not wide
-    if column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score")):
+    is_few = (
+        column.is_integer and column.distinct <= _FEW_IDS and column.present >= _MIN_ROWS_OF_AN_ID * column.distinct
+    )
+    is_curve = column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score"))
+    if is_few or is_curve:
         # Beside the piecewise-linear encoding of the number, the deep part gains by buckets for two classes only.
         embedding = {"embedding": 8} if target.classes == 2 else {}
         declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), **embedding}

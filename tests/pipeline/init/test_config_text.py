@@ -6,29 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-import pytest
 import yaml
 
-from pipeline.init.config_text import _epochs
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "epochs"),
-    [
-        (344, 7, 60),
-        (8_645, 12, 60),
-        (53_940, 9, 41),
-        (10_000, 250, 10),
-        (10_000, 2_000, 10),
-        (100_000, 40, 5),
-        (2_000_000, 20, 5),
-    ],
-)
-def test_a_narrow_table_is_read_until_early_stopping_ends_it(rows: int, columns: int, epochs: int) -> None:
-    assert _epochs(rows, columns) == epochs
 
 
 def test_a_wide_table_of_few_rows_is_learned_with_care(tmp_path: Path) -> None:
