@@ -19,7 +19,7 @@ serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 85
 	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)
 
 test: check ## Run all checks and all tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed ## Run the checks of style, types and import directions.
 	@$(BIN)/ruff check .

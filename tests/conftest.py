@@ -14,6 +14,12 @@ ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with whole pipeline runs first: at the end, one of them would keep one process busy alone."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
 def census_rows(name: str, count: int) -> list[list[str]]:
     """The header and the first rows of a census file."""
     with gzip.open(ROOT / "data" / "census" / f"{name}.csv.gz", "rt") as file:
