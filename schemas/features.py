@@ -47,7 +47,7 @@ def _safe_character(character: str) -> str:
 
 
 Embedding = Annotated[int, Field(ge=1)] | Literal["one_hot", "none"]
-NumberEncoding = Literal["number", "piecewise_linear"]
+NumberEncoding = Literal["number", "piecewise_linear", "none"]
 Scale = Literal["z_score", "log_z_score", "min_max", "identity", "none"]
 
 
@@ -129,8 +129,8 @@ class Numeric(_Feature):
     scale: Scale = "z_score"
     """`log_z_score` is the z-score of sign(x) * log(1 + |x|); `none` leaves only the buckets in the model."""
     encoding: NumberEncoding | None = None
-    """How the deep part gets the scaled number: as it is, or as a learned piecewise-linear function of it. If omitted,
-    `model.number_encoding`."""
+    """How the deep part gets the scaled number: as it is, as a learned piecewise-linear function of it, or not at all.
+    If omitted, `model.number_encoding`."""
     buckets: Buckets | None = None
     missing: Literal["mean"] | float | None = None
     """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""

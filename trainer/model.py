@@ -150,14 +150,13 @@ def build_model(
     ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
     numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
     scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
-    logits = []
-    if model.parts != "deep":
-        logits += _wide_logits(features, ids, scaled, outputs)
-        if model.parts == "wide_and_deep" and model.members > 1:
+    logits = [] if model.parts == "deep" else _wide_logits(features, ids, scaled, outputs)
+    deep_inputs = [] if model.parts == "wide" else _deep_inputs(features, ids, numbers, scaled, model)
+    if deep_inputs:
+        if model.members > 1:
             # The same for each member.
             logits = [keras.layers.Reshape((1, outputs))(logit) for logit in logits]
-    if model.parts != "wide":
-        logits.append(_deep_logit(features, ids, numbers, scaled, model, outputs, precision))
+        logits.append(_deep_logit(_concatenated(deep_inputs, "deep_input"), model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
     learned = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
@@ -212,11 +211,8 @@ def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> 
     return logits
 
 
-def _deep_logit(
-    features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model, outputs: int, precision: Precision
-) -> Any:
+def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
     """The deep part: embeddings, one-hot IDs and numbers through a multilayer perceptron, or several at once."""
-    hidden = _concatenated(_deep_inputs(features, ids, numbers, scaled, model), "deep_input")
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="dropout_input")(hidden)
     if model.members > 1:

@@ -133,8 +133,8 @@ def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
 def _feature(
     column: Column, target: Target, code_reason: str | None, leaks: Leaks, table: RawTable, requests: Requests
 ) -> ChosenFeature:
-    kind = choose_kind(column, target, code_reason, wide=is_wide(column.rows, len(table.columns)))
     explained = leaks.shares[column.name]
+    kind = choose_kind(column, target, code_reason, explained, wide=is_wide(column.rows, len(table.columns)))
     reason = kind.reason
     if column.name in requests.keep:
         excluded = why_excluded(column)

@@ -17,6 +17,7 @@ _FEW_IDS, _MIN_ROWS_OF_AN_ID = 8, 10
 _MANY_ROWS = 10_000
 # With fewer rows for each column, a network of the usual size learns the noise of the columns by heart.
 _WIDE_COLUMNS, _ROWS_FOR_A_COLUMN = 200, 50
+_MIN_EXPLAINED_IN_DEEP = 0.001
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
 # So few numbers get a bucket each, small whole numbers more.
@@ -88,15 +89,27 @@ def is_wide(rows: int, columns: int) -> bool:
     return columns >= _WIDE_COLUMNS and rows < _ROWS_FOR_A_COLUMN * columns
 
 
-def choose_kind(column: Column, target: Target, code_reason: str | None, *, wide: bool = False) -> Kind:
+def choose_kind(
+    column: Column, target: Target, code_reason: str | None, explained: float = 1.0, *, wide: bool = False
+) -> Kind:
     """Return the declaration of a feature.
 
     Args:
       column: The column.
       target: Label of the rows.
-      wide: Whether the table has few rows for its columns.
       code_reason: Why its values are categories, as `why_code` returns it.
+      explained: Share of the label that it explains by itself.
+      wide: Whether the table has few rows for its columns.
     """
+    kind = _kind(column, target, code_reason, wide=wide)
+    if not wide or explained >= _MIN_EXPLAINED_IN_DEEP:
+        return kind
+    # The wide part's l1 penalty drops a weight of noise; the deep part has nothing like it.
+    key = "encoding" if kind.declared["kind"] == "numeric" else "embedding"
+    return Kind({**kind.declared, key: "none"}, f"{kind.reason}; for the wide part only")
+
+
+def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool) -> Kind:
     if code_reason is not None:
         return _category(column, code_reason)
     low, high = column.quantile(0), column.quantile(1)
@@ -148,7 +161,7 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
         column.is_integer and column.distinct <= _FEW_IDS and column.present >= _MIN_ROWS_OF_AN_ID * column.distinct
     )
     is_curve = column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score"))
-    if is_few or is_curve:
+    if (is_few and not wide) or is_curve:
         # Beside the piecewise-linear encoding of the number, the deep part gains by buckets for two classes only.
         embedding = {"embedding": 8} if target.classes == 2 else {}
         declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), **embedding}

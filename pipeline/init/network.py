@@ -60,18 +60,16 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
     wide = is_wide(rows, columns)
     model = {**_shape(classes), **(_regression(labels) if not classes else {})}
     if wide:
-        reason = "few rows for so many columns: the noise of each must not be learned by heart"
-        model |= {"embedding_dropout": Choice(0.5, reason)}
+        # They multiply the time of a step. The noise of many columns is kept out of the deep part by `choose_kind`.
+        del model["number_encoding"]
         model.pop("members", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
     epochs = _epochs(rows, columns, batch, is_binary=classes == 2)
     training = {
         "epochs": Choice(epochs, "at most: early stopping keeps the best"),
         "batch_size": Choice(batch),
-        "wide_optimizer": Choice(
-            {"name": "ftrl", **({"learning_rate": 0.02, "l1": 0.01} if wide else {"learning_rate": 0.05})}
-        ),
-        "deep_optimizer": Choice({"name": "adam", "learning_rate": 0.0005 if wide else 0.002, "schedule": "cosine"}),
+        "wide_optimizer": _wide_optimizer(wide),
+        "deep_optimizer": Choice({"name": "adam", "learning_rate": 0.002, "schedule": "cosine"}),
         "ema": Choice(0.99),
         "early_stopping": Choice({"patience": max(2, epochs // 5)}),
     }
@@ -82,6 +80,13 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
             reason = "the classes are uneven; class_weights lifts recall and spoils the calibration"
             training["imbalance"] = Choice("none", reason)
     return Network(model, training)
+
+
+def _wide_optimizer(wide: bool) -> Choice:
+    if not wide:
+        return Choice({"name": "ftrl", "learning_rate": 0.05})
+    reason = "few rows for so many columns: l1 drops the weights of noise"
+    return Choice({"name": "ftrl", "learning_rate": 0.02, "l1": 0.01}, reason)
 
 
 def _shape(classes: int) -> dict[str, Choice]:

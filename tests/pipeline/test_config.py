@@ -97,6 +97,16 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "training.deep_optimizer={name: adam, learning_rate: 1, clip_norm: 1, clip_value: 1}",
             "training.deep_optimizer: give clip_norm or clip_value, not both",
         ),
+        ("model.label_scale=quantile", "model.label_scale: 'quantile' needs a label that is a number"),
+        ("model.clip_predictions=true", "model.clip_predictions: 'True' needs a label that is a number"),
+        (
+            "model={parts: wide, members: 8}",
+            "model.members: 8 members share the deep part, which model.parts: wide leaves out",
+        ),
+        (
+            "features.age={kind: numeric, scale: none, buckets: {kind: quantiles, count: 4}, encoding: number}",
+            "features.age: encoding: 'number' needs a scaled number; scale is 'none'",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_rule_and_value(setting: str, message: str) -> None:
@@ -118,6 +128,15 @@ def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load(CENSUS_CONFIG, [setting])
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("setting", ["imbalance=oversample", "calibration=temperature", "label_smoothing=0.1"])
+def test_what_needs_classes_is_rejected_for_a_number(setting: str) -> None:
+    regression = ["label={kind: regression, column: income}", "evaluation={split: test}"]
+    with pytest.raises(ConfigError) as rejected:
+        load(CENSUS_CONFIG, [*regression, "training.early_stopping=null", f"training.{setting}"])
+    key, value = setting.split("=")
+    assert f"training.{key}: '{value}' needs classes; the label is a number" in str(rejected.value)
 
 
 def test_settings_override_single_keys() -> None:
