@@ -66,7 +66,8 @@ class DecisionThreshold(Declaration):
         if self.costs is None:
             return f"threshold {self.threshold:.4g}"
         rows = f"{self.rows:,} rows of eval"
-        reason = f"chosen on {rows}" if self.chosen_by == "eval" else f"by the costs, since {rows} show no better one"
+        by_costs = f"by the costs, as none is significantly better on {rows}"
+        reason = f"chosen on {rows}" if self.chosen_by == "eval" else by_costs
         text = f"threshold {self.threshold:.4g} ({self.costs}; {reason})"
         if self.mean_cost is None or self.mean_cost_at_default is None:
             return text

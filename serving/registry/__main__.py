@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.decision import DecisionThreshold
 from schemas.errors import ConfigError, PushError
 from serving.registry import disk
 from serving.registry.content import DECISION_FILE, NOT_CONTENT
@@ -171,6 +170,9 @@ def show(registry: Registry, number: int | None, version: int | None, as_json: b
 
 def _decision(folder: Path) -> dict[str, Any] | None:
     """Return the threshold of a binary label; None for a version without declared costs, or if it cannot be read."""
+    # With it comes pydantic, which no other command needs.
+    from schemas.decision import DecisionThreshold
+
     try:
         found = DecisionThreshold.model_validate_json((folder / DECISION_FILE).read_bytes())
     except (OSError, ValueError):

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -443,3 +444,10 @@ def test_every_odd_value_of_a_kind_has_one_answer(
     is_number = FEATURES.column_types[name] != "string"
     for value in [*NUMBERS, *ODD] if data is DATA else NUMBERS if is_number else []:
         check({**ROWS[1], name: value}, data, routes)
+
+
+def test_the_servers_page_has_the_threshold(data: Data, server: RunningServer) -> None:
+    page = urllib.request.urlopen(f"{server.url}/").read().decode()
+    text = ", decision threshold 0.9 (false positive 1, false negative 5)"
+    assert (text in page) == (data is COMMAS)
+    assert ("decision threshold" in page) == (data is COMMAS)
