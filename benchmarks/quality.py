@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from components.config import METRICS
+from components.config import measurable
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
@@ -94,6 +94,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
     import tensorflow as tf
 
     from components.batched_metrics import counts_of
+    from trainer.decision import threshold_for
     from trainer.run import fit
 
     started = time.monotonic()
@@ -106,7 +107,10 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
         log_folder=None,
     )
     seconds = time.monotonic() - started
-    counts = counts_of(config.label.kind)
+    costs = config.decision
+    costs_json = costs.model_dump_json() if costs is not None else None
+    decision = threshold_for(network, sources["eval"], costs_json, config.training)
+    counts = counts_of(config.label.kind, decision.threshold, costs)
     for ids, numbers, label in sources[split].blocks():
         output = network(sources[split].unpack(ids, numbers), training=False)
         match config.label.kind:
@@ -118,7 +122,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
                 predictions = output[:, 0]
         counts.add(label.numpy(), predictions.numpy())
     epochs = float(len(history.metrics["loss"]))
-    names = [name for name in METRICS[config.label.kind] if name != "example_count"]
+    names = [name for name in measurable(config.label.kind, has_costs=costs is not None) if name != "example_count"]
     measured: dict[str, float] = {str(name): counts.metric(name) for name in names}
     return measured | {"epochs": epochs, "seconds": seconds}
 
