@@ -21,7 +21,7 @@ class DecisionCosts(Declaration):
     """Costs of the two errors of a binary label, in any one unit. The served model predicts the positive value where
     that costs less: above cost_false_positive / (cost_false_positive + cost_false_negative), where the probabilities
     are exact (Elkan 2001, The Foundations of Cost-Sensitive Learning). Another threshold is used if it costs
-    significantly less on `eval`."""
+    significantly less on `eval`. The costs are at most 1,000,000 times apart, and at most 1e12."""
 
     cost_false_positive: Cost
     """Cost of predicting the positive value for a row of the negative one."""
