@@ -17,11 +17,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from components.config import METRICS
+from components.config import measurable
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
+from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from serving.literal_paths import literal_path
 from serving.terminal import own_terminal
 
@@ -128,6 +129,7 @@ class _StopAfterTransform:
 
 
 def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], split: str, seed: int) -> dict[str, float]:
+    from trainer.decision import threshold_for
     from trainer.run import fit
 
     started = time.monotonic()
@@ -140,23 +142,30 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
         log_folder=None,
     )
     seconds = time.monotonic() - started
-    measured = measure(network, sources[split])
+    costs = config.decision
+    costs_json = costs.model_dump_json() if costs is not None else None
+    decision = threshold_for(network, sources["eval"], costs_json, config.training)
+    measured = measure(network, sources[split], decision.threshold, costs)
     return measured | {"epochs": float(len(history.metrics["loss"])), "seconds": seconds}
 
 
-def measure(network: "WideAndDeep", source: "Source") -> dict[str, float]:
+def measure(
+    network: "WideAndDeep", source: "Source", threshold: float = DEFAULT_THRESHOLD, costs: DecisionCosts | None = None
+) -> dict[str, float]:
     """Return the Evaluator's metrics of a network on a split.
 
     Args:
       network: Network that `trainer.run.fit` returned.
       source: Transformed split.
+      threshold: Threshold of a binary label.
+      costs: Costs of its errors; None if none are declared.
     """
     import tensorflow as tf
 
     from components.batched_metrics import counts_of
 
     kind = source.features.label.kind
-    counts = counts_of(kind)
+    counts = counts_of(kind, threshold, costs)
     for ids, numbers, label in source.blocks():
         output = network(source.unpack(ids, numbers), training=False)
         match kind:
@@ -167,7 +176,8 @@ def measure(network: "WideAndDeep", source: "Source") -> dict[str, float]:
             case "regression":
                 predictions = output[:, 0]
         counts.add(label.numpy(), predictions.numpy())
-    return {str(name): counts.metric(name) for name in METRICS[kind] if name != "example_count"}
+    names = [name for name in measurable(kind, has_costs=costs is not None) if name != "example_count"]
+    return {str(name): counts.metric(name) for name in names}
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:

@@ -6,8 +6,9 @@ holds them against TFMA's own).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, assert_never
 
 import apache_beam as beam
@@ -17,9 +18,9 @@ from tensorflow_model_analysis.metrics import binary_confusion_matrices, confusi
 
 from components.config import MetricName
 from components.constant_predictor import LEAST_PROBABILITY
+from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
 from schemas.moments import Moments, merged
-from serving.signatures import DECISION_THRESHOLD
 
 # TFMA's own default for AUC: the thresholds of the curve, just below 0 and just above 1 included.
 _NUM_THRESHOLDS = 10_000
@@ -47,8 +48,15 @@ class Counts(Protocol):
 
 @dataclass
 class BinaryCounts:
-    """The `Counts` of a binary label."""
+    """The `Counts` of a binary label.
 
+    Attributes:
+      threshold: probability above which the model predicts the positive value.
+      costs: costs of the errors; without them there is no `MEAN_COST`.
+    """
+
+    threshold: float = DEFAULT_THRESHOLD
+    costs: DecisionCosts | None = None
     # Rows of each class by the number of thresholds below their prediction, [2, thresholds + 1].
     histogram: Array = field(default_factory=lambda: np.zeros((2, _NUM_THRESHOLDS + 1)))
     # Rows by label and by predicted label, [2, 2].
@@ -62,7 +70,7 @@ class BinaryCounts:
         predictions = predictions.astype(np.float64)
         bins = np.searchsorted(_THRESHOLDS, predictions, side="left")
         np.add.at(self.histogram, (labels, bins), 1)
-        np.add.at(self.confusion, (labels, (predictions > DECISION_THRESHOLD).astype(np.int64)), 1)
+        np.add.at(self.confusion, (labels, (predictions > self.threshold).astype(np.int64)), 1)
         likely = np.clip(np.where(labels == 1, predictions, 1 - predictions), LEAST_PROBABILITY, 1)
         self.sum_of_log_losses -= float(np.log(likely).sum())
         self.sum_of_predictions += float(predictions.sum())
@@ -95,6 +103,10 @@ class BinaryCounts:
                 return _divide(float(self.confusion[1, 1]), positives)
             case "calibration":
                 return _divide(self.sum_of_predictions, positives)
+            case "mean_cost" if self.costs is not None:
+                false_positive, false_negative = float(self.confusion[0, 1]), float(self.confusion[1, 0])
+                cost = false_positive * self.costs.cost_false_positive + false_negative * self.costs.cost_false_negative
+                return _divide(cost, rows)
             case "example_count":
                 return rows
             case _:
@@ -225,11 +237,11 @@ class RegressionCounts:
         return self.label_squares <= self.rows * (_ROUNDING * self.label_mean) ** 2
 
 
-def counts_of(label: LabelKind) -> Counts:
-    """Empty counts for a kind of label."""
+def counts_of(label: LabelKind, threshold: float = DEFAULT_THRESHOLD, costs: DecisionCosts | None = None) -> Counts:
+    """Return empty counts for a kind of label; the others are for a binary one, as for `BinaryCounts`."""
     match label:
         case "binary":
-            return BinaryCounts()
+            return BinaryCounts(threshold, costs)
         case "multiclass":
             return MulticlassCounts()
         case "regression":
@@ -245,19 +257,40 @@ def _divide(numerator: float, denominator: float) -> float:
 class BatchedMetric(metric_types.Metric):
     """One of `MetricName`, as TFMA finds it through `MetricConfig(class_name="BatchedMetric", module=...)`."""
 
-    def __init__(self, name: MetricName, label: LabelKind) -> None:
-        super().__init__(_computations, name=name, label=label)
+    def __init__(
+        self,
+        name: MetricName,
+        label: LabelKind,
+        thresholds: Mapping[str, float] | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> None:
+        """Args:
+        name: name of the metric.
+        label: kind of the label.
+        thresholds: threshold of each model by TFMA's name of it. If omitted, that of models without declared costs.
+        costs: fields of the `DecisionCosts` by which all models are judged.
+        """
+        super().__init__(_computations, name=name, label=label, thresholds=thresholds, costs=costs)
 
 
-def _computations(name: MetricName, label: LabelKind, model_names: list[str] | None = None, **_: Any) -> list[Any]:
+def _computations(
+    name: MetricName,
+    label: LabelKind,
+    thresholds: Mapping[str, float] | None = None,
+    costs: Mapping[str, float] | None = None,
+    model_names: list[str] | None = None,
+    **_: Any,
+) -> list[Any]:
     """TFMA's computations for one metric: the counts, which all metrics of a model share, and the value from them."""
+    declared = DecisionCosts.model_validate(costs) if costs else None
     computations: list[Any] = []
     for model_name in model_names or [""]:
         counts_key = metric_types.MetricKey(name=_COUNTS_NAME, model_name=model_name)
         key = metric_types.MetricKey(name=name, model_name=model_name)
+        empty = partial(counts_of, label, (thresholds or {}).get(model_name, DEFAULT_THRESHOLD), declared)
         computations.append(
             metric_types.MetricComputation(
-                keys=[counts_key], preprocessors=None, combiner=_CountsCombiner(counts_key, label)
+                keys=[counts_key], preprocessors=None, combiner=_CountsCombiner(counts_key, empty)
             )
         )
         computations.append(metric_types.DerivedMetricComputation(keys=[key], result=_Result(counts_key, key)))
@@ -276,12 +309,12 @@ class _Result:
 
 
 class _CountsCombiner(beam.CombineFn):
-    def __init__(self, key: Any, label: LabelKind) -> None:
+    def __init__(self, key: Any, empty: Callable[[], Counts]) -> None:
         self._key = key
-        self._label = label
+        self._empty = empty
 
     def create_accumulator(self) -> Counts:
-        return counts_of(self._label)
+        return self._empty()
 
     def add_input(self, accumulator: Counts, element: Any) -> Counts:
         predictions = element.prediction
@@ -291,7 +324,7 @@ class _CountsCombiner(beam.CombineFn):
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:
-        merged = counts_of(self._label)
+        merged = self._empty()
         for accumulator in accumulators:
             merged.merge(accumulator)
         return merged

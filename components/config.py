@@ -22,6 +22,7 @@ MetricName = Literal[
     "precision",
     "recall",
     "calibration",
+    "mean_cost",
     "macro_f1",
     "rmse",
     "mae",
@@ -29,13 +30,14 @@ MetricName = Literal[
     "mean_error",
     "example_count",
 ]
-# What can be measured of a model, by the kind of its label.
+# What can be measured of a model, by the kind of its label; with declared costs, `MEAN_COST` too.
 METRICS: Mapping[LabelKind, tuple[MetricName, ...]] = {
     "binary": ("auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration", "example_count"),
     "multiclass": ("accuracy", "macro_f1", "log_loss", "example_count"),
     "regression": ("rmse", "mae", "r2", "mean_error", "example_count"),
 }
-LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae"})
+MEAN_COST: MetricName = "mean_cost"
+LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae", MEAN_COST})
 # The share of a split that an inferred schema wants in the categories of `train`.
 INFERRED_MIN_DOMAIN_MASS = 0.99
 
@@ -70,6 +72,17 @@ def _known_anomaly(name: str) -> str:
     if name not in known:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
     return name
+
+
+def measurable(label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
+    """Return the metrics of a kind of label.
+
+    Args:
+      label: kind of the label.
+      has_costs: whether the costs of a binary label's errors are declared.
+    """
+    *others, rows = METRICS[label]
+    return (*others, MEAN_COST, rows) if has_costs else METRICS[label]
 
 
 class SeverityRule(Declaration):
@@ -157,7 +170,9 @@ class Threshold(Declaration):
 class ChangeThreshold(Declaration):
     """How much worse than the last blessed model a metric may be, on the same rows."""
 
-    metric: Literal["auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "macro_f1", "rmse", "mae", "r2"]
+    metric: Literal[
+        "auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "mean_cost", "macro_f1", "rmse", "mae", "r2"
+    ]
     may_worsen_by: NonNegativeFloat
     """In the metric's own unit, in its bad direction; 0 asks for a model that is no worse."""
     slice_by: tuple[str, ...] = ()
@@ -174,8 +189,10 @@ class Evaluation(Declaration):
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
     metrics: tuple[MetricName, ...] = ()
     """Left out, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
-    calibration (mean prediction over mean label). Multiclass: accuracy, macro_f1, log_loss. Regression: rmse, mae, r2,
-    mean_error (mean of prediction - label). All: example_count."""
+    calibration (mean prediction over mean label), and, with the section `decision`, mean_cost (of a row). Accuracy,
+    precision, recall and mean_cost are those of the labels that the model predicts, by its own threshold. Multiclass:
+    accuracy, macro_f1, log_loss. Regression: rmse, mae, r2, mean_error (mean of prediction - label). All:
+    example_count."""
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
@@ -202,9 +219,9 @@ class Evaluation(Declaration):
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self
 
-    def measured(self, label: LabelKind) -> tuple[MetricName, ...]:
-        """What is measured for a kind of label."""
-        return self.metrics or METRICS[label]
+    def measured(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
+        """Return what is measured; arguments as for `measurable`."""
+        return self.metrics or measurable(label, has_costs=has_costs)
 
 
 class InfraValidation(Declaration):

@@ -12,9 +12,10 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.config import LOWER_IS_BETTER, ChangeThreshold, Evaluation, MetricName, Threshold
+from components.config import LOWER_IS_BETTER, MEAN_COST, ChangeThreshold, Evaluation, MetricName, Threshold
 from components.constant_predictor import ConstantComparison, PairedLosses
 from components.least_rows import check_rows
+from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
 from serving.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
@@ -24,10 +25,16 @@ SUMMARY_NAME = "summary.json"
 BASELINE = "baseline"
 
 
-def eval_config(evaluation: Evaluation, label: LabelKind) -> config_pb2.EvalConfig:
-    """TFMA's own config for Evaluator."""
+def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = False) -> config_pb2.EvalConfig:
+    """Return TFMA's own config for Evaluator.
+
+    Args:
+      evaluation: metrics, slices and thresholds.
+      label: kind of the label.
+      has_costs: whether the costs of a binary label's errors are declared.
+    """
     model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
-    metrics = [_metric(name, label, evaluation) for name in evaluation.measured(label)]
+    metrics = [_metric(name, label, evaluation) for name in evaluation.measured(label, has_costs=has_costs)]
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
         slicing_specs=[
@@ -76,6 +83,20 @@ def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold
     return config_pb2.MetricThreshold(value_threshold=value)
 
 
+def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float], costs: DecisionCosts | None) -> None:
+    """Complete the metrics of a binary label by what is known of the models once they are trained.
+
+    Args:
+      config: from `eval_config`.
+      thresholds: threshold of each model, by TFMA's name of it.
+      costs: costs of the errors, by which all models are judged.
+    """
+    decisions = {"thresholds": dict(thresholds), "costs": costs.model_dump() if costs is not None else None}
+    for spec in config.metrics_specs:
+        for metric in spec.metrics:
+            metric.config = json.dumps({**json.loads(metric.config), **decisions})
+
+
 @dataclass(frozen=True)
 class Failure:
     """A threshold that a model missed: the metric, the slice, the value it has and the bound it must keep.
@@ -114,11 +135,15 @@ class JudgedRows:
       label: declaration of the label.
       losses: losses of the candidate and of the constant predictor.
       comparison: the candidate beside the constant predictor.
+      decision: the candidate's threshold, if costs are declared.
+      baseline_threshold: the last blessed model's, if there is one.
     """
 
     label: Label
     losses: PairedLosses
     comparison: ConstantComparison
+    decision: DecisionThreshold | None = None
+    baseline_threshold: float | None = None
 
     @property
     def class_rows(self) -> dict[str, float]:
@@ -142,6 +167,8 @@ class Summary:
       warnings: what is to be known of a model that may be blessed, in words.
       constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
       baseline: the last blessed model's metrics on the same rows; empty if there was none.
+      decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value, the threshold of
+        the last blessed model, and `text` of them; empty for a model without declared costs.
     """
 
     metrics: Metrics
@@ -149,6 +176,7 @@ class Summary:
     warnings: Sequence[str] = ()
     constant_predictor: Mapping[str, Any] = field(default_factory=dict)
     baseline: Metrics = field(default_factory=dict)
+    decision: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
@@ -192,7 +220,21 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> 
         warnings=warnings,
         constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
         baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
+        decision=_decision(rows, metrics[OVERALL], evaluation.split),
     )
+
+
+def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
+    """Return `Summary.decision`."""
+    if rows.decision is None:
+        return {}
+    cost = metrics.get(MEAN_COST)
+    measured = "" if cost is None else f"; {cost:.4g} on {split}"
+    return {
+        **rows.decision.model_dump(),
+        "baseline_threshold": rows.baseline_threshold,
+        "text": f"{rows.decision}{measured}",
+    }
 
 
 def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float | None]]:

@@ -27,12 +27,13 @@ from tfx.utils import json_utils, path_utils, proto_utils
 from components.artifact_files import files_in
 from components.config import Evaluation
 from components.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluation import BASELINE, JudgedRows, eval_config, summarize
+from components.evaluation import BASELINE, JudgedRows, eval_config, set_decisions, summarize
 from components.example_gen import LABELS_PROPERTY
 from components.golden import write_golden
 from components.model_files import read_bytes
 from components.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
 from schemas.data import TRAIN_SPLIT
+from schemas.decision import DecisionThreshold
 from schemas.errors import PipelineError
 from schemas.features import ColumnType, LabelKind
 from serving.literal_paths import literal_path
@@ -40,6 +41,8 @@ from serving.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
 # Of the evaluation: what its summary has of the constant predictor, as JSON.
 CONSTANT_PROPERTY = "constant_predictor"
+# Of the evaluation: what its summary has of the threshold, as JSON; only for a model with declared costs.
+DECISION_PROPERTY = "decision"
 # In the evaluation's folder, until they are read.
 _LOSSES_FILE = "losses.json"
 # A path in the config, which a search may have varied.
@@ -77,6 +80,8 @@ class BatchedExecutor(executor.Executor):
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
         loaded = LoadedModels({name: path_utils.serving_model_path(m.uri) for name, m in models.items()})
         features = loaded.features(CANDIDATE)
+        decisions = {name: loaded.decision(name) for name in models}
+        _set_decisions(config, decisions)
         constant = ConstantPredictor.of(
             _train_labels(artifact_utils.get_single_instance(input_dict["examples"])),
             features.label,
@@ -85,12 +90,20 @@ class BatchedExecutor(executor.Executor):
         with self._make_beam_pipeline() as pipeline:
             _evaluate(pipeline, uris, loaded, features.column_types, config, constant, literal_path(evaluation.uri))
         losses = _take_losses(evaluation.uri)
-        rows = JudgedRows(features.label, losses, ConstantComparison.of(constant, losses))
+        rows = JudgedRows(
+            features.label,
+            losses,
+            ConstantComparison.of(constant, losses),
+            decisions[CANDIDATE] if decisions[CANDIDATE].costs is not None else None,
+            decisions[BASELINE].threshold if BASELINE in decisions else None,
+        )
         summary = summarize(
             literal_path(evaluation.uri), rows, Evaluation.model_validate_json(exec_properties["requirements"])
         )
         summary.write(evaluation.uri)
         evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
+        if summary.decision:
+            evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
         if not losses.non_finite:
             # Otherwise the model is not blessed and never served, and JSON has no NaN.
             write_golden(
@@ -143,6 +156,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         baseline_model: types.BaseChannel,
         evaluation: Evaluation,
         label: LabelKind,
+        has_costs: bool,
         imbalance: str,
         hyperparameters: types.BaseChannel | None = None,
         golden_requests: int,
@@ -155,6 +169,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         baseline_model: the model to compare with; may resolve to none.
         evaluation: what is measured, on which split of `examples`, and what the candidate must reach.
         label: kind of the label.
+        has_costs: whether the costs of a binary label's errors are declared.
         imbalance: how the candidate's training treats uneven classes.
         hyperparameters: values of a search, which may say otherwise.
         golden_requests: how many rows are kept with their answers, in the evaluation's folder.
@@ -166,7 +181,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             model=model,
             baseline_model=baseline_model,
             hyperparameters=hyperparameters,
-            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label)),
+            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label, has_costs=has_costs)),
             requirements=evaluation.model_dump_json(),
             imbalance=imbalance,
             example_splits=json_utils.dumps([evaluation.split]),
@@ -226,6 +241,14 @@ def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
         spec.model_type = tfma_constants.MATERIALIZED_PREDICTION
     config_util.verify_eval_config(config)
     return config
+
+
+def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, DecisionThreshold]) -> None:
+    """Measure each model at its own threshold, and all by the candidate's costs; both are in the models' folders."""
+    if any(decision.costs is not None for decision in decisions.values()):
+        # TFMA knows a single model by the empty name.
+        thresholds = {spec.name: decisions[spec.name or CANDIDATE].threshold for spec in config.model_specs}
+        set_decisions(config, thresholds, decisions[CANDIDATE].costs)
 
 
 def _incomparable(models: Mapping[str, types.Artifact]) -> str:

@@ -12,9 +12,11 @@ from apache_beam.utils import shared
 
 from components.batch_rows import batch_rows
 from components.model_files import read_bytes
+from schemas.decision import DecisionThreshold
+from schemas.errors import PipelineError
 from schemas.features import ColumnType, FeatureSet
 from serving.literal_paths import literal_path
-from serving.registry import DECLARATION_FILE
+from serving.registry import DECISION_FILE, DECLARATION_FILE
 from serving.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
 
 CANDIDATE = "candidate"
@@ -40,6 +42,20 @@ class LoadedModels:
     def features(self, model: str) -> FeatureSet:
         """The declaration that a model was trained on."""
         return FeatureSet.model_validate_json(read_bytes(os.path.join(self.paths[model], DECLARATION_FILE)))
+
+    def decision(self, model: str) -> DecisionThreshold:
+        """Return the threshold that a model decides by.
+
+        Raises:
+          PipelineError: its file is damaged.
+        """
+        file = os.path.join(self.paths[model], DECISION_FILE)
+        if not tf.io.gfile.exists(file):
+            return DecisionThreshold()
+        try:
+            return DecisionThreshold.model_validate_json(read_bytes(file))
+        except ValueError as error:
+            raise PipelineError(f"{file}: is damaged; train the model again: --no-cache") from error
 
 
 class _Models(dict[str, Any]):

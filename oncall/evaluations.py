@@ -45,11 +45,13 @@ class Judgement:
       missed: why the model was not blessed.
       warned: what is to be known of it nevertheless.
       constant: its loss beside that of the constant predictor.
+      decision: threshold of a binary label and the costs it was chosen by; empty without declared costs.
     """
 
     missed: Sequence[str] = ()
     warned: Sequence[str] = ()
     constant: str = ""
+    decision: str = ""
 
 
 def judgement(evidence: Source, run_id: str) -> Judgement:
@@ -58,12 +60,16 @@ def judgement(evidence: Source, run_id: str) -> Judgement:
         found = _summary(evidence.metadata.outputs(run_id))
     except RunRootError:
         return Judgement()
-    constant = found.get("constant_predictor")
     return Judgement(
         missed=_lines(found.get("failures")),
         warned=_lines(found.get("warnings")),
-        constant=str(constant.get("text", "")) if isinstance(constant, dict) else "",
+        constant=_text(found.get("constant_predictor")),
+        decision=_text(found.get("decision")),
     )
+
+
+def _text(found: Any) -> str:
+    return str(found.get("text", "")) if isinstance(found, dict) else ""
 
 
 def _lines(found: Any) -> list[str]:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from oncall.evaluations import judgement
 from oncall.graph import properties
 from oncall.refused import refused, tries
 from oncall.sources import Listed, Run, Source
@@ -110,6 +111,7 @@ def shown(evidence: Source, name: str) -> Answer:
         makers = {} if record.kind == Kind.REHEARSAL else _makers(evidence, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
+    decision = judgement(evidence, run.run_id).decision
     nodes = [_node(record, run.state, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
     kept = (
         "config_hash",
@@ -136,6 +138,7 @@ def shown(evidence: Source, name: str) -> Answer:
         "config": record.config,
         "summary": record.summary,
         "cause": cause(record, run.state),
+        "decision": decision,
         "nodes": nodes,
     }
     rows = Rows(
@@ -145,10 +148,10 @@ def shown(evidence: Source, name: str) -> Answer:
         least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
-    return Answer(document, [*_head(record, run), rows], code, error)
+    return Answer(document, [*_head(record, run, decision), rows], code, error)
 
 
-def _head(record: RunRecord, run: Run) -> list[str]:
+def _head(record: RunRecord, run: Run, decision: str) -> list[str]:
     changed = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
     return labelled(
         [
@@ -162,6 +165,7 @@ def _head(record: RunRecord, run: Run) -> list[str]:
             ("command", record.command_line),
             ("log", record.log),
             ("cause", headline(cause(record, run.state))),
+            ("decision", decision),
             *(record.summary.items()),
             ("alert", record.alert),
         ]

@@ -63,6 +63,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
         "cause": said,
         "missed": list(judged.missed),
         "warned": list(judged.warned),
+        "decision": judged.decision,
         "log": log,
         "lines": lines,
         "try": tries,
@@ -73,6 +74,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     shown += [f"{'':<10} {short(line, 200)}" for line in rest[:_SHOWN_LINES]]
     shown += labelled(("missed", one) for one in judged.missed[:_SHOWN_LINES])
     shown += labelled(("warned", one) for one in judged.warned[:_SHOWN_LINES])
+    shown += labelled([("decision", judged.decision)])
     if is_bad:
         shown += ["", f"log        {log or 'none: the run was started with --verbose'}", *missing.splitlines()]
         shown += [f"  {line}" for line in lines or ([] if missing else ["(it says nothing more)"])]

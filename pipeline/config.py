@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_
 from pydantic_core import ErrorDetails
 
 from components.config import (
-    METRICS,
+    MEAN_COST,
     ChangeThreshold,
     Evaluation,
     InfraValidation,
@@ -22,11 +22,13 @@ from components.config import (
     Push,
     Threshold,
     Validation,
+    measurable,
 )
 from pipeline.alerts.config import Alerts
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
+from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
 from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
@@ -49,6 +51,9 @@ class PipelineConfig(Declaration):
     crosses: tuple[Cross, ...] = ()
     """Combinations of features the wide part can remember by heart."""
     label: Label
+    decision: DecisionCosts | None = None
+    """For a binary label: what its errors cost. If omitted, both cost the same, and the model predicts the more likely
+    value."""
     validation: Validation = Validation()
     model: Model = Model()
     training: Training
@@ -128,6 +133,9 @@ class PipelineConfig(Declaration):
 
     def _check_label_kind(self) -> None:
         kind = self.label.kind
+        if self.decision is not None and kind != "binary":
+            raise ValueError(f"decision: is for a binary label, and '{self.label.column}' is {kind}; remove it")
+        known_metrics = measurable(kind, has_costs=self.decision is not None)
         evaluation, stopping = self.evaluation, self.training.early_stopping
         bounds: tuple[Threshold | ChangeThreshold, ...] = (
             *evaluation.thresholds,
@@ -137,8 +145,10 @@ class PipelineConfig(Declaration):
             *(("metrics", name) for name in evaluation.metrics),
             *(("thresholds", bound.metric) for bound in bounds),
         ]:
-            if name not in METRICS[kind]:
-                known = ", ".join(METRICS[kind])
+            if name not in known_metrics:
+                if name == MEAN_COST and kind == "binary":
+                    raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
+                known = ", ".join(known_metrics)
                 raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {known}")
         if stopping is not None and stopping.metric is not None and stopping.metric not in WATCHED_METRICS[kind]:
             known = " or ".join(WATCHED_METRICS[kind])

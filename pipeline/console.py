@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from components.config import METRICS
+from components.config import MEAN_COST, METRICS
 from components.split_findings import copies_texts, labels_texts
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
@@ -136,7 +136,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
-    known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values())])
+    known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values()), MEAN_COST])
     names = [name for name in known if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
@@ -168,6 +168,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "Evaluator" in facts:
         lines += [("warning", text) for text in facts["Evaluator"]["warnings"]]
         lines.append(("constant", facts["Evaluator"]["constant_predictor"]["text"]))
+        if facts["Evaluator"]["decision"]:
+            lines.append(("decision", facts["Evaluator"]["decision"]["text"]))
         lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
         lines += [("", failure) for failure in facts["Evaluator"]["failures"]]
     if summary["error"]:

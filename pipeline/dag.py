@@ -79,6 +79,7 @@ def create_pipeline(
         baseline_model=baseline.outputs["model"],
         evaluation=config.evaluation,
         label=config.label.kind,
+        has_costs=config.decision is not None,
         imbalance=config.training.imbalance,
         hyperparameters=next(
             (node.outputs["best_hyperparameters"] for node in training_nodes if node.id == "Tuner"), None
@@ -262,6 +263,9 @@ def _trainer(
             ),
         }
         trainer_class = custom_job.Trainer
+    if config.decision is not None:
+        # A search does not depend on the costs.
+        settings = {**settings, "decision": config.decision.model_dump_json()}
     trainer_node = trainer_class(
         run_fn=_dotted(run_fn),
         examples=examples,

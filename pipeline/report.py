@@ -202,6 +202,7 @@ def _evaluator(outputs: Artifacts) -> dict[str, Any]:
         "failures": list(summary.failures),
         "warnings": list(summary.warnings),
         "constant_predictor": dict(summary.constant_predictor),
+        "decision": dict(summary.decision),
         "metrics": dict(summary.metrics),
     }
 

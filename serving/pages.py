@@ -217,6 +217,7 @@ def try_it(service: Service) -> tuple[str, dict[str, str]]:
         problem=None,
         version=served.number,
         schema_hash=served.predictor.schema_hash,
+        decision=served.predictor.decision,
         labels=dict(service.snapshot.labels),
         path=f"/v1/models/{service.model_name}:predict",
         example={"instances": [example]},

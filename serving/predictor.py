@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
+from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
 from schemas.values import Rule
 from serving.inputs import (
@@ -21,7 +22,7 @@ from serving.inputs import (
     declared_inputs,
 )
 from serving.literal_paths import literal_path
-from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE
+from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
 from serving.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 
 Outputs = dict[str, NDArray[Any]]
@@ -37,6 +38,7 @@ class Predictor:
     Attributes:
       inputs: what `serving_default` takes.
       features: the declaration it was trained on; None for a model of another origin, all of whose inputs are required.
+      decision: threshold of a binary label and the costs it was chosen by; None for a model without declared costs.
       version, schema_hash: as the model says them in its answers; empty if it does not.
 
     Raises:
@@ -52,6 +54,7 @@ class Predictor:
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         specs = self._signature.structured_input_signature[1]
         self.features = _declaration(Path(folder))
+        self.decision = _decision(Path(folder))
         self.inputs = _inputs(specs, self.features, Path(folder))
         self._packs = _packs(self.inputs)
         self._packed = self._pack(specs)
@@ -124,6 +127,14 @@ def _place(output: str) -> int:
 def _declaration(folder: Path) -> FeatureSet | None:
     file = folder / DECLARATION_FILE
     return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
+
+
+def _decision(folder: Path) -> DecisionThreshold | None:
+    file = folder / DECISION_FILE
+    try:
+        return DecisionThreshold.model_validate_json(file.read_bytes()) if file.exists() else None
+    except ValueError as error:
+        raise ModelError(f"{file}: is damaged; push the model again") from error
 
 
 def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: Path) -> Inputs:

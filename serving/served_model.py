@@ -13,13 +13,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas.data import ReadOptions
+from schemas.decision import DecisionThreshold
 from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, RegressionLabel, safe_name
 from serving.literal_paths import literal_path
 from serving.network_inputs import network_inputs
-from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
+from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
 from serving.signatures import (
     CLASSES,
-    DECISION_THRESHOLD,
     DTYPES,
     LABEL,
     MODEL_VERSION,
@@ -88,6 +88,7 @@ class ServedModel(tf.Module):
         features: FeatureSet,
         schema_hash: str,
         read_options: ReadOptions,
+        decision: DecisionThreshold | None = None,
     ) -> None:
         """Args:
         network: from `serving.network_inputs` to logits or numbers, [batch, outputs].
@@ -97,9 +98,11 @@ class ServedModel(tf.Module):
         features: the declaration of both.
         schema_hash: of the schema of the training data.
         read_options: how the training data was read; batch prediction reads its input alike.
+        decision: threshold of a binary label. If omitted, that of a model without declared costs.
         """
         super().__init__()
         self._read_options = read_options
+        self._decision = decision or DecisionThreshold()
         self._schema_hash = schema_hash
         self._version: tf.lookup.StaticHashTable | None = None
         self._network = _Untracked(network)
@@ -135,7 +138,7 @@ class ServedModel(tf.Module):
         match self._features.label:
             case BinaryLabel() as label:
                 probability = tf.sigmoid(output[:, 0])
-                predicted = tf.where(probability > DECISION_THRESHOLD, label.positive, label.negative)
+                predicted = tf.where(probability > self._decision.threshold, label.positive, label.negative)
                 return {PROBABILITY: probability, PREDICTED_LABEL: predicted}
             case MulticlassLabel() as label:
                 classes = tf.constant(label.classes)
@@ -158,7 +161,10 @@ class ServedModel(tf.Module):
             tf.saved_model.save(self, folder, signatures=self._signatures())
         # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
         tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
-        for name, declaration in {DECLARATION_FILE: self._features, READ_OPTIONS_FILE: self._read_options}.items():
+        declarations = {DECLARATION_FILE: self._features, READ_OPTIONS_FILE: self._read_options}
+        if self._decision.costs is not None:
+            declarations[DECISION_FILE] = self._decision
+        for name, declaration in declarations.items():
             with tf.io.gfile.GFile(os.path.join(folder, name), "w") as file:
                 file.write(declaration.model_dump_json(indent=1))
 

@@ -5,7 +5,8 @@
 - `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
 
 Both prediction signatures answer, by the kind of the label:
-- binary: `probability` of the positive value and `predicted_label`, shape [batch] each;
+- binary: `probability` of the positive value, and `predicted_label`, which is the positive value above the model's
+  threshold (schemas/decision.py), shape [batch] each;
 - multiclass: `probabilities` and `classes`, the values they belong to, shape [batch, classes], and `predicted_label`;
 - regression: `prediction`, in the label's own unit, shape [batch];
 and in each row who says so: `model_version`, read from a text file among the assets, into which a push writes the
@@ -48,7 +49,6 @@ MEASURED_OUTPUT: Mapping[LabelKind, str] = {
     "regression": PREDICTION,
 }
 LABEL = "label"
-DECISION_THRESHOLD = 0.5
 # The version before a push.
 UNPUSHED = "unpushed"
 

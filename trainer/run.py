@@ -36,6 +36,7 @@ from trainer.config import (
     undefined_metrics,
     values_of,
 )
+from trainer.decision import threshold_for
 from trainer.input import Source, TrainingRows, evaluation_rows, split_source, training_rows
 from trainer.model import (
     ACTIVATION_PREFIX,
@@ -78,9 +79,10 @@ def run_fn(fn_args: Any) -> None:
         values_of(fn_args.hyperparameters) if fn_args.hyperparameters else {},
     )
     start = WarmStart(fn_args.base_model, features, transform_output) if fn_args.base_model else None
+    evaluation = split_source(fn_args.eval_files, features, transform_output)
     network, history = fit(
         train=split_source(fn_args.train_files, features, transform_output),
-        evaluation=split_source(fn_args.eval_files, features, transform_output),
+        evaluation=evaluation,
         model=model,
         training=training,
         seed=int(config["seed"]),
@@ -100,6 +102,7 @@ def run_fn(fn_args: Any) -> None:
         features,
         schema_hash(schema),
         read_options,
+        threshold_for(network, evaluation, config.get("decision"), training),
     )
     served.export(distribution.write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)

@@ -18,6 +18,7 @@ States: `candidate` waits for its promotion, `champion` is what serves, `previou
 """
 
 from serving.registry.content import (
+    DECISION_FILE,
     DECLARATION_FILE,
     GOLDEN_FILE,
     NOT_CONTENT,
@@ -34,6 +35,7 @@ from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Ve
 from serving.registry.registry import PushResult, Registry, Switch
 
 __all__ = [
+    "DECISION_FILE",
     "DECLARATION_FILE",
     "GOLDEN_FILE",
     "LEDGER_FILE",

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from schemas.errors import ConfigError, PushError
 from serving.registry import disk
-from serving.registry.content import NOT_CONTENT
+from serving.registry.content import DECISION_FILE, NOT_CONTENT
 from serving.registry.find import find
 from serving.registry.ledger import Ledger
 from serving.registry.registry import Registry, Switch
@@ -157,6 +157,7 @@ def show(registry: Registry, number: int | None, version: int | None, as_json: b
         **_described(registry, ledger, wanted),
         "path": str(folder),
         "content_fits": registry.fits(wanted) if registry.release(wanted) is not None else None,
+        "decision": _decision(folder),
         "beside": sorted(name for name in NOT_CONTENT if (folder / name).is_file()),
         "history": [event.to_dict() for event in ledger.history if event.version == wanted],
     }
@@ -165,6 +166,18 @@ def show(registry: Registry, number: int | None, version: int | None, as_json: b
         return
     for line in (*_lines(known), *_history(ledger, wanted)):
         click.echo(line)
+
+
+def _decision(folder: Path) -> dict[str, Any] | None:
+    """Return the threshold of a binary label; None for a version without declared costs, or if it cannot be read."""
+    # With it comes pydantic, which no other command needs.
+    from schemas.decision import DecisionThreshold
+
+    try:
+        found = DecisionThreshold.model_validate_json((folder / DECISION_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return {**found.model_dump(), "text": str(found)}
 
 
 def _lines(known: Mapping[str, Any]) -> list[str]:
@@ -182,6 +195,7 @@ def _lines(known: Mapping[str, Any]) -> list[str]:
         ("pushed", known.get("pushed_at", "")),
         ("content", f"{known.get('content_hash', '')} {fits[known['content_fits']]}".strip()),
         ("size", _megabytes(known["bytes"])),
+        ("decision", (known["decision"] or {}).get("text", "")),
         ("beside", ", ".join(known["beside"])),
         *(("metric", f"{name} {value:.4f}") for name, value in known.get("metrics", {}).items()),
     ]

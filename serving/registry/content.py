@@ -11,6 +11,8 @@ from typing import Any
 # What the export writes: the features, crosses and label, and how the training data was read, as JSON.
 DECLARATION_FILE = "assets.extra/feature_set.json"
 READ_OPTIONS_FILE = "assets.extra/data_options.json"
+# Only for a model with declared costs: its `schemas.decision.DecisionThreshold`.
+DECISION_FILE = "assets.extra/decision.json"
 RELEASE_FILE = "assets.extra/release.json"
 GOLDEN_FILE = "assets.extra/golden.json"
 STATISTICS_FILE = "assets.extra/train_statistics.pb"

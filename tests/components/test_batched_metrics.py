@@ -12,7 +12,8 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.batched_metrics import BinaryCounts, MulticlassCounts, RegressionCounts, counts_of
-from components.config import METRICS, MetricName
+from components.config import MEAN_COST, METRICS, MetricName
+from schemas.decision import DecisionCosts
 
 STOCK: dict[MetricName, str] = {
     "auc": "AUC",
@@ -63,6 +64,18 @@ def test_metrics_without_a_positive_row_are_undefined() -> None:
     counts.add(np.array([0, 0]), np.array([0.2, 0.4]))
     undefined = {name for name in STOCK if math.isnan(counts.metric(name))}
     assert undefined == {"auc", "pr_auc", "precision", "recall", "calibration"}
+
+
+def test_errors_are_counted_above_the_threshold_and_weighed_by_their_costs() -> None:
+    counts = BinaryCounts(0.25, DecisionCosts(cost_false_positive=2, cost_false_negative=7))
+    other = counts_of("binary", 0.25, counts.costs)
+    labels, predictions = np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.25, 0.3, 0.25, 0.9], np.float32)
+    counts.add(labels[:2], predictions[:2])
+    other.add(labels[2:], predictions[2:])
+    counts.merge(other)
+    # One false positive, and one false negative: 0.25 is not above itself.
+    assert [counts.metric(name) for name in ("mean_cost", "precision", "recall", "accuracy")] == [9 / 5, 0.5, 0.5, 0.6]
+    assert math.isnan(counts_of("binary", 0.25, counts.costs).metric("mean_cost"))
 
 
 @pytest.mark.parametrize("label", [0.0, 0.1, 1e6 + 0.1])
@@ -134,6 +147,6 @@ def test_every_metric_of_a_kind_is_measured_and_no_other(kind: Any) -> None:
     counts.add(np.array([0, 1]), predictions)
     for name in METRICS[kind]:
         assert math.isfinite(counts.metric(name))
-    for name in {metric for metrics in METRICS.values() for metric in metrics} - {*METRICS[kind]}:
+    for name in {metric for metrics in METRICS.values() for metric in metrics} - {*METRICS[kind]} | {MEAN_COST}:
         with pytest.raises(ValueError, match=name):
             counts.metric(name)

@@ -17,14 +17,15 @@ from tfx.utils import json_utils, proto_utils
 from components import sliced_predictions
 from components.config import Evaluation
 from components.evaluation import Summary, eval_config
-from components.evaluator import CONSTANT_PROPERTY, BatchedExecutor, _imbalance
+from components.evaluator import CONSTANT_PROPERTY, DECISION_PROPERTY, BatchedExecutor, _imbalance
 from components.example_gen import LABELS_PROPERTY
 from components.golden import GOLDEN_NAME
 from components.sliced_predictions import LoadedModels, PredictAndSlice
 from schemas.errors import PipelineError
 from serving.golden import Golden
 from serving.predictor import Predictor
-from tests.serving.models import FEATURES, example, export_model
+from serving.registry import DECISION_FILE
+from tests.serving.models import FEATURES, decided_at, example, export_model
 
 ROWS = 500
 FILES = 2
@@ -140,6 +141,7 @@ def _evaluate(
     *,
     train: dict[str, float] | None = None,
     hyperparameters: Any = None,
+    has_costs: bool = False,
 ) -> Summary:
     """Runs the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
     made.clear()
@@ -175,7 +177,7 @@ def _evaluate(
         {name: [made[name]] for name in ("examples", "model", "baseline_model", "hyperparameters") if name in made},
         {name: [made[name]] for name in ("evaluation", "blessing")},
         {
-            "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary")),
+            "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary", has_costs=has_costs)),
             "requirements": asked.model_dump_json(),
             "imbalance": "none",
             "example_splits": json_utils.dumps(["test"]),
@@ -393,6 +395,71 @@ def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
     best = standard_artifacts.HyperParameters()
     best.uri = str(folder)
     return best
+
+
+def _confusion(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Rows by label and by the label that a model serves, [2, 2]."""
+    served = Predictor(folder / "Format-Serving").predict_examples(_requests(rows))["predicted_label"]
+    counts = Counter((row["bought"], label.decode()) for row, label in zip(rows, served, strict=True))
+    return np.array([[counts[label, predicted] for predicted in ("no", "yes")] for label in ("no", "yes")])
+
+
+@pytest.mark.parametrize("thresholds", [(0.2, None), (0.2, 0.9), (None, 0.9)])
+def test_each_model_is_measured_by_the_labels_that_it_serves(
+    thresholds: tuple[float | None, float | None], learnable: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    models = {}
+    for name, offset, threshold in zip(("candidate", "baseline"), (-12.0, -11.0), thresholds, strict=True):
+        decision = None if threshold is None else decided_at(threshold)
+        models[name] = export_model(tmp_path / name / "Format-Serving", offset, decision).parent
+    has_costs = thresholds[0] is not None
+    bounds = {"compared_with_last_blessed": [{"metric": "mean_cost", "may_worsen_by": 9}]} if has_costs else {}
+    summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
+    for name, measured in (("candidate", summary.metrics), ("baseline", summary.baseline)):
+        counted = _confusion(models[name], learnable)
+        found = measured["overall"]
+        assert found["precision"] == counted[1, 1] / counted[:, 1].sum()
+        assert found["recall"] == counted[1, 1] / counted[1].sum()
+        assert found["accuracy"] == np.trace(counted) / ROWS
+        # Both by the candidate's costs, 1 and 5.
+        cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+        assert found.get("mean_cost") == (pytest.approx(cost) if has_costs else None)
+    noted = made["evaluation"].get_string_custom_property(DECISION_PROPERTY)
+    if not has_costs:
+        assert (noted, summary.decision) == ("", {})
+        return
+    assert json.loads(noted) == summary.decision
+    cost = summary.metrics["overall"]["mean_cost"]
+    assert summary.decision["text"] == (
+        "threshold 0.2 (false positive 1, false negative 5; chosen on 3,269 rows of eval): mean cost 0.25 on eval, "
+        f"0.375 at 0.5; {cost:.4g} on test"
+    )
+    assert summary.decision["threshold"] == float(np.float32(0.2))
+    assert summary.decision["baseline_threshold"] == pytest.approx(thresholds[1] or 0.5)
+    assert summary.failures == []
+
+
+@pytest.mark.parametrize("at_most", [0.1, 4.0])
+def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(
+    at_most: float, learnable: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
+    asked = {"thresholds": [{"metric": "mean_cost", "at_most": at_most}], "slice_by": []}
+    folder = _write(tmp_path, learnable)
+    summary = _evaluate(folder, {"candidate": tmp_path / "candidate"}, tmp_path, asked, has_costs=True)
+    counted = _confusion(tmp_path / "candidate", learnable)
+    cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+    assert 0.1 < cost < 4
+    failures = [] if cost <= at_most else [f"mean_cost on overall: {cost:.4f}, must be at most 0.1"]
+    assert summary.failures == failures
+    assert summary.decision["baseline_threshold"] is None
+
+
+def test_a_damaged_threshold_is_named(examples: Path, tmp_path: Path) -> None:
+    folder = export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
+    (folder / DECISION_FILE).write_text("{")
+    with pytest.raises(PipelineError, match=r"assets.extra/decision.json: is damaged; train the model again"):
+        _evaluate(examples, {"candidate": folder.parent}, tmp_path)
 
 
 def test_examples_without_counted_labels_are_rejected(examples: Path, able: dict[str, Path], tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_show_names_the_run_that_really_made_what_came_from_the_cache(runs: Runs
     assert len(found["config_hash"]) == 16
 
 
+def test_show_has_the_threshold_of_the_runs_model(runs: Runs, document: Document, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    runs.run(SECOND, until="Gate")
+    text = "threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)"
+    assert document("show", FIRST)["decision"] == text
+    assert f"decision   {text}" in " ".join(oncall("show", FIRST).output.splitlines())
+    assert document("show", SECOND)["decision"] == ""
+
+
 def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
     runs: Runs, document: Document, oncall: Oncall
 ) -> None:

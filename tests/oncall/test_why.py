@@ -142,6 +142,7 @@ def test_a_model_that_was_not_blessed_says_which_thresholds_it_missed(
 ) -> None:
     runs.run(BAD, fails=("InfraValidator", "the model missed a threshold", 4))
     assert document("why", BAD)["missed"] == ["auc on overall: 0.9, must be at least 0.95"]
+    assert document("why", BAD)["decision"].startswith("threshold 0.17 (")
     assert document("why", BAD)["warned"] == ["brier on sex=Male: undefined"]
     output = oncall("why", BAD).output
     assert "missed     auc on overall: 0.9, must be at least 0.95" in output

@@ -78,6 +78,27 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ),
         ("training.early_stopping.metric=rmse", "training.early_stopping.metric: 'rmse' is not for a binary label"),
         ("label.kind=multi", "label: input tag 'multi'"),
+        ("decision={cost_false_positive: 1}", "decision.cost_false_negative: field required"),
+        (
+            "decision={cost_false_positive: 0, cost_false_negative: 1}",
+            "decision.cost_false_positive: input should be greater than 0, found 0",
+        ),
+        (
+            "decision={cost_false_positive: .nan, cost_false_negative: 1}",
+            "decision.cost_false_positive: input should be",
+        ),
+        (
+            "decision={cost_false_positive: 1, cost_false_negativ: 1}",
+            "decision: unknown key 'cost_false_negativ', did you mean 'cost_false_negative'?",
+        ),
+        (
+            "decision={cost_false_positive: 1.0e-3, cost_false_negative: 1.0e+4}",
+            "decision: cost_false_positive: 0.001 and cost_false_negative: 10000 are more than 1,000,000 times apart; no threshold on a probability tells such errors apart",
+        ),
+        (
+            "evaluation.metrics=[auc, log_loss, calibration, mean_cost]",
+            "evaluation.metrics: 'mean_cost' needs the costs of the errors, section 'decision'",
+        ),
         ("data.splits.eval.share=2", "data.splits.eval.share: input should be less than 1, found 2"),
         (
             "data.splits.eval.share_of=trai",
@@ -113,6 +134,23 @@ def test_a_wrong_value_is_refused_with_key_rule_and_value(setting: str, message:
     with pytest.raises(ConfigError) as refused:
         load(CENSUS_CONFIG, [setting])
     assert f"{CENSUS_CONFIG}: {message}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("{kind: multiclass, column: income, classes: [a, b, c]}", "multiclass"),
+        ("{kind: regression, column: income}", "regression"),
+    ],
+)
+def test_costs_are_for_a_binary_label(label: str, kind: str) -> None:
+    costs = "decision={cost_false_positive: 1, cost_false_negative: 5}"
+    with pytest.raises(ConfigError) as rejected:
+        load(CENSUS_CONFIG, [f"label={label}", costs])
+    assert str(rejected.value) == f"{CENSUS_CONFIG}: decision: is for a binary label, and 'income' is {kind}; remove it"
+    config = load(CENSUS_CONFIG, [costs, "evaluation.metrics=[auc, log_loss, calibration, mean_cost]"])
+    assert config.decision is not None
+    assert config.decision.cost_false_negative == 5
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.transform import FEATURE_SET_KEY, preprocessing_fn
 from schemas.data import ReadOptions
+from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import FeatureSet
 from serving.golden import Golden
 from serving.registry import GOLDEN_FILE, Registry
@@ -47,7 +50,7 @@ class Transform:
         return preprocessing_fn({**raw, "bought": label}, config)
 
 
-def export_model(folder: Path, offset: float = 0.0) -> Path:
+def export_model(folder: Path, offset: float = 0.0, decision: DecisionThreshold | None = None) -> Path:
     """A model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
     import tensorflow as tf
 
@@ -58,8 +61,21 @@ def export_model(folder: Path, offset: float = 0.0) -> Path:
         sums = [tf.reduce_sum(tf.cast(value, tf.float32), axis=1, keepdims=True) for value in inputs.values()]
         return offset + tf.add_n(sums)
 
-    ServedModel(network, {}, Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(str(folder))
+    ServedModel(network, {}, Transform(), FEATURES, SCHEMA_HASH, ReadOptions(), decision).export(str(folder))
     return folder
+
+
+def decided_at(threshold: float) -> DecisionThreshold:
+    """A threshold that was chosen by some costs."""
+    costs = DecisionCosts(cost_false_positive=1, cost_false_negative=5)
+    return DecisionThreshold(
+        threshold=float(np.float32(threshold)),
+        costs=costs,
+        chosen_by="eval",
+        rows=3269,
+        mean_cost=0.25,
+        mean_cost_at_default=0.375,
+    )
 
 
 def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from serving.registry import GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, Registry, content_hash
+from serving.registry import DECISION_FILE, GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, Registry, content_hash
 from serving.registry.__main__ import main
 from tests.conftest import ROOT
+from tests.serving.models import decided_at
 from tests.serving.registry_bench import model, push
 
 
@@ -133,6 +134,21 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
         "path      runs/census/registry/income/2",
         "content   unknown: another tool wrote them",
     ]
+
+
+def test_a_version_is_shown_with_its_threshold(registry: Registry, tmp_path: Path) -> None:
+    folder = model(tmp_path / "d", "d")
+    (folder / DECISION_FILE).parent.mkdir()
+    (folder / DECISION_FILE).write_text(decided_at(0.25).model_dump_json())
+    push(tmp_path / "runs/census/registry", folder)
+    text = (
+        "threshold 0.25 (false positive 1, false negative 5; chosen on 3,269 rows of eval): mean cost 0.25 on eval, "
+        "0.375 at 0.5"
+    )
+    assert f"decision  {text}" in run("show").splitlines()
+    shown = run_json("show")["decision"]
+    assert (shown["threshold"], shown["costs"]["cost_false_negative"], shown["text"]) == (0.25, 5, text)
+    assert run_json("show", "1")["decision"] is None
 
 
 def test_a_rollback_is_shown_first_then_done_and_recorded(registry: Registry) -> None:

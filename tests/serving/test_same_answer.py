@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from components.example_records import serialized
 from schemas.data import Data, Format
+from schemas.decision import DecisionThreshold
 from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
 from schemas.table import Table, summary
@@ -33,7 +35,7 @@ from serving.batch.model import read_options
 from serving.predictor import Predictor
 from serving.registry import GOLDEN_FILE, Registry
 from serving.signatures import SERVING_EXAMPLES
-from tests.serving.models import golden_answers
+from tests.serving.models import decided_at, golden_answers
 from tests.serving.running import RunningServer
 
 FEATURES = FeatureSet.model_validate(
@@ -65,8 +67,9 @@ DATA = Data.model_validate(
         "csv": {"thousands": ",", "currency": ["$"], "percent": True},
     }
 )
-# The same with decimal commas.
+# The same with decimal commas, and decided at another threshold.
 COMMAS = DATA.model_copy(update={"csv": DATA.csv.model_copy(update={"decimal": ",", "thousands": "."})})
+THRESHOLDS = {DATA.csv.decimal: 0.5, COMMAS.csv.decimal: 0.9}
 ROWS = [
     {
         "age": str(20 + number),
@@ -190,9 +193,9 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tf.reduce_sum(values * 0.1 / tf.range(1.0, values.shape[1] + 1.0), axis=1, keepdims=True)
 
     options = data.read_options("bought")
-    served = ServedModel(
-        network, {}, TransformGraph(tft.TFTransformOutput(str(folder / "transform"))), FEATURES, "00ff", options
-    )
+    graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
+    decision = DecisionThreshold() if data is DATA else decided_at(THRESHOLDS[data.csv.decimal])
+    served = ServedModel(network, {}, graph, FEATURES, "00ff", options, decision)
     served.export(str(folder / "exported"))
     instance = {safe_name(name): value for name, value in rows[0].items()}
     golden = golden_answers(folder / "exported", [instance]).to_json()
@@ -408,20 +411,29 @@ def check(row: dict[str, str], data: Data, routes: dict[str, Callable[[dict[str,
             assert answer == expected, (name, answers)
         else:
             assert answer[0] == pytest.approx(expected[0], abs=1e-6), (name, answers)
-            assert answer[1] == expected[1] == ("yes" if expected[0] > 0.5 else "no"), (name, answers)
+            assert answer[1] == expected[1] == ("yes" if expected[0] > THRESHOLDS[data.csv.decimal] else "no"), (
+                name,
+                answers,
+            )
 
 
 def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
     seen: set[str] = set()
+    labels: set[tuple[str, bool]] = set()
 
     @hypothesis.settings(max_examples=80 if data is DATA else 30, deadline=None, database=None, derandomize=True)
     @hypothesis.given(row=few_odd)
     def every_route_agrees(row: dict[str, str]) -> None:
         check(row, data, routes)
-        seen.add(type(routes["rows"](_written(row, data))).__name__)
+        answer = routes["rows"](_written(row, data))
+        seen.add(type(answer).__name__)
+        if isinstance(answer, tuple):
+            labels.add((answer[1], answer[0] > 0.5))
 
     every_route_agrees()
     assert seen == {"str", "tuple"}
+    # The other threshold turns labels over.
+    assert (("no", True) in labels) == (data is not DATA)
 
 
 @pytest.mark.parametrize("name", FEATURES.features)
@@ -432,3 +444,10 @@ def test_every_odd_value_of_a_kind_has_one_answer(
     is_number = FEATURES.column_types[name] != "string"
     for value in [*NUMBERS, *ODD] if data is DATA else NUMBERS if is_number else []:
         check({**ROWS[1], name: value}, data, routes)
+
+
+def test_the_servers_page_has_the_threshold(data: Data, server: RunningServer) -> None:
+    page = urllib.request.urlopen(f"{server.url}/").read().decode()
+    text = ", decision threshold 0.9 (false positive 1, false negative 5)"
+    assert (text in page) == (data is COMMAS)
+    assert ("decision threshold" in page) == (data is COMMAS)

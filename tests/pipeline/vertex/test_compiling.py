@@ -91,6 +91,26 @@ def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job
     assert base["runtimeValue"]["constant"] == census.vertex.data_base
 
 
+def test_costs_go_to_the_trainer_and_their_metric_to_the_evaluator_and_a_search_does_not_depend_on_them() -> None:
+    costs = {"cost_false_positive": 1.0, "cost_false_negative": 5.0}
+    search = "training.search={trials: 2, parameters: {training.epochs: {low: 1, high: 2}}}"
+    settings = [search, *(f"decision.{name}={value}" for name, value in costs.items())]
+    plain, costly = (compiling.compile_job(config.load(CENSUS_CONFIG, chosen)) for chosen in ([search], settings))
+
+    def parameter(job: dict[str, Any], task: str, name: str) -> Any:
+        return json.loads(tasks(job)[task]["inputs"]["parameters"][name]["runtimeValue"]["constant"])
+
+    assert json.loads(parameter(costly, "Trainer", "custom_config")["decision"]) == costs
+    assert "decision" not in parameter(plain, "Trainer", "custom_config")
+    assert parameter(costly, "Tuner", "custom_config") == parameter(plain, "Tuner", "custom_config")
+
+    def metrics(job: dict[str, Any]) -> list[str]:
+        specs = parameter(job, "Evaluator", "eval_config")["metrics_specs"]
+        return [json.loads(metric["config"])["name"] for metric in specs[0]["metrics"]]
+
+    assert sorted({*metrics(costly)} - {*metrics(plain)}) == ["mean_cost"]
+
+
 def test_the_same_config_gives_the_same_job(census: PipelineConfig, job: dict[str, Any]) -> None:
     assert compiling.to_text(compiling.compile_job(census)) == compiling.to_text(job)
 
