@@ -4,7 +4,9 @@ TFX reads a record at a time in Python and decodes holding Python's lock. Here T
 in threads of its own while the caller works on the batch before.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -44,16 +46,32 @@ def record_batches(
     records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=_READ_BYTES)
     options = tf.data.Options()
     options.experimental_warm_start = False
-    batches = (
-        records.batch(batch_rows(len(types), rows))
-        .map(_parser(tuple(types.items())), _BATCHES_AHEAD)
-        .prefetch(_BATCHES_AHEAD)
-    )
+    batches = records.batch(batch_rows(len(types), rows)).prefetch(1).with_options(options)
     try:
-        for parsed in batches.with_options(options):
+        for parsed in _parsed(batches, _parser(tuple(types.items()))):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
     except (tf.errors.OpError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+        # TensorFlow puts the places in the code before the reason.
+        reason = str(error).split("\n\n")[-1].splitlines()[0]
+        raise DataError(f"{path}: cannot be read: {reason}") from error
+
+
+def _parsed(batches: tf.data.Dataset, parse: Any) -> Iterator[dict[str, tuple[tf.Tensor, ...]]]:
+    """Yield what a function makes of each batch, in order, while it works on the next ones.
+
+    A function that is mapped over a data set is compiled again for each file: seconds for a wide table.
+    """
+    waiting: deque[Future[dict[str, tuple[tf.Tensor, ...]]]] = deque()
+    with ThreadPoolExecutor(_BATCHES_AHEAD, thread_name_prefix="parser") as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(parse, batch))
+                if len(waiting) > _BATCHES_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @lru_cache
@@ -69,7 +87,8 @@ def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
-    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(parse, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
