@@ -4,9 +4,7 @@ TFX reads a record at a time in Python and decodes holding Python's lock. Here T
 in threads of its own while the caller works on the batch before.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +14,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.batch_rows import batch_rows
+from components.parallel_calls import call_for_batches
 from schemas.errors import DataError
 from schemas.features import ColumnType
 
 ROWS_TOGETHER = 16_384
-_READ_BYTES = 1 << 20
-# Besides the one that the caller has: this bounds memory.
-_BATCHES_AHEAD = 2
 _DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 
@@ -43,35 +39,14 @@ def record_batches(
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.
     """
-    records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=_READ_BYTES)
-    options = tf.data.Options()
-    options.experimental_warm_start = False
-    batches = records.batch(batch_rows(len(types), rows)).prefetch(1).with_options(options)
+    parse = _parser(tuple(types.items()))
     try:
-        for parsed in _parsed(batches, _parser(tuple(types.items()))):
+        for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
     except (tf.errors.OpError, OSError) as error:
         # TensorFlow puts the places in the code before the reason.
         reason = str(error).split("\n\n")[-1].splitlines()[0]
         raise DataError(f"{path}: cannot be read: {reason}") from error
-
-
-def _parsed(batches: tf.data.Dataset, parse: Any) -> Iterator[dict[str, tuple[tf.Tensor, ...]]]:
-    """Yield what a function makes of each batch, in order, while it works on the next ones.
-
-    A function that is mapped over a data set is compiled again for each file: seconds for a wide table.
-    """
-    waiting: deque[Future[dict[str, tuple[tf.Tensor, ...]]]] = deque()
-    with ThreadPoolExecutor(_BATCHES_AHEAD, thread_name_prefix="parser") as pool:
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(parse, batch))
-                if len(waiting) > _BATCHES_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 @lru_cache
