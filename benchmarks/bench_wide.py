@@ -22,6 +22,7 @@ STOCK_LIMIT_SECONDS = 600
 _NODES = {
     "ExampleGen": "CsvExampleGen",
     "StatisticsGen": "StatisticsGen",
+    "ExampleValidator": None,
     "Gate": None,
     "Transform": "Transform",
     "Trainer": None,

@@ -23,10 +23,10 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import json_utils
 
 from components.batch_rows import batch_rows
+from components.parallel_calls import call_for_batches
 
-# Rows that go through TensorFlow together, and how many such batches at a time.
+# Rows that go through TensorFlow together.
 ROWS_TOGETHER = 8192
-_PARALLEL_BATCHES = 2
 # One thread for all tracing: TFT keeps its state in global variables, and Dataflow's workers are threads. And a short
 # stack: TensorFlow notes it down for every operation, and Beam's own stack is deep.
 _TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
@@ -76,16 +76,12 @@ def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
     """What a function makes of each batch of a file, in order, as NumPy has it.
 
     Args:
-      file: serialized tf.Example, in gzipped TFRecord.
-      columns: number of columns of the examples.
-      function: of records, [batch]; it becomes a part of the graph that reads.
+      file: Serialized tf.Example, in gzipped TFRecord.
+      function: Concrete function of records, [batch].
+      columns: Number of columns of the examples.
     """
-    rows = batch_rows(columns, ROWS_TOGETHER)
-    records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=1 << 20).batch(rows)
-    # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
-    plain = tf.autograph.experimental.do_not_convert(function)
-    made: Iterator[Any] = records.map(plain, num_parallel_calls=_PARALLEL_BATCHES).prefetch(1).as_numpy_iterator()
-    return made
+    for made in call_for_batches(function, file, batch_rows(columns, ROWS_TOGETHER)):
+        yield tf.nest.map_structure(lambda tensor: tensor.numpy(), made)
 
 
 # No dataclasses: Beam would take those for rows of a table.

@@ -5,6 +5,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components.policy import Anomaly
 
+# In the folder of each split, as the stock component names it.
+ANOMALIES_FILE = "SchemaDiff.pb"
 _ALL_COLUMNS = "all"
 
 

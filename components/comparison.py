@@ -4,23 +4,19 @@ For numbers TFDV has ten bins of equal width for each data set, and cuts both at
 values of a bin evenly over its parts, so one value beyond the others moves whole numbers into other parts: the distance
 of a column of 1, 2, 3 to itself with a single 4 was 0.32. Here both are counted between the same edges.
 
-Imports no TensorFlow: TFDV counts in an extension of its own, which needs none; the package around it does.
+Imports no TensorFlow.
 """
 
-import functools
-import importlib.util
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.machinery import ExtensionFileLoader
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.histograms import category_shares, has_counts, number_counts, range_shares
+from components.validation import find_anomalies
 from schemas.data import TRAIN_SPLIT
 
 _MEASURES = {
@@ -28,8 +24,6 @@ _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon",
 }
 _VALUES_SHOWN = 3
-_TFDV = "tensorflow_data_validation"
-_EXTENSION = f"{_TFDV}.pywrap.{_TFDV}_extension"
 Side = Literal["drift", "skew"]
 
 
@@ -137,16 +131,17 @@ def _measured(
     schema: schema_pb2.Schema,
     side: Side,
 ) -> "list[anomalies_pb2.DriftSkewInfo]":
-    """As tfdv.validate_statistics answers, for statistics of one data set each."""
-    (one, other), nothing = _counted(now, before), b""
-    sides = (other, nothing) if side == "drift" else (nothing, other)
-    answer = _extension().validation.ValidateFeatureStatistics(
-        one, schema.SerializeToString(), nothing, *sides, nothing, nothing, nothing, False
+    """Return what TFDV measures, for statistics of one data set each."""
+    one, other = _counted(now, before)
+    anomalies = (
+        find_anomalies(one, schema, previous=other) if side == "drift" else find_anomalies(one, schema, serving=other)
     )
-    return list(anomalies_pb2.Anomalies.FromString(answer).drift_skew_info)
+    return list(anomalies.drift_skew_info)
 
 
-def _counted(*both: statistics_pb2.DatasetFeatureStatisticsList) -> list[bytes]:
+def _counted(
+    *both: statistics_pb2.DatasetFeatureStatisticsList,
+) -> list[statistics_pb2.DatasetFeatureStatistics]:
     """Return both data sets without the features of which nothing was counted, numbers between the same edges."""
     by_name = [
         {_name(feature): feature for feature in statistics.datasets[0].features if feature.WhichOneof("stats")}
@@ -159,16 +154,14 @@ def _counted(*both: statistics_pb2.DatasetFeatureStatisticsList) -> list[bytes]:
     }
     answer = []
     for statistics, features in zip(both, by_name, strict=True):
-        kept = statistics_pb2.DatasetFeatureStatistics()
-        kept.CopyFrom(statistics.datasets[0])
-        del kept.features[:]
+        kept = statistics_pb2.DatasetFeatureStatistics(num_examples=statistics.datasets[0].num_examples)
         for name, feature in features.items():
             copy = kept.features.add()
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
             if edges.get(name):
                 _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
-        answer.append(bytes(kept.SerializeToString()))
+        answer.append(kept)
     return answer
 
 
@@ -194,22 +187,6 @@ def _cut(feature: statistics_pb2.FeatureNameStatistics, edges: list[float], up_t
 
 def _standard(feature: statistics_pb2.FeatureNameStatistics) -> list[statistics_pb2.Histogram]:
     return [h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.STANDARD]
-
-
-@functools.cache
-def _extension() -> Any:
-    """TFDV's extension, which is loaded once, by whoever comes first."""
-    if _EXTENSION in sys.modules:
-        return sys.modules[_EXTENSION]
-    package = importlib.util.find_spec(_TFDV)
-    assert package is not None and package.origin is not None
-    (file,) = (Path(package.origin).parent / "pywrap").glob(f"{_TFDV}_extension*.so")
-    spec = importlib.util.spec_from_file_location(_EXTENSION, file, loader=ExtensionFileLoader(_EXTENSION, str(file)))
-    assert spec is not None and spec.loader is not None
-    # Under its own name, so that TFDV, if it comes later, finds it there.
-    module = sys.modules[_EXTENSION] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:

@@ -7,35 +7,45 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.histograms import has_counts, number_counts
 
 
-def concerned(
-    kind: str, name: str, statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
-) -> str:
-    """The number of rows, for people; empty where it is not known.
+class Concerned:
+    """Counts the rows that anomalies of a split are about."""
 
-    Args:
-      kind: TFDV's name of the anomaly.
-      name: of the feature.
-      statistics: of the split.
-      schema: that the feature does not fit.
-    """
-    data = statistics.datasets[0]
-    found = next((one for one in data.features if one.name == name or list(one.path.step) == [name]), None)
-    expected = next((one for one in schema.feature if one.name == name), None)
-    if found is None or expected is None:
-        return ""
-    rows, domain = data.num_examples, _domain(expected)
-    match kind:
-        case "FLOAT_TYPE_BIG_FLOAT" | "INT_TYPE_BIG_INT" if domain is not None:
-            return _above(found, domain.max, rows)
-        case "FLOAT_TYPE_SMALL_FLOAT" | "INT_TYPE_SMALL_INT" if domain is not None:
-            return _below(found, domain.min, rows)
-        case "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
-            return _unexpected(found, _values(expected, schema), rows)
-        case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
-            stats = found.num_stats if found.HasField("num_stats") else found.string_stats
-            return f"{stats.common_stats.num_missing:,} of {rows:,} rows have none"
-        case _:
+    def __init__(self, statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema) -> None:
+        """Index the columns.
+
+        Args:
+          statistics: Statistics of the split.
+          schema: Schema that features do not fit.
+        """
+        self._schema = schema
+        (self._data,) = statistics.datasets
+        # A table of thousands of columns may have as many anomalies.
+        self._features = {one.name or ".".join(one.path.step): one for one in self._data.features}
+        self._expected = {one.name: one for one in schema.feature}
+
+    def rows(self, kind: str, name: str) -> str:
+        """Return the number of rows, for people; empty where it is not known.
+
+        Args:
+          kind: TFDV's name of the anomaly.
+          name: Name of the feature.
+        """
+        found, expected = self._features.get(name), self._expected.get(name)
+        if found is None or expected is None:
             return ""
+        rows, domain = self._data.num_examples, _domain(expected)
+        match kind:
+            case "FLOAT_TYPE_BIG_FLOAT" | "INT_TYPE_BIG_INT" if domain is not None:
+                return _above(found, domain.max, rows)
+            case "FLOAT_TYPE_SMALL_FLOAT" | "INT_TYPE_SMALL_INT" if domain is not None:
+                return _below(found, domain.min, rows)
+            case "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
+                return _unexpected(found, _values(expected, self._schema), rows)
+            case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
+                stats = found.num_stats if found.HasField("num_stats") else found.string_stats
+                return f"{stats.common_stats.num_missing:,} of {rows:,} rows have none"
+            case _:
+                return ""
 
 
 def _domain(expected: schema_pb2.Feature) -> schema_pb2.FloatDomain | schema_pb2.IntDomain | None:

@@ -18,9 +18,9 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
-from components.anomalies import listed, parsed
+from components.anomalies import ANOMALIES_FILE, listed, parsed
 from components.comparison import compare_all
-from components.concerned import concerned
+from components.concerned import Concerned
 from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.least_rows import check_rows
@@ -107,14 +107,16 @@ def _counted(
 ) -> list[Anomaly]:
     """The anomalies of a split, each with how many rows it is about where that is known."""
     found = listed(anomalies, split)
-    known = _statistics(statistics_uri, split) if found else statistics_pb2.DatasetFeatureStatisticsList()
-    rows = [concerned(one.kind, one.feature, known, schema) for one in found]
+    if not found:
+        return []
+    concerned = Concerned(_statistics(statistics_uri, split), schema)
+    rows = [concerned.rows(one.kind, one.feature) for one in found]
     return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(found, rows, strict=True)]
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
     """What ExampleValidator found in one split."""
-    with fileio.open(os.path.join(folder, "SchemaDiff.pb"), "rb") as file:
+    with fileio.open(os.path.join(folder, ANOMALIES_FILE), "rb") as file:
         return parsed(file.read())
 
 

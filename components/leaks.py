@@ -135,8 +135,7 @@ def find_leaks(columns: Sequence[Column], target: Target) -> Leaks:
 
 def _searches(columns: Sequence[Column], target: Target) -> Iterator["_Search"]:
     """Return the search for sums, and where all numbers are positive that for products."""
-    # Classes have no order, but two have: the sum is one of 0 and 1.
-    if target.classes > 2 or not target.halves:
+    if target.numbers is None or not target.halves:
         return
     numbers = [column for column in columns if column.is_number and column.distinct > 1]
     rows = np.unique(np.linspace(0, len(target.labels) - 1, _MAX_ROWS).astype(np.int64))
@@ -144,7 +143,7 @@ def _searches(columns: Sequence[Column], target: Target) -> Iterator["_Search"]:
     if not learned.any() or learned.all():
         return
     values = {column.name: column.numbers[rows] for column in numbers}
-    labels = target.labels[rows].astype(np.float64)
+    labels = target.numbers[rows]
     yield _Search(values, labels, learned)
     if not target.classes and (labels > 0).all():
         logs = {name: np.log(x) for name, x in values.items() if np.nanmin(x, initial=np.inf) > 0}

@@ -14,13 +14,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.batch_rows import batch_rows
+from components.parallel_calls import call_for_batches
 from schemas.errors import DataError
 from schemas.features import ColumnType
 
 ROWS_TOGETHER = 16_384
-_READ_BYTES = 1 << 20
-# Besides the one that the caller has: this bounds memory.
-_BATCHES_AHEAD = 2
 _DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 
@@ -41,19 +39,14 @@ def record_batches(
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.
     """
-    records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=_READ_BYTES)
-    options = tf.data.Options()
-    options.experimental_warm_start = False
-    batches = (
-        records.batch(batch_rows(len(types), rows))
-        .map(_parser(tuple(types.items())), _BATCHES_AHEAD)
-        .prefetch(_BATCHES_AHEAD)
-    )
+    parse = _parser(tuple(types.items()))
     try:
-        for parsed in batches.with_options(options):
+        for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
     except (tf.errors.OpError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+        # TensorFlow puts the places in the code before the reason.
+        reason = str(error).split("\n\n")[-1].splitlines()[0]
+        raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
 @lru_cache
@@ -69,7 +62,8 @@ def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
-    return tf.function(parse, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(parse, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -72,6 +72,7 @@ def infer(
     """
     schema = tfdv.infer_schema(train, infer_feature_shape=False)
     inferred = {feature.name: feature for feature in schema.feature}
+    strings = {".".join(f.path.step): f.string_stats for f in train.datasets[0].features}
     for name in types:
         feature = inferred.get(name) or schema.feature.add(name=name)
         feature.type = SCHEMA_TYPES[types[name]]
@@ -79,7 +80,7 @@ def infer(
         if domain is not None and (types[name] != "string" or domain not in ("domain", "string_domain")):
             feature.ClearField(domain)
         if types[name] == "string" and domain == "int_domain":
-            _add_domain(schema, feature, train)
+            _add_domain(schema, feature, strings[name])
         feature.presence.min_fraction = 0.0 if name in optional else 1.0
         if feature.WhichOneof("domain_info") in ("domain", "string_domain"):
             feature.distribution_constraints.min_domain_mass = min_domain_mass
@@ -87,10 +88,9 @@ def infer(
 
 
 def _add_domain(
-    schema: schema_pb2.Schema, feature: schema_pb2.Feature, train: statistics_pb2.DatasetFeatureStatisticsList
+    schema: schema_pb2.Schema, feature: schema_pb2.Feature, strings: statistics_pb2.StringStatistics
 ) -> None:
     """Give a column of strings its domain, as TFDV does where not all of them are integers."""
-    (strings,) = (f.string_stats for f in train.datasets[0].features if list(f.path.step) == [feature.name])
     values = sorted({bucket.label for bucket in strings.rank_histogram.buckets})
     if strings.unique == len(values) <= _MAX_DOMAIN:
         schema.string_domain.add(name=feature.name, value=values)

@@ -34,6 +34,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from components.artifact_files import files_in
 from components.histograms import custom_stats
 from components.record_batches import record_batches
+from components.tfdv_histograms import use_in_tfdv
 from components.value_counts import ValueCounts, count_values, empty, merge
 from schemas.features import ColumnType
 
@@ -46,6 +47,7 @@ _TYPES = {
     pa.float32(): statistics_pb2.FeatureNameStatistics.FLOAT,
     pa.int64(): statistics_pb2.FeatureNameStatistics.INT,
 }
+use_in_tfdv()
 # For each generator, what it has seen.
 Accumulators = list[Any]
 

@@ -46,11 +46,13 @@ class Target:
       labels: int64 in `[0, classes)`, or float64.
       classes: Number of classes; 0 for numbers.
       row_codes: A code for each row, by which rows are divided into halves; equal rows have the same.
+      numbers: float64 that a sum of columns can be; None where the classes are called otherwise.
     """
 
     labels: Array
     classes: int
     row_codes: Array
+    numbers: Array | None = None
 
     def of_lookup(self, columns: Sequence[Column]) -> "Target":
         """Return the target for combinations of columns, of which every row of a lookup table is one.
@@ -214,9 +216,12 @@ def target(labels: Column, classes: Sequence[str]) -> Target:
     """Return the target of a column of labels, none of which is missing."""
     own = _own_codes(labels.rows)
     if not classes:
-        return Target(labels.numbers, 0, own)
+        return Target(labels.numbers, 0, own, labels.numbers)
     ids = pc.index_in(labels.texts, pa.array(list(classes)))
-    return Target(np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64), len(classes), own)
+    codes = np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64)
+    # Classes have no order, but two have, and numbers.
+    numbers = labels.numbers if labels.is_number else codes.astype(np.float64) if len(classes) <= 2 else None
+    return Target(codes, len(classes), own, numbers)
 
 
 def _line(x: Array, y: Array, learned: Array) -> Array:

@@ -184,6 +184,10 @@ _CLOCKS = [
 ]
 
 
+# Arrow compiles an expression again for each column. Python knows more white space, so it finds at least as much.
+_ANY_PATTERN = re.compile("|".join(pattern.full.removeprefix("(?i)") for pattern in _PATTERNS), re.IGNORECASE)
+
+
 def form_of_texts(values: pa.Array, counts: Array) -> TimeForm | None:
     """Return how texts write times; None if they are other texts.
 
@@ -195,6 +199,8 @@ def form_of_texts(values: pa.Array, counts: Array) -> TimeForm | None:
         return None
     sample = values.take(pa.array(np.unique(np.linspace(0, len(values) - 1, _SAMPLE_VALUES).astype(np.int64))))
     if pc.mean(pc.match_substring_regex(sample, "[0-9]").cast(pa.float64())).as_py() < _MOSTLY / 2:
+        return None
+    if not any(map(_ANY_PATTERN.search, sample.to_pylist())):
         return None
     tried = [pattern for pattern in _PATTERNS if pc.any(pc.match_substring_regex(sample, pattern.full)).as_py()]
     matches = {

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from components.anomalies import listed, parsed
+from components.anomalies import ANOMALIES_FILE, listed, parsed
 from components.policy import ADVICE, stopping
 from oncall.graph import Outputs
 from oncall.sources import Source
@@ -12,7 +12,6 @@ from pipeline.causes import cause
 from pipeline.records import RunRecord
 
 _SPLIT = "Split-"
-_ANOMALIES_FILE = "SchemaDiff.pb"
 
 
 def anomalies(evidence: Source, name: str) -> Answer:
@@ -75,7 +74,7 @@ def validator_anomalies(outputs: Outputs) -> list[str]:
     """What ExampleValidator found, a line each: split, feature, what is wrong."""
     found: list[str] = []
     for artifact in outputs.get("ExampleValidator", {}).get("anomalies", ()):
-        for file in sorted(artifact.folder.glob(f"{_SPLIT}*/{_ANOMALIES_FILE}")):
+        for file in sorted(artifact.folder.glob(f"{_SPLIT}*/{ANOMALIES_FILE}")):
             split = file.parent.name.removeprefix(_SPLIT)
             try:
                 found += map(str, listed(parsed(file.read_bytes()), split))

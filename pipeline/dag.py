@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from google.protobuf import text_format
-from tfx.components import ExampleValidator, Trainer, Tuner
+from tfx.components import Trainer, Tuner
 from tfx.dsl.components.base import base_node
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
@@ -27,6 +27,7 @@ from components.baseline import baseline_resolver, last_blessed
 from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluator import Evaluator
 from components.example_gen import example_gen
+from components.example_validator import ExampleValidator
 from components.gate import AnomalyGate
 from components.history import last_pushed
 from components.infra_validator import InfraValidator
@@ -161,7 +162,11 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
     schema = schema.with_id("Schema")
-    validator = ExampleValidator(statistics=statistics, schema=schema.outputs["schema"])
+    validator = ExampleValidator(
+        statistics=statistics,
+        schema=schema.outputs["schema"],
+        code_fingerprint=code_fingerprint(components, schemas),
+    )
     history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
     gate = AnomalyGate(
         examples=examples_node.outputs["examples"],

@@ -18,9 +18,10 @@ def preprocessing_fn(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
     """Return z-scores and buckets of numbers, and IDs of strings."""
     outputs = {}
     for name, column in inputs.items():
-        dense = (
-            tft.sparse_tensor_to_dense_with_shape(column, [None, 1]) if isinstance(column, tf.SparseTensor) else column
-        )
+        dense = column
+        if isinstance(column, tf.SparseTensor):
+            missing = "" if column.dtype == tf.string else 0
+            dense = tft.sparse_tensor_to_dense_with_shape(column, [None, 1], missing)
         if dense.dtype == tf.string:
             outputs[f"{name}_xf"] = tft.compute_and_apply_vocabulary(dense, num_oov_buckets=1, vocab_filename=name)
         else:

@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 
 from components.anomalies import listed
 from components.comparison import Side, shifts
-from components.concerned import concerned
+from components.concerned import Concerned
 from components.config import Comparison, Evaluation, Validation
 from components.example_gen import LABELS_PROPERTY
 from components.gate import _few_rows
@@ -76,7 +76,7 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 )
 def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], said: str) -> None:
     name = "age" if kind.startswith("FLOAT") else "job"
-    assert concerned(kind, name, statistics_of({"age": ages, "job": jobs}), SCHEMA) == said
+    assert Concerned(statistics_of({"age": ages, "job": jobs}), SCHEMA).rows(kind, name) == said
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:

@@ -47,6 +47,21 @@ def test_a_difference_of_columns_that_say_nothing_alone() -> None:
     assert str(found.sums[0]) in ("'revenue' - 'cost'", "-'cost' + 'revenue'")
 
 
+def test_a_sum_is_found_that_the_classes_of_a_label_are() -> None:
+    adults, children = RANDOM.integers(1, 4, ROWS), RANDOM.integers(0, 5, ROWS)
+    guests = adults + children
+    classes = [str(value) for value in np.unique(guests)]
+    for order in (classes, classes[::-1]):
+        found = leaks(guests, order, adults=adults, children=children, **NOISE)
+        assert [str(one) for one in found.sums] == ["'children' + 'adults'"]
+    # Classes with other names have no order, and rounding hides an honest score.
+    names_of_classes = [f"{value} guests" for value in guests]
+    assert not leaks(names_of_classes, sorted({*names_of_classes}), adults=adults, children=children).sums
+    grade = np.clip(np.round((adults + children + RANDOM.normal(size=ROWS)) / 3), 0, 3).astype(int)
+    honest = leaks(grade, ["0", "1", "2", "3"], adults=adults, children=children, **NOISE)
+    assert (honest.columns, honest.sums, honest.near_sums) == ([], [], [])
+
+
 @pytest.mark.parametrize("size", [3, 4])
 def test_a_sum_of_more_columns(size: int) -> None:
     parts = {f"part_{n}": RANDOM.lognormal(3, 0.5, ROWS).round(2) for n in range(size)}

@@ -31,7 +31,7 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
     ),
     "Schema": ("components.schema.CuratedSchema", [], [("schema", "Schema")]),
     "ExampleValidator": (
-        "tfx.components.example_validator.component.ExampleValidator",
+        "components.example_validator.ExampleValidator",
         [("statistics", "StatisticsGen", "statistics"), ("schema", "Schema", "schema")],
         [("anomalies", "ExampleAnomalies")],
     ),
