@@ -171,8 +171,10 @@ class PipelineConfig(Declaration):
         model, training = self.model, self.training
         for key in ("imbalance", "calibration", "label_smoothing"):
             value = getattr(training, key)
-            if kind == "regression" and value != Training.model_fields[key].default:
+            if kind == "regression" and value not in (Training.model_fields[key].default, "mean"):
                 raise ValueError(f"training.{key}: '{value}' needs classes; the label is a number")
+        if kind != "regression" and training.calibration == "mean":
+            raise ValueError(f"training.calibration: 'mean' needs a label that is a number; it has classes ({kind})")
         for key in ("label_scale", "clip_predictions"):
             value = getattr(model, key)
             if kind != "regression" and value != Model.model_fields[key].default:

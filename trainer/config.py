@@ -22,6 +22,7 @@ OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Normalization = Literal["batch", "batch_renorm", "layer", "none"]
+Calibration = Literal["none", "temperature", "mean"]
 LabelScale = Literal["z_score", "log_z_score", "quantile"]
 Precision = Literal["float32", "mixed_bfloat16"]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
@@ -190,9 +191,11 @@ class Training(Declaration):
     last step. It is at most (1 + step) / (10 + step), so that the first steps are soon forgotten."""
     label_smoothing: Share = 0.0
     """The share of a label's probability that is spread over all classes while training."""
-    calibration: Literal["none", "temperature"] = "none"
-    """`temperature` divides the logits by a number between 0.5 and 2 that is chosen on `eval` after the training (Guo
-    et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    calibration: Calibration = "none"
+    """What is fitted after the training. For classes, `temperature` divides the logits by a number between 0.5 and 2
+    that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599). For a regression, `mean` multiplies
+    the predictions by a number that gives them the mean of the labels on rows of `train`: a label that is learned as a
+    logarithm or by rank has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""

@@ -90,6 +90,7 @@ class TrainingRows:
         has the row.
       labels: what is known of a regression's labels.
       numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].
+      sample_labels: the labels of the rows of `sample`, [rows].
     """
 
     batches: tf.data.Dataset
@@ -97,6 +98,7 @@ class TrainingRows:
     sample: tf.data.Dataset
     labels: LabelValues
     numbers: np.ndarray
+    sample_labels: np.ndarray
     steps_together: int = 1
 
 
@@ -214,6 +216,7 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], weight[:, None]
 
+    _, numbers, sample_labels = sample.rows()
     batches = shuffled.rebatch(training.batch_size).map(named, num_parallel_calls=tf.data.AUTOTUNE)
     steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
@@ -222,8 +225,9 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
         sample=_sampled(source, sample, balance if oversample else None),
-        labels=labels.values(sample.rows()[2]),
-        numbers=sample.rows()[1],
+        labels=labels.values(sample_labels),
+        numbers=numbers,
+        sample_labels=sample_labels,
     )
 
 

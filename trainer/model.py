@@ -197,6 +197,13 @@ def set_temperature(network: WideAndDeep, temperature: float) -> None:
             layer.set(temperature)
 
 
+def set_factor(network: WideAndDeep, factor: float) -> None:
+    """Set the number that predictions of a regression are multiplied by; does nothing for classes."""
+    for layer in network.layers:
+        if isinstance(layer, LabelUnit):
+            layer.factor.assign(factor)
+
+
 def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
     """The wide part: a zero-initialised weight for each id, and a slope for each number; for each output."""
     logits = []

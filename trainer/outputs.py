@@ -71,6 +71,9 @@ class LabelUnit(keras.layers.Layer):
         normal = np.sqrt(2) * tf.math.erfinv(2 * shares - 1).numpy() if len(shares) else shares
         self._knots = normal.astype(np.float32), labels.astype(np.float32)
 
+    def build(self, input_shape: Any) -> None:
+        self.factor = self.add_weight(shape=(), initializer="ones", trainable=False, name="factor")
+
     def call(self, learned: tf.Tensor) -> tf.Tensor:
         """Return predictions in the unit of the label, of the same shape."""
         values = self.values
@@ -85,6 +88,7 @@ class LabelUnit(keras.layers.Layer):
                 predicted = _interpolated(learned, *self._knots)
             case _:
                 assert_never(self.scale)
+        predicted *= self.factor
         return tf.clip_by_value(predicted, values.low, values.high) if self.clip else predicted
 
     def learned(self, labels: tf.Tensor) -> tf.Tensor:
@@ -162,6 +166,20 @@ class Temperature(keras.layers.Layer):
     def set(self, temperature: float) -> None:
         """Use another temperature."""
         self.inverse.assign(1 / temperature)
+
+
+def factor_of_means(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    """Return the factor that gives predictions the mean of the labels; 1 if either mean is not above 0.
+
+    Args:
+      labels: numbers, [rows].
+      predictions: numbers, [rows].
+      weights: weights of the rows, [rows].
+    """
+    label, predicted = (
+        float(np.average(values.astype(np.float64), weights=weights)) for values in (labels, predictions)
+    )
+    return label / predicted if label > 0 and predicted > 0 else 1.0
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:

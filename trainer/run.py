@@ -45,10 +45,11 @@ from trainer.model import (
     compile_model,
     eval_metrics,
     set_edges,
+    set_factor,
     set_temperature,
 )
 from trainer.normalization import PopulationStatistics
-from trainer.outputs import best_temperature
+from trainer.outputs import best_temperature, factor_of_means
 from trainer.warm_start import WarmStart, named_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -180,8 +181,9 @@ def _fitted(
         set_edges(network, rows.numbers)
         if warm_start is not None:
             warm_start.restore(network)
-            # Of the last training: this one is calibrated by itself.
+            # Those of the last training: this one is calibrated by itself.
             set_temperature(network, 1.0)
+            set_factor(network, 1.0)
             progress.report(f"starts from the weights of {warm_start.path}")
         compile_model(
             network,
@@ -224,8 +226,11 @@ def _fitted(
         statistics = PopulationStatistics(rows.sample)
         statistics.set_model(network)
         statistics.update()
-    if training.calibration == "temperature" and label != "regression":
-        calibrate(network, validation.batches)
+    match training.calibration:
+        case "temperature":
+            calibrate(network, validation.batches)
+        case "mean":
+            calibrate_mean(network, rows)
     return network, _history(fitted.history["loss"], validation, kept_epoch)
 
 
@@ -296,6 +301,20 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
     temperature, before, after = best_temperature(logits, labels)
     set_temperature(network, temperature)
     progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
+
+
+def calibrate_mean(network: WideAndDeep, rows: TrainingRows) -> None:
+    """Set the factor that gives the predictions the mean of the labels.
+
+    Args:
+      network: a trained network of a regression.
+      rows: the train split, of which the sample is predicted.
+    """
+    pairs = [(network(inputs, training=False).numpy()[:, 0], weight.numpy()[:, 0]) for inputs, weight in rows.sample]
+    predictions, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    factor = factor_of_means(rows.sample_labels, predictions, weights)
+    set_factor(network, factor)
+    progress.report(f"predictions times {factor:.4g}, which gives them the mean of the labels of train")
 
 
 class Validation(keras.callbacks.Callback):

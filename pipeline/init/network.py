@@ -73,6 +73,8 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
         "ema": Choice(0.99),
         "early_stopping": Choice({"patience": max(2, epochs // 5)}),
     }
+    if "label_scale" in model:
+        training["calibration"] = Choice("mean", "a logarithm predicts too little without it")
     if classes:
         training["calibration"] = Choice("temperature", "chosen on eval; the order of the predictions stays")
         shares = np.bincount(labels, minlength=classes) / max(len(labels), 1)
@@ -94,7 +96,7 @@ def _shape(classes: int) -> dict[str, Choice]:
         return {
             "hidden_units": Choice([128, 64]),
             "dropout": Choice(0.2),
-            "normalization": Choice("layer"),
+            "normalization": Choice("batch"),
             "number_encoding": Choice("piecewise_linear"),
         }
     return {

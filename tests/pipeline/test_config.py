@@ -119,6 +119,7 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "training.deep_optimizer: give clip_norm or clip_value, not both",
         ),
         ("model.label_scale=quantile", "model.label_scale: 'quantile' needs a label that is a number"),
+        ("training.calibration=mean", "training.calibration: 'mean' needs a label that is a number"),
         ("model.clip_predictions=true", "model.clip_predictions: 'True' needs a label that is a number"),
         (
             "model={parts: wide, members: 8}",

@@ -153,6 +153,18 @@ def test_labels_of_1e12_are_learned_in_their_own_unit(scale: str, tmp_path: Path
     assert history.metrics["val_rmse"][-1] < 1e12
 
 
+def test_a_logarithm_that_is_calibrated_predicts_the_mean(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.gz", "regression", 300)
+    # So short a training is far from the labels.
+    model = Model.model_validate({**RECIPE.model_dump(), "label_scale": "log_z_score"})
+    changes = {"epochs": 1, "deep_optimizer": Optimizer(name="adam", learning_rate=1e-4)}
+    plain, _ = fitted(source, model, **changes)
+    calibrated, _ = fitted(source, model, **changes, calibration="mean")
+    outputs, labels = predictions(plain, source)
+    assert abs(outputs.mean() / labels.mean() - 1) > 0.003
+    assert predictions(calibrated, source)[0].mean() == pytest.approx(labels.mean(), rel=1e-3)
+
+
 def test_a_thousand_classes_of_which_some_have_one_row(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 1_200, classes=1_000)
     network, history = fitted(source, epochs=2, label_smoothing=0.1, calibration="temperature")

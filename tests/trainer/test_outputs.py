@@ -5,7 +5,15 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import LabelScale
-from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature, best_temperature, label_quantiles
+from trainer.outputs import (
+    LabelUnit,
+    LabelValues,
+    MeanOfMembers,
+    Temperature,
+    best_temperature,
+    factor_of_means,
+    label_quantiles,
+)
 
 LABELS = np.random.default_rng(2).lognormal(3, 2, size=4_000)
 
@@ -97,3 +105,16 @@ def test_a_perfect_model_is_made_more_certain_by_at_most_a_factor_of_two() -> No
     temperature, _, after = best_temperature(np.array([[3.0], [-3.0]]), np.array([1, 0]))
     assert temperature == 0.5
     assert after == pytest.approx(np.log1p(np.exp(-6)))
+
+
+def test_a_factor_gives_predictions_the_mean_of_the_labels() -> None:
+    labels, predictions = np.array([1.0, 2, 9]), np.array([1.0, 2, 3])
+    assert factor_of_means(labels, predictions, np.ones(3)) == 2
+    assert factor_of_means(labels, predictions, np.array([1.0, 1, 0])) == 1
+    for wrong in (-labels, 0 * labels):
+        assert factor_of_means(wrong, predictions, np.ones(3)) == 1
+        assert factor_of_means(labels, wrong, np.ones(3)) == 1
+    unit = LabelUnit("log_z_score", values(LABELS), clip=True)
+    before = unit(tf.constant([0.0, 9.0])).numpy()
+    unit.factor.assign(3.0)
+    np.testing.assert_allclose(unit(tf.constant([0.0, 9.0])).numpy(), [3 * before[0], LABELS.max()], rtol=1e-6)
