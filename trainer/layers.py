@@ -193,6 +193,34 @@ def bin_edges(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable("trainer")
+class Dropout(keras.layers.Layer):
+    """Dropout (Srivastava et al. 2014) that draws a byte for each unit, a quarter of the random numbers of Keras's.
+
+    The share of dropped units is the rate rounded to 1/256, and what is kept is scaled up accordingly.
+    """
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drop units of inputs of any shape; in serving, return the inputs."""
+        dropped = min(round(256 * self.rate), 255)
+        if not training or not dropped:
+            return inputs
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        size = tf.size(inputs)
+        words = tf.random.stateless_uniform([(size + 3) // 4], seed, minval=None, maxval=None, dtype=tf.uint32)
+        drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
+        kept = tf.cast(drawn >= tf.constant(dropped, tf.uint8), inputs.dtype)
+        return inputs * (kept * (256 / (256 - dropped)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("trainer")
 class Members(keras.layers.Layer):
     """Several inputs made of one, each scaled by numbers of its own: TabM-mini (https://arxiv.org/abs/2410.24210).
 

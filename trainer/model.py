@@ -17,7 +17,7 @@ import tensorflow as tf
 from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
 from serving.network_inputs import IDS, NUMBERS
 from trainer.config import Model, Precision, Training
-from trainer.layers import IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
+from trainer.layers import Dropout, IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
 from trainer.normalization import normalization_layer
 from trainer.optimizers import build_optimizer
 from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature
@@ -221,7 +221,7 @@ def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> 
 def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
     """The deep part: embeddings, one-hot IDs and numbers through a multilayer perceptron, or several at once."""
     if model.embedding_dropout:
-        hidden = keras.layers.Dropout(model.embedding_dropout, name="dropout_input")(hidden)
+        hidden = Dropout(model.embedding_dropout, name="dropout_input")(hidden)
     if model.members > 1:
         hidden = Members(model.members, name="members")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
@@ -237,7 +237,7 @@ def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -
             hidden = normalization(hidden)
         hidden = _activation(model, number, precision)(hidden)
         if model.dropout:
-            hidden = keras.layers.Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
+            hidden = Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
     head = MemberHeads if model.members > 1 else keras.layers.Dense
     return head(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 

@@ -14,7 +14,7 @@ _BATCHES = ((6_000, 64), (20_000, 128), (100_000, 256))
 _LARGEST_BATCH = 512
 # A training takes about so many steps, and reads the rows at least and at most so often.
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 3_000, 8, 50
-_BINARY_STEPS, _LEAST_BINARY_EPOCHS = 1_000, 4
+_LEAST_BINARY_EPOCHS = 4
 # The time of a wide table is bounded.
 _CELLS_READ = 20_000_000
 # A label whose greatest value is so many times its median has a long tail.
@@ -92,20 +92,15 @@ def _wide_optimizer(wide: bool) -> Choice:
 
 
 def _shape(classes: int) -> dict[str, Choice]:
-    if classes == 2:
-        return {
-            "hidden_units": Choice([128, 64]),
-            "dropout": Choice(0.2),
-            "normalization": Choice("batch"),
-            "number_encoding": Choice("piecewise_linear"),
-        }
-    return {
+    shape = {
         "hidden_units": Choice([256, 256]),
         "dropout": Choice(0.1),
-        "normalization": Choice("layer" if classes else "none"),
+        "normalization": Choice({0: "none", 2: "batch"}.get(classes, "layer")),
         "number_encoding": Choice("piecewise_linear"),
-        "members": Choice(8, "networks that share their layers; the prediction is their mean"),
     }
+    if classes != 2:
+        shape["members"] = Choice(8, "networks that share their layers; the prediction is their mean")
+    return shape
 
 
 def _regression(labels: NDArray[Any]) -> dict[str, Choice]:
@@ -126,6 +121,6 @@ def _epochs(rows: int, columns: int, batch: int, *, is_binary: bool) -> int:
     >>> _epochs(10_000, 2_000, 128, is_binary=True), _epochs(2_000_000, 20, 512, is_binary=True)
     (4, 4)
     """
-    steps, least = (_BINARY_STEPS, _LEAST_BINARY_EPOCHS) if is_binary else (_STEPS, _LEAST_EPOCHS)
+    least = _LEAST_BINARY_EPOCHS if is_binary else _LEAST_EPOCHS
     affordable = max(least, _CELLS_READ // (rows * columns))
-    return min(_MOST_EPOCHS, affordable, max(least, steps * batch // rows))
+    return min(_MOST_EPOCHS, affordable, max(least, _STEPS * batch // rows))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.layers import MemberHeads, Members, PiecewiseLinear, Squash, bin_edges
+from trainer.layers import Dropout, MemberHeads, Members, PiecewiseLinear, Squash, bin_edges
 
 
 def test_edges_are_quantiles_of_the_values() -> None:
@@ -68,6 +68,24 @@ def test_each_member_has_a_head_of_its_own() -> None:
     for member in range(3):
         expected = hidden[:, member] @ layer.kernel.numpy()[member]
         np.testing.assert_allclose(outputs[:, member], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1_001, 200), (100, 8, 250), (3, 1)])
+def test_dropout_drops_its_share_and_keeps_the_mean(shape: tuple[int, ...]) -> None:
+    keras.utils.set_random_seed(1)
+    layer = Dropout(0.2)
+    dropped = layer(tf.ones(shape), training=True).numpy()
+    kept = 256 / (256 - 51)
+    assert {*np.unique(dropped).tolist()} <= {0.0, np.float32(kept)}
+    if dropped.size > 10_000:
+        assert (dropped == 0).mean() == pytest.approx(51 / 256, abs=0.005)
+        assert dropped.mean() == pytest.approx(1, abs=0.005)
+        # Neither rows nor columns repeat.
+        assert len(np.unique(dropped.reshape(len(dropped), -1), axis=0)) == len(dropped)
+        assert (layer(tf.ones(shape), training=True).numpy() != dropped).any()
+    np.testing.assert_array_equal(layer(tf.ones(shape)).numpy(), np.ones(shape))
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(Dropout(0.2)(tf.ones(shape), training=True).numpy(), dropped)
 
 
 @pytest.mark.parametrize(
