@@ -29,7 +29,7 @@ from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.declaration import Declaration, did_you_mean
 from schemas.errors import ConfigError
-from schemas.features import Cross, Feature, FeatureSet, Label, VocabularyFile, VocabularyList
+from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
 from schemas.vocabularies import read_vocabulary
 from serving.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
@@ -154,8 +154,23 @@ class PipelineConfig(Declaration):
                         tuned(self.model, self.training, {path: value})
                     except ValueError as error:
                         raise ValueError(f"training.search.parameters: {error}") from error
-        if kind == "regression" and self.training.imbalance != "none":
-            raise ValueError(f"training.imbalance: '{self.training.imbalance}' needs classes; the label is a number")
+        self._check_network(kind)
+
+    def _check_network(self, kind: LabelKind) -> None:
+        """Reject options of the network and the training that this label, or these parts, do not have."""
+        model, training = self.model, self.training
+        for key in ("imbalance", "calibration", "label_smoothing"):
+            value = getattr(training, key)
+            if kind == "regression" and value != Training.model_fields[key].default:
+                raise ValueError(f"training.{key}: '{value}' needs classes; the label is a number")
+        for key in ("label_scale", "clip_predictions"):
+            value = getattr(model, key)
+            if kind != "regression" and value != Model.model_fields[key].default:
+                raise ValueError(f"model.{key}: '{value}' needs a label that is a number; it has classes ({kind})")
+        if model.parts == "wide" and model.members > 1:
+            raise ValueError(
+                f"model.members: {model.members} members share the deep part, which model.parts: wide leaves out"
+            )
 
     def _check_push(self) -> None:
         if self.push.to == "vertex":

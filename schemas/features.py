@@ -47,6 +47,7 @@ def _safe_character(character: str) -> str:
 
 
 Embedding = Annotated[int, Field(ge=1)] | Literal["one_hot", "none"]
+NumberEncoding = Literal["number", "piecewise_linear"]
 Scale = Literal["z_score", "log_z_score", "min_max", "identity", "none"]
 
 
@@ -127,6 +128,9 @@ class Numeric(_Feature):
     kind: Literal["numeric"]
     scale: Scale = "z_score"
     """`log_z_score` is the z-score of sign(x) * log(1 + |x|); `none` leaves only the buckets in the model."""
+    encoding: NumberEncoding | None = None
+    """How the deep part gets the scaled number: as it is, or as a learned piecewise-linear function of it. If omitted,
+    `model.number_encoding`."""
     buckets: Buckets | None = None
     missing: Literal["mean"] | float | None = None
     """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""
@@ -142,6 +146,8 @@ class Numeric(_Feature):
     def _is_used(self) -> "Numeric":
         if self.buckets is None and self.scale == "none":
             raise ValueError("a numeric feature with scale 'none' needs buckets")
+        if self.scale == "none" and self.encoding is not None:
+            raise ValueError(f"encoding: '{self.encoding}' needs a scaled number; scale is 'none'")
         if self.buckets is None and self.embedding != "none":
             raise ValueError("an embedding of a numeric feature needs buckets")
         return self
@@ -346,6 +352,7 @@ class NumberColumn:
 
     name: str
     wide: bool
+    encoding: NumberEncoding | None = None
 
 
 ColumnType = Literal["float", "int", "string"]
@@ -417,7 +424,7 @@ class FeatureSet(Declaration):
     def number_columns(self) -> tuple[NumberColumn, ...]:
         """The transformed numeric columns, in the order of declaration."""
         return tuple(
-            NumberColumn(safe_name(name), feature.wide)
+            NumberColumn(safe_name(name), feature.wide, feature.encoding)
             for name, feature in self.features.items()
             if isinstance(feature, Numeric) and feature.scale != "none"
         )

@@ -15,13 +15,14 @@ from pydantic import (
 )
 
 from schemas.declaration import Declaration
-from schemas.features import LabelKind
+from schemas.features import LabelKind, NumberEncoding
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
 ScheduleName = Literal["constant", "cosine", "exponential"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Normalization = Literal["batch", "batch_renorm", "none"]
+Normalization = Literal["batch", "batch_renorm", "layer", "none"]
+LabelScale = Literal["z_score", "log_z_score", "quantile"]
 Precision = Literal["float32", "mixed_bfloat16"]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
 HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
@@ -64,6 +65,15 @@ class Optimizer(Declaration):
         return self
 
 
+class PiecewiseLinear(Declaration):
+    """Size of the piecewise-linear encoding of a number (Gorishniy et al. 2022, https://arxiv.org/abs/2203.05556)."""
+
+    bins: Annotated[int, Field(ge=2)] = 32
+    """Number of bins. Their edges are quantiles of `train`; a value that fills a bin by itself is an edge."""
+    dimension: PositiveInt = 8
+    """Length of the vector that the deep part gets for a number."""
+
+
 class Model(Declaration):
     """The shape of the network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792)."""
 
@@ -74,7 +84,8 @@ class Model(Declaration):
     normalization: Normalization = "batch"
     """Normalizes the inputs of each hidden layer's activation: in training over the batch (Ioffe and Szegedy 2015), in
     serving over the rows of `train`. `batch_renorm` corrects the mean and the deviation of each batch towards those of
-    all rows (Ioffe 2017, r_max 3 and d_max 5); it is for batches of few rows."""
+    all rows (Ioffe 2017, r_max 3 and d_max 5); it is for batches of few rows. `layer` normalizes each row over the
+    units of the layer (Ba et al. 2016). `none` keeps the size of the inputs, which a regression may need."""
     dropout: Share = 0.0
     """The share of each hidden layer's outputs dropped while training."""
     l1: NonNegativeFloat = 0.0
@@ -85,6 +96,23 @@ class Model(Declaration):
     """Penalty on the squares of the deep part's embedding vectors."""
     embedding_dropout: Share = 0.0
     """The share of the deep part's inputs dropped while training."""
+    number_encoding: NumberEncoding = "number"
+    """How the deep part gets scaled numbers, unless `encoding` of a feature differs."""
+    piecewise_linear: PiecewiseLinear = PiecewiseLinear()
+    """For numbers that are encoded so."""
+    squash: PositiveFloat | None = None
+    """Bounds scaled numbers x by x / sqrt(1 + (x / squash)^2), so that no outlier dominates. If omitted, they are used
+    as they are."""
+    members: PositiveInt = 1
+    """The number of networks that share their layers and differ in the scales of their inputs and in their last layer
+    (TabM-mini, Gorishniy et al. 2025, https://arxiv.org/abs/2410.24210). The prediction is their mean. Each multiplies
+    the work of the hidden layers."""
+    label_scale: LabelScale = "z_score"
+    """For regression: what the network learns. `z_score` is the label in standard deviations from the mean, which
+    predicts means. `log_z_score` is the z-score of sign(y) * log(1 + |y|), for a label with a long tail, and predicts
+    medians rather than means. `quantile` is the normal distribution's value at the label's rank in `train`."""
+    clip_predictions: bool = False
+    """For regression: whether predictions are kept between the least and the greatest label of `train`."""
 
 
 class EarlyStopping(Declaration):
@@ -157,6 +185,14 @@ class Training(Declaration):
     wide_optimizer: Optimizer = Optimizer(name="ftrl", learning_rate=0.1)
     deep_optimizer: Optimizer = Optimizer(name="adam", learning_rate=0.002, schedule="cosine")
     early_stopping: EarlyStopping | None = None
+    ema: Share = 0.0
+    """Decay of the exponential moving average of the weights, which is evaluated and served; 0 uses the weights of the
+    last step. It is at most (1 + step) / (10 + step), so that the first steps are soon forgotten."""
+    label_smoothing: Share = 0.0
+    """The share of a label's probability that is spread over all classes while training."""
+    calibration: Literal["none", "temperature"] = "none"
+    """`temperature` divides the logits by a number between 0.5 and 2 that is chosen on `eval` after the training (Guo
+    et al. 2017, https://arxiv.org/abs/1706.04599)."""
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""

@@ -1,5 +1,6 @@
 """The tf.data input: transformed tf.Example shards in, shuffled batches of named tensors out."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import tensorflow_transform as tft
 
 from schemas.errors import DataError
 from schemas.features import FeatureSet, Label
+from schemas.moments import Moments, merged
 from serving.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
+from trainer.outputs import LabelValues, label_quantiles
 
 # Rows that go through the input together: of one row at a time, tf.data costs more than the network does.
 _BLOCK_ROWS = 4096
@@ -85,16 +88,16 @@ class TrainingRows:
       steps_together: how many of them are one call; `steps_per_epoch` is a multiple of it.
       sample: rows drawn at random, all if they are few: (inputs, weight [batch, 1]). A weight says how often `batches`
         has the row.
-      label_mean: of a regression's labels; 0 for classes.
-      label_std: their standard deviation; 1 for classes.
+      labels: what is known of a regression's labels.
+      numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].
     """
 
     batches: tf.data.Dataset
     steps_per_epoch: int
     sample: tf.data.Dataset
+    labels: LabelValues
+    numbers: np.ndarray
     steps_together: int = 1
-    label_mean: float = 0.0
-    label_std: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,36 +114,49 @@ class EvaluationRows:
 
 
 class _Labels:
-    """Labels that are read block by block: the rows of each class, or mean and standard deviation."""
+    """Labels that are read block by block: the rows of each class, or moments and limits."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.total = 0
         self.counts = np.zeros(max(len(classes), 1), np.int64)
-        self.mean, self._squares = 0.0, 0.0
+        self._moments, self._log_moments = Moments(), Moments()
+        self.low, self._high = math.inf, -math.inf
         self._classes = classes
 
     def add(self, labels: np.ndarray) -> None:
-        """Count a block; the variance is updated as Chan et al. 1979 do, which loses no digits."""
+        """Count a block."""
+        self.total += len(labels)
         if self._classes:
             self.counts += np.bincount(labels, minlength=len(self._classes))
-        else:
-            values = labels.astype(np.float64)
-            away = float(values.mean()) - self.mean
-            whole = self.total + len(values)
-            self.mean += away * len(values) / whole
-            self._squares += float(values.var()) * len(values) + away**2 * self.total * len(values) / whole
-            self.counts += len(values)
-        self.total += len(labels)
+            return
+        values = labels.astype(np.float64)
+        self.counts += len(values)
+        self._moments = merged(self._moments, _moments(values))
+        self._log_moments = merged(self._log_moments, _moments(np.sign(values) * np.log1p(np.abs(values))))
+        self.low, self._high = min(self.low, float(values.min())), max(self._high, float(values.max()))
 
     @property
-    def std(self) -> float:
-        """The standard deviation of a regression's labels; 1 for classes."""
-        return 1.0 if self._classes else (self._squares / self.total) ** 0.5
+    def is_constant(self) -> bool:
+        """Whether all labels of a regression are the same number."""
+        return not self._classes and self.low == self._high
+
+    def values(self, sample: np.ndarray) -> LabelValues:
+        """Return what is known of a regression's labels, some of which are the sample; of classes, nothing."""
+        if self._classes:
+            return LabelValues()
+        plain, logs = self._moments, self._log_moments
+        std, log_std = ((moments.squares / moments.rows) ** 0.5 for moments in (plain, logs))
+        quantiles = (self.low, *label_quantiles(sample)[1:-1], self._high)
+        return LabelValues(plain.mean, std, logs.mean, log_std, self.low, self._high, quantiles)
 
     @property
     def class_rows(self) -> dict[str, int]:
         """The rows of each class; empty for a regression."""
         return dict(zip(self._classes, self.counts.tolist(), strict=True)) if self._classes else {}
+
+
+def _moments(values: np.ndarray) -> Moments:
+    return Moments(len(values), float(values.mean()), float(values.var()) * len(values))
 
 
 class _Sample:
@@ -188,8 +204,7 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         sample.add(block)
     _check_labels(label, labels)
     classes, balance = len(label.classes), labels.total / (len(labels.counts) * labels.counts)
-    # The squared error of a regression is measured in its own variances: the learning rate then fits any unit.
-    weights = np.ones(classes) if classes else np.array([labels.std**-2])
+    weights = np.ones(max(classes, 1))
     if training.imbalance == "class_weights":
         weights = balance
     oversample = training.imbalance == "oversample"
@@ -207,16 +222,16 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
         sample=_sampled(source, sample, balance if oversample else None),
-        label_mean=labels.mean,
-        label_std=labels.std,
+        labels=labels.values(sample.rows()[2]),
+        numbers=sample.rows()[1],
     )
 
 
 def _check_labels(label: Label, labels: _Labels) -> None:
     if not labels.total:
         raise DataError("train has no rows; check data.splits.train")
-    if not label.classes and not labels.std:
-        raise DataError(f"label '{label.column}' is {labels.mean:g} in every row of train; there is nothing to learn")
+    if labels.is_constant:
+        raise DataError(f"label '{label.column}' is {labels.low:g} in every row of train; there is nothing to learn")
     absent = [name for name, rows in labels.class_rows.items() if not rows]
     if absent:
         raise DataError(

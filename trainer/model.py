@@ -1,118 +1,78 @@
 """The wide-and-deep network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792) and its joint training step.
 
-The wide part is one weight for each id and a slope for each number; the deep part is a multilayer perceptron over
-embeddings and numbers. Both add up to the logits (one, or one for each of several classes; for regression the
-predicted number itself) and are trained together, each by its own optimizer.
+The wide part is one weight for each ID and a slope for each number. The deep part is a multilayer perceptron over
+embeddings and numbers, or several that share their layers. Both add up to what is learned: a logit, one for each of
+several classes, or for regression a number of mean 0 and deviation 1. They are trained together, each by its own
+optimizer.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from schemas.features import Embedding, FeatureSet, LabelKind, RegressionLabel
+from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
 from serving.network_inputs import IDS, NUMBERS
 from trainer.config import Model, Precision, Training
+from trainer.layers import IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
 from trainer.normalization import normalization_layer
 from trainer.optimizers import build_optimizer
+from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature
 
 WIDE_PREFIX = "wide_"
 ACTIVATION_PREFIX = "activation_"
+TEMPERATURE, PIECEWISE_LINEAR = "temperature", "piecewise_linear"
 
 
-@keras.saving.register_keras_serializable("trainer")
-class IdTable(keras.layers.Layer):
-    """One table of vectors for several id columns, each with rows of its own.
+@dataclass(frozen=True)
+class _Hidden:
+    """Keeps its content from being tracked by Keras, and so from the weights of the model."""
 
-    A table for each column would be the same mathematics; one table makes a lookup, and an optimizer's update, one
-    operation instead of dozens, which halves the time of a step.
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[int],
-        num_ids: Sequence[int],
-        dimension: int,
-        initializer: str,
-        l2: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        """Args:
-        columns: places of the columns in the input.
-        num_ids: number of IDs of each column.
-        dimension: length of a vector.
-        initializer: initial values.
-        l2: penalty.
-        **kwargs: Keras's arguments.
-        """
-        super().__init__(**kwargs)
-        self.columns = tuple(columns)
-        self.num_ids = tuple(num_ids)
-        self.dimension = dimension
-        self.initializer = initializer
-        self.l2 = l2
-
-    def build(self, input_shape: Any) -> None:
-        self.table = self.add_weight(
-            shape=(sum(self.num_ids), self.dimension),
-            initializer=self.initializer,
-            regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
-            name="table",
-        )
-
-    def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Look up IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, n, dimension]."""
-        return tf.gather(self.table, _places(ids, self.columns, self.num_ids))
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"columns": self.columns, "num_ids": self.num_ids, "dimension": self.dimension}
-        return {**super().get_config(), **own, "initializer": self.initializer, "l2": self.l2}
-
-
-@keras.saving.register_keras_serializable("trainer")
-class OneHotIds(keras.layers.Layer):
-    """Several ID columns, one-hot each, side by side."""
-
-    def __init__(self, columns: Sequence[int], num_ids: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.columns = tuple(columns)
-        self.num_ids = tuple(num_ids)
-
-    def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Encode IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, sum of `num_ids`]."""
-        places = _places(ids, self.columns, self.num_ids)
-        rows = tf.shape(places, tf.int64)[0]
-        at = tf.stack([tf.repeat(tf.range(rows), len(self.columns)), tf.reshape(places, [-1])], axis=1)
-        encoded = tf.scatter_nd(at, tf.ones([tf.size(places)]), tf.stack([rows, sum(self.num_ids)]))
-        return tf.ensure_shape(encoded, [None, sum(self.num_ids)])
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
-        return (input_shape[0], sum(self.num_ids))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "columns": self.columns, "num_ids": self.num_ids}
-
-
-def _places(ids: tf.Tensor, columns: tuple[int, ...], num_ids: tuple[int, ...]) -> tf.Tensor:
-    """Return the places of the IDs of some columns in a table that has the rows of one column after the other's."""
-    chosen = ids if columns == tuple(range(ids.shape[1])) else tf.gather(ids, columns, axis=1)
-    starts = itertools.accumulate(num_ids[:-1], initial=0)
-    return chosen + tf.constant([list(starts)], tf.int64)
+    content: Any
 
 
 @keras.saving.register_keras_serializable("trainer")
 class WideAndDeep(keras.Model):
-    """A functional model whose wide weights and deep weights have an optimizer each."""
+    """A functional model that predicts, with the part of it that is trained.
 
-    def compile(self, wide_optimizer: Any = None, **kwargs: Any) -> None:
-        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest."""
+    The trained part gives a logit or a number for each member. The wide weights and the deep weights have an optimizer
+    each.
+    """
+
+    def set_trained_part(self, part: keras.Model, label_unit: LabelUnit | None) -> None:
+        """Set what the training step calls.
+
+        Args:
+          part: a model of the same inputs, with outputs of shape [batch, outputs] or [batch, members, outputs].
+          label_unit: for a regression, the unit of what it learns.
+        """
+        self._trained = _Hidden((part, label_unit))
+
+    def compile(self, wide_optimizer: Any = None, ema: float = 0.0, **kwargs: Any) -> None:
+        """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
+
+        Args:
+          wide_optimizer: the optimizer.
+          ema: decay of the moving average of the weights; 0 for none.
+          **kwargs: Keras's arguments.
+        """
         super().compile(**kwargs)
         self.wide_optimizer = wide_optimizer
         # Here, since in a step of several replicas no variables can be made.
         for optimizer, is_wide in ((wide_optimizer, True), (self.optimizer, False)):
             optimizer.build([w for w in self.trainable_variables if w.path.startswith(WIDE_PREFIX) == is_wide])
+        self._ema = ema
+        self._averages = _Hidden([_average_of(weight) for weight in self.trainable_variables] if ema else [])
+
+    def swap_averages(self) -> None:
+        """Exchange the weights and their moving averages."""
+        for weight, average in zip(self.trainable_variables, self._averages.content, strict=False):
+            value = weight.numpy()
+            weight.assign(average.numpy())
+            average.assign(value)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Does nothing: all is built. Keras would average a batch over the replicas, which fails for named inputs."""
@@ -126,14 +86,14 @@ class WideAndDeep(keras.Model):
         """One joint step: one forward and one backward pass, then each optimizer updates its own weights."""
         inputs, label, weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            logit = self(inputs, training=True)
-            loss = self.compute_loss(x=inputs, y=label, y_pred=logit, sample_weight=weight, training=True)
+            loss = self._joint_loss(inputs, label, weight)
         weights = self.trainable_variables
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
         for optimizer, is_wide in ((self.wide_optimizer, True), (self.optimizer, False)):
             own = [(g, w) for g, w in zip(gradients, weights, strict=True) if w.path.startswith(WIDE_PREFIX) == is_wide]
             if own:
                 optimizer.apply_gradients(own)
+        self._update_averages()
         # Each of several replicas has its part of the batch's mean loss.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(label)[0])
@@ -141,40 +101,101 @@ class WideAndDeep(keras.Model):
         # Keras takes the mean over the replicas along the first axis, which a scalar has not.
         return {"loss": loss[None] if replicas > 1 else loss}
 
+    def _joint_loss(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        """Return the mean of the members' losses."""
+        part, label_unit = self._trained.content
+        outputs = part(inputs, training=True)
+        if label_unit is not None:
+            label = label_unit.learned(label)
+        if outputs.shape.rank == 3:
+            members = outputs.shape[1]
+            label, weight = tf.repeat(label, members, axis=0), tf.repeat(weight, members, axis=0)
+            outputs = tf.reshape(outputs, [-1, outputs.shape[2]])
+        return self.compute_loss(x=inputs, y=label, y_pred=outputs, sample_weight=weight, training=True)
+
+    def _update_averages(self) -> None:
+        if not self._ema:
+            return
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(self._ema, (1 + step) / (10 + step))
+        for weight, average in zip(self.trainable_variables, self._averages.content, strict=True):
+            average.assign_sub((1 - decay) * (average - tf.convert_to_tensor(weight)))
+
+
+def _average_of(weight: Any) -> tf.Variable:
+    # All replicas have the same weights.
+    aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(weight.numpy(), trainable=False, aggregation=aggregation, name="average")
+
 
 def build_model(
     features: FeatureSet,
     model: Model,
     *,
-    label_mean: float = 0.0,
-    label_std: float = 1.0,
+    labels: LabelValues | None = None,
     precision: Precision = "float32",
 ) -> WideAndDeep:
-    """The untrained network; its inputs are those of `serving.network_inputs`.
+    """Return the untrained network; its inputs are those of `serving.network_inputs`.
 
-    Its output is of shape [batch, 1], a logit or, for regression, a number; or [batch, classes], a logit for each.
+    Its output is of shape [batch, 1], a logit or, for regression, a number in the unit of the label; or of shape
+    [batch, classes], a logit for each.
 
     Args:
       features: what the inputs are.
       model: the shape of the network.
-      label_mean: of the labels of a regression, which the untrained network predicts.
-      label_std: their standard deviation, the unit in which the network learns.
-      precision: that the hidden layers compute in; the weights are float32 in any.
+      labels: labels of a regression, whose mean the untrained network predicts; if omitted, it predicts 0.
+      precision: precision in which the hidden layers compute; the weights are float32 in any.
     """
     outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
     ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
     numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
+    scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
     logits = []
     if model.parts != "deep":
-        logits += _wide_logits(features, ids, numbers, outputs)
+        logits += _wide_logits(features, ids, scaled, outputs)
+        if model.parts == "wide_and_deep" and model.members > 1:
+            # The same for each member.
+            logits = [keras.layers.Reshape((1, outputs))(logit) for logit in logits]
     if model.parts != "wide":
-        logits.append(_deep_logit(features, ids, numbers, model, outputs, precision))
+        logits.append(_deep_logit(features, ids, numbers, scaled, model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
-    logit = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
-    if isinstance(features.label, RegressionLabel):
-        logit = keras.layers.Rescaling(label_std, label_mean, name="in_unit_of_label")(logit)
-    return WideAndDeep(inputs={IDS: ids, NUMBERS: numbers}, outputs=logit, name=model.parts)
+    learned = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
+    inputs = {IDS: ids, NUMBERS: numbers}
+    predicted, label_unit = _predicted(learned, features.label.kind, model, labels or LabelValues())
+    network = WideAndDeep(inputs=inputs, outputs=predicted, name=model.parts)
+    network.set_trained_part(keras.Model(inputs, learned), label_unit)
+    return network
+
+
+def _predicted(learned: Any, label: LabelKind, model: Model, labels: LabelValues) -> tuple[Any, LabelUnit | None]:
+    """Return the prediction, and for a regression the layer that knows the unit of the label."""
+    label_unit = None
+    if label == "regression":
+        label_unit = LabelUnit(model.label_scale, labels, model.clip_predictions, name="unit_of_label")
+        learned = label_unit(learned)
+    if len(learned.shape) == 3:
+        learned = MeanOfMembers(label, name="mean_of_members")(learned)
+    return (learned if label_unit is not None else Temperature(name=TEMPERATURE)(learned)), label_unit
+
+
+def set_edges(network: WideAndDeep, numbers: np.ndarray) -> None:
+    """Set the bins of numbers that are encoded piecewise-linearly; does nothing if there are none.
+
+    Args:
+      network: from `build_model`.
+      numbers: rows of the train split, float32 of shape [rows, number columns].
+    """
+    for layer in network.layers:
+        if isinstance(layer, PiecewiseLinear):
+            layer.set_edges(numbers)
+
+
+def set_temperature(network: WideAndDeep, temperature: float) -> None:
+    """Set the number that logits are divided by; does nothing for a regression."""
+    for layer in network.layers:
+        if isinstance(layer, Temperature):
+            layer.set(temperature)
 
 
 def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
@@ -184,24 +205,22 @@ def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> 
     wide_numbers = [place for place, column in enumerate(features.number_columns) if column.wide]
     if columns:
         weights = IdTable(columns, _sizes(features, columns), outputs, "zeros", name=f"{WIDE_PREFIX}ids")(ids)
-        logits.append(keras.layers.Lambda(_sum_columns, name="sum_of_wide_ids")(weights))
+        logits.append(SumOfColumns(name="sum_of_wide_ids")(weights))
     if wide_numbers:
         slopes = keras.layers.Dense(outputs, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
-        is_all = len(wide_numbers) == numbers.shape[1]
-        logits.append(slopes(numbers if is_all else keras.ops.take(numbers, wide_numbers, axis=1)))
+        logits.append(slopes(_taken(numbers, wide_numbers)))
     return logits
 
 
-@keras.saving.register_keras_serializable("trainer")
-def _sum_columns(weights: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(weights, axis=1)
-
-
-def _deep_logit(features: FeatureSet, ids: Any, numbers: Any, model: Model, outputs: int, precision: Precision) -> Any:
-    """The deep part: embeddings, one-hot ids and numbers through a multilayer perceptron."""
-    hidden = _concatenated(_deep_inputs(features, ids, numbers, model), "deep_input")
+def _deep_logit(
+    features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model, outputs: int, precision: Precision
+) -> Any:
+    """The deep part: embeddings, one-hot IDs and numbers through a multilayer perceptron, or several at once."""
+    hidden = _concatenated(_deep_inputs(features, ids, numbers, scaled, model), "deep_input")
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="dropout_input")(hidden)
+    if model.members > 1:
+        hidden = Members(model.members, name="members")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
     for number, units in enumerate(model.hidden_units, start=1):
         normalization = normalization_layer(model.normalization, number, precision)
@@ -216,11 +235,12 @@ def _deep_logit(features: FeatureSet, ids: Any, numbers: Any, model: Model, outp
         hidden = _activation(model, number, precision)(hidden)
         if model.dropout:
             hidden = keras.layers.Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
-    return keras.layers.Dense(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
+    head = MemberHeads if model.members > 1 else keras.layers.Dense
+    return head(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
-def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, model: Model) -> list[Any]:
-    parts = [numbers] if features.number_columns else []
+def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model) -> list[Any]:
+    parts = _encoded_numbers(features, numbers, scaled, model)
     by_embedding: dict[Embedding, list[int]] = {}
     for place, column in enumerate(features.id_columns):
         by_embedding.setdefault(column.embedding, []).append(place)
@@ -234,6 +254,23 @@ def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, model: Model) -> 
         table = IdTable(columns, sizes, dimension, "uniform", l2=model.embedding_l2, name=name)
         parts.append(keras.layers.Flatten(name=f"embedded_{dimension}")(table(ids)))
     return parts
+
+
+def _encoded_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Model) -> list[Any]:
+    by_encoding: dict[NumberEncoding, list[int]] = {}
+    for place, column in enumerate(features.number_columns):
+        by_encoding.setdefault(column.encoding or model.number_encoding, []).append(place)
+    parts = []
+    if plain := by_encoding.get("number"):
+        parts.append(_taken(scaled, plain))
+    if piecewise := by_encoding.get("piecewise_linear"):
+        size = model.piecewise_linear
+        parts.append(PiecewiseLinear(piecewise, size.bins, size.dimension, name=PIECEWISE_LINEAR)(numbers))
+    return parts
+
+
+def _taken(numbers: Any, places: Sequence[int]) -> Any:
+    return numbers if len(places) == numbers.shape[1] else keras.ops.take(numbers, places, axis=1)
 
 
 def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
@@ -270,23 +307,39 @@ def compile_model(
     model.compile(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
-        loss=_loss(label),
+        ema=training.ema,
+        loss=_loss(label, training.label_smoothing),
         # XLA compiles no step that several replicas take together.
         jit_compile=False if replicas > 1 else "auto",
         steps_per_execution=1 if replicas > 1 else steps_together,
     )
 
 
-def _loss(label: LabelKind) -> keras.losses.Loss:
+def _loss(label: LabelKind, smoothing: float) -> keras.losses.Loss:
     match label:
         case "binary":
-            return keras.losses.BinaryCrossentropy(from_logits=True)
+            return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
+        case "multiclass" if smoothing:
+            return _SmoothedCrossentropy(smoothing)
         case "multiclass":
             return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         case "regression":
             return keras.losses.MeanSquaredError()
         case _:
             assert_never(label)
+
+
+class _SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of class IDs, [batch, 1], with labels that are smoothed; Keras has it for one-hot labels only."""
+
+    def __init__(self, smoothing: float) -> None:
+        super().__init__()
+        self._smoothing = smoothing
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Return the loss of each row."""
+        true = tf.one_hot(tf.cast(y_true[:, 0], tf.int32), y_pred.shape[1])
+        return keras.losses.categorical_crossentropy(true, y_pred, from_logits=True, label_smoothing=self._smoothing)
 
 
 def eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:

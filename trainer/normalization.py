@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from trainer.config import Normalization, Precision
 
-NORMALIZATION_PREFIX = "batch_norm_"
+NORMALIZATION_PREFIX = "normalization_"
+# A row whose units are all alike is not blown up.
+_LAYER_EPSILON = 1e-3
 # Ioffe 2017 (https://arxiv.org/abs/1702.03275), section 4: the limits of the corrections r and d.
 _MAX_R, _MAX_D = 3.0, 5.0
 
@@ -18,15 +20,17 @@ def normalization_layer(kind: Normalization, number: int, precision: Precision) 
     """Return the layer that normalizes hidden layer `number`; None for `none`."""
     # A batch is that of all replicas together, as training.batch_size is.
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    shared: dict[str, Any] = {"dtype": precision, "name": f"{NORMALIZATION_PREFIX}{number}", "synchronized": several}
+    shared: dict[str, Any] = {"dtype": precision, "name": f"{NORMALIZATION_PREFIX}{number}"}
     match kind:
         case "none":
             return None
         case "batch":
-            return keras.layers.BatchNormalization(**shared)
+            return keras.layers.BatchNormalization(synchronized=several, **shared)
         case "batch_renorm":
             limits = {"rmin": 1 / _MAX_R, "rmax": _MAX_R, "dmax": _MAX_D}
-            return keras.layers.BatchNormalization(renorm=True, renorm_clipping=limits, **shared)
+            return keras.layers.BatchNormalization(renorm=True, renorm_clipping=limits, synchronized=several, **shared)
+        case "layer":
+            return keras.layers.LayerNormalization(epsilon=_LAYER_EPSILON, **shared)
         case _:
             assert_never(kind)
 
@@ -85,10 +89,15 @@ class PopulationStatistics(keras.callbacks.Callback):
 
 
 def _moments(blocks: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance over the rows of all blocks, each [rows, units]; weights are [rows, 1]."""
+    """Return mean and variance over the rows of all blocks; weights are [rows, 1].
+
+    A block is of shape [rows, units], or [rows, members, units].
+    """
     rows, mean, squares = 0.0, np.zeros(1), np.zeros(1)
     for block, weight in zip(blocks, weights, strict=True):
-        values = tf.nn.weighted_moments(tf.cast(block, tf.float32), axes=[0], frequency_weights=weight)
+        weight = weight if block.shape.rank == 2 else weight[:, None]
+        axes = list(range(block.shape.rank - 1))
+        values = tf.nn.weighted_moments(tf.cast(block, tf.float32), axes=axes, frequency_weights=weight)
         means, variances = (value.numpy().astype(np.float64) for value in values)
         total = float(tf.reduce_sum(weight))
         # Chan et al. 1979: sums of squares would lose the digits of a small variance around a large mean.

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
@@ -36,8 +37,17 @@ from trainer.config import (
     values_of,
 )
 from trainer.input import Source, TrainingRows, evaluation_rows, split_source, training_rows
-from trainer.model import ACTIVATION_PREFIX, WideAndDeep, build_model, compile_model, eval_metrics
+from trainer.model import (
+    ACTIVATION_PREFIX,
+    WideAndDeep,
+    build_model,
+    compile_model,
+    eval_metrics,
+    set_edges,
+    set_temperature,
+)
 from trainer.normalization import PopulationStatistics
+from trainer.outputs import best_temperature
 from trainer.warm_start import WarmStart, named_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -161,11 +171,14 @@ def _fitted(
     warm_start: WarmStart | None,
 ) -> tuple[WideAndDeep, History]:
     label = features.label.kind
-    built = partial(build_model, features, model, label_mean=rows.label_mean, label_std=rows.label_std)
+    built = partial(build_model, features, model, labels=rows.labels)
     with chosen.scope():
         network = built(precision=precision)
+        set_edges(network, rows.numbers)
         if warm_start is not None:
             warm_start.restore(network)
+            # Of the last training: this one is calibrated by itself.
+            set_temperature(network, 1.0)
             progress.report(f"starts from the weights of {warm_start.path}")
         compile_model(
             network,
@@ -175,7 +188,8 @@ def _fitted(
             steps_together=rows.steps_together,
         )
     callbacks: list[keras.callbacks.Callback] = [
-        # First: the others read what it measures, with the statistics that are served.
+        # First: the others measure the weights, and with the statistics, that are served.
+        *([AveragedWeights()] if training.ema else []),
         PopulationStatistics(rows.sample),
         validation,
         _ReportProgress(training.epochs, validation),
@@ -207,6 +221,8 @@ def _fitted(
         statistics = PopulationStatistics(rows.sample)
         statistics.set_model(network)
         statistics.update()
+    if training.calibration == "temperature" and label != "regression":
+        calibrate(network, validation.batches)
     return network, _history(fitted.history["loss"], validation, kept_epoch)
 
 
@@ -250,6 +266,33 @@ class _EarlyStopping(keras.callbacks.EarlyStopping):
     def get_monitor_value(self, logs: Mapping[str, float] | None) -> float | None:
         """Return the watched metric, or None to skip the epoch."""
         return (logs or {}).get(self.monitor)
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Evaluates, keeps and returns the moving averages of the weights; each epoch trains on with the weights."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Continue with the weights of the last step."""
+        if epoch:
+            self.model.swap_averages()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Use the averages."""
+        self.model.swap_averages()
+
+
+def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
+    """Set the temperature that has the least log loss on the eval split.
+
+    Args:
+      network: a trained network of classes.
+      batches: the eval split, (inputs, label [batch, 1]).
+    """
+    pairs = [(network(inputs, training=False).numpy(), label.numpy()[:, 0]) for inputs, label in batches]
+    logits, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    temperature, before, after = best_temperature(logits, labels)
+    set_temperature(network, temperature)
+    progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
 
 
 class Validation(keras.callbacks.Callback):

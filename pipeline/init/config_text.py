@@ -6,17 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from components.config import MetricName
 from pipeline.init.decision import Decision
-from pipeline.init.kinds import is_wide
 
 # More notes stand at the end of the config.
 _MAX_NOTES_AT_TOP = 20
-# Early stopping ends most trainings before; the second bounds the time of a wide or a long table.
-_MOST_EPOCHS, _CELLS_READ = 60, 20_000_000
 
 
 def config_lines(decision: Decision) -> Iterator[str]:
@@ -129,43 +125,12 @@ def _severities(decision: Decision) -> Iterator[str]:
 
 
 def _model(decision: Decision) -> Iterator[str]:
-    rows = decision.rows
-    small = rows < 5_000
-    batch = 64 if small else 256 if rows < 100_000 else 1024
-    epochs = _epochs(rows, len(decision.features))
-    wide = is_wide(rows, len(decision.features))
-    yield "model:"
-    yield f"  hidden_units: {[32, 16] if small else [128, 64]}"
-    yield "  dropout: 0.2"
-    if wide:
-        yield "  embedding_dropout: 0.5 # few rows for so many columns: the noise of each must not be learned by heart"
-    yield ""
-    yield "training:"
-    yield f"  epochs: {epochs} # at most: early stopping keeps the best"
-    yield f"  batch_size: {batch}"
-    yield f"  wide_optimizer: {{name: ftrl, learning_rate: {'0.02, l1: 0.01' if wide else '0.05'}}}"
-    yield f"  deep_optimizer: {{name: adam, learning_rate: {0.0005 if wide else 0.002}, schedule: cosine}}"
-    yield f"  early_stopping: {{patience: {max(3 if small else 2, epochs // 10)}}}"
-    if decision.label.classes and min(_class_shares(decision)) < 0.1 / len(decision.label.classes):
-        yield "  imbalance: none # the classes are uneven; class_weights lifts recall and spoils the calibration"
-    yield ""
-
-
-def _epochs(rows: int, columns: int) -> int:
-    """Return how often `train` is read at most: narrow tables need it more often than wide ones can afford.
-
-    >>> _epochs(8_645, 12), _epochs(53_940, 9), _epochs(10_000, 2_000), _epochs(2_000_000, 20)
-    (60, 41, 10, 5)
-    """
-    least = 10 if rows < 100_000 else 5
-    return min(_MOST_EPOCHS, max(least, _CELLS_READ // (rows * columns)))
-
-
-def _class_shares(decision: Decision) -> list[float]:
-    return [
-        float(count) / decision.rows
-        for count in np.bincount(decision.target.labels, minlength=len(decision.label.classes))
-    ]
+    network = decision.network
+    for name, section in (("model", network.model), ("training", network.training)):
+        yield f"{name}:"
+        for key, choice in section.items():
+            yield f"  {key}: {_flow(choice.value)}{f' # {choice.reason}' if choice.reason else ''}"
+        yield ""
 
 
 def _evaluation(decision: Decision) -> Iterator[str]:

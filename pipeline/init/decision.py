@@ -13,6 +13,7 @@ from pipeline.init.bounds import Sample
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
 from pipeline.init.label import ChosenLabel
+from pipeline.init.network import Network, choose_network
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
 from pipeline.init.source import Source
@@ -76,6 +77,13 @@ class Decision:
     @property
     def left_out_rows(self) -> int:
         return self.label.rare_rows + self.table.bad_rows + self.table.ragged
+
+    @cached_property
+    def network(self) -> Network:
+        """The network and its training."""
+        train = self.plan.parts["train"]
+        labels = self.target.labels[train.rows]
+        return choose_network(labels, round(len(labels) * train.share), self.target.classes, len(self.features))
 
     @cached_property
     def samples(self) -> list[Sample]:

@@ -10,11 +10,7 @@ from components.profile import Column
 from components.targets import Target
 from pipeline.init.exclusions import is_id_name, is_long
 
-_MAX_IDENTITY = 64
-# An identity has an ID for each number up to its greatest: so many of them are used, by so many rows each.
-_MIN_USED_IDS, _MIN_ROWS_OF_AN_ID = 0.25, 10
-# More whole numbers than these are rather a quantity, whose order says something: an age, a day, an hour.
-_MAX_IDENTITY_VALUES = 8
+_MAX_SMALL_NUMBER = 64
 # In fewer rows the embeddings of buckets are learned by heart: a number gets some only where a line does not do.
 _MANY_ROWS = 10_000
 # With fewer rows for each column, a network of the usual size learns the noise of the columns by heart.
@@ -62,7 +58,7 @@ def why_code(column: Column, target: Target) -> str | None:
     # Numbers that are measured hardly repeat at this size; an ID does.
     if column.collapsed:
         return f"as numbers, float32 would take {column.collapsed[0]} for {column.collapsed[1]}"
-    if column.quantile(0) >= 0 and column.quantile(1) < _MAX_IDENTITY:
+    if column.quantile(0) >= 0 and column.quantile(1) < _MAX_SMALL_NUMBER:
         return None
     if is_id_name(column.name):
         return "by the name"
@@ -105,13 +101,6 @@ def choose_kind(column: Column, target: Target, code_reason: str | None, *, wide
     shown = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
     if column.missing_share:
         shown += f", {column.missing_share:.1%} missing"
-    size = int(high) + 1 if 0 <= low <= high < _MAX_IDENTITY and column.distinct <= _MAX_IDENTITY_VALUES else 0
-    is_used = _MIN_USED_IDS * size <= column.distinct and size <= max(4, column.present / _MIN_ROWS_OF_AN_ID)
-    if column.is_integer and size and is_used:
-        declared: dict[str, Any] = {"kind": "identity", "num_ids": size}
-        if column.missing_share:
-            declared = {"kind": "identity", "num_ids": size + 1, "missing": size}
-        return Kind({**declared, "embedding": _dimension(size)}, f"{shown}: few enough to be ids")
     if column.collapsed:
         shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
     return _number(column, target, shown, wide=wide)
@@ -154,12 +143,14 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
     declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
     has_rows = column.rows >= _MANY_ROWS and not wide
     if column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score")):
-        declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), "embedding": 8}
+        # Beside the piecewise-linear encoding of the number, the deep part gains by buckets for two classes only.
+        embedding = {"embedding": 8} if target.classes == 2 else {}
+        declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), **embedding}
     return Kind({**declared, **missing}, shown)
 
 
 def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:
-    is_small = column.is_integer and column.quantile(0) > -_MAX_IDENTITY and column.quantile(1) < _MAX_IDENTITY
+    is_small = column.is_integer and column.quantile(0) > -_MAX_SMALL_NUMBER and column.quantile(1) < _MAX_SMALL_NUMBER
     if column.distinct <= (_FEW_WHOLE_NUMBERS if is_small else _FEW_NUMBERS):
         values = np.unique(column.numbers[~np.isnan(column.numbers)])
         boundaries = [float(f"{middle:.6g}") for middle in (values[:-1] + values[1:]) / 2]

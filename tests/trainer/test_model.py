@@ -70,8 +70,8 @@ def weights(network: WideAndDeep, *, wide: bool) -> list[np.ndarray]:
 def test_an_untrained_wide_model_gives_a_logit_of_zero() -> None:
     network = build_model(FEATURES, Model(parts="wide"))
     np.testing.assert_array_equal(network(inputs(5)).numpy(), np.zeros((5, 1)))
-    # One weight for each id of color and of the cross (shape is not wide), a slope and a bias.
-    assert network.count_params() == 4 + 12 + 1 + 1
+    # One weight for each id of color and of the cross (shape is not wide), a slope, a bias and the temperature.
+    assert network.count_params() == 4 + 12 + 1 + 1 + 1
 
 
 @pytest.mark.parametrize(
@@ -271,10 +271,10 @@ def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 150)
     source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
     rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
-    untrained = build_model(source.features, Model(parts="wide"), label_mean=rows.label_mean, label_std=rows.label_std)
-    assert untrained(inputs(1)).numpy() == pytest.approx(rows.label_mean)
+    untrained = build_model(source.features, Model(parts="wide"), labels=rows.labels)
+    assert untrained(inputs(1)).numpy() == pytest.approx(rows.labels.mean)
     labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
-    assert (rows.label_mean, rows.label_std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))
+    assert (rows.labels.mean, rows.labels.std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))
     settings = training(epochs=40, deep_optimizer=Optimizer(name="adam", learning_rate=0.01))
     network, history = fit(
         train=source,
