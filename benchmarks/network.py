@@ -18,6 +18,7 @@ file after a change of the trainer.
 import gc
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -169,6 +170,8 @@ def _sources(config: PipelineConfig, folder: Path) -> dict[str, "Source"]:
     key = hashlib.sha256("".join([*parts, code_fingerprint(components, schemas)]).encode()).hexdigest()[:12]
     file = folder / key / "transformed.json"
     if not file.exists():
+        # An interrupted run leaves half of it.
+        shutil.rmtree(file.parent, ignore_errors=True)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(quality.transform(config, file.parent, _SPLITS)))
     graph, examples = json.loads(file.read_text())
