@@ -45,6 +45,8 @@ docs: .venv/installed ## Write docs/config.md anew from the config model.
 lock: .venv/installed ## Resolve the dependencies of pyproject.toml anew.
 	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
 	  --no-emit-index-url --no-header --extra dev --upgrade --output-file requirements/lock.txt pyproject.toml
+	@printf 'catboost\npyarrow\n' | .venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements/catboost.txt -
 
 clean: ## Remove the environment and the caches; runs/ is kept.
 	@rm -rf .venv .venv-install.log .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -11,14 +11,14 @@ starts with = is computed for each table, from `rows` (of train), `columns` and 
 
 `python -m pipeline init` writes the config of a table with nothing but its label, and the pipeline runs up to
 Transform; both are kept in FOLDER. Each variant then trains as the pipeline's Trainer does, with several seeds. Choose
-on eval; test is printed apart. Each result is a line of FOLDER/results.jsonl, and is not measured again.
+on eval; test is printed apart. Each result is a line of FOLDER/results.jsonl and is not measured again. Remove that
+file after a change of the trainer.
 """
 
 import gc
 import hashlib
 import json
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,8 +31,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import public_tables, quality
+from benchmarks import quality, tables
 from benchmarks.public_tables import DEVELOPMENT
+from benchmarks.tables import JUDGED, LOSSES
 from pipeline import config as pipeline_config
 from pipeline.config import PipelineConfig
 from schemas.errors import PipelineError
@@ -42,13 +43,6 @@ from serving.terminal import own_terminal
 if TYPE_CHECKING:
     from trainer.input import Source
 
-ROOT = Path(__file__).parent.parent
-# Loss, and a metric that is easier to read.
-METRICS: Mapping[LabelKind, tuple[str, str]] = {
-    "binary": ("log_loss", "auc"),
-    "multiclass": ("log_loss", "accuracy"),
-    "regression": ("rmse", "r2"),
-}
 _SPLITS = ("train", "eval", "test")
 _EXPRESSION = "="
 
@@ -127,7 +121,7 @@ def _measured(
 ) -> Iterator[Result]:
     config_file = _init(name, folder)
     base = pipeline_config.load(config_file)
-    keys = {result.key for result in results}
+    keys = {result.key for result in results if not result.error}
     for variant, settings in variants.items():
         overrides = list(overridden(settings, _facts(base, folder / name) if _has_expressions(settings) else {}))
         for seed in range(seeds):
@@ -139,12 +133,7 @@ def _measured(
 def _init(name: str, folder: Path) -> Path:
     """Write the config of a table, unless it exists, and return it."""
     config_file = folder / f"{name}.yaml"
-    if not config_file.exists():
-        data, table = public_tables.write(name), public_tables.find(name)
-        paths = ["--output", str(config_file), "--schema", str(folder / f"{name}.pbtxt"), "--force"]
-        command = [sys.executable, "-m", "pipeline", "init", str(data), "--label", table.label, *paths]
-        subprocess.run([*command, "--name", name.replace("_", "-")], cwd=ROOT, check=True)
-    return config_file
+    return config_file if config_file.exists() else tables.init(name, folder)
 
 
 def _has_expressions(settings: Settings) -> bool:
@@ -181,6 +170,8 @@ def _sources(config: PipelineConfig, folder: Path) -> dict[str, "Source"]:
     key = hashlib.sha256("".join([*parts, code_fingerprint(components, schemas)]).encode()).hexdigest()[:12]
     file = folder / key / "transformed.json"
     if not file.exists():
+        # An interrupted run leaves half of it.
+        shutil.rmtree(file.parent, ignore_errors=True)
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(quality.transform(config, file.parent, _SPLITS)))
     graph, examples = json.loads(file.read_text())
@@ -220,7 +211,7 @@ def _start(result: Result) -> tuple[str, LabelKind, str, list[str], int]:
 def _line(result: Result) -> str:
     if result.error:
         return f"{result.table}, {result.variant}: {result.error}"
-    measured = ", ".join(f"{name} {result.eval[name]:.4f}" for name in METRICS[result.kind])
+    measured = ", ".join(f"{name} {result.eval[name]:.4f}" for name in (LOSSES[result.kind], JUDGED[result.kind]))
     where = f"{result.table}, {result.variant}, seed {result.seed}"
     return f"{where}: {measured} on eval; {result.epochs} epochs, {result.seconds:.0f} s"
 
@@ -243,7 +234,7 @@ def _cells(results: Sequence[Result], table: str, variant: str, first: str, spli
     chosen = _of(results, table, variant)
     if not chosen:
         return
-    loss, metric = METRICS[chosen[0].kind]
+    loss, metric = LOSSES[chosen[0].kind], JUDGED[chosen[0].kind]
     losses = [getattr(result, split)[loss] for result in chosen]
     yield str(len(chosen))
     yield f"{np.mean(losses):.5g}"
@@ -271,7 +262,7 @@ def loss_ratio(results: Sequence[Result], table: str, variant: str, first: str, 
     """
     means = []
     for name in (variant, first):
-        losses = [getattr(result, split)[METRICS[result.kind][0]] for result in _of(results, table, name)]
+        losses = [getattr(result, split)[LOSSES[result.kind]] for result in _of(results, table, name)]
         if not losses:
             return None
         means.append(np.mean(losses))
@@ -282,11 +273,11 @@ def _means(results: Sequence[Result], variants: Sequence[str], split: str) -> Ta
     """Return the geometric means of the ratios, by kind of label."""
     table = Table(title=f"{split}: geometric mean of the ratios (tables with a lower loss)", box=None)
     table.add_column("variant")
-    for kind in METRICS:
+    for kind in LOSSES:
         table.add_column(kind, justify="right")
     for variant in variants:
         cells = []
-        for kind in METRICS:
+        for kind in LOSSES:
             names = dict.fromkeys(result.table for result in results if result.kind == kind)
             ratios = [loss_ratio(results, name, variant, variants[0], split) for name in names]
             numbers = [ratio for ratio in ratios if ratio is not None]

