@@ -101,10 +101,13 @@ def test_the_temperature_undoes_logits_that_are_too_large(factor: float, expecte
     np.testing.assert_allclose(layer(tf.constant(logits, tf.float32)).numpy(), logits / 2, rtol=1e-6)
 
 
-def test_a_perfect_model_is_made_more_certain_by_at_most_a_factor_of_two() -> None:
-    temperature, _, after = best_temperature(np.array([[3.0], [-3.0]]), np.array([1, 0]))
-    assert temperature == 0.5
-    assert after == pytest.approx(np.log1p(np.exp(-6)))
+def test_a_few_rows_without_an_error_hardly_change_the_temperature() -> None:
+    def perfect(rows: int) -> float:
+        logits = np.tile([[3.0], [-3.0]], (rows // 2, 1))
+        return best_temperature(logits, np.tile([1, 0], rows // 2))[0]
+
+    assert 0.9 < perfect(20) < 1
+    assert perfect(20) > perfect(1_000) > perfect(100_000) == 0.5
 
 
 def test_a_factor_gives_predictions_the_mean_of_the_labels() -> None:
