@@ -11,7 +11,8 @@ import pytest
 
 from tests.faults import injections
 from tests.faults.invariants import Before, blessed, explained, no_findings
-from tests.faults.processes import Place, context
+from tests.faults.processes import Place
+from tests.forked import context
 
 pytestmark = pytest.mark.slow
 RESOLVERS = ("History", "Baseline")
