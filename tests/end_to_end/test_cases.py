@@ -5,8 +5,6 @@ a dry run does not show.
 """
 
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline import config as pipeline_config
-from tests.conftest import ROOT
+from tests import forked
 from tests.end_to_end.test_local_run import run_json
 
 CASES = Path(__file__).parent.parent / "data" / "cases"
@@ -137,16 +135,12 @@ def _init(arguments: tuple[str, ...], label: str, folder: Path) -> str:
     """Run `init` in a folder on copies of the cases and return what it prints."""
     for path in CASES.iterdir():
         shutil.copy(path, folder)
-    command = [sys.executable, "-m", "pipeline", "init", *arguments, "--label", label, "--name", "mine"]
-    done = subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    done = forked.run("pipeline", "init", *arguments, "--label", label, "--name", "mine", folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def _dry_run(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(folder / "configs" / "mine.yaml")]
-    command += ["--run-root", str(folder / "run"), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    config, root = str(folder / "configs" / "mine.yaml"), str(folder / "run")
+    done = forked.run("local_runner.py", "--config", config, "--run-root", root, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
