@@ -14,7 +14,7 @@ import yaml
 
 from pipeline import config as pipeline_config
 from tests import forked
-from tests.end_to_end.test_local_run import run_json
+from tests.end_to_end.test_local_run import run_written
 
 CASES = Path(__file__).parent.parent / "data" / "cases"
 
@@ -108,7 +108,7 @@ def test_a_column_without_a_value_in_train_is_left_out_or_named(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["lines", "fill", "labels", "repeated", "penguins", "money", "lists"])
 def test_an_unchanged_run_pushes(name: str, tmp_path: Path) -> None:
     _init(_CASES[name].arguments, _CASES[name].label, tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert (summary["exit_code"], summary["error"]) == (0, None)
     assert summary["pushed"].startswith("version 1 to ")
 
@@ -116,7 +116,7 @@ def test_an_unchanged_run_pushes(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dozen_rows_are_never_pushed(tmp_path: Path) -> None:
     _init(("tiny12.csv",), "churn", tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert summary["exit_code"] != 0
     assert summary["pushed"] == "nothing"
     assert "rows" in summary["error"]
@@ -125,7 +125,7 @@ def test_a_dozen_rows_are_never_pushed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_test_file_of_one_class_is_named(tmp_path: Path) -> None:
     _init(_CASES["one-class"].arguments, "churn", tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert summary["pushed"] == "nothing"
     assert "test" in summary["error"]
     assert "yes" in summary["error"]

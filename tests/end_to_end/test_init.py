@@ -12,7 +12,7 @@ import pytest
 
 from tests import forked
 from tests.conftest import ROOT, census_rows, write_rows
-from tests.end_to_end.test_local_run import run_json
+from tests.end_to_end.test_local_run import run_written
 from tests.pipeline.init.test_starter import orders, write
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def pipeline_command(folder: Path, *arguments: str) -> str:
 
 def init_and_run(folder: Path, *arguments: str) -> dict[str, Any]:
     pipeline_command(folder, "init", *arguments, "--name", "mine")
-    return run_json(folder / "configs" / "mine.yaml", folder / "run")
+    return run_written(folder)
 
 
 @pytest.fixture(scope="module")

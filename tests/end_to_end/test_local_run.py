@@ -37,6 +37,12 @@ def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
     return summary_of(forked.run("local_runner.py", *command, *arguments))
 
 
+def run_written(folder: Path) -> dict[str, Any]:
+    """Run the config that `init` has written for the name `mine`; how busy the machine is decides nothing."""
+    patient = "infra_validation.max_latency_ms=10000"
+    return run_json(folder / "configs" / "mine.yaml", folder / "run", "--set", patient)
+
+
 def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """Return what a run prints with --json."""
     summary: dict[str, Any] = json.loads(done.stdout)
