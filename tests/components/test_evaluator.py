@@ -21,10 +21,13 @@ from components.evaluator import CONSTANT_PROPERTY, DECISION_PROPERTY, BatchedEx
 from components.example_gen import LABELS_PROPERTY
 from components.golden import GOLDEN_NAME
 from components.sliced_predictions import LoadedModels, PredictAndSlice
+from pipeline.beam_args import beam_args
+from pipeline.config import load
 from schemas.errors import PipelineError
 from serving.golden import Golden
 from serving.predictor import Predictor
 from serving.registry import DECISION_FILE
+from tests.conftest import CENSUS_CONFIG
 from tests.serving.models import FEATURES, decided_at, example, export_model
 
 ROWS = 500
@@ -169,7 +172,7 @@ def _evaluate(
         }
     )
     context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"],
+        beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
         tmp_dir=str(folder),
         unique_id="1",
     )

@@ -214,7 +214,7 @@ def _with_new_category(rows: Rows) -> Rows:
 
 
 def _with_age_out_of_range(rows: Rows) -> Rows:
-    return [rows[0], ["430", *rows[1][1:]], *rows[2:]]
+    return [rows[0], *(["430", *row[1:]] for row in rows[1:21]), *rows[21:]]
 
 
 def test_the_gate_stops_a_run_on_anomalies(small_census: Callable[..., Path], tmp_path: Path) -> None:
