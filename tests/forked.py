@@ -26,6 +26,9 @@ _LOADED = [
     "local_runner",
     "oncall.__main__",
     "pipeline.__main__",
+    "pipeline.vertex.compiling",
+    "serving.vertex.__main__",
+    "vertex_runner",
 ]
 # OpenBLAS and Arrow's allocator start threads as they load.
 _ENVIRONMENT = {

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from tests import forked
 from tests.conftest import ROOT
 from tests.end_to_end.test_local_run import run_json
 from tests.vertex_emulator.fixtures import BUCKET, Bench
@@ -45,9 +46,9 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
 
 def vertex_runner(config: Path, command: str, *arguments: str) -> tuple[int, Any]:
     """The exit code and the JSON of a command."""
-    line = [sys.executable, str(ROOT / "vertex_runner.py"), command, *arguments, "--config", str(config), "--json"]
-    environment = {key: value for key, value in os.environ.items() if key != "VERTEX_API_ENDPOINT"}
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900, env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VERTEX_API_ENDPOINT")
+        done = forked.run("vertex_runner.py", command, *arguments, "--config", str(config), "--json", timeout=900)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -89,11 +90,10 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert logs == ["chief-0.log", "worker-0.log"]
     assert vertex_runner(config, "status", "run-2")[1]["state"] == "SUCCEEDED"
 
-    registry = [sys.executable, "-m", "serving.vertex"]
     where = ["--project", "my-project", "--region", "europe-west4", "--model", "census-income", "--yes"]
-    subprocess.run([*registry, "promote", *where], check=True, cwd=ROOT)
+    assert forked.run("serving.vertex", "promote", *where).returncode == 0
     assert bench.serving() == {2: 100}
-    subprocess.run([*registry, "rollback", *where], check=True, cwd=ROOT)
+    assert forked.run("serving.vertex", "rollback", *where).returncode == 0
     assert bench.serving() == {1: 100}
 
     code, third = vertex_runner(config, "submit", "--wait", "--job-id", "run-3", *changes)
@@ -141,8 +141,7 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
 
 def on_call(*arguments: str) -> Any:
     """What a command of `python -m oncall` says, whatever its exit code."""
-    line = [sys.executable, "-m", "oncall", *arguments, "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    done = forked.run("oncall", *arguments, "--json", timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return json.loads(done.stdout)
 
