@@ -47,7 +47,8 @@ def config_lines(decision: Decision) -> Iterator[str]:
     yield from _model(decision)
     yield from _evaluation(decision)
     if len(decision.features) >= _MANY_FEATURES:
-        yield f"infra_validation: {{max_latency_ms: {_MAX_LATENCY_MS}}} # a row of {len(decision.features):,} columns takes longer"
+        reason = f"a row of {len(decision.features):,} features takes longer"
+        yield f"infra_validation: {{max_latency_ms: {_MAX_LATENCY_MS}}} # {reason}"
         yield ""
     yield "push:"
     yield f"  model_name: {decision.name}"
