@@ -162,9 +162,8 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
     )
     is_curve = column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score"))
     if (is_few and not wide) or is_curve:
-        # Beside the piecewise-linear encoding of the number, the deep part gains by buckets for two classes only.
-        embedding = {"embedding": 8} if target.classes == 2 else {}
-        declared |= {"buckets": _buckets(column, mostly_zero=mostly_zero), **embedding}
+        # For the wide part. The deep part has the number, and is worse with embeddings of its buckets.
+        declared["buckets"] = _buckets(column, mostly_zero=mostly_zero)
     return Kind({**declared, **missing}, shown)
 
 
