@@ -1,6 +1,7 @@
 """What a training step is made of: the input alone, the network alone, both, and the operations that take longest.
 
     python -m benchmarks.steps                  # a minute; docs/performance.md
+    python -m benchmarks.steps --members 8      # and how much longer a step of several members is
 
 The data is that of `make bench`. The operations are those of TensorFlow's profiler in one epoch
 (https://www.tensorflow.org/guide/profiler).
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
     from trainer.input import Source, TrainingRows
 
 _OPERATIONS = 10
+_STEPS, _TURNS = 96, 5
 
 
 @click.command()
 @click.option("--rows", default=300_000, show_default=True, help="Of both splits together.")
-def main(rows: int) -> None:
+@click.option(
+    "--members", default=0, help="Compare a step of so many members with a step of one, by layers of 256 units."
+)
+def main(rows: int, members: int) -> None:
     """Print the milliseconds of a step, and of its longest operations."""
     with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
         data = Path(folder) / "data"
@@ -41,6 +47,8 @@ def main(rows: int) -> None:
         sources = transformed(config, Path(folder), "eval")
         for line in _measured(config, sources["train"], Path(folder)):
             terminal.write(line + "\n")
+        if members:
+            terminal.write(_compared(config, sources["train"], members, Path(folder)) + "\n")
 
 
 def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterator[str]:
@@ -71,6 +79,33 @@ def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterato
     yield f"of both, the {_OPERATIONS} longest operations, of all threads:"
     for name, seconds in _operations(ways["both"], folder).most_common(_OPERATIONS):
         yield f"{seconds / steps * 1e3:8.2f} ms a step  {name}"
+
+
+def _compared(config: PipelineConfig, source: "Source", members: int, folder: Path) -> str:
+    """Return the ratio of a step of several members to a step of one, each in turn."""
+    import tensorflow as tf
+
+    from trainer.input import training_rows
+
+    training = config.training.model_copy(update={"batch_size": 256})
+    config = config.model_copy(update={"training": training})
+    cache = folder / "compared"
+    cache.mkdir()
+    rows = training_rows(source, training, seed=config.seed, cache_folder=str(cache))
+    repeated = tf.data.Dataset.from_tensors(next(iter(rows.batches))).repeat()
+    networks = []
+    for count in (1, members):
+        model = config.model.model_copy(update={"members": count, "hidden_units": (256, 256), "dropout": 0.1})
+        networks.append(_network(config.model_copy(update={"model": model}), rows))
+    seconds: list[list[float]] = [[], []]
+    for _ in range(_TURNS):
+        for network, measured in zip(networks, seconds, strict=True):
+            run = partial(network.fit, repeated, steps_per_epoch=_STEPS, verbose=0)
+            measured.append(_seconds(run))
+    one, several = (min(measured) / _STEPS * 1e3 for measured in seconds)
+    return (
+        f"{several:.2f} ms a step of {members} members, {one:.2f} of one: {several / one:.1f} times (256 rows a step)"
+    )
 
 
 def _network(config: PipelineConfig, rows: "TrainingRows") -> Any:

@@ -11,6 +11,8 @@ import yaml
 from components.config import MetricName
 from pipeline.init.decision import Decision
 
+# A request of so many columns may take longer than the 100 ms of other tables.
+_MANY_FEATURES, _MAX_LATENCY_MS = 1_000, 500
 # More notes stand at the end of the config.
 _MAX_NOTES_AT_TOP = 20
 
@@ -44,6 +46,10 @@ def config_lines(decision: Decision) -> Iterator[str]:
     yield from _validation(decision)
     yield from _model(decision)
     yield from _evaluation(decision)
+    if len(decision.features) >= _MANY_FEATURES:
+        reason = f"a row of {len(decision.features):,} features takes longer"
+        yield f"infra_validation: {{max_latency_ms: {_MAX_LATENCY_MS}}} # {reason}"
+        yield ""
     yield "push:"
     yield f"  model_name: {decision.name}"
     if len(notes) > _MAX_NOTES_AT_TOP:

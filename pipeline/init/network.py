@@ -14,7 +14,7 @@ _BATCHES = ((6_000, 64), (20_000, 128), (100_000, 256))
 _LARGEST_BATCH = 512
 # A training takes about so many steps, and reads the rows at least and at most so often.
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 3_000, 8, 50
-_LEAST_BINARY_EPOCHS = 4
+_LEAST_BINARY_EPOCHS, _MOST_REGRESSION_EPOCHS = 4, 150
 # The time of a wide table is bounded.
 _CELLS_READ = 20_000_000
 # A label whose greatest value is so many times its median has a long tail.
@@ -64,7 +64,7 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
         del model["number_encoding"]
         model.pop("members", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
-    epochs = _epochs(rows, columns, batch, is_binary=classes == 2)
+    epochs = _epochs(rows, columns, batch, classes)
     training = {
         "epochs": Choice(epochs, "at most: early stopping keeps the best"),
         "batch_size": Choice(batch),
@@ -113,14 +113,15 @@ def _regression(labels: NDArray[Any]) -> dict[str, Choice]:
     return {**scale, "clip_predictions": Choice(True, "to the range of the labels")}
 
 
-def _epochs(rows: int, columns: int, batch: int, *, is_binary: bool) -> int:
+def _epochs(rows: int, columns: int, batch: int, classes: int) -> int:
     """Return how often `train` is read at most.
 
-    >>> _epochs(2_000, 10, 64, is_binary=False), _epochs(54_000, 9, 256, is_binary=False)
-    (50, 14)
-    >>> _epochs(10_000, 2_000, 128, is_binary=True), _epochs(2_000_000, 20, 512, is_binary=True)
+    >>> _epochs(2_000, 10, 64, 3), _epochs(2_000, 10, 64, 0), _epochs(54_000, 9, 256, 0)
+    (50, 96, 14)
+    >>> _epochs(10_000, 2_000, 128, 2), _epochs(2_000_000, 20, 512, 2)
     (4, 4)
     """
-    least = _LEAST_BINARY_EPOCHS if is_binary else _LEAST_EPOCHS
+    least = _LEAST_BINARY_EPOCHS if classes == 2 else _LEAST_EPOCHS
+    most = _MOST_EPOCHS if classes else _MOST_REGRESSION_EPOCHS
     affordable = max(least, _CELLS_READ // (rows * columns))
-    return min(_MOST_EPOCHS, affordable, max(least, _STEPS * batch // rows))
+    return min(most, affordable, max(least, _STEPS * batch // rows))

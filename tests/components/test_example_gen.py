@@ -31,6 +31,7 @@ from components.example_gen import (
     example_gen,
 )
 from components.example_shares import Shares, in_shares
+from pipeline.beam_args import beam_args
 from pipeline.config import load
 from schemas import pieces, readers
 from schemas.data import Data
@@ -56,8 +57,8 @@ def converted(
     component = example_gen(data=data, features=features, code_fingerprint="")
     examples = standard_artifacts.Examples()
     examples.uri = str(base / "out")
-    beam_args = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
-    context = TableExecutor.Context(beam_pipeline_args=beam_args)
+    config = load(CENSUS_CONFIG, ["beam.running_mode=multi_threading", f"beam.workers={workers}"])
+    context = TableExecutor.Context(beam_pipeline_args=beam_args(config))
     TableExecutor(context).Do({}, {"examples": [examples]}, component.exec_properties)
     return examples, base / "out"
 

@@ -12,6 +12,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from components.example_gen import example_gen
 from pipeline import config, runner
+from pipeline.beam_args import beam_args
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.vertex.compiling import compile_job
 from pipeline.vertex.rehearsal import Rehearsal
@@ -51,7 +52,7 @@ class Runs:
             pipeline_root=str(self.root / "artifacts"),
             components=[example_gen(data=self.data, features=FEATURES, code_fingerprint="")],
             enable_cache=True,
-            beam_pipeline_args=["--runner=DirectRunner"],
+            beam_pipeline_args=beam_args(config.load(CENSUS_CONFIG)),
         )
         runner.run(pipeline, SQLiteFile(self.root / "metadata.sqlite"), run_id=str(self.count), observer=seen)
         (result,) = seen.results

@@ -5,8 +5,6 @@ a dry run does not show.
 """
 
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import pytest
 import yaml
 
 from pipeline import config as pipeline_config
-from tests.conftest import ROOT
-from tests.end_to_end.test_local_run import run_json
+from tests import forked
+from tests.end_to_end.test_local_run import run_written
 
 CASES = Path(__file__).parent.parent / "data" / "cases"
 
@@ -110,7 +108,7 @@ def test_a_column_without_a_value_in_train_is_left_out_or_named(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["lines", "fill", "labels", "repeated", "penguins", "money", "lists"])
 def test_an_unchanged_run_pushes(name: str, tmp_path: Path) -> None:
     _init(_CASES[name].arguments, _CASES[name].label, tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert (summary["exit_code"], summary["error"]) == (0, None)
     assert summary["pushed"].startswith("version 1 to ")
 
@@ -118,7 +116,7 @@ def test_an_unchanged_run_pushes(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dozen_rows_are_never_pushed(tmp_path: Path) -> None:
     _init(("tiny12.csv",), "churn", tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert summary["exit_code"] != 0
     assert summary["pushed"] == "nothing"
     assert "rows" in summary["error"]
@@ -127,7 +125,7 @@ def test_a_dozen_rows_are_never_pushed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_test_file_of_one_class_is_named(tmp_path: Path) -> None:
     _init(_CASES["one-class"].arguments, "churn", tmp_path)
-    summary = run_json(tmp_path / "configs" / "mine.yaml", tmp_path / "run")
+    summary = run_written(tmp_path)
     assert summary["pushed"] == "nothing"
     assert "test" in summary["error"]
     assert "yes" in summary["error"]
@@ -137,16 +135,12 @@ def _init(arguments: tuple[str, ...], label: str, folder: Path) -> str:
     """Run `init` in a folder on copies of the cases and return what it prints."""
     for path in CASES.iterdir():
         shutil.copy(path, folder)
-    command = [sys.executable, "-m", "pipeline", "init", *arguments, "--label", label, "--name", "mine"]
-    done = subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    done = forked.run("pipeline", "init", *arguments, "--label", label, "--name", "mine", folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def _dry_run(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(folder / "configs" / "mine.yaml")]
-    command += ["--run-root", str(folder / "run"), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    config, root = str(folder / "configs" / "mine.yaml"), str(folder / "run")
+    done = forked.run("local_runner.py", "--config", config, "--run-root", root, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")

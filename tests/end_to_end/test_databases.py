@@ -15,6 +15,7 @@ import yaml
 from oncall.metadata import Metadata
 from pipeline.run_root import RunRoot
 from serving.registry import Registry
+from tests import forked
 from tests.conftest import ROOT
 from tests.database_servers import DatabaseServer
 
@@ -88,8 +89,7 @@ def _run_whose_server_is_killed(config: Path, root: RunRoot, server: DatabaseSer
 
 
 def _oncall(root: RunRoot, *arguments: str, code: int = 0) -> Any:
-    command = [sys.executable, "-m", "oncall", *arguments, "--run-root", str(root.path), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = forked.run("oncall", *arguments, "--run-root", str(root.path), "--json")
     assert done.returncode == code, (arguments, done.stdout, done.stderr)
     assert SECRET not in done.stdout + done.stderr
     return json.loads(done.stdout)

@@ -2,8 +2,6 @@
 
 import csv
 import importlib.util
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -12,25 +10,23 @@ from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.conftest import ROOT, census_rows, write_rows
-from tests.end_to_end.test_local_run import run_json
+from tests.end_to_end.test_local_run import run_written
 from tests.pipeline.init.test_starter import orders, write
 
 pytestmark = pytest.mark.slow
 
 
 def pipeline_command(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = forked.run("pipeline", *arguments, folder=folder, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 def init_and_run(folder: Path, *arguments: str) -> dict[str, Any]:
     pipeline_command(folder, "init", *arguments, "--name", "mine")
-    return run_json(folder / "configs" / "mine.yaml", folder / "run")
+    return run_written(folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from serving.registry import Registry
+from tests import forked
 from tests.commands import parsed
 from tests.conftest import CENSUS_CONFIG, ROOT, census_rows, write_rows
 
@@ -21,10 +21,7 @@ ODD = "a [b] c#d%20é?*"
 def call(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a program of this repository with relative paths, from a folder."""
     program, *rest = map(str, arguments)
-    start = [str(ROOT / program)] if program.endswith(".py") else ["-m", program]
-    done = subprocess.run(
-        [sys.executable, *start, *rest], cwd=folder, capture_output=True, text=True, check=False, timeout=600
-    )
+    done = forked.run(program, *rest, folder=folder)
     assert done.returncode == code, (arguments, done.stdout[-2000:], done.stderr[-2000:])
     return done
 

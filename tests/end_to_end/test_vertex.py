@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from tests import forked
 from tests.conftest import ROOT
 from tests.end_to_end.test_local_run import run_json
 from tests.vertex_emulator.fixtures import BUCKET, Bench
@@ -45,9 +46,9 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
 
 def vertex_runner(config: Path, command: str, *arguments: str) -> tuple[int, Any]:
     """The exit code and the JSON of a command."""
-    line = [sys.executable, str(ROOT / "vertex_runner.py"), command, *arguments, "--config", str(config), "--json"]
-    environment = {key: value for key, value in os.environ.items() if key != "VERTEX_API_ENDPOINT"}
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900, env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VERTEX_API_ENDPOINT")
+        done = forked.run("vertex_runner.py", command, *arguments, "--config", str(config), "--json", timeout=900)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -56,6 +57,7 @@ def states(job: dict[str, Any]) -> dict[str, str]:
     return {task["name"]: task["state"] for task in job["tasks"]}
 
 
+@pytest.mark.timeout(1800)
 def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, bench: Bench, tmp_path: Path) -> None:
     code, first = vertex_runner(config, "submit", "--wait", "--job-id", "run-1")
     assert (code, first["exit_code"], first["state"]) == (0, 0, "SUCCEEDED"), first
@@ -88,22 +90,24 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert logs == ["chief-0.log", "worker-0.log"]
     assert vertex_runner(config, "status", "run-2")[1]["state"] == "SUCCEEDED"
 
-    registry = [sys.executable, "-m", "serving.vertex"]
     where = ["--project", "my-project", "--region", "europe-west4", "--model", "census-income", "--yes"]
-    subprocess.run([*registry, "promote", *where], check=True, cwd=ROOT)
+    assert forked.run("serving.vertex", "promote", *where).returncode == 0
     assert bench.serving() == {2: 100}
-    subprocess.run([*registry, "rollback", *where], check=True, cwd=ROOT)
+    assert forked.run("serving.vertex", "rollback", *where).returncode == 0
     assert bench.serving() == {1: 100}
 
     code, third = vertex_runner(config, "submit", "--wait", "--job-id", "run-3", *changes)
     assert (code, states(third)["Trainer"]) == (0, "SKIPPED")
     assert bench.serving() == {1: 100}
 
-    code, clash = vertex_runner(config, "submit", "--wait", "--job-id", "run-4", "--set", "name=another-pipeline")
+    # The name that the local run, of another pipeline, has taken; the cache answers for all steps before.
+    taken = ("--set", "push.model_name=census-local")
+    code, clash = vertex_runner(config, "submit", "--wait", "--job-id", "run-4", *taken)
     (failed,) = [task for task in clash["tasks"] if task["state"] == "FAILED"]
     assert (code, failed["name"]) == (5, "Pusher")
     assert "is taken: version 1 of" in failed["error"]
-    assert "belongs to the pipeline 'census-income'" in failed["error"]
+    assert "belongs to the pipeline 'another-pipeline'" in failed["error"]
+    assert states(clash)["Trainer"] == "SKIPPED"
     assert bench.serving() == {1: 100}
     _check_what_is_on_call()
 
@@ -137,8 +141,7 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
 
 def on_call(*arguments: str) -> Any:
     """What a command of `python -m oncall` says, whatever its exit code."""
-    line = [sys.executable, "-m", "oncall", *arguments, "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    done = forked.run("oncall", *arguments, "--json", timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return json.loads(done.stdout)
 
@@ -194,11 +197,11 @@ def _task_logs(bench: Bench, job_id: str) -> list[str]:
 
 
 def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Path) -> None:
-    """The evaluation in the registry against a local run's, pushed from here under another name.
+    """The evaluation in the registry against a local run's, pushed from here by another pipeline under another name.
 
     Two runs differ by the order of floating-point sums.
     """
-    settings = ("beam.runner=direct", "push.to=vertex", "push.model_name=census-local")
+    settings = ("beam.runner=direct", "push.to=vertex", "name=another-pipeline", "push.model_name=census-local")
     local = run_json(config, tmp_path / "local", *(part for setting in settings for part in ("--set", setting)))
     assert (local["exit_code"], local["serving"]) == (
         0,

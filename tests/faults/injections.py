@@ -53,6 +53,18 @@ def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
     return holder
 
 
+def shorten_wait(seconds: float, then: Act) -> None:
+    """Makes this process wait that long for a database that another one holds, and plants another fault."""
+    from pipeline import locks
+
+    locks.LIMIT_SECONDS = seconds
+    then()
+
+
+def nothing() -> None:
+    """Plants no fault."""
+
+
 def remove(*paths: Path) -> None:
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

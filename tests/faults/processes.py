@@ -1,19 +1,12 @@
-"""Runs in processes of their own that fork from one which has TFX loaded: none waits ten seconds for its imports.
-
-It is sound because the server that they fork from only imports: it starts no TensorFlow runtime, no gRPC, and no thread
-(`test_the_process_that_runs_fork_from_has_one_thread`).
-"""
+"""Runs of the smallest pipeline in processes that fork from one which has TFX loaded (tests/forked.py)."""
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -28,24 +21,9 @@ from pipeline.run_root import RunRoot
 from serving.registry import Registry
 from tests.conftest import ROOT
 from tests.faults.small import NAME
+from tests.forked import Fault, call, context
 
-Fault = Callable[[], None]
 TIMEOUT_SECONDS = 300
-_LOADED = ["pipeline.local", "pipeline.runner", "pipeline.dag", "pipeline.report", "local_runner", "oncall.__main__"]
-# OpenBLAS and Arrow's allocator start threads as they load.
-_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "PYTHONPATH": str(ROOT),
-}
-
-
-def context() -> ForkServerContext:
-    """Where runs fork from; it starts with the first one."""
-    os.environ.update(_ENVIRONMENT)
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(_LOADED)
-    return found
 
 
 def _child(command: list[str], output: Path, fault: Fault | None) -> None:
@@ -55,13 +33,8 @@ def _child(command: list[str], output: Path, fault: Fault | None) -> None:
     with output.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    if fault is not None:
-        fault()
-    from local_runner import main as run_main
-
     name, *arguments = command
-    sys.argv = [{"run": "local_runner.py", "oncall": "oncall/__main__.py"}[name], *arguments]
-    {"run": run_main, "oncall": oncall_main}[name](arguments)
+    call(name, arguments, fault)
 
 
 @dataclass
@@ -138,7 +111,7 @@ class Place:
         """Starts a run."""
         flags = [flag for setting in settings for flag in ("--set", setting)]
         place = ["--config", str(config or self.config), "--run-root", str(self.folder)]
-        return self._start(["run", *place, *flags], fault)
+        return self._start(["local_runner.py", *place, *flags], fault)
 
     def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
         """Runs; returns the exit code and what was printed."""

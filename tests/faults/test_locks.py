@@ -1,4 +1,4 @@
-"""A database that another process holds for 2, 9 and 60 seconds: at the start, in a node's work, and in a write."""
+"""A database that another process holds, for a while and for good: at the start, in a node's work, and in a write."""
 
 import os
 import signal
@@ -19,32 +19,38 @@ WORK: Plant = injections.in_executor
 WRITE: Plant = injections.at_publish
 
 
+LIMIT_SECONDS = 3.0
+HELD_SECONDS = 60.0
+
+
 def _held_by(place: Place) -> int:
     return int((place.folder / "holder").read_text())
 
 
-@pytest.mark.parametrize("seconds", [2, 9])
-def test_a_run_starts_once_a_short_lock_ends(seconds: int, place: Place) -> None:
+def _waits(place: Place, at_most: str = "30") -> str:
+    return f"waits for {place.root.metadata}, at most {at_most} s: it is locked by process {_held_by(place)} ("
+
+
+def test_a_run_starts_once_a_lock_ends(place: Place) -> None:
     before = Before.of(place)
-    holder = injections.lock(place.root.metadata, seconds)
-    code, said = place.run_again()
-    holder.wait()
-    assert code == 0, said
-    assert f"waits for {place.root.metadata}, at most 30 s: it is locked by process {holder.pid} (" in said
+    with injections.lock(place.root.metadata, HELD_SECONDS) as holder:
+        running = place.start_again()
+        running.wait_for(lambda: _waits(place) in running.said())
+        holder.kill()
+    assert running.wait() == 0, running.said()
     before.check()
 
 
 def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> None:
     before, runs = Before.of(place), place.oncall("runs")["total"]
-    holder = injections.lock(place.root.metadata, 60)
-    code, said = place.run_again()
-    finding = place.oncall("doctor", code=1)["findings"][0]
-    holder.kill()
-    holder.wait()
+    with injections.lock(place.root.metadata, HELD_SECONDS) as holder:
+        code, said = place.run_again(partial(injections.shorten_wait, LIMIT_SECONDS, injections.nothing))
+        finding = place.oncall("doctor", code=1)["findings"][0]
+        holder.kill()
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 6
     assert f"the database is locked by process {holder.pid} (" in line
-    assert line.endswith("for more than 30 s; end it, and the same command goes on from the cache")
+    assert line.endswith("for more than 3 s; end it, and the same command goes on from the cache")
     assert (finding["kind"], "is locked by" in finding["said"]) == ("database", True)
     assert place.oncall("runs")["total"] == runs
     before.check()
@@ -52,22 +58,28 @@ def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> N
 
 
 @pytest.mark.parametrize("plant", [WORK, WRITE], ids=["in a node's work", "in a write"])
-@pytest.mark.parametrize("seconds", [2, 9])
-def test_a_run_goes_on_once_a_short_lock_ends(seconds: int, plant: Plant, place: Place) -> None:
+def test_a_run_goes_on_once_a_lock_ends(plant: Plant, place: Place) -> None:
     before = Before.of(place)
-    code, said = place.run_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, seconds)))
+    running = place.start_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, HELD_SECONDS)))
+    running.wait_for(lambda: f"{NODE} waits for " in running.said())
+    os.kill(_held_by(place), signal.SIGKILL)
+    assert running.wait() == 0, running.said()
+    assert f"{NODE} {_waits(place)}" in running.said()
+    before.check()
+
+
+def test_a_write_goes_on_that_was_held_up_for_less_than_ml_metadata_waits_itself(place: Place) -> None:
+    before = Before.of(place)
+    code, said = place.run_again(partial(WRITE, NODE, partial(injections.lock, place.root.metadata, 2)))
     assert code == 0, said
-    if plant is WORK or seconds == 9:
-        assert (
-            f"{NODE} waits for {place.root.metadata}, at most 30 s: it is locked by process {_held_by(place)}" in said
-        )
     before.check()
 
 
 @pytest.mark.parametrize("plant", [WORK, WRITE], ids=["in a node's work", "in a write"])
 def test_a_run_ends_when_its_database_stays_locked_and_the_next_goes_on(plant: Plant, place: Place) -> None:
     before = Before.of(place)
-    code, said = place.run_again(partial(plant, NODE, partial(injections.lock, place.root.metadata, 60)))
+    held = partial(plant, NODE, partial(injections.lock, place.root.metadata, HELD_SECONDS))
+    code, said = place.run_again(partial(injections.shorten_wait, LIMIT_SECONDS, held))
     os.kill(_held_by(place), signal.SIGKILL)
     assert code == 6, said
     before.check()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.records import RunRecord
+from tests import forked
 from tests.conftest import ROOT
 from tests.pipeline.webhooks import SECRET, receiver
 
@@ -29,20 +30,19 @@ class _Place:
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.root = config, root
 
-    def _command(self, *settings: str, until: str | None = None) -> list[str]:
+    def _arguments(self, *settings: str, until: str | None = None) -> list[str]:
         flags = [flag for setting in settings for flag in ("--set", setting)]
         flags += ["--until", until] if until else []
-        command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(self.config)]
-        return [*command, "--run-root", str(self.root), "--quiet", *flags]
+        return ["--config", str(self.config), "--run-root", str(self.root), "--quiet", *flags]
 
     def run(self, *settings: str, until: str | None = None) -> int:
-        command = self._command(*settings, until=until)
-        return subprocess.run(command, capture_output=True, check=False, timeout=600).returncode
+        return forked.run("local_runner.py", *self._arguments(*settings, until=until)).returncode
 
     def killed_in(self, node: str, *settings: str) -> str:
         """Starts a run and kills it while a node runs; returns its id."""
         before = {*self.root.glob("records/*.json")}
-        process = subprocess.Popen(self._command(*settings), start_new_session=True)
+        command = [sys.executable, str(ROOT / "local_runner.py"), *self._arguments(*settings)]
+        process = subprocess.Popen(command, start_new_session=True)
         until = time.monotonic() + 300
         while time.monotonic() < until and process.poll() is None:
             for file in {*self.root.glob("records/*.json")} - before:
@@ -54,8 +54,7 @@ class _Place:
         raise AssertionError(f"{node} was never seen; the run ended with {process.poll()}")
 
     def oncall(self, *arguments: str, code: int = 0) -> Any:
-        command = [sys.executable, "-m", "oncall", *arguments, "--run-root", str(self.root), "--json"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+        done = forked.run("oncall", *arguments, "--run-root", str(self.root), "--json")
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return json.loads(done.stdout)
 

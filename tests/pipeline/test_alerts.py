@@ -221,7 +221,8 @@ def test_ctrl_c_leaves_a_webhook_that_hangs_and_the_run_as_it_ended(
         began = time.monotonic()
         run(root, to_hook(timeout_seconds=60), fails_in="Gate", error="no", code=3)
         thread.join()
-    assert time.monotonic() - began < 5
+    # Before the receiver hangs up by itself.
+    assert time.monotonic() - began < 9
     assert capfd.readouterr().err == "alert not posted: interrupted\n"
     assert (only(root).alert, only(root).exit_code) == ("not posted: interrupted", 3)
 

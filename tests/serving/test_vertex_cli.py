@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import PushError
+from tests import forked
 from tests.conftest import ROOT
 from tests.vertex_emulator.fixtures import BUCKET, PROJECT, REGION, Bench
 
@@ -18,8 +19,7 @@ from tests.vertex_emulator.fixtures import BUCKET, PROJECT, REGION, Bench
 def run(bench: Bench, *arguments: str, code: int = 0) -> str:
     """Runs a command and returns what it printed; the environment is that of the emulator."""
     named = ["--project", PROJECT, "--region", REGION, "--model", bench.name, "--staging", f"gs://{BUCKET}/root"]
-    command = [sys.executable, "-m", "serving.vertex", arguments[0], *named, *arguments[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = forked.run("serving.vertex", arguments[0], *named, *arguments[1:])
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr

@@ -17,7 +17,8 @@ def network(labels: Any, *, rows: int = 5_000, classes: int = 0, columns: int = 
 @pytest.mark.parametrize(
     ("rows", "classes", "batch", "epochs"),
     [
-        (344, 0, 64, 50),
+        (344, 0, 64, 150),
+        (2_000, 0, 64, 96),
         (5_999, 3, 64, 32),
         (6_000, 3, 128, 50),
         (50_000, 0, 256, 15),

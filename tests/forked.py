@@ -1,0 +1,101 @@
+"""Commands of this repository in processes that fork from one which has TFX loaded: none waits ten seconds for its imports.
+
+It is sound because the server that they fork from only imports: it starts no TensorFlow runtime, no gRPC, and no thread
+(`test_the_process_that_runs_fork_from_has_one_thread`).
+"""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+Fault = Callable[[], None]
+_LOADED = [
+    "pipeline.local",
+    "pipeline.runner",
+    "pipeline.dag",
+    "pipeline.report",
+    "local_runner",
+    "oncall.__main__",
+    "pipeline.__main__",
+    "pipeline.vertex.compiling",
+    "serving.vertex.__main__",
+    "vertex_runner",
+]
+# OpenBLAS and Arrow's allocator start threads as they load.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+def context() -> ForkServerContext:
+    """Return the context that commands fork from; its server starts with the first one."""
+    os.environ.update(_ENVIRONMENT)
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(_LOADED)
+    return found
+
+
+def call(program: str, arguments: list[str], fault: Fault | None = None) -> None:
+    """Call the main function of a program in this process, which then looks as if it had been started for it.
+
+    Args:
+      program: Script of the repository's root, such as `local_runner.py`, or name of a package with `__main__`.
+      arguments: Arguments of the program.
+      fault: Function that is called before.
+    """
+    script = program.removesuffix(".py")
+    main = importlib.import_module(script if script != program else f"{program}.__main__").main
+    sys.argv = [program if script != program else f"{program}/__main__.py", *arguments]
+    if fault is not None:
+        fault()
+    main(arguments)
+
+
+def run(program: str, *arguments: str, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does.
+
+    Args:
+      program: Script of the repository's root or name of a package, as `call` takes it.
+      arguments: Arguments of the program.
+      folder: Working directory.
+      timeout: Number of seconds after which the command is killed.
+
+    Raises:
+      subprocess.TimeoutExpired: the command was killed.
+    """
+    with tempfile.TemporaryDirectory() as outputs:
+        files = (Path(outputs) / "stdout", Path(outputs) / "stderr")
+        process = context().Process(target=_child, args=(program, arguments, folder, dict(os.environ), files))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            assert process.pid is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired([program, *arguments], timeout)
+        out, err = (file.read_text() for file in files)
+        return subprocess.CompletedProcess([program, *arguments], process.exitcode, out, err)
+
+
+def _child(
+    program: str, arguments: tuple[str, ...], folder: Path, environment: dict[str, str], files: tuple[Path, Path]
+) -> None:
+    os.setsid()
+    os.chdir(folder)
+    # The server was started with another environment.
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, file in enumerate(files, 1):
+        with file.open("wb") as opened:
+            os.dup2(opened.fileno(), number)
+    call(program, list(arguments))
