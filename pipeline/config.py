@@ -179,6 +179,16 @@ class PipelineConfig(Declaration):
             value = getattr(model, key)
             if kind != "regression" and value != Model.model_fields[key].default:
                 raise ValueError(f"model.{key}: '{value}' needs a label that is a number; it has classes ({kind})")
+        features = self.feature_set
+        numbers = [column.encoding or model.number_encoding for column in features.number_columns]
+        used = {
+            "deep": [column.embedding != "none" for column in features.id_columns]
+            + [name != "none" for name in numbers],
+            "wide": [column.wide for column in features.id_columns]
+            + [column.wide for column in features.number_columns],
+        }
+        if model.parts in used and not any(used[model.parts]):
+            raise ValueError(f"model.parts: no feature is for the {model.parts} part; see wide, embedding and encoding")
         if model.parts == "wide" and model.members > 1:
             raise ValueError(
                 f"model.members: {model.members} members share the deep part, which model.parts: wide leaves out"

@@ -14,7 +14,8 @@ DEFAULT_THRESHOLD = 0.5
 # With costs further apart, float32 probabilities near 0 or 1 cannot tell the rows apart.
 _MAX_COST_RATIO = 1e6
 
-Cost = Annotated[float, Field(gt=0, le=1e12)]
+# Strict: `true` is no cost.
+Cost = Annotated[float, Field(gt=0, le=1e12, strict=True)]
 
 
 class DecisionCosts(Declaration):

@@ -193,9 +193,10 @@ class Training(Declaration):
     """The share of a label's probability that is spread over all classes while training."""
     calibration: Calibration = "none"
     """What is fitted after the training. For classes, `temperature` divides the logits by a number between 0.5 and 2
-    that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599). For a regression, `mean` multiplies
-    the predictions by a number that gives them the mean of the labels on rows of `train`: a label that is learned as a
-    logarithm or by rank has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
+    that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599); of few rows it stays near 1. For a
+    regression of labels from 0 on, `mean` multiplies the predictions by a number that gives them the mean of the labels
+    on rows of `train`, if the error on `eval` is not larger with it: a label that is learned as a logarithm or by rank
+    has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""

@@ -171,7 +171,7 @@ class Temperature(keras.layers.Layer):
 
 
 def factor_of_means(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-    """Return the factor that gives predictions the mean of the labels; 1 if either mean is not above 0.
+    """Return the factor that gives predictions the mean of the labels; 1 if a label is negative or all are 0.
 
     Args:
       labels: numbers, [rows].
@@ -181,7 +181,7 @@ def factor_of_means(labels: np.ndarray, predictions: np.ndarray, weights: np.nda
     label, predicted = (
         float(np.average(values.astype(np.float64), weights=weights)) for values in (labels, predictions)
     )
-    return label / predicted if label > 0 and predicted > 0 else 1.0
+    return label / predicted if labels.min() >= 0 and label > 0 and predicted > 0 else 1.0
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:

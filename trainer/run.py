@@ -226,11 +226,13 @@ def _fitted(
         statistics = PopulationStatistics(rows.sample)
         statistics.set_model(network)
         statistics.update()
-    match training.calibration:
-        case "temperature":
-            calibrate(network, validation.batches)
-        case "mean":
-            calibrate_mean(network, rows)
+    if training.calibration == "temperature":
+        calibrate(network, validation.batches)
+    elif training.calibration == "mean":
+        calibrate_mean(network, rows, validation)
+    if training.calibration != "none":
+        # What is reported is measured of the network that is served.
+        validation.history[kept_epoch] = validation.measure(network)
     return network, _history(fitted.history["loss"], validation, kept_epoch)
 
 
@@ -290,7 +292,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
-    """Set the temperature that has the least log loss on the eval split.
+    """Set the temperature that is the likeliest by the eval split.
 
     Args:
       network: a trained network of classes.
@@ -303,18 +305,28 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
     progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
 
 
-def calibrate_mean(network: WideAndDeep, rows: TrainingRows) -> None:
-    """Set the factor that gives the predictions the mean of the labels.
+def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Validation") -> None:
+    """Set the factor that gives the predictions the mean of the labels, if the error on eval is not larger with it.
 
     Args:
       network: a trained network of a regression.
       rows: the train split, of which the sample is predicted.
+      validation: measures the eval split.
     """
     pairs = [(network(inputs, training=False).numpy()[:, 0], weight.numpy()[:, 0]) for inputs, weight in rows.sample]
     predictions, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     factor = factor_of_means(rows.sample_labels, predictions, weights)
+    before = validation.measure(network)["rmse"]
     set_factor(network, factor)
-    progress.report(f"predictions times {factor:.4g}, which gives them the mean of the labels of train")
+    after = validation.measure(network)["rmse"]
+    is_better = before is None or (after is not None and after <= before)
+    if not is_better:
+        set_factor(network, 1.0)
+    used = "used" if is_better else "not used"
+    progress.report(
+        f"factor {factor:.4g} gives predictions the mean of the labels of train; {used}: "
+        f"RMSE on eval {after or math.nan:.4g}, without it {before or math.nan:.4g}"
+    )
 
 
 class Validation(keras.callbacks.Callback):
@@ -341,6 +353,20 @@ class Validation(keras.callbacks.Callback):
         self.history: list[dict[str, float | None]] = []
         self._names = [metric.name for metric in metrics]
         self._metrics = [metric for metric in metrics if metric.name not in undefined]
+
+    def measure(self, network: keras.Model) -> dict[str, float | None]:
+        """Return the metrics of a network as it is now; all are None if a prediction is not finite."""
+        for metric in self._metrics:
+            metric.reset_state()
+        is_finite = True
+        for inputs, label in self.batches:
+            output = network(inputs, training=False)
+            finite = tf.math.is_finite(output)
+            for metric in self._metrics:
+                metric.update_state(label, tf.where(finite, output, 0.0))
+            is_finite = is_finite and bool(tf.reduce_all(finite))
+        measured = {m.name: _finite(float(m.result())) for m in self._metrics} if is_finite else {}
+        return {name: measured.get(name) for name in self._names}
 
     # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does.
     @tf.function(autograph=False)

@@ -12,6 +12,7 @@ from components.targets import Target
 from pipeline.init.bounds import Sample
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
+from pipeline.init.kinds import is_small, is_wide
 from pipeline.init.label import ChosenLabel
 from pipeline.init.network import Network, choose_network
 from pipeline.init.notes import Notes
@@ -83,7 +84,14 @@ class Decision:
         """The network and its training."""
         train = self.plan.parts["train"]
         labels = self.target.labels[train.rows]
-        return choose_network(labels, round(len(labels) * train.share), self.target.classes, len(self.features))
+        return choose_network(
+            labels,
+            round(len(labels) * train.share),
+            self.target.classes,
+            len(self.features),
+            wide=is_wide(self.rows, len(self.table.columns)),
+            small=is_small(self.rows, self.target.classes),
+        )
 
     @cached_property
     def samples(self) -> list[Sample]:

@@ -17,6 +17,8 @@ _FEW_IDS, _MIN_ROWS_OF_AN_ID = 8, 10
 _MANY_ROWS = 10_000
 # With fewer rows for each column, a network of the usual size learns the noise of the columns by heart.
 _WIDE_COLUMNS, _ROWS_FOR_A_COLUMN = 200, 50
+# With fewer rows of two classes, a piecewise-linear function of each number is learned by heart.
+_SMALL_ROWS = 2_500
 _MIN_EXPLAINED_IN_DEEP = 0.001
 _MAX_VOCABULARY = 5_000
 _BUCKETS = 32
@@ -87,6 +89,15 @@ def is_wide(rows: int, columns: int) -> bool:
     (True, False, False)
     """
     return columns >= _WIDE_COLUMNS and rows < _ROWS_FOR_A_COLUMN * columns
+
+
+def is_small(rows: int, classes: int) -> bool:
+    """Return whether a table has two classes, and few rows that tell them apart: a row tells less than a number.
+
+    >>> is_small(600, 2), is_small(600, 3), is_small(600, 0), is_small(5_000, 2)
+    (True, False, False, False)
+    """
+    return classes == 2 and rows < _SMALL_ROWS
 
 
 def choose_kind(
@@ -162,8 +173,10 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
     )
     is_curve = column.distinct > 2 and (has_rows or target.bends(column, of_logs=scale == "log_z_score"))
     if (is_few and not wide) or is_curve:
-        # For the wide part. The deep part has the number, and is worse with embeddings of its buckets.
+        # For the wide part. Beside a piecewise-linear function of the number, the deep part is worse with them.
         declared["buckets"] = _buckets(column, mostly_zero=mostly_zero)
+        if is_small(column.rows, target.classes):
+            declared["embedding"] = 8
     return Kind({**declared, **missing}, shown)
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.init.kinds import is_wide
-
 # Batches of few rows take more steps in one pass over the data.
 _BATCHES = ((6_000, 64), (20_000, 128), (100_000, 256))
 _LARGEST_BATCH = 512
@@ -47,7 +45,9 @@ class Network:
     training: Mapping[str, Choice]
 
 
-def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) -> Network:
+def choose_network(
+    labels: NDArray[Any], rows: int, classes: int, columns: int, *, wide: bool = False, small: bool = False
+) -> Network:
     """Choose a network.
 
     Args:
@@ -55,13 +55,18 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
       rows: Number of rows of the train split.
       classes: Number of classes; 0 for numbers.
       columns: Number of features.
+      wide: Whether the table has few rows for its columns.
+      small: Whether it has few rows of two classes.
     """
     rows = max(rows, 1)
-    wide = is_wide(rows, columns)
     model = {**_shape(classes), **(_regression(labels) if not classes else {})}
+    if small:
+        del model["number_encoding"]
+        reason = "few rows: a larger network learns them by heart"
+        model |= {"hidden_units": Choice([32, 16], reason), "dropout": Choice(0.2)}
     if wide:
         # They multiply the time of a step. The noise of many columns is kept out of the deep part by `choose_kind`.
-        del model["number_encoding"]
+        model.pop("number_encoding", None)
         model.pop("members", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
     epochs = _epochs(rows, columns, batch, classes)
@@ -73,6 +78,9 @@ def choose_network(labels: NDArray[Any], rows: int, classes: int, columns: int) 
         "ema": Choice(0.99),
         "early_stopping": Choice({"patience": max(2, epochs // 5)}),
     }
+    if small:
+        # An average over a hundred steps is one over a dozen epochs.
+        del training["ema"]
     if "label_scale" in model:
         training["calibration"] = Choice("mean", "a logarithm predicts too little without it")
     if classes:

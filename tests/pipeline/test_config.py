@@ -169,6 +169,14 @@ def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
     assert str(refused.value) == message
 
 
+def test_a_part_without_a_feature_is_rejected() -> None:
+    features = "features={age: {kind: numeric, wide: false, encoding: none}}"
+    settings = [features, "crosses=[]", "evaluation={split: test}"]
+    for part in ("wide", "deep"):
+        with pytest.raises(ConfigError, match=f"model.parts: no feature is for the {part} part"):
+            load(CENSUS_CONFIG, [*settings, f"model.parts={part}"])
+
+
 @pytest.mark.parametrize("setting", ["imbalance=oversample", "calibration=temperature", "label_smoothing=0.1"])
 def test_what_needs_classes_is_rejected_for_a_number(setting: str) -> None:
     regression = ["label={kind: regression, column: income}", "evaluation={split: test}"]

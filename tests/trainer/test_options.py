@@ -165,6 +165,26 @@ def test_a_logarithm_that_is_calibrated_predicts_the_mean(tmp_path: Path) -> Non
     assert predictions(calibrated, source)[0].mean() == pytest.approx(labels.mean(), rel=1e-3)
 
 
+def test_a_factor_that_makes_the_error_on_eval_larger_is_not_used(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.gz", "regression", 300)
+    model = Model.model_validate({**RECIPE.model_dump(), "label_scale": "log_z_score"})
+    settings = training(epochs=1, calibration="mean", deep_optimizer=Optimizer(name="adam", learning_rate=1e-4))
+    factors = []
+    # The factor is below 1, which fits labels that are smaller than those of train, and no larger ones.
+    for unit in (0.5, 2.0):
+        evaluation = write_rows(tmp_path / f"{unit}.gz", "regression", 100, unit=unit)
+        network, history = fit(
+            train=train, evaluation=evaluation, model=model, training=settings, seed=3, log_folder=None
+        )
+        factors.append(float(network.get_layer("unit_of_label").factor))
+        outputs, labels = predictions(network, evaluation)
+        # What is served is reported.
+        rmse = float(np.sqrt(((outputs[:, 0] - labels) ** 2).mean()))
+        assert history.metrics["val_rmse"][-1] == pytest.approx(rmse, rel=1e-5)
+    assert factors[0] < 1
+    assert factors[1] == 1
+
+
 def test_a_thousand_classes_of_which_some_have_one_row(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 1_200, classes=1_000)
     network, history = fitted(source, epochs=2, label_smoothing=0.1, calibration="temperature")

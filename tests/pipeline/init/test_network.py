@@ -45,6 +45,19 @@ def test_only_a_label_of_numbers_with_a_long_tail_is_learned_as_a_logarithm() ->
     assert network(prices)["model.clip_predictions"] is True
 
 
+def test_few_rows_of_two_classes_get_a_small_network() -> None:
+    labels = np.arange(100) % 2
+    chosen = choose_network(labels, 400, 2, 10, small=True).model
+    assert (chosen["hidden_units"].value, chosen["dropout"].value) == ([32, 16], 0.2)
+    assert "number_encoding" not in chosen
+
+
+def test_a_wide_table_has_neither_members_nor_piecewise_linear_numbers() -> None:
+    chosen = choose_network(np.arange(100) % 3, 8_000, 3, 250, wide=True)
+    assert not {"members", "number_encoding"} & {*chosen.model}
+    assert chosen.training["wide_optimizer"].value["l1"] == 0.01
+
+
 def test_only_classes_are_calibrated() -> None:
     assert network([0, 1] * 50, classes=2)["training.calibration"] == "temperature"
     assert "training.calibration" not in network(np.arange(9.0))
