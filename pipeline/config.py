@@ -187,8 +187,9 @@ class PipelineConfig(Declaration):
             "wide": [column.wide for column in features.id_columns]
             + [column.wide for column in features.number_columns],
         }
-        if model.parts in used and not any(used[model.parts]):
-            raise ValueError(f"model.parts: no feature is for the {model.parts} part; see wide, embedding and encoding")
+        if not any(any(is_used) for part, is_used in used.items() if model.parts in (part, "wide_and_deep")):
+            part = {"wide_and_deep": "any"}.get(model.parts, f"the {model.parts}")
+            raise ValueError(f"model.parts: no feature is for {part} part; see wide, embedding and encoding")
         if model.parts == "wide" and model.members > 1:
             raise ValueError(
                 f"model.members: {model.members} members share the deep part, which model.parts: wide leaves out"

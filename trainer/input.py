@@ -217,7 +217,8 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], weight[:, None]
 
-    _, numbers, sample_labels = sample.rows()
+    sampled = sample.rows()
+    _, numbers, sample_labels = sampled
     batches = shuffled.rebatch(training.batch_size).map(named, num_parallel_calls=tf.data.AUTOTUNE)
     steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
@@ -225,7 +226,7 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
         batches=batches.prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
-        sample=_sampled(source, sample, balance if oversample else None),
+        sample=_sampled(source, sampled, balance if oversample else None),
         labels=labels.values(sample_labels),
         numbers=numbers,
         sample_labels=sample_labels,
@@ -251,9 +252,9 @@ def _named_classes(names: Sequence[str]) -> str:
     return f"class{'es' if len(names) > 1 else ''} {shown}{more}"
 
 
-def _sampled(source: Source, sample: _Sample, balance: np.ndarray | None) -> tf.data.Dataset:
+def _sampled(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | None) -> tf.data.Dataset:
     """Return (inputs, weight [batch, 1]) of a sample; without `balance`, all rows weigh alike."""
-    ids, numbers, labels = sample.rows()
+    ids, numbers, labels = rows
     weights = np.ones(len(labels)) if balance is None else balance[labels]
     blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, weights[:, None].astype(np.float32))).batch(_BLOCK_ROWS)
     return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))

@@ -354,39 +354,30 @@ class Validation(keras.callbacks.Callback):
         self._names = [metric.name for metric in metrics]
         self._metrics = [metric for metric in metrics if metric.name not in undefined]
 
-    def measure(self, network: keras.Model) -> dict[str, float | None]:
-        """Return the metrics of a network as it is now; all are None if a prediction is not finite."""
-        for metric in self._metrics:
-            metric.reset_state()
-        is_finite = True
-        for inputs, label in self.batches:
-            output = network(inputs, training=False)
-            finite = tf.math.is_finite(output)
-            for metric in self._metrics:
-                metric.update_state(label, tf.where(finite, output, 0.0))
-            is_finite = is_finite and bool(tf.reduce_all(finite))
-        measured = {m.name: _finite(float(m.result())) for m in self._metrics} if is_finite else {}
-        return {name: measured.get(name) for name in self._names}
-
     # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does.
     @tf.function(autograph=False)
-    def _update(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
+    def _update(self, network: keras.Model, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
         """Add a batch to the metrics; return whether its predictions are finite."""
-        logit = self.model(inputs, training=False)
+        logit = network(inputs, training=False)
         finite = tf.math.is_finite(logit)
         for metric in self._metrics:
             # Keras's AUC ends in an assertion where a prediction is NaN.
             metric.update_state(label, tf.where(finite, logit, 0.0))
         return tf.reduce_all(finite)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Measure, and add what is defined to `logs`."""
+    def measure(self, network: keras.Model) -> dict[str, float | None]:
+        """Return the metrics of a network as it is now; all are None if a prediction is not finite."""
         for metric in self._metrics:
             metric.reset_state()
-        is_finite = all(bool(self._update(inputs, label)) for inputs, label in self.batches)
+        is_finite = all(bool(self._update(network, inputs, label)) for inputs, label in self.batches)
         measured = {m.name: _finite(float(m.result())) for m in self._metrics} if is_finite else {}
-        self.history.append({name: measured.get(name) for name in self._names})
-        if not is_finite:
+        return {name: measured.get(name) for name in self._names}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measure, and add what is defined to `logs`."""
+        self.history.append(self.measure(self.model))
+        # The losses of a split with rows are defined.
+        if all(value is None for value in self.history[-1].values()):
             progress.report(f"epoch {epoch + 1}: predictions on eval are not finite; training stops")
             self.model.stop_training = True
         if logs is not None:

@@ -92,7 +92,7 @@ def is_wide(rows: int, columns: int) -> bool:
 
 
 def is_small(rows: int, classes: int) -> bool:
-    """Return whether a table has two classes, and few rows that tell them apart: a row tells less than a number.
+    """Return whether a table has two classes and few rows.
 
     >>> is_small(600, 2), is_small(600, 3), is_small(600, 0), is_small(5_000, 2)
     (True, False, False, False)

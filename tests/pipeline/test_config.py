@@ -172,9 +172,9 @@ def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
 def test_a_part_without_a_feature_is_rejected() -> None:
     features = "features={age: {kind: numeric, wide: false, encoding: none}}"
     settings = [features, "crosses=[]", "evaluation={split: test}"]
-    for part in ("wide", "deep"):
-        with pytest.raises(ConfigError, match=f"model.parts: no feature is for the {part} part"):
-            load(CENSUS_CONFIG, [*settings, f"model.parts={part}"])
+    for parts, named in (("wide", "the wide"), ("deep", "the deep"), ("wide_and_deep", "any")):
+        with pytest.raises(ConfigError, match=f"model.parts: no feature is for {named} part"):
+            load(CENSUS_CONFIG, [*settings, f"model.parts={parts}"])
 
 
 @pytest.mark.parametrize("setting", ["imbalance=oversample", "calibration=temperature", "label_smoothing=0.1"])
