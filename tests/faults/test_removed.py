@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from oncall.metadata import Metadata
 from tests.faults import injections
 from tests.faults.invariants import Before, blessed, explained
 from tests.faults.processes import Place
@@ -12,14 +13,15 @@ from tests.faults.processes import Place
 pytestmark = pytest.mark.slow
 
 
-def _newest(place: Place, node: str, key: str) -> Path:
-    """The folder of a node's newest output."""
-    folders = (place.root.artifacts / node / key).iterdir()
-    return max(folders, key=lambda path: int(path.name))
+def _output(place: Place, node: str, key: str) -> Path:
+    """Return the folder of what a node gave out in the newest run, whether it made it or took it from the cache."""
+    outputs = Metadata(place.root.database).outputs(place.record().run_id)
+    (artifact,) = outputs[node][key]
+    return Path(artifact.uri)
 
 
-def _remove_newest(place: Place, node: str, key: str, name: str) -> None:
-    gone = _newest(place, node, key) / name
+def _remove_output(place: Place, node: str, key: str, name: str) -> None:
+    gone = _output(place, node, key) / name
     (place.folder / "removed").write_text(str(gone))
     injections.remove(gone)
 
@@ -32,11 +34,12 @@ def _remove_newest(place: Place, node: str, key: str, name: str) -> None:
     ],
 )
 def test_what_was_deleted_behind_the_cache_is_made_anew(node: str, key: str, name: str, place: Place) -> None:
-    before, gone = Before.of(place), _newest(place, node, key) / name
+    before, folder = Before.of(place), _output(place, node, key)
+    gone = folder / name
     injections.remove(gone)
     code, said = place.run_again()
     assert code == 0, said
-    assert f"{node} does not use {_newest(place, node, key).parent}/" in said
+    assert f"{node} does not use {folder}: " in said
     assert place.states()[node] == "complete"
     before.check_artifacts(gone=(gone,))
     assert place.registry.fits(1)
@@ -58,7 +61,7 @@ def test_what_is_deleted_during_a_run_stops_it_before_the_push(
 ) -> None:
     before = Before.of(place)
     seed = f"seed={30 + place.oncall('runs')['total']}"
-    fault = partial(injections.at_driver, at, partial(_remove_newest, place, node, key, name))
+    fault = partial(injections.at_driver, at, partial(_remove_output, place, node, key, name))
     code, said = place.run(seed, fault=fault)
     assert code == 6, said
     gone = (Path((place.folder / "removed").read_text()),)
