@@ -47,8 +47,8 @@ def main(rows: int, members: int) -> None:
         sources = transformed(config, Path(folder), "eval")
         for line in _measured(config, sources["train"], Path(folder)):
             terminal.write(line + "\n")
-        if members:
-            terminal.write(_compared(config, sources["train"], members, Path(folder)) + "\n")
+        for normalization in ("none", "layer", "batch") if members else ():
+            terminal.write(_compared(config, sources["train"], members, normalization, Path(folder)) + "\n")
 
 
 def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterato
         yield f"{seconds / steps * 1e3:8.2f} ms a step  {name}"
 
 
-def _compared(config: PipelineConfig, source: "Source", members: int, folder: Path) -> str:
+def _compared(config: PipelineConfig, source: "Source", members: int, normalization: str, folder: Path) -> str:
     """Return the ratio of a step of several members to a step of one, each in turn."""
     import tensorflow as tf
 
@@ -89,13 +89,14 @@ def _compared(config: PipelineConfig, source: "Source", members: int, folder: Pa
 
     training = config.training.model_copy(update={"batch_size": 256})
     config = config.model_copy(update={"training": training})
-    cache = folder / "compared"
+    cache = folder / f"compared_{normalization}"
     cache.mkdir()
     rows = training_rows(source, training, seed=config.seed, cache_folder=str(cache))
     repeated = tf.data.Dataset.from_tensors(next(iter(rows.batches))).repeat()
     networks = []
     for count in (1, members):
         model = config.model.model_copy(update={"members": count, "hidden_units": (256, 256), "dropout": 0.1})
+        model = model.model_copy(update={"normalization": normalization})
         networks.append(_network(config.model_copy(update={"model": model}), rows))
     seconds: list[list[float]] = [[], []]
     for _ in range(_TURNS):
@@ -104,7 +105,8 @@ def _compared(config: PipelineConfig, source: "Source", members: int, folder: Pa
             measured.append(_seconds(run))
     one, several = (min(measured) / _STEPS * 1e3 for measured in seconds)
     return (
-        f"{several:.2f} ms a step of {members} members, {one:.2f} of one: {several / one:.1f} times (256 rows a step)"
+        f"{several:.2f} ms a step of {members} members, {one:.2f} of one: {several / one:.1f} times "
+        f"(256 rows a step, normalization: {normalization})"
     )
 
 

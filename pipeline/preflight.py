@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 ROWS_READ = 2_000_000
 # Leaks and dates are looked for in so many rows, of wide tables in fewer.
 _ROWS_PROFILED, _VALUES_PROFILED = 100_000, 20_000_000
-# Trainer keeps the transformed rows in memory: 8 bytes for an id or a number, and the shuffled copy.
-_BYTES_OF_VALUE = 16
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,8 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
       DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
-        there at all, a value cannot be compared with the bounds of a split, a feature gives the label away or is a
-        date, or the rows would not fit into memory.
+        there at all, a value cannot be compared with the bounds of a split, or a feature gives the label away or
+        is a date.
       PushError: the push could not succeed.
     """
     if config.data.schema_file is not None:
@@ -101,7 +98,6 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
         registry.check(pipeline=config.name, version=config.push.version)
     findings = _read(config)
     _check_labels(config.feature_set, findings)
-    _check_memory(config.feature_set, findings)
     return findings
 
 
@@ -241,15 +237,3 @@ def _check_labels(features: FeatureSet, findings: Findings) -> None:
             raise DataError(f"label '{column}': no row has the value '{value}'; there is only {there}")
     if not features.label.classes and (findings.label_range is None or len(set(findings.label_range)) < 2):
         raise DataError(f"label '{column}': expected different numbers, found {findings.label_range or 'none'}")
-
-
-def _check_memory(features: FeatureSet, findings: Findings) -> None:
-    columns = len(features.id_columns) + len(features.number_columns)
-    needed = sum(findings.rows.values()) * columns * _BYTES_OF_VALUE
-    available = psutil.virtual_memory().available
-    if needed > available:
-        raise DataError(
-            f"{sum(findings.rows.values()):,} rows of {columns} transformed columns need about "
-            f"{needed / 2**30:.1f} GiB in training, and {available / 2**30:.1f} GiB are free; give fewer files, "
-            "or a larger machine"
-        )

@@ -107,6 +107,11 @@ def choose_label(
     match kind:
         case "regression":
             low, high = column.quantile(0), column.quantile(1)
+            if np.float32(low) == np.float32(high):
+                raise DataError(
+                    f"{where}: numbers from {low:.17g} to {high:.17g}, which float32 rounds to one number; there is "
+                    f"nothing to learn. Subtract {low:.17g} from each, or give --kind multiclass"
+                )
             return ChosenLabel({"kind": kind, **base}, f"numbers from {low:g} to {high:g}", reason, [], column)
         case "binary":
             return _binary(column, base)

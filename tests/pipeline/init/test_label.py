@@ -175,6 +175,12 @@ def test_a_rare_code_beside_two_values_is_a_rare_class(code: str) -> None:
     assert (chosen.kind, chosen.classes, chosen.rare_rows) == ("binary", ["4", "7"], 3)
 
 
+def test_numbers_that_are_one_in_float32_are_rejected() -> None:
+    expected = "--label y: numbers from 999999999997 to 1000000000003, which float32 rounds to one number"
+    with pytest.raises(DataError, match=expected):
+        choose([10**12 + number % 7 - 3 for number in range(200)], kind="regression")
+
+
 def test_whole_numbers_of_few_rows_are_a_number() -> None:
     weights = [191, 189, 193, 162, 189, 182, 211, 167, 176, 154, 169, 166, 154, 247, 193, 202, 176, 157, 156, 138]
     assert choose(weights, "Weight").kind == "regression"
