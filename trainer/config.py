@@ -1,4 +1,4 @@
-"""What a user may choose about the model and its training. Imports no TensorFlow."""
+"""Options of the model and its training. Imports no TensorFlow."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ LabelScale = Literal["z_score", "log_z_score", "quantile"]
 Precision = Literal["float32", "mixed_bfloat16"]
 WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
 HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
-# What is measured on `eval` after each epoch; the first is watched unless another is named.
+# Metrics that are measured on `eval` after each epoch; the first is watched unless another is named.
 WATCHED_METRICS: Mapping[LabelKind, tuple[WatchedMetric, ...]] = {
     "binary": ("log_loss", "auc"),
     "multiclass": ("log_loss", "accuracy"),
@@ -100,7 +100,7 @@ class Model(Declaration):
     number_encoding: NumberEncoding = "number"
     """How the deep part gets scaled numbers, unless `encoding` of a feature differs."""
     piecewise_linear: PiecewiseLinear = PiecewiseLinear()
-    """For numbers that are encoded so."""
+    """Size of the encoding of numbers with `piecewise_linear`."""
     squash: PositiveFloat | None = None
     """Bounds scaled numbers x by x / sqrt(1 + (x / squash)^2), so that no outlier dominates. If omitted, they are used
     as they are."""
@@ -109,11 +109,11 @@ class Model(Declaration):
     (TabM-mini, Gorishniy et al. 2025, https://arxiv.org/abs/2410.24210). The prediction is their mean. Each multiplies
     the work of the hidden layers."""
     label_scale: LabelScale = "z_score"
-    """For regression: what the network learns. `z_score` is the label in standard deviations from the mean, which
+    """The numbers that a regression learns. `z_score` is the label in standard deviations from the mean, which
     predicts means. `log_z_score` is the z-score of sign(y) * log(1 + |y|), for a label with a long tail, and predicts
     medians rather than means. `quantile` is the normal distribution's value at the label's rank in `train`."""
     clip_predictions: bool = False
-    """For regression: whether predictions are kept between the least and the greatest label of `train`."""
+    """Whether predictions of a regression are kept between the least and the greatest label of `train`."""
 
 
 class EarlyStopping(Declaration):
@@ -121,16 +121,16 @@ class EarlyStopping(Declaration):
 
     metric: WatchedMetric | None = None
     """`log_loss` or `auc` for a binary label, `log_loss` or `accuracy` for a multiclass one, `rmse` or `mae` for
-    regression. Left out, the first of them."""
+    regression. If omitted, the first of them."""
     patience: NonNegativeInt
-    """How many epochs without improvement are waited for."""
+    """Number of epochs without improvement after which the training stops."""
 
 
 class Choices(Declaration):
     """One of several values."""
 
     choices: Annotated[tuple[Any, ...], Field(min_length=2)]
-    """Whatever the key takes: numbers, texts, lists."""
+    """Any values of the key: numbers, strings, lists."""
 
 
 class Range(Declaration):
@@ -139,7 +139,7 @@ class Range(Declaration):
     low: int | float
     high: int | float
     step: PositiveInt | PositiveFloat | None = None
-    """Left out, 1 for whole numbers and any for others."""
+    """If omitted, 1 for whole numbers and any for others."""
     log: bool = False
     """Whether small values are as likely as large ones, as fits learning rates."""
 
@@ -155,24 +155,24 @@ class Range(Declaration):
 
 
 class Search(Declaration):
-    """A search for hyper-parameters: trains with many sets of values, and goes on with the best ones on `eval`."""
+    """A search for hyper-parameters: trains with many sets of values, and continues with the best ones on `eval`."""
 
     trials: Annotated[int, Field(ge=2)]
     algorithm: Literal["random", "bayesian"] = "random"
     metric: WatchedMetric | None = None
-    """Of the best epoch on `eval`; left out, what early stopping watches."""
+    """Metric of the best epoch on `eval`. If omitted, the metric that early stopping watches."""
     parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)]
-    """By path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices: [[64],
-    [128, 64]]}`; keys of `model` and `training` may be searched."""
+    """Values by path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices:
+    [[64], [128, 64]]}`; keys of `model` and `training` may be searched."""
 
 
 class OnGpu(Declaration):
-    """What is otherwise where TensorFlow finds a GPU. A step takes it little longer for many times the rows."""
+    """Options that differ where TensorFlow finds a GPU. A step takes it little longer for many times the rows."""
 
     batch_size: PositiveInt | None = None
-    """Left out, that of the training."""
+    """Defaults to `training.batch_size`."""
     learning_rate_factor: PositiveFloat = 1.0
-    """Of both optimizers: larger batches want larger learning rates."""
+    """Factor of the learning rates of both optimizers: larger batches want larger ones."""
     precision: Precision = "float32"
     """`mixed_bfloat16` computes the hidden layers in bfloat16, for NVIDIA's Ampere and newer; weights, logits and the
     model that is saved stay float32 (https://www.tensorflow.org/guide/mixed_precision)."""
@@ -192,27 +192,27 @@ class Training(Declaration):
     label_smoothing: Share = 0.0
     """The share of a label's probability that is spread over all classes while training."""
     calibration: Calibration = "none"
-    """What is fitted after the training. For classes, `temperature` divides the logits by a number between 0.5 and 2
-    that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599); of few rows it stays near 1. For a
-    regression of labels from 0 on, `mean` multiplies the predictions by a number that gives them the mean of the labels
-    on rows of `train`, if the error on `eval` is not larger with it: a label that is learned as a logarithm or by rank
-    has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
+    """The number that is fitted after the training. For classes, `temperature` divides the logits by a number between
+    0.5 and 2 that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599); of few rows it stays near 1.
+    For a regression of labels from 0 on, `mean` multiplies the predictions by a number that gives them the mean of the
+    labels on rows of `train`, if the error on `eval` is not larger with it: a label that is learned as a logarithm or
+    by rank has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
     Both make predicted probabilities too high for the rarer classes; calibration will say so."""
     search: Search | None = None
-    """Left out, the values of this file are used as they are."""
+    """If omitted, the values of this file are used as they are."""
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     """`mirrored` divides each batch among this machine's GPUs; `multi_worker` among the machines of
     `vertex.machines.Trainer.replicas`, or whatever TF_CONFIG says. The batch size is that of all together."""
     gpu: OnGpu | None = None
-    """Left out, a GPU does what a CPU would."""
+    """If omitted, a GPU is used like a CPU."""
     warm_start: bool = False
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""
 
     def watched(self, label: LabelKind) -> WatchedMetric:
-        """The metric by which epochs are compared."""
+        """Return the metric by which epochs are compared."""
         stopping = self.early_stopping
         return stopping.metric if stopping is not None and stopping.metric is not None else WATCHED_METRICS[label][0]
 
@@ -233,7 +233,7 @@ def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[W
 
 
 def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[Model, Training]:
-    """The two sections with values set by path, such as `model.dropout`.
+    """Return the two sections with values set by path, such as `model.dropout`.
 
     Raises:
       ValueError: a path is not in them, or a value does not fit; names the path.
@@ -256,13 +256,13 @@ def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[
 
 
 def values_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in keras-tuner's own JSON, by path; choices are JSON texts there, since it knows no lists."""
+    """Return the values in keras-tuner's own JSON, by path; choices are JSON strings there, since it has no lists."""
     values = hyperparameters["values"].items()
     return {path: json.loads(value) if isinstance(value, str) else value for path, value in values}
 
 
 def shown_values(values: Mapping[str, Any]) -> str:
-    """Values by path for people, numbers to four digits."""
+    """Format values by path for people, numbers to four digits."""
     return ", ".join(
         f"{path} {value:.4g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()
     )

@@ -59,7 +59,7 @@ def choose_threshold(
 
     Args:
       labels: 1 for the positive value, else 0; [rows].
-      probabilities: of the positive value, [rows]; rows where it is not finite are left out.
+      probabilities: probabilities of the positive value, [rows]; rows where it is not finite are left out.
       costs: costs of the errors.
       is_balanced: whether the network was fitted to balanced classes.
     """
@@ -135,7 +135,7 @@ def _predicted(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array
         rows = np.flatnonzero((passed + np.arange(len(label))) % step == 0)
         passed += len(label)
         inputs = source.unpack(tf.gather(ids, rows), tf.gather(numbers, rows))
-        # As the served model computes it.
+        # The served model computes it the same way.
         probability = tf.sigmoid(network(inputs, training=False)[:, 0])
         parts.append((label.numpy()[rows].astype(np.int8), probability.numpy()))
         if sum(len(part[0]) for part in parts) > _MAX_ROWS:

@@ -1,4 +1,4 @@
-"""What a config says for the device that the network is trained on."""
+"""Options of a config for the device that the network is trained on."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from trainer.config import Precision, Training
 
 
 def for_this_machine(training: Training) -> tuple[Training, Precision]:
-    """A training as it is on this machine, and what its hidden layers compute in: `gpu` counts where there is one."""
+    """Return the training for this machine and the precision of its hidden layers; `gpu` applies if it has a GPU."""
     if training.gpu is None or not tf.config.list_physical_devices("GPU"):
         return training, "float32"
     chosen, factor = training.gpu, training.gpu.learning_rate_factor

@@ -16,10 +16,10 @@ from trainer.config import Training
 
 
 def strategy(training: Training) -> Any:
-    """The strategy of a config; for multi_worker, every process that TF_CONFIG names has to call it.
+    """Return the strategy of a config; for multi_worker, every process that TF_CONFIG names has to call it.
 
     Raises:
-      ConfigError: multi_worker, and nothing says which machines.
+      ConfigError: multi_worker, and no TF_CONFIG names the machines.
     """
     match training.distribution:
         case "none":
@@ -36,8 +36,8 @@ def strategy(training: Training) -> Any:
 
 
 def _cluster() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.environ.get("TF_CONFIG") or "{}")
-    return found
+    cluster: dict[str, Any] = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    return cluster
 
 
 def is_chief() -> bool:
@@ -48,18 +48,21 @@ def is_chief() -> bool:
 
 
 def write_folder(folder: str) -> str:
-    """Where this process writes: `folder`, or a temporary one. All have to write, since saving is a joint operation."""
+    """Return the folder that this process writes to: `folder`, or a temporary one.
+
+    All processes have to write, since saving is a joint operation.
+    """
     return folder if is_chief() else tempfile.mkdtemp(prefix="not-chief-")
 
 
 def wait_for_model(folder: str) -> None:
-    """Returns when the chief has written its model, which TFX looks for at the end of every process."""
+    """Wait until the chief has written its model, which TFX reads at the end of every process."""
     while not is_chief() and not tf.io.gfile.exists(os.path.join(folder, "saved_model.pb")):
         time.sleep(1)
 
 
 def distributed(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches that a strategy divides by rows: files are too few to be divided."""
+    """Return batches that a strategy divides by rows, since the files are too few to be divided."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.with_options(options)

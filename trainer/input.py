@@ -17,9 +17,9 @@ from serving.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
 from trainer.outputs import LabelValues, label_quantiles
 
-# Rows that go through the input together: of one row at a time, tf.data costs more than the network does.
+# Rows that go through the input together: with single rows, tf.data takes longer than the network.
 _BLOCK_ROWS = 4096
-# Rows shuffled among each other. Larger data is shuffled within such a window, made anew of other blocks each time.
+# Rows shuffled among each other. Larger data is shuffled within such a window, of other blocks in each epoch.
 _WINDOW_BLOCKS = 32
 _WINDOW_ROWS = _WINDOW_BLOCKS * _BLOCK_ROWS
 # Rows whose mean is off by a percent of the deviation.
@@ -29,18 +29,18 @@ _SAMPLE_ROWS = 16_384
 _STEPS_TOGETHER = 8
 _LONG_EPOCH_STEPS = 20 * _STEPS_TOGETHER
 
-# Of many classes, a message names the first.
-_SHOWN_CLASSES = 10
+# A message names at most so many classes.
+_MAX_NAMED_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Source:
-    """A split's transformed records, and how to read them.
+    """Transformed records of a split, and their format.
 
     Attributes:
       files: TFRecord shards, gzipped.
-      features: the declaration; its columns are what is read.
-      feature_spec: how tf.Example is parsed, from Transform's output.
+      features: declaration; its columns are read.
+      feature_spec: specification by which tf.Example is parsed, from Transform's output.
     """
 
     files: Sequence[str]
@@ -48,7 +48,7 @@ class Source:
     feature_spec: Mapping[str, Any]
 
     def blocks(self) -> tf.data.Dataset:
-        """All rows once, in blocks: (ids [rows, n], numbers [rows, m], labels [rows]); shards are interleaved."""
+        """Return all rows once, in blocks (ids [rows, n], numbers [rows, m], labels [rows]) of interleaved shards."""
         files = tf.data.Dataset.from_tensor_slices(tf.constant(sorted(self.files), tf.string))
         # Batches of each file: single records cost seven times as much to hand over between threads.
         batches = files.interleave(
@@ -60,7 +60,7 @@ class Source:
         return batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Packs the columns into two matrices: three tensors shuffle many times as fast as dozens."""
+        """Pack the columns into two matrices: three tensors shuffle many times as fast as dozens."""
         columns = tf.io.parse_example(records, dict(self.feature_spec))
         inputs = network_inputs(self.features, columns)
         # Ids are below 2^31 (schemas/features.py), and half as large.
@@ -72,7 +72,7 @@ class Source:
 
 
 def split_source(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
-    """The source of a split from the file patterns that TFX gives."""
+    """Return the source of a split from the file patterns that TFX passes."""
     # TFX gives FOLDER/*, where the folder's own name may hold what would be a pattern.
     folders = [os.path.dirname(pattern) for pattern in patterns]
     files = [os.path.join(folder, name) for folder in folders for name in sorted(tf.io.gfile.listdir(folder))]
@@ -84,12 +84,12 @@ class TrainingRows:
     """The train split, ready to be fitted to.
 
     Attributes:
-      batches: repeats for ever, shuffled anew in each epoch: (inputs, label [batch, 1], weight [batch, 1]).
-      steps_per_epoch: how many batches make an epoch.
-      steps_together: how many of them are one call; `steps_per_epoch` is a multiple of it.
+      batches: endless batches in another order in each epoch: (inputs, label [batch, 1], weight [batch, 1]).
+      steps_per_epoch: number of batches of an epoch.
+      steps_together: number of them in one call; `steps_per_epoch` is a multiple of it.
       sample: rows drawn at random, all if they are few: (inputs, weight [batch, 1]). A weight says how often `batches`
         has the row.
-      labels: what is known of a regression's labels.
+      labels: statistics of the labels of a regression.
       numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].
       sample_labels: the labels of the rows of `sample`, [rows].
     """
@@ -188,12 +188,12 @@ class _Sample:
 
 
 def training_rows(source: Source, training: Training, *, seed: int, cache_folder: str) -> TrainingRows:
-    """Reads the train split once and prepares its batches.
+    """Read the train split once and prepare its batches.
 
     Args:
-      source: of the train split.
-      training: batch size, and how classes are balanced.
-      seed: of the shuffling.
+      source: source of the train split.
+      training: options with the batch size and the balance of classes.
+      seed: seed of the shuffling.
       cache_folder: gets the parsed rows, which every epoch reads: in memory they would grow with the data.
 
     Raises:
@@ -247,9 +247,9 @@ def _check_labels(label: Label, labels: _Labels) -> None:
 
 
 def _named_classes(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN_CLASSES])
-    more = f" and {len(names) - _SHOWN_CLASSES:,} more" if len(names) > _SHOWN_CLASSES else ""
-    return f"class{'es' if len(names) > 1 else ''} {shown}{more}"
+    first_names = ", ".join(f"'{name}'" for name in names[:_MAX_NAMED_CLASSES])
+    more = f" and {len(names) - _MAX_NAMED_CLASSES:,} more" if len(names) > _MAX_NAMED_CLASSES else ""
+    return f"class{'es' if len(names) > 1 else ''} {first_names}{more}"
 
 
 def _sampled(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | None) -> tf.data.Dataset:
@@ -261,7 +261,7 @@ def _sampled(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | N
 
 
 def _shuffled(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
-    """An endless stream of windows of rows, each in a random order; blocks come in another order each time."""
+    """Return an endless stream of windows of rows, each in a random order; the order of blocks changes, too."""
     windows = blocks.shuffle(2 * _WINDOW_BLOCKS, seed=seed).rebatch(_WINDOW_ROWS).repeat()
 
     def mixed(number: tf.Tensor, window: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
@@ -273,7 +273,7 @@ def _shuffled(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
 
 
 def _balanced(blocks: tf.data.Dataset, classes: int, *, seed: int) -> tf.data.Dataset:
-    """An endless stream in which all classes are equally frequent; the rarer ones' rows repeat."""
+    """Return an endless stream in which all classes are equally frequent; rows of rarer classes repeat."""
 
     def of_class(number: int) -> tf.data.Dataset:
         return _shuffled(
@@ -295,7 +295,7 @@ def evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows:
         return source.unpack(ids, numbers), label[:, None]
 
     blocks = source.blocks().cache(os.path.join(cache_folder, "evaluation"))
-    # To the end: tf.data has a file only then.
+    # Read to the end, since tf.data writes its cache file only then.
     class_rows = _evaluation_labels(blocks, source).class_rows
     return EvaluationRows(blocks.map(named).prefetch(1), class_rows)
 
@@ -311,8 +311,8 @@ def evaluation_class_rows(source: Source) -> Mapping[str, int]:
 
 def _evaluation_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:
     labels = _Labels(source.features.label.classes)
-    for _, _, some in blocks.as_numpy_iterator():
-        labels.add(some)
+    for _, _, block_labels in blocks.as_numpy_iterator():
+        labels.add(block_labels)
     if not labels.total:
         raise DataError("eval has no rows, and training is watched on it; check data.splits.eval")
     return labels

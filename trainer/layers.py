@@ -138,7 +138,7 @@ class PiecewiseLinear(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         count = len(self.columns)
-        # Of normalized numbers, until `set_edges` knows the rows.
+        # Edges of normalized numbers, until `set_edges` gets the rows.
         initial = np.tile(np.linspace(-3, 3, self.bins + 1, dtype=np.float32), (count, 1))
         self.edges = self.add_weight(
             shape=(count, self.bins + 1),
@@ -159,7 +159,7 @@ class PiecewiseLinear(keras.layers.Layer):
         values = tf.transpose(_chosen(numbers, self.columns))[:, :, None]
         edges = tf.convert_to_tensor(self.edges)[:, None, :]
         low, width = edges[:, :, :-1], edges[:, :, 1:] - edges[:, :, :-1]
-        # Of a bin without width no number has a share.
+        # No number has a share of a bin without width.
         shares = tf.clip_by_value(tf.math.divide_no_nan(values - low, width), 0.0, 1.0)
         encoded = tf.nn.relu(tf.matmul(shares, self.kernel) + self.bias)
         return tf.reshape(tf.transpose(encoded, [1, 0, 2]), [-1, len(self.columns) * self.dimension])
@@ -259,7 +259,7 @@ class MemberHeads(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         _, members, units = input_shape
-        # Of one member: Glorot's limits would take the members for inputs.
+        # The limit of one member: Glorot's formula would take the members for inputs.
         limit = (6 / (units + self.outputs)) ** 0.5
         self.kernel = self.add_weight(
             shape=(members, units, self.outputs),

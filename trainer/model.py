@@ -75,11 +75,11 @@ class WideAndDeep(keras.Model):
             average.assign(value)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Does nothing: all is built. Keras would average a batch over the replicas, which fails for named inputs."""
+        """Do nothing: all is built. Keras would average a batch over the replicas, which fails for named inputs."""
 
     @property
     def metrics(self) -> list[Any]:
-        """What Keras resets at the start of each epoch."""
+        """Metrics that Keras resets at the start of each epoch."""
         return [*super().metrics, *getattr(self, "eval_metrics", [])]
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def build_model(
     [batch, classes], a logit for each.
 
     Args:
-      features: what the inputs are.
+      features: declaration of the inputs.
       model: the shape of the network.
       labels: labels of a regression, whose mean the untrained network predicts; if omitted, it predicts 0.
       precision: precision in which the hidden layers compute; the weights are float32 in any.
@@ -205,7 +205,7 @@ def set_factor(network: WideAndDeep, factor: float) -> None:
 
 
 def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
-    """The wide part: a zero-initialised weight for each id, and a slope for each number; for each output."""
+    """Return the logits of the wide part: a weight for each ID and a slope for each number, initially zero."""
     logits = []
     columns = [place for place, column in enumerate(features.id_columns) if column.wide]
     wide_numbers = [place for place, column in enumerate(features.number_columns) if column.wide]
@@ -219,7 +219,7 @@ def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> 
 
 
 def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
-    """The deep part: embeddings, one-hot IDs and numbers through a multilayer perceptron, or several at once."""
+    """Return the logits of a multilayer perceptron, or of several at once."""
     if model.embedding_dropout:
         hidden = Dropout(model.embedding_dropout, name="dropout_input")(hidden)
     if model.members > 1:
@@ -277,7 +277,7 @@ def _taken(numbers: Any, places: Sequence[int]) -> Any:
 
 
 def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
-    # Once: the property makes all columns anew.
+    # Called once, since the property creates all columns again.
     every = features.id_columns
     return [every[place].num_ids for place in columns]
 
@@ -297,14 +297,14 @@ def _concatenated(parts: list[Any], name: str) -> Any:
 def compile_model(
     model: WideAndDeep, training: Training, label: LabelKind, *, steps: int, steps_together: int = 1
 ) -> None:
-    """Gives the model its loss and its two optimizers.
+    """Set the loss and the two optimizers of a model.
 
     Args:
       model: from `build_model`.
-      label: decides on the loss.
-      training: the optimizers and their schedules.
-      steps: of the whole training, which the learning-rate schedules span.
-      steps_together: how many are one call of TensorFlow's.
+      label: kind of the label, which decides on the loss.
+      training: options with the optimizers and their schedules.
+      steps: number of steps of the whole training, which the learning-rate schedules span.
+      steps_together: number of steps in one call of TensorFlow's.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     model.compile(

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from trainer.config import Optimizer, ScheduleName
 
-# What is left of the learning rate at the end of an exponential schedule.
+# Factor of the learning rate at the end of an exponential schedule.
 EXPONENTIAL_END = 0.01
 
 
@@ -22,7 +22,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """The learning rate at a step, a float32 scalar."""
+        """Return the learning rate at a step, a float32 scalar."""
         done = tf.cast(step, tf.float32)
         after_warmup = (done - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         rising = (done + 1) / max(self.warmup_steps, 1)
@@ -45,7 +45,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build_optimizer(optimizer: Optimizer, *, steps: int) -> keras.optimizers.Optimizer:
-    """A Keras optimizer whose learning rate spans `steps` training steps."""
+    """Return a Keras optimizer whose learning rate spans `steps` training steps."""
     warmup_steps = round(optimizer.warmup_share * steps)
     # A schedule for a constant rate would only hide the rate from TensorBoard.
     constant = optimizer.schedule == "constant" and not warmup_steps

@@ -53,7 +53,7 @@ class LabelUnit(keras.layers.Layer):
 
     def __init__(self, scale: LabelScale, values: LabelValues | dict[str, Any], clip: bool, **kwargs: Any) -> None:
         """Args:
-        scale: how labels become the numbers that are learned.
+        scale: function that turns labels into the numbers that are learned.
         values: the labels of the train split.
         clip: whether predictions are kept between the least and the greatest of them.
         **kwargs: Keras's arguments.
@@ -63,7 +63,7 @@ class LabelUnit(keras.layers.Layer):
         self.values = values if isinstance(values, LabelValues) else LabelValues(**values)
         self.clip = clip
         labels = np.unique(self.values.quantiles)
-        # Of a label that repeats, the middle of its ranks.
+        # A label that repeats has the middle of its ranks.
         ranks = (
             np.searchsorted(self.values.quantiles, labels, "left")
             + np.searchsorted(self.values.quantiles, labels, "right")

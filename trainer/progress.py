@@ -1,4 +1,4 @@
-"""Tells whoever listens in this process how far the training is."""
+"""Progress of the training, reported to the listeners of this process."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ listeners: list[Callable[[str], None]] = []
 
 
 def report(text: str) -> None:
-    """Prints a line to the log and hands it to the listeners."""
+    """Print a line to the log and pass it to the listeners."""
     print(text, file=sys.stderr, flush=True)
     for listener in listeners:
         listener(text)

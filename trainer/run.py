@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls: fits the network to the transformed `train` split and exports the served model.
+"""Module file of TFX's Trainer: fits the network to the transformed `train` split and exports the served model.
 
 Trainer(run_fn="trainer.run.run_fn", custom_config={"feature_set": ..., "model": ..., "training": ..., "seed": ...})
 """
@@ -58,7 +58,7 @@ HISTORY_FILE = "history.json"
 
 @dataclass(frozen=True)
 class History:
-    """How a fit went.
+    """Metrics of a fit.
 
     Attributes:
       metrics: values of each epoch, by Keras's names; `val_` is the eval split. None is undefined.
@@ -70,7 +70,7 @@ class History:
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trains and exports. `fn_args` is TFX's FnArgs."""
+    """Train and export. `fn_args` is TFX's FnArgs."""
     config = fn_args.custom_config
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
     features = FeatureSet.model_validate_json(config["feature_set"])
@@ -119,17 +119,17 @@ def fit(
     log_folder: str | None,
     warm_start: WarmStart | None = None,
 ) -> tuple[WideAndDeep, History]:
-    """Fits a network; a seed makes it repeatable up to the order of floating-point sums.
+    """Fit a network; a seed makes it repeatable up to the order of floating-point sums.
 
     Returns:
-      The network (with the best epoch's weights under early stopping), and how it went.
+      The network (with the best epoch's weights under early stopping), and its metrics.
 
     Raises:
       DataError: a split has no row, or early stopping watches a metric that is undefined on eval.
       DivergenceError: no epoch that could be kept has finite predictions.
     """
     keras.utils.set_random_seed(seed)
-    # First: several machines have to know each other before anything else is computed.
+    # First, since several machines have to connect before anything else is computed.
     chosen = distribution.strategy(training)
     training, precision = devices.for_this_machine(training)
     label = train.features.label.kind
@@ -181,7 +181,7 @@ def _fitted(
         set_edges(network, rows.numbers)
         if warm_start is not None:
             warm_start.restore(network)
-            # Those of the last training: this one is calibrated by itself.
+            # The warm start has those of the last training; this one is calibrated on its own.
             set_temperature(network, 1.0)
             set_factor(network, 1.0)
             progress.report(f"starts from the weights of {warm_start.path}")
@@ -193,7 +193,7 @@ def _fitted(
             steps_together=rows.steps_together,
         )
     callbacks: list[keras.callbacks.Callback] = [
-        # First: the others measure the weights, and with the statistics, that are served.
+        # First, since the others measure the weights and the statistics that are served.
         *([AveragedWeights()] if training.ema else []),
         PopulationStatistics(rows.sample),
         validation,
@@ -231,7 +231,7 @@ def _fitted(
     elif training.calibration == "mean":
         calibrate_mean(network, rows, validation)
     if training.calibration != "none":
-        # What is reported is measured of the network that is served.
+        # The reported metrics are those of the network that is served.
         validation.history[kept_epoch] = validation.measure(network)
     return network, _history(fitted.history["loss"], validation, kept_epoch)
 
@@ -421,7 +421,7 @@ class DeadActivations(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(os.path.join(self._log_folder, "validation"))
 
     def shares(self) -> dict[str, float]:
-        """The share of dead units by layer name."""
+        """Return the share of dead units by layer name."""
         if self._activations is None:
             return {}
         inputs, _ = next(iter(self._batches))

@@ -1,4 +1,4 @@
-"""What TFX's Tuner calls: searches hyper-parameters on the `eval` split with keras-tuner.
+"""Module file of TFX's Tuner: searches hyper-parameters on the `eval` split with keras-tuner.
 
 Tuner(tuner_fn="trainer.search.tuner_fn", custom_config={...as for Trainer...})
 """
@@ -109,7 +109,7 @@ class _ConfigTuner(keras_tuner.Tuner):
             progress.report(f"{number}: {self._metric} undefined: {error}")
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         except Exception as error:
-            # Of any other kind of error, keras-tuner keeps the text, and goes on.
+            # keras-tuner stores the message of any other error and continues.
             raise keras_tuner.errors.FatalError(str(error)) from error
         self._scores.append(score)
         so_far = self._best(self._scores)

@@ -12,11 +12,11 @@ from schemas.features import FeatureSet
 from serving.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE, VERSION_FILE
 
-_ADVICE = "start anew: --set training.warm_start=false"
+_ADVICE = "start from random weights: --set training.warm_start=false"
 
 
 def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
-    """What a network has learned, by its layers' names, as `serving.served_model` saves it."""
+    """Return the weights of a network by the names of its layers, as `serving.served_model` saves them."""
     return {weight.path.replace("/", "."): weight.value for weight in network.weights}
 
 
@@ -26,7 +26,7 @@ class WarmStart:
 
     Attributes:
       path: the exported model.
-      features: of the network that is to start from it.
+      features: declaration of the network that is to start from it.
       transform_output: the Transform graph it will be trained behind.
     """
 
@@ -35,7 +35,7 @@ class WarmStart:
     transform_output: tft.TFTransformOutput
 
     def restore(self, network: keras.Model) -> None:
-        """Copies the weights into a network.
+        """Copy the weights into a network.
 
         Raises:
           PipelineError: the model has other features, another vocabulary (an id would stand for another category), or
@@ -87,7 +87,7 @@ class WarmStart:
 
 
 def _assets(folder: str) -> dict[str, list[bytes]]:
-    """The lines of each vocabulary file."""
+    """Return the lines of each vocabulary file."""
     files = {}
     for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
         with tf.io.gfile.GFile(os.path.join(folder, name), "rb") as file:

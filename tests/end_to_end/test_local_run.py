@@ -478,4 +478,4 @@ def test_a_search_feeds_the_trainer_and_a_warm_start_follows(small_census: Calla
         refused = run_json(config, root, *warm, "--set", change)
         assert refused["exit_code"] == 1
         assert f"warm start: {reason}" in refused["error"]
-        assert refused["error"].endswith("start anew: --set training.warm_start=false")
+        assert refused["error"].endswith("start from random weights: --set training.warm_start=false")

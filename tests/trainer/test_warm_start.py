@@ -32,5 +32,7 @@ def test_weights_are_taken_over_and_those_of_another_shape_refused(
     for mine, theirs in zip(network.weights, trained.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     for other in (Model(hidden_units=(5,)), Model(hidden_units=(4, 4))):
-        with pytest.raises(PipelineError, match=r"^warm start: the network has another shape than .*: .*; start anew"):
+        with pytest.raises(
+            PipelineError, match=r"^warm start: the network has another shape than .*: .*; start from random weights"
+        ):
             start.restore(build_model(FEATURES, other))
