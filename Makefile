@@ -39,8 +39,9 @@ quality: .venv/installed ## Train on census with 5 seeds and print the metrics o
 tables: .venv/installed ## Compare with gradient-boosted trees on real data sets that no config was written for.
 	@$(BIN)/python -m benchmarks.tables $(ARGS)
 
-docs: .venv/installed ## Write docs/config.md anew from the config model.
+docs: .venv/installed ## Write docs/config.md and docs/commands.md again from the code.
 	@$(BIN)/python -m pipeline.config_docs > docs/config.md
+	@$(BIN)/python -m checks.commands > docs/commands.md
 
 lock: .venv/installed ## Resolve the dependencies of pyproject.toml anew.
 	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \

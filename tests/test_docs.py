@@ -36,11 +36,11 @@ def test_every_direct_dependency_has_its_reason() -> None:
     assert documented == names
 
 
-def test_the_readme_names_every_exit_code() -> None:
+def test_the_page_of_runs_names_every_exit_code() -> None:
     kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.PipelineError)]
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "running.md").read_text()
     for code in {0, 130, *(kind.exit_code for kind in kinds)}:
-        assert f"| {code} |" in readme
+        assert f"| {code} |" in page
 
 
 def test_every_command_flag_and_state_of_the_registry_has_its_place_in_the_docs() -> None:
@@ -85,6 +85,24 @@ def test_the_tables_of_speed_are_what_the_benchmark_prints() -> None:
             assert line.strip() in readme
     assert f"]({bench.PLOT_FILE.name})" in page
     assert bench.PLOT_FILE.is_file()
+
+
+def test_the_index_lists_every_page() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert {name for name in pages if f"]({name})" not in index} == set()
+
+
+def test_every_link_of_a_page_leads_to_a_file() -> None:
+    broken = []
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        broken += [(page.name, link) for link in links if not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 def test_data_checksums_are_those_of_the_files() -> None:

@@ -1,0 +1,54 @@
+"""Reference of all commands: the help of every entry point, as one page.
+
+python -m checks.commands > docs/commands.md
+"""
+
+import importlib
+from collections.abc import Iterator
+
+import click
+
+# Command line of each entry point, and the module that has its `main`.
+ENTRY_POINTS = {
+    "python local_runner.py": "local_runner",
+    "python vertex_runner.py": "vertex_runner",
+    "python -m pipeline": "pipeline.__main__",
+    "python -m oncall": "oncall.__main__",
+    "python -m serving": "serving.__main__",
+    "python -m serving.registry": "serving.registry.__main__",
+    "python -m serving.batch": "serving.batch.__main__",
+    "python -m serving.vertex": "serving.vertex.__main__",
+}
+_WIDTH_CHARS = 100
+_HEAD = """# Commands
+
+The `--help` of every command. `python -m checks.commands > docs/commands.md` writes this page, and a test compares it with the programs.
+"""
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    return _HEAD + "".join(
+        section
+        for line, module in ENTRY_POINTS.items()
+        for section in _sections(importlib.import_module(module).main, line, None)
+    )
+
+
+def _sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:
+    """Yield the section of a command, then those of its subcommands."""
+    name = line if parent is None else line.rpartition(" ")[2]
+    with click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH_CHARS) as context:
+        context.terminal_width = _WIDTH_CHARS
+        help_text = command.get_help(context)
+        level = "##" if parent is None else "###"
+        yield f"\n{level} `{line}`\n\n```text\n{help_text}\n```\n"
+        if isinstance(command, click.Group):
+            for subcommand_name in command.list_commands(context):
+                subcommand = command.get_command(context, subcommand_name)
+                if subcommand is not None and not subcommand.hidden:
+                    yield from _sections(subcommand, f"{line} {subcommand_name}", context)
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)
