@@ -22,7 +22,8 @@ ENTRY_POINTS = {
 _WIDTH_CHARS = 100
 _HEAD = """# Commands
 
-The `--help` of every command. `python -m checks.commands > docs/commands.md` writes this page, and a test compares it with the programs.
+The `--help` of every command. `python -m checks.commands > docs/commands.md` writes this page, and a test compares it
+with the programs.
 """
 
 

@@ -8,7 +8,9 @@ from tests.conftest import ROOT
 
 
 def test_the_page_has_the_help_of_every_command() -> None:
-    assert (ROOT / "docs" / "commands.md").read_text() == commands.page(), "python -m checks.commands > docs/commands.md"
+    assert (ROOT / "docs" / "commands.md").read_text() == commands.page(), (
+        "python -m checks.commands > docs/commands.md"
+    )
 
 
 def test_a_changed_help_text_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
