@@ -104,7 +104,7 @@ def main(
 
 
 def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError") -> None:
-    """Keeps that a config was refused, in the run root that is named, or that of the config's name."""
+    """Keep that a config was refused, in the run root that is named, or that of the config's name."""
     from pipeline import config, local
     from pipeline.run_root import RunRoot, default_run_root
 

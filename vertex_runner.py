@@ -43,7 +43,7 @@ _OVERRIDES = [
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --config, --set and the flags over its `vertex` section; turns a refusal into one line and its exit code."""
+    """Add --config, --set and the flags over its `vertex` section; turn a refusal into one line and its exit code."""
 
     @functools.wraps(command)
     def run(config_file: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:

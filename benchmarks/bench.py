@@ -85,7 +85,7 @@ def total_seconds(run: dict[str, Any]) -> float:
 
 
 def growth_exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
-    """The power of the rows that a measure grows with, between two sizes."""
+    """Return the power of the rows that a measure grows with, between two sizes."""
     return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
 
 

@@ -28,7 +28,7 @@ Counts = dict[str, dict[str, float]]
 
 
 def counted() -> Counts:
-    """Runs the pipeline on both sizes.
+    """Run the pipeline on both sizes.
 
     Returns:
       Bytes a row of the input, of each component.

@@ -36,7 +36,7 @@ _FEATURES: dict[str, dict[str, Any]] = {
 
 
 def write_rows(folder: Path, rows: int, *, seed: int = 0) -> dict[str, int]:
-    """Writes FOLDER/{train,test}/{train,test}.csv; returns the rows of each split.
+    """Write FOLDER/{train,test}/{train,test}.csv; return the rows of each split.
 
     Args:
       folder: is made.

@@ -75,12 +75,12 @@ class Meter:
         return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": counted.write_chars}
 
     def node_started(self, node_id: str) -> None:
-        """Starts the peak anew."""
+        """Start the peak anew."""
         self._peak = self._resident()
         self._before = self._used()
 
     def node_finished(self, result: Any) -> None:
-        """Keeps what was measured."""
+        """Keep what was measured."""
         self.measured[result.node_id] = {
             "seconds": result.seconds,
             **{name: used - self._before[name] for name, used in self._used().items()},
@@ -91,13 +91,13 @@ class Meter:
             self.split_rows = json.loads(artifact.custom_properties["rows"].string_value or "{}")
 
     def stop(self) -> None:
-        """Ends the sampling."""
+        """End the sampling."""
         self._running = False
         self._sampler.join()
 
 
 def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool = True) -> dict[str, Any]:
-    """Runs one pipeline in this process and measures it, imports included.
+    """Run one pipeline in this process and measures it, imports included.
 
     Args:
       which: `ours`, `stock`, or `stock-wide` (stock up to Transform, of a table of benchmarks/wide.py).

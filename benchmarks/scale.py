@@ -89,7 +89,7 @@ class Cost:
 
 
 def costs(scenario: Scenario, rates: dict[str, Any]) -> list[Cost]:
-    """The arithmetic of docs/scale.md."""
+    """Return the arithmetic of docs/scale.md."""
     rows = scenario.gigabytes * 1e9 / rates["csv_bytes_per_row"]
     trained = min(rows * _SPLITS["train"], scenario.trained_rows)
     read = {
@@ -121,7 +121,9 @@ def _dataflow_vcpu_hour() -> float:
 
 
 def million_table(rates: dict[str, Any]) -> Table:
-    """A million rows of input in census's shares and epochs: CPU seconds, and dollars where they are paid for."""
+    """Return a million rows of input in census's shares and epochs: CPU seconds, and dollars where they are paid
+    for.
+    """
     loaded = config.load(CENSUS_CONFIG)
     train = 1 - _TEST_SHARE
     reads = {"ExampleGen": 1, "StatisticsGen": 1, "Transform": train, "Evaluator": _TEST_SHARE}
@@ -142,7 +144,7 @@ def million_table(rates: dict[str, Any]) -> Table:
 
 
 def disk_table(rates: dict[str, Any]) -> Table:
-    """What a run leaves on the disk for a million rows, and Trainer's rows, which go at its end."""
+    """Return what a run leaves on the disk for a million rows, and Trainer's rows, which go at its end."""
     table = _table("on the disk, for a million rows of input", ("what", "MB"))
     parts = {
         "the CSV": rates["csv_bytes_per_row"],
@@ -179,7 +181,7 @@ def scenario_table(scenario: Scenario, rates: dict[str, Any]) -> Table:
 
 
 def small_table(task_minutes: float) -> Table:
-    """What census costs on Vertex: a run a day and its endpoint."""
+    """Return what census costs on Vertex: a run a day and its endpoint."""
     table = _table("census on Vertex AI, a month", ("what", "arithmetic", "dollars"))
     run, task, node = (
         PRICES["Vertex Pipelines, run"],
@@ -201,7 +203,7 @@ def small_table(task_minutes: float) -> Table:
 
 
 def price_table() -> Table:
-    """The prices that the sums are made of."""
+    """Return the prices that the sums are made of."""
     table = _table("prices, us-central1, US dollars", ("what", "price"))
     for name, price in PRICES.items():
         table.add_row(name, f"{price:g}")
@@ -251,7 +253,7 @@ def _measured() -> dict[str, Any]:
 
 
 def trainer_bytes_per_row() -> int:
-    """What Trainer keeps of a row on its disk: census's ids and numbers of 4 bytes each, and the label of 8."""
+    """Return what Trainer keeps of a row on its disk: census's ids and numbers of 4 bytes each, and the label of 8."""
     features = config.load(CENSUS_CONFIG).feature_set
     return 4 * (len(features.id_columns) + len(features.number_columns)) + 8
 

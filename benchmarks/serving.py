@@ -54,7 +54,7 @@ def plain_call(folder: Path, row: dict[str, Any]) -> list[float]:
 
 
 def wrk(url: str, body: str, connections: int) -> dict[str, float]:
-    """Requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
+    """Return requests a second, and milliseconds at the 50th and 99th percentile, as fast as they are answered."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
         script.flush()

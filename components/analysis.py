@@ -73,7 +73,7 @@ class Preprocessing:
 
 
 def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
-    """What a function makes of each batch of a file, in order, as NumPy has it.
+    """Yield what a function makes of each batch of a file, in order, as NumPy has it.
 
     Args:
       file: Serialized tf.Example, in gzipped TFRecord.
@@ -93,11 +93,11 @@ class Combined:
         self.accumulator = combiner.create_accumulator()
 
     def add(self, values: tuple[Any, ...]) -> None:
-        """Takes in a batch, as the combiner's analyzer has reduced it."""
+        """Take in a batch, as the combiner's analyzer has reduced it."""
         self.accumulator = self.combiner.add_input(self.accumulator, values)
 
     def merge(self, other: "Combined") -> None:
-        """Takes in what was seen elsewhere."""
+        """Take in what was seen elsewhere."""
         self.accumulator = self.combiner.merge_accumulators([self.accumulator, other.accumulator])
 
 
@@ -108,16 +108,16 @@ class Counted:
         self.tokens: Counter[bytes] = Counter()
 
     def add(self, values: tuple[Any, ...]) -> None:
-        """Takes in a batch: its tokens and how often each is there."""
+        """Take in a batch: its tokens and how often each is there."""
         tokens, counts = values
         self.tokens.update(dict(zip(tokens.tolist(), counts.tolist(), strict=True)))
 
     def merge(self, other: "Counted") -> None:
-        """Takes in what was seen elsewhere."""
+        """Take in what was seen elsewhere."""
         self.tokens.update(other.tokens)
 
     def vocabulary(self, prune: Any) -> list[bytes]:
-        """The tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
+        """Return the tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
         kept = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
         kept = sorted(kept, reverse=True)[: prune.top_k]
         # TensorFlow has no empty tables.
@@ -128,7 +128,7 @@ Learned = dict[str, Combined | Counted]
 
 
 def merged(parts: Iterable[Learned]) -> Learned:
-    """What all files together have taught each analyzer, by its label."""
+    """Return what all files together have taught each analyzer, by its label."""
     total: Learned = {}
     for part in parts:
         for label, learned in part.items():
@@ -175,7 +175,7 @@ class Analysis:
         return fed
 
     def learn(self, file: str) -> Learned:
-        """What one file of serialized tf.Example teaches each analyzer, by its label."""
+        """Return what one file of serialized tf.Example teaches each analyzer, by its label."""
         learned: Learned = {}
         for sink in self._sinks:
             source = _source(sink.future.parent_operation)
@@ -188,7 +188,7 @@ class Analysis:
         return learned
 
     def outputs(self, learned: Learned, folder: str) -> dict[str, tf.Tensor]:
-        """What each analyzer puts in the graph, by the name of the tensor that stands for it in a trace.
+        """Return what each analyzer puts in the graph, by the name of the tensor that stands for it in a trace.
 
         Args:
           learned: from all files.
@@ -205,17 +205,19 @@ class Analysis:
 
 @functools.lru_cache(maxsize=1)
 def last_analysis(preprocessing: Preprocessing) -> Analysis:
-    """The `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called `traced`."""
+    """Return the `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called
+    `traced`.
+    """
     return Analysis(preprocessing)
 
 
 def traced(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that traces or loads graphs, where none other does so."""
+    """Call a function that traces or loads graphs, where none other does so."""
     return _TRACER.submit(function, *arguments).result()
 
 
 def _source(operation: Any) -> Any:
-    """The operation that accumulates for an analyzer; all its outputs are made of that one's."""
+    """Return the operation that accumulates for an analyzer; all its outputs are made of that one's."""
     definition = operation.operation_def
     match definition:
         case analyzer_nodes.CacheableCombineAccumulate():
@@ -243,12 +245,12 @@ def _is_vocabulary(source: Any) -> bool:
 
 
 def _tensors(source: Any) -> tuple[tf.Tensor, ...]:
-    """What an analyzer is fed with."""
+    """Return what an analyzer is fed with."""
     return tuple(source.inputs[0].parent_operation.operation_def.tensors)
 
 
 def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The distinct tokens of a batch, and how often each is there."""
+    """Return the distinct tokens of a batch, and how often each is there."""
     distinct = tf.unique_with_counts(tokens, tf.int64)
     return distinct.y, distinct.count
 
@@ -266,7 +268,7 @@ def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
 
 
 def _output(future: Any, learned: Any, folder: str) -> Any:
-    """The value that an analyzer's output has, now that everything was seen."""
+    """Return the value that an analyzer's output has, now that everything was seen."""
     operation = future.parent_operation
     match operation.operation_def:
         case analyzer_nodes.ExtractCombineMergeOutputs():

@@ -11,7 +11,7 @@ _ALL_COLUMNS = "all"
 
 
 def parsed(content: bytes) -> anomalies_pb2.Anomalies:
-    """The anomalies of one split.
+    """Return the anomalies of one split.
 
     Raises:
       ValueError: they are damaged.
@@ -23,7 +23,7 @@ def parsed(content: bytes) -> anomalies_pb2.Anomalies:
 
 
 def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
-    """The anomalies of a split, in order of the features' names."""
+    """Return the anomalies of a split, in order of the features' names."""
     of_features = [
         (feature, reason) for feature, info in sorted(anomalies.anomaly_info.items()) for reason in info.reason
     ]

@@ -26,7 +26,7 @@ class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStra
 
 
 def baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
-    """Resolves `model`, the baseline for `candidate`; empty while no other model was blessed."""
+    """Resolve `model`, the baseline for `candidate`; empty while no other model was blessed."""
     return resolver.Resolver(
         strategy_class=LastBlessedOtherModel,
         model=types.Channel(type=standard_artifacts.Model),
@@ -36,7 +36,7 @@ def baseline_resolver(candidate: types.BaseChannel) -> resolver.Resolver:
 
 
 def last_blessed(node_id: str) -> resolver.Resolver:
-    """Resolves `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
+    """Resolve `model` and its `model_blessing`, the last that was blessed; the stock strategy, which Vertex knows."""
     return resolver.Resolver(
         strategy_class=latest_blessed_model_strategy.LatestBlessedModelStrategy,
         model=types.Channel(type=standard_artifacts.Model),

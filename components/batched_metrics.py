@@ -37,13 +37,13 @@ class Counts(Protocol):
     """All that the metrics of one slice and model need; two add up to the counts of both their rows."""
 
     def add(self, labels: Array, predictions: Array) -> None:
-        """Adds rows."""
+        """Add rows."""
 
     def merge(self, other: Any) -> None:
-        """Adds the rows of another."""
+        """Add the rows of another."""
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; NaN where it is undefined, as without a positive row."""
+        """Return the value of a metric; NaN where it is undefined, as without a positive row."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class BinaryCounts:
     sum_of_predictions: float = 0.0
 
     def add(self, labels: Array, predictions: Array) -> None:
-        """Adds rows: labels of 0 or 1 and probabilities, [n] each."""
+        """Add rows: labels of 0 or 1 and probabilities, [n] each."""
         labels = labels.astype(np.int64)
         predictions = predictions.astype(np.float64)
         bins = np.searchsorted(_THRESHOLDS, predictions, side="left")
@@ -76,14 +76,16 @@ class BinaryCounts:
         self.sum_of_predictions += float(predictions.sum())
 
     def merge(self, other: "BinaryCounts") -> None:
-        """Adds the rows of another."""
+        """Add the rows of another."""
         self.histogram += other.histogram
         self.confusion += other.confusion
         self.sum_of_log_losses += other.sum_of_log_losses
         self.sum_of_predictions += other.sum_of_predictions
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; NaN where it is undefined, as without a positive row or with a prediction of NaN."""
+        """Return the value of a metric; NaN where it is undefined, as without a positive row or with a prediction of
+        NaN.
+        """
         if not math.isfinite(self.sum_of_predictions) and name != "example_count":
             # A NaN has a place among the thresholds, and would count as a prediction.
             return float("nan")
@@ -135,7 +137,7 @@ class MulticlassCounts:
     sum_of_log_losses: float = 0.0
 
     def add(self, labels: Array, predictions: Array) -> None:
-        """Adds rows: labels in `[0, classes)`, [n], and probabilities, [n, classes]."""
+        """Add rows: labels in `[0, classes)`, [n], and probabilities, [n, classes]."""
         labels = labels.astype(np.int64)
         predictions = predictions.astype(np.float64)
         self._grow(predictions.shape[1])
@@ -144,14 +146,14 @@ class MulticlassCounts:
         self.sum_of_log_losses -= float(np.log(likely).sum())
 
     def merge(self, other: "MulticlassCounts") -> None:
-        """Adds the rows of another."""
+        """Add the rows of another."""
         self._grow(len(other.confusion))
         if len(other.confusion):
             self.confusion += other.confusion
         self.sum_of_log_losses += other.sum_of_log_losses
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; `macro_f1` is over the classes that have a row or were predicted for one.
+        """Return the value of a metric; `macro_f1` is over the classes that have a row or were predicted for one.
 
         With a prediction of NaN, all but the number of rows are undefined.
         """
@@ -190,7 +192,7 @@ class RegressionCounts:
     sum_of_squared_errors: float = 0.0
 
     def add(self, labels: Array, predictions: Array) -> None:
-        """Adds rows: labels and predictions, [n] each."""
+        """Add rows: labels and predictions, [n] each."""
         labels = labels.astype(np.float64)
         errors = predictions.astype(np.float64) - labels
         mean = float(labels.mean()) if len(labels) else 0.0
@@ -206,7 +208,7 @@ class RegressionCounts:
         )
 
     def merge(self, other: "RegressionCounts") -> None:
-        """Adds the rows of another."""
+        """Add the rows of another."""
         self.rows, self.label_mean, self.label_squares = merged(
             Moments(self.rows, self.label_mean, self.label_squares),
             Moments(other.rows, other.label_mean, other.label_squares),
@@ -216,7 +218,7 @@ class RegressionCounts:
         self.sum_of_squared_errors += other.sum_of_squared_errors
 
     def metric(self, name: MetricName) -> float:
-        """The value of a metric; NaN where it is undefined, as r2 of labels that are all the same."""
+        """Return the value of a metric; NaN where it is undefined, as r2 of labels that are all the same."""
         match name:
             case "rmse":
                 return math.sqrt(_divide(self.sum_of_squared_errors, self.rows))

@@ -46,7 +46,7 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes `transform_graph` and `transformed_examples`.
+        """Write `transform_graph` and `transformed_examples`.
 
         Raises:
           DataError: a split has no files.
@@ -109,7 +109,7 @@ def _transform(
     transformed: list[tuple[str, str]],
     graph_uri: str,
 ) -> None:
-    """Adds the whole transformation to a Beam pipeline."""
+    """Add the whole transformation to a Beam pipeline."""
     graph = (
         pipeline
         | "AnalyzedFiles" >> beam.Create(analyzed)
@@ -131,7 +131,7 @@ def _learn(file: str, preprocessing: Preprocessing) -> Learned:
 
 
 def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str) -> str:
-    """Writes what `tft.TFTransformOutput` reads, whole or not at all; returns where."""
+    """Write what `tft.TFTransformOutput` reads, whole or not at all; return where."""
     temporary = os.path.join(graph_uri, f"temporary-{uuid.uuid4().hex}")
     traced(_trace_and_write, learned, preprocessing, temporary)
     for name in tf.io.gfile.listdir(temporary):
@@ -168,7 +168,9 @@ def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str
 
 
 def _described(written: Any) -> dict[str, Any]:
-    """What a `preprocessing_fn` says of its columns, from the graph that is there: TFT traces it once more for that."""
+    """Return what a `preprocessing_fn` says of its columns, from the graph that is there: TFT traces it once more
+    for that.
+    """
     graph = written.graph
     # What is returned is a copy of the tensor that was described.
     names = {output.op.inputs[0].name: name for name, output in written.structured_outputs.items()}
@@ -229,7 +231,9 @@ class _Graph:
         ).get_concrete_function()
 
     def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each type."""
+        """Return serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each
+        type.
+        """
         columns = self._graph(tf.io.parse_example(records, dict(self.spec)))
         self._names = {}
         for name in sorted(columns):
@@ -237,7 +241,7 @@ class _Graph:
         return {dtype: tf.stack([columns[name] for name in names]) for dtype, names in self._names.items()}
 
     def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
-        """What `transform` has made, as columns in the order of their names."""
+        """Return what `transform` has made, as columns in the order of their names."""
         named: dict[str, Any] = {}
         for dtype, names in self._names.items():
             named |= zip(names, matrices[dtype], strict=True)

@@ -76,7 +76,7 @@ def compare_all(
     validation: Validation,
     compared_splits: Iterable[str],
 ) -> list[Compared]:
-    """The skew of splits against `train`, and the drift of `train`.
+    """Return the skew of splits against `train`, and the drift of `train`.
 
     Args:
       statistics: by split.
@@ -104,7 +104,7 @@ def shifts(
     comparison: Comparison,
     side: Side,
 ) -> list[Shift]:
-    """The distances of all features that are compared, the largest in relation to its threshold first.
+    """Return the distances of all features that are compared, the largest in relation to its threshold first.
 
     Args:
       before: the data set that is compared with.
@@ -194,7 +194,7 @@ def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
 
 
 def _with_comparators(schema: schema_pb2.Schema, comparison: Comparison, side: Side) -> schema_pb2.Schema:
-    """The schema with a comparator for each feature that is compared, and none of the other side."""
+    """Return the schema with a comparator for each feature that is compared, and none of the other side."""
     compared = schema_pb2.Schema()
     compared.CopyFrom(schema)
     for feature in compared.feature:

@@ -41,7 +41,7 @@ def settings(
     service_account: str | None,
     network: str | None,
 ) -> str:
-    """What the executor is told, as JSON."""
+    """Return what the executor is told, as JSON."""
     return json.dumps(
         {
             "place": place.model_dump(),
@@ -65,7 +65,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Starts the job, or finds the one that an attempt before this has started, and follows it to its end.
+        """Start the job, or find the one that an attempt before this has started, and follow it to its end.
 
         Raises:
           PushError: Vertex AI refuses the job.

@@ -180,7 +180,7 @@ class Summary:
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
-        """What `write` wrote."""
+        """Return what `write` wrote."""
         with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
             return cls(**json.loads(file.read()))
 
@@ -238,7 +238,7 @@ def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str)
 
 
 def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float | None]]:
-    """The metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
+    """Return the metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
     result = tfma.load_eval_result(evaluation_uri, model_name=model)
     by_slice = {}
     for key, outputs in result.slicing_metrics:

@@ -61,7 +61,7 @@ class BatchedExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes TFMA's results and golden requests to `evaluation`, and the verdict to `blessing`."""
+        """Write TFMA's results and golden requests to `evaluation`, and the verdict to `blessing`."""
         self._log_startup(input_dict, output_dict, exec_properties)
         models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
         if input_dict.get("baseline_model"):
@@ -230,7 +230,9 @@ def _take_losses(evaluation_uri: str) -> PairedLosses:
 
 
 def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
-    """The config with TFMA's defaults; without a baseline, change thresholds are dropped, as stock Evaluator does."""
+    """Return the config with TFMA's defaults; without a baseline, change thresholds are dropped, as stock Evaluator
+    does.
+    """
     config = config_pb2.EvalConfig()
     proto_utils.json_to_proto(text, config)
     if has_baseline:
@@ -265,7 +267,7 @@ def _incomparable(models: Mapping[str, types.Artifact]) -> str:
 
 
 def _signatures(path: str) -> Mapping[str, Any]:
-    """The signature definitions of a SavedModel, without loading it."""
+    """Return the signature definitions of a SavedModel, without loading it."""
     saved = saved_model_pb2.SavedModel()
     with tf.io.gfile.GFile(os.path.join(path, "saved_model.pb"), "rb") as file:
         saved.ParseFromString(file.read())
@@ -274,7 +276,7 @@ def _signatures(path: str) -> Mapping[str, Any]:
 
 
 def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, blessed: bool) -> None:
-    """Marks the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
+    """Mark the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, models[CANDIDATE].id)
     if BASELINE in models:
@@ -296,7 +298,7 @@ def _evaluate(
     constant: ConstantPredictor,
     output: str,
 ) -> None:
-    """Adds the whole evaluation to a Beam pipeline; `kinds` are the types of the columns to slice by."""
+    """Add the whole evaluation to a Beam pipeline; `kinds` are the types of the columns to slice by."""
     names = {spec.name for spec in config.model_specs}
     evaluated = [
         tfma.EvalSharedModel(

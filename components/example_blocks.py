@@ -73,7 +73,8 @@ class Division:
 
 
 def converted(table: Table, division: Division, counts: TableCounts) -> Iterator[tuple[str, Block]]:
-    """The good rows of a table as records, by split, in the order of the file; their values are added to `counts`.
+    """Yield the good rows of a table as records, by split, in the order of the file; their values are added to
+    `counts`.
 
     This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
     """

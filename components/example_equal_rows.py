@@ -134,5 +134,5 @@ def _sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
 
 
 def _power_of_two(least: float) -> int:
-    """The smallest that is not less."""
+    """Return the smallest that is not less."""
     return 1 << max(0, int(np.ceil(np.log2(max(least, 1)))))

@@ -66,7 +66,7 @@ REJECTS_FILE = "rejects.jsonl"
 def example_gen(
     *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
 ) -> ContentExampleGen:
-    """The ExampleGen component of a config; the spans that are there now are resolved here.
+    """Return the ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
       data: where the files are and how they are split.
@@ -114,7 +114,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the splits and records on the artifact how many rows they have, and a name of their content.
+        """Write the splits and records on the artifact how many rows they have, and a name of their content.
 
         Raises:
           DataError: a file cannot be read; more rows than allowed do not fit; a group is in two splits; or a split
@@ -193,7 +193,7 @@ def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
-    """Adds up the counts of all pieces, in their order."""
+    """Add up the counts of all pieces, in their order."""
     counts = TableCounts(columns)
     for result in results:
         counts.merge(TableCounts.from_json(counts.columns, result["counts"]))
@@ -212,7 +212,7 @@ def _refuse_errors(results: list[dict[str, Any]]) -> None:
 
 
 def _write_rejects(results: list[dict[str, Any]], path: str, allowed: int) -> int:
-    """Writes the bad rows of all files, one JSON object a line, and returns how many they are.
+    """Write the bad rows of all files, one JSON object a line, and return how many they are.
 
     Raises:
       DataError: they are more than allowed.
@@ -228,7 +228,7 @@ def _write_rejects(results: list[dict[str, Any]], path: str, allowed: int) -> in
 
 
 def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, int]:
-    """Adds up the rows of each split over all files; refuses a split without any."""
+    """Add up the rows of each split over all files; reject a split without any."""
     rows = {name: sum(result["rows"].get(name, 0) for result in results) for name in names}
     for name, count in rows.items():
         if count == 0:
@@ -264,7 +264,7 @@ class _Source:
 
 
 def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_Source]:
-    """The pieces that a file is read in."""
+    """Return the pieces that a file is read in."""
     split, index, count, path = element
     shard = f"{index:05d}-of-{count:05d}"
     try:

@@ -21,7 +21,7 @@ def note(uri: str, split: str, shard: str, hashes: Sequence[Hashes]) -> None:
 
 
 def refuse_straddling(uri: str, splits: Sequence[str], group: str) -> None:
-    """Compares the hashes of the groups of every two splits, and removes them.
+    """Compare the hashes of the groups of every two splits, and remove them.
 
     Raises:
       DataError: a group has rows in two splits.

@@ -30,7 +30,8 @@ _LAST_EMPTY_BLOCK = b"\x03\x00"
 
 
 def serialized(columns: pa.RecordBatch) -> pa.Array:
-    """A tf.Example for each row, its features in the order of the columns; of a missing value, a feature without one.
+    """Return a tf.Example for each row, its features in the order of the columns; of a missing value, a feature
+    without one.
 
     Args:
       columns: of binary, float32 or int64.
@@ -50,7 +51,7 @@ def serialized(columns: pa.RecordBatch) -> pa.Array:
 
 
 def framed(records: pa.Array) -> pa.Buffer:
-    """Records as they stand in a TFRecord file, one after the other."""
+    """Record as they stand in a TFRecord file, one after the other."""
     ends = np.frombuffer(records.buffers()[1], np.int32)[records.offset :][: len(records) + 1]
     data = memoryview(records.buffers()[2])
     crcs = [
@@ -65,7 +66,7 @@ def framed(records: pa.Array) -> pa.Buffer:
 
 
 def deflated(content: bytes | pa.Buffer) -> bytes:
-    """A part of a `gzipped` file: compressed by itself, so that parts can be compressed at the same time."""
+    """Return a part of a `gzipped` file: compressed by itself, so that parts can be compressed at the same time."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
@@ -83,7 +84,7 @@ class GzipFile:
         file.write(_GZIP_HEAD)
 
     def write(self, content: bytes | pa.Buffer, compressed: bytes) -> None:
-        """Appends a part: what it is, and what `deflated` made of it."""
+        """Append a part: what it is, and what `deflated` made of it."""
         self._crc = zlib.crc32(content, self._crc)
         self._size += len(content)
         self._file.write(compressed)
@@ -101,7 +102,9 @@ class GzipFile:
 
 @lru_cache(maxsize=1 << 14)
 def _head(name: str, kind: pa.DataType, length: int) -> bytes:
-    """What stands before a value of so many bytes in an Example; with -1, all that stands for a missing value."""
+    """Return what stands before a value of so many bytes in an Example; with -1, all that stands for a missing
+    value.
+    """
     feature = b""
     if length >= 0:
         inner = _FIRST + _varint(length)
@@ -132,7 +135,7 @@ def _varint(number: int) -> bytes:
 
 
 def _values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The bytes of each value, none of a missing one, and how many they are."""
+    """Return the bytes of each value, none of a missing one, and how many they are."""
     if column.type == pa.binary():
         filled = column.fill_null(b"")
         return filled, np.array(pc.binary_length(filled), np.int64)

@@ -44,7 +44,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     label: Parameter[str],
     pushed_statistics: InputArtifact[standard_artifacts.ExampleStatistics] = None,
 ) -> None:
-    """Passes when nothing is found that `policy` (a Validation as JSON) stops on.
+    """Pass when nothing is found that `policy` (a Validation as JSON) stops on.
 
     Judges, in this order: what ExampleGen found in the rows of `examples`; whether the evaluated split has the rows, by
     the classes of `label` (a Label as JSON), that `requirements` (an Evaluation as JSON) asks for; the rows that splits
@@ -105,7 +105,7 @@ def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, lab
 def _counted(
     anomalies: anomalies_pb2.Anomalies, split: str, statistics_uri: str, schema: schema_pb2.Schema
 ) -> list[Anomaly]:
-    """The anomalies of a split, each with how many rows it is about where that is known."""
+    """Return the anomalies of a split, each with how many rows it is about where that is known."""
     found = listed(anomalies, split)
     if not found:
         return []
@@ -115,7 +115,7 @@ def _counted(
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
-    """What ExampleValidator found in one split."""
+    """Return what ExampleValidator found in one split."""
     with fileio.open(os.path.join(folder, ANOMALIES_FILE), "rb") as file:
         return parsed(file.read())
 

@@ -33,7 +33,7 @@ def write_golden(
     count: int,
     tolerance: float,
 ) -> None:
-    """Writes the first rows of a split that can be sent as JSON, with the answers of `predict`.
+    """Write the first rows of a split that can be sent as JSON, with the answers of `predict`.
 
     `predict` is the evaluated signature.
 
@@ -67,7 +67,7 @@ def write_golden(
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
-    """The raw values of a record by the model's input names; what is missing is left out."""
+    """Return the raw values of a record by the model's input names; what is missing is left out."""
     values = tf.train.Example.FromString(record).features.feature
     return {safe_name(name): _value(values[name]) for name in features.features if _value(values[name]) is not None}
 

@@ -62,7 +62,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
     settings: Parameter[str],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Serves `model` and sends it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
+    """Serve `model` and sends it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
 
     Raises:
       NotBlessedError: the model was not blessed by Evaluator; the server cannot load it, answers otherwise than the
@@ -95,7 +95,7 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
 
 
 def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:
-    """Starts the server on a model and holds it to its golden requests and its budget.
+    """Start the server on a model and holds it to its golden requests and its budget.
 
     Raises:
       NotBlessedError: with what is wrong.
@@ -132,7 +132,7 @@ def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measure
 
 @contextmanager
 def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """The model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
+    """Yield the model server in a fresh process, on a free port of this machine alone; yields it and its HOST:PORT."""
     # Nothing has pushed the model yet; what it must answer is checked here.
     command = [sys.executable, "-m", "serving", "--model-dir", str(folder), "--allow-unvalidated", "--no-access-log"]
     # A run that is killed leaves no server behind.

@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 
 def copy_folder(source: str, target: Path) -> None:
-    """Copies a folder from wherever TFX can read to this machine."""
+    """Copy a folder from wherever TFX can read to this machine."""
     for folder, _, files in tf.io.gfile.walk(source):
         below = target / os.path.relpath(folder, source)
         below.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ def copy_folder(source: str, target: Path) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """A file's content."""
+    """Return a file's content."""
     with tf.io.gfile.GFile(path, "rb") as file:
         return bytes(file.read())
 

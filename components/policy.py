@@ -47,19 +47,19 @@ class Verdict:
 
 
 def stopping(error: str) -> list[str]:
-    """What stopped a run, out of its error, without warnings and advice; all of an error of another kind."""
+    """Return what stopped a run, out of its error, without warnings and advice; all of an error of another kind."""
     lines = [line.strip() for line in error.splitlines()]
     return [line for line in lines if not line.startswith(_WARNING) and line != ADVICE and not line.endswith(_HEADING)]
 
 
 def warned(error: str) -> list[str]:
-    """What such an error has for a warning."""
+    """Return what such an error has for a warning."""
     lines = [line.strip() for line in error.splitlines()]
     return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
 
 
 def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
-    """Holds anomalies against a policy; an allowance passes until its last day, that day included."""
+    """Hold anomalies against a policy; an allowance passes until its last day, that day included."""
     verdict = Verdict([], [])
     for anomaly in found:
         severity = _severity(anomaly, validation)

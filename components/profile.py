@@ -182,7 +182,7 @@ class Column:
         return np.where(np.isnan(self.numbers), 0, found)
 
     def _edges(self, bins: int) -> Array:
-        """The least number of each bin but the first."""
+        """Return the least number of each bin but the first."""
         present = np.sort(self.numbers[~np.isnan(self.numbers)])
         different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
         if len(different) <= bins:

@@ -25,7 +25,7 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     place: Parameter[str],
     model_name: Parameter[str],
 ) -> None:
-    """Fetches the statistics of `train` of the champion; none before the first push.
+    """Fetch the statistics of `train` of the champion; none before the first push.
 
     Raises:
       PushError: Vertex AI or Cloud Storage refuses.

@@ -51,7 +51,7 @@ def record_batches(
 
 @lru_cache
 def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
-    """A function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
+    """Return a function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
 
     Strings come as their lengths and one text of all of them: objects of Python would cost more than the parsing.
     """

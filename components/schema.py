@@ -25,7 +25,7 @@ def CuratedSchema(  # noqa: N802 (TFX names components like classes)
     schema_text: Parameter[str],
     schema: OutputArtifact[standard_artifacts.Schema],
 ) -> None:
-    """Writes `schema_text`, a tensorflow_metadata Schema in text format, to the artifact.
+    """Write `schema_text`, a tensorflow_metadata Schema in text format, to the artifact.
 
     Stock ImportSchemaGen is given a path, so a schema edited in place would be answered from the cache. Here the text
     itself is the parameter.

@@ -35,12 +35,12 @@ class LoadedModels:
         self._shared = shared.Shared()
 
     def here(self) -> Mapping[str, Any]:
-        """The models by name; to be held as long as a signature of theirs is called."""
+        """Return the models by name; to be held as long as a signature of theirs is called."""
         models: Mapping[str, Any] = self._shared.acquire(lambda: _Models(self.paths))
         return models
 
     def features(self, model: str) -> FeatureSet:
-        """The declaration that a model was trained on."""
+        """Return the declaration that a model was trained on."""
         return FeatureSet.model_validate_json(read_bytes(os.path.join(self.paths[model], DECLARATION_FILE)))
 
     def decision(self, model: str) -> DecisionThreshold:
@@ -125,7 +125,7 @@ class _Column:
 
     @classmethod
     def of(cls, values: tf.SparseTensor, rows: int) -> "_Column":
-        """The first value of each row; strings decoded."""
+        """Return the first value of each row; strings decoded."""
         first = values.indices[:, 1] == 0
         distinct, places = tf.unique(values.values[first])
         of_rows = np.full(rows, -1)

@@ -61,7 +61,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the statistics of each split of `examples`.
+        """Write the statistics of each split of `examples`.
 
         Raises:
           DataError: a shard cannot be read.
@@ -88,7 +88,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 def generators() -> list[Any]:
-    """What the stock component runs, with its options, and true counts; values are counted in sketches."""
+    """Return what the stock component runs, with its options, and true counts; values are counted in sketches."""
     usual = tfdv.StatsOptions()
     return [
         BasicStatsGenerator(
@@ -187,7 +187,7 @@ class _Take(beam.DoFn):
         self._column_types = column_types
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
-        """Takes a split and the path of a shard; yields the split and what the generators have seen."""
+        """Take a split and the path of a shard; yield the split and what the generators have seen."""
         split, path = element
         kinds = generators()
         accumulators = [kind.create_accumulator() for kind in kinds]
@@ -199,7 +199,7 @@ class _Take(beam.DoFn):
 
 
 def _merged(shards: Iterable[Accumulators]) -> Accumulators:
-    """The statistics of all shards together."""
+    """Return the statistics of all shards together."""
     return [
         kind.merge_accumulators(accumulators)
         for kind, accumulators in zip(generators(), zip(*shards, strict=True), strict=True)

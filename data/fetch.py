@@ -82,7 +82,7 @@ def table(text: bytes) -> pa.Table:
 
 
 def prepare_flights(archive: Path) -> None:
-    """Writes one row for each flight: what is known before departure, and whether it arrived late."""
+    """Write one row for each flight: what is known before departure, and whether it arrived late."""
     with zipfile.ZipFile(io.BytesIO(member(archive, "data/flights.csv.zip"))) as packed:
         flights = table(packed.read("flights.csv"))
     weather = table(member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])
@@ -109,7 +109,7 @@ def prepare_flights(archive: Path) -> None:
 
 
 def prepare_income(archive: Path) -> None:
-    """Writes the two official files as they are, compressed."""
+    """Write the two official files as they are, compressed."""
     INCOME.mkdir(exist_ok=True)
     for split in ("train", "test"):
         path = INCOME / f"{split}.csv.gz"

@@ -15,7 +15,7 @@ _SPLIT = "Split-"
 
 
 def anomalies(evidence: Source, name: str) -> Answer:
-    """The anomalies of one run."""
+    """Return the anomalies of one run."""
     run = evidence.find(name)
     outputs = evidence.metadata.outputs(run.run_id)
     found, report = validator_anomalies(outputs), gate_report(outputs)
@@ -53,7 +53,7 @@ def anomalies(evidence: Source, name: str) -> Answer:
 
 
 def verdict(record: RunRecord | None) -> tuple[str, list[str], str]:
-    """What the gate said of a run's data, in words; the lines of its refusal; and what to do then."""
+    """Return what the gate said of a run's data, in words; the lines of its refusal; and what to do then."""
     gate = record.nodes.get("Gate") if record else None
     if gate is None:
         return "not reached", [], ""
@@ -71,7 +71,7 @@ def _compared(report: dict[str, Any] | None) -> str:
 
 
 def validator_anomalies(outputs: Outputs) -> list[str]:
-    """What ExampleValidator found, a line each: split, feature, what is wrong."""
+    """Return what ExampleValidator found, a line each: split, feature, what is wrong."""
     found: list[str] = []
     for artifact in outputs.get("ExampleValidator", {}).get("anomalies", ()):
         for file in sorted(artifact.folder.glob(f"{_SPLIT}*/{ANOMALIES_FILE}")):
@@ -84,7 +84,7 @@ def validator_anomalies(outputs: Outputs) -> list[str]:
 
 
 def gate_report(outputs: Outputs) -> dict[str, Any] | None:
-    """What Gate wrote; None if it wrote nothing, or it is gone."""
+    """Return what Gate wrote; None if it wrote nothing, or it is gone."""
     for artifact in outputs.get("Gate", {}).get("report", ()):
         try:
             found = json.loads(artifact.folder.read_text(encoding="utf-8"))

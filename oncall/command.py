@@ -18,12 +18,12 @@ from serving.terminal import flags, refusals
 
 
 def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
-    """Gives a command its common options, and prints what it answers or why it cannot."""
+    """Give a command its common options, and print its answer or its error."""
     return _asking(command, "")
 
 
 def answers_here(instead: str) -> Callable[[Callable[..., Answer | int]], Callable[..., None]]:
-    """The same for a command that needs a run root; `instead` says what there is on Vertex AI, at {place}."""
+    """Return the same for a command that needs a run root; `instead` says what there is on Vertex AI, at {place}."""
     return lambda command: _asking(command, instead)
 
 
@@ -55,7 +55,9 @@ def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[...,
 
 
 def _options(*, with_vertex: bool) -> Iterator[Callable[..., Any]]:
-    """The common options, the last one first; those of Vertex AI are taken, and refused, where they are of no use."""
+    """Yield the common options, the last one first; those of Vertex AI are taken, and refused, where they are of no
+    use.
+    """
     yield click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     for name, letters, variable, meaning in (
         ("--api-endpoint", "HOST:PORT", "VERTEX_API_ENDPOINT", "Of another API than Google's own."),
@@ -80,7 +82,7 @@ def _source(
     api_endpoint: str | None,
     instead: str,
 ) -> Source:
-    """The run root, or Vertex AI where a project is named; a run root that is named goes over the environment.
+    """Return the run root, or Vertex AI where a project is named; a run root that is named goes over the environment.
 
     Raises:
       ConfigError: both are named, or the command needs the other.
@@ -103,7 +105,7 @@ def _source(
 
 
 def _with_unread(answer: Answer, source: Source) -> Answer:
-    """The answer, with what could not be looked at."""
+    """Return the answer, with what could not be looked at."""
     if not source.unread:
         return answer
     error = "; ".join(filter(None, [answer.error, *dict.fromkeys(source.unread)]))
@@ -111,7 +113,7 @@ def _with_unread(answer: Answer, source: Source) -> Answer:
 
 
 def _answered(question: Callable[[], Answer | int], as_json: bool) -> int:
-    """Prints the answer; returns the exit code."""
+    """Print the answer; return the exit code."""
     try:
         answer = question()
     except BrokenPipeError:

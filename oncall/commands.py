@@ -37,7 +37,7 @@ _yes = click.option("--yes", is_flag=True, help="Do it.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
 @answers
 def runs(evidence: Source, limit: int) -> Answer:
-    """The runs: how each ended and why, and what it pushed."""
+    """Return the runs: how each ended and why, and what it pushed."""
     from oncall.runs import listed
 
     return listed(evidence, limit)
@@ -73,7 +73,7 @@ def why(evidence: Source, run: str) -> Answer:
 @click.option("--follow", is_flag=True, help="Go on until the run, or the node, has ended; Ctrl-C leaves it.")
 @answers_here("`why RUN` names the command of Cloud Logging that shows a task's log")
 def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
-    """What a node of a run wrote to the log.
+    """Print what a node of a run wrote to the log.
 
     By default the node that failed, or, where none did, all of the run.
     """
@@ -87,7 +87,7 @@ def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follo
 @_registry
 @answers
 def serving(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """What serves, and what it was made from.
+    """Print the serving version, and what it was made from.
 
     Each version with its run, data, schema and metrics, and whether its files are those that were pushed.
     """
@@ -101,7 +101,7 @@ def serving(evidence: Source, registry: Path | None, model: str | None) -> Answe
 @_registry
 @answers
 def lineage(evidence: Source, artifact: str, registry: Path | None, model: str | None) -> Answer:
-    """What an artifact was made from, and what from it.
+    """Print what an artifact was made from, and what from it.
 
     It is named by its number in ML Metadata, or as a version of the registry: v2.
     """
@@ -115,7 +115,7 @@ def lineage(evidence: Source, artifact: str, registry: Path | None, model: str |
 @click.argument("run_b")
 @answers
 def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
-    """What changed from one run to another.
+    """Print what changed from one run to another.
 
     Config, code, packages, data, statistics, schema, anomalies and metrics.
     """
@@ -128,7 +128,7 @@ def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
 @click.argument("run")
 @answers
 def anomalies(evidence: Source, run: str) -> Answer:
-    """What is unusual in a run's data, and what the gate made of it."""
+    """Print the anomalies of a run's data, and the decisions of the gate."""
     from oncall import anomalies as module
 
     return module.anomalies(evidence, run)
@@ -158,7 +158,7 @@ def check(evidence: Source, url: str | None, alert: bool, registry: Path | None,
 @_registry
 @answers
 def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """What is wrong with the run root, and what to do.
+    """Print what is wrong with the run root, and what to do.
 
     Looks at the database, the lock, crashed runs, artifacts, disk and registry; ends with 1 if something is wrong.
     """

@@ -32,7 +32,7 @@ Facts = Mapping[str, Any]
 
 
 def diff(evidence: Source, one: str, other: str) -> Answer:
-    """What changed from one run to another."""
+    """Return what changed from one run to another."""
     runs = [evidence.find(one), evidence.find(other)]
     records = [need_record(evidence, run) for run in runs]
     outputs = [evidence.metadata.outputs(run.run_id) for run in runs]
@@ -54,7 +54,7 @@ def diff(evidence: Source, one: str, other: str) -> Answer:
 
 
 def _facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
-    """What is compared of a run."""
+    """Return what is compared of a run."""
     data = data_of([artifact for found in outputs.values() for kept in found.values() for artifact in kept])
     return {
         "config": flat(record.config),
@@ -79,7 +79,7 @@ def _lacking(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
 
 
 def _lines(changes: Changes) -> Iterator[str]:
-    """Changes as people read them; of lists of sentences, those that came and those that went."""
+    """Yield changes as people read them; of lists of sentences, those that came and those that went."""
     for key, (old, new) in changes.items():
         if key == _FOUND:
             yield from (f"gone: {line}" for line in old if line not in new)
@@ -103,13 +103,13 @@ def flat(values: object, prefix: str = "") -> dict[str, Any]:
 
 
 def changed(old: Facts, new: Facts) -> Changes:
-    """The keys whose values differ; None stands for one that is not there."""
+    """Return the keys whose values differ; None stands for one that is not there."""
     keys = dict.fromkeys([*old, *new])
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
 
 def moved(old: Mapping[str, float], new: Mapping[str, float]) -> Changes:
-    """The numbers that differ by more than chance would have it."""
+    """Return the numbers that differ by more than chance would have it."""
     found: Changes = {}
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)

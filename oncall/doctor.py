@@ -55,7 +55,7 @@ def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer
 
 
 def diagnosis(holder: str, free: str, findings: Sequence[Finding], not_here: str = "") -> Answer:
-    """The findings as an answer.
+    """Return the findings as an answer.
 
     Args:
       holder: of the lock; empty if nobody holds it.
@@ -120,7 +120,7 @@ def _disk(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _artifacts(evidence: Evidence, metadata: Metadata) -> Iterator[Finding]:
-    """What is only in ML Metadata, and what is only on disk."""
+    """Yield what is only in ML Metadata, and what is only on disk."""
     root = evidence.root.artifacts
     artifacts = metadata.all_artifacts()
     live = [artifact for artifact in artifacts if metadata.is_live(artifact)]

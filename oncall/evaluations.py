@@ -26,7 +26,7 @@ def _summary(outputs: Outputs) -> dict[str, Any]:
 
 
 def metrics(outputs: Outputs) -> dict[str, float]:
-    """The candidate's metrics, by slice and name, NaN where one is undefined; none where its files are gone."""
+    """Return the candidate's metrics, by slice and name, NaN where one is undefined; none where its files are gone."""
     try:
         return {
             f"{where}: {name}": math.nan if value is None else float(value)
@@ -89,7 +89,7 @@ class Measured:
 
 
 def by_slice(outputs: Outputs) -> dict[str, dict[str, Measured]]:
-    """The metrics by slice and name, beside the baseline's; none if Evaluator has not ended.
+    """Return the metrics by slice and name, beside the baseline's; none if Evaluator has not ended.
 
     Raises:
       DataError: they cannot be read.

@@ -28,7 +28,7 @@ class Evidence:
     """What one run root knows; nothing is read before it is asked for."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Finds the run root.
+        """Find the run root.
 
         Args:
           folder: None for the only one below `runs`.
@@ -91,7 +91,7 @@ class Evidence:
         return sorted((file.stem for file in self.root.records.glob("*.json")), reverse=True)
 
     def record(self, run_id: str) -> RunRecord | None:
-        """The record of a run; None where there is none, or it is damaged, which is kept in `damaged`."""
+        """Return the record of a run; None where there is none, or it is damaged, which is kept in `damaged`."""
         if run_id not in self._known:
             return None
         file = self.root.record(run_id)
@@ -117,7 +117,7 @@ class Evidence:
                 yield found
 
     def run(self, run_id: str) -> Run:
-        """What is known of a run with this very id."""
+        """Return what is known of a run with this very id."""
         record = self.record(run_id)
         return Run(run_id, record.state(locked=self.is_locked) if record else State.UNKNOWN, record)
 
@@ -130,7 +130,7 @@ class Evidence:
         return sorted({*self.record_ids, *known}, reverse=True)
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
-        """The newest runs after so many that are skipped, those that only ML Metadata knows too."""
+        """Return the newest runs after so many that are skipped, those that only ML Metadata knows too."""
         ids, error = self.record_ids, ""
         try:
             ids = self.run_ids
@@ -140,30 +140,32 @@ class Evidence:
         return Listed([self.run(run_id) for run_id in ids[skip : skip + limit]], len(ids), error)
 
     def last_good(self, before: str) -> str | None:
-        """The last run before another that succeeded."""
+        """Return the last run before another that succeeded."""
         for record in self.records():
             if record.run_id < before and record.succeeded:
                 return record.run_id
         return None
 
     def log(self, record: RunRecord, node: str | None) -> tuple[str, list[str], str]:
-        """The log of a node, or of what came before the first: where it is, its telling lines, why there are none."""
+        """Return the log of a node, or of what came before the first: where it is, its telling lines, why there are
+        none.
+        """
         from oncall.why import log_lines
 
         return record.log_of(node) or "", *log_lines(record, node)
 
     def artifact_id(self, text: str) -> int | None:
-        """An artifact's number."""
+        """Return an artifact's number."""
         return int(text) if _ID.fullmatch(text) else None
 
     def releases(self, folder: Path | None, model: str | None) -> Releases:
-        """The registry that the newest run pushed to, or would have, unless another is named."""
+        """Return the registry that the newest run pushed to, or would have, unless another is named."""
         from oncall.releases import Local, named, registry_of
 
         return Local(registry_of(self, folder, model), self.here, named(folder, model))
 
     def find(self, name: str) -> Run:
-        """The run that is meant.
+        """Return the run that is meant.
 
         Args:
           name: `latest`, a run's id, or the first characters of one.
@@ -194,7 +196,7 @@ class Evidence:
 
 
 def found_run_root(folder: Path | None) -> Path:
-    """The run root that is meant, as an absolute path."""
+    """Return the run root that is meant, as an absolute path."""
     if folder is not None:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "is missing"

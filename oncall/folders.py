@@ -8,7 +8,7 @@ MOVED = "was moved or copied: to ML Metadata its artifacts are below {}"
 
 
 def execution_folder(artifacts: Path, uri: str) -> Path | None:
-    """The folder of an output of one execution; None for what is elsewhere, which is nobody's to remove."""
+    """Return the folder of an output of one execution; None for what is elsewhere, which is nobody's to remove."""
     path = Path(uri)
     if ".." in path.parts or not path.is_relative_to(artifacts):
         return None

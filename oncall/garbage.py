@@ -42,7 +42,7 @@ class Plan:
 def gc(
     evidence: Evidence, *, keep_last: int, keep_pushed: bool, yes: bool, folder: Path | None, model: str | None
 ) -> Answer:
-    """Removes, or says what it would remove.
+    """Remove, or say what it would remove.
 
     Raises:
       RunRootError: a run holds the run root, or its database cannot be read.
@@ -72,7 +72,7 @@ def _removed(folder: Path) -> bool:
 
 
 def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Registry | None) -> Plan:
-    """What may be removed.
+    """Return what may be removed.
 
     Args:
       evidence: the run root.
@@ -106,7 +106,7 @@ def _of_runs(metadata: Metadata, runs: Iterable[str]) -> set[Id]:
 
 
 def _next_baseline(metadata: Metadata) -> set[Id]:
-    """The last blessed models with their blessings."""
+    """Return the last blessed models with their blessings."""
     kept: set[Id] = set()
     models: list[Id] = []
     for blessing in reversed(metadata.artifacts_of_type("ModelBlessing")):
@@ -123,7 +123,9 @@ def _next_baseline(metadata: Metadata) -> set[Id]:
 
 
 def _next_history(metadata: Metadata) -> set[Id]:
-    """What drift is counted from: the last push of each model that wrote a version, and the statistics of its run."""
+    """Return what drift is counted from: the last push of each model that wrote a version, and the statistics of its
+    run.
+    """
     pushes = {artifact.id: artifact for artifact in metadata.artifacts_of_type("PushedModel")}
     last: dict[str, Id] = {}
     for push in writers(_push(artifact) for artifact in pushes.values()):
@@ -142,7 +144,7 @@ def _push(artifact: Artifact) -> Push:
 
 
 def _of_versions(metadata: Metadata, registry: Registry) -> set[Id]:
-    """What registered versions were made from, and what judged them."""
+    """Return what registered versions were made from, and what judged them."""
     kept: set[Id] = set()
     for version in registry.versions():
         release = registry.release(version)

@@ -85,10 +85,10 @@ class Graph(Protocol):
         """Whether the execution was given the artifact."""
 
     def place(self, execution_id: Id) -> tuple[str, str]:
-        """The run and the node of an execution."""
+        """Return the run and the node of an execution."""
 
     def newest(self, execution_ids: Iterable[Id], limit: int) -> list[Id]:
-        """The last of them to be created, the newest first."""
+        """Return the last of them to be created, the newest first."""
 
     def artifacts(self, ids: Iterable[Id]) -> dict[Id, Artifact]:
         """Those that there are."""
@@ -97,26 +97,28 @@ class Graph(Protocol):
         """Those that there are."""
 
     def events_of_artifacts(self, ids: Iterable[Id]) -> list[Event]:
-        """What made and what used artifacts."""
+        """Return what made and what used artifacts."""
 
     def events_of_executions(self, ids: Iterable[Id]) -> list[Event]:
-        """What executions used and made."""
+        """Return what executions used and made."""
 
     def artifacts_of_run(self, run_id: str) -> list[Artifact]:
         """All that a run made, took from the cache, or was given."""
 
     def makers(self, artifact_ids: Iterable[Id]) -> dict[Id, Execution]:
-        """The execution that really made each artifact, not one that the cache answered with it."""
+        """Return the execution that really made each artifact, not one that the cache answered with it."""
 
     def outputs(self, run_id: str) -> Outputs:
-        """What each node of a run gave out, by its output's name, whether it made it or took it from the cache."""
+        """Return what each node of a run gave out, by its output's name, whether it made it or took it from the
+        cache.
+        """
 
 
 def key(event: Event) -> str:
-    """The name of the input or output that an event is about."""
+    """Return the name of the input or output that an event is about."""
     return event.key
 
 
 def properties(thing: Artifact | Execution) -> Mapping[str, Any]:
-    """The plain values of an artifact's or an execution's properties."""
+    """Return the plain values of an artifact's or an execution's properties."""
     return thing.properties

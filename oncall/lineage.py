@@ -18,7 +18,7 @@ _VERSION = re.compile(r"v(\d{1,9})")
 
 
 def lineage(evidence: Source, wanted: str, folder: Path | None, model: str | None) -> Answer:
-    """The tree above and the tree below an artifact."""
+    """Return the tree above and the tree below an artifact."""
     artifact_id = _artifact_id(evidence, wanted, folder, model)
     metadata = evidence.metadata
     if not metadata.artifacts([artifact_id]):

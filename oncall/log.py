@@ -26,7 +26,7 @@ _BAD = (State.FAILED, State.ABORTED, State.CRASHED)
 def log(
     evidence: Evidence, name: str, node: str | None, *, lines: int | None, follow: bool, as_json: bool
 ) -> Answer | int:
-    """Prints a part of a run's log; the answer is the exit code, or with `as_json` a document.
+    """Print a part of a run's log; the answer is the exit code, or with `as_json` a document.
 
     Args:
       evidence: of the run.
@@ -110,7 +110,7 @@ def _print(found: Iterable[str]) -> None:
 
 
 def _followed(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str | None, lines: int | None) -> int:
-    """Prints until the run, or the node, has ended, or Ctrl-C, which is how one leaves a log."""
+    """Print until the run, or the node, has ended, or Ctrl-C, which is how one leaves a log."""
     try:
         for number, found in enumerate(_growing(evidence, record, file, node)):
             _print(_last(found, lines) if number == 0 else found)

@@ -20,7 +20,7 @@ class Metadata:
     """The runs, executions, artifacts and events of one database."""
 
     def __init__(self, database: Database, *, writable: bool = False) -> None:
-        """Opens a database.
+        """Open a database.
 
         Args:
           database: which.
@@ -52,7 +52,7 @@ class Metadata:
             yield from self._guarded(question, chunk)
 
     def runs(self) -> "list[mlmd.Context]":
-        """The context of each run, the newest first."""
+        """Return the context of each run, the newest first."""
         found = self._guarded(self._store.get_contexts_by_type, "pipeline_run")
         return sorted(found, key=lambda context: context.name, reverse=True)
 
@@ -77,7 +77,7 @@ class Metadata:
         return Execution(found.id, state, _plain(found), *times)
 
     def _events(self, found: "Iterable[mlmd.Event]") -> list[Event]:
-        """Inputs and outputs; there are events of other kinds."""
+        """Return inputs and outputs; there are events of other kinds."""
         kinds = {self._proto.Event.OUTPUT: True, self._proto.Event.INPUT: False}
         return [Event(e.execution_id, e.artifact_id, kinds[e.type], _key(e)) for e in found if e.type in kinds]
 
@@ -88,13 +88,13 @@ class Metadata:
         return artifact.live
 
     def place(self, execution_id: Id) -> tuple[str, str]:
-        """The run and the node of an execution."""
+        """Return the run and the node of an execution."""
         contexts = self._guarded(self._store.get_contexts_by_execution, execution_id)
         names = {context.type: context.name for context in contexts}
         return names.get("pipeline_run", ""), names.get("node", "").rpartition(".")[2]
 
     def newest(self, execution_ids: Iterable[Id], limit: int) -> list[Id]:
-        """The last of them to be created, the newest first."""
+        """Return the last of them to be created, the newest first."""
         return sorted(execution_ids, reverse=True)[:limit]
 
     def artifacts(self, ids: Iterable[Id]) -> dict[Id, Artifact]:
@@ -129,7 +129,9 @@ class Metadata:
         return not event.is_output
 
     def makers(self, artifact_ids: Iterable[Id]) -> dict[Id, Execution]:
-        """The execution that really made each artifact: those that were answered from the cache point to it too."""
+        """Return the execution that really made each artifact: those that were answered from the cache point to it
+        too.
+        """
         events = [event for event in self.events_of_artifacts(artifact_ids) if self.is_output(event)]
         executions = self.executions_by_id(event.execution_id for event in events)
         found: dict[Id, Execution] = {}
@@ -140,7 +142,9 @@ class Metadata:
         return found
 
     def outputs(self, run_id: str) -> Outputs:
-        """What each node of a run gave out, by its output's name, whether it made it or took it from the cache."""
+        """Return what each node of a run gave out, by its output's name, whether it made it or took it from the
+        cache.
+        """
         executions = {e.id: e for e in self.executions(run_id) if self.state(e) in ("COMPLETE", "CACHED")}
         events = [event for event in self.events_of_executions(executions) if self.is_output(event)]
         artifacts = self.artifacts(event.artifact_id for event in events)
@@ -152,7 +156,7 @@ class Metadata:
         return found
 
     def forget(self, artifacts: Iterable[Artifact]) -> None:
-        """Marks artifacts as deleted, so that no run resolves to them; only of a writable database."""
+        """Mark artifacts as deleted, so that no run resolves to them; only of a writable database."""
         found = list(self._by_ids(self._store.get_artifacts_by_id, (artifact.id for artifact in artifacts)))
         for artifact in found:
             artifact.state = self._proto.Artifact.DELETED
@@ -169,7 +173,7 @@ def _key(event: "mlmd.Event") -> str:
 
 
 def _plain(thing: Any) -> dict[str, Any]:
-    """The plain values among the properties, TFX's own and those of components."""
+    """Return the plain values among the properties, TFX's own and those of components."""
     found = {}
     for values in (thing.properties, thing.custom_properties):
         for name, value in values.items():

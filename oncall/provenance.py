@@ -48,7 +48,7 @@ class Data:
         }
 
     def files(self) -> str:
-        """The files that were read, for people."""
+        """Return the files that were read, for people."""
         return "; ".join(f"{split}: {n} file{'' if n == 1 else 's'}, {size:,} bytes" for split, n, size in self._inputs)
 
     @property
@@ -73,7 +73,7 @@ def ancestors(metadata: Graph, artifact_id: Id) -> dict[Id, Artifact]:
 
 
 def data_of(artifacts: list[Artifact]) -> Data:
-    """The data and the schema among artifacts, the newest of each."""
+    """Return the data and the schema among artifacts, the newest of each."""
     examples: Mapping[str, Any] = {}
     schema = ""
     for artifact in sorted(artifacts, key=lambda artifact: (artifact.create_time_since_epoch, artifact.id)):
@@ -96,7 +96,7 @@ def _in_train(text: Any) -> dict[str, str]:
 
 
 def _by_split(text: Any, kind: Callable[[Any], T]) -> dict[str, T]:
-    """What ExampleGen kept as JSON; nothing where that is damaged."""
+    """Return what ExampleGen kept as JSON; nothing where that is damaged."""
     try:
         return {str(split): kind(value) for split, value in json.loads(str(text)).items()}
     except (ValueError, AttributeError, TypeError):
@@ -104,7 +104,7 @@ def _by_split(text: Any, kind: Callable[[Any], T]) -> dict[str, T]:
 
 
 def schema_hash_of(folder: Path) -> str:
-    """The hash of a Schema artifact; empty if it cannot be read."""
+    """Return the hash of a Schema artifact; empty if it cannot be read."""
     # Protobuf and pydantic's models, which not every command needs.
     from schemas.curated import SCHEMA_FILE_NAME, load_schema, schema_hash
     from schemas.errors import ConfigError
@@ -116,7 +116,7 @@ def schema_hash_of(folder: Path) -> str:
 
 
 def verdicts(metadata: Graph, model_id: Id, of_run: Collection[Id]) -> dict[str, bool]:
-    """What judged a model, and how: `ModelBlessing` and `InfraBlessing`, as far as there are any.
+    """Return what judged a model, and how: `ModelBlessing` and `InfraBlessing`, as far as there are any.
 
     Args:
       metadata: where it is.

@@ -6,7 +6,7 @@ from pipeline.advice import after_refusal, ask_doctor
 
 
 def refused(evidence: Source) -> str:
-    """That the last run was not started, when, and why; may have several lines, and is empty where none was."""
+    """Return when and why the last run was not started, in a few lines; empty if it was started."""
     found = evidence.refusal
     if found is None:
         return ""
@@ -20,7 +20,7 @@ def standing(evidence: Source) -> dict[str, str]:
 
 
 def tries(evidence: Source) -> list[str]:
-    """What to do about both."""
+    """Return what to do about both."""
     found = evidence.refusal
     asked = [ask_doctor(evidence.here)] if evidence.unreadable else []
     return list(dict.fromkeys([*asked, *(after_refusal(found, evidence.here) if found else [])]))

@@ -20,7 +20,7 @@ _SHORT = 12
 
 
 def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> Registry:
-    """The registry that the newest run pushed to, or would have.
+    """Return the registry that the newest run pushed to, or would have.
 
     Args:
       evidence: whose newest record says it.
@@ -53,13 +53,15 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
 
 
 def named(folder: Path | None, model: str | None) -> str:
-    """The flags that name a registry, for commands that are proposed, with a space before each."""
+    """Return the flags that name a registry, for commands that are proposed, with a space before each."""
     return flags(registry=folder, model=model)
 
 
 def need_version(registry: Registry, version: int | None) -> None:
-    """Raises:
-    ConfigError: a version is named that is not there.
+    """Check that a version exists, if one is named.
+
+    Raises:
+      ConfigError: it does not exist.
     """
     there = registry.versions()
     if version is not None and version not in there:
@@ -68,7 +70,7 @@ def need_version(registry: Registry, version: int | None) -> None:
 
 
 def _place(record: RunRecord | None) -> str:
-    """The flags that name where on Vertex AI a run pushes to."""
+    """Return the flags that name where on Vertex AI a run pushes to."""
     config = record.config if record else {}
     vertex, push = config.get("vertex") or {}, config.get("push") or {}
     return flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
@@ -121,7 +123,7 @@ class Local:
 
 
 def serving(evidence: Source, folder: Path | None, model: str | None) -> Answer:
-    """The versions of a model."""
+    """Return the versions of a model."""
     releases = evidence.releases(folder, model)
     error = ""
     metadata: Graph | None = None

@@ -16,7 +16,7 @@ from serving.terminal import say
 
 
 def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
-    """Runs what a run that did not end well was to run; returns the new run's exit code.
+    """Run what a run that did not end well was to run; return the new run's exit code.
 
     One that succeeded is run again if its model should serve and its files are no longer those that were pushed.
 

@@ -20,7 +20,7 @@ _NO_RECORD = "no record; only ML Metadata knows it"
 
 
 def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
-    """The newest runs, after so many that are skipped."""
+    """Return the newest runs, after so many that are skipped."""
     newest = evidence.listed(limit, skip)
     found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
     rows = Rows(
@@ -41,7 +41,7 @@ def _cells(one: dict[str, Any]) -> list[str]:
 
 
 def push_of(pushed: str) -> tuple[str, str]:
-    """What a run pushed, `version 2` or `nothing`; and why nothing, if it succeeded."""
+    """Return what a run pushed, `version 2` or `nothing`; and why nothing, if it succeeded."""
     version, to, _ = pushed.partition(" to ")
     what, _, why = pushed.partition(": ")
     return (version, "") if to else (what, why)
@@ -71,7 +71,7 @@ def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
 
 
 def unknown_evidence(evidence: Source, run_id: str, readable: bool = True) -> str:
-    """What ML Metadata says of a run without a record: executions by state, the last change."""
+    """Return what ML Metadata says of a run without a record: executions by state, the last change."""
     executions = evidence.metadata.executions(run_id) if readable else []
     if not executions:
         return _NO_RECORD
@@ -89,7 +89,7 @@ def took(record: RunRecord, state: State) -> float | None:
 
 
 def need_record(evidence: Source, run: Run) -> RunRecord:
-    """The record of a run.
+    """Return the record of a run.
 
     Raises:
       ConfigError: there is none that can be read.
@@ -173,7 +173,7 @@ def _head(record: RunRecord, run: Run, decision: str) -> list[str]:
 
 
 def _makers(evidence: Source, run_id: str) -> dict[str, str]:
-    """The run that made each node's outputs."""
+    """Return the run that made each node's outputs."""
     outputs = evidence.metadata.outputs(run_id)
     first = {node: next(iter(found.values()))[0].id for node, found in outputs.items()}
     made = evidence.metadata.makers(first.values())

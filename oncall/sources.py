@@ -127,19 +127,19 @@ class Source(Protocol):
         """Of runs on record, the newest first; their records may be damaged."""
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
-        """The newest runs after so many that are skipped, those that only ML Metadata knows too."""
+        """Return the newest runs after so many that are skipped, those that only ML Metadata knows too."""
 
     def record(self, run_id: str) -> RunRecord | None:
-        """The record of a run; None where there is none that can be read."""
+        """Return the record of a run; None where there is none that can be read."""
 
     def records(self) -> Iterator[RunRecord]:
         """Those that can be read, the newest first."""
 
     def run(self, run_id: str) -> Run:
-        """What is known of a run with this very id."""
+        """Return what is known of a run with this very id."""
 
     def find(self, name: str) -> Run:
-        """The run that is meant.
+        """Return the run that is meant.
 
         Args:
           name: `latest`, a run's id, or the first characters of one.
@@ -149,16 +149,18 @@ class Source(Protocol):
         """
 
     def last_good(self, before: str) -> str | None:
-        """The last run before another that succeeded."""
+        """Return the last run before another that succeeded."""
 
     def log(self, record: RunRecord, node: str | None) -> tuple[str, list[str], str]:
-        """The log of a node, or of what came before the first: where it is, its telling lines, why there are none."""
+        """Return the log of a node, or of what came before the first: where it is, its telling lines, why there are
+        none.
+        """
 
     def artifact_id(self, text: str) -> Id | None:
-        """What a user wrote as an artifact's id; None if it cannot be one."""
+        """Return what a user wrote as an artifact's id; None if it cannot be one."""
 
     def releases(self, folder: Path | None, model: str | None) -> Releases:
-        """The model that the newest run pushed to, or would have, unless another is named.
+        """Return the model that the newest run pushed to, or would have, unless another is named.
 
         Raises:
           ConfigError: it is not clear which is meant.

@@ -61,19 +61,19 @@ class Answer:
 
 
 def headline(text: str) -> str:
-    """The first line, with the next if it is only a heading."""
+    """Return the first line, with the next if it is only a heading."""
     first, *rest = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
     return f"{first} {rest[0]}" if rest and first.endswith(":") else first
 
 
 def short(text: str, width: int = 80) -> str:
-    """The headline, cut at `width` characters."""
+    """Return the headline, cut at `width` characters."""
     line = headline(text)
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def seconds(value: float | None) -> str:
-    """A duration as people say it."""
+    """Return a duration as people say it."""
     if value is None or not math.isfinite(value):
         return ""
     if value < 60:
@@ -102,7 +102,7 @@ def labelled(pairs: Iterable[tuple[str, object]]) -> list[str]:
 
 
 def show(answer: Answer, *, as_json: bool) -> None:
-    """Prints an answer."""
+    """Print an answer."""
     if as_json:
         failed = {"error": answer.error} if answer.error else {}
         click.echo(to_json({**answer.document, **failed}))
@@ -123,7 +123,9 @@ def _terminal_width() -> int | None:
 
 
 def _table(rows: Rows, width: int | None) -> list[Table | Text]:
-    """The rows as a table, without the columns that matter least if it is too wide, or each as a block of lines."""
+    """Return the rows as a table, without the columns that matter least if it is too wide, or each as a block of
+    lines.
+    """
     columns = _columns(rows, width)
     left_out: list[str] = []
     while width is not None and not _fits(columns, rows.sentences, width):
@@ -140,7 +142,7 @@ def _table(rows: Rows, width: int | None) -> list[Table | Text]:
 
 
 def _columns(rows: Rows, width: int | None) -> dict[str, list[str]]:
-    """The cells by heading, as they are shown."""
+    """Return the cells by heading, as they are shown."""
     found: dict[str, list[str]] = {}
     for number, heading in enumerate(rows.headings):
         cells = [headline(str(row[number])) for row in rows.cells]

@@ -90,7 +90,9 @@ def _unknown(evidence: Source, run: Run) -> Answer:
 
 
 def log_lines(record: RunRecord, node: str | None) -> tuple[list[str], str]:
-    """The lines of a log that say why a node, or the run before its first node, failed; and why there are none."""
+    """Return the lines of a log that say why a node, or the run before its first node, failed; and why there are
+    none.
+    """
     log = record.log_of(node)
     if log is None:
         return [], ""
@@ -107,7 +109,9 @@ def log_lines(record: RunRecord, node: str | None) -> tuple[list[str], str]:
 
 
 def relevant(text: str) -> list[str]:
-    """The frames of our own code and the error of the last traceback, or else the last lines that tell something."""
+    """Return the frames of our own code and the error of the last traceback, or else the last lines that tell
+    something.
+    """
     lines = [line.expandtabs().rstrip() for line in text.splitlines()]
     start = _first_of_last_chain(lines)
     if start is None:
@@ -133,7 +137,7 @@ def _first_of_last_chain(lines: Sequence[str]) -> int | None:
 
 
 def _frames(lines: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    """The frames of a traceback, each as its lines, and what comes after them."""
+    """Return the frames of a traceback, each as its lines, and what comes after them."""
     frames: list[list[str]] = []
     for number, line in enumerate(lines):
         if _FRAME.match(line):
@@ -153,5 +157,5 @@ def _is_own(frame: str) -> bool:
 
 
 def last_good(evidence: Source, before: str) -> str | None:
-    """The last run before another that succeeded."""
+    """Return the last run before another that succeeded."""
     return evidence.last_good(before)

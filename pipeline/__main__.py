@@ -35,7 +35,7 @@ main.add_command(init)
 
 
 def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which run of which pipeline."""
+    """Return the options that say which run of which pipeline."""
     for option in (
         click.option("--run-root", type=click.Path(path_type=Path), help="[default: runs/NAME]"),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it."),
@@ -118,7 +118,7 @@ def schema_accept(
 
 
 def _typed_flags() -> list[object]:
-    """The options of the command that runs, as they were typed, but for those that only say how it prints."""
+    """Return the options of the command that runs, as they were typed, but for those that only say how it prints."""
     context = click.get_current_context()
     flags: list[object] = []
     for option in context.command.params:

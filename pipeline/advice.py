@@ -66,12 +66,12 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
 
 
 def ask_doctor(here: str) -> str:
-    """The command for a run root that cannot be used."""
+    """Return the command for a run root that cannot be used."""
     return f"python -m oncall doctor{here}    # what is wrong with it, and what to do"
 
 
 def again(record: RunRecord, here: str) -> str:
-    """The command that goes on with a run."""
+    """Return the command that goes on with a run."""
     match record.kind:
         case Kind.LOCAL:
             return f"python -m oncall resume {record.run_id}{here}"
@@ -88,12 +88,12 @@ def _noted(line: str, note: str) -> str:
 
 
 def _of_project(here: str) -> str:
-    """The flags that vertex_runner.py knows, too: its config names the pipeline."""
+    """Return the flags that vertex_runner.py knows, too: its config names the pipeline."""
     return here.partition(" --pipeline ")[0]
 
 
 def _follow(record: RunRecord, here: str) -> str:
-    """The command that shows how a run goes on."""
+    """Return the command that shows how a run goes on."""
     log = record.log_of(record.running_node)
     if record.kind is Kind.REHEARSAL and log:
         return command("tail", "-f", log)
@@ -101,7 +101,7 @@ def _follow(record: RunRecord, here: str) -> str:
 
 
 def _log(record: RunRecord, here: str) -> list[str]:
-    """The command that shows all that the failed node wrote."""
+    """Return the command that shows all that the failed node wrote."""
     log = record.log_of(failed_node(record))
     if log is None:
         return []

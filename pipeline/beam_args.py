@@ -11,7 +11,7 @@ _ALWAYS = ("--no_pipeline_type_check",)
 
 
 def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
-    """The options of a component, or those of all where none is named.
+    """Return the options of a component, or those of all where none is named.
 
     Raises:
       ConfigError: Dataflow without a `vertex` section, which has the project and the bucket, or without its image.
@@ -37,7 +37,7 @@ def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
 
 
 def _chosen(config: PipelineConfig, node_id: str | None) -> BeamOptions:
-    """What is said for all, with what is said for one component over it."""
+    """Return what is said for all, with what is said for one component over it."""
     general = config.beam.model_dump(exclude={"components"})
     special = config.beam.components.get(node_id or "", BeamOptions()).model_dump()
     options = {**general.pop("options"), **special.pop("options")}

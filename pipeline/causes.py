@@ -40,6 +40,6 @@ def _failed_cause(record: RunRecord) -> str:
 
 
 def failed_node(record: RunRecord) -> str | None:
-    """The node that failed, or was cut off."""
+    """Return the node that failed, or was cut off."""
     failed = [name for name, node in record.nodes.items() if node.state == "failed"]
     return failed[-1] if failed else record.running_node

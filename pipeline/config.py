@@ -272,7 +272,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
-    """Reads and checks a config.
+    """Read and checks a config.
 
     Args:
       file: the YAML file; relative paths in it start at its own folder.
@@ -294,7 +294,7 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
 
 
 def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:
-    """The pipeline's name in a config that is wrong otherwise; None where it cannot be told."""
+    """Return the pipeline's name in a config that is wrong otherwise; None where it cannot be told."""
     try:
         data = _read(Path(file))
         for setting in settings:
@@ -344,7 +344,7 @@ def _override(data: dict[str, Any], setting: str) -> None:
 
 
 def _item(section: Any, index: str, setting: str) -> Any:
-    """An item of a list in the config, such as the 0 in crosses.0.num_ids."""
+    """Return an item of a list in the config, such as the 0 in crosses.0.num_ids."""
     if not isinstance(section, list):
         raise ConfigError(f"--set {setting}: '{index}' lies below a plain value, not a section")
     if not index.isdecimal() or int(index) >= len(section):
@@ -353,7 +353,7 @@ def _item(section: Any, index: str, setting: str) -> Any:
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
-    """Makes the config's paths absolute and reads given vocabularies, so that the result stands alone."""
+    """Make the config's paths absolute and read its vocabularies, so that the result stands alone."""
     for section, key in _PATHS:
         values: Any = data
         for step in section.split("."):

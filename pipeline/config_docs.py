@@ -25,7 +25,7 @@ This page is written by `make docs` from the models that check the file.
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION]
     for model in _models(PipelineConfig):
         title = "The file" if model is PipelineConfig else model.__name__
@@ -35,7 +35,7 @@ def markdown() -> str:
 
 
 def _models(model: type[Declaration], seen: set[type] | None = None) -> Iterator[type[Declaration]]:
-    """A model and all it is made of, each once, in the order in which a reader meets them."""
+    """Yield a model and all it is made of, each once, in the order in which a reader meets them."""
     seen = set() if seen is None else seen
     if model in seen:
         return
@@ -71,7 +71,7 @@ def _default(value: Any) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type in the words of YAML."""
+    """Return a type in the words of YAML."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _type(arguments[0])

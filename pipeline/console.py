@@ -73,21 +73,21 @@ class RunView:
             self._live.__exit__(kind, error, trace)
 
     def node_started(self, node_id: str) -> None:
-        """Shows a node as running."""
+        """Show a node as running."""
         self._loading = False
         row = self._rows.setdefault(node_id, Row())
         row.state, row.started = RUNNING, time.monotonic()
         self._line(f"{node_id} started")
 
     def progressed(self, text: str) -> None:
-        """Shows how far the running node is."""
+        """Show how far the running node is."""
         for node_id, row in self._rows.items():
             if row.state == RUNNING:
                 row.headline = text
                 self._line(f"{node_id} {text}")
 
     def node_finished(self, node_id: str, state: str, seconds: float, headline: str) -> None:
-        """Shows how a node ended."""
+        """Show how a node ended."""
         row = self._rows[node_id]
         row.state, row.seconds, row.headline = state, seconds, headline
         self._line(f"{node_id} {state} in {seconds:.1f} s" + (f": {headline}" if headline else ""))
@@ -123,7 +123,7 @@ _MARKS = {"complete": "✔", "cached": "✔", "failed": "✘", "waiting": "·"}
 
 
 def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
-    """The end of a run on one screen: data, metrics overall and by slice, the verdict, what serves, what to do next."""
+    """Print the end of a run on one screen: data, metrics, the verdict, the serving version, the next commands."""
     facts = summary["facts"]
     console.print()
     if "Evaluator" in facts:
@@ -186,7 +186,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _data_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What ExampleGen found in the rows."""
+    """Return what ExampleGen found in the rows."""
     lines = [("data", ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows")]
     lines += [("labels", text) for text in labels_texts(known["labels"])]
     lines += [("copies", text) for text in copies_texts(known["equal_rows"])]

@@ -53,7 +53,7 @@ def create_pipeline(
     on_vertex: bool = False,
     transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
 ) -> Pipeline:
-    """The pipeline of a config.
+    """Return the pipeline of a config.
 
     Args:
       config: what to build.
@@ -209,7 +209,7 @@ def _transform(
 
 
 def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
-    """What Trainer and Tuner are told."""
+    """Return what Trainer and Tuner are told."""
     return {
         "feature_set": config.feature_set.model_dump_json(),
         "model": config.model.model_dump_json(),
@@ -284,5 +284,5 @@ def _trainer(
 
 
 def _dotted(function: Any) -> str:
-    """The dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
+    """Return the dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
     return f"{function.__module__}.{function.__qualname__}"

@@ -93,7 +93,7 @@ class Interrupts:
             raise KeyboardInterrupt(self.received)
 
     def check(self) -> None:
-        """Raises what a signal should have raised, if a library swallowed it."""
+        """Raise what a signal should have raised, if a library swallowed it."""
         if self.received:
             raise KeyboardInterrupt(self.received)
 
@@ -110,5 +110,5 @@ class Interrupts:
             self._ending.release()
 
     def instead_of(self, error: BaseException) -> BaseException:
-        """The interrupt that an error came of, or the error itself."""
+        """Return the interrupt that an error came of, or the error itself."""
         return KeyboardInterrupt(self.received) if self.received else error

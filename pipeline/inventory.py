@@ -19,14 +19,14 @@ _EXECUTIONS = 100
 
 
 def note(store: Any, execution: mlmd.Execution, artifacts: Iterable[mlmd.Artifact]) -> None:
-    """Keeps with an execution what files its outputs have."""
+    """Keep with an execution what files its outputs have."""
     found = {artifact.uri: digest(artifact.uri) for artifact in artifacts if _is_here(artifact.uri)}
     execution.custom_properties[FILES_PROPERTY].string_value = json.dumps(found)
     store.put_executions([execution])
 
 
 def forget_damaged(store: Any, node_context: str) -> list[str]:
-    """Marks as deleted what a node has made and what is no longer whole, so that neither cache nor resolver finds it.
+    """Mark as deleted what a node has made and what is no longer whole, so that neither cache nor resolver finds it.
 
     Args:
       store: of ML Metadata.
@@ -49,7 +49,7 @@ def forget_damaged(store: Any, node_context: str) -> list[str]:
 
 
 def damaged(store: Any, artifact_ids: Iterable[int]) -> list[str]:
-    """The URIs of those artifacts that are no longer as they were made."""
+    """Return the URIs of those artifacts that are no longer as they were made."""
     artifacts = store.get_artifacts_by_id(sorted(artifact_ids))
     events = store.get_events_by_artifact_ids([artifact.id for artifact in artifacts]) if artifacts else []
     makers = {event.execution_id for event in events if event.type == mlmd.Event.OUTPUT}
@@ -58,7 +58,7 @@ def damaged(store: Any, artifact_ids: Iterable[int]) -> list[str]:
 
 
 def _changed(executions: Iterable[mlmd.Execution]) -> list[str]:
-    """The URIs of what executions have made and what is no longer as it was."""
+    """Return the URIs of what executions have made and what is no longer as it was."""
     expected: dict[str, str] = {}
     for execution in executions:
         if execution.last_known_state == mlmd.Execution.COMPLETE and FILES_PROPERTY in execution.custom_properties:

@@ -82,7 +82,7 @@ def run(
     until: str | None = None,
     config_flags: Sequence[str] = (),
 ) -> int:
-    """Runs a config, tells how that ended, and returns the exit code that local_runner.py documents.
+    """Run a config, report how that ended, and return the exit code that local_runner.py documents.
 
     Args:
       config: what to run.
@@ -124,7 +124,7 @@ def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
 
 
 def put_on_record(root: RunRoot, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
-    """Keeps that a run was not started, in the run root that it was for, if that is there."""
+    """Keep that a run was not started, in the run root that it was for, if that is there."""
     refusals = Refusals(root)
     refusal = refusals.another(pipeline, error, command)
     telling.kept("that no run was started", lambda: refusals.keep(refusal))
@@ -132,7 +132,7 @@ def put_on_record(root: RunRoot, pipeline: str, error: PipelineError, command: l
 
 
 def _tell_of_crash(asked: _Asked) -> None:
-    """A run that was killed could not tell it."""
+    """Report an earlier run that was killed and could not report it itself."""
     last = next(newest_records(asked.root), None)
     if last is not None and last.ended is None and last.run_id != asked.resumes:
         serving = serving_text(asked.config, asked.root)
@@ -140,7 +140,7 @@ def _tell_of_crash(asked: _Asked) -> None:
 
 
 def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: str | None = None) -> int:
-    """Checks all that can be checked without running, and says what a run would do; returns the exit code."""
+    """Check all that can be checked without running, and say what a run would do; return the exit code."""
     root = RunRoot(run_root)
     wanted = nodes(config, until)
     findings = preflight.check(config, root)
@@ -169,7 +169,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
 
 
 def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tuple[RecordFile, dict[str, Any]]:
-    """Runs, with the run root held; returns the record and the summary."""
+    """Run, with the run root held; return the record and the summary."""
     config, root, run_id = asked.config, asked.root, new_run_id()
     log = None if asked.output == "verbose" else root.log(run_id)
     with own_terminal(log) as terminal:
@@ -223,7 +223,7 @@ def _end_process(asked: _Asked, recorder: _Recorder, console: Console, terminal:
 def _run_recorded(
     asked: _Asked, database: Database, run_id: str, recorder: _Recorder, interrupts: Interrupts
 ) -> BaseException | None:
-    """Runs the nodes; returns what ended them early. Afterwards, signals are held."""
+    """Run the nodes; return what ended them early. Afterwards, signals are held."""
     try:
         with recorder.view:
             interrupts.release()
@@ -240,7 +240,7 @@ def _run_recorded(
 
 
 def _end(file: RecordFile, summary: dict[str, Any], reason: str) -> None:
-    """Puts the end on record. A disk that is full keeps no run from ending."""
+    """Put the end on record. A disk that is full keeps no run from ending."""
     code, error = summary["exit_code"], summary["error"] or ""
     try:
         file.ended(exit_code=code, error=error, reason=reason, summary={"pushed": summary["pushed"]})
@@ -289,7 +289,7 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
 
 
 def _settle_unfinished(root: RunRoot, database: Database) -> None:
-    """Ends in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
+    """End in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
 
     The lock says that none of them goes on.
     """

@@ -28,7 +28,7 @@ class LockedError(RunRootError):
 
 
 def holders(file: Path) -> set[int]:
-    """The processes that hold a lock on a file; 0 stands for one of another container."""
+    """Return the processes that hold a lock on a file; 0 stands for one of another container."""
     try:
         found = os.stat(file)
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def holders(file: Path) -> set[int]:
 
 
 def wait(file: Path, say: Callable[[str], None]) -> None:
-    """Returns once a database can be written, at once if nobody holds it.
+    """Return once a database can be written, at once if nobody holds it.
 
     Args:
       file: an SQLite database; need not exist.
@@ -101,7 +101,7 @@ def _is_locked(file: Path) -> bool:
 
 
 def described(pids: set[int]) -> str:
-    """The first of some processes that is of this machine, by its command line."""
+    """Return the first of some processes that is of this machine, by its command line."""
     for pid in sorted(pids):
         try:
             command = " ".join(psutil.Process(pid).cmdline())

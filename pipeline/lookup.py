@@ -40,7 +40,7 @@ class RunArtifacts:
 
 
 def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
-    """Reads an artifact of StatisticsGen, by split.
+    """Read an artifact of StatisticsGen, by split.
 
     Raises:
       DataError: its files are gone or damaged.
@@ -66,7 +66,7 @@ def runs(root: RunRoot) -> list[str]:
 
 
 def find(root: RunRoot, run: str = LATEST) -> RunArtifacts:
-    """The artifacts of a run.
+    """Return the artifacts of a run.
 
     Args:
       root: where to look.

@@ -6,7 +6,7 @@ from schemas.errors import ConfigError
 
 
 def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
-    """The nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
+    """Return the nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
 
     Args:
       config: of the pipeline.

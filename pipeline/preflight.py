@@ -80,7 +80,7 @@ class Findings:
 
 
 def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
-    """Holds the config against the schema, the files and the registry.
+    """Hold the config against the schema, the files and the registry.
 
     Raises:
       ConfigError: the schema is not readable or does not describe the declared columns.
@@ -102,7 +102,7 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
 
 
 def vertex_plan(config: PipelineConfig, report: Callable[[str], None] = lambda line: None) -> "Plan":
-    """What a push to Vertex AI would do now.
+    """Return what a push to Vertex AI would do now.
 
     Raises:
       ConfigError: a section is missing.

@@ -137,7 +137,7 @@ class RunRecord(BaseModel):
     alert: str = ""
 
     def log_of(self, node: str | None) -> str | None:
-        """The file that has a node's log: its own, or the run's."""
+        """Return the file that has a node's log: its own, or the run's."""
         own = self.nodes[node].log if node is not None else None
         return own or self.log
 
@@ -278,7 +278,7 @@ def config_hash(config: "PipelineConfig") -> str:
 
 
 def git_revision() -> tuple[str | None, bool | None]:
-    """The revision of this checkout, and whether it was changed since; None where there is no git."""
+    """Return the revision of this checkout, and whether it was changed since; None where there is no git."""
     try:
         top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
         # Installed below somebody else's checkout, it is none of that revision's.
@@ -319,7 +319,7 @@ class RecordFile:
     """The record of the run that goes on in this process, kept on disk."""
 
     def __init__(self, root: RunRoot, record: RunRecord) -> None:
-        """Writes the record of a run that begins.
+        """Write the record of a run that begins.
 
         Raises:
           RunRootError: it cannot be written.
@@ -350,20 +350,20 @@ class RecordFile:
         return self._log.stat().st_size if self._log and self._log.exists() else 0
 
     def node_started(self, node: str, log: Path | None = None) -> None:
-        """Notes that a node has begun; `log` is its own, if it has one."""
+        """Note that a node has begun; `log` is its own, if it has one."""
         known = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
         known.log = str(log) if log else None
         self.record.nodes[node] = known
         self._write()
 
     def node_finished(self, node: str, state: str, error: str) -> None:
-        """Notes how a node ended."""
+        """Note how a node ended."""
         known = self.record.nodes[node]
         known.state, known.error, known.ended, known.log_to = state, error, time.time(), self._log_size()
         self._write()
 
     def ended(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
-        """Notes how the run ended."""
+        """Note how the run ended."""
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()
         for node in self.record.nodes.values():
@@ -373,13 +373,13 @@ class RecordFile:
         self._write()
 
     def noted(self, **fields: object) -> None:
-        """Notes what is known only after the end: `summary`, `alert`."""
+        """Note what is known only after the end: `summary`, `alert`."""
         self.record = self.record.model_copy(update=fields)
         self._write()
 
 
 def newest_records(root: RunRoot) -> Iterator[RunRecord]:
-    """The records that can be read, the newest run first."""
+    """Yield the records that can be read, the newest run first."""
     for file in sorted(root.records.glob("*.json"), reverse=True):
         with suppress(OSError, ValidationError):
             yield RunRecord.model_validate_json(file.read_bytes())

@@ -48,14 +48,14 @@ class Refusals:
         return self.root.path / "refused.json"
 
     def known(self) -> Refusal | None:
-        """What is kept; None where nothing is, or the file is damaged."""
+        """Return what is kept; None where nothing is, or the file is damaged."""
         try:
             return Refusal.model_validate_json(self._file.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def another(self, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
-        """A run that is refused now, after those that are kept."""
+        """Return a run that is refused now, after those that are kept."""
         before, now = self.known(), time.time()
         return Refusal(
             pipeline=pipeline,
@@ -69,7 +69,7 @@ class Refusals:
         )
 
     def keep(self, refusal: Refusal) -> None:
-        """Writes it down. A run root that is not there is not made.
+        """Write it down. A run root that is not there is not made.
 
         Raises:
           OSError: it cannot be written.

@@ -38,13 +38,13 @@ _HEADLINE_METRICS = ("auc", "accuracy", "rmse")
 
 
 def facts(result: NodeResult) -> dict[str, Any]:
-    """What is worth knowing about a finished node, as plain values."""
+    """Return what is worth knowing about a finished node, as plain values."""
     reader = _READERS.get(result.node_id)
     return reader(result.outputs) if reader is not None and result.state != FAILED else {}
 
 
 def headline(node_id: str, known: Mapping[str, Any]) -> str:
-    """The facts of a node in a few words."""
+    """Return the facts of a node in a few words."""
     match node_id:
         case "ExampleGen":
             left_out = f"; {known['rejected']:,} bad rows left out" if known["rejected"] else ""
@@ -97,7 +97,7 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
 
 
 def metric_title(name: str) -> str:
-    """A metric as people write it."""
+    """Return a metric as people write it."""
     return name.upper() if name in ("auc", "rmse", "mae") else name.replace("_", " ")
 
 

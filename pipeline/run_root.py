@@ -83,7 +83,7 @@ class RunRoot:
 
     @contextmanager
     def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
-        """Makes the folder, checks it, and holds it for one run, with the database that is bound to it.
+        """Make the folder, check it, and hold it for one run, with the database that is bound to it.
 
         Args:
           metadata: of the config; None for the database that it is bound to.
@@ -99,7 +99,7 @@ class RunRoot:
 
     @contextmanager
     def held(self, flag: str) -> Iterator[None]:
-        """Holds the folder, which must be there, for one run.
+        """Hold the folder, which must exist, for one run.
 
         Args:
           flag: that names the folder, for the error.
@@ -173,7 +173,7 @@ class _Releasing:
 
 
 def new_run_id() -> str:
-    """A run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
+    """Return a run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
     return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 

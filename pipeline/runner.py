@@ -63,10 +63,10 @@ class Observer(Protocol):
     """Is told of every node's start and end."""
 
     def node_started(self, node_id: str) -> None:
-        """A node is about to run."""
+        """Note that a node is about to run."""
 
     def node_finished(self, result: NodeResult) -> None:
-        """A node ended, well or not."""
+        """Note that a node ended, well or not."""
 
 
 class NodeFailedError(PipelineError):
@@ -96,7 +96,7 @@ def run(
     nodes: Collection[str] | None = None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs nodes in order.
+    """Run nodes in order.
 
     Raises:
       PipelineError: the first node's own, or NodeFailedError for any other exception.
@@ -149,7 +149,7 @@ def _run_node(
 
 
 def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
-    """The error as the user sees it: one that can be mended, or an interrupt, as it is."""
+    """Return the error as the user sees it: one that can be mended, or an interrupt, as it is."""
     if not isinstance(error, Exception):
         return error
     # What went wrong first may be hidden behind a database that cannot be told of it.
@@ -170,7 +170,7 @@ def _failure(node_id: str, error: BaseException, database: Database) -> BaseExce
 
 
 def _chain(error: BaseException | None) -> Iterator[Exception]:
-    """An error, and what it came from."""
+    """Yield an error, and what it came from."""
     while isinstance(error, Exception):
         yield error
         error = error.__cause__ or error.__context__
@@ -227,7 +227,7 @@ class _Metadata(metadata.Metadata):
 
 
 def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
-    """The state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
+    """Return the state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
     if not execution_id:
         return FAILED, {}
     with _Metadata(database) as handle:
@@ -254,7 +254,7 @@ def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> 
 
 
 def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> None:
-    """Ends what a run has left open in ML Metadata.
+    """End what a run has left open in ML Metadata.
 
     Args:
       database: of ML Metadata.

@@ -33,7 +33,7 @@ class Review:
 
 
 def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str, ...]) -> Review:
-    """Compares the curated schema with the data of a run.
+    """Compare the curated schema with the data of a run.
 
     Args:
       config: whose schema it is.
@@ -63,7 +63,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
 
 
 def accept(config: PipelineConfig, reviewed: Review) -> None:
-    """Writes the proposed schema into its file; comments outside the changed features stay.
+    """Write the proposed schema into its file; comments outside the changed features stay.
 
     Raises:
       ConfigError: the config could not use it; the file is as it was.

@@ -89,7 +89,7 @@ class FeatureView:
 
 
 def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
-    """The run's id and the HTML.
+    """Return the run's id and the HTML.
 
     Args:
       config: whose thresholds the distances are held against.
@@ -132,7 +132,7 @@ def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatist
 def features(
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Any]
 ) -> list[FeatureView]:
-    """The features in the order of the first split, each with all that the page shows of it."""
+    """Return the features in the order of the first split, each with all that the page shows of it."""
     by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
     names = list(dict.fromkeys(name for found in by_split.values() for name in found))
     views = []
@@ -247,7 +247,7 @@ def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
 
 
 def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> list[tuple[str, str]]:
-    """What deserves a look: (word, why)."""
+    """Return what deserves a look: (word, why)."""
     flags = []
     for kind in (DRIFT, SKEW):
         if any(one.kind == kind and one.shift.exceeded for one in view.compared):
@@ -279,7 +279,7 @@ def _compared(
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
 ) -> list[Compared]:
-    """What the gate compares, whether or not the run came through it."""
+    """Return what the gate compares, whether or not the run came through it."""
     lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
     before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
     independent = [split for split in config.data.independent_splits if split in splits]
@@ -298,7 +298,7 @@ def _logarithmic(share: float) -> float:
 
 
 def percent(share: float) -> str:
-    """A share, for people."""
+    """Return a share, for people."""
     return "0%" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 

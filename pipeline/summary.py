@@ -81,7 +81,7 @@ def _pushed_text(pusher: Mapping[str, Any] | None) -> str:
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
-    """What a push would do, if the model were blessed."""
+    """Return what a push would do, if the model were blessed."""
     if config.push.to == "vertex":
         return preflight.vertex_plan(config).summary()
     registry = _registry(config, root)
@@ -90,7 +90,7 @@ def push_text(config: PipelineConfig, root: RunRoot) -> str:
 
 
 def serving_text(config: PipelineConfig, root: RunRoot) -> str:
-    """What serves now."""
+    """Return what serves now."""
     if config.push.to == "vertex":
         return _vertex_serving_text(config)
     registry = _registry(config, root)
@@ -125,7 +125,7 @@ def next_steps(
     pusher: Mapping[str, Any] | None,
     error: BaseException | None,
 ) -> list[str]:
-    """What to do after a run."""
+    """Return what to do after a run."""
     # As `make run` starts them: the environment need not be activated.
     tools = Path(sys.executable).parent
     if tools.is_relative_to(Path.cwd()):

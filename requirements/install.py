@@ -54,7 +54,7 @@ def glibc_version(text: str) -> tuple[int, int] | None:
 
 
 def host_glibc() -> tuple[int, int]:
-    """The version of the host's C library, as (major, minor).
+    """Return the version of the host's C library, as (major, minor).
 
     Raises:
       SetUpError: where the C library is another one.
@@ -91,7 +91,7 @@ def check_host() -> None:
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    """Runs a command; its output goes to the log and is shown only when it fails."""
+    """Run a command; its output goes to the log and is shown only when it fails."""
     with LOG.open("a") as log:
         log.write(f"$ {' '.join(map(str, command))}\n")
         log.flush()
@@ -104,7 +104,7 @@ def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | Non
 
 
 def create_venv() -> None:
-    """An environment of real copies of python, so that patching it touches nothing of the host's."""
+    """Make an environment of real copies of python, so that patching it touches nothing of the host's."""
     shutil.rmtree(VENV, ignore_errors=True)
     run(sys.executable, "-m", "venv", "--copies", VENV)
     run(
@@ -117,7 +117,7 @@ def create_venv() -> None:
 
 
 def distribution() -> str:
-    """The apt family of this host: 'debian' or 'ubuntu'."""
+    """Return the apt family of this host: 'debian' or 'ubuntu'."""
     release = platform.freedesktop_os_release()
     for name in [release.get("ID", ""), *release.get("ID_LIKE", "").split()]:
         # Mint and others name both; ID_LIKE lists the closest first.
@@ -130,7 +130,7 @@ def distribution() -> str:
 
 
 def archive_address(family: str) -> str:
-    """The address of the host's main package archive, read from its own apt configuration.
+    """Return the address of the host's main package archive, read from its own apt configuration.
 
     `apt-get indextargets` would need no parsing, but lists nothing on hosts whose lists were
     cleaned away, so the two source formats are read directly.
@@ -183,7 +183,7 @@ def fetch_runtime(target: Path) -> None:
 
 
 def patch_python(runtime: Path) -> None:
-    """Makes the environment's own python load the private C runtime."""
+    """Make the environment's own python load the private C runtime."""
     loaders = sorted(runtime.rglob("ld-linux-x86-64.so.2"))
     libraries = sorted(
         {str(p.parent) for p in runtime.rglob("lib*.so*") if p.name in ("libc.so.6", "libstdc++.so.6", "libgcc_s.so.1")}
@@ -207,7 +207,7 @@ def patch_python(runtime: Path) -> None:
 
 
 def install_packages() -> None:
-    """Makes the environment hold exactly what the lock says, and this project, editable."""
+    """Make the environment hold exactly what the lock says, and this project, editable."""
     uv, python = TOOLS / "bin" / "uv", VENV / "bin" / "python"
     run(uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK)
     # compat: a plain .pth file, which type checkers and editors understand too.
@@ -216,7 +216,7 @@ def install_packages() -> None:
 
 
 def warm_byte_code() -> None:
-    """Writes the byte-code of what a run imports, whatever PYTHONDONTWRITEBYTECODE says on this host."""
+    """Write the byte-code of what a run imports, whatever PYTHONDONTWRITEBYTECODE says on this host."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     run(VENV / "bin" / "python", "-c", "import " + ", ".join(WARMED_MODULES), env=env)
 
@@ -236,7 +236,7 @@ def interpreter_works() -> bool:
 
 
 def prepare_interpreter() -> None:
-    """Creates the environment's python, with the newer C runtime where the host's is too old."""
+    """Create the environment's python, with the newer C runtime where the host's is too old."""
     if interpreter_works():
         return
     create_venv()

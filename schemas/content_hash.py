@@ -93,7 +93,7 @@ def contents(paths: Sequence[str], memory: Memory) -> list[FileContent]:
 
 
 def _content(path: str, memory: Memory) -> tuple[FileContent, tuple[list[int], str] | None]:
-    """The content of one file, and what is to be remembered of it."""
+    """Return the content of one file, and what is to be remembered of it."""
     try:
         filesystem, place = locations.filesystem(path)
         if filesystem.type_name == "local":
@@ -135,7 +135,7 @@ class _Blob(Protocol):
 
 
 def _checksums(paths: Sequence[str]) -> list[FileContent]:
-    """The checksums of objects in one bucket, from its listing."""
+    """Return the checksums of objects in one bucket, from its listing."""
     from google.api_core import exceptions
     from google.auth import exceptions as auth_exceptions
 

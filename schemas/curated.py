@@ -20,7 +20,7 @@ SCHEMA_TYPES: dict[ColumnType, int] = {
 
 
 def load_schema(path: str) -> schema_pb2.Schema:
-    """Reads a schema in text format.
+    """Read a schema in text format.
 
     Raises:
       ConfigError: naming the file and, where it is not valid, the line.

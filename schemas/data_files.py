@@ -41,7 +41,7 @@ class Input:
 
 
 def inputs(data: Data) -> list[Input]:
-    """What a config's split files are at this moment, the spans and versions of its window resolved.
+    """Return what a config's split files are at this moment, the spans and versions of its window resolved.
 
     Raises:
       DataError: a pattern has no file, a span is not there, or a file belongs to two splits.
@@ -65,7 +65,7 @@ def has_spans(data: Data) -> bool:
 
 
 def unlisted_inputs(data: Data) -> list[Input]:
-    """The patterns of a config without spans, its files not looked for."""
+    """Return the patterns of a config without spans, its files not looked for."""
     return [Input(name, split.files, None, ()) for name, split in data.splits.items() if isinstance(split, FileSplit)]
 
 
@@ -90,7 +90,7 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
 
 
 def listed(source: str) -> list[str]:
-    """The files of a path, a glob pattern or a folder, local or remote, in a stable order.
+    """Return the files of a path, a glob pattern or a folder, local or remote, in a stable order.
 
     Of a folder, those directly in it whose names do not start with `_` or `.`, which are not data.
 
@@ -107,7 +107,7 @@ def listed(source: str) -> list[str]:
 
 
 def guessed_format(path: str) -> Format | None:
-    """What a file's name says of its format; None where it says nothing.
+    """Return what a file's name says of its format; None where it says nothing.
 
     >>> guessed_format("a.csv.gz"), guessed_format("data_tfrecord-00000-of-00001.gz"), guessed_format("a.xlsx")
     ('csv', 'tfrecord', None)
@@ -140,7 +140,7 @@ def literal_start(path: str, base: str = "") -> tuple[str, str]:
 
 
 def _local(base: str, pattern: str) -> list[str]:
-    """The files of a name or pattern below a folder; "" is the current one."""
+    """Return the files of a name or pattern below a folder; "" is the current one."""
     literal = os.path.join(base, pattern)
     if os.path.isfile(literal):
         return [literal]
@@ -170,7 +170,7 @@ def _listed_remotely(source: str) -> list[str]:
 
 
 def _remote(base: str, pattern: str) -> list[str]:
-    """The files of a name or pattern below a remote folder."""
+    """Return the files of a name or pattern below a remote folder."""
     filesystem, folder = locations.filesystem(base)
     literal = f"{folder}/{pattern}"
     if filesystem.get_file_info(literal).is_file:
@@ -196,7 +196,7 @@ def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
 
 
 def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
-    """The pattern for each span of the window, highest version first filled in."""
+    """Return the pattern for each span of the window, highest version first filled in."""
     if not _NUMBERS.search(pattern):
         return [(pattern, None)]
     versions: dict[int, dict[int, str]] = {}
@@ -221,7 +221,7 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
 
 
 def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
-    """The files of a pattern with numbers: those whose names are the rest literally, if there are any."""
+    """Return the files of a pattern with numbers: those whose names are the rest literally, if there are any."""
     ends = [0, *(end for match in _NUMBERS.finditer(pattern) for end in match.span()), len(pattern)]
     literal = "*".join(glob.escape(pattern[start:end]) for start, end in zip(ends[::2], ends[1::2], strict=True))
     with contextlib.suppress(DataError):
@@ -230,7 +230,7 @@ def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
 
 
 def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
-    """The texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
+    """Return the texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
     expression, end, seen = "", 0, set()
     for match in _NUMBERS.finditer(pattern):
         name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")
@@ -246,7 +246,7 @@ def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
 
 
 def _expression(text: str) -> str:
-    """A regular expression for a piece of a path, each of whose names stands for itself or is a pattern."""
+    """Return a regular expression for a piece of a path, each of whose names stands for itself or is a pattern."""
     return "/".join(f"(?:{re.escape(name)}|{fnmatch.translate(name)[4:-3]})" for name in text.split("/"))
 
 

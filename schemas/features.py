@@ -26,7 +26,8 @@ BUCKETIZED_SUFFIX = "_bucketized"
 
 @lru_cache(maxsize=1 << 14)
 def safe_name(column: str) -> str:
-    """The name of a column inside the graph and the served model, where TensorFlow wants Python's names, in ASCII.
+    """Return the name of a column inside the graph and the served model, where TensorFlow wants Python's names, in
+    ASCII.
 
     >>> safe_name("monthly charge"), safe_name("1st.été"), safe_name("class")
     ('monthly_charge', 'c_1st_u00e9tu00e9', 'c_class')
@@ -36,7 +37,7 @@ def safe_name(column: str) -> str:
 
 
 def bucketized_name(column: str) -> str:
-    """The name of a numeric feature's transformed column of bucket ids."""
+    """Return the name of a numeric feature's transformed column of bucket ids."""
     return safe_name(column) + BUCKETIZED_SUFFIX
 
 
@@ -323,7 +324,7 @@ class RegressionLabel(_Label):
 
 
 def _label_kind(label: object) -> str:
-    """A label without a kind is binary."""
+    """Return a label without a kind is binary."""
     kind = label.get("kind", "binary") if isinstance(label, dict) else getattr(label, "kind", None)
     return str(kind)
 
@@ -361,7 +362,7 @@ MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": flo
 
 
 def column_type(feature: Feature) -> ColumnType:
-    """The type a feature's raw values have in tf.Example, in the schema and in a served request."""
+    """Return the type a feature's raw values have in tf.Example, in the schema and in a served request."""
     match feature:
         case Numeric():
             return "float"

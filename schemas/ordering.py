@@ -158,5 +158,5 @@ def _is_misordered(value: str, bound: str) -> bool:
 
 
 def _natural(text: str) -> str:
-    """A string whose letters order numbers within it."""
+    """Return a string whose letters order numbers within it."""
     return re.sub(r"\d+", lambda digits: digits[0].zfill(20), text)

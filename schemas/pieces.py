@@ -36,7 +36,8 @@ class Piece:
 
 
 def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> list[Piece]:
-    """The pieces of an uncompressed CSV file, from one look at all its bytes; none if it is best read as a whole.
+    """Return the pieces of an uncompressed CSV file, from one look at all its bytes; none if it is best read as a
+    whole.
 
     A line's end within quotes ends no row. Counting the quotes before it tells, if every quote that opens a value is
     at its beginning, and every one that closes it at its end; else nothing is cut.
@@ -68,7 +69,7 @@ def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> l
 
 
 def parquet_pieces(metadata: Any, piece_bytes: int) -> list[Piece]:
-    """The pieces of a Parquet file, each of one row group or more; none if it is best read as a whole."""
+    """Return the pieces of a Parquet file, each of one row group or more; none if it is best read as a whole."""
     pieces: list[Piece] = []
     start = rows = before = together = 0
     for group in range(metadata.num_row_groups):

@@ -130,7 +130,7 @@ class Reader(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The column names.
+        """Return the column names.
 
         Raises:
           DataError: the file is empty or cannot be read.
@@ -145,7 +145,7 @@ class Reader(ABC):
         """
 
     def pieces(self) -> list[Piece]:
-        """The parts that it is best read in, each by a reader of its own; none if it is best read as a whole.
+        """Return the parts that it is best read in, each by a reader of its own; none if it is best read as a whole.
 
         Raises:
           DataError: the file cannot be read.
@@ -182,7 +182,7 @@ class Reader(ABC):
 
 
 def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) -> Reader:
-    """The reader for a format; `reader` are other attributes of a Reader."""
+    """Return the reader for a format; `reader` are other attributes of a Reader."""
     match format:
         case "csv":
             return CsvReader(path, options=options, **reader)

@@ -29,7 +29,7 @@ class Change:
 
 
 def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]:
-    """What differs between two schemas, by feature and domain."""
+    """Return what differs between two schemas, by feature and domain."""
     old, new = _blocks(before), _blocks(after)
     found = []
     for key in dict.fromkeys([*old, *new]):
@@ -41,7 +41,7 @@ def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]
 
 
 def rewritten(text: str, after: schema_pb2.Schema) -> str:
-    """A schema file's text with the features and domains of `after`; only what differs is written anew.
+    """Return a schema file's text with the features and domains of `after`; only what differs is written anew.
 
     Comments inside a changed feature or domain are lost, all others stay.
     """

@@ -50,7 +50,7 @@ def points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hash
 
 
 def _codes(column: pa.Array) -> Hashes:
-    """A number for each value, by its type; equal values have the same."""
+    """Return a number for each value, by its type; equal values have the same."""
     if pa.types.is_binary(column.type):
         encoded = column.dictionary_encode()
         digests = b"".join([blake2b(value, digest_size=8).digest() for value in encoded.dictionary.to_pylist()])

@@ -59,7 +59,7 @@ class Columns:
 
     @classmethod
     def declared(cls, data: Data, features: FeatureSet) -> "Columns":
-        """What a config expects."""
+        """Return what a config expects."""
         options = data.read_options(features.label.column)
         label = label_rule(features, options)
         return cls(
@@ -72,7 +72,7 @@ class Columns:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The arguments that `from_json` takes, all of JSON's types."""
+        """Return the arguments that `from_json` takes, all of JSON's types."""
         return asdict(self)
 
     @classmethod
@@ -178,7 +178,7 @@ class Table:
 
     @classmethod
     def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
-        """The table of one of a config's files."""
+        """Return the table of one of a config's files."""
         columns = Columns.declared(data, features)
         return cls(open_table(path, data.format, data.csv, only=columns.needed), columns, max_bad_rows)
 
@@ -192,7 +192,7 @@ class Table:
 
     @staticmethod
     def settings(data: Data, features: FeatureSet) -> dict[str, Any]:
-        """What `from_json` takes: all of JSON's types."""
+        """Return what `from_json` takes: all of JSON's types."""
         format: Format = data.format
         return {
             "format": format,
@@ -294,7 +294,7 @@ class Table:
         return replace(texts, columns=columns)
 
     def _batch(self, texts: Texts) -> Batch:
-        """The rows that fit; the others go to `bad_rows`, each with its first fault."""
+        """Return the rows that fit; the others go to `bad_rows`, each with its first fault."""
         columns = {name: converted(texts.columns.column(name), rule) for name, rule in self.columns.rules.items()}
         good = np.ones(len(texts.rows), dtype=bool)
         if self.columns.drops_unlabelled:
@@ -310,7 +310,7 @@ class Table:
         return self._good_batch(texts, columns, None if good.all() else pa.array(good))
 
     def _advised(self, fault: Fault, name: str) -> str:
-        """A fault with its remedy, in the words of whoever reads the table."""
+        """Return a fault with its remedy, in the words of whoever reads the table."""
         terms = self.reader.terms
         match fault.kind:
             case "missing" if name == self.columns.label:
@@ -374,7 +374,7 @@ def _joined(batches: list[Texts]) -> Texts:
 
 
 def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
-    """The first fault of each row that has one: its column, and what it is."""
+    """Return the first fault of each row that has one: its column, and what it is."""
     found: dict[int, tuple[str, Fault]] = {}
     for name, column in columns.items():
         for index, fault in column.faults.items():
@@ -383,7 +383,7 @@ def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Faul
 
 
 def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
-    """The error for rows that do not fit, from the `summary` of all files."""
+    """Return the error for rows that do not fit, from the `summary` of all files."""
     shown = list(problems[:SHOWN_PROBLEMS])
     if allowed:
         shown[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {shown[0]}"
@@ -391,7 +391,9 @@ def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONF
 
 
 def summary(table: Table) -> list[str]:
-    """The bad rows of a file in a few lines: the first of each column and reason, and how many more there are."""
+    """Return the bad rows of a file in a few lines: the first of each column and reason, and how many more there
+    are.
+    """
     kinds: dict[tuple[str | None, str], BadRow] = {}
     counts: Counter[tuple[str | None, str]] = Counter()
     for bad in table.bad_rows:

@@ -134,7 +134,7 @@ def main(
 
 
 def _stop_with_stdin() -> None:
-    """Ends this process as SIGTERM does, once nobody holds the other end of standard input."""
+    """End this process as SIGTERM does, once nobody holds the other end of standard input."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -225,7 +225,7 @@ def _check(settings: Any, folder: Path) -> None:
 
 
 def _flags(settings: Any, folder: Path) -> list[str]:
-    """The settings that decide whether a version can be served, as flags again."""
+    """Return the settings that decide whether a version can be served, as flags again."""
     known = asdict(settings)
     flags = ["--model-dir", str(folder), "--versions", known["policy"]]
     return [*flags, *(["--allow-unvalidated"] if known["allow_unvalidated"] else [])]

@@ -64,7 +64,7 @@ class Batcher:
         self._running: asyncio.Task[None] | None = None
 
     async def submit(self, columns: Mapping[str, list[Any]], rows: int, *, timeout_seconds: float) -> Outputs:
-        """The outputs for these rows.
+        """Return the outputs for these rows.
 
         Raises:
           OverloadedError: the queue is full, or the model did not get to them in time.
@@ -100,7 +100,9 @@ class Batcher:
             self._running = None
 
     def _next_batch(self, now: float) -> list[_Waiting]:
-        """The oldest requests, as many as fit; those past their deadline, or gone, leave the queue on the way."""
+        """Return the oldest requests, as many as fit; those past their deadline, or gone, leave the queue on the
+        way.
+        """
         batch: list[_Waiting] = []
         rows = 0
         while self._queue and (not batch or rows + self._queue[0].rows <= self._max_batch_rows):

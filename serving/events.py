@@ -8,7 +8,7 @@ import orjson
 
 
 def write(event: str, **values: Any) -> None:
-    """Writes one line at once; values that are None are left out."""
+    """Write one line at once; values that are None are left out."""
     known = {key: value for key, value in values.items() if value is not None}
     line = orjson.dumps({"time": _now(), "event": event, **known}, option=orjson.OPT_APPEND_NEWLINE)
     sys.stdout.buffer.write(line)

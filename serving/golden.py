@@ -26,12 +26,12 @@ class Golden:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Golden":
-        """Raises ValueError, KeyError or TypeError if the text is something else."""
+        """Raise ValueError, KeyError or TypeError if the text is something else."""
         values = json.loads(text)
         return cls(values["instances"], values["predictions"], float(values["tolerance"]))
 
     def difference(self, answers: Sequence[Any]) -> str | None:
-        """What is wrong with the answers, in words; None if nothing is."""
+        """Return what is wrong with the answers, in words; None if nothing is."""
         if len(answers) != len(self.predictions):
             return f"{len(answers)} answers to {len(self.predictions)} requests"
         for row, (expected, found) in enumerate(zip(self.predictions, answers, strict=True)):

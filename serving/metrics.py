@@ -39,7 +39,7 @@ class Metrics:
         self.refresh_failures = Counter("refresh_failures", "Looks at the folder that failed.", **known)
 
     def versions_changed(self, snapshot: Snapshot) -> None:
-        """Shows what is served now."""
+        """Show what is served now."""
         # Not cleared: of several processes, one cannot take back what it has written.
         self._known |= set(snapshot.served)
         for number in self._known:

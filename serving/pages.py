@@ -40,7 +40,7 @@ _POLICY = (
 
 
 def example_row(served: Served) -> dict[str, Any]:
-    """A row that the model takes: of the rows it was validated with, or made up."""
+    """Return a row that the model takes: of the rows it was validated with, or made up."""
     if served.golden is not None and served.golden.instances:
         return dict(served.golden.instances[0])
     return {name: "a" if one.kind == "string" else 1 for name, one in served.predictor.inputs.items()}
@@ -54,7 +54,7 @@ def metadata(model_name: str, served: Served) -> dict[str, Any]:
 
 
 def openapi(service: Service, predict_route: str, health_route: str) -> dict[str, Any]:
-    """The API of what is served now, in OpenAPI 3.1, with the features' names and an example.
+    """Return the API of what is served now, in OpenAPI 3.1, with the features' names and an example.
 
     https://spec.openapis.org/oas/v3.1.0
 
@@ -162,7 +162,9 @@ def _value_schema(served: Served, one: Input, feature: Feature | None) -> dict[s
 
 
 def _categories(served: Served, name: str, feature: Feature | None) -> tuple[str, ...]:
-    """The best known categories of a feature: those declared, or those that were learned, most frequent first."""
+    """Return the best known categories of a feature: those declared, or those that were learned, most frequent
+    first.
+    """
     match feature:
         case VocabularyList() | VocabularyFile():
             return feature.values[:_SHOWN_CATEGORIES]
@@ -194,7 +196,7 @@ def _answers(properties: Mapping[str, Any], errors: tuple[int, ...]) -> dict[str
 
 
 def try_it(service: Service) -> tuple[str, dict[str, str]]:
-    """A page with a form of all features, and its headers; without a version it says so."""
+    """Return a page with a form of all features, and its headers; without a version it says so."""
     nonce = secrets.token_urlsafe(16)
     headers = {
         "content-security-policy": _POLICY.format(nonce),

@@ -64,7 +64,9 @@ class Predictor:
         )
 
     def _pack(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
-        """The signature, with one argument for all inputs of a type: each argument costs as much as a small layer."""
+        """Return the signature, with one argument for all inputs of a type: each argument costs as much as a small
+        layer.
+        """
 
         def call(*stacked: tf.Tensor) -> dict[str, tf.Tensor]:
             columns: dict[str, tf.Tensor] = {}
@@ -77,7 +79,7 @@ class Predictor:
         return tf.function(call, input_signature=signature, autograph=False).get_concrete_function()
 
     def predict_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Outputs:
-        """The outputs of `serving_default`, [rows] or [rows, classes] each.
+        """Return the outputs of `serving_default`, [rows] or [rows, classes] each.
 
         Args:
           columns: every input by its name, [rows] each, as `columns_of` makes them.
@@ -116,7 +118,7 @@ class Predictor:
         return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)
 
     def signature(self, name: str) -> Any:
-        """A signature's ConcreteFunction."""
+        """Return a signature's ConcreteFunction."""
         return self._model.signatures[name]
 
 
@@ -186,14 +188,14 @@ def _plausible(one: Input) -> Any:
 
 
 def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    """Outputs by name as one mapping for each row."""
+    """Return outputs by name as one mapping for each row."""
     names = list(outputs)
     columns = [plain(values) for values in outputs.values()]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def plain(values: NDArray[Any]) -> list[Any]:
-    """An array as lists of what JSON holds; texts decoded."""
+    """Return an array as lists of what JSON holds; texts decoded."""
     if values.dtype == np.object_:
         return [_text(value) for value in values.tolist()]
     listed: list[Any] = values.tolist()

@@ -37,7 +37,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 
 
 def grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
-    """A server with both services; the caller binds and starts it. With `share_port`, several processes may."""
+    """Return a server with both services; the caller binds and starts it. With `share_port`, several processes may."""
     limit = service.settings.max_request_bytes
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))]
@@ -50,7 +50,7 @@ def grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
 async def _answered(
     service: Service, route: str, context: Any, answer: Callable[[], Awaitable[Any]], noted: dict[str, Any]
 ) -> Any:
-    """An answer, or the status that says why there is none; counted, timed and logged."""
+    """Return an answer, or the status that says why there is none; counted, timed and logged."""
     started, status = time.perf_counter(), grpc.StatusCode.OK
     why = ""
     try:
@@ -179,7 +179,7 @@ def _spec(service: Service, served: Served, signature: str) -> model_pb2.ModelSp
 
 
 def _column(name: str, tensor: Any, most_rows: int) -> list[Any]:
-    """A tensor of shape [rows] or [rows, 1] as a list.
+    """Return a tensor of shape [rows] or [rows, 1] as a list.
 
     Raises:
       RequestError: it is damaged, of another shape, or has too many rows.

@@ -111,7 +111,7 @@ class ServedModel(tf.Module):
         self._features = features
 
     def _predict(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
-        """The answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
+        """Return the answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
         features = self._features
         transformed = self.transform(self._as_transform_takes(raw))
         output = self._network.call(network_inputs(features, transformed), training=False)
@@ -151,7 +151,7 @@ class ServedModel(tf.Module):
                 assert_never(label)
 
     def export(self, folder: str) -> None:
-        """Writes a SavedModel with all signatures."""
+        """Write a SavedModel with all signatures."""
         with tempfile.TemporaryDirectory() as temporary:
             version = os.path.join(temporary, os.path.basename(VERSION_FILE))
             with open(version, "w") as file:
@@ -169,7 +169,7 @@ class ServedModel(tf.Module):
                 file.write(declaration.model_dump_json(indent=1))
 
     def _signatures(self) -> dict[str, Any]:
-        """The signatures, traced. Kept nowhere: TensorFlow would trace and save once more what the model has."""
+        """Return the signatures, traced. Kept nowhere: TensorFlow would trace and save once more what the model has."""
         features, kinds = self._features, self._features.column_types
         # Nothing here is control flow, for which AutoGraph rewrites every function that is called.
         predict: Callable[[Mapping[str, tf.Tensor]], Tensors] = tf.function(self._predict, autograph=False)
@@ -212,7 +212,7 @@ def _dense(value: tf.Tensor, spec: tf.io.FixedLenFeature) -> tf.Tensor:
 
 
 def _first_line(file: str) -> tf.lookup.StaticHashTable:
-    """A table that holds the first line of a text file under the key 0."""
+    """Return a table that holds the first line of a text file under the key 0."""
     index = tf.lookup.TextFileIndex
     lines = tf.lookup.TextFileInitializer(file, tf.int64, index.LINE_NUMBER, tf.string, index.WHOLE_LINE)
     return tf.lookup.StaticHashTable(lines, UNPUSHED)

@@ -92,7 +92,7 @@ class _Routes:
     def observed(
         self, route: str, handler: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """A handler whose errors are answers, counted, timed and logged."""
+        """Return a handler whose errors are answers, counted, timed and logged."""
 
         async def run(request: Request) -> Response:
             started = time.perf_counter()
@@ -150,7 +150,7 @@ class _Routes:
             )
 
     async def http_error(self, request: Request, error: Exception) -> Response:
-        """What no route takes."""
+        """Return what no route takes."""
         assert isinstance(error, HTTPException)
         known = {404: f"there is nothing at {request.url.path[:200]}; / and /openapi.json say what there is"}
         if error.status_code == 405:
@@ -330,7 +330,7 @@ def _version(parameters: Mapping[str, Any]) -> int | None:
 
 
 def _examples(instances: Any) -> list[bytes]:
-    """Serialized records from `{"b64": ...}` or `{"examples": {"b64": ...}}`."""
+    """Return serialized records from `{"b64": ...}` or `{"examples": {"b64": ...}}`."""
     if not isinstance(instances, list):
         raise RequestError('expected [{"b64": SERIALIZED_TF_EXAMPLE}, ...]')
     examples = []

@@ -94,7 +94,7 @@ class Service:
         return not self.stopping and self.snapshot.default is not None
 
     def find(self, model: str | None = None, version: int | None = None, label: str | None = None) -> Served:
-        """The version that a request is for.
+        """Return the version that a request is for.
 
         Raises:
           NotFoundError: there is no such model, version or label.
@@ -127,7 +127,7 @@ class Service:
             raise OverloadedError(f"{waiting} rows are waiting already; try again later")
 
     async def answer_instances(self, served: Served, instances: Any) -> Outputs:
-        """The outputs for rows of named values.
+        """Return the outputs for rows of named values.
 
         Raises:
           RequestError: a row does not fit, or there are too many or none.
@@ -139,7 +139,7 @@ class Service:
         return await self._submit(served, columns_of(served.predictor.inputs, instances), len(instances))
 
     async def answer_columns(self, served: Served, columns: Any) -> Outputs:
-        """The outputs for named columns; raises as `answer_instances`."""
+        """Return the outputs for named columns; raises as `answer_instances`."""
         if not isinstance(columns, Mapping) or not columns:
             raise RequestError('expected {"inputs": {FEATURE: [VALUE, ...], ...}} with at least one row')
         first = next(iter(columns.values()))
@@ -149,7 +149,7 @@ class Service:
         return await self._submit(served, checked, len(first))
 
     async def answer_examples(self, served: Served, examples: Sequence[bytes]) -> Outputs:
-        """The outputs for serialized tf.Example; raises as `answer_instances`."""
+        """Return the outputs for serialized tf.Example; raises as `answer_instances`."""
         self._check_rows(len(examples))
         if SERVING_EXAMPLES not in served.predictor.signatures:
             raise NotFoundError(f"version {served.number} has no signature '{SERVING_EXAMPLES}'")
@@ -214,7 +214,7 @@ class Service:
 
 
 def freeze_garbage() -> None:
-    """Takes what is there now out of Python's search for garbage, and what is garbage by now away.
+    """Take what is there now out of Python's search for garbage, and what is garbage by now away.
 
     To look through all of TensorFlow takes a fifth of a second; it is done once a version instead of at any time. A
     model that was let go is full of cycles: it would stay for ever if it were left out of the search.
@@ -226,7 +226,7 @@ def freeze_garbage() -> None:
 
 
 def open_versions(settings: Settings, folder: str, metrics: Metrics) -> Versions:
-    """The versions in a folder, looked at once.
+    """Return the versions in a folder, looked at once.
 
     Raises:
       PushError: the folder cannot be read.

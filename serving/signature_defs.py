@@ -13,7 +13,7 @@ _PREDICT = "tensorflow/serving/predict"
 
 
 def signature_defs(served: Served) -> get_model_metadata_pb2.SignatureDefMap:
-    """The signatures that a request may name."""
+    """Return the signatures that a request may name."""
     return get_model_metadata_pb2.SignatureDefMap(
         signature_def={name: _definition(served.predictor.signature(name)) for name in served.predictor.signatures}
     )

@@ -54,7 +54,7 @@ def flags(**values: object) -> str:
 
 
 def say(text: str, level: Level = "error") -> None:
-    """Prints lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
+    """Print lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
     prefix = _LEVELS[level] if is_journal(sys.stderr) else ""
     click.echo("\n".join(f"{prefix}{clean(line)}" for line in text.splitlines()), err=True)
 
@@ -87,7 +87,7 @@ def say_interrupted(text: str, *, as_json: bool) -> None:
 
 @contextmanager
 def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
-    """Ends the process of a command that refuses, or is interrupted, with one line and its exit code.
+    """End the process of a command that refuses, or is interrupted, with one line and its exit code.
 
     Args:
       as_json: whether a JSON document is printed instead.
@@ -113,7 +113,8 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 @contextmanager
 def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
-    """What TFX, Beam and TensorFlow print, from C++ too, goes to the log; the terminal is what was standard output.
+    """Yield what TFX, Beam and TensorFlow print, from C++ too, goes to the log; the terminal is what was standard
+    output.
 
     Args:
       log: the file to append to; None leaves all of it on the terminal.

@@ -122,7 +122,7 @@ class Snapshot:
     states: Mapping[int, State] = field(default_factory=dict)
 
     def find(self, version: int | None, label: str | None) -> Served | None:
-        """The version of a number, of a label, or the default."""
+        """Return the version of a number, of a label, or the default."""
         number = version if version is not None else self.labels.get(label) if label is not None else self.default
         return self.served.get(number) if number is not None else None
 
@@ -158,7 +158,7 @@ class Versions:
         return self.folder.parent.name if self._single and self.folder.name.isdecimal() else self.folder.name
 
     def refresh(self) -> Snapshot:
-        """Looks at the folder, loads what has come, lets go of what is gone; blocks while it loads.
+        """Read the folder, load new versions, drop removed ones; block while loading.
 
         Raises:
           PushError: the folder cannot be read, or the registry's state is damaged; what serves goes on serving.
@@ -199,13 +199,13 @@ class Versions:
         return f"{self.folder}: holds no version of a model{hint}"
 
     def _found(self) -> tuple[dict[int, Path], Mapping[str, int]]:
-        """The folders of the versions that are there, by number, and their labels."""
+        """Return the folders of the versions that are there, by number, and their labels."""
         if self._single:
             return {number_of(self.folder): self.folder}, {}
         return {number: self.folder / str(number) for number in self._registry.versions()}, self._registry.labels()
 
     def _take_up(self, number: int, folder: Path, states: dict[int, State]) -> Served | None:
-        """Loads and checks a version; None where it cannot be served, for the reason in `states`."""
+        """Load and checks a version; None where it cannot be served, for the reason in `states`."""
         looks = _looks(folder)
         if self._refused.get(number) == looks:
             return None
@@ -224,7 +224,7 @@ class Versions:
 
 
 def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
-    """Loads one version, if it is what was pushed and answers as it should.
+    """Load one version, if it is what was pushed and answers as it should.
 
     Raises:
       PushError: it is not, or no model can be loaded.
@@ -290,7 +290,7 @@ def _golden(folder: Path) -> Golden | None:
 
 
 def number_of(folder: Path) -> int:
-    """The number of a single version: from what its push wrote, or its folder's name."""
+    """Return the number of a single version: from what its push wrote, or its folder's name."""
     file = folder / VERSION_FILE
     for text in (file.read_text().strip() if file.is_file() else "", folder.name):
         if text.isdecimal():
@@ -299,5 +299,5 @@ def number_of(folder: Path) -> int:
 
 
 def _looks(folder: Path) -> object:
-    """The names, sizes and times of a folder's files; another tool may still be copying into it."""
+    """Return the names, sizes and times of a folder's files; another tool may still be copying into it."""
     return sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))

@@ -28,7 +28,7 @@ _FLAGS = [
 
 @contextmanager
 def open_page(url: str, **context: Any) -> Iterator[tuple[Page, list[str]]]:
-    """A page, and a list of all that goes wrong on it: console errors, failed requests, requests to other hosts."""
+    """Yield a page, and a list of all that goes wrong on it: console errors, failed requests, requests to other hosts."""
     wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def census_rows(name: str, count: int) -> list[list[str]]:
-    """The header and the first rows of a census file."""
+    """Return the header and the first rows of a census file."""
     with gzip.open(ROOT / "data" / "census" / f"{name}.csv.gz", "rt") as file:
         return [row for row, _ in zip(csv.reader(file), range(count + 1), strict=False)]
 
@@ -33,7 +33,7 @@ def write_rows(path: Path, rows: list[list[str]]) -> None:
 
 @pytest.fixture
 def small_census(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a folder with a few thousand census rows and a config for them; returns the config's path."""
+    """Make a folder with a few thousand census rows and a config for them; return the config's path."""
 
     def make(edit: Callable[[list[list[str]]], list[list[str]]] = lambda rows: rows, rows: int = 3000) -> Path:
         folder = tmp_path / "small"

@@ -47,11 +47,11 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def initialise(self) -> None:
-        """Makes the data folder."""
+        """Make the data folder."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What runs the server."""
+        """Return what runs the server."""
 
     @abstractmethod
     def admin(self, *statements: str, database: str | None = None) -> None:
@@ -59,15 +59,15 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def make_database(self, name: str) -> None:
-        """An empty one, that USER owns."""
+        """Make an empty database that USER owns."""
 
     @abstractmethod
     def new_user(self) -> str:
-        """A user with PASSWORD and no rights; returns the name."""
+        """Return a user with PASSWORD and no rights; returns the name."""
 
     @contextlib.contextmanager
     def restarted(self, *options: str) -> Iterator[None]:
-        """Runs with other options for a while."""
+        """Run with other options for a while."""
         usual = self.options
         self.kill()
         self.options = (*usual, *options)
@@ -109,7 +109,7 @@ class DatabaseServer(ABC):
         self._process.wait()
 
     def new_database(self, **changed: Any) -> dict[str, Any]:
-        """Makes an empty database; returns the section `metadata` of a config for it."""
+        """Make an empty database; return the section `metadata` of a config for it."""
         self._made += 1
         name = f"mlmd_{self._made}"
         self.make_database(name)

@@ -19,7 +19,7 @@ OTHER_METRICS += ["Calibration", "ExampleCount"]
 
 
 def eval_config() -> tfma.EvalConfig:
-    """What TFMA measures, and the overall AUC that a model must have to be blessed."""
+    """Return what TFMA measures, and the overall AUC that a model must have to be blessed."""
     auc = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 0.8}),
         change_threshold=tfma.GenericChangeThreshold(
@@ -45,7 +45,7 @@ def eval_config() -> tfma.EvalConfig:
 def create_stock_pipeline(
     *, data_folder: str, work_folder: str, rows: int, epochs: int, batch_size: int, seed: int = 0
 ) -> tfx.dsl.Pipeline:
-    """The pipeline.
+    """Return the pipeline.
 
     Args:
       data_folder: holds train/*.csv and test/*.csv.

@@ -48,17 +48,19 @@ LEARNING_RATE = 0.001
 
 
 def transformed(name: str) -> str:
-    """The name of a transformed column: it must differ from the raw one, which TFMA slices by."""
+    """Return the name of a transformed column: it must differ from the raw one, which TFMA slices by."""
     return f"{name}_xf"
 
 
 def cross_name(columns: Sequence[str]) -> str:
-    """The transformed name of a cross."""
+    """Return the transformed name of a cross."""
     return "_x_".join(columns)
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Transform's graph: raw columns of shape [batch, 1] to numbers, ids and the label, all of shape [batch, 1]."""
+    """Return Transform's graph: raw columns of shape [batch, 1] to numbers, ids and the label, all of shape [batch,
+    1].
+    """
     outputs = {}
     for key in Z_SCORES:
         outputs[transformed(key)] = tft.scale_to_z_score(tf.cast(inputs[key], tf.float32))
@@ -79,7 +81,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def build_model(vocabulary_sizes: Mapping[str, int]) -> keras.Model:
-    """The wide-and-deep network; its output is a probability of shape [batch, 1].
+    """Return the wide-and-deep network; its output is a probability of shape [batch, 1].
 
     Args:
       vocabulary_sizes: for each of VOCABULARIES, its ids, the unknown ones included.
@@ -148,7 +150,7 @@ def run_fn(fn_args: tfx.components.FnArgs) -> None:
 
 
 def _serving_signature(model: keras.Model, transform_output: tft.TFTransformOutput) -> Callable[..., Any]:
-    """Serialised tf.Example of raw columns, without the label, to probabilities."""
+    """Return serialised tf.Example of raw columns, without the label, to probabilities."""
     # The exported model must own the layer, for it owns the vocabularies.
     model.tft_layer_inference = transform_output.transform_features_layer()
     feature_spec = transform_output.raw_feature_spec()
@@ -163,7 +165,7 @@ def _serving_signature(model: keras.Model, transform_output: tft.TFTransformOutp
 
 
 def _transform_signature(model: keras.Model, transform_output: tft.TFTransformOutput) -> Callable[..., Any]:
-    """Serialised tf.Example of raw columns to transformed ones: TFMA takes the label from here."""
+    """Return serialised tf.Example of raw columns to transformed ones: TFMA takes the label from here."""
     model.tft_layer_eval = transform_output.transform_features_layer()
     feature_spec = transform_output.raw_feature_spec()
 

@@ -40,13 +40,13 @@ COLUMNS = (
 
 
 def normalised(text: str) -> list[list[str]]:
-    """The rows of an official file: stripped values, no comment, no blank line, no dot after a label."""
+    """Return the rows of an official file: stripped values, no comment, no blank line, no dot after a label."""
     rows = [[value.strip() for value in row] for row in csv.reader(text.splitlines())]
     return [[*row[:-1], row[-1].rstrip(".")] for row in rows if len(row) == len(COLUMNS)]
 
 
 def write(path: Path, rows: list[list[str]]) -> None:
-    """Writes a CSV with a header, compressed without a time stamp so that its checksum is stable."""
+    """Write a CSV with a header, compressed without a time stamp so that its checksum is stable."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     path.write_bytes(gzip.compress(text.getvalue().encode(), compresslevel=9, mtime=0))

@@ -67,7 +67,7 @@ def _runs(evidence: VertexEvidence) -> Iterator[Finding]:
 
 
 def _missing(evidence: VertexEvidence, run_id: str) -> Iterator[Finding]:
-    """What the next run, an answer from the cache or a baseline, would look for in vain."""
+    """Yield what the next run, an answer from the cache or a baseline, would look for in vain."""
     for artifact in evidence.metadata.artifacts_of_run(run_id):
         if artifact.type not in _KINDS or not artifact.live:
             continue

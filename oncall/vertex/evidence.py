@@ -45,11 +45,11 @@ class Where:
         return flags(project=self.project, region=self.region, api_endpoint=endpoint, pipeline=self.pipeline)
 
     def of_project(self) -> str:
-        """The same without the pipeline, for tools whose config or model names it."""
+        """Return the same without the pipeline, for tools whose config or model names it."""
         return replace(self, pipeline=None).flags()
 
     def checked(self) -> Place:
-        """Raises ConfigError where a flag is missing or wrong."""
+        """Raise ConfigError where a flag is missing or wrong."""
         if self.region is None:
             raise ConfigError("--region: is missing; expected one such as europe-west4 (or VERTEX_REGION)")
         try:
@@ -64,8 +64,10 @@ class VertexEvidence:
     """What Vertex AI knows; nothing is read before it is asked for."""
 
     def __init__(self, where: Where) -> None:
-        """Raises:
-        ConfigError: a flag is missing or wrong.
+        """Connect to Vertex AI.
+
+        Raises:
+          ConfigError: a flag is missing or wrong.
         """
         self.where = where
         self.here = where.flags()
@@ -93,7 +95,7 @@ class VertexEvidence:
         return self.jobs.ids()
 
     def listed(self, limit: int, skip: int = 0) -> Listed:
-        """The newest jobs; the list does not say how far their tasks came, so each is read."""
+        """Return the newest jobs; the list does not say how far their tasks came, so each is read."""
         ids = list(islice(self.jobs.ids(), skip, skip + limit + 1))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             runs = list(pool.map(self.run, ids[:limit]))
@@ -113,7 +115,7 @@ class VertexEvidence:
         return Run(run_id, state_of(self.jobs.get(run_id), record) if record else State.UNKNOWN, record)
 
     def find(self, name: str) -> Run:
-        """The job that is meant; also one that was deleted, of which ML Metadata still knows."""
+        """Return the job that is meant; also one that was deleted, of which ML Metadata still knows."""
         run_id = self._latest if name == LATEST else name
         if run_id is not None and JOB_ID.fullmatch(run_id):
             found = self.run(run_id)
@@ -134,7 +136,7 @@ class VertexEvidence:
         return next(self.jobs.ids(), None)
 
     def last_good(self, before: str) -> str | None:
-        """The last job of the same pipeline that was created before another, and succeeded."""
+        """Return the last job of the same pipeline that was created before another, and succeeded."""
         job = self.jobs.get(before)
         if job is None:
             return None
@@ -144,7 +146,7 @@ class VertexEvidence:
         )
 
     def log(self, record: RunRecord, node: str | None) -> tuple[str, list[str], str]:
-        """The command that reads a task's log: lines of it are in Cloud Logging alone."""
+        """Return the command that reads a task's log: lines of it are in Cloud Logging alone."""
         own = record.nodes[node].log if node is not None else None
         return own or record.log or "", [], "           the error above is all that Vertex AI keeps with the task"
 
@@ -152,7 +154,7 @@ class VertexEvidence:
         return text if _ID.fullmatch(text) else None
 
     def releases(self, folder: Path | None, model: str | None) -> Releases:
-        """The versions in the Model Registry, and what the endpoint gives them of the traffic."""
+        """Return the versions in the Model Registry, and what the endpoint gives them of the traffic."""
         from oncall.vertex.releases import registered
 
         return registered(self, folder, model)

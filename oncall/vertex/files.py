@@ -27,7 +27,7 @@ class Bucket:
         return tempfile.TemporaryDirectory(prefix="oncall-")
 
     def copy(self, uri: str) -> Path:
-        """The folder, or the one file, of a URI; a path of this machine stays what it is."""
+        """Return the folder, or the one file, of a URI; a path of this machine stays what it is."""
         if not uri.startswith("gs://"):
             return Path(uri)
         if uri not in self._copied:

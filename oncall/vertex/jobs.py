@@ -33,7 +33,7 @@ class Jobs:
         self._known: dict[str, Any] = {}
 
     def get(self, job_id: str) -> Any:
-        """A job with its tasks; None where there is none."""
+        """Return a job with its tasks; None where there is none."""
         if not JOB_ID.fullmatch(job_id):
             return None
         if job_id not in self._known:
@@ -47,7 +47,7 @@ class Jobs:
         return self._known[job_id]
 
     def ids(self, *filters: str) -> Iterator[str]:
-        """The ids of the jobs that fit, the newest first; a page is read when it is needed.
+        """Yield the ids of the jobs that fit, the newest first; a page is read when it is needed.
 
         Raises:
           PushError: Vertex AI refuses or does not answer, or there is no such project.
@@ -77,7 +77,7 @@ class Jobs:
             raise PushError(f"{request.parent}: is not there; check --project and --region") from error
 
     def record(self, job_id: str) -> RunRecord | None:
-        """What a job tells, as a run record; None where there is none.
+        """Return what a job tells, as a run record; None where there is none.
 
         Vertex AI does not say who submitted it, nor which packages the image holds.
         """
@@ -127,7 +127,7 @@ class Jobs:
         return NodeRecord(state=state, started=begun, ended=ended, error=error if state == "failed" else "", log=log)
 
     def _log(self, kind: str, label: str, value: str) -> str:
-        """The command that reads a log; https://cloud.google.com/logging/docs/view/logging-query-language."""
+        """Return the command that reads a log; https://cloud.google.com/logging/docs/view/logging-query-language."""
         query = f'resource.type="{kind}" AND resource.labels.{label}="{value}"'
         return command("gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100)
 
@@ -155,7 +155,7 @@ def _spec(job: Any) -> Mapping[str, Any]:
 
 
 def _config(job: Any) -> dict[str, Any]:
-    """What a job was told: the parameters of each task, and where it writes."""
+    """Return what a job was told: the parameters of each task, and where it writes."""
     found: dict[str, Any] = {"pipeline_root": job.runtime_config.gcs_output_directory}
     for name, task in tasks_of(job).items():
         given = task.get("inputs", {}).get("parameters", {})
@@ -164,7 +164,7 @@ def _config(job: Any) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """A parameter; TFX writes what is nested as JSON, within JSON."""
+    """Return a parameter; TFX writes what is nested as JSON, within JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return _value(json.loads(value))
@@ -176,7 +176,7 @@ def _value(value: Any) -> Any:
 
 
 def _code(job: Any, config: Mapping[str, Any]) -> dict[str, str]:
-    """The fingerprints of the code and the images; they are taken out of the config."""
+    """Return the fingerprints of the code and the images; they are taken out of the config."""
     found = {}
     for name, values in config.items():
         for place in (values, values.get("custom_config")) if isinstance(values, dict) else ():
@@ -189,7 +189,7 @@ def _code(job: Any, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _summary(tasks: list[Any]) -> dict[str, str]:
-    """What was pushed, from what Pusher wrote."""
+    """Return what was pushed, from what Pusher wrote."""
     for task in tasks:
         for artifact in task.outputs["pushed_model"].artifacts if "pushed_model" in task.outputs else ():
             return {"pushed": pushed_text(dict(artifact.metadata or {}))}
@@ -201,6 +201,6 @@ def _seconds(time: Any) -> float | None:
 
 
 def job_ids_in(uri: str) -> list[str]:
-    """The parts of an artifact's path that can be a job's id: OUTPUT_DIRECTORY/JOB_ID/TASK_ID/KEY."""
+    """Return the parts of an artifact's path that can be a job's id: OUTPUT_DIRECTORY/JOB_ID/TASK_ID/KEY."""
     parts = re.sub(r"^gs://[^/]*/", "", uri).rstrip("/").split("/")
     return [part for part in (*parts[-3:-2], *parts[-4:-3]) if JOB_ID.fullmatch(part)]

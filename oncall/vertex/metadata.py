@@ -56,7 +56,7 @@ class VertexMetadata:
         return self._vertex.retried(lambda: self._vertex.call(method, request), seconds=_SECONDS)
 
     def _learn(self, run_id: str) -> bool:
-        """Takes over what a job says of its tasks; False where there is no such job."""
+        """Take over what a job says of its tasks; False where there is no such job."""
         job = self._jobs.get(run_id)
         if job is None:
             return False
@@ -141,7 +141,7 @@ class VertexMetadata:
         return not event.is_output
 
     def place(self, execution_id: str) -> tuple[str, str]:
-        """The run and the task of an execution; the run is empty where it only found what another had made.
+        """Return the run and the task of an execution; the run is empty where it only found what another had made.
 
         The service cannot be asked for an execution's contexts, but the path of an output names the job that made it;
         whether it did, the job itself says.
@@ -217,7 +217,7 @@ class VertexMetadata:
         return [event for id_ in wanted for event in self._events[id_]]
 
     def _keep(self, graph: Any) -> list[Event]:
-        """The events of a part of the lineage; its executions and artifacts are remembered."""
+        """Return the events of a part of the lineage; its executions and artifacts are remembered."""
         if graph is None:
             return []
         keys = {_id(execution.name): _keys(execution) for execution in graph.executions}
@@ -240,7 +240,9 @@ class VertexMetadata:
         return list(self.artifacts(event.artifact_id for event in self.events_of_executions(executions)).values())
 
     def makers(self, artifact_ids: Iterable[str]) -> dict[str, Execution]:
-        """The execution that really made each artifact: those that were answered from the cache point to it too."""
+        """Return the execution that really made each artifact: those that were answered from the cache point to it
+        too.
+        """
         events = [event for event in self.events_of_artifacts(artifact_ids) if event.is_output]
         executions = self.executions_by_id(event.execution_id for event in events)
         found: dict[str, Execution] = {}
@@ -251,7 +253,7 @@ class VertexMetadata:
         return found
 
     def outputs(self, run_id: str) -> Outputs:
-        """What each task of a job gave out; a resolver makes nothing, it finds."""
+        """Return what each task of a job gave out; a resolver makes nothing, it finds."""
         found: dict[str, dict[str, list[Artifact]]] = {}
         executions = [e.id for e in self.executions(run_id) if e.state in ("COMPLETE", "CACHED")]
         for event in self.events_of_executions(executions):
@@ -262,7 +264,7 @@ class VertexMetadata:
 
 
 def _together(ask: Callable[[str], T], ids: Iterable[str]) -> list[T]:
-    """The answers for all ids, in order; several questions wait at once, each for its own network's time."""
+    """Return the answers for all ids, in order; several questions wait at once, each for its own network's time."""
     wanted = list(ids)
     if len(wanted) < 2:
         return [ask(id_) for id_ in wanted]
@@ -271,7 +273,7 @@ def _together(ask: Callable[[str], T], ids: Iterable[str]) -> list[T]:
 
 
 def _id(name: str) -> str:
-    """The last part of a resource's name; the rest is written with the project's id or with its number."""
+    """Return the last part of a resource's name; the rest is written with the project's id or with its number."""
     return name.rpartition("/")[2]
 
 

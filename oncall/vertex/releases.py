@@ -29,7 +29,7 @@ class NoModelError(ConfigError):
 
 
 def registered(evidence: "VertexEvidence", folder: Path | None, model: str | None) -> "Registered":
-    """The model that is named, or the one that the newest job pushes to.
+    """Return the model that is named, or the one that the newest job pushes to.
 
     Raises:
       ConfigError: no job says which is meant, there is none with the name that is given, or a folder is named.
@@ -47,7 +47,7 @@ def registered(evidence: "VertexEvidence", folder: Path | None, model: str | Non
 
 
 def _pushed_to(evidence: "VertexEvidence") -> tuple[str, str | None]:
-    """The model's and the endpoint's name."""
+    """Return the model's and the endpoint's name."""
     for run_id in islice(evidence.record_ids, 1):
         record = evidence.record(run_id)
         pusher: dict[str, Any] = record.config.get("Pusher", {}) if record else {}
@@ -97,7 +97,7 @@ class Registered:
         return Version(version.number, _state(version), run, known[0].id if known else None, share)
 
     def _run(self, version: state.Version) -> str:
-        """The run that pushed a version. A label holds 63 characters, which a job's id may exceed."""
+        """Return the run that pushed a version. A label holds 63 characters, which a job's id may exceed."""
         named = version.labels.get(RUN_LABEL, "")
         if len(named) < state.LABEL_LENGTH:
             return named
@@ -127,7 +127,7 @@ class Registered:
             return state.label(content_hash(folder)) == expected
 
     def differing_files(self, version: int) -> list[str]:
-        """The model's labels hold one hash for all."""
+        """Return the model's labels hold one hash for all."""
         return []
 
     def metrics(self, version: Version) -> Mapping[str, float]:
@@ -141,7 +141,9 @@ class Registered:
 
 
 def _state(version: state.Version) -> str:
-    """What a version is, in the words of the local registry; and how far its push has come, unless it is over."""
+    """Return what a version is, in the words of the local registry; and how far its push has come, unless it is
+    over.
+    """
     known = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
     pushed = version.labels.get(STATE_LABEL)
     if pushed is None:

@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def application(evidence: Evidence, place: Place) -> ASGIApp:
-    """The pages of one run root.
+    """Return the pages of one run root.
 
     Args:
       evidence: of the run root.
@@ -105,7 +105,7 @@ class _Pages:
 
 
 def fresh(evidence: Evidence) -> Evidence:
-    """The same run root, with nothing kept of what was read: pages are to show what is there now."""
+    """Return the same run root, with nothing kept of what was read: pages are to show what is there now."""
     found = copy.copy(evidence)
     found.__dict__ = {
         name: value

@@ -26,7 +26,7 @@ class ArtifactView:
 
 
 def view(evidence: Evidence, wanted: str, place: Place) -> ArtifactView:
-    """An artifact's page.
+    """Return an artifact's page.
 
     Args:
       evidence: of the run root.

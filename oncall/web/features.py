@@ -56,7 +56,7 @@ class _Gate:
 
 
 def statistics(metadata: Metadata, run_id: str) -> Statistics | None:
-    """The statistics of a run, compared as its gate compared them; None if StatisticsGen has not ended.
+    """Return the statistics of a run, compared as its gate compared them; None if StatisticsGen has not ended.
 
     Raises:
       DataError: they are gone.
@@ -85,7 +85,7 @@ def statistics(metadata: Metadata, run_id: str) -> Statistics | None:
 
 
 def _gate(metadata: Metadata, run_id: str) -> _Gate:
-    """Raises DataError: the run did not come to its gate, or its policy is none of this checkout's."""
+    """Raise DataError: the run did not come to its gate, or its policy is none of this checkout's."""
     reached = [e for e in metadata.executions(run_id) if metadata.place(e.id)[1] == _GATE]
     if not reached:
         raise DataError("the gate was not reached")

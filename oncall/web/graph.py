@@ -70,11 +70,11 @@ class Graph:
         return [box for box in self.boxes.values() if box.kind == "artifact"]
 
     def makers(self, artifact: Box) -> list[Box]:
-        """The execution that gave it out."""
+        """Return the execution that gave it out."""
         return [self.boxes[one] for one, other, _ in self.edges if other == f"a{artifact.id}"]
 
     def users(self, artifact: Box) -> list[str]:
-        """The components that were given it."""
+        """Return the components that were given it."""
         return list(dict.fromkeys(self.boxes[to].title for one, to, _ in self.edges if one == f"a{artifact.id}"))
 
     @property
@@ -96,7 +96,7 @@ class Graph:
 
 
 def _path(route: Sequence[Point]) -> str:
-    """A smooth line from the lower edge of the first box to the upper edge of the last."""
+    """Return a smooth line from the lower edge of the first box to the upper edge of the last."""
     points = [*route]
     points[0] = (points[0][0], points[0][1] + BOX_HEIGHT / 2)
     points[-1] = (points[-1][0], points[-1][1] - BOX_HEIGHT / 2)
@@ -108,7 +108,7 @@ def _path(route: Sequence[Point]) -> str:
 
 
 def graph(metadata: Metadata, run_id: str, *, goes_on: bool) -> Graph:
-    """The graph of one run; empty where ML Metadata does not know it.
+    """Return the graph of one run; empty where ML Metadata does not know it.
 
     Args:
       metadata: where it is.
@@ -130,7 +130,7 @@ def graph(metadata: Metadata, run_id: str, *, goes_on: bool) -> Graph:
 
 
 def _add_events(metadata: Metadata, found: Graph, events: Sequence[Any], box_of: Mapping[Any, str]) -> None:
-    """A line for each event; `box_of` names the box of each execution."""
+    """Add a line for each event; `box_of` names the box of each execution."""
     for event in events:
         box, artifact = box_of[event.execution_id], f"a{event.artifact_id}"
         if metadata.is_input(event):
@@ -178,5 +178,5 @@ def _describe_artifacts(metadata: Metadata, found: Graph) -> None:
 
 
 def _short(run: str) -> str:
-    """A run's id to the second; its microseconds are for machines."""
+    """Return a run's id to the second; its microseconds are for machines."""
     return run.partition(".")[0] or "no run"

@@ -50,7 +50,7 @@ def layout(widths: Mapping[str, float], edges: Sequence[tuple[str, str]], *, ste
 
 
 def _levels(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """The layer of each node: below all that it follows; what follows nothing goes close to what follows it."""
+    """Return the layer of each node: below all that it follows; what follows nothing goes close to what follows it."""
     level = dict.fromkeys(nodes, 0)
     # As often as there are nodes is enough for the longest path, and ends where there is a circle.
     for _ in nodes:
@@ -70,7 +70,7 @@ def _levels(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str,
 
 
 def _chain(number: int, edge: tuple[str, str], level: dict[str, int], wide: dict[str, float]) -> list[str]:
-    """The nodes of an edge, with a point in each layer that it passes."""
+    """Return the nodes of an edge, with a point in each layer that it passes."""
     one, other = edge
     points = []
     for layer in range(level[one] + 1, level[other]):
@@ -121,7 +121,7 @@ def _columns(
 
 
 def _apart(wanted: Sequence[float], widths: Sequence[float]) -> list[float]:
-    """The places nearest to those that are wanted at which boxes in this order do not touch.
+    """Return the places nearest to those that are wanted at which boxes in this order do not touch.
 
     Least squares under order, by pooling adjacent violators (Ayer and others, 1955).
     """

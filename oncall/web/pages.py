@@ -21,13 +21,13 @@ _PACKAGES = ("oncall.web", "pipeline")
 
 
 def policy() -> str:
-    """The content security policy of all pages."""
+    """Return the content security policy of all pages."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return _POLICY.format(f"sha256-{digest}")
 
 
 def render(template: str, **values: Any) -> str:
-    """A page.
+    """Return a page.
 
     Args:
       template: its name.
@@ -63,7 +63,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _shown(value: Any) -> Any:
-    """What a page shows of a value: Markup is ours already, and a number has nothing to hide."""
+    """Return what a page shows of a value: Markup is ours already, and a number has nothing to hide."""
     return value if isinstance(value, Markup | int | float) else safe(value)
 
 
@@ -74,7 +74,7 @@ def _number(value: float | None) -> str:
 
 
 def _change(change: float, metric: str) -> str:
-    """A change and what it means; of metrics without a direction, the change alone."""
+    """Return a change and what it means; of metrics without a direction, the change alone."""
     text = f"{change:+.4f}"
     if text in ("+0.0000", "-0.0000"):
         return "same"
@@ -84,7 +84,7 @@ def _change(change: float, metric: str) -> str:
 
 
 def _local(text: str) -> str:
-    """A time of the registry, which is in UTC, as those of the runs are."""
+    """Return a time of the registry, which is in UTC, as those of the runs are."""
     try:
         return moment(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
     except ValueError:

@@ -15,7 +15,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]", re.ASCII)
 
 
 def report(evidence: Evidence, name: str, place: Place, *, output: Path | None, overwrite: bool) -> Answer:
-    """Writes a run's page to a file.
+    """Write a run's page to a file.
 
     Args:
       evidence: of the run root.
@@ -50,7 +50,7 @@ def report(evidence: Evidence, name: str, place: Place, *, output: Path | None, 
 
 
 def _write(file: Path, content: bytes, *, make_folder: bool) -> None:
-    """Writes the whole file or none."""
+    """Write the whole file or none."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         if make_folder:

@@ -47,7 +47,7 @@ class RunView:
 
 
 def view(evidence: Evidence, name: str) -> RunView:
-    """A run's page.
+    """Return a run's page.
 
     Raises:
       ConfigError: there is no such run, or it is not clear which is meant.
@@ -78,7 +78,7 @@ def view(evidence: Evidence, name: str) -> RunView:
 
 
 def _beside(ids: Sequence[str], run_id: str) -> tuple[str, str]:
-    """The next newer and the next older run."""
+    """Return the next newer and the next older run."""
     at = ids.index(run_id)
     return (ids[at - 1] if at else ""), (ids[at + 1] if at + 1 < len(ids) else "")
 

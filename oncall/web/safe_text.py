@@ -15,11 +15,13 @@ _IS_SECRET = re.compile(_NAME, re.IGNORECASE)
 
 
 def safe(text: object) -> str:
-    """The text, its lines kept, each control character shown as its escape, what looks like a secret left out."""
+    """Return the text, its lines kept, each control character shown as its escape, what looks like a secret left
+    out.
+    """
     shown = "\n".join(clean(line) for line in str(text).split("\n"))
     return _NAMED.sub(rf"\1{_HIDDEN}", _IN_URL.sub(rf"\1{_HIDDEN}@", shown))
 
 
 def value_of(name: str, value: object) -> object:
-    """A value, unless its name says that it is a secret."""
+    """Return a value, unless its name says that it is a secret."""
     return _HIDDEN if _IS_SECRET.fullmatch(name) else value

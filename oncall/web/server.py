@@ -18,7 +18,7 @@ _DRAIN_SECONDS = 2
 
 
 def serve(evidence: Evidence, place: Place, *, port: int, as_json: bool) -> int:
-    """Serves until Ctrl-C or SIGTERM, which are no failure.
+    """Serve until Ctrl-C or SIGTERM, which are no failure.
 
     Args:
       evidence: of the run root.

@@ -63,17 +63,17 @@ class RunsPage:
 
 
 def name_of(evidence: Evidence) -> str:
-    """The pipeline's name; the run root's where no run is on record."""
+    """Return the pipeline's name; the run root's where no run is on record."""
     return next((record.pipeline for record in evidence.records()), evidence.root.path.name)
 
 
 def checked(evidence: Evidence, place: Place) -> Section:
-    """What `check` answers."""
+    """Return what `check` answers."""
     return section(lambda: checks.check(evidence, place.url, place.registry, place.model, alert=False))
 
 
 def served(evidence: Evidence, place: Place) -> Section:
-    """What the registry says of itself."""
+    """Return what the registry says of itself."""
     return section(lambda: _served(registry_of(evidence, place.registry, place.model)))
 
 
@@ -109,7 +109,7 @@ def _version(registry: Registry, number: int, state: str) -> Version:
 
 
 def runs_page(evidence: Evidence, page: int) -> Section:
-    """The runs of one page, counted from 1; of a page that is not there, the last."""
+    """Return the runs of one page, counted from 1; of a page that is not there, the last."""
     found = section(lambda: runs.listed(evidence, RUNS_ON_A_PAGE, (page - 1) * RUNS_ON_A_PAGE))
     if found.found is None:
         return found

@@ -50,7 +50,7 @@ class Timeline:
 
 
 def timeline(evidence: Evidence, run: Run) -> Timeline:
-    """The components of a run, those on record that were not reached among them."""
+    """Return the components of a run, those on record that were not reached among them."""
     found = _of_record(run) if run.record is not None else _of_metadata(evidence, run.run_id)
     begun = [bar.started for bar in found if bar.started is not None]
     if not begun:

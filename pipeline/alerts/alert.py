@@ -118,7 +118,7 @@ class Streak:
 
 
 def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Refusal | None = None) -> Streak:
-    """The runs that did not end well before one, or all.
+    """Return the runs that did not end well before one, or all.
 
     Args:
       root: of the runs.

@@ -37,14 +37,14 @@ class Standing(BaseModel):
 
     @classmethod
     def of(cls, root: RunRoot) -> "Standing":
-        """What is kept; nothing, where the file is missing or damaged."""
+        """Return what is kept; nothing, where the file is missing or damaged."""
         try:
             return cls.model_validate_json(_file(root).read_bytes())
         except (OSError, ValidationError):
             return cls()
 
     def add(self, name: str, about: str = "", since: float | None = None) -> Trouble:
-        """Notes a trouble, or that one goes on: it is as old as it was, and one more time seen if it is another one."""
+        """Note a trouble, or that one goes on: it is as old as it was, and one more time seen if it is another one."""
         known = self.troubles.get(name)
         if known is not None and known.about == about:
             return known
@@ -54,7 +54,7 @@ class Standing(BaseModel):
         return self.troubles[name]
 
     def keep(self, root: RunRoot) -> None:
-        """Writes the file, or removes it when all is well. A run root that is not there is not made.
+        """Write the file, or remove it when all is well. A run root that is not there is not made.
 
         Raises:
           OSError: it cannot be written.

@@ -16,7 +16,7 @@ POSTED = "posted"
 
 
 def deliver(section: Alerts, alert: Alert) -> str:
-    """Posts an alert, if the config asks for it.
+    """Post an alert, if the config asks for it.
 
     Returns:
       What became of it, for the record: `posted`, why not, or nothing where there was nothing to post.
@@ -39,7 +39,7 @@ def deliver(section: Alerts, alert: Alert) -> str:
 
 
 def plan(section: Alerts) -> str:
-    """What would be told, for a dry run."""
+    """Return what would be told, for a dry run."""
     try:
         found = address(section)
     except NotPostedError as error:
@@ -94,7 +94,7 @@ def refused(section: Alerts, root: RunRoot, refusal: Refusal, *, serving: str, s
 
 
 def told(section: Alerts, alert: Alert, *, shown: bool) -> str:
-    """Prints an alert if it is to be shown, and posts it as the config says; returns what became of that."""
+    """Print an alert if it is to be shown, and post it as the config says; return what became of that."""
     if shown:
         say(alert.text(), "error" if alert.is_bad else "notice")
     return deliver(section, alert)
@@ -106,13 +106,13 @@ def is_owed(outcome: str) -> bool:
 
 
 def _trouble(about: str, alert: Alert, outcome: str, *, shown: bool) -> Trouble:
-    """What was told, for `oncall check --alert`, which does not tell it again."""
+    """Return what was told, for `oncall check --alert`, which does not tell it again."""
     told = time.time() if shown or outcome == POSTED else None
     return Trouble(about=about, since=alert.since, count=alert.count, told=told, owed=is_owed(outcome))
 
 
 def kept(what: str, write: Callable[[], None]) -> None:
-    """Writes a file that is good to have; that it cannot be written is said, with what it would have been."""
+    """Write a file that is good to have; that it cannot be written is said, with what it would have been."""
     try:
         write()
     except OSError as error:

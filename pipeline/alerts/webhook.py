@@ -52,7 +52,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def address(section: Alerts) -> str | None:
-    """The webhook's address; None where the config names none.
+    """Return the webhook's address; None where the config names none.
 
     Raises:
       NotPostedError: it is not where the config says, or is none.
@@ -92,7 +92,7 @@ def _is_address(text: str) -> bool:
 
 
 def post(url: str, document: Mapping[str, Any], *, seconds: float) -> None:
-    """Posts a document.
+    """Post a document.
 
     Args:
       url: the webhook's address.
@@ -114,7 +114,7 @@ def post(url: str, document: Mapping[str, Any], *, seconds: float) -> None:
 
 
 def _tried(url: str, document: Mapping[str, Any], seconds: float) -> NotPostedError | None:
-    """Posts; returns why it failed."""
+    """Post; return why it failed."""
     body = json.dumps(document).encode()
     started, tries = time.monotonic(), 0
     try:

@@ -49,7 +49,7 @@ def is_run_root(folder: Path) -> bool:
 
 
 def bound_database(folder: Path) -> Database:
-    """The database of a run root, to be read.
+    """Return the database of a run root, to be read.
 
     Raises:
       RunRootError: the file that names it is damaged.
@@ -59,7 +59,7 @@ def bound_database(folder: Path) -> Database:
 
 
 def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Database:
-    """The database of a run root, checked and, if both are new, bound to it; the run root's lock must be held.
+    """Return the database of a run root, checked and, if both are new, bound to it; the run root's lock must be held.
 
     Args:
       folder: the run root.
@@ -82,7 +82,7 @@ def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Dat
 
 
 def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Database:
-    """The database that `bind` would bind; nothing is written.
+    """Return the database that `bind` would bind; nothing is written.
 
     Raises:
       RunRootError: as `bind`.
@@ -101,7 +101,7 @@ def _examined(
 
 
 def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Database:
-    """The database that a config names, not asked yet; `id_` is that of the run root whose it shall be."""
+    """Return the database that a config names, not asked yet; `id_` is that of the run root whose it shall be."""
     match settings:
         case SQLite():
             return SQLiteFile(folder / SQLITE_FILE, id_)
@@ -152,13 +152,13 @@ def _refuse_fresh(folder: Path, known: Binding | None, there: str) -> None:
 
 
 def _owner_here(found: Contents, folder: Path) -> str | None:
-    """The id of a database that is this run root's, though the file that says so was lost, or never written."""
+    """Return the id of a database that is this run root's, though the file that says so was lost, or never written."""
     bound = found.bound or {}
     return bound.get("id") if (bound.get("host"), bound.get("path")) == (socket.gethostname(), str(folder)) else None
 
 
 def _check_unbound(folder: Path, known: Binding | None, database: Database) -> None:
-    """A database with runs that says nothing of a run root: older than this rule, or not of this product."""
+    """Reject a database with runs that names no run root: it is older than this rule, or not of this product."""
     if known is not None:
         raise RunRootError(
             f"{database.label}: is not the database that {folder} is bound to (it is nobody's); restore the right "
@@ -171,7 +171,7 @@ def _check_unbound(folder: Path, known: Binding | None, database: Database) -> N
 
 
 def _refuse_copy(folder: Path, bound: Mapping[str, str]) -> None:
-    """A copied run root would share its database with the one it was copied from."""
+    """Reject a copied run root, which would share its database with the original."""
     origin = Path(bound.get("path", ""))
     if bound.get("host") != socket.gethostname() or not (origin / FILE).exists() or os.path.samefile(origin, folder):
         return
@@ -182,7 +182,7 @@ def _refuse_copy(folder: Path, bound: Mapping[str, str]) -> None:
 
 
 def _newest_execution(artifacts: Path) -> int:
-    """The highest id of an execution that has a folder; 0 where there is none."""
+    """Return the highest id of an execution that has a folder; 0 where there is none."""
     names = (path.name for path in artifacts.glob("*/*/*") if not path.parent.name.startswith("."))
     return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
 
@@ -224,7 +224,7 @@ def _write_file(folder: Path, binding: Binding) -> None:
 
 
 def _write_context(database: Database, values: Mapping[str, str]) -> None:
-    """Makes ML Metadata's tables, if there are none, and names the run root in them."""
+    """Make ML Metadata's tables, if there are none, and name the run root in them."""
     # 0.35 s, which whoever only reads need not wait for.
     from ml_metadata import errors
     from ml_metadata.proto import metadata_store_pb2 as mlmd

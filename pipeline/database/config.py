@@ -84,7 +84,7 @@ class _Server(Declaration):
         return self
 
     def secret(self) -> str:
-        """The password, read where the config says it is; empty if it says nothing.
+        """Return the password, read where the config says it is; empty if it says nothing.
 
         Raises:
           RunRootError: it is not there.

@@ -70,7 +70,7 @@ class Database(ABC):
 
     @abstractmethod
     def session(self, *, writable: bool = False, patient: bool = False) -> AbstractContextManager[Ask]:
-        """A connection that questions are asked over.
+        """Return a connection that questions are asked over.
 
         Args:
           writable: for whoever holds the run root's lock.
@@ -85,7 +85,9 @@ class Database(ABC):
         """ML Metadata's ConnectionConfig; it holds the password, so it is neither printed nor kept."""
 
     def store(self, *, writable: bool) -> Any:
-        """A MetadataStore; makes ML Metadata's tables where there are none, so `check` or `contents` goes first."""
+        """Return a MetadataStore; makes ML Metadata's tables where there are none, so `check` or `contents` goes
+        first.
+        """
         # 0.35 s, which whoever asks nothing of it need not wait for.
         import ml_metadata
 
@@ -98,7 +100,7 @@ class Database(ABC):
         return store
 
     def wait(self, say: Callable[[str], None]) -> None:  # noqa: B027
-        """Returns once it can be written, where that is one process's alone at a time; `say` is told for whom it waits.
+        """Return once it can be written, where that is one process's alone at a time; `say` is told for whom it waits.
 
         Raises:
           RunRootError: it is held for too long; with by whom.
@@ -113,11 +115,11 @@ class Database(ABC):
 
     @abstractmethod
     def damages(self, ask: Ask) -> Iterator[str]:
-        """What is found damaged where everything is read."""
+        """Return what is found damaged where everything is read."""
 
     @abstractmethod
     def remedy(self, said: str) -> str:
-        """What to do about an error of this database; the first words are a command if there is one."""
+        """Return what to do about an error of this database; the first words are a command if there is one."""
 
     @property
     @abstractmethod
@@ -143,7 +145,7 @@ class Database(ABC):
                 self.check_damage(ask)
 
     def check_damage(self, ask: Ask) -> None:
-        """Reads all of it."""
+        """Read all of it."""
         for damage in self.damages(ask):
             raise RunRootError(f"{self.label}: is damaged ({damage}); restore it from a backup")
 
@@ -153,7 +155,7 @@ class Database(ABC):
             raise RunRootError(f"{self.label}: is not the database that this run root is bound to; {whose}")
 
     def contents(self) -> Contents:
-        """What it holds, whether anything or nothing.
+        """Return what it holds, whether anything or nothing.
 
         Raises:
           RunRootError: it cannot be reached, is foreign, newer, locked or damaged.
@@ -172,7 +174,7 @@ class Database(ABC):
                 ask(question)
 
     def rights(self, found: Contents) -> Sequence[str]:
-        """A question for each right that a run needs."""
+        """Return a question for each right that a run needs."""
         return () if found.is_empty else _RIGHTS
 
     def _contents(self, ask: Ask) -> Contents:

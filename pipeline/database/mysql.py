@@ -112,7 +112,7 @@ _LOST_TEXT = "the connection was lost, or it is no MySQL server; is it running t
 
 
 def _said(code: object, settings: MySQL) -> str:
-    """What an error's number means, and what to do."""
+    """Return what an error's number means, and what to do."""
     match code:
         case 1045 | 1698:
             # The second for one who shall log in otherwise, and, by chance, for one who is not known.

@@ -110,7 +110,7 @@ def _quoted(text: str) -> str:
 
 
 def _exchanged(message: Any, old: str, new: str) -> Any:
-    """A message with one character for another in all its texts; the very message where there is none."""
+    """Return a message with one character for another in all its texts; the very message where there is none."""
     from google.protobuf import json_format
 
     if old.encode() not in message.SerializeToString():
@@ -131,7 +131,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
 
 
 def _said(code: str, settings: PostgreSQL) -> str:
-    """What an SQLSTATE means, and what to do: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+    """Return what an SQLSTATE means, and what to do: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
     match code:
         case "28P01":
             return f"user {settings.user} is not let in: the name or the password is wrong"

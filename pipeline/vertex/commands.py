@@ -60,7 +60,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
+    """Keep TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nothing:
@@ -79,7 +79,7 @@ def _vertex(config: PipelineConfig) -> Vertex:
 def submit(
     config: PipelineConfig, *, job_id: str | None, wait: bool, use_cache: bool, cron: str | None, as_json: bool
 ) -> int:
-    """Submits or schedules; returns the exit code."""
+    """Submit or schedules; return the exit code."""
     _, job = _compiled(config)
     if not use_cache:
         job = jobs.without_cache(job)
@@ -143,7 +143,7 @@ def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None:
-    """Shows one job, or the latest."""
+    """Show one job, or the latest."""
     vertex = _vertex(config)
     if job_id is None:
         found = jobs.latest(vertex, 10, config.name)
@@ -172,13 +172,13 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
 
 
 def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
-    """Cancels a job."""
+    """Cancel a job."""
     now = jobs.cancel(_vertex(config), job_id)
     _print({"job_id": now.name, "state": now.state}, f"{now.name}: {now.state}", as_json=as_json)
 
 
 def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
-    """Runs the compiled job here, and keeps a record of it; returns the exit code."""
+    """Run the compiled job here, and keep a record of it; return the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     with RunRoot(folder).held("--folder"), _emulator(config, folder) as (place, environment):
         if config.vertex is None:
@@ -212,7 +212,7 @@ def _say_started(task: str) -> None:
 
 
 def _link_data(config: PipelineConfig, storage: Path) -> None:
-    """Puts this machine's data where the bucket's would be."""
+    """Put this machine's data where the bucket's would be."""
     assert config.vertex is not None
     target = storage / config.vertex.data_base.removeprefix("gs://").rstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +225,7 @@ def _link_data(config: PipelineConfig, storage: Path) -> None:
 
 @contextmanager
 def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """An emulator that runs, or one of our own; its address and what clients need in their environment.
+    """Yield an emulator that runs, or one of our own; its address and what clients need in their environment.
 
     Raises:
       ConfigError: the API named is not on this machine, where a rehearsal would push for real.

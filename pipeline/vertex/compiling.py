@@ -29,7 +29,7 @@ _LOCAL_PATH = re.compile(r"(?:^|[\s\"'=])((?:/(?:home|tmp|root|work|Users|var|mn
 
 
 def compile_job(config: PipelineConfig) -> dict[str, Any]:
-    """The PipelineJob of a config as JSON's values; the same config gives the same job.
+    """Return the PipelineJob of a config as JSON's values; the same config gives the same job.
 
     Raises:
       ConfigError: a section is missing, or the job would be refused or fail on Vertex.
@@ -60,7 +60,7 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
-    """What TFX's compiler cannot be told: our driver, no caching for some tasks, machines, labels, encryption."""
+    """Add what TFX's compiler has no option for: our driver, uncached tasks, machines, labels, encryption."""
     vertex = config.vertex
     assert vertex is not None
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
@@ -82,7 +82,7 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
 
 
 def _resources(machine: Machine) -> dict[str, Any]:
-    """The container's resources; Vertex chooses the machine by them.
+    """Return the container's resources; Vertex chooses the machine by them.
 
     Raises:
       ConfigError: the machine type's name does not say its cores, or its memory is not known here.
@@ -109,14 +109,14 @@ def _executors(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _container(job: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The container of a task's executor."""
+    """Return the container of a task's executor."""
     component = job["pipelineSpec"]["root"]["dag"]["tasks"][task]["componentRef"]["name"]
     container: dict[str, Any] = _executors(job)[f"{component}_executor"]["container"]
     return container
 
 
 def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:
-    """What Vertex would refuse, or what would fail there and nowhere else, one line each."""
+    """Return what Vertex would refuse, or what would fail there and nowhere else, one line each."""
     return [
         *_wrong_wiring(job),
         *_wrong_executors(job),
@@ -209,5 +209,5 @@ def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def to_text(job: Mapping[str, Any]) -> str:
-    """The job as a file holds it."""
+    """Return the job as a file holds it."""
     return json.dumps(job, indent=2, sort_keys=True) + "\n"

@@ -26,7 +26,7 @@ class RehearsedDataflowRunner(DataflowRunner):
     """
 
     def run_pipeline(self, pipeline: Any, options: PipelineOptions, pipeline_proto: Any = None) -> Any:
-        """Builds the job, checks it, and runs the same graph with Beam's own local runner.
+        """Build the job, check it, and run the same graph with Beam's own local runner.
 
         Raises:
           ConfigError: Dataflow could not run the job.

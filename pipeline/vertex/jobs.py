@@ -74,7 +74,7 @@ class Status:
 
 
 def new_job_id(pipeline: str) -> str:
-    """A name for a run: the pipeline's, and the time to the second."""
+    """Return a name for a run: the pipeline's, and the time to the second."""
     return f"{pipeline[:100]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
@@ -86,13 +86,13 @@ def origin(config: PipelineConfig) -> dict[str, str]:
 
 
 def check_job_id(job_id: str) -> None:
-    """Raises ConfigError if the id breaks Vertex's rule."""
+    """Raise ConfigError if the id breaks Vertex's rule."""
     if not JOB_ID.fullmatch(job_id):
         raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
 
 
 def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bool]:
-    """Creates a job, once: an id that is there already is left as it is.
+    """Create a job, once: an id that is there already is left as it is.
 
     Returns:
       The job's resource name, and whether it was created now.
@@ -128,7 +128,7 @@ def _exists(vertex: Vertex, name: str) -> bool:
 
 
 def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
-    """The compiled job as the request's message; the spec goes inline."""
+    """Return the compiled job as the request's message; the spec goes inline."""
     message = v1.PipelineJob.pb(v1.PipelineJob())
     json_format.ParseDict(dict(job), message, ignore_unknown_fields=True)
     found: v1.PipelineJob = v1.PipelineJob.wrap(message)
@@ -159,7 +159,7 @@ def check_cron(cron: str) -> None:
 
 
 def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> tuple[str, bool]:
-    """Runs a job by the clock; a schedule of this name is changed, not doubled.
+    """Run a job by the clock; a schedule of this name is changed, not doubled.
 
     Args:
       cron: five fields, with `TZ=Europe/Berlin ` before them for another zone than UTC.
@@ -198,7 +198,7 @@ def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) ->
 
 
 def status(vertex: Vertex, job_id: str) -> Status:
-    """A job's state.
+    """Return a job's state.
 
     Raises:
       ConfigError: there is no such job; the latest ones are named.
@@ -212,7 +212,7 @@ def status(vertex: Vertex, job_id: str) -> Status:
 
 
 def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Status]:
-    """The last jobs, newest first."""
+    """Return the last jobs, newest first."""
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
         request.filter = f'display_name="{pipeline}"'
@@ -220,7 +220,7 @@ def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Stat
 
 
 def described(job: Any) -> Status:
-    """A PipelineJob as it is shown; its tasks are there if it was read by itself, not in a list."""
+    """Return a PipelineJob as it is shown; its tasks are there if it was read by itself, not in a list."""
     _, project, _, region, _, job_id = job.name.split("/")
     return Status(
         name=job_id,
@@ -232,14 +232,14 @@ def described(job: Any) -> Status:
 
 
 def tasks_of(job: Any) -> dict[str, Any]:
-    """The tasks of a job's DAG as they were compiled, by name."""
+    """Return the tasks of a job's DAG as they were compiled, by name."""
     spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
     found: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
     return found
 
 
 def pushed_text(known: Mapping[str, Any]) -> str:
-    """What was pushed, from the properties of what Pusher made."""
+    """Return what was pushed, from the properties of what Pusher made."""
     version = f"version {known.get('pushed_version')}"
     if known.get("pushed") == 1:
         return f"{version} to {known.get('pushed_destination')}"
@@ -247,7 +247,8 @@ def pushed_text(known: Mapping[str, Any]) -> str:
 
 
 def details_of(job: Any) -> list[Any]:
-    """What is known of each task, in the order they began, those that wait last; not of the DAG itself, which has an
+    """Return what is known of each task, in the order they began, those that wait last; not of the DAG itself, which
+    has an
     entry of its own."""
     names = tasks_of(job)
     found = [detail for detail in job.job_detail.task_details if detail.task_name in names]
@@ -262,7 +263,7 @@ def _task(detail: Any) -> Task:
 
 
 def follow(vertex: Vertex, job_id: str, changed: Callable[[Task], None], *, seconds: float = 10.0) -> Status:
-    """Looks every few seconds until a job has ended, and tells of every task whose state changed."""
+    """Poll a job until it has ended, and report every task whose state changed."""
     seen: dict[str, str] = {}
     while True:
         now = status(vertex, job_id)
@@ -285,7 +286,7 @@ def cancel(vertex: Vertex, job_id: str) -> Status:
 
 
 def without_cache(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The same job with every task run anew."""
+    """Return the same job with every task run anew."""
     copied: dict[str, Any] = json_format.MessageToDict(json_format.ParseDict(dict(job), struct_pb2.Struct()))
     for task in copied["pipelineSpec"]["root"]["dag"]["tasks"].values():
         if "cachingOptions" in task:

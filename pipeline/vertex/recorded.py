@@ -55,7 +55,7 @@ class Recorded:
         self._file = RecordFile(RunRoot(folder), record)
 
     def run(self) -> dict[str, TaskResult]:
-        """Runs all tasks. Whatever ends it, the record says so."""
+        """Run all tasks. Whatever ends it, the record says so."""
         try:
             results = self._rehearsal.run()
         except KeyboardInterrupt as interrupt:
@@ -75,7 +75,7 @@ class Recorded:
         self._file.ended(exit_code=code, error=error, reason=reason, summary=summary or {})
 
     def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
-        """The rehearsal as a job's status is shown."""
+        """Return the rehearsal as a job's status is shown."""
         return jobs.Status(
             name=self.job_id,
             state=FAILED if any(result.state == FAILED for result in results.values()) else SUCCEEDED,

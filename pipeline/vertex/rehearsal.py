@@ -87,7 +87,7 @@ class Records:
 
 
 def install_package(folder: Path) -> Path:
-    """Copies what setup.py packages, and no more, into a folder: what an image would hold of this product.
+    """Copy what setup.py packages, and no more, into a folder: what an image would hold of this product.
 
     Raises:
       PipelineError: setup.py fails; with its last line.
@@ -143,7 +143,7 @@ class Rehearsal:
         self.results: dict[str, TaskResult] = {}
 
     def run(self) -> dict[str, TaskResult]:
-        """Runs all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
+        """Run all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
         package = install_package(self._folder)
         fast = not str(self._job["runtimeConfig"].get("failurePolicy", "")).endswith("SLOW")
         for name in self.order():
@@ -166,7 +166,7 @@ class Rehearsal:
         return self._folder / "logs" / self._job_id / f"{task}.log"
 
     def cancel(self) -> None:
-        """Ends the task that runs, and starts no more."""
+        """End the task that runs, and starts no more."""
         self._cancelled.set()
         process = self._process
         if process is not None and process.poll() is None:
@@ -238,7 +238,9 @@ class Rehearsal:
         return {"artifacts": artifacts, "parameterValues": parameters}
 
     def _placed(self, value: Any) -> Any:
-        """A parameter as the task gets it: the job's name filled in, and a whole URI as a path of this machine."""
+        """Return a parameter as the task gets it: the job's name filled in, and a whole URI as a path of this
+        machine.
+        """
         if not isinstance(value, str):
             return value
         return self._local(value.replace("{{$.pipeline_job_name}}", self._job_id))
@@ -310,7 +312,7 @@ class Rehearsal:
         return known is not None and all(Path(a["uri"]).exists() for made in known.values() for a in made)
 
     def _execute(self, name: str, command: list[str], request: Mapping[str, Any], package: Path, log: Path) -> None:
-        """Runs a container's command; its output goes to the log.
+        """Run a container's command; its output goes to the log.
 
         Raises:
           PipelineError: it ended with another code than 0; with the last error in its log.
@@ -332,7 +334,7 @@ class Rehearsal:
             raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
 
     def _clean_environment(self, package: Path, work: Path) -> dict[str, str]:
-        """What a container would have, and nothing of the shell that started this."""
+        """Return what a container would have, and nothing of the shell that started this."""
         passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         return {
             **passed,
@@ -348,7 +350,7 @@ class Rehearsal:
 
 
 def _offline(arguments: list[str]) -> list[str]:
-    """A container's arguments, with the runner of `pipeline.vertex.dataflow` in place of Dataflow."""
+    """Return a container's arguments, with the runner of `pipeline.vertex.dataflow` in place of Dataflow."""
     if "--runner=DataflowRunner" not in arguments:
         return arguments
     # Beam asks the bucket for its retention as soon as a pipeline begins, unless it is a dry run.
@@ -360,7 +362,7 @@ def _runtime(artifact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recorded(output: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """An output as it is remembered; what the executor said of it goes first."""
+    """Return an output as it is remembered; what the executor said of it goes first."""
     made = (said.get("artifacts") or [{}])[0]
     return {
         "name": output["name"],
@@ -372,7 +374,7 @@ def _recorded(output: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, A
 
 
 def _title(kind: Mapping[str, Any]) -> str:
-    """The name of an artifact's type, such as tfx.Model."""
+    """Return the name of an artifact's type, such as tfx.Model."""
     found = re.search(r"title: ([\w.]+)", kind.get("instanceSchema", ""))
     return str(kind.get("schemaTitle") or (found[1] if found else "system.Artifact"))
 
@@ -392,7 +394,7 @@ def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[s
 
 
 def _last_error(log: Path) -> str:
-    """The last line of a log that names an error, as `Kind: text`."""
+    """Return the last line of a log that names an error, as `Kind: text`."""
     for line in reversed(log.read_text(errors="replace").splitlines()):
         found = _LAST_ERROR.match(line.strip())
         if found is not None:

@@ -198,7 +198,7 @@ def _joined(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _text(summary: dict[str, Any]) -> str:
-    """The summary for people."""
+    """Return the summary for people."""
     rejected = f" ({summary['rejected']:,} rejected: _rejects.jsonl)" if summary["rejected"] else ""
     outside = summary["ids_out_of_range"]
     counted = ", ".join(f"{column} {count:,}" for column, count in outside.items())
@@ -216,7 +216,7 @@ def _counted(number: int, name: str) -> str:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    """Ends without waiting for Beam's threads, which would first finish their files."""
+    """End without waiting for Beam's threads, which would first finish their files."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -41,7 +41,7 @@ def arguments(workers: int, given: Sequence[str], job: Job, output: str) -> list
 
 
 def run(elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
-    """Calls the DoFn for these elements.
+    """Call the DoFn for these elements.
 
     Raises:
       Exception: whatever Beam raises.
@@ -74,7 +74,7 @@ class _Running:
             raise self._error
 
     def end(self) -> None:
-        """Cancels a job elsewhere, and kills the worker processes here; parts are whole or not there."""
+        """Cancel a job elsewhere, and kill the worker processes here; parts are whole or not there."""
         if self._result is not None:
             self._result.cancel()
         for process in psutil.Process().children(recursive=True):

@@ -99,7 +99,7 @@ class Record:
         self.folder = folder
 
     def job(self) -> Job | None:
-        """The job that writes here; None where there is none yet.
+        """Return the job that writes here; None where there is none yet.
 
         Raises:
           PushError: the file that says so is damaged.
@@ -111,12 +111,12 @@ class Record:
             raise PushError(f"{self.folder.path(JOB_FILE)}: is damaged; give another OUTPUT") from error
 
     def summary(self) -> dict[str, object] | None:
-        """What was written at the end of the job; None before."""
+        """Return what was written at the end of the job; None before."""
         content = self.folder.read(SUCCESS_FILE)
         return None if content is None else dict(json.loads(content))
 
     def claim(self, job: Job) -> None:
-        """Makes the folder this job's, or goes on with it; a file that was refused may have been mended meanwhile.
+        """Make the folder this job's, or continue with it; a rejected file may have been fixed meanwhile.
 
         Raises:
           PushError: the folder holds another job or other files.
@@ -141,7 +141,7 @@ class Record:
         return None if content is None else Outcome.model_validate_json(content)
 
     def finished(self, names: set[str], job: Job) -> list[int]:
-        """The indices of the files that are finished, from the folder's names."""
+        """Return the indices of the files that are finished, from the folder's names."""
         return [index for index in range(len(job.inputs)) if _outcome_name(index) in names]
 
     def failed(self, names: set[str]) -> list[Outcome]:
@@ -150,11 +150,11 @@ class Record:
         return [Outcome.model_validate_json(content) for content in found if content is not None]
 
     def parts(self, names: set[str], index: int) -> set[str]:
-        """The parts of a file that are there, from the folder's names."""
+        """Return the parts of a file that are there, from the folder's names."""
         return {name for name in names if name.startswith(_part_prefix(index))}
 
     def finish(self, index: int, outcome: Outcome, rejects: bytes = b"") -> None:
-        """Records how a file ended; its rejects first, so that a finished file has them."""
+        """Record how a file ended; its rejects first, so that a finished file has them."""
         if rejects:
             self.folder.write(_rejects_name(index), rejects)
         name = _failed_name(index) if outcome.exit_code else _outcome_name(index)
@@ -167,11 +167,11 @@ class Record:
         return self.folder.read(_STOP_FILE) is not None
 
     def rejects(self, job: Job) -> bytes:
-        """The bad rows of all files, which are finished."""
+        """Return the bad rows of all files, which are finished."""
         return b"".join(self.folder.read(_rejects_name(index)) or b"" for index in range(len(job.inputs)))
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Marks the job as done."""
+        """Mark the job as done."""
         self.folder.write(SUCCESS_FILE, json.dumps(summary, indent=1).encode())
 
     def _refuse_another(self, known: Job, job: Job, names: set[str]) -> None:
@@ -186,7 +186,7 @@ class Record:
 
     @staticmethod
     def _mended(known: Job, job: Job, names: set[str]) -> list[int]:
-        """The files that were refused and are others now."""
+        """Return the files that were refused and are others now."""
         if [file.path for file in known.inputs] != [file.path for file in job.inputs]:
             return []
         pairs = enumerate(zip(known.inputs, job.inputs, strict=True))
@@ -194,7 +194,9 @@ class Record:
 
 
 def differences(known: Job, job: Job, mended: Sequence[int] = ()) -> list[str]:
-    """What another job in the same folder would do otherwise, in words; changes of the mended files do not count."""
+    """Return what another job in the same folder would do otherwise, in words; changes of the mended files do not
+    count.
+    """
     found = []
     old, new = {f.path: f for f in known.inputs}, {f.path: f for f in job.inputs}
     gone, added = [path for path in old if path not in new], [path for path in new if path not in old]

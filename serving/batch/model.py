@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 
 def version_folder(model: str) -> Path:
-    """The folder of a version, on this machine.
+    """Return the folder of a version, on this machine.
 
     Args:
       model: such a folder; or the folder of a model's versions, of which the champion is taken, or, where nobody says
@@ -45,7 +45,7 @@ def version_folder(model: str) -> Path:
 
 
 def declared(folder: Path) -> FeatureSet:
-    """The features that the model takes.
+    """Return the features that the model takes.
 
     Raises:
       PushError: the model does not say.
@@ -75,7 +75,7 @@ def read_options(folder: Path) -> ReadOptions:
 
 
 def here(model: str, folder: str) -> Path:
-    """The version's folder on whatever machine this runs.
+    """Return the version's folder on whatever machine this runs.
 
     Args:
       model: as `version_folder` takes it, for a machine that does not have the folder.
@@ -86,7 +86,7 @@ def here(model: str, folder: str) -> Path:
 
 
 def loaded(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
-    """The model, loaded and checked at the first call in a process, as the server does.
+    """Return the model, loaded and checked at the first call in a process, as the server does.
 
     Raises:
       PushError: it cannot be loaded; or it is not what was pushed, or answers otherwise than it should, and that is not
@@ -102,7 +102,7 @@ def loaded(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
 
 
 def answers(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What the model says, by output, for raw values by input, [batch] each.
+    """Return what the model says, by output, for raw values by input, [batch] each.
 
     Raises:
       PushError: it fails.
@@ -127,5 +127,5 @@ def _copied(uri: str) -> Path:
 
 
 def _named(temporary: tempfile.TemporaryDirectory[str], uri: str) -> Path:
-    """A folder with the name of the version."""
+    """Return a folder with the name of the version."""
     return Path(temporary.name) / uri.rstrip("/").rpartition("/")[2]

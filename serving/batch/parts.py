@@ -30,7 +30,7 @@ _FEATURE, _KEY = "feature:", "key:"
 
 
 def blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
-    """The good rows of a file in blocks of equal size, but for the last one."""
+    """Yield the good rows of a file in blocks of equal size, but for the last one."""
     waiting: list[pa.Table] = []
     for batch in batches:
         waiting.append(_as_table(batch))
@@ -44,7 +44,7 @@ def blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
 
 
 def _as_table(batch: Batch) -> pa.Table:
-    """A batch's values, row numbers and copied texts under names that cannot be the same."""
+    """Return a batch's values, row numbers and copied texts under names that cannot be the same."""
     values = {f"{_FEATURE}{name}": batch.values.column(name) for name in batch.values.schema.names}
     copied = {f"{_KEY}{name}": column for name, column in batch.copied.items()}
     return pa.table({**values, **copied, "row": pa.array(batch.rows)})
@@ -53,7 +53,7 @@ def _as_table(batch: Batch) -> pa.Table:
 def predicted(
     block: pa.Table, path: str, keys: Sequence[str], predictor: "Predictor", features: FeatureSet
 ) -> pa.Table:
-    """A block's places, keys and predictions.
+    """Return a block's places, keys and predictions.
 
     Args:
       block: of `blocks`.
@@ -117,7 +117,7 @@ def _repeated(text: str, rows: int) -> pa.Array:
 
 
 def _as_column(values: NDArray[Any]) -> pa.Array:
-    """An output of shape [batch] as it is, of more dimensions as a list for each row."""
+    """Return an output of shape [batch] as it is, of more dimensions as a list for each row."""
     flat = pa.array(values.reshape(-1))
     if pa.types.is_binary(flat.type):
         flat = flat.cast(pa.string())
@@ -128,7 +128,7 @@ def _as_column(values: NDArray[Any]) -> pa.Array:
 
 
 def serialized(table: pa.Table, output_format: OutputFormat) -> bytes:
-    """A whole file of a format."""
+    """Return a whole file of a format."""
     file = io.BytesIO()
     match output_format:
         case "parquet":

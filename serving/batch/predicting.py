@@ -32,7 +32,7 @@ class PredictFile(beam.DoFn):
         self._max_bad_rows = max_bad_rows
 
     def process(self, element: tuple[int, Collection[str]]) -> Iterator[None]:
-        """Takes the index of a file among the job's inputs, and its parts that are there; yields nothing."""
+        """Take the index of a file among the job's inputs, and its existing parts; yield nothing."""
         index, there = element
         record = Record(Folder(self._output))
         job = Job.model_validate_json(self._job)
@@ -45,7 +45,7 @@ class PredictFile(beam.DoFn):
         yield from ()
 
     def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
-        """Records no outcome if another file was refused meanwhile: the next run goes on here."""
+        """Record no outcome if another file was refused meanwhile: the next run goes on here."""
         folder = model.here(job.model, self._folder)
         predictor = model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
         features = model.declared(folder)
@@ -94,7 +94,7 @@ class PredictFile(beam.DoFn):
 
 
 def _rejects(table: Table) -> bytes:
-    """The bad rows, a JSON object a line."""
+    """Return the bad rows, a JSON object a line."""
     places = table.reader.places([bad.row for bad in table.bad_rows])
     return b"".join(
         json.dumps(

@@ -34,7 +34,7 @@ FLAGS = Terms(
 
 
 def input_files(source: str) -> tuple[InputFile, ...]:
-    """The files of a path, a pattern or a folder, as they are now.
+    """Return the files of a path, a pattern or a folder, as they are now.
 
     Raises:
       DataError: there are none.
@@ -107,7 +107,9 @@ def check_names(job: Job, features: FeatureSet) -> None:
 
 
 def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
-    """An input file with the columns that the model needs and the keys; the training table's others may be there."""
+    """Return an input file with the columns that the model needs and the keys; the training table's others may be
+    there.
+    """
     rules = feature_rules(features, job.reading)
     others = [*job.reading.other_columns, *job.keys]
     reader = open_table(path, job.format, job.reading.csv, only={*rules, *job.keys}, terms=FLAGS)

@@ -173,7 +173,7 @@ def _finish(record: Record, job: Job, outcomes: Sequence[Outcome], max_bad_rows:
 
 
 def _predict(request: Request, record: Record, job: Job, folder: Path, left: Sequence[int]) -> None:
-    """Runs Beam over the files that are left; how they end stands in the folder."""
+    """Run Beam over the files that are left; how they end stands in the folder."""
     log = _log(record.folder)
     with (
         own_terminal(log, "stderr") as terminal,
@@ -207,7 +207,7 @@ def _log(folder: Folder) -> Path:
 
 @contextmanager
 def _explained(log: Path) -> Iterator[None]:
-    """What is no fault of the user's ends in one line too; the log has the rest."""
+    """Yield what is no fault of the user's ends in one line too; the log has the rest."""
     try:
         yield
     except Exception as error:
@@ -220,7 +220,9 @@ def _explained(log: Path) -> Iterator[None]:
 
 
 def _escaped(error: Exception) -> tuple[type[PipelineError] | None, str]:
-    """An error of ours as it was before it came through Beam, as one does that cannot be written to a full disk."""
+    """Return an error of ours as it was before it came through Beam, as one does that cannot be written to a full
+    disk.
+    """
     text = str(error)
     found = re.findall(r"schemas\.errors\.(\w+): (.+)", text)
     kind = type(error) if isinstance(error, PipelineError) else None

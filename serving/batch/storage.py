@@ -54,7 +54,7 @@ class Folder:
         return {name for name in self._all_names() if not name.startswith((_UNFINISHED_PREFIX, _LOCK_FILE))}
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where it is not there.
+        """Return a file's content; None where it is not there.
 
         Raises:
           PushError: it cannot be read.
@@ -68,7 +68,7 @@ class Folder:
             raise PushError(f"{self.path(name)}: cannot be read: {what_failed(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a file beside and renames it, over what was there.
+        """Write a file beside and renames it, over what was there.
 
         Raises:
           PushError: it cannot be written.
@@ -82,7 +82,7 @@ class Folder:
             raise PushError(f"{self.path(name)}: cannot be written: {what_failed(error)}") from error
 
     def delete(self, name: str) -> None:
-        """Deletes a file if it is there."""
+        """Delete a file if it is there."""
         try:
             with contextlib.suppress(FileNotFoundError):
                 self._filesystem.delete_file(f"{self._root}/{name}")
@@ -91,7 +91,7 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder, keeps other runs out of it, and clears away what a killed run left unfinished.
+        """Make the folder, keep other runs out of it, and remove what a killed run left unfinished.
 
         In a bucket there is no lock: two runs of one job at once write the same files.
 

@@ -37,7 +37,7 @@ _SHORT_HASH = 12
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that all commands have; a refusal becomes one line and its exit code."""
+    """Return the options that all commands have; a refusal becomes one line and its exit code."""
 
     @functools.wraps(command)
     def run(registry: Path | None, model: str | None, as_json: bool, **options: Any) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
 @main.command(name="list")
 @_options
 def list_versions(registry: Registry, as_json: bool) -> None:
-    """The versions, what they are, and what was done to them."""
+    """Print the versions, their states, and their history."""
     ledger = registry.ledger()
     versions = [_described(registry, ledger, version) for version in registry.versions()]
     if as_json:
@@ -127,7 +127,7 @@ def _megabytes(size: int) -> str:
 
 
 def _history(ledger: Ledger, version: int | None = None) -> list[str]:
-    """The events, of one version or of all, in a line each."""
+    """Return the events, of one version or of all, in a line each."""
     lines = []
     for event in ledger.history:
         if version in (None, event.version):

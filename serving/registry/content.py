@@ -54,7 +54,7 @@ class Release:
 
     @classmethod
     def from_json(cls, text: str) -> "Release":
-        """Reads what `to_json` wrote; fields of later releases are left out.
+        """Read what `to_json` wrote; fields of later releases are left out.
 
         Raises:
           ValueError: it is no JSON, or a field is missing or of the wrong type.

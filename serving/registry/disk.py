@@ -13,7 +13,7 @@ DELETED_PREFIX = ".deleted-"
 
 
 def write_version(source: Path, target: Path, release: Release, extra: Mapping[str, bytes]) -> None:
-    """Copies a SavedModel and what goes beside it; `target` appears whole or not at all.
+    """Copy a SavedModel and what goes beside it; `target` appears whole or not at all.
 
     Raises:
       PushError: the source changed meanwhile.
@@ -45,7 +45,7 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Replaces a small file in one step, unless it says this already; for whoever holds the lock."""
+    """Replace a small file in one step, unless it says this already; for whoever holds the lock."""
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
@@ -59,7 +59,7 @@ def write_if_changed(path: Path, text: str) -> None:
 
 
 def hide(version: Path) -> Path:
-    """Takes a version's folder out of sight in one step; returns where it is until it is removed."""
+    """Move a version's folder out of sight in one step; return its place until it is removed."""
     hidden = version.with_name(f"{DELETED_PREFIX}{version.name}")
     os.rename(version, hidden)
     _flush_folder(version.parent)
@@ -67,14 +67,14 @@ def hide(version: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what was cut off: copies that were not finished, deletions that were not. For whoever holds the lock."""
+    """Remove what was cut off: copies that were not finished, deletions that were not. For whoever holds the lock."""
     for path in folder.iterdir():
         if path.name.startswith((UNFINISHED_PREFIX, DELETED_PREFIX)):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, in a few words."""
+    """Return what went wrong, in a few words."""
     if isinstance(error, shutil.Error) and error.args and error.args[0]:
         # One (source, target, text) for each file that was not copied.
         return str(error.args[0][0][2])
@@ -82,7 +82,7 @@ def reason(error: OSError) -> str:
 
 
 def _flush(folder: Path) -> None:
-    """Waits until all files and folders below are on disk."""
+    """Wait until all files and folders below are on disk."""
     for path, _, files in os.walk(folder):
         for name in files:
             with open(os.path.join(path, name), "rb") as file:

@@ -12,7 +12,7 @@ _USUAL_PLACES = "runs/*/registry"
 
 
 def find(folder: Path | None, model: str | None) -> Registry:
-    """The model that is meant: named, or the only one there is.
+    """Return the model that is meant: named, or the only one there is.
 
     Args:
       folder: the registry; None for those that runs below the current folder have.
@@ -44,7 +44,7 @@ def _flags(place: tuple[Path, str]) -> str:
 
 
 def models(registry: Path) -> list[str]:
-    """The names of the models in a registry, also those that another tool put there.
+    """Return the names of the models in a registry, also those that another tool put there.
 
     Raises:
       PushError: the folder cannot be read.

@@ -63,7 +63,7 @@ class Ledger:
     history: tuple[Event, ...] = ()
 
     def labelled(self, state: State) -> int | None:
-        """The version with a state of which there is at most one."""
+        """Return the version with a state of which there is at most one."""
         return next((version for version, found in self.states.items() if found is state), None)
 
     @property
@@ -126,7 +126,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, text: str) -> "Ledger":
-        """Reads what `to_json` wrote.
+        """Read what `to_json` wrote.
 
         Raises:
           ValueError: it is something else; with what is wrong.
@@ -147,7 +147,7 @@ class Ledger:
 
 
 def _event(values: Mapping[str, Any]) -> Event:
-    """An event; what later releases may add is left out."""
+    """Return an event; what later releases may add is left out."""
     return Event(**{name: values[name] for name in Event.__dataclass_fields__ if name in values})
 
 

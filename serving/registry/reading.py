@@ -33,7 +33,7 @@ class Versions:
         return sorted(int(p.name) for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
 
     def ledger(self) -> Ledger:
-        """The states of all versions and the history, as of one moment.
+        """Return the states of all versions and the history, as of one moment.
 
         Where there is no registry.json, versions with a release file were pushed before there were states: the highest
         is what serves. Versions of other tools have no state.
@@ -63,19 +63,19 @@ class Versions:
             ) from error
 
     def champion(self) -> int | None:
-        """The version that serves; None if none does."""
+        """Return the version that serves; None if none does."""
         return self.ledger().champion
 
     def labels(self) -> dict[str, int]:
-        """The versions that are `champion`, `previous` and `candidate`, as far as there are any."""
+        """Return the versions that are `champion`, `previous` and `candidate`, as far as there are any."""
         return self.ledger().labels
 
     def state(self, version: int) -> State | None:
-        """What a version is; None if it is not there, another tool's, or was cut off while it was pushed."""
+        """Return what a version is; None if it is not there, another tool's, or was cut off while it was pushed."""
         return self.ledger().states.get(version)
 
     def release(self, version: int) -> Release | None:
-        """What is known of a version; None where another tool wrote it.
+        """Return what is known of a version; None where another tool wrote it.
 
         Raises:
           PushError: the file is damaged, or cannot be read.
@@ -91,7 +91,7 @@ class Versions:
             raise PushError(f"{file}: is damaged ({error}); restore or remove it") from error
 
     def pushed_by(self, version: int) -> str:
-        """The run that pushed a version, even where its folder is gone; empty if nothing says so."""
+        """Return the run that pushed a version, even where its folder is gone; empty if nothing says so."""
         events = (e for e in self.ledger().history if e.version == version and e.action == "push")
         known = next((event.run_id for event in events), "")
         if known or not (release := self.release(version)):
@@ -99,7 +99,9 @@ class Versions:
         return release.run_id
 
     def next_version(self) -> int:
-        """The number of the next push; one that was given is never given again, even if its version was deleted."""
+        """Return the number of the next push; one that was given is never given again, even if its version was
+        deleted.
+        """
         return max({*self.versions(), *self.ledger().used}, default=0) + 1
 
     def fits(self, version: int) -> bool:

@@ -72,7 +72,7 @@ class Registry(Versions):
         extra: Mapping[str, bytes] | None = None,
         promote: bool = True,
     ) -> PushResult:
-        """Copies a SavedModel in as a new version, unless one holds it already, whatever that one's state.
+        """Copy a SavedModel in as a new version, unless one holds it already, whatever that one's state.
 
         So a rollback is not undone by pushing again what was rolled back.
 
@@ -130,7 +130,7 @@ class Registry(Versions):
         return self._result(number, order, ledger, pushed=True)
 
     def _holding(self, order: _Order, ledger: Ledger) -> int | None:
-        """The version with the content of an order, the champion before others; it may have been cut off.
+        """Return the version with the content of an order, the champion before others; it may have been cut off.
 
         Raises:
           PushError: the order asks for another number.
@@ -189,7 +189,7 @@ class Registry(Versions):
             return switch
 
     def _planned(self, action: str, version: int | None, ledger: Ledger) -> Switch:
-        """The switch that is asked for, if it may be done."""
+        """Return the switch that is asked for, if it may be done."""
         if version is None:
             version = ledger.labelled(State.CANDIDATE if action == "promote" else State.PREVIOUS)
             if version is None:
@@ -203,7 +203,7 @@ class Registry(Versions):
         return Switch(action, version, ledger.champion, changed=True)
 
     def gc(self, *, keep_last: int, dry_run: bool = False) -> list[int]:
-        """Deletes retired versions, but never the last ones, and none that another tool wrote or that was cut off.
+        """Delete retired versions, but never the last ones, and none that another tool wrote or that was cut off.
 
         Args:
           keep_last: so many versions of the highest numbers are kept anyway; at least 1.
@@ -236,7 +236,7 @@ class Registry(Versions):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Holds the model's lock; a process that is killed gives it back."""
+        """Hold the model's lock; a process that is killed gives it back."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / LOCK_FILE, timeout=_LOCK_TIMEOUT_SECONDS):
@@ -252,7 +252,7 @@ class Registry(Versions):
             ) from error
 
     def _settled(self) -> Ledger:
-        """The ledger, after what was cut off is cleared up; for whoever holds the lock.
+        """Return the ledger, after what was cut off is cleared up; for whoever holds the lock.
 
         It is written before the first version is, so that a version whose push was cut off is told from one that was
         there before there were states.

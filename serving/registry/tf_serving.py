@@ -25,7 +25,7 @@ _ENTRY = """\
 
 
 def config_text(folder: Path, *, champion: int | None, candidate: int | None) -> str:
-    """A ModelServerConfig as text: of the versions in REGISTRY/NAME, those that are to be loaded."""
+    """Return a ModelServerConfig as text: of the versions in REGISTRY/NAME, those that are to be loaded."""
     wanted: Mapping[str, int | None] = {folder.name: champion, f"{folder.name}-candidate": candidate}
     # TF Serving takes no relative paths.
     base_path = _escaped(os.path.abspath(folder))

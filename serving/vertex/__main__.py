@@ -30,7 +30,7 @@ Without --yes nothing is changed: what would be done is printed."""
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that all commands have; a refusal becomes one line and its exit code."""
+    """Return the options that all commands have; a refusal becomes one line and its exit code."""
 
     @functools.wraps(command)
     def run(
@@ -139,7 +139,7 @@ def main() -> None:
 @main.command(name="list")
 @_options
 def list_versions(target: _Target) -> None:
-    """The versions, what they serve, and what was done to them."""
+    """Print the versions, their traffic, and their history."""
     versions = [target.described(version) for version in target.model.versions]
     done = lease.history(target.vertex, target.name)
     if target.as_json:

@@ -14,7 +14,7 @@ ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _fits(pattern: str, expected: str) -> AfterValidator:
-    """A text that fits, or words for what was expected, which a pattern is not."""
+    """Return a text that fits, or words for what was expected, which a pattern is not."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):

@@ -132,7 +132,7 @@ class Vertex:
             raise TransientError(str(error)) from error
 
     def read(self, method: Callable[..., Any], request: Any) -> Any:
-        """A call that changes nothing, repeated until it is answered."""
+        """Return a call that changes nothing, repeated until it is answered."""
         return self.retried(lambda: self.call(method, request), seconds=300)
 
     def listed(self, method: Callable[..., Any], request: Any) -> list[Any]:
@@ -176,7 +176,7 @@ class Vertex:
         self.report(f"attempt {state.attempt_number} failed: {error}; again in {wait:.1f} s")
 
     def operation(self, client: Any, name: str) -> operations_pb2.Operation:
-        """The state of a long-running operation."""
+        """Return the state of a long-running operation."""
         try:
             return client.transport.operations_client.get_operation(name, timeout=_CALL_SECONDS, retry=None)
         except exceptions.NotFound as error:
@@ -185,7 +185,7 @@ class Vertex:
             raise translated(error) from error
 
     def wait(self, client: Any, name: str, *, seconds: float) -> operations_pb2.Operation:
-        """Waits until an operation is done.
+        """Wait until an operation is done.
 
         Raises:
           TransientError: it failed in a way that may go away, or nobody knows it any more.
@@ -206,7 +206,7 @@ class Vertex:
         return operation
 
     def settle(self, client: Any, resource: str, *, seconds: float) -> None:
-        """Waits for operations that somebody, perhaps a push that was cut off, has started on a resource."""
+        """Wait for operations that somebody, perhaps a push that was cut off, has started on a resource."""
 
         def unfinished() -> list[str]:
             try:
@@ -229,7 +229,7 @@ class Vertex:
 
 
 def _reach(endpoint: str) -> None:
-    """Looks whether an emulator is there at all: one that was never started is not waited for.
+    """Check whether an emulator was started at all: nothing waits for one that was not.
 
     Raises:
       PushError: nothing listens.
@@ -245,7 +245,7 @@ def _reach(endpoint: str) -> None:
 
 
 def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
-    """The error of an operation, with the quota in its details if there is one."""
+    """Return the error of an operation, with the quota in its details if there is one."""
     details = []
     for packed in operation.error.details:
         failure = error_details_pb2.QuotaFailure()
@@ -258,7 +258,7 @@ def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallErro
 
 
 def translated(error: exceptions.GoogleAPICallError) -> Exception:
-    """A service's error as TransientError, or as one line that names the role or the quota that is missing."""
+    """Return a service's error as TransientError, or as one line that names the role or the quota that is missing."""
     details = list(getattr(error, "details", None) or ())
     text = " ".join(str(error.message).split())
     if isinstance(error, exceptions.Unauthenticated):

@@ -49,7 +49,7 @@ class Training:
 
 
 def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training: Training) -> None:
-    """Uploads the evaluation and sets up what the config asks for.
+    """Upload the evaluation and sets up what the config asks for.
 
     Raises:
       PushError: Vertex AI refuses. The version serves nevertheless.
@@ -65,7 +65,7 @@ def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training:
 
 
 def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> None:
-    """Puts Evaluator's metrics beside the version, those of the slices among the metadata."""
+    """Put Evaluator's metrics beside the version, those of the slices among the metadata."""
     parent, name = f"{pushed.model}@{pushed.version_id}", f"evaluation-v{pushed.version}"
     there = vertex.listed(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
     if any(evaluation.display_name == name for evaluation in there):
@@ -84,7 +84,7 @@ def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> Non
 
 
 def start_batch_prediction(vertex: Vertex, pushed: Pushed, wanted: BatchPrediction) -> None:
-    """Starts a batch prediction job of the version."""
+    """Start a batch prediction job of the version."""
     name = f"{pushed.model.rpartition('/')[2]}-v{pushed.version}"
     request = v1.ListBatchPredictionJobsRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
     if vertex.listed(vertex.jobs.list_batch_prediction_jobs, request):
@@ -114,7 +114,7 @@ def start_batch_prediction(vertex: Vertex, pushed: Pushed, wanted: BatchPredicti
 
 
 def monitor(vertex: Vertex, pushed: Pushed, wanted: Monitoring, training: Training) -> None:
-    """Monitors all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
+    """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
     name = f"monitor-{pushed.endpoint.rpartition('/')[2]}"
     job = v1.ModelDeploymentMonitoringJob(
         display_name=name,

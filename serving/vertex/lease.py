@@ -60,7 +60,7 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Gives the lease back; the journal stays, for a retry. If that fails the lease runs out by itself."""
+        """Give the lease back; the journal stays, for a retry. If that fails the lease runs out by itself."""
         try:
             self._write(expires=0.0)
         except (PushError, TransientError, exceptions.GoogleAPICallError) as error:
@@ -88,7 +88,7 @@ class Lease:
         self._write(expires=time.time() + self.seconds)
 
     def _refuse_held(self, held: Mapping[str, Any]) -> None:
-        """Raises unless the lease has run out, is this run's own, or its holder on this machine is dead."""
+        """Raise unless the lease has run out, is this run's own, or its holder on this machine is dead."""
         left = float(held.get("expires") or 0) - time.time()
         if left <= 0 or held.get("token") == self._token or _holder_is_dead(held):
             return
@@ -139,13 +139,13 @@ class Lease:
         self.vertex.retried(check_and_write, seconds=120)
 
     def note(self, **values: Any) -> None:
-        """Writes values into the journal; None removes one."""
+        """Write values into the journal; None removes one."""
         self.journal = {key: value for key, value in {**self.journal, **values}.items() if value is not None}
         self.renew()
 
 
 def lease_name(vertex: Vertex, model_id: str) -> str:
-    """The context that stands for the right to change a model."""
+    """Return the context that stands for the right to change a model."""
     return f"{vertex.place.parent}/metadataStores/default/contexts/{label(f'push-{model_id}')}"
 
 
@@ -160,7 +160,7 @@ def _holder_is_dead(held: Mapping[str, Any]) -> bool:
 
 
 def ensure_store(vertex: Vertex) -> None:
-    """Creates the default metadata store of a project that never had one."""
+    """Create the default metadata store of a project that never had one."""
     name = f"{vertex.place.parent}/metadataStores/default"
     try:
         vertex.read(vertex.metadata.get_metadata_store, v1.GetMetadataStoreRequest(name=name))

@@ -69,7 +69,7 @@ class Plan:
     undeploy: tuple[Deployed, ...]
 
     def summary(self) -> str:
-        """The plan in one line."""
+        """Return the plan in one line."""
         name, endpoint = self.model.resource.rpartition("/")[2], self.endpoint.resource.rpartition("/")[2]
         if self.done:
             return self.lines()[0]
@@ -79,7 +79,7 @@ class Plan:
         return f"version {self.version} of {name}, {share} on endpoint {endpoint}, undeploy {gone}"
 
     def lines(self) -> list[str]:
-        """The plan in words, a line each."""
+        """Return the plan in words, a line each."""
         name = self.model.resource.rpartition("/")[2]
         endpoint = self.endpoint.resource.rpartition("/")[2]
         serving = ", ".join(
@@ -107,7 +107,7 @@ class Plan:
         return lines
 
     def serving(self) -> list[Version]:
-        """The versions that have traffic now."""
+        """Return the versions that have traffic now."""
         return [version for version in self.model.versions if self.endpoint.share_of(version.id)]
 
     def _number(self, deployed: Deployed) -> int:
@@ -116,7 +116,7 @@ class Plan:
 
 
 def make_plan(vertex: Vertex, wanted: Wanted, deployment: Deployment) -> Plan:
-    """Looks at what is there and decides.
+    """Read the state and decide.
 
     Raises:
       PushError: the name, the version or the endpoint is another's; several could be meant; or the image cannot run the
@@ -150,7 +150,7 @@ def make_plan(vertex: Vertex, wanted: Wanted, deployment: Deployment) -> Plan:
 def expected_plan(
     vertex: Vertex, deployment: Deployment, *, model_name: str, pipeline: str, version: int | None
 ) -> Plan:
-    """What the push of a model that is not trained yet would do.
+    """Return what the push of a model that is not trained yet would do.
 
     Raises:
       PushError: as `make_plan`, as far as it can be known before.
@@ -213,7 +213,7 @@ def _owned_model(vertex: Vertex, wanted: Wanted) -> Model:
 
 
 def owned_endpoint(vertex: Vertex, display_name: str, model: str, pipeline: str) -> Endpoint:
-    """The endpoint of a name, or where it would be created.
+    """Return the endpoint of a name, or where it would be created.
 
     Raises:
       PushError: the name is no endpoint's; two have it; or it is another pipeline's, or serves other models.
@@ -249,7 +249,7 @@ def _several(names: list[str]) -> str:
 
 
 def shifted(split: Mapping[str, int], deployed_id: str, share: int) -> dict[str, int]:
-    """A split in which one deployment has `share` percent and the others keep their proportions; sums to 100.
+    """Return a split in which one deployment has `share` percent and the others keep their proportions; sums to 100.
 
     What rounding leaves goes to the largest remainders (Hamilton's method).
     """

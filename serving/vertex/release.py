@@ -98,7 +98,7 @@ class Releaser:
         self._lease_seconds = lease_seconds
 
     def push(self, wanted: Wanted, content: Content) -> Pushed:
-        """Registers, deploys, shifts traffic, moves the aliases, undeploys what is left over, and records it.
+        """Register, deploys, shifts traffic, moves the aliases, undeploys what is left over, and records it.
 
         Raises:
           PushError: refused (see `make_plan`); another push is under way; or the new version failed its golden
@@ -140,7 +140,7 @@ class Releaser:
         return result
 
     def switch(self, target: Version, *, endpoint: str, action: str) -> Pushed:
-        """Gives all traffic to a version that is registered: a promotion or a rollback.
+        """Give all traffic to a version that is registered: a promotion or a rollback.
 
         Raises:
           PushError: the version was not blessed, or was rejected; or it fails its golden requests, in which case the
@@ -167,7 +167,7 @@ class Releaser:
             return result
 
     def delete(self, version: Version) -> None:
-        """Deletes a version and the folder it was kept in.
+        """Delete a version and the folder it was kept in.
 
         Raises:
           PushError: it serves, or has an alias that says it might.
@@ -341,7 +341,7 @@ class Releaser:
             self._update_split(now, shifted(now.split, deployed_id, share))
 
     def _restore(self, endpoint: str, deployed_id: str, before: Mapping[str, int]) -> None:
-        """The recorded split again, as far as its deployments are still there."""
+        """Restore the recorded split, as far as its deployments still exist."""
         now = read_endpoint(self.vertex, endpoint)
         there = {d.id for d in now.deployed}
         wanted = {key: share for key, share in before.items() if key in there and share}
@@ -359,7 +359,7 @@ class Releaser:
         self.vertex.call(self.vertex.endpoints.update_endpoint, request)
 
     def _smoke_test(self, endpoint: str, deployed: Deployed, golden: Golden) -> None:
-        """Sends the golden requests until the deployment has answered them often enough.
+        """Send the golden requests until the deployment has answered them often enough.
 
         Raises:
           PushError: a wrong answer of the deployment, too many failures, or no answer of it in time.
@@ -395,7 +395,7 @@ class Releaser:
             answered += 1
 
     def _crown(self, lease: Lease, version: Version) -> None:
-        """Makes a version the champion and the default, and the champion before it `previous`."""
+        """Make a version the champion and the default, and the champion before it `previous`."""
 
         def move() -> None:
             champion = self._read_model().with_alias(CHAMPION)
@@ -488,6 +488,8 @@ def is_garbage(version: Version) -> bool:
 
 
 def garbage(model: Model, keep_last: int) -> list[Version]:
-    """The versions that may be deleted; the last `keep_last`, one at least (the next run's baseline), are kept."""
+    """Return the versions that may be deleted; the last `keep_last`, one at least (the next run's baseline), are
+    kept.
+    """
     older = model.versions[: -max(keep_last, 1)]
     return [version for version in older if is_garbage(version)]

@@ -48,7 +48,7 @@ def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
 
 
 def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], extra: Mapping[str, bytes]) -> None:
-    """Copies a SavedModel and what goes with it, unless it is there; the release file comes last and marks it whole.
+    """Copy a SavedModel and what goes with it, unless it is there; the release file comes last and marks it whole.
 
     Raises:
       PushError: the bucket is not there, or may not be written.
@@ -72,7 +72,7 @@ def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], e
 
 
 def read(uri: str, *, project: str) -> bytes | None:
-    """An object's content; None where there is none."""
+    """Return an object's content; None where there is none."""
     bucket, name = _bucket(uri, project)
     try:
         return bytes(bucket.blob(name).download_as_bytes())
@@ -83,7 +83,7 @@ def read(uri: str, *, project: str) -> bytes | None:
 
 
 def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float = _SECONDS) -> None:
-    """Copies all that is below to a folder here; where the URI is one object's, that object to a file.
+    """Copy all that is below to a folder here; where the URI is one object's, that object to a file.
 
     Args:
       uri: of a folder or an object.
@@ -137,7 +137,7 @@ def _said(error: Exception) -> object:
 
 
 def remove(uri: str, *, project: str) -> None:
-    """Deletes all that is below, the mark of wholeness first."""
+    """Delete all that is below, the mark of wholeness first."""
     bucket, prefix = _bucket(uri, project)
     blobs = sorted(bucket.list_blobs(prefix=f"{prefix}/"), key=lambda blob: not blob.name.endswith(RELEASE_FILE))
     for blob in blobs:

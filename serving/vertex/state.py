@@ -18,7 +18,7 @@ LABEL_LENGTH = 63
 
 
 def label(text: str) -> str:
-    """A text as a label's value: at most 63 of lowercase letters, digits, `_` and `-`."""
+    """Return a text as a label's value: at most 63 of lowercase letters, digits, `_` and `-`."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH]
 
 
@@ -93,7 +93,7 @@ class Endpoint:
 
 
 def read_model(vertex: Vertex, model_id: str) -> Model:
-    """The model of an id, with all its versions."""
+    """Return the model of an id, with all its versions."""
     resource = f"{vertex.place.parent}/models/{model_id}"
     try:
         found = vertex.listed(
@@ -128,7 +128,7 @@ def endpoints_named(vertex: Vertex, display_name: str) -> list[Endpoint]:
 
 
 def read_endpoint(vertex: Vertex, resource: str) -> Endpoint:
-    """An endpoint as it is now."""
+    """Return an endpoint as it is now."""
     try:
         return _endpoint(vertex.read(vertex.endpoints.get_endpoint, v1.GetEndpointRequest(name=resource)))
     except exceptions.NotFound:

@@ -170,7 +170,7 @@ class Place:
 
 
 def _columns(made: Path, split: str) -> dict[str, Any]:
-    """The transformed columns, [rows], of all shards in order."""
+    """Return the transformed columns, [rows], of all shards in order."""
     spec = tft.TFTransformOutput(str(made / "graph")).transformed_feature_spec()
     files = sorted(map(str, (made / "examples" / f"Split-{split}").iterdir()))
     records = list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
@@ -181,7 +181,7 @@ def _columns(made: Path, split: str) -> dict[str, Any]:
     scope="module", params=[ALL_KINDS, MULTICLASS, REGRESSION], ids=["all kinds", "multiclass", "regression"]
 )
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """The outputs of stock Transform, and ours."""
+    """Return the outputs of stock Transform, and ours."""
     features = request.param
     train = [_rows(features, 400, 1), [], _rows(features, 300, 2)]
     place = Place(tmp_path_factory.mktemp("made"), features, {"train": train, "eval": [[], _rows(features, 50, 3)]})
@@ -257,7 +257,7 @@ def test_a_split_whose_files_are_gone_is_refused_by_name(tmp_path: Path) -> None
 
 
 def doubled_mean(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    """An analysis of what another analysis has to come before."""
+    """Return an analysis of what another analysis has to come before."""
     del custom_config
     return {"x": inputs["raw"] - tft.mean(inputs["raw"] - tft.mean(inputs["raw"]))}
 

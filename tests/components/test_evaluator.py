@@ -52,7 +52,7 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> Path:
-    """An Examples artifact's folder with one split, `test`, in two files."""
+    """Return an Examples artifact's folder with one split, `test`, in two files."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "Split-test").mkdir()
     for number in range(FILES):
@@ -146,7 +146,7 @@ def _evaluate(
     hyperparameters: Any = None,
     has_costs: bool = False,
 ) -> Summary:
-    """Runs the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
+    """Run the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
     made.clear()
     made.update({"examples": standard_artifacts.Examples(), "evaluation": standard_artifacts.ModelEvaluation()})
     made["blessing"] = standard_artifacts.ModelBlessing()
@@ -198,7 +198,7 @@ made: dict[str, Any] = {}
 
 
 def _requests(rows: list[dict[str, Any]]) -> list[bytes]:
-    """The rows without their label, which no request has."""
+    """Return the rows without their label, which no request has."""
     return [example({name: value for name, value in row.items() if name != "bought"}) for row in rows]
 
 
@@ -226,7 +226,7 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def learnable(rows: list[dict[str, Any]], able: dict[str, Path]) -> list[dict[str, Any]]:
-    """The rows with labels that are as likely as the candidate says."""
+    """Return the rows with labels that are as likely as the candidate says."""
     of = random.Random(11)
     answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(rows))
     assert np.ptp(answers["probability"]) > 0.5
@@ -391,7 +391,7 @@ def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expect
 
 
 def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
-    """What Tuner writes."""
+    """Return what Tuner writes."""
     folder.mkdir(exist_ok=True)
     choices = {path: json.dumps(value) if isinstance(value, str) else value for path, value in values.items()}
     (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": [], "values": choices}))

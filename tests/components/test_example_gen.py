@@ -52,7 +52,7 @@ FEATURES = FeatureSet.model_validate(
 def converted(
     base: Path, splits: dict[str, Any], *, workers: int = 1, features: FeatureSet = FEATURES, **settings: Any
 ) -> tuple[Any, Path]:
-    """Runs the executor; returns its artifact and where that is."""
+    """Run the executor; return its artifact and where that is."""
     data = Data.model_validate({"base": str(base), "splits": splits, **settings})
     component = example_gen(data=data, features=features, code_fingerprint="")
     examples = standard_artifacts.Examples()
@@ -235,7 +235,7 @@ NAMES = ["Anna", "Böla", '"Cleo, the ""cook"""', '"Dora\nthe second"', ""]
 def written_in_pieces(
     folder: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int, workers: int = 1
 ) -> dict[str, bytes]:
-    """The records of each split, of 4,000 rows with quoted line ends, read in pieces of so many bytes."""
+    """Return the records of each split, of 4,000 rows with quoted line ends, read in pieces of so many bytes."""
     monkeypatch.setattr(readers, "PIECE_BYTES", piece_bytes)
     monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4096)
     monkeypatch.setattr("components.example_blocks._THREADS", workers)
@@ -350,7 +350,7 @@ def test_examples_are_those_of_the_stock_component(tmp_path: Path) -> None:
 
 
 def examples(out: Path, split: str, names: set[str]) -> list[str]:
-    """Some features of each example as text."""
+    """Return some features of each example as text."""
     files = sorted(map(str, (out / f"Split-{split}").iterdir()))
     found = []
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():

@@ -19,7 +19,7 @@ GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
 def artifacts(
     folder: Path, *, blessed: int = constants.BLESSED_VALUE, of: int = 7, file: bool = True
 ) -> tuple[standard_artifacts.Model, standard_artifacts.ModelBlessing]:
-    """A model with id 7 and a blessing; `of` is the model that the blessing names."""
+    """Return a model with id 7 and a blessing; `of` is the model that the blessing names."""
     model = standard_artifacts.Model()
     model.id = 7
     blessing = standard_artifacts.ModelBlessing()
@@ -79,7 +79,7 @@ def test_a_model_that_the_server_did_not_serve_is_refused(tmp_path: Path) -> Non
 
 
 def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.PushedModel:
-    """What is recorded of a push of a blessed model into the registry below a folder."""
+    """Return what is recorded of a push of a blessed model into the registry below a folder."""
     (folder / content).mkdir(exist_ok=True)
     model, blessing = artifacts(folder / content)
     model.uri = str(folder / content / "model")

@@ -98,7 +98,7 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
 
 
 def values(examples: Any, split: str, name: str) -> Any:
-    """What is written in the examples."""
+    """Return what is written in the examples."""
     found: list[float] = []
     for path in sorted(Path(examples.uri, f"Split-{split}").glob("*")):
         for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():

@@ -43,7 +43,7 @@ DTYPES = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 @pytest.fixture(scope="module")
 def transformed() -> dict[str, list[Any]]:
-    """The transformed rows by column."""
+    """Return the transformed rows by column."""
     spec = {name: tf.io.VarLenFeature(DTYPES[kind]) for name, kind in FEATURES.column_types.items()}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     rows = [{name: [row[name]] if name in row else [] for name in spec} for row in ROWS]
@@ -109,7 +109,7 @@ def test_the_label_is_1_for_the_positive_value(transformed: dict[str, list[Any]]
 
 
 def _learned(features: dict[str, Any], rows: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What rows become that are asked for, in a graph that was learned from other rows."""
+    """Return what rows become that are asked for, in a graph that was learned from other rows."""
     feature_set = FeatureSet.model_validate({"features": features, "label": {"kind": "regression", "column": "y"}})
     spec = {name: tf.io.VarLenFeature(DTYPES[kind]) for name, kind in feature_set.column_types.items()}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))

@@ -19,7 +19,7 @@ IDENTITY: dict[str, Any] = {"x": {"kind": "identity", "num_ids": 4, "missing": 0
 
 
 def counted(path: Path, values: list[str], features: dict[str, Any], **label: Any) -> TableCounts:
-    """Counts the values of a file with a column `x` and a label, as ExampleGen does for a piece."""
+    """Count the values of a file with a column `x` and a label, as ExampleGen does for a piece."""
     path.write_text("x,y\n" + "".join(f"{value},{n % 2}\n" for n, value in enumerate(values)))
     feature_set = FeatureSet.model_validate(
         {"features": features, "label": label or {"column": "y", "positive": "1", "negative": "0"}}

@@ -71,7 +71,7 @@ def _config(small_census: Callable[..., Path], server: DatabaseServer) -> Path:
 
 
 def _run_whose_server_is_killed(config: Path, root: RunRoot, server: DatabaseServer) -> str:
-    """Returns what the run printed."""
+    """Return what the run printed."""
     command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(root.path)]
     process = subprocess.Popen([*command, "--quiet"], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 300

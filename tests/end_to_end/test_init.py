@@ -31,7 +31,7 @@ def init_and_run(folder: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archives that `make data` fetches."""
+    """Return the archives that `make data` fetches."""
     spec = importlib.util.spec_from_file_location("fetch", ROOT / "data" / "fetch.py")
     assert spec is not None and spec.loader is not None
     fetch = importlib.util.module_from_spec(spec)

@@ -151,7 +151,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
 
 
 def _check_page(config: Path, root: Path, run_id: str) -> None:
-    """The page of statistics marks the drift that stopped the run, and asks nobody for anything."""
+    """Check that the page of statistics marks the drift that stopped the run, and loads nothing."""
     path = Path(pipeline_command("stats", run_id, "--config", str(config), "--run-root", str(root)).strip())
     assert path == root / "reports" / f"stats-{run_id}.html"
     page = path.read_text(encoding="utf-8")
@@ -242,7 +242,7 @@ AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "
 
 
 def _renamed(value: Any) -> Any:
-    """A config, or a part of one, with awkward column names."""
+    """Return a config, or a part of one, with awkward column names."""
     if isinstance(value, dict):
         return {_renamed(key): _renamed(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -326,7 +326,7 @@ def test_other_formats_give_the_model_that_csv_gives(
 
 
 def relabelled(config: Path, label: dict[str, Any], metric: str, bound: dict[str, float]) -> None:
-    """Makes another column of census the label, and `income` a feature."""
+    """Make another column of census the label, and `income` a feature."""
     edited = yaml.safe_load(config.read_text())
     del edited["features"][label["column"]], edited["data"]["schema_file"]
     edited["features"]["income"] = {"kind": "vocabulary_list", "values": ["<=50K", ">50K"], "embedding": 2}
@@ -339,7 +339,7 @@ def relabelled(config: Path, label: dict[str, Any], metric: str, bound: dict[str
 
 
 def served(summary: dict[str, Any], root: Path) -> tuple[dict[str, Any], Any]:
-    """What the pushed model answers for the test split, and the encoded labels."""
+    """Return what the pushed model answers for the test split, and the encoded labels."""
     import tensorflow as tf
 
     from serving.signatures import SERVING_EXAMPLES, TRUE_LABEL

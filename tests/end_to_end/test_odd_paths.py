@@ -28,7 +28,7 @@ def call(folder: Path, *arguments: object, code: int = 0) -> subprocess.Complete
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The config and its data; returns the folder of the config."""
+    """Return the config and its data; returns the folder of the config."""
     folder = tmp_path / ODD
     data = folder / f"data {ODD}"
     data.mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_everything_works_there(folder: Path, tmp_path: Path) -> None:
 
 
 def _ask(folder: Path, config: str, root: str, registry: Registry) -> None:
-    """What is asked of the runs, and predicted with what they pushed."""
+    """Check the commands on the runs, and predictions with the pushed models."""
     for command in (("runs",), ("why", "latest"), ("show", "latest"), ("check",), ("doctor",), ("serving",)):
         call(folder, "oncall", *command, "--run-root", root)
     for command in (("lineage", "v1"), ("log", "latest"), ("anomalies", "latest"), ("gc", "--keep-last", "1")):

@@ -27,7 +27,7 @@ WORKERS = "europe-west4-docker.pkg.dev/my-project/pipelines/dataflow:v1"
 
 @pytest.fixture
 def config(small_census: Callable[..., Path], bench: Bench) -> Path:
-    """A small census whose data lies in the emulator's storage too."""
+    """Return a small census whose data lies in the emulator's storage too."""
     path = small_census()
     values = yaml.safe_load(path.read_text())
     values["vertex"] |= {
@@ -45,7 +45,7 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
 
 
 def vertex_runner(config: Path, command: str, *arguments: str) -> tuple[int, Any]:
-    """The exit code and the JSON of a command."""
+    """Return the exit code and the JSON of a command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VERTEX_API_ENDPOINT")
         done = forked.run("vertex_runner.py", command, *arguments, "--config", str(config), "--json", timeout=900)
@@ -140,14 +140,14 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
 
 
 def on_call(*arguments: str) -> Any:
-    """What a command of `python -m oncall` says, whatever its exit code."""
+    """Return what a command of `python -m oncall` says, whatever its exit code."""
     done = forked.run("oncall", *arguments, "--json", timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return json.loads(done.stdout)
 
 
 def _check_what_is_on_call() -> None:
-    """What the four jobs left, by the commands of whoever is on call."""
+    """Check what the four jobs left, by the commands of the on-call engineer."""
     where = ("--project", "my-project", "--region", "europe-west4")
     runs = on_call("runs", *where)["runs"]
     assert {run["run"]: run["state"] for run in runs} == {
@@ -197,7 +197,7 @@ def _task_logs(bench: Bench, job_id: str) -> list[str]:
 
 
 def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Path) -> None:
-    """The evaluation in the registry against a local run's, pushed from here by another pipeline under another name.
+    """Compare the evaluation in the registry with a local run's, pushed from here by another pipeline under another name.
 
     Two runs differ by the order of floating-point sums.
     """

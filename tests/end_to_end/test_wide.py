@@ -32,7 +32,7 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 300 columns, as `init` describes it."""
+    """Return a table of 300 columns, as `init` describes it."""
     folder = tmp_path_factory.mktemp("wide")
     write_table(folder / "wide.csv", columns=300, rows=1_000)
     outputs = ("--output", str(folder / "wide.yaml"), "--schema", str(folder / "wide.pbtxt"))

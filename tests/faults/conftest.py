@@ -10,7 +10,7 @@ from tests.faults.small import small_config
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A run root with one good run."""
+    """Return a run root with one good run."""
     folder: Path = tmp_path_factory.mktemp("faults")
     place = Place(small_config(folder / "data"), folder / "run")
     code, said = place.run()

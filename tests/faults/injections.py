@@ -18,7 +18,7 @@ FILLER = "filler"
 
 
 def die() -> None:
-    """Ends this process as `kill -9` does."""
+    """End this process as `kill -9` does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -54,7 +54,7 @@ def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
 
 
 def shorten_wait(seconds: float, then: Act) -> None:
-    """Makes this process wait that long for a database that another one holds, and plants another fault."""
+    """Make this process wait that long for a database that another one holds, and plant another fault."""
     from pipeline import locks
 
     locks.LIMIT_SECONDS = seconds
@@ -71,7 +71,7 @@ def remove(*paths: Path) -> None:
 
 
 def fill(folder: Path) -> None:
-    """Takes all space that is free on the disk of a folder."""
+    """Take all space that is free on the disk of a folder."""
     with (folder / FILLER).open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             with contextlib.suppress(OSError):

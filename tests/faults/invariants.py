@@ -13,7 +13,7 @@ from tests.faults.processes import Place
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """A hash of each file below a folder."""
+    """Return a hash of each file below a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -37,7 +37,7 @@ class Before:
         return cls(place, champion, tree(place.registry.path(champion)), tree(place.root.artifacts))
 
     def check(self, *, gone: tuple[Path, ...] = ()) -> None:
-        """What serves is what served, whole and blessed; nothing made earlier has changed.
+        """Check that the serving version is unchanged, intact and blessed, and every earlier artifact unchanged.
 
         Args:
           gone: folders or files that the fault itself removed.
@@ -74,7 +74,7 @@ def no_findings(place: Place) -> bool:
 
 
 def explained(place: Place, *, state: str, node: str | None, cause: str, exit_code: int | None) -> Any:
-    """What `why latest` says, in JSON and in plain text, is right."""
+    """Return what `why latest` says, in JSON and in plain text, is right."""
     found = place.oncall("why", "latest")
     assert (found["state"], found["node"], found["exit_code"]) == (state, node, exit_code), found
     assert cause in found["cause"], found

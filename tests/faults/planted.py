@@ -84,7 +84,7 @@ PLANTS = (
 
 
 def plant(folder: Path) -> list[Path]:
-    """Makes all of them below a folder; returns the run roots, in the order of PLANTS."""
+    """Make all of them below a folder; return the run roots, in the order of PLANTS."""
     place = Place(small_config(folder / "data"), folder / "work")
     code, said = place.run()
     assert code == 0, said
@@ -106,7 +106,7 @@ def plant(folder: Path) -> list[Path]:
 
 
 def _move(root: Path, target: Path) -> None:
-    """Copies a run root; where it is written where it lies, the new place is written."""
+    """Copy a run root; where it is written where it lies, the new place is written."""
     shutil.copytree(root, target)
     for file in (*target.glob("records/*.json"), *target.glob("logs/*"), *target.glob(f"registry/{NAME}/*.config")):
         file.write_text(file.read_text().replace(str(root), str(target)))

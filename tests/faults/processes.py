@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 300
 
 
 def _child(command: list[str], output: Path, fault: Fault | None) -> None:
-    """A whole command line in this process, after a fault was planted in it."""
+    """Run a whole command line in this process, after a fault was planted in it."""
     os.setsid()
     os.chdir(ROOT)
     with output.open("ab") as file:
@@ -58,7 +58,7 @@ class Running:
         return self.process.exitcode
 
     def _left(self) -> list[list[str]]:
-        """The command lines of processes that the command has started and that go on."""
+        """Return the command lines of processes that the command has started and that go on."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -67,11 +67,11 @@ class Running:
         return found
 
     def said(self) -> str:
-        """What it has printed."""
+        """Return what it has printed."""
         return self.output.read_text()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Waits until something is so."""
+        """Wait until something is so."""
         until = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
             assert self.process.is_alive() and time.monotonic() < until, self.said()[-2000:]
@@ -108,24 +108,24 @@ class Place:
         return Running(process, output)
 
     def start(self, *settings: str, fault: Fault | None = None, config: Path | None = None) -> Running:
-        """Starts a run."""
+        """Start a run."""
         flags = [flag for setting in settings for flag in ("--set", setting)]
         place = ["--config", str(config or self.config), "--run-root", str(self.folder)]
         return self._start(["local_runner.py", *place, *flags], fault)
 
     def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
-        """Runs; returns the exit code and what was printed."""
+        """Run; return the exit code and what was printed."""
         running = self.start(*settings, fault=fault)
         return running.wait(), running.said()
 
     def start_again(self, fault: Fault | None = None) -> Running:
-        """Starts what the newest run ran; if that ended well, the cache answers for all of it."""
+        """Start what the newest run ran; if that ended well, the cache answers for all of it."""
         config = self.config.with_name("again.yaml")
         config.write_text(yaml.safe_dump(self.record().config, sort_keys=False))
         return self.start(fault=fault, config=config)
 
     def run_again(self, fault: Fault | None = None) -> tuple[int, str]:
-        """Runs what the newest run ran; returns the exit code and what was printed."""
+        """Run what the newest run ran; return the exit code and what was printed."""
         running = self.start_again(fault)
         return running.wait(), running.said()
 
@@ -135,7 +135,7 @@ class Place:
         return running.wait(), running.said()
 
     def oncall(self, *arguments: str, code: int = 0) -> Any:
-        """The JSON document of a command, which ends with `code`."""
+        """Return the JSON document of a command, which ends with `code`."""
         done = CliRunner().invoke(oncall_main, [*arguments, "--run-root", str(self.folder), "--json"])
         assert done.exit_code == code, (arguments, done.output)
         return json.loads(done.stdout)

@@ -17,7 +17,7 @@ _FEATURES = {
 
 
 def small_config(folder: Path) -> Path:
-    """Writes data, a schema and a config for them into a new folder; returns the config's path."""
+    """Write data, a schema and a config for them into a new folder; return the config's path."""
     folder.mkdir(parents=True)
     for name, count in (("train", TRAIN_ROWS), ("test", TEST_ROWS)):
         rows = census_rows(name, count)
@@ -51,7 +51,7 @@ def small_config(folder: Path) -> Path:
 
 
 def _schema() -> str:
-    """That of census for these columns; so few rows would often seem skewed."""
+    """Return the schema of census for these columns; so few rows would often seem skewed."""
     schema = load_schema(str(ROOT / "schemas" / "census.pbtxt"))
     kept = [feature for feature in schema.feature if feature.name in (*_FEATURES, "income")]
     for feature in kept:

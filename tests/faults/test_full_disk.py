@@ -28,7 +28,7 @@ WALK: list[tuple[Callable[[str, injections.Act], None], str, str, str, int]] = [
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small disk of its own."""
+    """Yield a small disk of its own."""
     folder = tmp_path_factory.mktemp("disk")
     mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m,mode=777", "tmpfs", str(folder)]
     before = [] if os.geteuid() == 0 else ["sudo", "-n"]

@@ -53,7 +53,7 @@ class _Rows:
 
 
 def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Inserts one run; returns what it gave out."""
+    """Insert one run; return what it gave out."""
     run_id = f"20270101T{number:06d}.000000"
     run = rows.insert("Context", type_id=rows.types["pipeline_run"], name=run_id, **rows.timed(number))
     answered = number % 10 != 0
@@ -89,7 +89,7 @@ def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) 
 
 
 def make(folder: Path, number_of_runs: int) -> Runs:
-    """A run root with so many runs; the last one crashed."""
+    """Return a run root with so many runs; the last one crashed."""
     runs = Runs(folder)
     first = runs.run("20260101T000000.000000")
     runs.run("20260102T000000.000000")

@@ -21,7 +21,7 @@ def runs(tmp_path: Path) -> Runs:
 
 @pytest.fixture
 def oncall(runs: Runs) -> Oncall:
-    """Calls a command on the run root."""
+    """Call a command on the run root."""
 
     def call(*arguments: object) -> Result:
         found = CliRunner().invoke(main, [*map(str, arguments), "--run-root", str(runs.root.path)])
@@ -33,7 +33,7 @@ def oncall(runs: Runs) -> Oncall:
 
 @pytest.fixture
 def document(oncall: Oncall) -> Callable[..., Any]:
-    """Calls a command with --json."""
+    """Call a command with --json."""
 
     def call(*arguments: object) -> Any:
         return json.loads(oncall(*arguments, "--json").stdout)

@@ -112,7 +112,7 @@ class Runs:
         blessed: bool = True,
         until: str | None = None,
     ) -> Artifacts:
-        """Makes one run; returns its artifacts by node and output.
+        """Make one run; return its artifacts by node and output.
 
         Args:
           cached: of the run that answers all but those that are never cached.
@@ -252,7 +252,7 @@ def _event(key: str, kind: Any) -> mlmd.Event:
 
 
 def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Mapping[str, Any]) -> None:
-    """The properties and files by which components tell what they found."""
+    """Add the properties and files by which components report their findings."""
     known = artifact.custom_properties
     match kind:
         case "Examples" if node == "ExampleGen":

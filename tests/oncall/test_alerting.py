@@ -27,7 +27,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def configure(runs: Runs, run_id: str, **section: Any) -> None:
-    """Gives a run's config a section `alerts`."""
+    """Give a run's config a section `alerts`."""
     file = runs.root.record(run_id)
     values = json.loads(file.read_text())
     values["config"]["alerts"] = {"webhook_env": "HOOK", "timeout_seconds": 2, **section}
@@ -151,7 +151,7 @@ def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, onca
 
 
 def refuse(runs: Runs, why: str = "/data/train.csv: no such file", shown: bool = False) -> None:
-    """A run that pipeline/local.py refuses, and tells of."""
+    """Start a run that pipeline/local.py rejects, with an alert."""
     section = Alerts(webhook_env="HOOK", timeout_seconds=2)
     refusal = put_on_record(runs.root, NAME, DataError(why), ["local_runner.py"])
     telling.refused(section, runs.root, refusal, serving="version 1", shown=shown)

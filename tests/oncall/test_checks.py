@@ -21,7 +21,7 @@ Document = Callable[..., Any]
 
 @contextmanager
 def server(answer: bytes, status: int = 200) -> Iterator[str]:
-    """A model server's /health, as far as it is asked."""
+    """Yield a model server's /health, as far as it is asked."""
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

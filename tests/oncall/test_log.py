@@ -17,7 +17,7 @@ RUN = "20260101T000000.000000"
 
 
 def begun(runs: Runs, run_id: str = RUN) -> RecordFile:
-    """A run of this process that has begun, and has written a line."""
+    """Return a run of this process that has begun, and has written a line."""
     runs.run(run_id, crashes_in="ExampleGen")
     record = RunRecord.model_validate_json(runs.root.record(run_id).read_bytes())
     record.nodes.clear()

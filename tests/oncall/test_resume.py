@@ -16,7 +16,7 @@ FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PipelineConfig, dict[str, Any]]]:
-    """The runs that were started, of which none is; each ends with 4."""
+    """Return the runs that were started, of which none is; each ends with 4."""
     found: list[tuple[PipelineConfig, dict[str, Any]]] = []
 
     def run(config: PipelineConfig, **named: Any) -> int:

@@ -31,7 +31,7 @@ def jobs(server: Server) -> VertexJobs:
 
 @pytest.fixture
 def oncall(server: Server) -> Oncall:
-    """Calls a command on the emulator's project."""
+    """Call a command on the emulator's project."""
 
     def call(*arguments: object, where: tuple[str, ...] = WHERE) -> Result:
         found = CliRunner().invoke(main, [*map(str, arguments), *where])
@@ -43,7 +43,7 @@ def oncall(server: Server) -> Oncall:
 
 @pytest.fixture
 def document(oncall: Oncall) -> Document:
-    """Calls a command with --json."""
+    """Call a command with --json."""
     return lambda *arguments, **more: json.loads(oncall(*arguments, "--json", **more).stdout)
 
 

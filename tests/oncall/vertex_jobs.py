@@ -50,7 +50,7 @@ class VertexJobs:
         mean: float = 38.0,
         rows: int = 3000,
     ) -> Made:
-        """Makes one job; returns its artifacts by task and output.
+        """Make one job; return its artifacts by task and output.
 
         Args:
           cached: of the job that answers all but those that are never cached.
@@ -125,12 +125,12 @@ class VertexJobs:
         return found
 
     def gone(self, job_id: str) -> None:
-        """Deletes a job; ML Metadata keeps what it knows."""
+        """Delete a job; ML Metadata keeps what it knows."""
         self.emulator.store.delete(f"{PARENT}/pipelineJobs/{job_id}")
 
 
 def _spec(epochs: int) -> dict[str, Any]:
-    """A compiled job, as far as it is read."""
+    """Return a compiled job, as far as it is read."""
     parameters: dict[str, dict[str, Any]] = {
         "Trainer": {
             "custom_config": json.dumps({"code_fingerprint": "abc", "settings": json.dumps({"epochs": epochs})})

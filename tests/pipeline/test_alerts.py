@@ -61,7 +61,7 @@ def run(
     shown: bool = False,
     missed: tuple[str, ...] = (),
 ) -> RecordFile:
-    """A run as pipeline/local.py records it and tells of it."""
+    """Return a run as pipeline/local.py records it and tells of it."""
     file = started(root, section)
     file.record.until = stops_after or None
     for node in file.record.expected:

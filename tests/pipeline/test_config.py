@@ -11,7 +11,7 @@ from tests.conftest import CENSUS_CONFIG
 
 
 def mappings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every mapping in the config whose keys are fixed names."""
+    """Yield the path of every mapping in the config whose keys are fixed names."""
     if isinstance(value, dict):
         # Feature and split names are the user's own.
         if path not in (("features",), ("data", "splits")):

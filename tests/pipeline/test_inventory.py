@@ -16,7 +16,7 @@ def runs(tmp_path: Path) -> Runs:
 
 
 def _noted(runs: Runs) -> mlmd.Artifact:
-    """A model whose files are kept with its execution."""
+    """Return a model whose files are kept with its execution."""
     model = runs.run("20260101T000000.000000")["Trainer"]["model"]
     (event,) = [e for e in runs.store.get_events_by_artifact_ids([model.id]) if e.type == mlmd.Event.OUTPUT]
     (execution,) = runs.store.get_executions_by_id([event.execution_id])

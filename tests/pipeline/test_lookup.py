@@ -26,7 +26,7 @@ def runs(tmp_path: Path) -> Runs:
 
 
 def resolved(runs: Runs, run_id: str, *found: mlmd.Artifact) -> None:
-    """Puts what History found into the context of a run, as TFX does."""
+    """Put what History found into the context of a run, as TFX does."""
     type_id = runs.store.get_execution_type("tfx.dsl.components.common.resolver.Resolver").id
     execution = mlmd.Execution(type_id=type_id, last_known_state=mlmd.Execution.COMPLETE)
     context = runs.store.get_context_by_type_and_name("pipeline_run", run_id)
@@ -40,7 +40,7 @@ def last(runs: Runs, before: str = OVER, model: str = NAME) -> str | None:
 
 
 def gate_finds(runs: Runs, model: str = NAME) -> list[str]:
-    """The folders of the statistics that a run that starts now is compared with."""
+    """Return the folders of the statistics that a run that starts now is compared with."""
 
     def live(type_: Any) -> list[Any]:
         artifacts = []

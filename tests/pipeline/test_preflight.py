@@ -20,7 +20,7 @@ FEATURES: dict[str, Any] = {
 
 
 def check(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]], **sections: Any) -> list[str]:
-    """The warnings of preflight."""
+    """Return the warnings of preflight."""
     for name, rows in (("train", train), ("test", test)):
         lines = [",".join(train[0]), *(",".join(map(str, row.values())) for row in rows)]
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")

@@ -64,7 +64,7 @@ def test_run_ids_sort_by_time() -> None:
 
 
 def _killed_while_it_writes(database: Path) -> None:
-    """A change that is half on disk, as a process leaves it that is killed inside a transaction."""
+    """Write half a change to the disk, as a process does that is killed inside a transaction."""
     program = (
         "import os, sqlite3, sys\n"
         "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"

@@ -47,12 +47,12 @@ def babbles(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def hangs(handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Keeps the connection, and says nothing for longer than any test waits."""
+    """Keep the connection, and say nothing for longer than any test waits."""
     time.sleep(10)
 
 
 def drips(handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Sends an answer that never ends, a byte in a while."""
+    """Send an answer that never ends, a byte in a while."""
     for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
         handler.wfile.write(bytes([byte]))
         time.sleep(0.05)
@@ -60,7 +60,7 @@ def drips(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 @contextmanager
 def receiver(*answers: Answer) -> Iterator[Receiver]:
-    """Runs a server.
+    """Run a server.
 
     Args:
       *answers: to the first request, the second, and so on; to all that come after it, the last. None is 200.

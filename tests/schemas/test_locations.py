@@ -40,7 +40,7 @@ def test_a_uri_that_names_nothing_is_rejected() -> None:
 
 @pytest.fixture(params=["local", "bucket"])
 def base(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder with an odd name, and how it is named."""
+    """Yield a folder with an odd name, and how it is named."""
     folder = tmp_path / "bucket" / ODD
     folder.mkdir(parents=True)
     if request.param == "local":

@@ -279,7 +279,7 @@ def test_parquet_that_is_damaged_or_nested_is_refused(tmp_path: Path) -> None:
 
 
 def of_a_model(path: Path, content: str | None = None, *, format: Format = "csv", **options: Any) -> Table:
-    """The features of GOOD with `id` copied: no label, and any other column may be there."""
+    """Return the features of GOOD with `id` copied: no label, and any other column may be there."""
     if content is not None:
         path.write_text(content)
     terms = Terms(missing_values="--missing-value", declares="the model needs", for_missing="the model takes none")

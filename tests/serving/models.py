@@ -51,7 +51,7 @@ class Transform:
 
 
 def export_model(folder: Path, offset: float = 0.0, decision: DecisionThreshold | None = None) -> Path:
-    """A model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
+    """Return a model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
     import tensorflow as tf
 
     from serving.served_model import ServedModel
@@ -66,7 +66,7 @@ def export_model(folder: Path, offset: float = 0.0, decision: DecisionThreshold 
 
 
 def decided_at(threshold: float) -> DecisionThreshold:
-    """A threshold that was chosen by some costs."""
+    """Return a threshold that was chosen by some costs."""
     costs = DecisionCosts(cost_false_positive=1, cost_false_negative=5)
     return DecisionThreshold(
         threshold=float(np.float32(threshold)),
@@ -79,7 +79,7 @@ def decided_at(threshold: float) -> DecisionThreshold:
 
 
 def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:
-    """What a model answers to rows."""
+    """Return what a model answers to rows."""
     from serving.predictor import Predictor
 
     answers = Predictor(folder).predict(rows)
@@ -89,7 +89,7 @@ def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:
 
 
 def golden(folder: Path, wrong: float = 0.0) -> Golden:
-    """What a model answers to two rows, one without what may be missing; or something else."""
+    """Return what a model answers to two rows, one without what may be missing; or something else."""
     found = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
     for answer in found.predictions:
         assert isinstance(answer, dict)
@@ -105,7 +105,7 @@ def push(registry: Registry, model: Path, *, run_id: str = "run-1", wrong: float
 
 
 def example(row: dict[str, Any]) -> bytes:
-    """A row as a serialized tf.Example."""
+    """Return a row as a serialized tf.Example."""
     import tensorflow as tf
 
     def feature(value: Any) -> tf.train.Feature:

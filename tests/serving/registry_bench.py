@@ -35,7 +35,7 @@ def push(
 
 
 def models(folder: Path, files: int = 1) -> Path:
-    """Makes seven models, named a to g; returns the folder they are in."""
+    """Make seven models, named a to g; return the folder they are in."""
     for name in "abcdefg":
         model(folder / name, name, files)
     return folder
@@ -54,7 +54,7 @@ class Push:
 
 
 def look(registry: Registry) -> int | None:
-    """What a reader may rely on at any moment; returns what serves."""
+    """Return what a reader may rely on at any moment; returns what serves."""
     champion = registry.champion()
     for version in registry.labels().values():
         assert registry.fits(version), version

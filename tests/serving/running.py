@@ -83,7 +83,7 @@ class RunningServer:
 
 
 def request(url: str, body: bytes | None = None) -> tuple[int, Any]:
-    """The status and the JSON, or the text, of an answer."""
+    """Return the status and the JSON, or the text, of an answer."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
             return answer.status, _content(answer)
@@ -98,7 +98,7 @@ def _content(answer: Any) -> Any:
 
 
 def failed_start(*arguments: str, **environment: str) -> tuple[int, str]:
-    """The exit code and the standard error of a server that does not come up."""
+    """Return the exit code and the standard error of a server that does not come up."""
     server = RunningServer(*arguments, **environment)
     return server.wait(), "".join(server.errors)
 

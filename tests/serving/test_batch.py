@@ -60,7 +60,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two versions of a model with a Transform graph; its weights are random and differ."""
+    """Return a folder of two versions of a model with a Transform graph; its weights are random and differ."""
     import keras
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
@@ -109,7 +109,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def batch(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command in this process; returns what it printed, or its errors where another code than 0 is expected."""
+    """Run a command in this process; return what it printed, or its errors where another code than 0 is expected."""
 
     def run(*arguments: object, code: int = 0) -> str:
         capfd.readouterr()
@@ -146,7 +146,7 @@ def write(path: Path, content: str) -> Path:
 
 
 def by_signature(version: Path, rows: list[list[str]]) -> dict[str, Any]:
-    """What the served signature says when it is called directly, missing values sent as serving/signatures.py says."""
+    """Return what the served signature says when it is called directly, missing values sent as serving/signatures.py says."""
     signature = tf.saved_model.load(str(version)).signatures["serving_default"]
     _, ages, sizes, grades, jobs, towns, _ = zip(*rows, strict=True)
     outputs = signature(
@@ -160,7 +160,7 @@ def by_signature(version: Path, rows: list[list[str]]) -> dict[str, Any]:
 
 
 def predictions(output: Path) -> pa.Table:
-    """The folder read as one data set, as Arrow, pandas and Spark read it: in the order of the names."""
+    """Return the folder read as one data set, as Arrow, pandas and Spark read it: in the order of the names."""
     return pyarrow.parquet.read_table(output)
 
 

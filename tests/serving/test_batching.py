@@ -39,7 +39,7 @@ def batcher(model: Model, **limits: int) -> Batcher:
 
 
 async def first_in(model: Model, made: Batcher) -> "asyncio.Task[Any]":
-    """A request that the model is busy with."""
+    """Return a request that the model is busy with."""
     first = asyncio.create_task(made.submit({"x": [0]}, 1, timeout_seconds=10))
     await asyncio.to_thread(model.entered.wait, 10)
     return first

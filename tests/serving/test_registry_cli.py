@@ -30,14 +30,14 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def run(*arguments: str) -> str:
-    """What a command prints."""
+    """Return what a command prints."""
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, done.stderr) == (0, "")
     return done.stdout
 
 
 def refused(*arguments: str, code: int) -> str:
-    """The only line of a command that is refused."""
+    """Return the only line of a command that is refused."""
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     (line,) = done.stderr.splitlines()

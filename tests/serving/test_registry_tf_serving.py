@@ -19,7 +19,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def served(registry: Registry) -> dict[str, list[int]]:
-    """What TF Serving is told: the versions by the name that they are served under."""
+    """Return what TF Serving is told: the versions by the name that they are served under."""
     config = text_format.Parse(
         (registry.folder / TF_SERVING_FILE).read_text(), model_server_config_pb2.ModelServerConfig()
     )

@@ -153,7 +153,7 @@ def data(request: pytest.FixtureRequest) -> Data:
 
 @pytest.fixture(scope="module")
 def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pushed version of a model with every kind of feature, whose output depends on each transformed column."""
+    """Return a pushed version of a model with every kind of feature, whose output depends on each transformed column."""
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
@@ -347,7 +347,7 @@ def _written(row: dict[str, str], data: Data) -> dict[str, str]:
 
 
 def _typed(row: dict[str, str], data: Data) -> dict[str, Any]:
-    """A row with numbers in place of the strings that JSON reads back as they were.
+    """Return a row with numbers in place of the strings that JSON reads back as they were.
 
     The number 5.0 in a column of strings is "5", as it is in Parquet.
     """
@@ -364,7 +364,7 @@ def _typed(row: dict[str, str], data: Data) -> dict[str, Any]:
 
 
 def _as_python_writes_it(row: dict[str, str]) -> bytes:
-    """A request in which numbers that are not finite are NaN and Infinity, as `json.dumps` writes them."""
+    """Return a request in which numbers that are not finite are NaN and Infinity, as `json.dumps` writes them."""
     values = {name: float(value) if _is_non_finite(name, value) else value for name, value in row.items()}
     return json.dumps({"instances": [values]}).encode()
 
@@ -394,7 +394,7 @@ def _base64(content: bytes) -> str:
 
 
 def _reason(error: str) -> str:
-    """The columns's fault in an error of any route, without its place and its remedy."""
+    """Return the columns's fault in an error of any route, without its place and its remedy."""
     if "is not a finite number" in error:
         return "not finite"
     found = re.search(r"(?:^|: )([^:]+: (?:expected|the value|the label)[^;]*)", error, re.DOTALL)

@@ -31,7 +31,7 @@ def test_what_libraries_print_goes_to_the_log_and_the_rest_to_the_terminal(
 
 
 def _said(code: str, *, journal: bool) -> str:
-    """What a process says on a standard error that is the journal's, or only looks like it."""
+    """Return what a process says on a standard error that is the journal's, or only looks like it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         found = os.fstat(theirs.fileno())

@@ -195,7 +195,7 @@ def test_versions_are_swapped_under_load_without_a_failed_request(registry: Regi
 
 
 def server_says(server: RunningServer, version: str, state: str) -> None:
-    """Waits until the server has looked at a version."""
+    """Wait until the server has looked at a version."""
     pause = threading.Event()
     for _ in range(300):
         _, said = server.get("/v1/models/shop-model")
@@ -242,13 +242,13 @@ class Load:
                 self._changed.notify_all()
 
     def wait_for(self, version: str) -> None:
-        """Waits until a version answers again."""
+        """Wait until a version answers again."""
         with self._changed:
             before = self.answers[version]
             assert self._changed.wait_for(lambda: self.answers[version] > before, timeout=60), self.failures
 
     def more(self, count: int) -> None:
-        """Waits for so many more answers."""
+        """Wait for so many more answers."""
         with self._changed:
             wanted = self.answers.total() + count
             assert self._changed.wait_for(lambda: self.answers.total() >= wanted, timeout=60)

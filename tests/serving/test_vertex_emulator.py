@@ -19,7 +19,7 @@ from tests.vertex_emulator.fixtures import Bench
 
 @contextmanager
 def emulator(state: Path) -> Iterator[str]:
-    """A running one; what it printed until it was ready."""
+    """Yield a running one; what it printed until it was ready."""
     command = [sys.executable, "-m", "tests.vertex_emulator", "--state", str(state)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

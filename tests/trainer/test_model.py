@@ -150,7 +150,7 @@ def test_oversampling_makes_both_classes_about_as_frequent(source: Source, tmp_p
 
 
 def sizes_of_epochs(source: Source, folder: Path, seed: int) -> list[list[float]]:
-    """The `size` of each row, which names it, in the order in which two epochs give them."""
+    """Return the `size` of each row, which names it, in the order in which two epochs give them."""
     folder.mkdir()
     rows = training_rows(source, training(batch_size=40), seed=seed, cache_folder=str(folder))
     assert rows.steps_per_epoch == 5

@@ -49,7 +49,7 @@ def train(tmp_path: Path) -> Source:
 
 @pytest.fixture
 def one_class(tmp_path: Path) -> Source:
-    """An eval split without a row of class 'yes'."""
+    """Return an eval split without a row of class 'yes'."""
     return write_source(tmp_path / "eval.gz", rows=40, positive_share=0)
 
 

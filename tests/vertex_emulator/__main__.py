@@ -62,7 +62,7 @@ def main(context: click.Context, state: Path, port: int, operation_seconds: floa
 
 @contextmanager
 def _own(state: Path) -> Iterator[None]:
-    """Holds a folder of state: two emulators in one would end each other's jobs."""
+    """Hold a folder of state: two emulators in one would end each other's jobs."""
     try:
         state.mkdir(parents=True, exist_ok=True)
         lock = (state / "lock").open("w")
@@ -79,7 +79,7 @@ def _own(state: Path) -> Iterator[None]:
 
 
 def _server(state: Path, tls: Path | None, port: int, operation_seconds: float) -> Server:
-    """The server, at the ports that it had before, if they are still free: shells that know them go on."""
+    """Return the server, at the ports that it had before, if they are still free: shells that know them go on."""
     before = _ports(state / "env.sh")
     for grpc_port, storage_port in dict.fromkeys([(port or before[0], before[1]), (port, 0)]):
         try:
@@ -111,7 +111,7 @@ def inject(fault: tuple[str, ...]) -> None:
 
 
 def checked(parts: Sequence[str]) -> dict[str, object]:
-    """The fault's values.
+    """Return the fault's values.
 
     Raises:
       click.BadParameter: they are not those of a fault that can strike.

@@ -196,5 +196,5 @@ def predict(emulator: Emulator, request: Any) -> Any:
 
 
 def answers(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
-    """What the container of a deployed model answers."""
+    """Return what the container of a deployed model answers."""
     return _LOADED.predictor(folder).predict(instances)

@@ -21,7 +21,7 @@ class RefusalError(Exception):
         self.reason, self.metadata, self.quota = reason, dict(metadata or {}), quota
 
     def status(self) -> status_pb2.Status:
-        """The google.rpc.Status with its details."""
+        """Return the google.rpc.Status with its details."""
         details = []
         if self.reason:
             info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)

@@ -59,7 +59,7 @@ class Faults:
         self.waiting.append(fault)
 
     def due(self, method: str, when: str) -> Fault | None:
-        """The fault that strikes this call now, if any; counted."""
+        """Return the fault that strikes this call now, if any; counted."""
         for fault in self.waiting:
             if fault.when == when and fault.fits(method):
                 if fault.skip:

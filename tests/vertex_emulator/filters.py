@@ -60,7 +60,7 @@ def _holds(resource: dict[str, Any], term: str) -> bool:
 
 
 def _has(value: Any, expected: str) -> bool:
-    """The operator `:`: a text fits a pattern with `*`, a list or a map has an entry."""
+    """Return the operator `:`: a text fits a pattern with `*`, a list or a map has an entry."""
     if isinstance(value, str):
         return bool(re.fullmatch(".*".join(map(re.escape, expected.split("*"))), value))
     return value is not None if expected == "*" else expected in (value or ())

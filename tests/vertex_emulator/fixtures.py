@@ -41,7 +41,7 @@ def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
-    """Makes a SavedModel that answers `probability = offset + x / 100`; the same folder for the same offset."""
+    """Make a SavedModel that answers `probability = offset + x / 100`; the same folder for the same offset."""
     made: dict[float, Path] = {}
 
     def make(offset: float) -> Path:

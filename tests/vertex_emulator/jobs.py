@@ -36,7 +36,7 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
 
 
 def _train(emulator: Emulator, name: str) -> None:
-    """Starts every replica as a process of its own, with the TF_CONFIG that Vertex gives."""
+    """Start every replica as a process of its own, with the TF_CONFIG that Vertex gives."""
     job = emulator.store.get(name)
     job.state, job.start_time = v1.JobState.JOB_STATE_RUNNING, now()
     emulator.store.put(job)

@@ -31,12 +31,12 @@ _STATES = {
 
 
 def store_of(job_name: str) -> str:
-    """The metadata store of a job's project and region."""
+    """Return the metadata store of a job's project and region."""
     return f"{job_name.split('/pipelineJobs/')[0]}/metadataStores/default"
 
 
 def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str]) -> None:
-    """Makes the contexts of a job, the execution of its DAG, and the details of its tasks, which all wait."""
+    """Make the contexts of a job, the execution of its DAG, and the details of its tasks, which all wait."""
     parent, job_id = store_of(job.name), job.name.rpartition("/")[2]
     if not emulator.store.has(parent):
         emulator.store.put(v1.MetadataStore(name=parent))
@@ -79,7 +79,7 @@ def _join(emulator: Emulator, context: str, name: str) -> None:
 
 
 def begin_task(emulator: Emulator, job: Any, task: str, kind: str) -> None:
-    """A task runs: it has an execution and, if it is a container, a custom job."""
+    """Start a task: it has an execution and, if it is a container, a custom job."""
     parent, detail = store_of(job.name), detail_of(job, task)
     schema = "system.ResolverExecution" if kind == "resolver" else "system.ContainerExecution"
     detail.execution = _execution(emulator, parent, job.job_detail.pipeline_run_context.name, task, schema)
@@ -90,7 +90,7 @@ def begin_task(emulator: Emulator, job: Any, task: str, kind: str) -> None:
 
 
 def end_task(emulator: Emulator, job: Any, result: TaskResult) -> None:
-    """A task has ended: what it was given and what it made are known."""
+    """End a task: its inputs and outputs are known."""
     detail = detail_of(job, result.task)
     detail.state, state = _STATES[result.state]
     detail.end_time = now()
@@ -129,7 +129,7 @@ def _name(job: Any, artifact: Mapping[str, Any]) -> str:
 
 
 def _artifact(emulator: Emulator, job: Any, key: str, made: Mapping[str, Any]) -> Any:
-    """The artifact of an output; one that was found, in the cache or by a resolver, is the one that it was."""
+    """Return the artifact of an output; one that was found, in the cache or by a resolver, is the one that it was."""
     name = _name(job, made)
     if emulator.store.has(name):
         return emulator.store.get(name)
@@ -146,13 +146,13 @@ def _artifact(emulator: Emulator, job: Any, key: str, made: Mapping[str, Any]) -
 
 
 def _remote(emulator: Emulator, value: Any) -> Any:
-    """A path of the storage's folder, which tasks of the rehearsal are given, as the URI that it stands for."""
+    """Return a path of the storage's folder, which tasks of the rehearsal are given, as the URI that it stands for."""
     storage = f"{emulator.storage}/"
     return f"gs://{value.removeprefix(storage)}" if isinstance(value, str) and value.startswith(storage) else value
 
 
 def end_run(emulator: Emulator, job: Any, state: str) -> None:
-    """The job has ended: what did not begin was not triggered."""
+    """End the job: tasks that did not begin were not triggered."""
     ended = {"SUCCEEDED": _EXECUTION.COMPLETE, "CANCELLED": _EXECUTION.CANCELLED}.get(state, _EXECUTION.FAILED)
     dag, *tasks = job.job_detail.task_details
     dag.state, dag.end_time = _TASK[state], now()
@@ -163,5 +163,5 @@ def end_run(emulator: Emulator, job: Any, state: str) -> None:
 
 
 def detail_of(job: Any, task: str) -> Any:
-    """The details of a task."""
+    """Return the details of a task."""
     return next(detail for detail in job.job_detail.task_details if detail.task_name == task)

@@ -117,7 +117,7 @@ def list_artifacts(emulator: Emulator, request: Any) -> Any:
 
 
 def contexts(emulator: Emulator, thing: Any) -> dict[str, Any]:
-    """The contexts that an execution or an artifact belongs to, for filters."""
+    """Return the contexts that an execution or an artifact belongs to, for filters."""
     rows = emulator.store.execute("SELECT context FROM member WHERE name = ?", (thing.name,))
     return {"in_context": [context for (context,) in rows]}
 
@@ -149,7 +149,7 @@ def query_execution_inputs_and_outputs(emulator: Emulator, request: Any) -> Any:
 
 @method("MetadataService")
 def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
-    """A hop leads from an artifact to an execution, or back: a guess, the protos do not say what counts as one."""
+    """Return a hop leads from an artifact to an execution, or back: a guess, the protos do not say what counts as one."""
     emulator.store.get(request.artifact)
     if request.max_hops < 0:
         raise invalid("max_hops must not be negative.")
@@ -166,7 +166,7 @@ def query_context_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
 
 
 def _subgraph(emulator: Emulator, executions: set[str], artifacts: set[str], hops: int) -> Any:
-    """What is at most so many hops away."""
+    """Return what is at most so many hops away."""
     found: set[tuple[Any, ...]] = set()
     new_executions, new_artifacts = set(executions), set(artifacts)
     for _ in range(hops):

@@ -21,7 +21,7 @@ def versions(emulator: Emulator, model: str) -> list[Any]:
 
 
 def find(emulator: Emulator, name: str) -> Any:
-    """A version by `MODEL` (the default one), `MODEL@ID` or `MODEL@ALIAS`."""
+    """Return a version by `MODEL` (the default one), `MODEL@ID` or `MODEL@ALIAS`."""
     model, _, wanted = name.partition("@")
     for version in versions(emulator, model):
         if wanted == version.version_id or (wanted or DEFAULT) in version.version_aliases:
@@ -47,7 +47,7 @@ def _save(emulator: Emulator, version: Any) -> Any:
 
 @method("ModelService")
 def upload_model(emulator: Emulator, request: Any) -> Any:
-    """A new model, or a new version of `parent_model`."""
+    """Return a new model, or a new version of `parent_model`."""
     model = request.model
     if not model.display_name or len(model.display_name) > 128:
         raise invalid("model.display_name must have 1 to 128 characters.")
@@ -96,7 +96,7 @@ def _uploaded(emulator: Emulator, request: dict[str, Any]) -> Any:
 
 
 def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
-    """Adds aliases, taking each silently from the version that had it; `-alias` removes one."""
+    """Add aliases, taking each silently from the version that had it; `-alias` removes one."""
     for alias in aliases:
         removed = alias.removeprefix("-")
         if alias == f"-{DEFAULT}":

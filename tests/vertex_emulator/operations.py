@@ -33,7 +33,7 @@ class Operations:
         self._finishers.update(known)
 
     def start(self, kind: str, parent: str, request: dict[str, Any], seconds: float | None = None) -> Any:
-        """A new operation of a resource."""
+        """Return a new operation of a resource."""
         name = f"{parent}/operations/{self._store.new_id()}"
         operation = operations_pb2.Operation(name=name)
         fault = self._faults.due(kind, OPERATION)

@@ -97,7 +97,7 @@ def _started(emulator: Emulator, name: str, task: str) -> None:
 
 
 def _kind(job: Any, task: str) -> str:
-    """What executes a task: a container or a resolver."""
+    """Return what executes a task: a container or a resolver."""
     spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
     component = spec["components"][spec["root"]["dag"]["tasks"][task]["componentRef"]["name"]]
     return next(iter(spec["deploymentSpec"]["executors"][component["executorLabel"]]))
@@ -148,7 +148,7 @@ def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 
 def end_interrupted(emulator: Emulator) -> None:
-    """Marks what an earlier emulator was running when it ended."""
+    """Mark what an earlier emulator was running when it ended."""
     stopped = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
     states, tasks = v1.PipelineState, v1.PipelineTaskDetail.State
     for job in emulator.store.below("projects/", "PipelineJob"):
@@ -168,7 +168,7 @@ def end_interrupted(emulator: Emulator) -> None:
 
 
 def cancel_all() -> None:
-    """Ends what runs."""
+    """End what runs."""
     for rehearsal in list(_RUNNING.values()):
         rehearsal.cancel()
 

@@ -24,7 +24,7 @@ _LOG = logging.getLogger("vertex_emulator")
 
 
 def certificates(folder: Path) -> Path:
-    """Makes a CA and a certificate for this machine, unless they are there; returns the CA's file.
+    """Make a CA and a certificate for this machine, unless they exist; return the CA's file.
 
     gRPC reads its roots once in a process, so all emulators that one process talks to share a folder.
     """
@@ -51,8 +51,10 @@ class Server:
         storage_port: int = 0,
         operation_seconds: float = 0.2,
     ) -> None:
-        """Raises:
-        RuntimeError, OSError: a port is in use.
+        """Open the ports.
+
+        Raises:
+          RuntimeError, OSError: a port is in use.
         """
         self.emulator = Emulator(state, operation_seconds=operation_seconds)
         self.ca_file = certificates(tls or state / "tls")
@@ -74,7 +76,7 @@ class Server:
         return f"localhost:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """What a client needs in its environment."""
+        """Return what a client needs in its environment."""
         return {
             "VERTEX_API_ENDPOINT": self.endpoint,
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.ca_file),

@@ -18,7 +18,7 @@ FINISHERS: dict[str, Finisher] = {}
 
 
 def method(service: str) -> Callable[[Handler], Handler]:
-    """Registers a handler: `upload_model` of ModelService answers `ModelService/UploadModel`."""
+    """Register a handler: `upload_model` of ModelService answers `ModelService/UploadModel`."""
 
     def register(handler: Handler) -> Handler:
         name = "".join(part.capitalize() for part in handler.__name__.split("_"))
@@ -29,7 +29,7 @@ def method(service: str) -> Callable[[Handler], Handler]:
 
 
 def finisher(kind: str) -> Callable[[Finisher], Finisher]:
-    """Registers what a kind of operation does when its time has come."""
+    """Register what a kind of operation does when its time has come."""
 
     def register(function: Finisher) -> Finisher:
         FINISHERS[kind] = function
@@ -82,7 +82,7 @@ def _sortable(item: Any, key: str) -> Any:
 
 
 def as_dict(message: Any) -> dict[str, Any]:
-    """A message as a dict of snake_case names, with enums by name."""
+    """Return a message as a dict of snake_case names, with enums by name."""
     return type(message).to_dict(
         message,
         preserving_proto_field_name=True,

@@ -63,11 +63,11 @@ class Store:
             return int(self._db.execute("SELECT value FROM counter WHERE name = ?", (counter,)).fetchone()[0])
 
     def new_id(self) -> str:
-        """An id as the service gives them: a long decimal number."""
+        """Return an id as the service gives them: a long decimal number."""
         return str(4_000_000_000_000_000_000 + self.next_number("id"))
 
     def put(self, message: Any, name: str | None = None) -> Any:
-        """Stores a message under its name, with a new etag and update time where its type has them."""
+        """Store a message under its name, with a new etag and update time where its type has them."""
         fields = type(message).meta.fields
         if "etag" in fields:
             message.etag = uuid.uuid4().hex[:16]

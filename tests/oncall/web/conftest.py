@@ -56,7 +56,7 @@ class Site:
 
 @contextmanager
 def served(root: Path) -> Iterator[Site]:
-    """The pages of a run root."""
+    """Yield the pages of a run root."""
     application_ = application(Evidence(root), Place())
     server = uvicorn.Server(uvicorn.Config(application_, log_level="critical"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -84,7 +84,7 @@ Text = Callable[[str], str]
 
 @pytest.fixture
 def text(site: Site) -> Text:
-    """What a reader sees of a page that is there."""
+    """Return what a reader sees of a page that is there."""
 
     def read(path: str) -> str:
         got = site.get(path)

@@ -24,7 +24,7 @@ def view(runs: Runs, run_id: str) -> RunView:
 
 
 def node(runs: Runs, run_id: str, name: str) -> mlmd.Execution:
-    """The execution of a node of a run."""
+    """Return the execution of a node of a run."""
     store = runs.store
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     executions = {e.id: e for e in store.get_executions_by_context(context.id)}
@@ -131,7 +131,7 @@ def _statistics(shares: dict[str, float], rows: int = 1000) -> bytes:
 
 
 def _gate(runs: Runs, run_id: str, made: Artifacts, before: Artifacts | None, policy: Any) -> None:
-    """What Gate was given, as the pipeline gives it."""
+    """Add the parameters of Gate, as the pipeline sets them."""
     gate = node(runs, run_id, "Gate")
     gate.custom_properties["policy"].string_value = json.dumps(policy)
     gate.custom_properties["compared_splits"].string_value = "test"

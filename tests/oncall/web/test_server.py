@@ -23,7 +23,7 @@ from tests.oncall.web.conftest import Site, served
 
 @contextmanager
 def started(root: Path, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """The command, and the first line that it prints."""
+    """Yield the command, and the first line that it prints."""
     command = [sys.executable, "-m", "oncall", "web", "--port", "0", "--run-root", str(root), *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -30,7 +30,7 @@ def use(folder: Path, values: Any = None) -> None:
 
 
 def refused(folder: Path, values: Any = None) -> str:
-    """What a run is refused with; no file was changed and none added."""
+    """Return what a run is refused with; no file was changed and none added."""
     before = files(folder)
     with pytest.raises(RunRootError) as caught, RunRoot(folder).locked(values):
         pass
@@ -48,7 +48,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def used_root(folder: Path, *run_ids: str) -> RunRoot:
-    """A run root with runs, bound as its first run has bound it."""
+    """Return a run root with runs, bound as its first run has bound it."""
     use(folder)
     runs = Runs(folder)
     for run_id in run_ids or (RUN,):
@@ -57,7 +57,7 @@ def used_root(folder: Path, *run_ids: str) -> RunRoot:
 
 
 def execution(root: RunRoot) -> None:
-    """What any run leaves in ML Metadata."""
+    """Add what any run leaves in ML Metadata."""
     store = root.database.store(writable=True)
     store.put_executions([mlmd.Execution(type_id=store.put_execution_type(mlmd.ExecutionType(name="Gate")))])
 
@@ -198,7 +198,7 @@ def test_a_database_that_was_emptied_or_restored_behind_the_run_root(
 
 @pytest.fixture
 def oncall_at() -> Callable[[Path], str]:
-    """What `oncall` says of a run root that it cannot read."""
+    """Return what `oncall` says of a run root that it cannot read."""
     from click.testing import CliRunner
 
     from oncall.__main__ import main

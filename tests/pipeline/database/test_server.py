@@ -29,13 +29,13 @@ def settings(values: dict[str, Any]) -> Any:
 
 
 def bound(root: Path, values: dict[str, Any]) -> Database:
-    """The database of a run root, as a run leaves it."""
+    """Return the database of a run root, as a run leaves it."""
     with RunRoot(root).locked(settings(values)):
         return RunRoot(root).database
 
 
 def refusal(root: Path, values: dict[str, Any]) -> str:
-    """The one line that a run is refused with, within seconds, before there is a table."""
+    """Return the one line that a run is refused with, within seconds, before there is a table."""
     started = time.monotonic()
     with pytest.raises(RunRootError) as caught, RunRoot(root).locked(settings(values)):
         pass
@@ -51,7 +51,7 @@ def url(values: dict[str, Any]) -> str:
 
 @pytest.fixture
 def reader(database_server: DatabaseServer) -> dict[str, str]:
-    """A user of the test's own, who may do nothing yet."""
+    """Return a user of the test's own, who may do nothing yet."""
     return {"user": database_server.new_user()}
 
 

@@ -107,7 +107,7 @@ def test_flags_that_do_not_fit(shop: Path, flags: list[str], message: str) -> No
 
 
 def noted(folder: Path) -> None:
-    """A table that gives more than five notes."""
+    """Write a table that gives more than five notes."""
     rows = orders()
     for number, row in enumerate(rows):
         row["returned?"] = number % 6

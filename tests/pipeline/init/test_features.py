@@ -56,7 +56,7 @@ class Written:
         }
 
     def checked(self) -> list[str]:
-        """The warnings of preflight."""
+        """Return the warnings of preflight."""
         return preflight.check(config.load(self.folder / "a.yaml"), RunRoot(self.folder / "run")).warnings
 
 

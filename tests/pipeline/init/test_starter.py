@@ -33,7 +33,7 @@ def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def written(folder: Path, name: str) -> PipelineConfig:
-    """The config that was written, held against the schema that was written."""
+    """Return the config that was written, held against the schema that was written."""
     loaded = config.load(folder / "configs" / f"{name}.yaml")
     assert loaded.data.schema_file is not None
     check_schema(loaded.data.schema_file, load_schema(loaded.data.schema_file), loaded.feature_set)
@@ -41,7 +41,7 @@ def written(folder: Path, name: str) -> PipelineConfig:
 
 
 def orders(seed: int = 1) -> list[dict[str, Any]]:
-    """A made-up shop: every kind of column that init tells apart, with awkward names."""
+    """Return a made-up shop: every kind of column that init tells apart, with awkward names."""
     source = random.Random(seed)
     rows = []
     for number in range(ROWS):
