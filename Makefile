@@ -43,7 +43,7 @@ docs: .venv/installed ## Write docs/config.md and docs/commands.md again from th
 	@$(BIN)/python -m pipeline.config_docs > docs/config.md
 	@$(BIN)/python -m checks.commands > docs/commands.md
 
-lock: .venv/installed ## Resolve the dependencies of pyproject.toml anew.
+lock: .venv/installed ## Resolve the dependencies of pyproject.toml again.
 	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
 	  --no-emit-index-url --no-header --extra dev --upgrade --output-file requirements/lock.txt pyproject.toml
 	@printf 'catboost\npyarrow\n' | .venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \

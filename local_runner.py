@@ -26,7 +26,7 @@ Exit codes:
   6    the run root cannot be used: not writable, full, locked, in use, or damaged; or its database cannot, with why
   130  interrupted (Ctrl-C or SIGTERM)
 
-Whatever the exit code, what served before goes on serving unless a new version is named as pushed.
+Whatever the exit code, the serving version is unchanged unless a new version is named as pushed.
 """
 
 
@@ -78,7 +78,7 @@ def main(
     """Run the pipeline of a config on this machine: read and validate the data, transform it, train, evaluate against
     thresholds and the last blessed model, and push the model, versioned, if it was blessed.
 
-    Components whose inputs, parameters and code did not change are answered from earlier runs in the same run root.
+    Components whose inputs, parameters and code did not change are reused from earlier runs in the same run root.
     """
     # Here, not above: --help should not wait for them.
     from pipeline import config, local

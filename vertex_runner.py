@@ -52,7 +52,7 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
 
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
-        goes_on = "; a job that was submitted goes on: vertex_runner.py status, cancel"
+        goes_on = "; a job that was submitted continues: vertex_runner.py status, cancel"
         with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
             command(config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
 
@@ -148,7 +148,7 @@ def status(config: Any, *, job_id: str | None, as_json: bool) -> None:
 @click.argument("job_id")
 @_with_config
 def cancel(config: Any, *, job_id: str, as_json: bool) -> None:
-    """End a job. What serves goes on serving."""
+    """End a job. The serving version is unchanged."""
     from pipeline.vertex import commands
 
     commands.cancel(config, job_id, as_json=as_json)

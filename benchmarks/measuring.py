@@ -75,7 +75,7 @@ class Meter:
         return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": counted.write_chars}
 
     def node_started(self, node_id: str) -> None:
-        """Start the peak anew."""
+        """Start the peak again."""
         self._peak = self._resident()
         self._before = self._used()
 

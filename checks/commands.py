@@ -39,8 +39,9 @@ def page() -> str:
 def _sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:
     """Yield the section of a command, then those of its subcommands."""
     name = line if parent is None else line.rpartition(" ")[2]
-    with click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH_CHARS) as context:
-        context.terminal_width = _WIDTH_CHARS
+    # A command keeps the names of its help option from the first context that asks for them.
+    settings = {**command.context_settings, "terminal_width": _WIDTH_CHARS, "max_content_width": _WIDTH_CHARS}
+    with click.Context(command, info_name=name, parent=parent, **settings) as context:
         help_text = command.get_help(context)
         level = "##" if parent is None else "###"
         yield f"\n{level} `{line}`\n\n```text\n{help_text}\n```\n"

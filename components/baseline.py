@@ -11,7 +11,7 @@ class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStra
     """The last blessed model that is not the candidate itself.
 
     With the stock strategy a rerun that finds its model in the cache would be compared with that very model: it could
-    only pass, and Evaluator could never be answered from the cache.
+    only pass, and Evaluator could never be reused from the cache.
     """
 
     def resolve_artifacts(

@@ -98,7 +98,7 @@ def _files(examples: list[types.Artifact], split: str) -> list[str]:
     uris = artifact_utils.get_split_uris(examples, split)
     files = [file for uri in uris for file in files_in(uri)]
     if not files:
-        raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen anew")
+        raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
     return files
 
 

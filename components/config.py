@@ -97,7 +97,7 @@ class SeverityRule(Declaration):
     `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels. Of values, it finds
     `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which warn."""
     features: tuple[str, ...] = ()
-    """Left out, all columns."""
+    """If omitted, all columns."""
     severity: Severity
     """`stop` ends the run, `warn` shows the anomaly, `ignore` does nothing."""
 
@@ -155,7 +155,7 @@ class Threshold(Declaration):
     at_least: float | None = None
     at_most: float | None = None
     slice_by: tuple[str, ...] = ()
-    """Columns; every slice of them with at least `evaluation.min_examples` rows must keep the bound. Left out, the
+    """Columns; every slice of them with at least `evaluation.min_examples` rows must keep the bound. If omitted, the
     bound is on all rows together."""
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class Evaluation(Declaration):
     min_examples: PositiveInt = 100
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
     metrics: tuple[MetricName, ...] = ()
-    """Left out, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
+    """If omitted, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
     calibration (mean prediction over mean label), and, with the section `decision`, mean_cost (of a row). Accuracy,
     precision, recall and mean_cost are those of the labels that the model predicts, by its own threshold. Multiclass:
     accuracy, macro_f1, log_loss. Regression: rmse, mae, r2, mean_error (mean of prediction - label). All:
@@ -246,12 +246,12 @@ class Push(Declaration):
     model_name: Name
     """The folder below the registry; one pipeline owns it."""
     registry: str | None = None
-    """The registry's folder; relative to the config's own folder. Left out, `registry` below the run root."""
+    """The registry's folder; relative to the config's own folder. If omitted, `registry` below the run root."""
     version: NonNegativeInt | None = None
-    """The version to push as, refused if it exists. Left out, one more than the highest there."""
+    """The version to push as, refused if it exists. If omitted, one more than the highest there."""
     promote: bool = True
-    """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate, and what serves
-    goes on serving, until `python -m serving.registry promote`. On Vertex AI `traffic_steps` decides."""
+    """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate until
+    `python -m serving.registry promote`, and the serving version is unchanged. On Vertex AI `traffic_steps` decides."""
     to: Literal["registry", "vertex"] = "registry"
     """Where local runs push to: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
     vertex: Deployment | None = None

@@ -70,7 +70,7 @@ class BatchedExecutor(executor.Executor):
             if incomparable and "change_threshold" in exec_properties["eval_config"]:
                 raise PipelineError(
                     f"the last blessed model (model {models[BASELINE].id}) cannot be compared: {incomparable}; "
-                    "to go on without the comparison this once: --set evaluation.compared_with_last_blessed=[]"
+                    "to continue without the comparison this once: --set evaluation.compared_with_last_blessed=[]"
                 )
             if incomparable:
                 del models[BASELINE]
@@ -174,7 +174,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         hyperparameters: values of a search, which may say otherwise.
         golden_requests: how many rows are kept with their answers, in the evaluation's folder.
         golden_tolerance: how far those who serve the model may be off.
-        code_fingerprint: of this code, so that a change of it is not answered from the cache.
+        code_fingerprint: of this code, so that a change of it is not reused from the cache.
         """
         spec = EvaluatorSpec(
             examples=examples,

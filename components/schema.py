@@ -27,7 +27,7 @@ def CuratedSchema(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Write `schema_text`, a tensorflow_metadata Schema in text format, to the artifact.
 
-    Stock ImportSchemaGen is given a path, so a schema edited in place would be answered from the cache. Here the text
+    Stock ImportSchemaGen is given a path, so a schema edited in place would be reused from the cache. Here the text
     itself is the parameter.
     """
     with fileio.open(os.path.join(schema.uri, SCHEMA_FILE_NAME), "w") as file:

@@ -1,4 +1,4 @@
-"""What an engineer on call asks: what serves, from which run and data, which node failed and why, how to get back.
+"""Answers for the on-call engineer: the serving version and its origin, failed runs and their causes, the way back.
 
     python -m oncall why latest
 

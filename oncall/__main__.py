@@ -30,8 +30,8 @@ Exit codes:
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Answer what serves, what failed and why, what changed, and how to get back. Only resume, rollback --yes and
-    gc --yes change anything; report writes the file that it is asked for, check --alert remembers what it told."""
+    """Show the serving version, what failed and why, what changed, and the way back. Only resume, rollback --yes and
+    gc --yes change anything; report writes its file, check --alert stores its notifications."""
 
 
 for command in commands.ALL:

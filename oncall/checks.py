@@ -102,7 +102,7 @@ def _newest_run(evidence: Source) -> Check:
             todo = f"python -m oncall doctor{evidence.here}"
             return Check(name, False, evidence.damaged.get(run_id, "has no record"), todo, run_id)
         if run.state is State.RUNNING:
-            note = f"; run {run_id} goes on, {cause(run.record, run.state)}"
+            note = f"; run {run_id} is running, {cause(run.record, run.state)}"
             continue
         if run.state is State.INCOMPLETE:
             # It was not to push anything.

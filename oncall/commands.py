@@ -37,7 +37,7 @@ _yes = click.option("--yes", is_flag=True, help="Do it.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
 @answers
 def runs(evidence: Source, limit: int) -> Answer:
-    """Return the runs: how each ended and why, and what it pushed."""
+    """List the runs: how each ended and why, and what it pushed."""
     from oncall.runs import listed
 
     return listed(evidence, limit)
@@ -47,7 +47,7 @@ def runs(evidence: Source, limit: int) -> Answer:
 @click.argument("run")
 @answers
 def show(evidence: Source, run: str) -> Answer:
-    """One run: who ran what, and what each node did."""
+    """Show a run: who ran what, and what each node did."""
     from oncall.runs import shown
 
     return shown(evidence, run)
@@ -57,7 +57,7 @@ def show(evidence: Source, run: str) -> Answer:
 @click.argument("run")
 @answers
 def why(evidence: Source, run: str) -> Answer:
-    """Why a run failed, and what to try.
+    """Print why a run failed, and what to try.
 
     Names the node and the cause, with the lines of the log that say so.
     """
@@ -128,7 +128,7 @@ def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
 @click.argument("run")
 @answers
 def anomalies(evidence: Source, run: str) -> Answer:
-    """Print the anomalies of a run's data, and the decisions of the gate."""
+    """Print the anomalies of a run's data, and the gate's verdict."""
     from oncall import anomalies as module
 
     return module.anomalies(evidence, run)
@@ -144,7 +144,7 @@ def anomalies(evidence: Source, run: str) -> Answer:
 @_registry
 @answers
 def check(evidence: Source, url: str | None, alert: bool, registry: Path | None, model: str | None) -> Answer:
-    """Whether all is well: newest run, champion, server.
+    """Check the newest run, the champion and the server.
 
     Ends with 1 if the newest run that ended did not end well, the database cannot be used, no version serves, the
     champion's files are not those that were pushed by a run on record, or the server of --url serves another version.
@@ -158,7 +158,7 @@ def check(evidence: Source, url: str | None, alert: bool, registry: Path | None,
 @_registry
 @answers
 def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """Print what is wrong with the run root, and what to do.
+    """Print what is wrong with the run root, with remedies.
 
     Looks at the database, the lock, crashed runs, artifacts, disk and registry; ends with 1 if something is wrong.
     """
@@ -177,9 +177,9 @@ def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer
 @click.argument("run")
 @answers_here("submit the same config again: python vertex_runner.py submit --wait{place}")
 def resume(evidence: Evidence, run: str) -> Answer | int:
-    """Go on with a run: its own config, with the cache.
+    """Continue a run: its own config, with the cache.
 
-    What it had finished is answered from the cache. Changes the run root, as any run does.
+    What it had finished is reused from the cache. Changes the run root, as any run does.
     """
     from oncall import resume as module
 
@@ -226,7 +226,8 @@ def gc(
 ) -> Answer:
     """Remove the artifacts of old runs.
 
-    Without --yes nothing is changed. What serves, the next run's baseline and the last good run's artifacts are kept.
+    Without --yes nothing is changed. Artifacts of the serving version, of the next run's baseline and of the last good
+    run are kept.
     """
     from oncall import garbage
 
@@ -241,7 +242,7 @@ def gc(
 def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
     """Show all of this as pages, until Ctrl-C.
 
-    Runs, what serves, and a page for each run, for this machine's browsers alone.
+    Runs, the serving version, and a page for each run, for this machine's browsers alone.
     """
     from oncall.web.server import serve
     from oncall.web.start import Place

@@ -42,7 +42,7 @@ def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer
     """All findings; the exit code is 1 if there are any."""
     if evidence.is_of_rehearsals:
         not_here = "database, artifacts, registry: a rehearsal has none"
-        return diagnosis(_holder(evidence), "no rehearsal goes on", [*_runs(evidence), *_disk(evidence)], not_here)
+        return diagnosis(_holder(evidence), "no rehearsal is active", [*_runs(evidence), *_disk(evidence)], not_here)
     findings = [*_database(evidence), *_runs(evidence), *_disk(evidence)]
     try:
         findings += _artifacts(evidence, evidence.metadata)
@@ -51,7 +51,7 @@ def doctor(evidence: Evidence, folder: Path | None, model: str | None) -> Answer
             findings.append(Finding("database", str(error), _restore(evidence, str(error))))
     findings += _registry(evidence, folder, model)
     holder = _holder(evidence)
-    return diagnosis(holder, "no run goes on", findings)
+    return diagnosis(holder, "no run is active", findings)
 
 
 def diagnosis(holder: str, free: str, findings: Sequence[Finding], not_here: str = "") -> Answer:

@@ -1,4 +1,4 @@
-"""`log`: what a run, or one of its nodes, wrote; of a run that goes on also what it writes."""
+"""`log`: what a run, or one of its nodes, wrote; of an active run also what it writes."""
 
 import os
 import time
@@ -33,7 +33,7 @@ def log(
       name: of the run.
       node: whose part; None for the node that failed, or else all of it.
       lines: so many of the last; None for all.
-      follow: whether to go on until the run, or the node, has ended.
+      follow: whether to continue until the run, or the node, has ended.
       as_json: whether a document is asked for.
 
     Raises:
@@ -117,7 +117,7 @@ def _followed(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str |
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
     state = (evidence.record(record.run_id) or record).state(locked=evidence.root.is_locked)
-    say(f"run {record.run_id} {'goes on' if state is State.RUNNING else state}", "notice")
+    say(f"run {record.run_id} {'is running' if state is State.RUNNING else state}", "notice")
     return 0
 
 

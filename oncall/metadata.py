@@ -129,7 +129,7 @@ class Metadata:
         return not event.is_output
 
     def makers(self, artifact_ids: Iterable[Id]) -> dict[Id, Execution]:
-        """Return the execution that really made each artifact: those that were answered from the cache point to it
+        """Return the execution that really made each artifact: those that were reused from the cache point to it
         too.
         """
         events = [event for event in self.events_of_artifacts(artifact_ids) if self.is_output(event)]

@@ -85,7 +85,7 @@ class Local:
 
     @property
     def back(self) -> str:
-        """The version before serves again; where there is none that is whole, the champion's run pushes it anew."""
+        """The version before serves again; where there is none that is whole, the champion's run pushes it again."""
         previous, champion = self._registry.labels().get("previous"), self.champion
         is_whole = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
         pusher = self._registry.pushed_by(champion) if champion is not None and not is_whole else ""

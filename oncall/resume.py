@@ -22,7 +22,7 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
 
     Raises:
       ConfigError: there is no record of it, or its config is none of this checkout's.
-      RunRootError: a run goes on.
+      RunRootError: a run is active.
     """
     run = evidence.find(name)
     if evidence.is_locked:

@@ -27,7 +27,7 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
       last_good: the last run before it that succeeded.
       run_root: Folder of the run; not used for Vertex AI.
     """
-    resume = _noted(again(record, here), "finished nodes are answered from the cache")
+    resume = _noted(again(record, here), "finished nodes are reused from the cache")
     match state:
         case State.RUNNING if record.kind is Kind.VERTEX:
             return [command("python", script("vertex_runner.py"), "status", record.run_id) + _of_project(here)]
@@ -44,7 +44,7 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
         case _ if record.kind is Kind.REHEARSAL:
-            return [*_log(record, here), _noted(again(record, here), "once the cause is mended")]
+            return [*_log(record, here), _noted(again(record, here), "once the cause is fixed")]
         case _:
             by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
             return [*by_text, *_by_code(record, here, last_good, run_root)][:3]
@@ -60,7 +60,7 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
         case _ if refusal.command[0].endswith("local_runner.py"):
             typed = [part for part in refusal.command if part != "--quiet"]
             line = command_line([*typed, "--dry-run"], refusal.folder)
-            return [f"{line}    # once it is mended: checks it, and starts nothing"]
+            return [f"{line}    # once it is fixed: checks it, and starts nothing"]
         case _:
             return []
 
@@ -71,7 +71,7 @@ def ask_doctor(here: str) -> str:
 
 
 def again(record: RunRecord, here: str) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that continues with a run."""
     match record.kind:
         case Kind.LOCAL:
             return f"python -m oncall resume {record.run_id}{here}"
@@ -93,7 +93,7 @@ def _of_project(here: str) -> str:
 
 
 def _follow(record: RunRecord, here: str) -> str:
-    """Return the command that shows how a run goes on."""
+    """Return the command that shows how a run continues."""
     log = record.log_of(record.running_node)
     if record.kind is Kind.REHEARSAL and log:
         return command("tail", "-f", log)
@@ -141,4 +141,4 @@ def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path
         case 6:
             return [ask_doctor(here)]
         case _:
-            return [*compared, *_log(record, here), _noted(again(record, here), "once the cause is mended")]
+            return [*compared, *_log(record, here), _noted(again(record, here), "once the cause is fixed")]

@@ -25,7 +25,7 @@ def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
                 "direct_running_mode": chosen.running_mode or "in_memory",
                 "direct_num_workers": chosen.workers or 1,
                 # Nothing here reads it. Without a word on where workers get TFX from, each component packs the
-                # installed TFX anew, in a second and 46 MB, for workers that have it.
+                # installed TFX again, in a second and 46 MB, for workers that have it.
                 "sdk_container_image": "none",
             }
         case "dataflow":

@@ -63,9 +63,9 @@ class PipelineConfig(Declaration):
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
-    """Left out, nobody is told but by what is printed and by the exit code."""
+    """If omitted, nobody is told but by what is printed and by the exit code."""
     beam: Beam = Beam()
-    """Left out, everything runs on this machine; on Vertex, in each component's own container."""
+    """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
     """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
 
@@ -259,14 +259,14 @@ _PATHS = (
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice; plain YAML would silently keep the last."""
+    """Refuses a key that is a duplicate; plain YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is a duplicate", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 

@@ -158,7 +158,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     cached = [node["id"] for node in summary["nodes"] if node["state"] == "cached"]
     if cached:
-        lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components answered from earlier runs"))
+        lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components reused from earlier runs"))
     if "ExampleGen" in facts:
         lines += _data_lines(facts["ExampleGen"])
     if "Schema" in facts:

@@ -60,7 +60,7 @@ def create_pipeline(
       pipeline_root: where artifacts go.
       registry: the folder that models are pushed to.
       run_id: names the run in what is pushed.
-      enable_cache: whether unchanged components are answered from earlier runs.
+      enable_cache: whether unchanged components are reused from earlier runs.
       on_vertex: whether it is compiled for Vertex Pipelines.
       transformed_splits: what Transform writes; Trainer reads no others.
     """

@@ -1,7 +1,7 @@
 """A fingerprint of our own code, for TFX's cache.
 
 TFX's cache key covers a component's parameters, but a function named by its dotted path is the same parameter whatever
-it does. The fingerprint is put among the parameters, so that a changed function is never answered from the cache.
+it does. The fingerprint is put among the parameters, so that a changed function is never reused from the cache.
 """
 
 import hashlib

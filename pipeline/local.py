@@ -87,9 +87,9 @@ def run(
     Args:
       config: what to run.
       run_root: where.
-      use_cache: whether finished components are answered from earlier runs.
+      use_cache: whether finished components are reused from earlier runs.
       output: what is printed.
-      resumes: the run that this one goes on with, for the record.
+      resumes: the run that this one continues with, for the record.
       until: the last node that is to run; None for all.
       config_flags: Arguments that named the config, where this process was started without them.
     """
@@ -291,7 +291,7 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
 def _settle_unfinished(root: RunRoot, database: Database) -> None:
     """End in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
 
-    The lock says that none of them goes on.
+    The lock proves that none of them is active.
     """
     from pipeline import runner
 

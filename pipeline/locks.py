@@ -56,7 +56,7 @@ def wait(file: Path, say: Callable[[str], None]) -> None:
         if time.monotonic() - started > LIMIT_SECONDS:
             raise LockedError(
                 f"{file}: the database is locked by {holder}, for more than {LIMIT_SECONDS:g} s; end it, and the same "
-                "command goes on from the cache"
+                "command continues from the cache"
             )
         time.sleep(_LOOK_SECONDS)
 

@@ -1,9 +1,9 @@
-"""What is known of a run besides ML Metadata: one JSON file a run, written anew with each node. Imports no TensorFlow.
+"""What is known of a run besides ML Metadata: one JSON file a run, written again with each node. Imports no TensorFlow.
 
     RUN_ROOT/records/RUN_ID.json
 
 ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A record says who runs (host, process and
-its start), what was to run, how far it came and why it ended. That a run goes on is said by the run root's lock alone.
+its start), what was to run, how far it came and why it ended. Only the run root's lock proves that a run is active.
 """
 
 import getpass
@@ -99,9 +99,9 @@ class RunRecord(BaseModel):
       expected: its nodes, in order.
       nodes: those that have begun.
       exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
-      resumes: the run that this one goes on with.
+      resumes: the run that this one continues with.
       until: the node after which it was to stop.
-      summary: what was pushed, and what serves.
+      summary: what was pushed, and the serving version.
       alert: what became of the alert about its end.
     """
 
@@ -316,7 +316,7 @@ def _packages() -> dict[str, str]:
 
 
 class RecordFile:
-    """The record of the run that goes on in this process, kept on disk."""
+    """The record of the active run in this process, kept on disk."""
 
     def __init__(self, root: RunRoot, record: RunRecord) -> None:
         """Write the record of a run that begins.
@@ -340,7 +340,7 @@ class RecordFile:
             os.replace(temporary, self._file)
         except OSError as error:
             raise RunRootError(
-                f"{self._file}: cannot be written: {error.strerror}; mend that, and the same command goes on from the "
+                f"{self._file}: cannot be written: {error.strerror}; fix that, and the same command continues from the "
                 "cache"
             ) from error
 

@@ -7,7 +7,7 @@ RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the co
          logs/RUN_ID.log    one file for each run
          records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/records.py)
          refused.json       the runs since the last one that were not even started (pipeline/refusals.py)
-         temp/              the temporary files of the run that goes on
+         temp/              the temporary files of the active run
 """
 
 import datetime

@@ -1,6 +1,6 @@
 """Runs a pipeline on this machine, node by node, and stops at the first node that fails.
 
-TFX's LocalDagRunner goes on after some failures, and tells nobody how a node ended. This runner drives the same
+TFX's LocalDagRunner continues after some failures, and tells nobody how a node ended. This runner drives the same
 launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
 """
 
@@ -34,7 +34,7 @@ Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
 # Of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
-_AGAIN = "the same command goes on from the cache"
+_AGAIN = "the same command continues from the cache"
 # Of an error that quotes a whole statement of SQL.
 _SHOWN = 160
 _STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
@@ -70,7 +70,7 @@ class Observer(Protocol):
 
 
 class NodeFailedError(PipelineError):
-    """A node failed for a reason that is not the user's to mend; the log has the traceback."""
+    """A node failed for a reason that is not the user's to fix; the log has the traceback."""
 
 
 class _Launcher(launcher.Launcher):
@@ -82,7 +82,7 @@ class _Launcher(launcher.Launcher):
             damaged = inventory.damaged(handle.store, inputs)
         if damaged:
             raise RunRootError(
-                f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it anew"
+                f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it again"
             )
         return super()._run_executor(execution_info)
 
@@ -149,7 +149,7 @@ def _run_node(
 
 
 def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
-    """Return the error as the user sees it: one that can be mended, or an interrupt, as it is."""
+    """Return the error as the user sees it: one that can be fixed, or an interrupt, as it is."""
     if not isinstance(error, Exception):
         return error
     # What went wrong first may be hidden behind a database that cannot be told of it.

@@ -23,7 +23,7 @@ def summarize(
     facts: Mapping[str, Any],
     error: BaseException | None,
 ) -> dict[str, Any]:
-    """Everything about a finished run, but what serves, which others have to be asked for.
+    """Everything about a finished run, but the serving version, which others have to be asked for.
 
     Args:
       config: of the run.
@@ -68,7 +68,7 @@ def _error_text(error: BaseException | None) -> str | None:
     if error is None or isinstance(error, PipelineError):
         return str(error) if error else None
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from the cache"
+        return "interrupted; the same command continues from the cache"
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
@@ -134,7 +134,7 @@ def next_steps(
     if error is not None:
         return [
             command(python, "-m", "oncall", "why", run_id, "--run-root", root.path),
-            "mend what the error says and run the same command again: finished components are answered from the cache",
+            "fix what the error says and run the same command again: finished components are reused from the cache",
         ]
     if pusher is None:
         return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]

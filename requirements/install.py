@@ -265,7 +265,7 @@ def main() -> int:
         print(f"\nset-up stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nset-up interrupted; run it again to go on.", file=sys.stderr)
+        print("\nset-up interrupted; run it again to continue.", file=sys.stderr)
         return 130
     return 0
 

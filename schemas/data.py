@@ -27,7 +27,7 @@ class CsvOptions(Declaration):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """One character, such as `;` or `"\\t"`."""
     column_names: tuple[str, ...] = ()
-    """The names of the columns, in order, for files without a header. Left out, the first row names them."""
+    """The names of the columns, in order, for files without a header. If omitted, the first row names them."""
     encoding: str = "utf-8"
     """Such as `latin-1`, `cp1252` or `utf-16`, for files that are not UTF-8. A byte order mark is no part of a name."""
     strip_spaces: bool = False
@@ -185,14 +185,14 @@ class Data(Declaration):
     """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
     group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
     span: NonNegativeInt | None = None
-    """Which `{SPAN}` is read, of it the highest `{VERSION}`; dates count days since 1970. Left out, the latest."""
+    """Which `{SPAN}` is read, of it the highest `{VERSION}`; dates count days since 1970. If omitted, the latest."""
     window: PositiveInt = 1
     """How many spans are read, up to and with the latest. One that is not there stops the run."""
     max_bad_rows: NonNegativeInt = 0
     """So many rows may be left out because they do not fit: a wrong number of fields, a text in a numeric column, no
     label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
     schema_file: str | None = None
-    """A curated schema (text format); relative to the config's own folder. Left out, one is inferred from
+    """A curated schema (text format); relative to the config's own folder. If omitted, one is inferred from
     `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
     they are more than 1% of a split; numbers may be any."""
 

@@ -134,7 +134,7 @@ class Numeric(_Feature):
     If omitted, `model.number_encoding`."""
     buckets: Buckets | None = None
     missing: Literal["mean"] | float | None = None
-    """What a missing value becomes: the training mean, or this number. Left out, a missing value is refused."""
+    """What a missing value becomes: the training mean, or this number. If omitted, a missing value is refused."""
 
     @field_validator("missing")
     @classmethod
@@ -228,7 +228,7 @@ class Identity(_Feature):
     kind: Literal["identity"]
     num_ids: PositiveInt
     missing: Annotated[int, Field(ge=0)] | None = None
-    """The id that a missing value becomes. Left out, a missing value is refused."""
+    """The id that a missing value becomes. If omitted, a missing value is refused."""
 
     @model_validator(mode="after")
     def _missing_in_range(self) -> "Identity":

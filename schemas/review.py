@@ -41,7 +41,7 @@ def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]
 
 
 def rewritten(text: str, after: schema_pb2.Schema) -> str:
-    """Return a schema file's text with the features and domains of `after`; only what differs is written anew.
+    """Return a schema file's text with the features and domains of `after`; only what differs is written again.
 
     Comments inside a changed feature or domain are lost, all others stay.
     """

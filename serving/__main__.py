@@ -100,7 +100,7 @@ version can be served, or the port is taken."""
     type=click.FloatRange(0),
     default=2.0,
     show_default=True,
-    help="Seconds to go on answering after SIGTERM, while /health says 503.",
+    help="Seconds to continue answering after SIGTERM, while /health says 503.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
 @click.option("--until-stdin-ends", is_flag=True, help="Stop, too, when standard input ends: with whoever started it.")
@@ -118,7 +118,7 @@ def main(
     """Answer predictions until Ctrl-C or SIGTERM.
 
     A version is served only if it is what was pushed, byte for byte, and answers its golden requests as the evaluated
-    model did. What is wrong with a new version is logged; the one that serves goes on.
+    model did. What is wrong with a new version is logged; the serving version is unchanged.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if until_stdin_ends:
@@ -202,7 +202,7 @@ def _run(
         _listen(listening)
         uvicorn.Server(worker.config(application, workers=1, factory=False)).run(sockets=[listening])
         return
-    # Once, in a process of its own: a worker that cannot load its model would be started anew for ever.
+    # Once, in a process of its own: a worker that cannot load its model would be started again for ever.
     checked = subprocess.run([sys.executable, "-m", "serving", *_flags(settings, folder), "--check"], check=False)
     if checked.returncode:
         sys.exit(checked.returncode)

@@ -52,7 +52,7 @@ class Batcher:
     ) -> None:
         """Args:
         call: from columns to outputs, [rows, ...] each.
-        executor: where it runs; the event loop goes on meanwhile.
+        executor: where it runs; the event loop continues meanwhile.
         max_batch_rows: one call gets at most so many, or a single request that has more.
         max_waiting_rows: beyond these, requests are refused at once.
         observe: is told the number of rows of each call.

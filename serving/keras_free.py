@@ -8,7 +8,7 @@ be imported later.
 import gc
 import sys
 
-# TensorFlow looks for one of these very modules, and goes on without it. The second is Keras 2's, which
+# TensorFlow looks for one of these very modules, and continues without it. The second is Keras 2's, which
 # tensorflow_transform asks for, by an environment variable that the processes it starts inherit.
 _EAGER = ("keras.src.optimizers", "tf_keras.src.optimizers")
 

@@ -93,7 +93,7 @@ class ServedModel(tf.Module):
         """Args:
         network: from `serving.network_inputs` to logits or numbers, [batch, outputs].
         weights: what it learned, by name. They are saved, and not the network: that has its optimizers with it, which
-          take twice as much, and hundreds of objects that are made anew whenever the model is loaded.
+          take twice as much, and hundreds of objects that are made again whenever the model is loaded.
         transform: the graph the network was trained behind.
         features: the declaration of both.
         schema_hash: of the schema of the training data.

@@ -55,7 +55,7 @@ class Settings:
       max_request_rows: of one request.
       max_request_bytes: of one request; Vertex AI sends no more than 1.5 MB.
       timeout_seconds: a request that has waited so long for the model is refused.
-      drain_seconds: so long it goes on answering after SIGTERM, not ready any more.
+      drain_seconds: so long it continues answering after SIGTERM, not ready any more.
       access_log: whether each request is logged.
     """
 
@@ -203,7 +203,7 @@ class Service:
                     self._forget()
                     freeze_garbage()
             except (PipelineError, OSError) as error:
-                # What serves goes on; the next look may find the folder mended.
+                # The serving version is unchanged; the next look may find the folder fixed.
                 _LOG.error("%s: cannot be looked at: %s", self.versions.folder, error)
                 self.metrics.refresh_failures.inc()
 

@@ -1,7 +1,7 @@
 """Which versions of a model are served: found in a folder, checked, loaded, swapped without a gap.
 
 A version is taken up only if it is what was pushed (its content hash), and answers its golden requests as the evaluated
-model did. Whatever is wrong with a new version, those that serve go on serving.
+model did. Whatever is wrong with a new version, the serving versions are unchanged.
 """
 
 import logging
@@ -161,7 +161,7 @@ class Versions:
         """Read the folder, load new versions, drop removed ones; block while loading.
 
         Raises:
-          PushError: the folder cannot be read, or the registry's state is damaged; what serves goes on serving.
+          PushError: the folder cannot be read, or the registry's state is damaged; the serving version is unchanged.
         """
         with self._refreshing:
             versions, labels = self._found()
@@ -174,7 +174,7 @@ class Versions:
                 if one is not None:
                     served[number] = one
             if not served and before.served:
-                # Nothing that could take over: what serves goes on.
+                # Nothing that could take over: the serving version is unchanged.
                 served, labels = dict(before.served), before.labels
                 states = {**{number: before.states[number] for number in served}, **states}
             default = self._policy.default(served, labels, before.default)

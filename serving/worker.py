@@ -99,7 +99,7 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
 
 
 def _drain_when_asked_to_stop(service: Service) -> None:
-    """On SIGTERM: says that it is not ready, and goes on answering for some time; a load balancer sends others there.
+    """On SIGTERM: says that it is not ready, and continues answering for some time; a load balancer sends others there.
 
     To close at once would cut off whoever is sending a request at that moment.
     """

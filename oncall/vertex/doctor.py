@@ -38,7 +38,7 @@ def doctor(evidence: VertexEvidence, folder: Path | None, model: str | None) -> 
         pass
     except PushError as error:
         findings.append(Finding("registry", str(error), f"python -m oncall runs{evidence.here}"))
-    return diagnosis(holder, "no push goes on", findings, _NOT_HERE)
+    return diagnosis(holder, "no push is active", findings, _NOT_HERE)
 
 
 def _holder(evidence: VertexEvidence, model: str) -> str:

@@ -240,7 +240,7 @@ class VertexMetadata:
         return list(self.artifacts(event.artifact_id for event in self.events_of_executions(executions)).values())
 
     def makers(self, artifact_ids: Iterable[str]) -> dict[str, Execution]:
-        """Return the execution that really made each artifact: those that were answered from the cache point to it
+        """Return the execution that really made each artifact: those that were reused from the cache point to it
         too.
         """
         events = [event for event in self.events_of_artifacts(artifact_ids) if event.is_output]

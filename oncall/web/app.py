@@ -1,4 +1,4 @@
-"""The pages over HTTP: each request reads everything anew, nothing is written, and no other site can read along."""
+"""The pages over HTTP: each request reads everything again, nothing is written, and no other site can read along."""
 
 import copy
 import re

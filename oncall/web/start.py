@@ -1,4 +1,4 @@
-"""What the start page shows: whether all is well, what serves and what served before, the runs."""
+"""What the start page shows: whether all is well, the serving version and what served before, the runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Served:
-    """What serves, and how it came to that; the newest versions and events, and how many there are."""
+    """The serving version, and how it came to that; the newest versions and events, and how many there are."""
 
     folder: Path
     name: str

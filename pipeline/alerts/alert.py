@@ -48,7 +48,7 @@ class Alert:
         return self.event not in ("success", "recovered")
 
     def text(self) -> str:
-        """For people: a line of what happened, and lines of why, since when, what serves and what to do."""
+        """For people: a line of what happened, and lines of why, since when, the serving version and what to do."""
         times = f", {self.count} times in a row" if self.count > 1 else ""
         good = f"; the last good run is {self.last_good}" if self.last_good and self.is_bad else ""
         lines = [f"{self.pipeline}: {self.what}, on {self.host}"]
@@ -153,7 +153,7 @@ def of_run(
       root: of the run.
       record: of it.
       missed: the thresholds that its model missed.
-      serving: what serves, where the record does not say it.
+      serving: the serving version, where the record does not say it.
     """
     state = record.state(locked=False)
     node = failed_node(record) if state in _EVENTS else None

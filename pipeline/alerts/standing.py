@@ -18,7 +18,7 @@ class Trouble(BaseModel):
     Attributes:
       about: what it is about, such as a run's id; about another one it is news.
       since: when it began, in seconds since 1970.
-      count: how often it was seen anew.
+      count: how often it was seen again.
       told: when it was told last; None if it was not.
       owed: whether it is still to be posted.
     """
@@ -44,7 +44,7 @@ class Standing(BaseModel):
             return cls()
 
     def add(self, name: str, about: str = "", since: float | None = None) -> Trouble:
-        """Note a trouble, or that one goes on: it is as old as it was, and one more time seen if it is another one."""
+        """Note a trouble, or that one continues: it keeps its age, and is counted again if it is another one."""
         known = self.troubles.get(name)
         if known is not None and known.about == about:
             return known

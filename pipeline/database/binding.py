@@ -199,7 +199,7 @@ def _read(folder: Path) -> Binding | None:
         problem = error.errors(include_url=False)[0]
         where = "".join(f"{step}: " for step in problem["loc"])
         raise RunRootError(
-            f"{file}: is damaged ({where}{problem['msg']}); remove it, the next run writes it anew"
+            f"{file}: is damaged ({where}{problem['msg']}); remove it, the next run writes it again"
         ) from error
 
 

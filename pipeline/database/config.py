@@ -119,7 +119,7 @@ class MySQL(_Server):
     kind: Literal["mysql"]
     port: Port = 3306
     tls: Tls | None = None
-    """Left out, the connection is not encrypted."""
+    """If omitted, the connection is not encrypted."""
 
 
 class PostgreSQL(_Server):

@@ -35,8 +35,8 @@ class Server(Database):
         if LOCKED in said:
             return f"{self.sessions_command}    # who holds it; the data is not damaged"
         if "is damaged" in said:
-            return f"restore {self.label} from a backup; what serves goes on"
-        return 'docs/metadata.md, "When it cannot be used"; what serves goes on'
+            return f"restore {self.label} from a backup; the serving version is unchanged"
+        return 'docs/metadata.md, "When it cannot be used"; the serving version is unchanged'
 
     @property
     @abstractmethod

@@ -94,10 +94,12 @@ class SQLiteFile(Database):
     def remedy(self, said: str) -> str:
         if LOCKED in said:
             return command("fuser", "-v", self.file, note="who holds it; the data is not damaged")
-        return f"restore {self.file} from a backup; what serves goes on. Or begin anew: {self._begin_anew()}"
+        return (
+            f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {self._begin_anew()}"
+        )
 
     def _begin_anew(self) -> str:
-        """After it the next run makes a fresh database; `registry`, with what serves, records and logs stay."""
+        """After it the next run makes a fresh database; `registry`, with the serving version, records and logs stay."""
         root = self.file.parent
         moved = [path for path in (*sorted(root.glob(f"{self.file.name}*")), root / "artifacts") if path.exists()]
         if not moved:

@@ -39,7 +39,7 @@ class Vertex(Declaration):
     image: Annotated[str, Field(min_length=1)]
     """The container image that every component runs in, best by digest; docs/vertex.md builds it."""
     service_account: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
-    """Left out, the project's default one, which may do far too much."""
+    """If omitted, the project's default one, which may do far too much."""
     network: Annotated[str, Field(pattern=r"^projects/[^/]+/global/networks/[^/]+$")] | None = None
     cmek_key: Annotated[str, Field(pattern=r"^projects/.+/cryptoKeys/[^/]+$")] | None = None
     """Encrypts jobs, models and endpoints."""
@@ -52,7 +52,7 @@ class Vertex(Declaration):
     machines: dict[str, Machine] = Field(default_factory=dict)
     """By component; left out, Vertex's own choice (e2-standard-4)."""
     api_endpoint: ApiEndpoint | None = None
-    """Host and port of the API, for private access or an emulator. Left out, the region's."""
+    """Host and port of the API, for private access or an emulator. If omitted, the region's."""
 
     @field_validator("pipeline_root")
     @classmethod
@@ -81,11 +81,11 @@ class BeamOptions(Declaration):
 
     runner: str | None = None
     """`direct` (on this machine, or in the component's container), `dataflow`, or the name of another Beam runner, such
-    as `FlinkRunner`, with its `options`. Left out, `direct`."""
+    as `FlinkRunner`, with its `options`. If omitted, `direct`."""
     workers: PositiveInt | None = None
     """direct: processes or threads; dataflow: the most machines. Left out, 1 and what Dataflow chooses."""
     running_mode: Literal["in_memory", "multi_threading", "multi_processing"] | None = None
-    """direct only. Left out, `in_memory`: on two cores more workers cost more in start-up than they save on a million
+    """direct only. If omitted, `in_memory`: on two cores more workers cost more in start-up than they save on a million
     rows. With `multi_processing`, each worker takes the memory of a whole process, 1 to 2 GB."""
     machine_type: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] | None = None
     """dataflow only, as are the rest up to `options`."""

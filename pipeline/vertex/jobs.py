@@ -34,7 +34,7 @@ class Task:
 
     Attributes:
       name: in the DAG.
-      state: such as SUCCEEDED, SKIPPED (answered from the cache), RUNNING, FAILED.
+      state: such as SUCCEEDED, SKIPPED (reused from the cache), RUNNING, FAILED.
       seconds: it ran, or has run so far; None before.
       error: of a failed one.
     """
@@ -286,7 +286,7 @@ def cancel(vertex: Vertex, job_id: str) -> Status:
 
 
 def without_cache(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same job with every task run anew."""
+    """Return the same job with every task run again."""
     copied: dict[str, Any] = json_format.MessageToDict(json_format.ParseDict(dict(job), struct_pb2.Struct()))
     for task in copied["pipelineSpec"]["root"]["dag"]["tasks"].values():
         if "cachingOptions" in task:

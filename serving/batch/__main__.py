@@ -27,7 +27,7 @@ OUTPUT gets:
 
 \b
 Run the same command again after Ctrl-C, a crash or a refused row: finished parts are kept. An input or a model that
-has changed is refused; only a file that was refused may be mended.
+has changed is refused; only a file that was refused may be fixed.
 
 \b
 Exit codes:
@@ -138,7 +138,7 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
 
             summary = run(_request(quiet=quiet or as_json, **flags))
         except KeyboardInterrupt:
-            text = "interrupted; finished parts are kept: run the same command again to go on"
+            text = "interrupted; finished parts are kept: run the same command again to continue"
             say_interrupted(text, as_json=as_json)
             _leave(INTERRUPTED_EXIT_CODE)
     if as_json:

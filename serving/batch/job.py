@@ -131,7 +131,7 @@ class Record:
             self._refuse_another(known, job, names)
         if job != known:
             self.folder.write(JOB_FILE, job.model_dump_json(indent=1).encode())
-        # Last: as long as they are there, the files they are about may be mended.
+        # Last: as long as they are there, the files they are about may be fixed.
         for name in ended_badly:
             self.folder.delete(name)
 
@@ -175,12 +175,12 @@ class Record:
         self.folder.write(SUCCESS_FILE, json.dumps(summary, indent=1).encode())
 
     def _refuse_another(self, known: Job, job: Job, names: set[str]) -> None:
-        mended = self._mended(known, job, names)
-        different = differences(known, job, mended)
+        fixed = self._mended(known, job, names)
+        different = differences(known, job, fixed)
         if different:
             reasons = "; ".join(different)
             raise PushError(f"{self.folder.uri}: holds another job: {reasons}. Give another OUTPUT, or remove it")
-        for index in mended:
+        for index in fixed:
             for name in self.parts(names, index):
                 self.folder.delete(name)
 
@@ -193,15 +193,15 @@ class Record:
         return [index for index, (old, new) in pairs if old != new and _failed_name(index) in names]
 
 
-def differences(known: Job, job: Job, mended: Sequence[int] = ()) -> list[str]:
-    """Return what another job in the same folder would do otherwise, in words; changes of the mended files do not
+def differences(known: Job, job: Job, fixed: Sequence[int] = ()) -> list[str]:
+    """Return what another job in the same folder would do otherwise, in words; changes of the fixed files do not
     count.
     """
     found = []
     old, new = {f.path: f for f in known.inputs}, {f.path: f for f in job.inputs}
     gone, added = [path for path in old if path not in new], [path for path in new if path not in old]
     indices = {file.path: index for index, file in enumerate(job.inputs)}
-    changed = [path for path in new if path in old and old[path] != new[path] and indices[path] not in mended]
+    changed = [path for path in new if path in old and old[path] != new[path] and indices[path] not in fixed]
     for paths, what in ((gone, "is no longer among the input files"), (added, "is new"), (changed, "has changed")):
         if paths:
             found.append(f"{paths[0]} {what}" + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""))

@@ -45,7 +45,7 @@ class PredictFile(beam.DoFn):
         yield from ()
 
     def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
-        """Record no outcome if another file was refused meanwhile: the next run goes on here."""
+        """Record no outcome if another file was refused meanwhile: the next run continues here."""
         folder = model.here(job.model, self._folder)
         predictor = model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
         features = model.declared(folder)

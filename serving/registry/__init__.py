@@ -13,8 +13,8 @@ A version is written beside, flushed to disk and renamed; after that `registry.j
 `registry.json` is replaced in one step, and never names a version that is not whole. Whoever is killed in between
 leaves a version that nothing names, which the next push of the same content takes up.
 
-States: `candidate` waits for its promotion, `champion` is what serves, `previous` is what a rollback goes back to,
-`retired` is all else. Imports no TensorFlow.
+States: `candidate` waits for its promotion, `champion` is the serving version, `previous` is that before, which a
+rollback promotes, `retired` is all else. Imports no TensorFlow.
 """
 
 from serving.registry.content import (

@@ -36,7 +36,7 @@ class Versions:
         """Return the states of all versions and the history, as of one moment.
 
         Where there is no registry.json, versions with a release file were pushed before there were states: the highest
-        is what serves. Versions of other tools have no state.
+        is the serving version. Versions of other tools have no state.
 
         Raises:
           PushError: registry.json is damaged, or cannot be read.
@@ -59,7 +59,7 @@ class Versions:
         except ValueError as error:
             raise PushError(
                 f"{file}: is damaged ({error}); restore it from a backup. Or remove it: then the highest version "
-                "counts as the champion, and the history starts anew"
+                "counts as the champion, and the history starts again"
             ) from error
 
     def champion(self) -> int | None:

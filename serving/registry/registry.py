@@ -247,8 +247,8 @@ class Registry(Versions):
             ) from error
         except OSError as error:
             raise PushError(
-                f"{self.folder}: cannot be written: {disk.reason(error)}; what served goes on serving. Mend it, and "
-                "run the same again"
+                f"{self.folder}: cannot be written: {disk.reason(error)}; the serving version is unchanged. Fix it, "
+                "and run the same again"
             ) from error
 
     def _settled(self) -> Ledger:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-_HEADER = "# Written anew with every change; --model_config_file_poll_wait_seconds lets TF Serving follow it.\n"
+_HEADER = "# Written again with every change; --model_config_file_poll_wait_seconds lets TF Serving follow it.\n"
 _ENTRY = """\
   config {{
     name: "{name}"

@@ -70,7 +70,7 @@ class Deployment(Declaration):
     serving_tensorflow: str | None = None
     """The release in the image, such as `2.21`, where the image's name does not say."""
     endpoint: str | None = None
-    """The display name of the endpoint, reused or created. Left out, the model's name."""
+    """The display name of the endpoint, reused or created. If omitted, the model's name."""
     machine_type: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] = "n1-standard-2"
     accelerator: Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")] | None = None
     """Such as `NVIDIA_TESLA_T4`."""
@@ -82,7 +82,7 @@ class Deployment(Declaration):
     empty endpoint starts at 100. If the last step is below 100, the version stays a canary until
     `python -m serving.vertex promote`."""
     keep_deployed: PositiveInt = 2
-    """So many versions stay deployed: what serves, and what a rollback reaches at once. Each costs its machines."""
+    """Number of versions that stay deployed: the serving one, and those for a rollback. Each costs its machines."""
     smoke_timeout_seconds: PositiveFloat = 300
     """So long the golden requests are repeated until the new version has answered them."""
     deadline_seconds: PositiveFloat = 3600

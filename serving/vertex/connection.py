@@ -152,7 +152,7 @@ class Vertex:
         """Repeats a step that looks before it acts, until it succeeds.
 
         Raises:
-          PushError: it still failed after `seconds`; or a refusal that repeating does not mend, at once.
+          PushError: it still failed after `seconds`; or a refusal that repeating does not fix, at once.
         """
         try:
             for attempt in tenacity.Retrying(

@@ -123,7 +123,7 @@ class Lease:
         self._etag = self.vertex.call(self.vertex.metadata.update_context, request).etag
 
     def renew(self) -> None:
-        """Lets the lease last anew; to be called before every step.
+        """Lets the lease last again; to be called before every step.
 
         Raises:
           PushError: somebody else has taken it over since it ran out.
@@ -150,7 +150,7 @@ def lease_name(vertex: Vertex, model_id: str) -> str:
 
 
 def _holder_is_dead(held: Mapping[str, Any]) -> bool:
-    """Whether the holder ran on this machine and runs no more (a process id may have been given anew since)."""
+    """Whether the holder ran on this machine and runs no more (a process id may have been given again since)."""
     if held.get("host") != socket.gethostname():
         return False
     try:

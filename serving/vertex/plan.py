@@ -91,7 +91,7 @@ class Plan:
                 f"endpoint {endpoint} serves {serving or 'nothing'}",
             ]
         lines = [
-            f"go on with version {self.version} of {name}, which an earlier push registered"
+            f"continue with version {self.version} of {name}, which an earlier push registered"
             if self.existing
             else f"version {self.version} of {name}" + ("" if self.model.versions else ", a new model")
         ]

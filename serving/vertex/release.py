@@ -352,7 +352,7 @@ class Releaser:
             self._update_split(now, wanted)
 
     def _update_split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
-        # With the etag that was read: a change by somebody else in between is seen, and the step begins anew.
+        # With the etag that was read: a change by somebody else in between is seen, and the step begins again.
         changed = v1.Endpoint(name=endpoint.resource, traffic_split=dict(split), etag=endpoint.etag)
         request = v1.UpdateEndpointRequest(endpoint=changed, update_mask={"paths": ["traffic_split"]})
         self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")

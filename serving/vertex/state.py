@@ -1,4 +1,4 @@
-"""What is there: a model's versions, and an endpoint's deployments, read anew whenever it matters."""
+"""What is there: a model's versions, and an endpoint's deployments, read again whenever it matters."""
 
 import re
 from collections.abc import Mapping

@@ -59,7 +59,7 @@ def test_parts_are_one_gzipped_tfrecord_file(tmp_path: Path) -> None:
         for record in records.to_pylist():
             writer.write(record)
     assert gzip.decompress(path.read_bytes()) == (tmp_path / "b").read_bytes()
-    # One stream, not several one after the other: not every reader goes on after the first.
+    # One stream, not several one after the other: not every reader continues after the first.
     assert path.read_bytes().count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff") == 1
 
 

@@ -85,7 +85,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
 
     second = run_json(config, root)
     assert second["exit_code"] == 0
-    # The resolver is asked anew each time; the gate and the pusher are never answered from the cache.
+    # The resolver is asked again each time; the gate and the pusher are never reused from the cache.
     expected = ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform", "Trainer", "Evaluator")
     assert states(second) == {
         **dict.fromkeys((*expected, "InfraValidator"), "cached"),
@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; the same command goes on from the cache" in output
+    assert "interrupted; the same command continues from the cache" in output
     with sqlite3.connect(root / "metadata.sqlite") as database:
         running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
     assert running == (0,)
@@ -406,7 +406,7 @@ def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
     config.write_text(yaml.safe_dump(edited, sort_keys=False))
     refused = run_json(config, root)
     assert refused["exit_code"] == 1
-    assert "cannot be compared: it reads 'race', which is no feature any more; to go on" in refused["error"]
+    assert "cannot be compared: it reads 'race', which is no feature any more; to continue" in refused["error"]
     alone = run_json(config, root, "--set", "evaluation.compared_with_last_blessed=[]")
     assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
 

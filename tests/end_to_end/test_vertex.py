@@ -153,7 +153,7 @@ def _check_what_is_on_call() -> None:
     assert {run["run"]: run["state"] for run in runs} == {
         "run-1": "SUCCEEDED",
         "run-2": "SUCCEEDED",
-        # Its baseline is another than that of run-2: the Evaluator has looked anew.
+        # Its baseline is another than that of run-2: the Evaluator has looked again.
         "run-3": "SUCCEEDED",
         "run-4": "FAILED",
     }

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run on a wide table within seconds, whichever component runs, and the next run goes on from there."""
+"""Ctrl-C ends a run on a wide table within seconds, whichever component runs, and the next run continues from there."""
 
 import os
 import resource

@@ -53,12 +53,12 @@ class Running:
             raise AssertionError(f"the run hangs: {self.said()[-2000:]}")
         until = time.monotonic() + 20
         while left := self._left():
-            assert time.monotonic() < until, f"the run is gone, and what it started goes on: {left}"
+            assert time.monotonic() < until, f"the run is gone, and what it started continues: {left}"
             time.sleep(0.01)
         return self.process.exitcode
 
     def _left(self) -> list[list[str]]:
-        """Return the command lines of processes that the command has started and that go on."""
+        """Return the command lines of processes that the command has started and that continue."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):

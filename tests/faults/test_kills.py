@@ -75,7 +75,7 @@ def test_a_run_killed_in_every_component_and_at_every_point_goes_on_from_there(p
     assert blessed(place, pushed)
     assert no_findings(place)
     assert place.oncall("check")["ok"] is True
-    # Though the push was cut off before ML Metadata was told: drift is counted from what serves.
+    # Though the push was cut off before ML Metadata was told: drift is counted from the serving version.
     code, said = place.run(*changed)
     assert code == 0, said
     assert re.search(rf"History complete in .* s: version {pushed}\n", said)

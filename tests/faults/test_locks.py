@@ -13,7 +13,7 @@ from tests.faults.processes import Place
 
 pytestmark = pytest.mark.slow
 Plant = Callable[[str, injections.Act], None]
-# Gate is never answered from the cache, and quick.
+# Gate is never reused from the cache, and quick.
 NODE = "Gate"
 WORK: Plant = injections.in_executor
 WRITE: Plant = injections.at_publish
@@ -50,7 +50,7 @@ def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> N
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 6
     assert f"the database is locked by process {holder.pid} (" in line
-    assert line.endswith("for more than 3 s; end it, and the same command goes on from the cache")
+    assert line.endswith("for more than 3 s; end it, and the same command continues from the cache")
     assert (finding["kind"], "is locked by" in finding["said"]) == ("database", True)
     assert place.oncall("runs")["total"] == runs
     before.check()

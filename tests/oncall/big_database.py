@@ -1,7 +1,7 @@
 """Makes a run root with very many runs, to measure with: python -m tests.oncall.big_database FOLDER [RUNS].
 
 10,000 runs have 120,000 executions and 200,000 artifacts. The first runs are made as all tests make them; the others
-are rows of the database, inserted in one transaction, and copies of a record. A tenth of the runs trains anew; the
+are rows of the database, inserted in one transaction, and copies of a record. A tenth of the runs trains again; the
 others find all but what is never cached in the cache.
 """
 

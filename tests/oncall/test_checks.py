@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, docum
         runs.run(SECOND, crashes_in="Trainer")
         found = document("check")
     assert checks(found)["newest run"] is True
-    assert found["checks"][0]["said"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} goes on, in Trainer")
+    assert found["checks"][0]["said"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
 
 
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
@@ -143,7 +143,7 @@ def kinds(found: dict[str, Any]) -> list[str]:
 def test_nothing_is_wrong_with_a_sound_run_root(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     found = oncall("doctor")
-    assert (found.exit_code, found.output) == (0, "lock       free; no run goes on\nok         nothing is wrong\n")
+    assert (found.exit_code, found.output) == (0, "lock       free; no run is active\nok         nothing is wrong\n")
 
 
 def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Document) -> None:
@@ -224,11 +224,11 @@ def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stay
     runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
     before = content(runs.registry.folder)
     (finding,) = document("doctor")["findings"]
-    restore, _, anew = finding["todo"].partition(". Or begin anew: ")
-    assert restore == f"restore {runs.root.metadata} from a backup; what serves goes on"
-    subprocess.run(anew, shell=True, check=True)
+    restore, _, again = finding["todo"].partition(". Or begin again: ")
+    assert restore == f"restore {runs.root.metadata} from a backup; the serving version is unchanged"
+    subprocess.run(again, shell=True, check=True)
     (finding,) = document("doctor")["findings"]
-    assert finding["todo"].endswith(". Or begin anew: the next run does")
+    assert finding["todo"].endswith(". Or begin again: the next run does")
     with runs.root.locked():
         pass
     assert (document("doctor")["ok"], content(runs.registry.folder)) == (True, before)

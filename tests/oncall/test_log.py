@@ -145,7 +145,7 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
         file.node_finished("Schema", "complete", "")
         write(file, "of another\n")
         out, err = process.communicate(timeout=20)
-    assert (out, err, process.returncode) == ("three\n", f"run {RUN} goes on\n", 0)
+    assert (out, err, process.returncode) == ("three\n", f"run {RUN} is running\n", 0)
 
 
 def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:

@@ -30,7 +30,7 @@ def test_a_refusal_is_said_by_every_command(runs: Runs, oncall: Oncall, document
     said = document("why", "latest")["refused"]
     assert said.endswith(": /data/train.csv: no such file")
     assert ": no run was started, exit code 3, the last of 2 since 20" in said
-    todo = "try        python local_runner.py --config 'a b.yaml' --dry-run    # once it is mended"
+    todo = "try        python local_runner.py --config 'a b.yaml' --dry-run    # once it is fixed"
     for command, code in ((("why", "latest"), 0), (("runs",), 0), (("resume", "latest"), 0)):
         shown = oncall(*command)
         assert (shown.exit_code, f"refused    {said}" in shown.output, todo in shown.output) == (code, True, True)

@@ -1,4 +1,4 @@
-"""`serving`, `lineage` and `rollback`: what serves, what it is made of, how to go back."""
+"""`serving`, `lineage` and `rollback`: the serving version, what it is made of, how to go back."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -105,7 +105,7 @@ def test_a_failure_says_what_why_since_when_and_what_next(root: RunRoot, hook: R
             f"python -m oncall why {failed.run_id} --run-root {root.path}",
             f"python -m oncall diff {good.run_id} {failed.run_id} --run-root {root.path}    # since the last good run",
             f"python -m oncall log {failed.run_id} --run-root {root.path}    # the whole story",
-            f"python -m oncall resume {failed.run_id} --run-root {root.path}    # once the cause is mended",
+            f"python -m oncall resume {failed.run_id} --run-root {root.path}    # once the cause is fixed",
         ],
         "serving": "version 2 of census-income",
         "host": failed.host,
@@ -244,7 +244,7 @@ def test_refusals_are_counted_with_the_failures_around_them(
     first, second = hook.documents[1:]
     assert (first["why"], first["exit_code"], first["run_id"]) == ("/data/train.csv: no such file", 3, None)
     assert first["next"] == [
-        "python local_runner.py --config 'a b.yaml' --dry-run    # once it is mended: checks it, and starts nothing"
+        "python local_runner.py --config 'a b.yaml' --dry-run    # once it is fixed: checks it, and starts nothing"
     ]
     assert second["next"][0].startswith(f"python -m oncall doctor --run-root {root.path} ")
     assert first["since"] == second["since"] == hook.documents[0]["since"]

@@ -195,7 +195,7 @@ def test_settings_override_single_keys() -> None:
     ("content", "message"),
     [
         (b"a: [", "is not valid YAML"),
-        (b"name: a\nname: b\n", ":2: is not valid YAML: the key 'name' stands twice"),
+        (b"name: a\nname: b\n", ":2: is not valid YAML: the key 'name' is a duplicate"),
         (b"- a\n", "expected a mapping with the sections of a config, found list"),
         (b"name: \xff\n", "is not UTF-8 text (byte 6); save it as UTF-8"),
         (b"name: a\n", "data: field required"),

@@ -63,7 +63,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
     assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
     assert lines[3].split() == ["overall", "16,281", "0.9289", "undefined"]
     assert lines[5:] == [
-        "cache    1 of 2 components answered from earlier runs",
+        "cache    1 of 2 components reused from earlier runs",
         "data     train 29,361, eval 3,200 rows",
         "labels   >50K: train 25.0%, eval 0.0%",
         "copies   stay together (28,492 distinct rows)",

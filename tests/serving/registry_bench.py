@@ -54,7 +54,7 @@ class Push:
 
 
 def look(registry: Registry) -> int | None:
-    """Return what a reader may rely on at any moment; returns what serves."""
+    """Check what a reader may rely on at any moment; return the serving version."""
     champion = registry.champion()
     for version in registry.labels().values():
         assert registry.fits(version), version

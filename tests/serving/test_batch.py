@@ -319,13 +319,13 @@ def test_a_refused_file_is_mended_and_only_it_is_predicted_anew(
     good, bad = many(25), many(25, start=25)
     bad[22][1] = "old"
     write(tmp_path / "in" / "a.csv", text(good))
-    mended = write(tmp_path / "in" / "b.csv", text(bad))
+    fixed = write(tmp_path / "in" / "b.csv", text(bad))
     write(tmp_path / "in" / "c.csv", text(many(5, start=50)))
     command = [tmp_path / "in", tmp_path / "out", "--model", models, "--key", "id", "--rows-per-part", 10]
-    assert f"error: {mended}:24: age" in batch(*command, code=3)
+    assert f"error: {fixed}:24: age" in batch(*command, code=3)
     # Full parts before the bad row are there; what comes after the refused file was not begun, whatever the order.
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-00000-*")}
-    write(mended, text(many(25, start=25)))
+    write(fixed, text(many(25, start=25)))
     said = json.loads(batch(*command, "--json"))
     assert (said["rows"], said["parts"]) == (55, 7)
     assert predictions(tmp_path / "out").column("id").to_pylist() == [f"k{n}" for n in range(55)]
@@ -546,7 +546,7 @@ def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     printed, said = interrupted.communicate(timeout=30)
     assert (printed, without_progress(said)) == (
         "",
-        "interrupted; finished parts are kept: run the same command again to go on\n",
+        "interrupted; finished parts are kept: run the same command again to continue\n",
     )
     assert interrupted.returncode == 130
     reused = len(list((tmp_path / "out").glob("part-*")))

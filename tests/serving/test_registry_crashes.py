@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
             with pytest.raises(PushError) as refused:
                 Push("f")(before)
         assert str(refused.value) == (
-            f"{before.folder}: cannot be written: No space left on device; what served goes on serving. Mend it, and run "
+            f"{before.folder}: cannot be written: No space left on device; the serving version is unchanged. Fix it, and run "
             "the same again"
         )
         assert (before.folder / LEDGER_FILE).read_bytes() == record

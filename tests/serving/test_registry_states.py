@@ -229,7 +229,7 @@ def test_a_damaged_record_is_one_clear_line(content: str, message: str, registry
             refused()
         assert str(error.value) == (
             f"{file}: is damaged ({message}); restore it from a backup. Or remove it: then the highest version counts as "
-            "the champion, and the history starts anew"
+            "the champion, and the history starts again"
         )
         shutil.rmtree(tmp_path / "d", ignore_errors=True)
     assert registry.versions() == [1, 2, 3]

@@ -79,7 +79,7 @@ def _own(state: Path) -> Iterator[None]:
 
 
 def _server(state: Path, tls: Path | None, port: int, operation_seconds: float) -> Server:
-    """Return the server, at the ports that it had before, if they are still free: shells that know them go on."""
+    """Return the server, at the ports that it had before, if they are still free: shells that know them continue."""
     before = _ports(state / "env.sh")
     for grpc_port, storage_port in dict.fromkeys([(port or before[0], before[1]), (port, 0)]):
         try:

@@ -206,6 +206,6 @@ def test_the_report_is_the_same_without_a_server(hostile: Runs, oncall: Oncall) 
         for context in (DESKTOP, {**PHONE, "color_scheme": "dark"}):
             with open_page(f"file://{file}", offline=True, **context) as (page, wrong):
                 _has_no_faults(page, wrong, str(file))
-                assert page.get_by_role("heading", name="What serves").is_visible()
+                assert page.get_by_role("heading", name="The serving version").is_visible()
                 page.locator("svg.lineage a").first.click()
                 assert page.locator(":target").count() == 1
