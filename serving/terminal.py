@@ -113,8 +113,7 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 @contextmanager
 def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
-    """Yield what TFX, Beam and TensorFlow print, from C++ too, goes to the log; the terminal is what was standard
-    output.
+    """Send to the log what TFX, Beam and TensorFlow print, from C++ too; yield the terminal, which was standard output.
 
     Args:
       log: the file to append to; None leaves all of it on the terminal.

@@ -205,7 +205,7 @@ class Versions:
         return {number: self.folder / str(number) for number in self._registry.versions()}, self._registry.labels()
 
     def _take_up(self, number: int, folder: Path, states: dict[int, State]) -> Served | None:
-        """Load and checks a version; None where it cannot be served, for the reason in `states`."""
+        """Load and check a version; None where it cannot be served, for the reason in `states`."""
         looks = _looks(folder)
         if self._refused.get(number) == looks:
             return None

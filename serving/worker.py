@@ -53,7 +53,7 @@ class Listen:
 
 
 def make_application(settings: Settings, folder: str, listen: Listen) -> Starlette:
-    """Yield the application of one process, its versions loaded.
+    """Return the application of one process, its versions loaded.
 
     Raises:
       PushError: no version can be served.

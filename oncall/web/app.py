@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
@@ -92,7 +93,7 @@ class _Pages:
 
     def _sorry(self, evidence: Evidence, error: PipelineError) -> Response:
         code = 404 if isinstance(error, ConfigError) else 503
-        return self._page("sorry.html.j2", evidence, code, said=str(error))
+        return self._page("sorry.html.j2", evidence, code, heading=_heading(code), said=str(error))
 
     def refused(self, request: Request, error: Exception) -> Response:
         code, headers = 500, None
@@ -100,8 +101,13 @@ class _Pages:
             code, headers = error.status_code, error.headers
         known = {404: "there is no such page", 405: "these pages can only be read"}
         said = known.get(code, f"a mistake of this tool: {error!r}")
-        page = pages.render("sorry.html.j2", root=self._evidence.root.path, said=said)
+        page = pages.render("sorry.html.j2", root=self._evidence.root.path, heading=_heading(code), said=said)
         return HTMLResponse(page, code, headers)
+
+
+def _heading(code: int) -> str:
+    """Return the words of an HTTP status; nothing but codes of this module and of Starlette comes here."""
+    return HTTPStatus(code).phrase
 
 
 def fresh(evidence: Evidence) -> Evidence:

@@ -95,6 +95,7 @@ def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
     }.items():
         got = site.get(path)
         assert (got.code, said in got.text) == (404, True), (path, got.text)
+        assert "<h1>Not Found</h1>" in got.html
 
 
 def test_pages_of_runs(runs: Runs) -> None:
@@ -130,7 +131,8 @@ def test_nothing_is_written(runs: Runs, site: Site) -> None:
     for path in PAGES:
         assert site.get(path).code == 200, path
         for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-            assert site.get(path, method).code == 405, (path, method)
+            refused = site.get(path, method)
+            assert (refused.code, "<h1>Method Not Allowed</h1>" in refused.html) == (405, True), (path, method)
         head = site.get(path, "HEAD")
         assert (head.code, head.html) == (200, "")
     assert content(runs.root.path) == before

@@ -92,6 +92,7 @@ def test_an_unreadable_database_takes_nothing_else_away(harm: object, said: str,
     assert f"{SECOND} FAILED" in start.text
     artifact = site.get("/artifacts/1")
     assert (artifact.code, said in artifact.text) == (503, True)
+    assert "<h1>Service Unavailable</h1>" in artifact.html
 
 
 def test_a_locked_database_is_said_to_be_locked(runs: Runs, site: Site) -> None:
