@@ -21,11 +21,12 @@ serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 85
 test: check ## Run all checks and all tests.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: .venv/installed ## Run the checks of style, types and import directions.
+check: .venv/installed ## Run the checks of style, types, import directions and prose.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m checks.prose > /dev/null
 
 unit: .venv/installed ## Run the tests that need no whole pipeline run.
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)

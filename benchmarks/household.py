@@ -40,8 +40,8 @@ def write_rows(folder: Path, rows: int, *, seed: int = 0) -> dict[str, int]:
 
     Args:
       folder: is made.
-      rows: of both splits together.
-      seed: of the draws; the same seed gives the same files.
+      rows: rows of both splits together.
+      seed: seed of the draws; the same seed gives the same files.
     """
     counts = {"test": round(rows * _TEST_SHARE)}
     counts["train"] = rows - counts["test"]

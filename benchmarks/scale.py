@@ -56,9 +56,9 @@ class Scenario:
     """A size of data, and what is set for it.
 
     Attributes:
-      name: of the size.
-      gigabytes: of CSV, unpacked.
-      vcpus: of Beam's workers together.
+      name: name of the size.
+      gigabytes: gigabytes of CSV, unpacked.
+      vcpus: number of virtual CPUs of Beam's workers together.
       epochs: over what Trainer reads.
       trained_rows: at most so many; the rest goes into a split that only ExampleGen and StatisticsGen read.
     """

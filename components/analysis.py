@@ -45,7 +45,7 @@ class Preprocessing:
     Attributes:
       function: its dotted path.
       custom_config: its second argument, as TFX's JSON.
-      schema: of the raw examples, serialized.
+      schema: schema of the raw examples, serialized.
     """
 
     function: str

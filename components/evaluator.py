@@ -174,7 +174,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         hyperparameters: values of a search, which may say otherwise.
         golden_requests: how many rows are kept with their answers, in the evaluation's folder.
         golden_tolerance: how far those who serve the model may be off.
-        code_fingerprint: of this code, so that a change of it is not reused from the cache.
+        code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = EvaluatorSpec(
             examples=examples,

@@ -71,7 +71,7 @@ def example_gen(
     Args:
       data: where the files are and how they are split.
       features: the columns to read.
-      code_fingerprint: of this code, so that a change of it is not reused from the cache.
+      code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
       files_are_here: whether files can be listed now; spans can be resolved only then.
     """
     found = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)

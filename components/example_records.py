@@ -34,7 +34,7 @@ def serialized(columns: pa.RecordBatch) -> pa.Array:
     without one.
 
     Args:
-      columns: of binary, float32 or int64.
+      columns: columns of binary, float32 or int64 values.
 
     Returns:
       binary, [n].

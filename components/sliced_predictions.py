@@ -73,7 +73,7 @@ class PredictAndSlice(beam.DoFn):
     ) -> None:
         """Args:
         models: what predicts.
-        output: of the signature, which is measured.
+        output: output of the signature, which is measured.
         slicings: the columns of each slicing; none for all rows.
         kinds: the types of those columns.
         """

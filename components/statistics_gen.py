@@ -238,7 +238,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         """Args:
         examples: in TFRecord.
         column_types: the columns of the examples, and the type of each.
-        code_fingerprint: of this code, so that a change of it is not reused from the cache.
+        code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
             examples=examples,

@@ -35,7 +35,7 @@ class Check:
     """One thing that is expected.
 
     Attributes:
-      name: of what is checked.
+      name: name of the check.
       ok: whether it is so.
       said: what is there.
       todo: a command, where it is not ok.
@@ -55,8 +55,8 @@ def check(evidence: Source, url: str | None, folder: Path | None, model: str | N
     """All checks; the exit code is 1 if one of them is not ok.
 
     Args:
-      evidence: of the runs.
-      url: of a model server.
+      evidence: evidence of the runs.
+      url: URL of a model server.
       folder, model: of the registry.
       alert: whether what is not ok is told as an alert, instead of shown as a table.
     """

@@ -58,7 +58,7 @@ def diagnosis(holder: str, free: str, findings: Sequence[Finding], not_here: str
     """Return the findings as an answer.
 
     Args:
-      holder: of the lock; empty if nobody holds it.
+      holder: holder of the lock; empty if nobody holds it.
       free: what it means that nobody does.
       findings: what is wrong.
       not_here: what was not looked at, since there is none of it.

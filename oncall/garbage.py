@@ -27,7 +27,7 @@ class Plan:
     """What may go.
 
     Attributes:
-      artifacts: of runs that are not kept.
+      artifacts: artifacts of runs that are not kept.
       gone: those whose files somebody has removed already, whoever used them; they are only marked.
       folders: of `artifacts`, with their bytes.
       kept_runs: keep all that they made or used.
@@ -76,7 +76,7 @@ def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Regis
 
     Args:
       evidence: the run root.
-      metadata: of it.
+      metadata: its ML Metadata.
       keep_last: so many runs keep all they made or used; so does the last one that succeeded.
       registry: whose versions keep all they were made from.
     """

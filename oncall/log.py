@@ -29,8 +29,8 @@ def log(
     """Print a part of a run's log; the answer is the exit code, or with `as_json` a document.
 
     Args:
-      evidence: of the run.
-      name: of the run.
+      evidence: evidence of the run.
+      name: name of the run.
       node: whose part; None for the node that failed, or else all of it.
       lines: so many of the last; None for all.
       follow: whether to continue until the run, or the node, has ended.

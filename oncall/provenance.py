@@ -24,8 +24,8 @@ class Data:
     Attributes:
       rows: by split.
       content: what names the records of each split; empty where ExampleGen did not keep it.
-      fingerprint: of the input files: their number, bytes and content.
-      schema_hash: of the Schema artifact; empty if its file is gone.
+      fingerprint: fingerprint of the input files: their number, bytes and content.
+      schema_hash: hash of the Schema artifact; empty if its file is gone.
       in_train: by split, how many of its rows have an equal row in train; empty where ExampleGen did not keep it.
     """
 

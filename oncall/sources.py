@@ -39,7 +39,7 @@ class Version:
     """A version that was released.
 
     Attributes:
-      number: of the version.
+      number: number of the version.
       state: such as `champion`; or why nothing is known of it.
       run: that pushed it; empty if another tool did.
       model: the Model artifact; None if it is not known.

@@ -31,7 +31,7 @@ class Rows:
     """A table.
 
     Attributes:
-      headings: of the columns.
+      headings: headings of the columns.
       cells: plain text.
       sentences: the columns that may take several lines; what stands in others is never broken.
       least: the columns that are left out first where a terminal is too narrow.
@@ -50,7 +50,7 @@ class Answer:
     Attributes:
       document: for `--json`.
       shown: lines and tables, for people.
-      exit_code: of the process.
+      exit_code: exit code of the process.
       error: what could not be looked at, though the rest is right.
     """
 

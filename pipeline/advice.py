@@ -19,7 +19,7 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
     """Commands, each with its reason.
 
     Args:
-      record: of the run.
+      record: record of the run.
       state: its state.
       here: the flags that name the run root, or the project on Vertex AI, with a space before each; empty if they need
         not be given.

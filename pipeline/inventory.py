@@ -29,7 +29,7 @@ def forget_damaged(store: Any, node_context: str) -> list[str]:
     """Mark as deleted what a node has made and what is no longer whole, so that neither cache nor resolver finds it.
 
     Args:
-      store: of ML Metadata.
+      store: store of ML Metadata.
       node_context: PIPELINE.NODE.
 
     Returns:

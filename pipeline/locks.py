@@ -67,7 +67,7 @@ def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
     Its own way is to try five times, after random pauses: how long that lasts is chance.
 
     Args:
-      store: of ML Metadata.
+      store: store of ML Metadata.
       file: its database.
       say: is told for whom it waits.
     """

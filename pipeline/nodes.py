@@ -9,7 +9,7 @@ def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
     """Return the nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
 
     Args:
-      config: of the pipeline.
+      config: config of the pipeline.
       until: the last one; None for all.
 
     Raises:

@@ -42,8 +42,8 @@ class Findings:
     """What was read.
 
     Attributes:
-      rows: of each split that is read from files.
-      split_rows: of each split, after parts and shares are taken; empty if not all rows were read.
+      rows: rows of each split that is read from files.
+      split_rows: rows of each split, after parts and shares are taken; empty if not all rows were read.
       labels: how often each class is there, over all files; empty for a regression.
       label_range: least and greatest label of a regression.
       bad_rows: that do not fit, at most `data.max_bad_rows`.

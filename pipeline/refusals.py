@@ -20,11 +20,11 @@ class Refusal(BaseModel):
     Attributes:
       pipeline: its name.
       why: it was not started; may have several lines.
-      exit_code: of it.
+      exit_code: its exit code.
       command: its arguments, the program's name among them.
       folder: Current folder of the command, which its relative paths start from.
       last, since: when it was, and when the first was, in seconds since 1970.
-      count: of them.
+      count: number of them.
     """
 
     pipeline: str

@@ -86,7 +86,7 @@ class RunRoot:
         """Make the folder, check it, and hold it for one run, with the database that is bound to it.
 
         Args:
-          metadata: of the config; None for the database that it is bound to.
+          metadata: metadata of the config; None for the database that it is bound to.
 
         Raises:
           RunRootError: it cannot be written, another run holds it, or its database is gone, damaged, another run root's

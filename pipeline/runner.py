@@ -47,7 +47,7 @@ class NodeResult:
     Attributes:
       node_id: as in the DAG.
       state: COMPLETE, CACHED or FAILED.
-      seconds: of wall time.
+      seconds: wall time in seconds.
       outputs: its output artifacts as ML Metadata has them; empty when it failed.
       error: why it failed.
     """
@@ -257,8 +257,8 @@ def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> 
     """End what a run has left open in ML Metadata.
 
     Args:
-      database: of ML Metadata.
-      run_id: of the run; nothing of it may be running.
+      database: database of ML Metadata.
+      run_id: ID of the run; nothing of it may be running.
       artifacts: the folder below which its partial output is removed.
       error: why it ended; kept with each failed execution.
     """

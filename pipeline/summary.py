@@ -26,11 +26,11 @@ def summarize(
     """Everything about a finished run, but the serving version, which others have to be asked for.
 
     Args:
-      config: of the run.
-      root: of the run.
-      record: of the run.
+      config: config of the run.
+      root: run root of the run.
+      record: record of the run.
       nodes: that ran: id, state, seconds.
-      facts: of each node, what is worth knowing.
+      facts: facts of each node that users want to know.
       error: that ended it.
     """
     pusher = facts.get("Pusher")

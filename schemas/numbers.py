@@ -197,8 +197,8 @@ class TableCounts:
     """Counts of all columns that become numbers or IDs.
 
     Attributes:
-      columns: of the table.
-      rows: of each split.
+      columns: columns of the table.
+      rows: rows of each split.
       present: how many rows of each split have a value, by column; a column that always has one is left out.
       numbers: by column.
       outside: how many ids of each split are out of their range, and the text of the first, by column.

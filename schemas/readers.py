@@ -52,8 +52,8 @@ class Terms:
     """What an error calls the settings that it tells the user to change: a config's keys, or another program's flags.
 
     Attributes:
-      format: of the files.
-      encoding: of CSV files.
+      format: format of the files.
+      encoding: encoding of CSV files.
       numbers: how numbers are written.
       no_quotes: how quotes of CSV are made characters like any other.
       unreadable: what to do about a column that holds neither numbers nor strings.

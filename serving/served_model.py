@@ -44,7 +44,7 @@ class TransformGraph(tf.Module):
     TFT's own layer is a Keras model: TensorFlow traces and saves four functions of it that nobody calls.
 
     Attributes:
-      raw_feature_spec: of the raw columns, as the graph takes them.
+      raw_feature_spec: feature specification of the raw columns, as the graph takes them.
     """
 
     def __init__(self, transform_output: tft.TFTransformOutput) -> None:
@@ -96,7 +96,7 @@ class ServedModel(tf.Module):
           take twice as much, and hundreds of objects that are made again whenever the model is loaded.
         transform: the graph the network was trained behind.
         features: the declaration of both.
-        schema_hash: of the schema of the training data.
+        schema_hash: hash of the schema of the training data.
         read_options: how the training data was read; batch prediction reads its input alike.
         decision: threshold of a binary label. If omitted, that of a model without declared costs.
         """

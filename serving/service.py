@@ -52,8 +52,8 @@ class Settings:
       poll_seconds: between two looks at the folder.
       max_batch_rows: one call of the model gets at most so many rows, of several requests.
       max_waiting_rows: so many rows may wait; what comes then is refused at once.
-      max_request_rows: of one request.
-      max_request_bytes: of one request; Vertex AI sends no more than 1.5 MB.
+      max_request_rows: maximum number of rows of one request.
+      max_request_bytes: maximum number of bytes of one request; Vertex AI sends no more than 1.5 MB.
       timeout_seconds: a request that has waited so long for the model is refused.
       drain_seconds: so long it continues answering after SIGTERM, not ready any more.
       access_log: whether each request is logged.

@@ -113,7 +113,7 @@ class Snapshot:
       served: by version number.
       labels: such as `champion`, of versions that are served.
       default: what answers where a request names neither.
-      states: of these versions and of those that could not be taken up.
+      states: states of these versions and of those that could not be taken up.
     """
 
     served: Mapping[int, Served] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Versions:
         changed: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         """Args:
-        folder: of versions, as a registry or TF Serving has them; or of one version.
+        folder: folder of versions, as a registry or TF Serving has them; or of one version.
         policy: which of them to serve.
         allow_unvalidated: whether to serve models that no push of this product has left there.
         changed: is told of every change.

@@ -41,7 +41,7 @@ class Listen:
       grpc_port: None for no gRPC; 0 for any that is free.
       share_grpc_port: whether several processes listen at it.
       health_route, predict_route: as Vertex AI asks for them.
-      url: of the HTTP server, for whoever reads the log.
+      url: URL of the HTTP server, for whoever reads the log.
     """
 
     host: str

@@ -50,10 +50,10 @@ def create_stock_pipeline(
     Args:
       data_folder: holds train/*.csv and test/*.csv.
       work_folder: gets the artifacts, metadata.db and the pushed model.
-      rows: of train.
+      rows: rows of train.
       epochs: passes over the training rows.
       batch_size: rows a training step.
-      seed: of weights, dropout and shuffling.
+      seed: seed of weights, dropout and shuffling.
     """
     work = Path(work_folder).absolute()
     return tfx.dsl.Pipeline(

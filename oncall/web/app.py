@@ -34,8 +34,8 @@ def application(evidence: Evidence, place: Place) -> ASGIApp:
     """Return the pages of one run root.
 
     Args:
-      evidence: of the run root.
-      place: of the registry and of a model server.
+      evidence: evidence of the run root.
+      place: place of the registry and of a model server.
     """
     show = _Pages(evidence, place)
     routes = [

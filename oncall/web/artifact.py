@@ -29,9 +29,9 @@ def view(evidence: Evidence, wanted: str, place: Place) -> ArtifactView:
     """Return an artifact's page.
 
     Args:
-      evidence: of the run root.
+      evidence: evidence of the run root.
       wanted: an artifact's id, or `v3` for a version of the registry.
-      place: of the registry.
+      place: place of the registry.
 
     Raises:
       PipelineError: there is none, or the database cannot be read.

@@ -25,9 +25,9 @@ class Box:
       kind: `execution`, `artifact`, or `elsewhere` for an execution of another run.
       id: in ML Metadata.
       title, note: its two lines.
-      state: of an execution, as ML Metadata calls it; of an artifact `gone`, `deleted` or empty.
+      state: state of an execution, as in ML Metadata; of an artifact `gone`, `deleted` or empty.
       run: another run that it belongs to, or was taken from.
-      uri: of an artifact.
+      uri: URI of an artifact.
     """
 
     kind: str
@@ -112,7 +112,7 @@ def graph(metadata: Metadata, run_id: str, *, goes_on: bool) -> Graph:
 
     Args:
       metadata: where it is.
-      run_id: of the run.
+      run_id: ID of the run.
       goes_on: whether it runs; ML Metadata does not notice if a run is killed.
     """
     found = Graph()

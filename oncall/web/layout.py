@@ -29,7 +29,7 @@ def layout(widths: Mapping[str, float], edges: Sequence[tuple[str, str]], *, ste
     """Places the nodes of a graph.
 
     Args:
-      widths: of the boxes, by node.
+      widths: widths of the boxes, by node.
       edges: from one node to one further down; those that close a circle are drawn upwards.
       step: from one layer's centre to the next one's.
     """

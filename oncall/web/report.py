@@ -18,9 +18,9 @@ def report(evidence: Evidence, name: str, place: Place, *, output: Path | None, 
     """Write a run's page to a file.
 
     Args:
-      evidence: of the run root.
-      name: of the run.
-      place: of the registry.
+      evidence: evidence of the run root.
+      name: name of the run.
+      place: place of the registry.
       output: the file; None for one in the run root, named after the run.
       overwrite: whether a file that is there already is replaced.
 

@@ -24,11 +24,11 @@ class RunView:
       run: it, with its record if there is one.
       head: what `show` answers.
       why: what `why` answers.
-      timeline: of its components.
+      timeline: timeline of its components.
       gate: what `anomalies` answers.
       metrics: by slice, beside the baseline's.
-      statistics: of each feature, beside those of the model pushed last.
-      graph: of its executions and artifacts.
+      statistics: statistics of each feature, beside those of the model pushed last.
+      graph: graph of its executions and artifacts.
       config: by dotted key.
       newer, older: the runs beside it.
     """

@@ -21,8 +21,8 @@ def serve(evidence: Evidence, place: Place, *, port: int, as_json: bool) -> int:
     """Serve until Ctrl-C or SIGTERM, which are no failure.
 
     Args:
-      evidence: of the run root.
-      place: of the registry and of a model server.
+      evidence: evidence of the run root.
+      place: place of the registry and of a model server.
       port: 0 for any that is free.
       as_json: whether the address is printed as a JSON document.
 

@@ -107,7 +107,7 @@ class Streak:
     """The runs that did not end well since the last that did.
 
     Attributes:
-      count: of them.
+      count: number of them.
       since: when the first of them started; None where there is none.
       last_good: the run before it.
     """
@@ -121,7 +121,7 @@ def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Refusal | None
     """Return the runs that did not end well before one, or all.
 
     Args:
-      root: of the runs.
+      root: run root of the runs.
       before: a run's id.
       refused: the runs that were not even started meanwhile; they are counted, too.
     """
@@ -150,8 +150,8 @@ def of_run(
     """About a run that has ended, or whose process is gone.
 
     Args:
-      root: of the run.
-      record: of it.
+      root: run root of the run.
+      record: its record.
       missed: the thresholds that its model missed.
       serving: the serving version, where the record does not say it.
     """

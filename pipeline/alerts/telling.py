@@ -52,8 +52,8 @@ def ended(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[
     """Tells how the run of this process ended.
 
     Args:
-      section: of the config.
-      root: of the run.
+      section: section of the config.
+      root: run root of the run.
       file: its record.
       missed: the thresholds that its model missed.
       shown: whether what is bad is printed.

@@ -33,7 +33,7 @@ class Binding(BaseModel):
     """Which database is a run root's.
 
     Attributes:
-      id: of the run root.
+      id: ID of the run root.
       metadata: where the database is, as in a config.
     """
 
@@ -64,7 +64,7 @@ def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Dat
     Args:
       folder: the run root.
       artifacts: its folder of artifacts.
-      settings: of the config; None for the database that it is bound to.
+      settings: settings of the config; None for the database that it is bound to.
 
     Raises:
       RunRootError: they do not belong together, or the database cannot be used; nothing was written then.

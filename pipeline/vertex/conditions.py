@@ -19,7 +19,7 @@ def condition_holds(condition: str, inputs: Mapping[str, Any]) -> bool:
 
     Args:
       condition: CEL as TFX's compiler writes it.
-      inputs: of the task, as in its ExecutorInput.
+      inputs: inputs of the task, as in its ExecutorInput.
 
     Raises:
       ConfigError: the condition uses something that TFX does not write, or asks for what is not there.
@@ -65,7 +65,7 @@ def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, 
     Args:
       query: such as `schema_title="tfx.Model" AND state=LIVE AND name="{{$.inputs.artifacts['input']...}}"`.
       artifact: with `schema_title`, `state`, `name` and `metadata`.
-      inputs: of the resolver, for its placeholders; what is not there fits nothing.
+      inputs: inputs of the resolver, for its placeholders; an absent one matches nothing.
     """
 
     def filled(found: re.Match[str]) -> str:

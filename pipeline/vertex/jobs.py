@@ -36,7 +36,7 @@ class Task:
       name: in the DAG.
       state: such as SUCCEEDED, SKIPPED (reused from the cache), RUNNING, FAILED.
       seconds: it ran, or has run so far; None before.
-      error: of a failed one.
+      error: error of a failed node.
     """
 
     name: str

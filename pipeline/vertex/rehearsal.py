@@ -51,7 +51,7 @@ class TaskResult:
     Attributes:
       task: its name.
       state: SUCCEEDED, CACHED, SKIPPED (its condition did not hold), FAILED, CANCELLED or NOT_TRIGGERED.
-      seconds: of wall time.
+      seconds: wall time in seconds.
       error: the last line of its log that names an error; empty unless it failed.
       log: its log file, if it ran.
       inputs: the artifacts that it was given, by key.
@@ -126,7 +126,7 @@ class Rehearsal:
         folder: for logs, and what is remembered from rehearsal to rehearsal.
         job_id: names the run.
         storage: the folder that stands for Cloud Storage; `folder/storage` if left out.
-        environment: of the tasks, on top of the clean one.
+        environment: environment of the tasks, on top of the clean one.
         started, finished: are told of every task.
         """
         self._spec = job["pipelineSpec"]

@@ -57,7 +57,7 @@ def predicted(
 
     Args:
       block: of `blocks`.
-      path: of the file the rows are from.
+      path: path of the file of the rows.
       keys: the copied columns.
       predictor: the model.
       features: what it declares.

@@ -22,7 +22,7 @@ class PredictFile(beam.DoFn):
     def __init__(self, job: Job, folder: str, output: str, max_bad_rows: int) -> None:
         """Args:
         job: what is to be done.
-        folder: of the model's version, where the job was started.
+        folder: folder of the model's version, where the job was started.
         output: the folder that is written to.
         max_bad_rows: so many rows of a file may not fit.
         """

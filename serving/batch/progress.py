@@ -15,7 +15,7 @@ class Progress:
 
     def __init__(self, record: Record, job: Job, terminal: TextIO | None) -> None:
         """Args:
-        record: of the job.
+        record: record of the job.
         job: what is to be done.
         terminal: where to write; None writes nothing.
         """

@@ -40,7 +40,7 @@ class Request:
       missing_values: None takes what the model says.
       ignored_columns: columns of the input that the training table does not have.
       keys: columns to copy.
-      output_format: of the parts.
+      output_format: output format of the parts.
       rows_per_part: what a killed run loses at most, for each worker.
       max_bad_rows: so many rows may not fit, over all files.
       workers: processes on this machine.

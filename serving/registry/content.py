@@ -31,10 +31,10 @@ class Release:
 
     Attributes:
       pipeline: the name of the pipeline that owns the model's name.
-      run_id: of the run that pushed the version.
-      model_id: of the Model artifact in ML Metadata.
-      content_hash: of the SavedModel's files.
-      metrics: of the evaluation, by name.
+      run_id: ID of the run that pushed the version.
+      model_id: ID of the Model artifact in ML Metadata.
+      content_hash: hash of the SavedModel's files.
+      metrics: metrics of the evaluation, by name.
       extra_hashes: SHA-256 of what is kept beside the content, such as the golden requests, by file.
       file_hashes: SHA-256 of each of the SavedModel's files, by its path in the version's folder.
       pushed_at: when, in UTC; empty for versions of releases that did not write it.

@@ -39,7 +39,7 @@ class Event:
       version: that was changed.
       by: USER@HOST.
       champion_before: what served until then.
-      run_id: of the run that pushed.
+      run_id: ID of the run that pushed.
       reason: as given, or what led to it.
     """
 

@@ -25,7 +25,7 @@ class PushResult:
       version: that holds the model.
       path: its folder.
       pushed: whether this push put it there.
-      content_hash: of the model.
+      content_hash: hash of the model.
       serving: the version that serves now; None if none does.
     """
 

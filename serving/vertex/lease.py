@@ -32,7 +32,7 @@ class Lease:
 
     Attributes:
       vertex: the connection.
-      model_id: of the model that is to be changed.
+      model_id: ID of the model that is to be changed.
       pipeline, run_id: who asks; the same run may take up its own lease again.
       seconds: how long it lasts without `renew`.
       journal: what a retry has to know, kept with the lease; written by `note`.

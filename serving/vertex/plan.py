@@ -33,7 +33,7 @@ class Wanted:
     Attributes:
       model_name: the model's id and display name.
       pipeline, run_id: whose it is.
-      content_hash: of the SavedModel's files.
+      content_hash: hash of the SavedModel's files.
       tensorflow: (major, minor) that wrote the SavedModel.
       version: the number asked for, or None for the next.
     """

@@ -86,7 +86,7 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
     """Copy all that is below to a folder here; where the URI is one object's, that object to a file.
 
     Args:
-      uri: of a folder or an object.
+      uri: URI of a folder or an object.
       target: the folder or the file that it becomes.
       project: that the bucket belongs to.
       seconds: so long one request is repeated.

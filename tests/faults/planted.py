@@ -25,7 +25,7 @@ class Plant:
     Attributes:
       page: the symptom, as in the runbook's first table.
       command: what the runbook says to ask.
-      exit_code: of the command.
+      exit_code: exit code of the command.
       cause: what it answers; the cause.
       make: breaks a good run root, by a real run where one breaks it.
     """

@@ -115,12 +115,12 @@ class Runs:
         """Make one run; return its artifacts by node and output.
 
         Args:
-          cached: of the run that answers all but those that are never cached.
+          cached: ID of the run whose results all nodes reuse, but those that are never cached.
           fails: the node, its error, and the run's exit code.
           crashes_in: the node in which the process is killed.
           log: what the last node writes.
           on_record: whether there is a record.
-          overrides: of the record.
+          overrides: fields of the record.
           auc, mean, rows: what is in metrics, statistics and data.
           pushes: whether Pusher pushes to the registry.
           blessed: whether what judges the model blesses it.

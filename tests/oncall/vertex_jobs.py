@@ -53,12 +53,12 @@ class VertexJobs:
         """Make one job; return its artifacts by task and output.
 
         Args:
-          cached: of the job that answers all but those that are never cached.
+          cached: ID of the job whose results all tasks reuse, but those that are never cached.
           fails: the task, and its error.
           stops_in: the task in which it is, and RUNNING or CANCELLED.
           skips: tasks that are not triggered.
           pipeline: its display name.
-          labels: of the job.
+          labels: labels of the job.
           epochs: a parameter of Trainer.
           auc, mean, rows: what is in metrics, statistics and data.
         """

@@ -18,7 +18,7 @@ class RunningServer:
 
     Attributes:
       events: what it wrote to standard output so far.
-      url: of HTTP; `grpc`: HOST:PORT, if it was asked for.
+      url: URL of the HTTP API; `grpc`: HOST:PORT, if it was asked for.
     """
 
     def __init__(self, *arguments: str, **environment: str) -> None:

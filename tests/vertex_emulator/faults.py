@@ -17,7 +17,7 @@ class Fault:
     Attributes:
       method: such as `UploadModel`; `*` is every method, `mutation` every one that changes something.
       code: a gRPC status by name, or "" for a mere delay.
-      message: of the error.
+      message: message of the error.
       when: BEFORE, AFTER or OPERATION.
       skip: so many calls pass first.
       times: so many calls fail; then the fault is spent.

@@ -1,0 +1,196 @@
+"""Prose check: plain sentences, one word for one thing, and names that tell the content.
+
+python -m checks.prose               # counts by rule and room, beside their limits
+python -m checks.prose --list words  # the places of a rule
+python -m checks.prose --lower       # lower the limits to the counts
+
+A count above its limit fails. Limits only fall: they are a ratchet until all are 0.
+"""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITS_FILE = ROOT / "checks" / "prose_limits.json"
+
+# A word, and the standard one.
+WORDS = {
+    r"anew": "again",
+    r"goes on|go on|went on": "continue",
+    r"mend(s|ed)?": "fix",
+    r"[Ww]hat serves|[Ww]hat served": "serving version",
+    r"is no(?= [a-z])(?! (longer|more|other|one))": "is not a",
+    r"(is|are|was) there(?=[.,;:)]| (is|are|and|or)\b)": "exists",
+    r"Left out,|left out, (?=[a-z`])": "if omitted",
+    r"answered from the cache|answered from earlier": "reused",
+    r"stands? twice": "duplicate",
+    r"say more": "ambiguous",
+    r"crown(s|ed)?": "promote",
+    r"who(ever)? is on call": "on-call engineer",
+}
+NAMES = frozenset({"found", "known", "wanted", "given", "said", "shown", "told"})
+_WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in WORDS))
+_START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")
+_ENTRY = re.compile(r"^\s+[a-z_*][\w*, ]*: (of|what|how|where|that|which|who|when|as|those)\b", re.MULTILINE)
+_MAX_WORDS_OF_DOCS, _MAX_WORDS_OF_DOCSTRINGS = 25, 30
+# The end of a sentence, of a paragraph, or of an item.
+_SENTENCE_END = re.compile(r"[.!?:;][\"*)]*(?=\s|$)|\n\s*\n|\n\s*[-*|\d]")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that breaks a rule.
+
+    Attributes:
+      rule: start, entries, long, words or names.
+      file: path below the root.
+      line: line of the file, from 1.
+      text: the words.
+    """
+
+    rule: str
+    file: str
+    line: int
+    text: str
+
+    @property
+    def room(self) -> str:
+        """The top-level folder, or `root`."""
+        return self.file.partition("/")[0] if "/" in self.file else "root"
+
+
+def in_python(file: str, source: str) -> Iterator[Place]:
+    """Yield the places of a Python file that break a rule."""
+    tree = ast.parse(source)
+    for line, text in _docstrings(tree):
+        if _START.match(text):
+            yield Place("start", file, line, text.strip().splitlines()[0])
+        for entry in _ENTRY.finditer(text):
+            yield Place("entries", file, line, entry.group().strip())
+        yield from _long(file, line, text, _MAX_WORDS_OF_DOCSTRINGS)
+    for node in ast.walk(tree):
+        name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+        if isinstance(node, ast.arg):
+            name = node.arg
+        if name in NAMES:
+            assert isinstance(node, ast.Name | ast.arg)
+            yield Place("names", file, node.lineno, name)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)):
+            for word in _WORDS.finditer(token.string):
+                yield Place("words", file, token.start[0], word.group())
+
+
+def in_markdown(file: str, source: str) -> Iterator[Place]:
+    """Yield the places of a page that break a rule; code is left out."""
+    text = re.sub(
+        r"^```.*?^```|^(    |\t).*?$|`[^`\n]*`",
+        lambda code: re.sub(r"[^\n]+", "x", code.group()),
+        source,
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in _WORDS.finditer(line):
+            yield Place("words", file, number, word.group())
+    yield from _long(file, 1, text, _MAX_WORDS_OF_DOCS)
+
+
+def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield docstrings with their lines; a string below an attribute is one, too."""
+    for node in ast.walk(tree):
+        for statement in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value
+
+
+def _long(file: str, line: int, text: str, limit: int) -> Iterator[Place]:
+    start = 0
+    for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
+        sentence = text[start:end]
+        if len(re.findall(r"[A-Za-z][\w'-]*", sentence)) > limit and "|" not in sentence:
+            first = start + len(sentence) - len(sentence.lstrip())
+            yield Place("long", file, line + text.count("\n", 0, first), " ".join(sentence.split()))
+        start = end
+
+
+def places() -> list[Place]:
+    """Return all places of the repository that break a rule."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    broken: list[Place] = []
+    for file in listed:
+        # The table above holds the words themselves, and the reference holds help texts that are checked in the code.
+        if file in (
+            "checks/prose.py",
+            "tests/checks/test_prose.py",
+            "docs/commands.md",
+            "docs/config.md",
+            "CHANGELOG.md",
+        ):
+            continue
+        if not (ROOT / file).exists():
+            continue
+        source = (ROOT / file).read_text()
+        broken += in_python(file, source) if file.endswith(".py") else in_markdown(file, source)
+    return broken
+
+
+def counts(broken: list[Place]) -> dict[str, dict[str, int]]:
+    """Return the number of places by rule and room."""
+    counted = Counter((place.rule, place.room) for place in broken)
+    rules = sorted({rule for rule, _ in counted})
+    return {
+        rule: {room: counted[rule, room] for room in sorted({r for k, r in counted if k == rule})} for rule in rules
+    }
+
+
+def excess(counted: dict[str, dict[str, int]], limits: dict[str, dict[str, int]]) -> list[str]:
+    """Return a line for each count above its limit."""
+    return [
+        f"{room}: {count} places break the rule '{rule}', at most {limits.get(rule, {}).get(room, 0)} expected; "
+        f"list them: python -m checks.prose --list {rule}"
+        for rule, rooms in counted.items()
+        for room, count in rooms.items()
+        if count > limits.get(rule, {}).get(room, 0)
+    ]
+
+
+@click.command(help=__doc__)
+@click.option("--list", "rule", metavar="RULE", help="Print the places of a rule: start, entries, long, words, names.")
+@click.option("--lower", is_flag=True, help="Lower the limits to the counts.")
+def main(rule: str | None, *, lower: bool) -> None:
+    broken = places()
+    if rule:
+        for place in broken:
+            if place.rule == rule:
+                click.echo(f"{place.file}:{place.line}: {place.text}")
+        return
+    counted, limits = counts(broken), json.loads(LIMITS_FILE.read_text()) if LIMITS_FILE.exists() else {}
+    for name, rooms in counted.items():
+        click.echo(
+            f"{name:8} {sum(rooms.values()):5}  " + ", ".join(f"{room} {count}" for room, count in rooms.items())
+        )
+    above = excess(counted, limits)
+    if lower and (not above or not limits):
+        LIMITS_FILE.write_text(json.dumps(counted, indent=1) + "\n")
+        return
+    for line in above:
+        click.echo(f"error: {line}", err=True)
+    sys.exit(bool(above))
+
+
+if __name__ == "__main__":
+    main()

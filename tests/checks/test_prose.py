@@ -1,0 +1,66 @@
+"""The prose check: each rule finds a text that breaks it, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from checks import prose
+
+LONG = " ".join(["word"] * 31)
+
+
+@pytest.mark.parametrize(
+    ("source", "rule", "text"),
+    [
+        ('"""What a module holds."""', "start", "What a module holds."),
+        ('x: int = 1\n"""For regression: a number."""', "start", "For regression: a number."),
+        ('def f(a):\n    """Return a.\n\n    Args:\n      a: of the run.\n    """', "entries", "a: of"),
+        (f'"""{LONG}."""', "long", f"{LONG}."),
+        ("# It is made anew.", "words", "anew"),
+        ('raise ValueError("there is no model, so what serves goes on")', "words", "what serves"),
+        ("found = 1", "names", "found"),
+        ("def f(known): ...", "names", "known"),
+    ],
+)
+def test_each_rule_finds_its_place(source: str, rule: str, text: str) -> None:
+    places = [(place.rule, place.text) for place in prose.in_python("a/b.py", source)]
+    assert (rule, text) in places
+
+
+def test_plain_sentences_and_names_pass() -> None:
+    source = (
+        '"""Rows of a table."""\n\n\ndef read(path):\n    """Return the rows again.\n\n    Args:\n'
+        '      path: path of the file.\n    """\n    # The file exists.\n    rows = [path]\n    return rows\n'
+    )
+    assert list(prose.in_python("a/b.py", source)) == []
+
+
+def test_code_of_a_page_is_left_out() -> None:
+    page = "It is `anew`.\n\n    anew\n\n```text\nanew\n```\n\nIt runs anew."
+    assert [(place.rule, place.line) for place in prose.in_markdown("docs/a.md", page)] == [("words", 9)]
+    assert [place.rule for place in prose.in_markdown("a.md", f"{' '.join(['word'] * 26)}. It ends.")] == ["long"]
+
+
+def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prose, "LIMITS_FILE", tmp_path / "limits.json")
+    monkeypatch.setattr(prose, "places", lambda: list(prose.in_python("oncall/a.py", "found = known = 1")))
+    (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 1}}))
+    result = CliRunner().invoke(prose.main, [])
+    assert result.exit_code == 1
+    line = "error: oncall: 2 places break the rule 'names', at most 1 expected; list them: python -m checks.prose --list names"
+    assert line in result.output
+    # Limits do not rise.
+    CliRunner().invoke(prose.main, ["--lower"])
+    assert json.loads((tmp_path / "limits.json").read_text()) == {"names": {"oncall": 1}}
+    (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 3}}))
+    assert CliRunner().invoke(prose.main, ["--lower"]).exit_code == 0
+    assert json.loads((tmp_path / "limits.json").read_text()) == {"names": {"oncall": 2}}
+
+
+def test_the_repository_is_within_its_limits() -> None:
+    limits = json.loads(prose.LIMITS_FILE.read_text())
+    assert prose.excess(prose.counts(prose.places()), limits) == []
