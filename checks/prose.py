@@ -30,7 +30,7 @@ WORDS = {
     r"goes on|go on|went on": "continue",
     r"mend(s|ed)?": "fix",
     r"[Ww]hat serves|[Ww]hat served": "serving version",
-    r"is no(?= [a-z])(?! (longer|more|other|one))": "is not a",
+    r"(?<!there )is no(?= [a-z])(?! (longer|more|other|one|less|further|later|better|worse|narrower))": "is not a",
     r"(is|are|was) there(?=[.,;:)]| (is|are|and|or)\b)": "exists",
     r"Left out,|left out, (?=[a-z`])": "if omitted",
     r"answered from the cache|answered from earlier": "reused",

@@ -19,7 +19,7 @@ def column_quantiles(columns: tf.Tensor, counts: Sequence[int], epsilon: float) 
     """Return the boundaries between the buckets of each column, as `tft.quantiles` does for one column.
 
     Args:
-      columns: float32 of shape [batch, columns]; NaN is no value.
+      columns: float32 of shape [batch, columns]; NaN is not a value.
       counts: number of buckets of each column.
       epsilon: largest error of a boundary, as a share of the rows.
 

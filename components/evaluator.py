@@ -258,7 +258,7 @@ def _incomparable(models: Mapping[str, types.Artifact]) -> str:
     signatures = {name: _signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
     candidate, baseline = signatures[CANDIDATE], signatures[BASELINE]
     reasons = [
-        f"it reads '{name}', which is no feature any more"
+        f"it reads '{name}', which is not a feature any more"
         for name in sorted({*baseline[SERVING_DEFAULT].inputs} - {*candidate[SERVING_DEFAULT].inputs})
     ]
     if {*baseline[SERVING_EXAMPLES].outputs} != {*candidate[SERVING_EXAMPLES].outputs}:

@@ -121,7 +121,7 @@ class Target:
         size = int(ids.max()) + 1
         seen, others = ids[learned], ~learned
         is_seen = np.bincount(seen, minlength=size)[ids] > 0
-        # A rare value whose few different rows are all in one half is no evidence.
+        # A rare value whose few different rows are all in one half is not evidence.
         if (is_seen & others).sum() >= _MOSTLY_SEEN * others.sum():
             others &= is_seen
         judged = ids[others]

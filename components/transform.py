@@ -37,7 +37,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> Tensors:
-    """Encode a batch; columns of one treatment share every operation, so that a wide table is no large graph.
+    """Encode a batch; columns of one treatment share every operation, so that a wide table is not a large graph.
 
     Args:
       inputs: raw columns by name, each a SparseTensor or Tensor with at most one value a row.

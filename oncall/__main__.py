@@ -1,4 +1,4 @@
-"""The tool of whoever is on call.
+"""The tool of the on-call engineer.
 
 python -m oncall runs
 python -m oncall why latest

@@ -124,7 +124,7 @@ def _refused(evidence: Source) -> list[Check]:
 
 
 def _database(evidence: Source) -> list[Check]:
-    """Whether the next run can use the database; said only if it cannot, for what serves needs none."""
+    """Whether the next run can use the database; said only if it cannot, for the serving version needs none."""
     if not evidence.unreadable:
         return []
     return [Check(DATABASE, False, evidence.unreadable, ask_doctor(evidence.here))]

@@ -191,7 +191,7 @@ class Evidence:
             newest = ", ".join(ids[:_SHOWN]) or "none"
             raise ConfigError(f"{self.root.path}: has no run '{name}'; the newest are: {newest}")
         if len(meant) > 1:
-            raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")
+            raise ConfigError(f"{self.root.path}: '{name}' fits {', '.join(meant[:_SHOWN])} and is ambiguous")
         return self.run(meant[0])
 
 

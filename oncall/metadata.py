@@ -1,4 +1,4 @@
-"""ML Metadata of one run root, opened read-only; every question is by ids, so that a large database is no matter."""
+"""ML Metadata of one run root, opened read-only; every question is by ids, so that a large database is read fast."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -38,7 +38,7 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     known: dict[str, Any] = push if isinstance(push, dict) else {}
     if folder is None and known.get("to") == "vertex":
         raise ConfigError(
-            f"the newest run pushes to Vertex AI: python -m oncall serving{_place(record)} says what serves there"
+            f"the newest run pushes to Vertex AI: python -m oncall serving{_place(record)} prints its version"
         )
     usual = evidence.root.path / "registry"
     place = folder or Path(str(known.get("registry") or usual))

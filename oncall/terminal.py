@@ -118,7 +118,7 @@ def show(answer: Answer, *, as_json: bool) -> None:
 
 
 def _terminal_width() -> int | None:
-    """In characters; None where it is no terminal that reads along."""
+    """In characters; None where it is not a terminal that reads along."""
     return Console().width if sys.stdout.isatty() else None
 
 

@@ -135,7 +135,7 @@ def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path
             accepting = [schema_diff(record, run_root)] if record.kind is Kind.LOCAL else []
             return [f"python -m oncall anomalies {run}{here}    # what does not fit", *accepting, *compared]
         case 4:
-            return [*compared, f"python -m oncall serving{here}    # what serves is untouched"]
+            return [*compared, f"python -m oncall serving{here}    # the serving version is unchanged"]
         case 5:
             return [f"python -m oncall serving{here}    # which versions are taken", *compared]
         case 6:

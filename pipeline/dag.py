@@ -4,8 +4,8 @@ ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -
                                                             History -^                         Baseline -^
   InfraValidator -> Pusher
 
-On Vertex Pipelines the DAG is the same; History asks what serves there, and in a rerun Baseline may be the candidate
-itself, since Vertex knows no resolver of our own.
+On Vertex Pipelines the DAG is the same. History reads the serving version there. In a rerun Baseline may be the
+candidate itself, since Vertex has no resolver of our own.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 

@@ -201,7 +201,9 @@ def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tu
         except (KeyboardInterrupt, OSError):
             # Nobody reads the terminal any more, or wants to wait; how the run ended is on record, and stays so.
             traceback.print_exc()
-    telling.kept("what serves now", lambda: file.noted(summary={name: summary[name] for name in ("pushed", "serving")}))
+    telling.kept(
+        "the serving version", lambda: file.noted(summary={name: summary[name] for name in ("pushed", "serving")})
+    )
     return file, summary
 
 

@@ -83,7 +83,9 @@ def find(root: RunRoot, run: str = LATEST) -> RunArtifacts:
         known = ", ".join(context.name for context in _runs(store)[:5]) or "none"
         raise ConfigError(f"{root.path}: has no run '{run}'; the newest are: {known}")
     if run != LATEST and len(contexts) > 1 and contexts[0].name != run:
-        raise ConfigError(f"{root.path}: '{run}' fits {', '.join(context.name for context in contexts[:5])}; say more")
+        raise ConfigError(
+            f"{root.path}: '{run}' fits {', '.join(context.name for context in contexts[:5])} and is ambiguous"
+        )
     return RunArtifacts(contexts[0].name, {artifact.type: artifact for artifact in outputs(store, contexts[0])})
 
 

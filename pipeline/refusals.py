@@ -1,6 +1,6 @@
 """The runs that were refused since the last that ended, kept in RUN_ROOT/refused.json. Imports no TensorFlow.
 
-What was not started is no run and leaves no record: whoever asks why there is no newer run finds it here.
+What was not started is not a run and leaves no record: whoever asks why there is no newer run finds it here.
 """
 
 import os

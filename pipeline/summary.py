@@ -90,7 +90,7 @@ def push_text(config: PipelineConfig, root: RunRoot) -> str:
 
 
 def serving_text(config: PipelineConfig, root: RunRoot) -> str:
-    """Return what serves now."""
+    """Return the serving version."""
     if config.push.to == "vertex":
         return _vertex_serving_text(config)
     registry = _registry(config, root)

@@ -29,7 +29,7 @@ class CsvOptions(Declaration):
     column_names: tuple[str, ...] = ()
     """The names of the columns, in order, for files without a header. If omitted, the first row names them."""
     encoding: str = "utf-8"
-    """Such as `latin-1`, `cp1252` or `utf-16`, for files that are not UTF-8. A byte order mark is no part of a name."""
+    """Such as `latin-1`, `cp1252` or `utf-16`, for files that are not UTF-8. A byte order mark is left out of names."""
     strip_spaces: bool = False
     """Removes spaces around every value and name, as in `39, Private, 13`."""
     quote: Literal['"', "'", "none"] = '"'

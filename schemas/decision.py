@@ -14,7 +14,7 @@ DEFAULT_THRESHOLD = 0.5
 # With costs further apart, float32 probabilities near 0 or 1 cannot tell the rows apart.
 _MAX_COST_RATIO = 1e6
 
-# Strict: `true` is no cost.
+# Strict: `true` is not a cost.
 Cost = Annotated[float, Field(gt=0, le=1e12, strict=True)]
 
 

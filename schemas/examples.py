@@ -20,7 +20,7 @@ _FEATURES_TAG, _FEATURE_LISTS_TAG = 0x0A, 0x12
 
 
 class ExampleError(ValueError):
-    """A record that is no tf.Example with one value, or none, in each feature.
+    """A record that is not a tf.Example with one value, or none, in each feature.
 
     Attributes:
       index: Place of the record among those that were given.

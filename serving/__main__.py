@@ -195,7 +195,7 @@ def _run(
     )
     make = functools.partial(worker.make_application, settings, str(folder), listen)
     if workers == 1:
-        # Uvicorn raises the signal again once it has stopped; having stopped when asked to is no failure.
+        # Uvicorn raises the signal again once it has stopped; having stopped when asked to is not a failure.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         application = make()
         # Before it says that it is ready; earlier, whoever comes would wait for the model to be loaded.

@@ -15,7 +15,7 @@ _lock = threading.Lock()
 
 
 def literal_path(folder: str | os.PathLike[str]) -> str:
-    """Return a path of a folder that is no pattern; mostly the folder's own.
+    """Return a path of a folder that is not a pattern; mostly the folder's own.
 
     Otherwise it is that of a descriptor of this process, which stays open until the process ends: a loaded model reads
     its assets when it is called. Other processes of this machine can use it meanwhile, such as Beam's workers. It must

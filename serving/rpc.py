@@ -199,7 +199,7 @@ def _column(name: str, tensor: Any, most_rows: int) -> list[Any]:
 
 
 def _text(value: Any) -> Any:
-    """Bytes as text; what is no text is refused by the check of its column."""
+    """Bytes as text; a value that is not text is refused by the check of its column."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:

@@ -95,7 +95,9 @@ def _registry(releases: Registered, holder: str) -> Iterator[Finding]:
     for deployed in releases.endpoint.deployed:
         known = releases.model.of_id(deployed.version_id) if deployed.model == releases.place else None
         if known is None and releases.endpoint.split.get(deployed.id):
-            said = f"{releases.endpoint.resource}: {deployed.model} gets traffic, and is no version of {releases.name}"
+            said = (
+                f"{releases.endpoint.resource}: {deployed.model} gets traffic, and is not a version of {releases.name}"
+            )
             yield Finding("registry", said, releases.back)
     if releases.champion is None:
         yield Finding("registry", f"{releases.place}: no version is the champion", releases.back)

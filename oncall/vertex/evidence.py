@@ -125,7 +125,7 @@ class VertexEvidence:
             if len(meant) == 1:
                 return self.run(meant[0])
             if meant:
-                raise ConfigError(f"{self.place}: '{name}' fits {', '.join(meant[:_SHOWN])}; say more")
+                raise ConfigError(f"{self.place}: '{name}' fits {', '.join(meant[:_SHOWN])} and is ambiguous")
             if self.metadata.has_run(run_id):
                 return found
         newest = ", ".join(islice(self.jobs.ids(), _SHOWN)) or "none"

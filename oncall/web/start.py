@@ -1,4 +1,4 @@
-"""What the start page shows: whether all is well, the serving version and what served before, the runs."""
+"""What the start page shows: whether all is well, the serving version and the one before, the runs."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -204,13 +204,18 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _format_count(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
+
+
 def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool) -> Iterator[str]:
     """Yield what the command prints for people."""
     from pipeline.init.notes import MAX_SHOWN_NOTES
     from schemas.data import MIN_DISTINCT_ROWS
 
     decision = started.decision
-    yield f"{output}: {len(decision.features)} features, {len(decision.crosses)} crosses"
+    features = _format_count(len(decision.features), "feature", "features")
+    yield f"{output}: {features}, {_format_count(len(decision.crosses), 'cross', 'crosses')}"
     yield f"{schema_file}: {len(decision.features) + 1} columns"
     distinct = decision.distinct_rows
     spread = f"; fewer than {MIN_DISTINCT_ROWS:,}, so equal rows are spread over the shares"

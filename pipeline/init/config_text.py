@@ -104,7 +104,7 @@ def _splits(decision: Decision) -> Iterator[str]:
 
 def _cross_lines(decision: Decision) -> Iterator[str]:
     if decision.crosses:
-        yield "# Combinations that say more together than the better of the two alone; the wide part learns them."
+        yield "# Combinations that explain more together than the better of the two alone; the wide part learns them."
         yield "crosses:"
         for cross in decision.crosses:
             yield f"  - {{of: {_flow(cross.names)}, num_ids: {cross.num_ids}}} # {_comment(cross.reason)}"

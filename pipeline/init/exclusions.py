@@ -1,4 +1,4 @@
-"""Reasons why a column is no feature: constants, row numbers, IDs, times, free text."""
+"""Reasons why a column is not a feature: constants, row numbers, IDs, times, free text."""
 
 import re
 
@@ -53,7 +53,7 @@ def is_id_name(name: str) -> bool:
 
 
 def why_excluded(column: Column) -> str:
-    """Return why a column is no feature, by its values and its name alone; empty if it may be one."""
+    """Return why a column is not a feature, by its values and its name alone; empty if it may be one."""
     if not column.present:
         return "empty"
     if column.distinct == 1:

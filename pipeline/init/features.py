@@ -108,7 +108,7 @@ def choose_columns(
 
 
 def _why_not(column: Column, requests: Requests) -> str:
-    """Return why a column is no feature, by the user's choice or its values; empty if it may be one."""
+    """Return why a column is not a feature, by the user's choice or its values; empty if it may be one."""
     if column.name in requests.drop:
         return "dropped by --drop"
     if column.name not in requests.keep:

@@ -39,7 +39,7 @@ _MIN_REPEATS, _MIN_ROWS = 2, 20
 _MAX_SHOWN = 5
 # Numbers that may be natural are markers only this many ranges away from all others.
 _FAR_RANGES = 5
-# A number in more rows than this is no exception.
+# A number in more rows than this is not an exception.
 _MAX_FILLED = 0.5
 
 

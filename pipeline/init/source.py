@@ -81,7 +81,7 @@ def find_source(
 
 
 def _located(data: str) -> tuple[str, str]:
-    """Return the folder of files, which exists and is no pattern, and their name or pattern below it."""
+    """Return the folder of files, which exists and is not a pattern, and their name or pattern below it."""
     path = Path(data).expanduser()
     if path.is_dir():
         files = [file.name for file in path.iterdir() if file.is_file() and file.name[0] not in "_."]
@@ -142,7 +142,7 @@ def _check_files(base: Path, pattern: str, given: str) -> None:
 
 
 def no_header_hint(source: Source) -> str:
-    """Return what to do if the first row of CSV is no header; empty if that cannot be."""
+    """Return what to do if the first row of CSV is not a header; empty if that cannot be."""
     if source.format != "csv" or source.csv.column_names:
         return ""
-    return "; if the first row is no header, say --no-header or --column-names"
+    return "; if the first row is not a header, say --no-header or --column-names"

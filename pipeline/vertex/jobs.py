@@ -136,7 +136,7 @@ def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
 
 
 def check_cron(cron: str) -> None:
-    """Refuses what is no schedule, before anything is compiled for it.
+    """Refuses what is not a schedule, before anything is compiled for it.
 
     Raises:
       ConfigError: with the field that is wrong.
@@ -144,7 +144,7 @@ def check_cron(cron: str) -> None:
     zone, *fields = cron.split() if cron.startswith("TZ=") else ["", *cron.split()]
     zones = zoneinfo.available_timezones()
     if zone and zones and zone.removeprefix("TZ=") not in zones:
-        raise ConfigError(f"--cron: '{zone}' is no time zone; expected such as TZ=Europe/Berlin")
+        raise ConfigError(f"--cron: '{zone}' is not a time zone; expected such as TZ=Europe/Berlin")
     if len(fields) != len(_CRON_FIELDS):
         raise ConfigError(f"--cron: expected five fields such as '0 3 * * *', found '{cron}'")
     for text, (name, (low, high)) in zip(fields, _CRON_FIELDS.items(), strict=True):

@@ -1,7 +1,7 @@
 """Runs a compiled job on this machine as Vertex Pipelines would: task by task, each in its container's own command.
 
 What breaks only in the container breaks here: modules that are not in the package, code that cannot be pickled, wrong
-artifact types, components that the image does not have. It runs the compiled spec; it is no verification on Vertex.
+artifact types, components that the image does not have. It runs the compiled spec; it is not a verification on Vertex.
 
 A component on Dataflow has its job graph built and checked as Dataflow would get it; the graph then runs here.
 

@@ -207,7 +207,7 @@ def _log(folder: Folder) -> Path:
 
 @contextmanager
 def _explained(log: Path) -> Iterator[None]:
-    """Yield what is no fault of the user's ends in one line too; the log has the rest."""
+    """Yield what is not the user's fault ends in one line too; the log has the rest."""
     try:
         yield
     except Exception as error:

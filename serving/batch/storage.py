@@ -39,7 +39,7 @@ class Folder:
         try:
             self._filesystem, self._root = locations.filesystem(self.uri)
         except _FAILURES as error:
-            raise PushError(f"{uri}: is no folder that can be written: {what_failed(error)}") from error
+            raise PushError(f"{uri}: is not a folder that can be written: {what_failed(error)}") from error
 
     def path(self, name: str) -> str:
         """Of a file in it, as a user finds it."""

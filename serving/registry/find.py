@@ -23,7 +23,7 @@ def find(folder: Path | None, model: str | None) -> Registry:
       PushError: the registry has no such model.
     """
     if folder is not None and not folder.is_dir():
-        raise ConfigError(f"--registry: {folder} is no folder; expected the registry's, which holds a folder per model")
+        raise ConfigError(f"--registry: {folder} is not a folder; expected the registry's, with a folder per model")
     if folder is not None and _is_model(folder.absolute().parent, folder.absolute().name):
         raise ConfigError(f"--registry: {folder} is a model's folder; expected the one above, and the name as --model")
     registries = sorted(Path().glob(_USUAL_PLACES)) if folder is None else [folder]

@@ -38,7 +38,7 @@ class Event:
       action: push, promote, rollback, retire, delete, or adopt (versions that were there before there were states).
       version: that was changed.
       by: USER@HOST.
-      champion_before: what served until then.
+      champion_before: champion until then.
       run_id: ID of the run that pushed.
       reason: as given, or what led to it.
     """
@@ -110,7 +110,7 @@ class Ledger:
 
     @classmethod
     def adopted(cls, versions: Iterable[int]) -> "Ledger":
-        """Of versions whose states nobody wrote down: then the highest number is what served."""
+        """Of versions whose states nobody wrote down: then the highest number is the champion."""
         ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
         for version in sorted(ledger.states)[-2:]:
             ledger = ledger.crowned(version)

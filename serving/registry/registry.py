@@ -151,7 +151,7 @@ class Registry(Versions):
         return PushResult(number, str(self.path(number)), pushed, order.release.content_hash, ledger.champion)
 
     def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> Switch:
-        """Lets a version serve: the candidate, or the one that is named. What served becomes the previous version.
+        """Lets a version serve: the candidate, or the one that is named. The champion becomes the previous version.
 
         Args:
           version: None for the candidate.
@@ -164,7 +164,7 @@ class Registry(Versions):
         return self._switch("promote", version, reason, dry_run)
 
     def rollback(self, to: int | None = None, *, reason: str = "", dry_run: bool = False) -> Switch:
-        """Goes back to the previous version, or to the one that is named; what served becomes the previous version.
+        """Goes back to the previous version, or to the one that is named; the champion becomes the previous version.
 
         So a second rollback takes the first one back.
 
@@ -261,7 +261,7 @@ class Registry(Versions):
         ledger = self.ledger()
         if ledger.champion is not None and not (self.folder / LEDGER_FILE).is_file():
             ledger = ledger.noted("adopt", ledger.champion, reason="there was no registry.json")
-        # A champion that is gone stays on record until another takes its place: nothing else says what served.
+        # A champion that is gone stays on record until another takes its place: nothing else names the champion.
         for version in sorted(ledger.states):
             if version != ledger.champion and not self.path(version).is_dir():
                 ledger = ledger.noted("delete", version, reason="its folder is gone").without(version)

@@ -216,7 +216,7 @@ def owned_endpoint(vertex: Vertex, display_name: str, model: str, pipeline: str)
     """Return the endpoint of a name, or where it would be created.
 
     Raises:
-      PushError: the name is no endpoint's; two have it; or it is another pipeline's, or serves other models.
+      PushError: the name is not an endpoint's; two have it; or it is another pipeline's, or serves other models.
     """
     if not ENDPOINT_ID.fullmatch(display_name):
         raise PushError(

@@ -115,7 +115,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert rerun["serving"] == f"version 1 of census-income, pushed by run {first['run_id']}"
     assert registry.labels() == {"champion": 1, "previous": 2}
 
-    # Files of what serves are changed: no version before it is whole, and its run pushes the model again.
+    # Files of the serving version are changed: no version before it is whole, and its run pushes the model again.
     for version in (1, 2):
         (registry.folder / str(version) / "saved_model.pb").write_bytes(b"changed")
     assert registry.pushed_by(1) == first["run_id"]
@@ -406,7 +406,7 @@ def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
     config.write_text(yaml.safe_dump(edited, sort_keys=False))
     refused = run_json(config, root)
     assert refused["exit_code"] == 1
-    assert "cannot be compared: it reads 'race', which is no feature any more; to continue" in refused["error"]
+    assert "cannot be compared: it reads 'race', which is not a feature any more; to continue" in refused["error"]
     alone = run_json(config, root, "--set", "evaluation.compared_with_last_blessed=[]")
     assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
 

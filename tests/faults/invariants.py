@@ -23,7 +23,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Before:
-    """A run root before a fault: what serves there, and every file of every artifact."""
+    """A run root before a fault: the serving version, and every file of every artifact."""
 
     place: Place
     champion: int

@@ -60,7 +60,7 @@ def test_a_run_killed_in_every_component_and_at_every_point_goes_on_from_there(p
         code, said = place.resume(fault) if number else place.run(*changed, fault=fault)
         assert code == -9, (node, point, said)
         if (node, point) in (("Pusher", "executor"), ("Pusher", "publish")):
-            # It is pushed, and what serves is whole; ML Metadata does not know it yet.
+            # It is pushed, and the serving version is whole; ML Metadata does not know it yet.
             before.check_artifacts()
             assert (place.registry.champion(), place.registry.fits(pushed)) == (pushed, True)
         else:

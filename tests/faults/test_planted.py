@@ -27,7 +27,7 @@ def test_the_runbooks_command_names_the_cause(number: int, planted: list[Path]) 
     assert asked.exit_code == expected.exit_code, asked.output
     for words in expected.cause:
         assert words in asked.output
-    # What serves is named all the same, with its run, unless it is that which was changed.
+    # The serving version is named all the same, with its run, unless it is that which was changed.
     serving = CliRunner().invoke(main, ["check", "--run-root", str(root)], env={"COLUMNS": "200"})
     assert "version 1 of census-income" in serving.output
     changed = "its files are NOT those that were pushed"

@@ -133,7 +133,7 @@ def test_a_run_is_named_by_its_first_characters_if_they_fit_one(runs: Runs, onca
     several = oncall("show", "2026")
     assert (several.exit_code, several.stderr.strip()) == (
         2,
-        f"error: {runs.root.path}: '2026' fits {SECOND}, {FIRST}; say more",
+        f"error: {runs.root.path}: '2026' fits {SECOND}, {FIRST} and is ambiguous",
     )
     none = oncall("why", "2027")
     assert (none.exit_code, none.stderr.strip()) == (

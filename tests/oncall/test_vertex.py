@@ -111,7 +111,7 @@ def test_a_run_is_found_by_its_first_characters(jobs: VertexJobs, document: Docu
     jobs.run("census-tuesday", stops_in=("ExampleGen", "RUNNING"))
     assert document("why", "census-m")["run"] == "census-monday"
     several = oncall("why", "census")
-    assert (several.exit_code, "fits census-tuesday, census-monday; say more" in several.stderr) == (2, True)
+    assert (several.exit_code, "fits census-tuesday, census-monday and is ambiguous" in several.stderr) == (2, True)
     none = oncall("why", "sunday")
     assert none.exit_code == 2
     assert none.stderr == f"error: {PARENT}: has no run 'sunday'; the newest are: census-tuesday, census-monday\n"

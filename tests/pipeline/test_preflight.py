@@ -123,7 +123,7 @@ def test_a_feature_that_tells_the_label_stops(tmp_path: Path) -> None:
     features = {**FEATURES, "copy": {"kind": "vocabulary", "max_size": 10}}
     with pytest.raises(DataError, match=r"data: copy: explains 9\d\.\d% of the label 'y' by itself: .* \[LABEL_LEAK\]"):
         check(tmp_path, train, train[:30], features=features)
-    # Of fewer rows it is no evidence.
+    # Of fewer rows it is not evidence.
     check(tmp_path, train[:150], train[:30], features=features)
 
 

@@ -63,7 +63,7 @@ FOUND: dict[str, tuple[dict[str, list[str]], NumberFormat, list[str]]] = {
     "commas before the fraction": ({"a": ["1.108,98", "3,5"]}, NumberFormat(",", "."), []),
     "commas without thousands": ({"a": ["1108,98", "3,5"]}, NumberFormat(","), []),
     "groups of three are thousands": ({"a": ["1,108", "2,300", "950"]}, NumberFormat(".", ","), []),
-    "a leading zero is no group": ({"a": ["0,125", "1,500"]}, NumberFormat(","), []),
+    "a leading zero is not a group": ({"a": ["0,125", "1,500"]}, NumberFormat(","), []),
     "one leading zero decides, however rare": (
         {"a": [*(f"{n % 900 + 1},{n:03d}" for n in range(1_000)), "0,760"], "b": ["0.25", "1.5"], "c": ["0.1", "2.5"]},
         PLAIN,

@@ -47,7 +47,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
 def test_the_same_model_is_pushed_once_and_another_becomes_the_next_version(tmp_path: Path) -> None:
     first, second = model(tmp_path / "a", "a"), model(tmp_path / "b", "b")
     pushes = [push(tmp_path / "r", source) for source in (first, first, second, first)]
-    # The last one is a rerun of what was replaced since: that is no reason to serve it again.
+    # The last one is a rerun of what was replaced since: that is not a reason to serve it again.
     assert [(p.version, p.pushed, p.serving) for p in pushes] == [
         (1, True, 1),
         (1, False, 1),

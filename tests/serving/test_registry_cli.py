@@ -217,7 +217,7 @@ def test_what_cannot_be_found_is_named(registry: Registry, tmp_path: Path, monke
     folder = "runs/census/registry"
     assert refused("list", "--model", "churn", code=5) == f"error: {folder}: no model churn; there is income"
     assert refused("list", "--registry", "nowhere", code=2) == (
-        "error: --registry: nowhere is no folder; expected the registry's, which holds a folder per model"
+        "error: --registry: nowhere is not a folder; expected the registry's, with a folder per model"
     )
     assert refused("list", "--registry", f"{folder}/income", code=2) == (
         f"error: --registry: {folder}/income is a model's folder; expected the one above, and the name as --model"

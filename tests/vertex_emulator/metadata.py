@@ -49,7 +49,7 @@ def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) ->
         if path in type(current).meta.fields:
             setattr(current, path, getattr(message, path))
         else:
-            raise invalid(f"update_mask: {path} is no field of {type(current).__name__}.")
+            raise invalid(f"update_mask: {path} is not a field of {type(current).__name__}.")
     return emulator.store.put(current)
 
 

@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self._bucket(bucket)
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise _ProblemError(400, f"{name}: is no object's name")
+            raise _ProblemError(400, f"{name}: is not an object's name")
         if there and not path.is_file():
             raise _ProblemError(404, f"No such object: {bucket}/{name}")
         return path

@@ -106,7 +106,7 @@ def test_pages_of_runs(runs: Runs) -> None:
         assert "20280101T000000.000000 CRASHED" in first
         ids = [f"20270101T{number:06d}.000000" for number in range(57)] + [FIRST, SECOND]
         assert [sum(f"{i} SUCCEEDED" in page for page in (first, second, last)) for i in ids] == [1] * 59
-        # Of a page that is not there, the last; of what is no number, the first.
+        # Of a page that is not there, the last; of what is not a number, the first.
         assert "page 3 of 3" in site.get("/?page=99").text
         for odd in ("0", "-1", "x", "1e9", "9" * 5000):
             assert "page 1 of 3" in site.get(f"/?page={odd}").text, odd

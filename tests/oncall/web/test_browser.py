@@ -150,7 +150,7 @@ def test_ids_and_short_words_keep_on_one_line(hostile: Runs, site: Site) -> None
             " return [e.innerText, new Set([...r.getClientRects()].map(b => b.top)).size]; })"
         )
         assert [FIRST, 1] in lines and ["version 1", 1] in lines
-        # The run of the hostile version is no id.
+        # The run of the hostile version is not an id.
         assert [text for text, number in lines if number > 1 and text != BAD] == []
 
 

@@ -181,7 +181,7 @@ def test_files_without_a_header_and_with_other_delimiters(tmp_path: Path) -> Non
     write(tmp_path / "orders.txt", orders(), ";", header=False)
     done = init(tmp_path, "orders.txt", "--label", "column_14")
     assert done.returncode == 3
-    assert "if the first row is no header, say --no-header or --column-names" in done.stderr
+    assert "if the first row is not a header, say --no-header or --column-names" in done.stderr
     done = init(tmp_path, "orders.txt", "--label", "column_14", "--no-header")
     assert (done.returncode, done.stderr) == (0, "")
     loaded = written(tmp_path, "orders")

@@ -304,7 +304,7 @@ def test_a_schedule_is_changed_not_doubled(vertex: Vertex) -> None:
         ("0 18-8 * * *", "--cron: the hour, '18-8': expected *, or numbers from 0 to 23"),
         ("0 3 0 * *", "--cron: the day, '0': expected *, or numbers from 1 to 31"),
         ("0 3 * * x", "--cron: the day of the week, 'x': expected *, or numbers from 0 to 7"),
-        ("TZ=Mars 0 3 * * *", "--cron: 'TZ=Mars' is no time zone; expected such as TZ=Europe/Berlin"),
+        ("TZ=Mars 0 3 * * *", "--cron: 'TZ=Mars' is not a time zone; expected such as TZ=Europe/Berlin"),
     ],
 )
 def test_a_schedule_that_is_none_is_refused(cron: str, message: str | None) -> None:
