@@ -1,6 +1,6 @@
 """Prose check: plain sentences, one word for one thing, and names that tell the content.
 
-python -m checks.prose               # counts by rule and room, beside their limits
+python -m checks.prose               # counts by rule and room
 python -m checks.prose --list words  # the places of a rule
 python -m checks.prose --lower       # lower the limits to the counts
 
@@ -40,7 +40,7 @@ WORDS = {
     r"who(ever)? is on call": "on-call engineer",
 }
 NAMES = frozenset({"found", "known", "wanted", "given", "said", "shown", "told"})
-_WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in WORDS))
+_WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in WORDS), re.IGNORECASE)
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")
 _ENTRY = re.compile(r"^\s+[a-z_*][\w*, ]*: (of|what|how|where|that|which|who|when|as|those)\b", re.MULTILINE)
 _MAX_WORDS_OF_DOCS, _MAX_WORDS_OF_DOCSTRINGS = 25, 30
@@ -184,7 +184,7 @@ def main(rule: str | None, *, lower: bool) -> None:
             f"{name:8} {sum(rooms.values()):5}  " + ", ".join(f"{room} {count}" for room, count in rooms.items())
         )
     above = excess(counted, limits)
-    if lower and (not above or not limits):
+    if lower and not above:
         LIMITS_FILE.write_text(json.dumps(counted, indent=1) + "\n")
         return
     for line in above:

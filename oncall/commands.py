@@ -70,7 +70,7 @@ def why(evidence: Source, run: str) -> Answer:
 @click.argument("run")
 @click.argument("node", required=False)
 @click.option("--lines", type=click.IntRange(0), metavar="N", help="Only the last N.")
-@click.option("--follow", is_flag=True, help="Go on until the run, or the node, has ended; Ctrl-C leaves it.")
+@click.option("--follow", is_flag=True, help="Continue until the run, or the node, has ended; Ctrl-C leaves it.")
 @answers_here("`why RUN` names the command of Cloud Logging that shows a task's log")
 def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
     """Print what a node of a run wrote to the log.

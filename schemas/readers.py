@@ -240,7 +240,7 @@ class CsvReader(Reader):
                 # Arrow reads ahead of the header, but must not read from Python: see _open_utf8.
                 start = file if self._is_utf8 else pa.BufferReader(next(self._utf8_blocks(file), b""))
                 with self._arrow(start) as reader:
-                    # A name that is no UTF-8 is found only as it is read.
+                    # A name that is not UTF-8 is found only as it is read.
                     return list(reader.schema.names)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             raise self._unreadable(error, self._first_row) from error

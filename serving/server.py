@@ -305,7 +305,7 @@ def _with_non_finite(body: bytes, error: ValueError) -> Any:
     if b"NaN" in body or b"Infinity" in body:
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(body)
-    raise RequestError(f"the request is no JSON: {error}") from error
+    raise RequestError(f"the request is not JSON: {error}") from error
 
 
 def _noted(request: Request, served: Served, outputs: Outputs) -> Outputs:

@@ -107,7 +107,7 @@ class Database(ABC):
         """
 
     def adapt(self, store: Any) -> None:  # noqa: B027
-        """Mends a MetadataStore of this database, where it does not do what all others do."""
+        """Fix a MetadataStore of this database where it differs from all others."""
 
     @abstractmethod
     def table_names(self, ask: Ask) -> set[str]:

@@ -108,7 +108,7 @@ class MySQLServer(Server):
         )
 
 
-_LOST_TEXT = "the connection was lost, or it is no MySQL server; is it running there, and is the port right?"
+_LOST_TEXT = "the connection was lost, or it is not a MySQL server; is it running there, and is the port right?"
 
 
 def _said(code: object, settings: MySQL) -> str:

@@ -96,7 +96,7 @@ class PostgreSQLServer(Server):
 _BACKSLASH = "\\"
 # A code point that Unicode promises never to give a meaning; the database has it where the text has a backslash.
 _STAND_IN = "\ufdd0"
-_LOST_TEXT = "the connection was lost, or it is no PostgreSQL server; is it running there, and is the port right?"
+_LOST_TEXT = "the connection was lost, or it is not a PostgreSQL server; is it running there, and is the port right?"
 
 
 def _quoted(text: str) -> str:

@@ -83,7 +83,7 @@ class BeamOptions(Declaration):
     """`direct` (on this machine, or in the component's container), `dataflow`, or the name of another Beam runner, such
     as `FlinkRunner`, with its `options`. If omitted, `direct`."""
     workers: PositiveInt | None = None
-    """direct: processes or threads; dataflow: the most machines. Left out, 1 and what Dataflow chooses."""
+    """direct: processes or threads; dataflow: the most machines. If omitted, 1 and what Dataflow chooses."""
     running_mode: Literal["in_memory", "multi_threading", "multi_processing"] | None = None
     """direct only. If omitted, `in_memory`: on two cores more workers cost more in start-up than they save on a million
     rows. With `multi_processing`, each worker takes the memory of a whole process, 1 to 2 GB."""

@@ -57,7 +57,7 @@ class Release:
         """Read what `to_json` wrote; fields of later releases are left out.
 
         Raises:
-          ValueError: it is no JSON, or a field is missing or of the wrong type.
+          ValueError: it is not JSON, or a field is missing or of the wrong type.
         """
         values = json.loads(text)
         if not isinstance(values, dict):

@@ -28,7 +28,7 @@ def terminate() -> None:
 
 
 def wait_for(file: Path) -> Act:
-    """Goes on once a file is there."""
+    """Return a function that waits until a file exists."""
     return partial(_wait_for, file)
 
 

@@ -72,7 +72,7 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
-        (b"", 400, "the request is no JSON"),
+        (b"", 400, "the request is not JSON"),
         (b"[]", 400, 'expected {"instances"'),
         (b'{"instances": []}', 400, "at least one row"),
         (b'{"instances": {}}', 400, "at least one row"),
@@ -90,12 +90,12 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
             "instances[0]: size: expected a finite number, found 'nan'",
         ),
         (b'{"instances": [{"color": "red", "size": -Infinity}]}', 400, "expected a finite number, found '-inf'"),
-        (b'{"instances": [{"color": "red", "size": NaN}]', 400, "the request is no JSON"),
-        (b'{"instances": [{"color": "\xff", "size": 1}]}', 400, "the request is no JSON"),
+        (b'{"instances": [{"color": "red", "size": NaN}]', 400, "the request is not JSON"),
+        (b'{"instances": [{"color": "\xff", "size": 1}]}', 400, "the request is not JSON"),
         (b'{"instances": [], "extra": 1}', 400, "'extra' is unknown"),
         (b'{"instances": [{}], "parameters": {"run": "rm"}}', 400, "parameters: expected an object with no other keys"),
         (b'{"instances": [{}], "parameters": {"signature_name": "true_label"}}', 404, "no signature 'true_label'"),
-        (b"[" * 100_000, 400, "the request is no JSON"),
+        (b"[" * 100_000, 400, "the request is not JSON"),
         (b" " * 1_500_001, 413, "the request is larger than 1,500,000 bytes"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_server_of_another_kind(
 ) -> None:
     monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
     swapped = postgresql.new_database(port=mariadb.port)
-    assert "or it is no PostgreSQL server" in refusal(tmp_path, swapped)
+    assert "or it is not a PostgreSQL server" in refusal(tmp_path, swapped)
     swapped = mariadb.new_database(port=postgresql.port, timeout_seconds=1)
     # PostgreSQL waits for the client to speak first, as MySQL's client does.
     assert "gave no answer within 1 s" in refusal(tmp_path, swapped)
