@@ -97,7 +97,7 @@ class Meter:
 
 
 def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool = True) -> dict[str, Any]:
-    """Run one pipeline in this process and measures it, imports included.
+    """Run one pipeline in this process and measure it, imports included.
 
     Args:
       which: `ours`, `stock`, or `stock-wide` (stock up to Transform, of a table of benchmarks/wide.py).

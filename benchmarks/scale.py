@@ -237,7 +237,7 @@ def _measured() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         runs = [_one(Path(temporary) / str(repeats), repeats) for repeats in _REPEATS]
     small, large = runs
-    # On Vertex every task starts again.
+    # On Vertex every task starts a process of its own.
     task_seconds = sum(node["seconds"] + small["start-up"] for node in small["nodes"].values())
     rates = {}
     for node in (*_ON_BEAM, "Trainer"):
@@ -316,14 +316,14 @@ def _run_one(config: Path) -> None:
 
 
 @click.command()
-@click.option("--measure", "again", is_flag=True, help="Measure the rates of this machine first, and keep them.")
+@click.option("--measure", "is_measuring", is_flag=True, help="Measure the rates of this machine first, and keep them.")
 @click.option("--one", type=click.Path(path_type=Path), hidden=True)
-def main(again: bool, one: Path | None) -> None:
+def main(is_measuring: bool, one: Path | None) -> None:
     """Print what the pipeline costs on 10 GB, 1 TB and 100 TB, and on census."""
     if one is not None:
         _run_one(one)
         return
-    if again:
+    if is_measuring:
         click.echo("measuring on census once and repeated ...", err=True)
         RATES_FILE.write_text(json.dumps(_measured(), indent=2) + "\n")
     click.echo(text(json.loads(RATES_FILE.read_text())))

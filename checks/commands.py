@@ -27,16 +27,16 @@ with the programs.
 """
 
 
-def page() -> str:
+def render_page() -> str:
     """Return the page as Markdown."""
     return _HEAD + "".join(
         section
         for line, module in ENTRY_POINTS.items()
-        for section in _sections(importlib.import_module(module).main, line, None)
+        for section in _render_sections(importlib.import_module(module).main, line, None)
     )
 
 
-def _sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:
+def _render_sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:
     """Yield the section of a command, then those of its subcommands."""
     name = line if parent is None else line.rpartition(" ")[2]
     # A command keeps the names of its help option from the first context that asks for them.
@@ -49,8 +49,8 @@ def _sections(command: click.Command, line: str, parent: click.Context | None) -
             for subcommand_name in command.list_commands(context):
                 subcommand = command.get_command(context, subcommand_name)
                 if subcommand is not None and not subcommand.hidden:
-                    yield from _sections(subcommand, f"{line} {subcommand_name}", context)
+                    yield from _render_sections(subcommand, f"{line} {subcommand_name}", context)
 
 
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    click.echo(render_page(), nl=False)

@@ -39,21 +39,24 @@ WORDS = {
     r"crown(s|ed)?": "promote",
     r"who(ever)? is on call": "on-call engineer",
 }
+RULES = ("start", "entries", "long", "words", "names")
 NAMES = frozenset({"found", "known", "wanted", "given", "said", "shown", "told"})
 _WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in WORDS), re.IGNORECASE)
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")
 _ENTRY = re.compile(r"^\s+[a-z_*][\w*, ]*: (of|what|how|where|that|which|who|when|as|those)\b", re.MULTILINE)
+# The words themselves, their tests, pages that are written from the code, and the past.
+_NOT_CHECKED = ("checks/prose.py", "tests/checks/test_prose.py", "docs/commands.md", "docs/config.md", "CHANGELOG.md")
 _MAX_WORDS_OF_DOCS, _MAX_WORDS_OF_DOCSTRINGS = 25, 30
 # The end of a sentence, of a paragraph, or of an item.
 _SENTENCE_END = re.compile(r"[.!?:;][\"*)]*(?=\s|$)|\n\s*\n|\n\s*[-*|\d]")
 
 
 @dataclass(frozen=True)
-class Place:
+class Violation:
     """A place that breaks a rule.
 
     Attributes:
-      rule: start, entries, long, words or names.
+      rule: one of `RULES`.
       file: path below the root.
       line: line of the file, from 1.
       text: the words.
@@ -70,29 +73,27 @@ class Place:
         return self.file.partition("/")[0] if "/" in self.file else "root"
 
 
-def in_python(file: str, source: str) -> Iterator[Place]:
+def check_python(file: str, source: str) -> Iterator[Violation]:
     """Yield the places of a Python file that break a rule."""
     tree = ast.parse(source)
-    for line, text in _docstrings(tree):
+    for line, text in _find_docstrings(tree):
         if _START.match(text):
-            yield Place("start", file, line, text.strip().splitlines()[0])
+            yield Violation("start", file, line, text.strip().splitlines()[0])
         for entry in _ENTRY.finditer(text):
-            yield Place("entries", file, line, entry.group().strip())
-        yield from _long(file, line, text, _MAX_WORDS_OF_DOCSTRINGS)
+            yield Violation("entries", file, line, entry.group().strip())
+        yield from _find_long(file, line, text, _MAX_WORDS_OF_DOCSTRINGS)
     for node in ast.walk(tree):
-        name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
-        if isinstance(node, ast.arg):
-            name = node.arg
-        if name in NAMES:
-            assert isinstance(node, ast.Name | ast.arg)
-            yield Place("names", file, node.lineno, name)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in NAMES:
+            yield Violation("names", file, node.lineno, node.id)
+        if isinstance(node, ast.arg) and node.arg in NAMES:
+            yield Violation("names", file, node.lineno, node.arg)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
             for word in _WORDS.finditer(token.string):
-                yield Place("words", file, token.start[0], word.group())
+                yield Violation("words", file, token.start[0], word.group())
 
 
-def in_markdown(file: str, source: str) -> Iterator[Place]:
+def check_markdown(file: str, source: str) -> Iterator[Violation]:
     """Yield the places of a page that break a rule; code is left out."""
     text = re.sub(
         r"^```.*?^```|^(    |\t).*?$|`[^`\n]*`",
@@ -102,62 +103,55 @@ def in_markdown(file: str, source: str) -> Iterator[Place]:
     )
     for number, line in enumerate(text.splitlines(), 1):
         for word in _WORDS.finditer(line):
-            yield Place("words", file, number, word.group())
-    yield from _long(file, 1, text, _MAX_WORDS_OF_DOCS)
+            yield Violation("words", file, number, word.group())
+    yield from _find_long(file, 1, text, _MAX_WORDS_OF_DOCS)
 
 
-def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _find_docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield docstrings with their lines; a string below an attribute is one, too."""
     for node in ast.walk(tree):
-        for statement in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
+        body = getattr(node, "body", None)
+        # The body of a lambda is an expression.
+        for statement in body if isinstance(body, list) else ():
             value = statement.value if isinstance(statement, ast.Expr) else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 yield statement.lineno, value.value
 
 
-def _long(file: str, line: int, text: str, limit: int) -> Iterator[Place]:
+def _find_long(file: str, line: int, text: str, limit: int) -> Iterator[Violation]:
     start = 0
     for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
         sentence = text[start:end]
         if len(re.findall(r"[A-Za-z][\w'-]*", sentence)) > limit and "|" not in sentence:
             first = start + len(sentence) - len(sentence.lstrip())
-            yield Place("long", file, line + text.count("\n", 0, first), " ".join(sentence.split()))
+            yield Violation("long", file, line + text.count("\n", 0, first), " ".join(sentence.split()))
         start = end
 
 
-def places() -> list[Place]:
+def find_violations() -> list[Violation]:
     """Return all places of the repository that break a rule."""
     listed = subprocess.run(
         ["git", "ls-files", "*.py", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    broken: list[Place] = []
+    violations: list[Violation] = []
     for file in listed:
-        # The table above holds the words themselves, and the reference holds help texts that are checked in the code.
-        if file in (
-            "checks/prose.py",
-            "tests/checks/test_prose.py",
-            "docs/commands.md",
-            "docs/config.md",
-            "CHANGELOG.md",
-        ):
-            continue
-        if not (ROOT / file).exists():
+        # A file that git lists may have been deleted since.
+        if file in _NOT_CHECKED or not (ROOT / file).exists():
             continue
         source = (ROOT / file).read_text()
-        broken += in_python(file, source) if file.endswith(".py") else in_markdown(file, source)
-    return broken
+        violations += check_python(file, source) if file.endswith(".py") else check_markdown(file, source)
+    return violations
 
 
-def counts(broken: list[Place]) -> dict[str, dict[str, int]]:
+def count_by_rule(violations: list[Violation]) -> dict[str, dict[str, int]]:
     """Return the number of places by rule and room."""
-    counted = Counter((place.rule, place.room) for place in broken)
-    rules = sorted({rule for rule, _ in counted})
-    return {
-        rule: {room: counted[rule, room] for room in sorted({r for k, r in counted if k == rule})} for rule in rules
-    }
+    counted: dict[str, dict[str, int]] = {}
+    for (rule, room), number in sorted(Counter((violation.rule, violation.room) for violation in violations).items()):
+        counted.setdefault(rule, {})[room] = number
+    return counted
 
 
-def excess(counted: dict[str, dict[str, int]], limits: dict[str, dict[str, int]]) -> list[str]:
+def list_excess(counted: dict[str, dict[str, int]], limits: dict[str, dict[str, int]]) -> list[str]:
     """Return a line for each count above its limit."""
     return [
         f"{room}: {count} places break the rule '{rule}', at most {limits.get(rule, {}).get(room, 0)} expected; "
@@ -169,21 +163,21 @@ def excess(counted: dict[str, dict[str, int]], limits: dict[str, dict[str, int]]
 
 
 @click.command(help=__doc__)
-@click.option("--list", "rule", metavar="RULE", help="Print the places of a rule: start, entries, long, words, names.")
+@click.option("--list", "rule", type=click.Choice(RULES), help="Print the places of a rule.")
 @click.option("--lower", is_flag=True, help="Lower the limits to the counts.")
 def main(rule: str | None, *, lower: bool) -> None:
-    broken = places()
+    violations = find_violations()
     if rule:
-        for place in broken:
-            if place.rule == rule:
-                click.echo(f"{place.file}:{place.line}: {place.text}")
+        for violation in violations:
+            if violation.rule == rule:
+                click.echo(f"{violation.file}:{violation.line}: {violation.text}")
         return
-    counted, limits = counts(broken), json.loads(LIMITS_FILE.read_text()) if LIMITS_FILE.exists() else {}
+    counted, limits = count_by_rule(violations), json.loads(LIMITS_FILE.read_text())
     for name, rooms in counted.items():
         click.echo(
             f"{name:8} {sum(rooms.values()):5}  " + ", ".join(f"{room} {count}" for room, count in rooms.items())
         )
-    above = excess(counted, limits)
+    above = list_excess(counted, limits)
     if lower and not above:
         LIMITS_FILE.write_text(json.dumps(counted, indent=1) + "\n")
         return

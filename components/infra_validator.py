@@ -62,7 +62,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
     settings: Parameter[str],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Serve `model` and sends it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
+    """Serve `model` and send it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
 
     Raises:
       NotBlessedError: the model was not blessed by Evaluator; the server cannot load it, answers otherwise than the
@@ -95,7 +95,7 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
 
 
 def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:
-    """Start the server on a model and holds it to its golden requests and its budget.
+    """Start the server on a model and hold it to its golden requests and its budget.
 
     Raises:
       NotBlessedError: with what is wrong.

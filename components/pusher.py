@@ -39,7 +39,7 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     version: Parameter[int],
     promote: Parameter[bool],
 ) -> None:
-    """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records where it went.
+    """Push `model` as `version` (`NEXT_VERSION`: one more than the highest) and record where it went.
 
     It serves at once if `promote` says so, and else waits as the candidate. `pushed` is 1 if this execution wrote the
     version and 0 if a version, whether it serves or not, holds the same model already.

@@ -54,7 +54,7 @@ def VertexPusher(  # noqa: N802 (TFX names components like classes)
     run_id: Parameter[str],
     version: Parameter[int],
 ) -> None:
-    """Pushes `model` as `version` (`NEXT_VERSION`: one more than the highest) and records the serving version since.
+    """Push `model` as `version` (`NEXT_VERSION`: one more than the highest) and record the serving version since.
 
     `place` and `deployment` are a Place and a Deployment as JSON. Golden requests are those of the evaluation.
     `pushed` is 1 if anything was changed.

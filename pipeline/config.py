@@ -272,7 +272,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
-    """Read and checks a config.
+    """Read and check a config.
 
     Args:
       file: the YAML file; relative paths in it start at its own folder.

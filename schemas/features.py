@@ -324,7 +324,7 @@ class RegressionLabel(_Label):
 
 
 def _label_kind(label: object) -> str:
-    """Return a label without a kind is binary."""
+    """Return the kind of a label; one without a kind is binary."""
     kind = label.get("kind", "binary") if isinstance(label, dict) else getattr(label, "kind", None)
     return str(kind)
 

@@ -127,7 +127,7 @@ class Registered:
             return state.label(content_hash(folder)) == expected
 
     def differing_files(self, version: int) -> list[str]:
-        """Return the model's labels hold one hash for all."""
+        """Return no files: the labels of a model hold one hash for all of them."""
         return []
 
     def metrics(self, version: Version) -> Mapping[str, float]:

@@ -166,7 +166,7 @@ class Rehearsal:
         return self._folder / "logs" / self._job_id / f"{task}.log"
 
     def cancel(self) -> None:
-        """End the task that runs, and starts no more."""
+        """End the task that runs, and start no more."""
         self._cancelled.set()
         process = self._process
         if process is not None and process.poll() is None:

@@ -68,7 +68,7 @@ class Folder:
             raise PushError(f"{self.path(name)}: cannot be read: {what_failed(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file beside and renames it, over what was there.
+        """Write a file beside and rename it, over what was there.
 
         Raises:
           PushError: it cannot be written.

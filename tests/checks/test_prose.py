@@ -25,7 +25,7 @@ LONG = " ".join(["word"] * 31)
     ],
 )
 def test_each_rule_finds_its_place(source: str, rule: str, text: str) -> None:
-    places = [(place.rule, place.text) for place in prose.in_python("a/b.py", source)]
+    places = [(place.rule, place.text) for place in prose.check_python("a/b.py", source)]
     assert (rule, text) in places
 
 
@@ -34,20 +34,20 @@ def test_plain_sentences_and_names_pass() -> None:
         '"""Rows of a table."""\n\n\ndef read(path):\n    """Return the rows again.\n\n    Args:\n'
         '      path: path of the file.\n    """\n    # The file exists.\n    rows = [path]\n    return rows\n'
     )
-    assert list(prose.in_python("a/b.py", source)) == []
+    assert list(prose.check_python("a/b.py", source)) == []
 
 
 def test_code_of_a_page_is_left_out() -> None:
     page = "It is `anew`.\n\n    anew\n\n```text\nanew\n```\n\nIt runs anew."
-    assert [(place.rule, place.line) for place in prose.in_markdown("docs/a.md", page)] == [("words", 9)]
-    assert [place.rule for place in prose.in_markdown("a.md", f"{' '.join(['word'] * 26)}. It ends.")] == ["long"]
+    assert [(place.rule, place.line) for place in prose.check_markdown("docs/a.md", page)] == [("words", 9)]
+    assert [place.rule for place in prose.check_markdown("a.md", f"{' '.join(['word'] * 26)}. It ends.")] == ["long"]
 
 
 def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prose, "LIMITS_FILE", tmp_path / "limits.json")
-    monkeypatch.setattr(prose, "places", lambda: list(prose.in_python("oncall/a.py", "found = known = 1")))
+    monkeypatch.setattr(prose, "find_violations", lambda: list(prose.check_python("oncall/a.py", "found = known = 1")))
     (tmp_path / "limits.json").write_text(json.dumps({"names": {"oncall": 1}}))
     result = CliRunner().invoke(prose.main, [])
     assert result.exit_code == 1
@@ -63,4 +63,4 @@ def test_a_count_above_its_limit_fails_with_the_command_that_lists_it(
 
 def test_the_repository_is_within_its_limits() -> None:
     limits = json.loads(prose.LIMITS_FILE.read_text())
-    assert prose.excess(prose.counts(prose.places()), limits) == []
+    assert prose.list_excess(prose.count_by_rule(prose.find_violations()), limits) == []

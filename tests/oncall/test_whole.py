@@ -39,7 +39,7 @@ class _Place:
         return forked.run("local_runner.py", *self._arguments(*settings, until=until)).returncode
 
     def killed_in(self, node: str, *settings: str) -> str:
-        """Start a run and kills it while a node runs; return its id."""
+        """Start a run and kill it while a node runs; return its id."""
         before = {*self.root.glob("records/*.json")}
         command = [sys.executable, str(ROOT / "local_runner.py"), *self._arguments(*settings)]
         process = subprocess.Popen(command, start_new_session=True)

@@ -17,7 +17,7 @@ from tests.vertex_emulator.fixtures import BUCKET, PROJECT, REGION, Bench
 
 
 def run(bench: Bench, *arguments: str, code: int = 0) -> str:
-    """Run a command and returns what it printed; the environment is that of the emulator."""
+    """Run a command and return what it printed; the environment is that of the emulator."""
     named = ["--project", PROJECT, "--region", REGION, "--model", bench.name, "--staging", f"gs://{BUCKET}/root"]
     done = forked.run("serving.vertex", arguments[0], *named, *arguments[1:])
     assert done.returncode == code, done.stderr

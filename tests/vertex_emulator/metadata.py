@@ -149,7 +149,10 @@ def query_execution_inputs_and_outputs(emulator: Emulator, request: Any) -> Any:
 
 @method("MetadataService")
 def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
-    """Return a hop leads from an artifact to an execution, or back: a guess, the protos do not say what counts as one."""
+    """Return what is at most so many hops away.
+
+    A hop leads from an artifact to an execution, or back: a guess, since the protos do not define one.
+    """
     emulator.store.get(request.artifact)
     if request.max_hops < 0:
         raise invalid("max_hops must not be negative.")
