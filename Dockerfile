@@ -14,6 +14,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements/lock.txt /tmp/lock.txt
 RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt
 COPY pyproject.toml setup.py README.md LICENSE local_runner.py vertex_runner.py /src/
+COPY cli /src/cli
+COPY emulators /src/emulators
 COPY oncall /src/oncall
 COPY pipeline /src/pipeline
 COPY components /src/components

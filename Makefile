@@ -41,7 +41,7 @@ tables: .venv/installed ## Compare with gradient-boosted trees on real data sets
 	@$(BIN)/python -m benchmarks.tables $(ARGS)
 
 docs: .venv/installed ## Write docs/config.md and docs/commands.md again from the code.
-	@$(BIN)/python -m pipeline.config_docs > docs/config.md
+	@$(BIN)/python -m pipeline.config.docs > docs/config.md
 	@$(BIN)/python -m checks.commands > docs/commands.md
 
 lock: .venv/installed ## Resolve the dependencies of pyproject.toml again.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from schemas.errors import PipelineError
+    from cli.errors import PipelineError
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "census.yaml"
 
@@ -81,14 +81,15 @@ def main(
     Components whose inputs, parameters and code did not change are reused from earlier runs in the same run root.
     """
     # Here, not above: --help should not wait for them.
-    from pipeline import config, local
-    from pipeline.run_root import default_run_root
-    from schemas.errors import ConfigError
-    from serving.terminal import refusals
+    from cli.errors import ConfigError
+    from cli.terminal import refusals
+    from pipeline.config import pipeline_config
+    from pipeline.run import local
+    from pipeline.run.run_root import default_run_root
 
     with refusals(as_json=output == "json", interrupted="interrupted before anything was started"):
         try:
-            loaded = config.load(config_file, settings)
+            loaded = pipeline_config.load(config_file, settings)
         except ConfigError as error:
             if not dry_run:
                 _put_on_record(config_file, settings, run_root, error)
@@ -105,10 +106,11 @@ def main(
 
 def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError") -> None:
     """Keep that a config was refused, in the run root that is named, or that of the config's name."""
-    from pipeline import config, local
-    from pipeline.run_root import RunRoot, default_run_root
+    from pipeline.config import pipeline_config
+    from pipeline.run import local
+    from pipeline.run.run_root import RunRoot, default_run_root
 
-    name = config.name_in(config_file, settings) or (run_root.name if run_root else None)
+    name = pipeline_config.name_in(config_file, settings) or (run_root.name if run_root else None)
     if name is not None:
         # Without the settings: what is refused may be a secret in the wrong place.
         place = ["--run-root", str(run_root)] if run_root else []
@@ -117,7 +119,7 @@ def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path 
 
 
 if __name__ == "__main__":
-    from pipeline.interrupts import leaves_when_interrupted
+    from cli.interrupts import leaves_when_interrupted
 
     with leaves_when_interrupted():
         main()

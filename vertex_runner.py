@@ -47,14 +47,14 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(config_file: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
-        from pipeline import config
-        from serving.terminal import refusals
+        from cli.terminal import refusals
+        from pipeline.config import pipeline_config
 
         flags = {key: options.pop(key) for key, _ in _OVERRIDES}
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
         goes_on = "; a job that was submitted continues: vertex_runner.py status, cancel"
         with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
-            command(config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
+            command(pipeline_config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
 
     for key, text in reversed(_OVERRIDES):
         flag = f"--{key.replace('_', '-')}"
@@ -102,8 +102,8 @@ def submit(
     config: Any, *, job_id: str | None, wait: bool, no_cache: bool, dry_run: bool, cron: str | None, as_json: bool
 ) -> None:
     """Compile, check and submit; print the link to the console."""
+    from cli.errors import ConfigError
     from pipeline.vertex import commands, jobs
-    from schemas.errors import ConfigError
 
     if job_id is not None:
         jobs.check_job_id(job_id)

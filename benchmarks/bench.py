@@ -256,9 +256,9 @@ def main(
 
 
 def _measure_one(which: str, folder: Path, config_file: Path) -> None:
-    from pipeline import config
+    from pipeline.config import pipeline_config
 
-    measured = {**measure(which, folder, config_file), "epochs": config.load(config_file).training.epochs}
+    measured = {**measure(which, folder, config_file), "epochs": pipeline_config.load(config_file).training.epochs}
     (folder / "measured.json").write_text(json.dumps(measured))
 
 

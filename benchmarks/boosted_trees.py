@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score, root_mean_squared_error
 
-from pipeline.config import PipelineConfig
-from pipeline.run_root import RunRoot
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.run_root import RunRoot
 from schemas.data import CsvOptions
 from schemas.features import BinaryLabel, RegressionLabel
-from schemas.readers import open_table
+from schemas.tables.readers import open_table
 
 # The limit of HistGradientBoosting: a category is a bin, and one of 256 bins is that of missing values.
 _MAX_CATEGORIES = 255

@@ -25,8 +25,8 @@ from rich.table import Table
 from benchmarks import public_tables, tables
 from benchmarks.public_tables import DEVELOPMENT, HEAD_TO_HEAD
 from benchmarks.tables import BOUNDS, JUDGED, LOSSES, StoppedError
-from pipeline import config as pipeline_config
-from pipeline.run_root import RunRoot
+from pipeline.config import pipeline_config
+from pipeline.run.run_root import RunRoot
 from schemas.features import LabelKind
 
 _SEED_KEY = "seed"

@@ -106,24 +106,24 @@ def measure(which: str, folder: Path, config_file: Path, *, samples_memory: bool
       samples_memory: whether the peak is looked for.
     """
     started = time.monotonic()
-    from pipeline import runner
+    from pipeline.run import dag_runner
 
     created = {"ours": _ours, "stock": _stock, "stock-wide": _stock_wide}
     pipeline = created[which](folder, config_file)
     imported = time.monotonic() - started
     meter = Meter(samples_memory=samples_memory)
-    runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="bench", observer=meter)
+    dag_runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="bench", observer=meter)
     meter.stop()
     total = time.monotonic() - started
     return {"start-up": imported, "total": total, "nodes": meter.measured, "split_rows": meter.split_rows}
 
 
 def _ours(folder: Path, config_file: Path) -> Any:
-    from pipeline import config
-    from pipeline.dag import create_pipeline
+    from pipeline.config import pipeline_config
+    from pipeline.create_pipeline import create_pipeline
 
     return create_pipeline(
-        config.load(config_file),
+        pipeline_config.load(config_file),
         pipeline_root=str(folder / "artifacts"),
         registry=str(folder / "registry"),
         run_id="bench",
@@ -139,9 +139,9 @@ def _stock_wide(folder: Path, config_file: Path) -> Any:
 
 def _stock(folder: Path, config_file: Path) -> Any:
     from benchmarks.stock.pipeline import create_stock_pipeline
-    from pipeline import config
+    from pipeline.config import pipeline_config
 
-    loaded = config.load(config_file)
+    loaded = pipeline_config.load(config_file)
     data = Path(loaded.data.base)
     with (data / "train" / "train.csv").open("rb") as file:
         rows = sum(1 for _ in file) - 1

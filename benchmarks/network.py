@@ -34,11 +34,11 @@ from rich.table import Table
 from benchmarks import quality, tables
 from benchmarks.public_tables import DEVELOPMENT
 from benchmarks.tables import JUDGED, LOSSES
-from pipeline import config as pipeline_config
-from pipeline.config import PipelineConfig
-from schemas.errors import PipelineError
+from cli.errors import PipelineError
+from cli.terminal import own_terminal
+from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
 from schemas.features import LabelKind
-from serving.terminal import own_terminal
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -164,7 +164,7 @@ def _sources(config: PipelineConfig, folder: Path) -> dict[str, "Source"]:
     """Return the transformed splits; configs with the same data and the same features share them."""
     import components
     import schemas
-    from pipeline.fingerprint import code_fingerprint
+    from pipeline.run.fingerprint import code_fingerprint
 
     parts = (config.data.model_dump_json(), config.feature_set.model_dump_json())
     key = hashlib.sha256("".join([*parts, code_fingerprint(components, schemas)]).encode()).hexdigest()[:12]

@@ -17,14 +17,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cli.terminal import own_terminal
 from components.config import measurable
-from pipeline import config as pipeline_config
-from pipeline.config import PipelineConfig
+from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
-from serving.literal_paths import literal_path
-from serving.terminal import own_terminal
+from serving.model.literal_paths import literal_path
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -70,8 +70,8 @@ def transform(config: PipelineConfig, folder: Path, splits: tuple[str, ...]) -> 
       folder: Folder of the artifacts.
       splits: Names of the splits to transform.
     """
-    from pipeline import runner
-    from pipeline.dag import create_pipeline
+    from pipeline.create_pipeline import create_pipeline
+    from pipeline.run import dag_runner
 
     pipeline = create_pipeline(
         config,
@@ -82,7 +82,7 @@ def transform(config: PipelineConfig, folder: Path, splits: tuple[str, ...]) -> 
         transformed_splits=splits,
     )
     try:
-        runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
+        dag_runner.run(pipeline, SQLiteFile(folder / SQLITE_FILE), run_id="quality", observer=_StopAfterTransform())
     except _TransformedError as done:
         return done.graph, done.examples
     raise RuntimeError("the run ended before Transform")
@@ -162,7 +162,7 @@ def measure(
     """
     import tensorflow as tf
 
-    from components.batched_metrics import counts_of
+    from components.evaluator.batched_metrics import counts_of
 
     kind = source.features.label.kind
     counts = counts_of(kind, threshold, costs)

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import CENSUS_CONFIG, ROOT, measure
-from pipeline import config
+from pipeline.config import pipeline_config
 
 RATES_FILE = Path(__file__).parent / "rates.json"
 _REPEATS = (1, 10)
@@ -124,7 +124,7 @@ def million_table(rates: dict[str, Any]) -> Table:
     """Return a million rows of input in census's shares and epochs: CPU seconds, and dollars where they are paid
     for.
     """
-    loaded = config.load(CENSUS_CONFIG)
+    loaded = pipeline_config.load(CENSUS_CONFIG)
     train = 1 - _TEST_SHARE
     reads = {"ExampleGen": 1, "StatisticsGen": 1, "Transform": train, "Evaluator": _TEST_SHARE}
     reads["Trainer"] = train * loaded.training.epochs
@@ -254,7 +254,7 @@ def _measured() -> dict[str, Any]:
 
 def trainer_bytes_per_row() -> int:
     """Return what Trainer keeps of a row on its disk: census's ids and numbers of 4 bytes each, and the label of 8."""
-    features = config.load(CENSUS_CONFIG).feature_set
+    features = pipeline_config.load(CENSUS_CONFIG).feature_set
     return 4 * (len(features.id_columns) + len(features.number_columns)) + 8
 
 
@@ -268,9 +268,9 @@ def _one(folder: Path, repeats: int) -> dict[str, Any]:
     # Repeated rows are learnt by heart; what they cost is the same.
     values["evaluation"] |= {"thresholds": [{"metric": "auc", "at_least": 0.5}]}
     csv_bytes = _repeat(folder / "data", repeats)
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(values, sort_keys=False))
-    command = [sys.executable, "-m", "benchmarks.scale", "--one", str(config)]
+    config_file = folder / "config.yaml"
+    config_file.write_text(yaml.safe_dump(values, sort_keys=False))
+    command = [sys.executable, "-m", "benchmarks.scale", "--one", str(config_file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise click.ClickException(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -306,9 +306,9 @@ def _repeat(folder: Path, repeats: int) -> int:
     return written
 
 
-def _run_one(config: Path) -> None:
-    folder = config.parent
-    measured = measure("ours", folder, config)
+def _run_one(config_file: Path) -> None:
+    folder = config_file.parent
+    measured = measure("ours", folder, config_file)
     for name, output in (("example", "ExampleGen/examples"), ("transformed", "Transform/transformed_examples")):
         files = (folder / "artifacts" / output).rglob("*.gz")
         measured[f"{name}_bytes"] = sum(file.stat().st_size for file in files)

@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from serving.literal_paths import literal_path
+from serving.model.literal_paths import literal_path
 from serving.registry import GOLDEN_FILE, Registry
 
 _SECONDS = 8

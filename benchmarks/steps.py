@@ -22,9 +22,9 @@ import click
 
 from benchmarks.household import write_config, write_rows
 from benchmarks.quality import transformed
-from pipeline import config as pipeline_config
-from pipeline.config import PipelineConfig
-from serving.terminal import own_terminal
+from cli.terminal import own_terminal
+from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
     from trainer.input import Source, TrainingRows

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from benchmarks import public_tables
 from benchmarks.public_tables import TABLES
-from pipeline import config as pipeline_config
-from pipeline.config import PipelineConfig
-from pipeline.run_root import RunRoot
+from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.run_root import RunRoot
 from schemas.features import LabelKind
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ ENTRY_POINTS = {
     "python -m serving": "serving.__main__",
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.batch": "serving.batch.__main__",
-    "python -m serving.vertex": "serving.vertex.__main__",
+    "python -m serving.registry.vertex": "serving.registry.vertex.__main__",
 }
 _WIDTH_CHARS = 100
 _HEAD = """# Commands

@@ -10,7 +10,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from schemas.data import SplitName
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
-from serving.vertex.config import Deployment
+from serving.registry.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -7,8 +7,8 @@ python -m oncall why latest --project my-project --region europe-west4
 
 import click
 
+from cli.interrupts import leaves_when_interrupted
 from oncall import commands
-from pipeline.interrupts import leaves_when_interrupted
 
 EPILOG = """RUN is `latest`, a run's id, or the first characters of one. With --project, or VERTEX_PROJECT, the runs are
 jobs of Vertex Pipelines.

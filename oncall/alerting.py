@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
+from cli.terminal import say
 from oncall.checks import CHAMPION, DATABASE, Check
 from oncall.evidence import Evidence
-from pipeline.alerts import telling
+from pipeline.alerts import notifier
 from pipeline.alerts.alert import Alert, of_refusal, of_run, streak
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.standing import NEWEST_RUN, REFUSED, Standing, Trouble
-from pipeline.records import RunRecord
-from serving.terminal import say
+from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, Standing, Trouble
+from pipeline.run.records import RunRecord
 
 
 def tell(evidence: Evidence, checks: Sequence[Check]) -> str:
@@ -34,12 +34,12 @@ def tell(evidence: Evidence, checks: Sequence[Check]) -> str:
     outcome = ""
     if news:
         alert = _alert(evidence, newest, checks, [*news], troubles)
-        outcome = telling.told(section, alert, shown=bool(due))
+        outcome = notifier.told(section, alert, shown=bool(due))
         for name, one in troubles.items():
-            one.told, one.owed = now if due else one.told, name in news and telling.is_owed(outcome)
+            one.told, one.owed = now if due else one.told, name in news and notifier.is_owed(outcome)
     elif over and not bad:
-        outcome = telling.told(section, _recovered(evidence, newest, checks, over), shown=True)
-    telling.kept("what was told", lambda: standing.keep(evidence.root))
+        outcome = notifier.told(section, _recovered(evidence, newest, checks, over), shown=True)
+    notifier.kept("what was told", lambda: standing.keep(evidence.root))
     return outcome
 
 

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from components.anomalies import ANOMALIES_FILE, listed, parsed
+from components.example_validator.anomalies import ANOMALIES_FILE, listed, parsed
 from components.policy import ADVICE, stopping
 from oncall.graph import Outputs
 from oncall.sources import Source
 from oncall.terminal import Answer, labelled
-from pipeline.causes import cause
-from pipeline.records import RunRecord
+from pipeline.run.causes import cause
+from pipeline.run.records import RunRecord
 
 _SPLIT = "Split-"
 

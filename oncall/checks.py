@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cli.errors import ConfigError, PipelineError
+from cli.terminal import command
 from oncall.evidence import Evidence
-from oncall.refused import refused
+from oncall.rejections import refused
 from oncall.releases import named
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows
-from pipeline.advice import after_refusal, ask_doctor
-from pipeline.alerts.standing import NEWEST_RUN, REFUSED
-from pipeline.causes import cause
-from pipeline.records import State
-from schemas.errors import ConfigError, PipelineError
-from serving.terminal import command
+from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
+from pipeline.run.advice import after_refusal, ask_doctor
+from pipeline.run.causes import cause
+from pipeline.run.records import State
 
 _TIMEOUT_SECONDS = 5.0
 _READ_BYTES = 1 << 16

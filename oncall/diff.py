@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cli.errors import DataError
 from components.policy import warned
 from oncall.anomalies import gate_report, validator_anomalies, verdict
 from oncall.evaluations import metrics
@@ -12,8 +13,7 @@ from oncall.provenance import data_of
 from oncall.runs import need_record
 from oncall.sources import Run, Source
 from oncall.terminal import Answer
-from pipeline.records import RunRecord
-from schemas.errors import DataError
+from pipeline.run.records import RunRecord
 
 # What may differ by chance is not a change.
 _RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
@@ -132,7 +132,7 @@ def _allowed(key: str, before: float) -> float:
 
 def _statistics(outputs: Outputs) -> dict[str, float]:
     """Mean, share of missing values and number of distinct values, by split and feature."""
-    from pipeline.lookup import read_statistics
+    from pipeline.run.artifact_lookup import read_statistics
 
     found: dict[str, float] = {}
     for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):

@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.terminal import command
 from oncall.evidence import Evidence
 from oncall.folders import MOVED, execution_folder, execution_folders, is_gone, moved_from
 from oncall.metadata import Metadata
 from oncall.releases import Local, named, registry_of
 from oncall.terminal import Answer, volume
-from pipeline.advice import again
-from pipeline.causes import cause
 from pipeline.database.sqlite import UNFINISHED
-from pipeline.records import State
-from schemas.errors import ConfigError, PipelineError, RunRootError
-from serving.terminal import command
+from pipeline.run.advice import again
+from pipeline.run.causes import cause
+from pipeline.run.records import State
 
 _FREE_BYTES = 2e9
-# The names that serving/registry/disk.py gives to what is not finished.
+# The names that serving/registry/local/disk.py gives to what is not finished.
 _CUT_OFF = (".unfinished-*", ".deleted-*")
 
 

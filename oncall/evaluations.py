@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cli.errors import DataError, RunRootError
 from oncall.graph import Outputs
 from oncall.sources import Source
-from schemas.errors import DataError, RunRootError
 
-# As components/evaluation.py calls it.
+# As components/evaluator/evaluation.py calls it.
 _SUMMARY = "summary.json"
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cli.errors import ConfigError, RunRootError
+from cli.terminal import flags
 from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
 from pipeline.database.binding import is_run_root
-from pipeline.records import Kind, RunRecord, State
-from pipeline.refusals import Refusal, Refusals
-from pipeline.run_root import RunRoot
-from schemas.errors import ConfigError, RunRootError
-from serving.terminal import flags
+from pipeline.run.records import Kind, RunRecord, State
+from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.run_root import RunRoot
 
 LATEST = "latest"
 _USUAL_PLACES = "runs/*"

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.pushes import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
+from cli.errors import RunRootError
+from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY, Push, writers
 from oncall.evidence import Evidence
 from oncall.folders import MOVED, execution_folder, is_gone, moved_from, size
 from oncall.graph import Artifact, Id, key, properties
@@ -14,7 +15,6 @@ from oncall.provenance import ancestors
 from oncall.releases import registry_of
 from oncall.terminal import Answer, volume
 from oncall.why import last_good
-from schemas.errors import RunRootError
 from serving.registry import Registry
 
 # The next run's baseline is the last blessed model, or the one before, if the last is the next run's own.

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cli.errors import ConfigError
 from oncall.graph import Graph, Id, key
 from oncall.sources import Source
 from oncall.terminal import Answer
-from schemas.errors import ConfigError
 
 # Of a tree: a schema may have been used by thousands of runs.
 _SHOWN_BRANCHES = 10

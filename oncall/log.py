@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 import click
 
+from cli.errors import ConfigError, RunRootError
+from cli.terminal import INTERRUPTED_EXIT_CODE, say
 from oncall.evidence import Evidence
 from oncall.runs import need_record
 from oncall.terminal import Answer, clean
-from pipeline.causes import failed_node
-from pipeline.records import RunRecord, State
-from schemas.errors import ConfigError, RunRootError
-from serving.terminal import INTERRUPTED_EXIT_CODE, say
+from pipeline.run.causes import failed_node
+from pipeline.run.records import RunRecord, State
 
 _POLL_SECONDS = 0.3
 # Whatever is between two line ends is cut here.

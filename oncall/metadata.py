@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from cli.errors import RunRootError
 from oncall.graph import Artifact, Event, Execution, Id, Outputs, key, properties
 from pipeline.database.database import Database
-from schemas.errors import RunRootError
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as mlmd

@@ -106,8 +106,8 @@ def _by_split(text: Any, kind: Callable[[Any], T]) -> dict[str, T]:
 def schema_hash_of(folder: Path) -> str:
     """Return the hash of a Schema artifact; empty if it cannot be read."""
     # Protobuf and pydantic's models, which not every command needs.
-    from schemas.curated import SCHEMA_FILE_NAME, load_schema, schema_hash
-    from schemas.errors import ConfigError
+    from cli.errors import ConfigError
+    from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema, schema_hash
 
     try:
         return schema_hash(load_schema(str(folder / SCHEMA_FILE_NAME)))

@@ -5,16 +5,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cli.errors import ConfigError, PipelineError, RunRootError
+from cli.terminal import flags
 from oncall.evidence import Evidence
 from oncall.graph import Graph
 from oncall.provenance import Data, ancestors, data_of, verdicts
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, labelled
-from pipeline.records import RunRecord
-from schemas.errors import ConfigError, PipelineError, RunRootError
+from pipeline.run.records import RunRecord
 from serving.registry import Registry
-from serving.registry.find import find, models
-from serving.terminal import flags
+from serving.registry.lookup import find, models
 
 _SHORT = 12
 

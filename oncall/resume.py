@@ -4,15 +4,15 @@ from typing import Literal
 
 import click
 
-from oncall import refused
+from cli.errors import ConfigError, RunRootError
+from cli.terminal import say
+from oncall import rejections
 from oncall.evidence import Evidence
 from oncall.releases import registry_of
 from oncall.runs import need_record
 from oncall.terminal import Answer, labelled
-from pipeline.advice import again
-from pipeline.records import Kind, State
-from schemas.errors import ConfigError, RunRootError
-from serving.terminal import say
+from pipeline.run.advice import again
+from pipeline.run.records import Kind, State
 
 
 def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
@@ -37,8 +37,8 @@ def resume(evidence: Evidence, name: str, *, as_json: bool) -> Answer | int:
         return Answer({"run": run.run_id, "state": run.state, "resumed": False}, [said], code)
     from pydantic import ValidationError
 
-    from pipeline import local
-    from pipeline.config import PipelineConfig
+    from pipeline.config.pipeline_config import PipelineConfig
+    from pipeline.run import local
 
     try:
         config = PipelineConfig.model_validate(record.config)
@@ -74,7 +74,7 @@ def _lost_what_it_pushed(evidence: Evidence, run_id: str) -> bool:
 
 def _say_what_stands_in_the_way(evidence: Evidence) -> None:
     """Says it before anything is tried."""
-    said, tries = refused.standing(evidence), refused.tries(evidence)
+    said, tries = rejections.standing(evidence), rejections.tries(evidence)
     for line in labelled([*said.items(), *(("try", one) for one in tries)]):
         say(line, "warning")
 

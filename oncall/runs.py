@@ -4,16 +4,16 @@ import time
 from collections import Counter
 from typing import Any
 
+from cli.errors import ConfigError, RunRootError
 from oncall.evaluations import judgement
 from oncall.graph import properties
-from oncall.refused import refused, tries
+from oncall.rejections import refused, tries
 from oncall.sources import Listed, Run, Source
 from oncall.terminal import Answer, Rows, headline, labelled, moment, seconds
-from pipeline.causes import cause
-from pipeline.records import Kind, RunRecord, State
-from schemas.errors import ConfigError, RunRootError
+from pipeline.run.causes import cause
+from pipeline.run.records import Kind, RunRecord, State
 
-# What pipeline/runner.py keeps of a failed execution.
+# What pipeline/run/dag_runner.py keeps of a failed execution.
 _ERROR_PROPERTY = "error"
 _KINDS = {Kind.LOCAL: "", Kind.REHEARSAL: ", a rehearsal", Kind.VERTEX: ", on Vertex AI"}
 _NO_RECORD = "no record; only ML Metadata knows it"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from oncall.graph import Graph, Id
-from pipeline.records import RunRecord, State
-from pipeline.refusals import Refusal
+from pipeline.run.records import RunRecord, State
+from pipeline.run.rejections import Refusal
 
 
 @dataclass(frozen=True)

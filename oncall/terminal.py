@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.strict_json import to_json
-from serving.terminal import clean as clean
-from serving.terminal import say
+from cli.strict_json import to_json
+from cli.terminal import clean as clean
+from cli.terminal import say
 
 # Of what is piped or kept, where nothing is folded or cut: no table is wider.
 _WIDTH_OF_A_FILE = 1 << 20

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from oncall import refused
+from cli.errors import NotBlessedError
+from cli.terminal import command
+from oncall import rejections
 from oncall.evaluations import Judgement, judgement
 from oncall.runs import unknown_evidence
 from oncall.sources import Run, Source
 from oncall.terminal import Answer, labelled, short
-from pipeline.advice import advice
-from pipeline.causes import cause, failed_node
-from pipeline.records import RunRecord, State
-from schemas.errors import NotBlessedError
-from serving.terminal import command
+from pipeline.run.advice import advice
+from pipeline.run.causes import cause, failed_node
+from pipeline.run.records import RunRecord, State
 
 # The end of a node's part of the log; tracebacks of Beam are long, and say the same again and again.
 _READ_BYTES = 1 << 20
@@ -33,7 +33,7 @@ _CHATTER = re.compile(
 _NO_GPU = re.compile(r"failed call to cuInit|cudart_stub")
 # Not of this checkout; and what drives the nodes, which is in every traceback.
 _FOREIGN = ("site-packages", "/lib/python", "<frozen", "<string>", "__autograph_generated")
-_DRIVING = ("pipeline/runner.py", "pipeline/local.py")
+_DRIVING = ("pipeline/run/dag_runner.py", "pipeline/run/local.py")
 _PLACE = re.compile(rf"{re.escape(str(Path(__file__).parents[1]))}/|/[^\"]*/(?:site-packages|lib/python[\d.]+)/")
 
 
@@ -41,7 +41,7 @@ def why(evidence: Source, name: str) -> Answer:
     """Why a run is as it is, and what keeps the next one from starting."""
     run = evidence.find(name)
     answer = _why(evidence, run, run.record) if run.record is not None else _unknown(evidence, run)
-    now, tries = refused.standing(evidence), refused.tries(evidence)
+    now, tries = rejections.standing(evidence), rejections.tries(evidence)
     document = {**answer.document, **now, "try": [*answer.document["try"], *tries]}
     shown = labelled([*((name, short(said, 400)) for name, said in now.items()), *(("try", one) for one in tries)])
     return Answer(document, [*answer.shown, *([""] if shown else []), *shown])

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cli.terminal import command, refusals
 from pipeline.init.command import init
-from serving.terminal import command, refusals
 
 EPILOG = """\
 \b
@@ -55,12 +55,13 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
     """Write one offline HTML page of the statistics of RUN (a run id, its start, or latest): each feature in each
     split, with missing values, quantiles, histograms, top values, and what drifted since the last push.
     """
-    from pipeline import config, stats_page
-    from pipeline.run_root import RunRoot, default_run_root
+    from pipeline.config import pipeline_config
+    from pipeline.run.run_root import RunRoot, default_run_root
+    from pipeline.stats import page
 
-    loaded = config.load(config_file, settings)
+    loaded = pipeline_config.load(config_file, settings)
     root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
-    run_id, html = stats_page.page(loaded, root, run)
+    run_id, html = page.page(loaded, root, run)
     output = output or root.path / "reports" / f"stats-{run_id}.html"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html, encoding="utf-8")
@@ -109,9 +110,9 @@ def schema_accept(
     """Write the changes that `diff` prints into the schema file; its comments outside of them stay."""
     from pipeline import schema_review
 
-    config, reviewed = _reviewed(config_file, settings, run_root, run, features)
+    pipeline_config, reviewed = _reviewed(config_file, settings, run_root, run, features)
     if reviewed.changes:
-        schema_review.accept(config, reviewed)
+        schema_review.accept(pipeline_config, reviewed)
     click.echo(f"{reviewed.path}: {_counted(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
     for change in reviewed.changes:
         click.echo(str(change))
@@ -132,10 +133,11 @@ def _typed_flags() -> list[object]:
 def _reviewed(
     config_file: str, settings: tuple[str, ...], run_root: Path | None, run: str, features: tuple[str, ...]
 ) -> Any:
-    from pipeline import config, schema_review
-    from pipeline.run_root import RunRoot, default_run_root
+    from pipeline import schema_review
+    from pipeline.config import pipeline_config
+    from pipeline.run.run_root import RunRoot, default_run_root
 
-    loaded = config.load(config_file, settings)
+    loaded = pipeline_config.load(config_file, settings)
     root = RunRoot((run_root or default_run_root(loaded.name)).absolute())
     return loaded, schema_review.review(loaded, root, run, features)
 

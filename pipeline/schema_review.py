@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from pipeline import lookup
-from pipeline.config import PipelineConfig
-from pipeline.run_root import RunRoot
-from schemas.curated import check_schema, load_schema
-from schemas.errors import ConfigError
-from schemas.review import Change, changes, rewritten
-from serving.terminal import own_terminal
+from cli.errors import ConfigError
+from cli.terminal import own_terminal
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run import artifact_lookup
+from pipeline.run.run_root import RunRoot
+from schemas.curated.changes import Change, changes, rewritten
+from schemas.curated.schema_file import check_schema, load_schema
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
             "data.schema_file: the config names none, so a schema is inferred in each run and there is nothing to "
             "review; name one to curate it"
         )
-    found = lookup.find(root, run)
+    found = artifact_lookup.find(root, run)
     before = load_schema(config.data.schema_file)
     names = [feature.name for feature in before.feature]
     for name in features:

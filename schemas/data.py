@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, MissingValues, did_you_mean
-from schemas.number_format import Decimal, NumberFormat, Thousands
-from schemas.ordering import check_format, unordered
+from schemas.tables.number_format import Decimal, NumberFormat, Thousands
+from schemas.tables.ordering import check_format, unordered
 
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"

@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
-from schemas.errors import ConfigError, PipelineError, PushError
-from serving.terminal import say_refusal
+from cli.errors import ConfigError, PipelineError, PushError
+from cli.terminal import say_refusal
 
 _BACKLOG = 2048
 
@@ -150,7 +150,7 @@ def _serve(
     values: dict[str, Any],
     temporary: Path,
 ) -> None:
-    from serving.service import Settings
+    from serving.server.service import Settings
 
     settings = Settings(model_dir=model_dir, **values)
     folder = _fetched(model_dir, temporary)
@@ -181,7 +181,7 @@ def _run(
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from serving import worker
+    from serving.server import worker
 
     # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2: an IPv6 address in a URL stands in brackets.
     host = f"[{host}]" if ":" in host else host
@@ -213,9 +213,9 @@ def _run(
 
 
 def _check(settings: Any, folder: Path) -> None:
-    from serving.metrics import Metrics
-    from serving.service import open_versions
-    from serving.versions import END
+    from serving.server.metrics import Metrics
+    from serving.server.model_versions import END
+    from serving.server.service import open_versions
 
     versions = open_versions(settings, str(folder), Metrics())
     found = versions.snapshot
@@ -236,7 +236,7 @@ def _fetched(model: str, folder: Path) -> Path:
         if not Path(model).is_dir():
             raise PushError(f"--model-dir {model}: there is no such folder")
         return Path(model).absolute()
-    from serving.vertex import staging
+    from serving.registry.vertex import staging
 
     target = folder / "model"
     staging.fetch(model, target)

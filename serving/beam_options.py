@@ -1,7 +1,7 @@
 """Beam's command-line options, checked by name, which Beam itself does not do."""
 
+from cli.errors import ConfigError
 from schemas.declaration import did_you_mean
-from schemas.errors import ConfigError
 
 
 def check_beam_args(arguments: list[str], called: str = "beam.options.") -> None:

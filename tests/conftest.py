@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest_plugins = ["tests.vertex_emulator.fixtures", "tests.database_servers"]
+pytest_plugins = ["tests.vertex_fixtures", "tests.database_servers"]
 
 ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"

@@ -19,15 +19,15 @@ from tests.conftest import ROOT
 
 Fault = Callable[[], None]
 _LOADED = [
-    "pipeline.local",
-    "pipeline.runner",
-    "pipeline.dag",
-    "pipeline.report",
+    "pipeline.run.local",
+    "pipeline.run.dag_runner",
+    "pipeline.create_pipeline",
+    "pipeline.run.node_reports",
     "local_runner",
     "oncall.__main__",
     "pipeline.__main__",
-    "pipeline.vertex.compiling",
-    "serving.vertex.__main__",
+    "pipeline.vertex.compiler",
+    "serving.registry.vertex.__main__",
     "vertex_runner",
 ]
 # OpenBLAS and Arrow's allocator start threads as they load.

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.statistics_gen import generators
+from components.statistics_gen.component import generators
 
 
 def statistics_of(

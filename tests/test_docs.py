@@ -8,10 +8,10 @@ import typing
 import click
 
 from benchmarks import bench, scale
+from cli import errors
 from pipeline.alerts.alert import Alert
 from pipeline.alerts.config import Alerts, Event
-from pipeline.config_docs import markdown
-from schemas import errors
+from pipeline.config.docs import markdown
 from serving.batch.__main__ import main as batch_command
 from serving.registry import State
 from serving.registry.__main__ import main as registry_command

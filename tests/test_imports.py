@@ -20,7 +20,7 @@ _PROGRAMS = {
         "dag.create_pipeline(config.load(Path('configs/census.yaml'), ()), pipeline_root='', registry='', run_id='1')",
         _CLOUD,
     ),
-    "the model server": ("import serving.worker", _TRAINING),
+    "the model server": ("import serving.server.worker", _TRAINING),
 }
 
 
@@ -33,7 +33,7 @@ def test_nothing_heavy_is_imported_without_need_by(what: str) -> None:
 
 def test_keras_can_be_imported_after_a_server_did_without_it() -> None:
     program = (
-        "import serving.keras_free, tensorflow as tf\n"
+        "import serving.model.keras_free, tensorflow as tf\n"
         "from tensorflow.keras import layers\n"
         "import keras\n"
         "print(keras.layers.Dense is layers.Dense is tf.keras.layers.Dense)"

@@ -12,9 +12,9 @@ PACKAGES = ("components", "trainer", "serving", "schemas", "pipeline", "oncall",
 EXEMPT = (ROOT / "benchmarks" / "stock",)
 RULES = {
     "components.artifact_files.files_in": (r"(?:gfile|fileio)\.glob\(", ()),
-    "schemas.locations.filesystem": (r"FileSystem\.from_uri\(", ("schemas/locations.py",)),
-    "serving.literal_paths.literal_path": (r"(?:saved_model\.load|TFTransformOutput)\((?!literal_path\()", ()),
-    "serving.terminal.command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
+    "schemas.tables.locations.filesystem": (r"FileSystem\.from_uri\(", ("schemas/tables/locations.py",)),
+    "serving.model.literal_paths.literal_path": (r"(?:saved_model\.load|TFTransformOutput)\((?!literal_path\()", ()),
+    "cli.terminal.command": (r"f\"[^\"]*python -m [^\"]*\{(?:root|folder|path|file|registry|output)\b", ()),
     "Path.as_uri": (r"f\"file:", ()),
 }
 

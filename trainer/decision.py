@@ -8,8 +8,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import special
 
+from cli import progress
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
-from trainer import progress
 from trainer.config import Training
 from trainer.input import Source
 

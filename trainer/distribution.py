@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from schemas.errors import ConfigError
+from cli.errors import ConfigError
 from trainer.config import Training
 
 

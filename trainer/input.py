@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.errors import DataError
+from cli.errors import DataError
 from schemas.features import FeatureSet, Label
 from schemas.moments import Moments, merged
-from serving.network_inputs import IDS, NUMBERS, network_inputs
+from serving.model.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
 from trainer.outputs import LabelValues, label_quantiles
 

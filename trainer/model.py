@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
-from serving.network_inputs import IDS, NUMBERS
+from serving.model.network_inputs import IDS, NUMBERS
 from trainer.config import Model, Precision, Training
 from trainer.layers import Dropout, IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
 from trainer.normalization import normalization_layer
@@ -135,7 +135,7 @@ def build_model(
     labels: LabelValues | None = None,
     precision: Precision = "float32",
 ) -> WideAndDeep:
-    """Return the untrained network; its inputs are those of `serving.network_inputs`.
+    """Return the untrained network; its inputs are those of `serving.model.network_inputs`.
 
     Its output is of shape [batch, 1], a logit or, for regression, a number in the unit of the label; or of shape
     [batch, classes], a logit for each.

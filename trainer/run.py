@@ -19,13 +19,14 @@ import tensorflow_transform as tft
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from schemas.curated import schema_hash
+from cli import progress
+from cli.errors import DataError, PipelineError
+from schemas.curated.schema_file import schema_hash
 from schemas.data import ReadOptions
-from schemas.errors import DataError, PipelineError
 from schemas.features import FeatureSet, LabelKind
-from serving.literal_paths import literal_path
-from serving.served_model import ServedModel, TransformGraph
-from trainer import devices, distribution, progress
+from serving.model.literal_paths import literal_path
+from serving.model.served_model import ServedModel, TransformGraph
+from trainer import devices, distribution
 from trainer.config import (
     HIGHER_IS_BETTER,
     Model,

@@ -12,10 +12,10 @@ import keras_tuner
 import tensorflow_transform as tft
 from tfx.components.tuner.component import TunerFnResult
 
-from schemas.errors import PipelineError
+from cli import progress
+from cli.errors import PipelineError
 from schemas.features import FeatureSet
-from serving.literal_paths import literal_path
-from trainer import progress
+from serving.model.literal_paths import literal_path
 from trainer.config import (
     HIGHER_IS_BETTER,
     Model,

@@ -7,16 +7,16 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from schemas.errors import PipelineError
+from cli.errors import PipelineError
 from schemas.features import FeatureSet
-from serving.literal_paths import literal_path
+from serving.model.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE, VERSION_FILE
 
 _ADVICE = "start from random weights: --set training.warm_start=false"
 
 
 def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
-    """Return the weights of a network by the names of its layers, as `serving.served_model` saves them."""
+    """Return the weights of a network by the names of its layers, as `serving.model.served_model` saves them."""
     return {weight.path.replace("/", "."): weight.value for weight in network.weights}
 
 

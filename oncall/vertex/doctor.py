@@ -8,16 +8,16 @@ from pathlib import Path
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
+from cli.errors import PushError
+from cli.terminal import command, script
 from oncall.doctor import Finding, diagnosis
 from oncall.terminal import Answer, short
 from oncall.vertex.evidence import VertexEvidence
 from oncall.vertex.releases import NoModelError, Registered, registered
-from pipeline.causes import cause
-from pipeline.records import State
-from schemas.errors import PushError
-from serving.terminal import command, script
-from serving.vertex.lease import lease_name
-from serving.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
+from pipeline.run.causes import cause
+from pipeline.run.records import State
+from serving.registry.vertex.lease import lease_name
+from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
 # Since the last that succeeded; no more are looked at.
 _READ_RUNS = 20

@@ -11,18 +11,18 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
+from cli.errors import ConfigError
+from cli.terminal import flags
 from oncall.evidence import LATEST
 from oncall.sources import Listed, Releases, Run
 from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, state_of
 from oncall.vertex.metadata import VertexMetadata
-from pipeline.records import RunRecord, State
-from pipeline.refusals import Refusal
+from pipeline.run.records import RunRecord, State
+from pipeline.run.rejections import Refusal
 from pipeline.vertex.jobs import JOB_ID
-from schemas.errors import ConfigError
-from serving.terminal import flags
-from serving.vertex.config import Place
-from serving.vertex.connection import Vertex
+from serving.registry.vertex.config import Place
+from serving.registry.vertex.connection import Vertex
 
 _SHOWN = 5
 _AT_ONCE = 8

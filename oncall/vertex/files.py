@@ -4,7 +4,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 
-from schemas.errors import PushError
+from cli.errors import PushError
 
 _SECONDS = 20.0
 
@@ -36,7 +36,7 @@ class Bucket:
 
     def _fetched(self, uri: str) -> Path:
         # 0.2 s, which not every command needs.
-        from serving.vertex import staging
+        from serving.registry.vertex import staging
 
         bucket = uri.split("/")[2]
         target = Path(self._folder.name) / str(len(self._copied)) / uri.rstrip("/").rpartition("/")[2]
@@ -59,6 +59,6 @@ class Bucket:
         Raises:
           PushError: it cannot be looked at.
         """
-        from serving.vertex import staging
+        from serving.registry.vertex import staging
 
         return not uri.startswith("gs://") or staging.is_there(uri, project=self._project, seconds=_SECONDS)

@@ -9,11 +9,11 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format
 
-from pipeline.records import Kind, NodeRecord, RunRecord, State
+from cli.errors import PushError
+from cli.terminal import command
+from pipeline.run.records import Kind, NodeRecord, RunRecord, State
 from pipeline.vertex.jobs import JOB_ID, described, details_of, pushed_text, tasks_of
-from schemas.errors import PushError
-from serving.terminal import command
-from serving.vertex.connection import Vertex
+from serving.registry.vertex.connection import Vertex
 
 _SECONDS = 60.0
 _LISTED = ("name", "display_name", "state", "create_time", "start_time", "end_time", "error", "labels")

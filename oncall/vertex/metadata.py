@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
+from cli.errors import PushError
 from oncall.graph import Artifact, Event, Execution, Outputs
 from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, job_ids_in
 from pipeline.vertex.jobs import details_of
-from schemas.errors import PushError
-from serving.vertex.connection import Vertex
+from serving.registry.vertex.connection import Vertex
 
 T = TypeVar("T")
 

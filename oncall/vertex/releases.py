@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.errors import ConfigError, PushError
+from cli.terminal import flags
 from oncall.evaluations import metrics
 from oncall.sources import Version
-from schemas.errors import ConfigError, PushError
 from serving.registry import content_hash
-from serving.terminal import flags
-from serving.vertex import state
-from serving.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
+from serving.registry.vertex import state
+from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
 if TYPE_CHECKING:
     from oncall.vertex.evidence import VertexEvidence
@@ -72,7 +72,7 @@ class Registered:
 
     @property
     def back(self) -> str:
-        return f"python -m serving.vertex rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
+        return f"python -m serving.registry.vertex rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
 
     @cached_property
     def endpoint(self) -> state.Endpoint:
@@ -116,7 +116,7 @@ class Registered:
         expected = found.labels.get(HASH_LABEL)
         if expected is None:
             return None
-        from serving.vertex import staging
+        from serving.registry.vertex import staging
 
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"

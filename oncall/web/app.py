@@ -17,12 +17,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cli.errors import ConfigError, PipelineError
 from oncall import releases
 from oncall.evidence import Evidence
 from oncall.web import artifact, pages, run, start
 from oncall.web.sections import section
 from oncall.web.start import Place
-from schemas.errors import ConfigError, PipelineError
 
 # A request that comes by another name may be sent by a page of another site, which would read the answer:
 # https://en.wikipedia.org/wiki/DNS_rebinding

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.comparison import Compared, compare_all
+from cli.errors import DataError, PipelineError
 from components.config import Validation
+from components.gate.comparison import Compared, compare_all
 from oncall.metadata import Metadata, key, properties
-from pipeline.lookup import read_statistics
-from pipeline.stats_page import PUSHED, FeatureView, features
-from schemas.curated import SCHEMA_FILE_NAME, load_schema
+from pipeline.run.artifact_lookup import read_statistics
+from pipeline.stats.page import PUSHED, FeatureView, features
+from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
-from schemas.errors import DataError, PipelineError
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 _GATE, _POLICY, _COMPARED_SPLITS = "Gate", "policy", "compared_splits"
-# As components/gate.py calls what it is given.
+# As components/gate/component.py calls what it is given.
 _PUSHED_STATISTICS = "pushed_statistics"
 # Of a table with thousands of columns; those that moved most come first.
 MAX_FEATURES = 150

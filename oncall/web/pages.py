@@ -54,7 +54,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # With numpy, which the first page may wait for, and no command.
-    from pipeline.stats_page import percent
+    from pipeline.stats.page import percent
 
     found.filters |= {"percent": percent, "seconds": seconds, "moment": moment, "local": _local, "short": short}
     found.filters |= {"change": _change, "number": _number, "push_of": push_of}

@@ -4,11 +4,11 @@ import os
 import re
 from pathlib import Path
 
+from cli.errors import ConfigError, RunRootError
 from oncall.evidence import Evidence
 from oncall.terminal import Answer, volume
 from oncall.web import pages, run, start
 from oncall.web.start import Place
-from schemas.errors import ConfigError, RunRootError
 
 # A run that is not ours may have any name.
 _NOT_IN_NAMES = re.compile(r"[^\w.-]", re.ASCII)

@@ -11,7 +11,7 @@ from oncall.metadata import key
 from oncall.web.graph import graph
 from oncall.web.sections import Section, section
 from oncall.web.timeline import timeline
-from pipeline.records import State
+from pipeline.run.records import State
 
 MAX_SLICES = 100
 

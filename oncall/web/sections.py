@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cli.errors import PipelineError
 from oncall.terminal import Answer
-from schemas.errors import PipelineError
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import sys
 import click
 import uvicorn
 
+from cli.errors import ConfigError
 from oncall.evidence import Evidence
 from oncall.web.app import application
 from oncall.web.start import Place
-from schemas.errors import ConfigError
 
 _HOST = "127.0.0.1"
 _DRAIN_SECONDS = 2

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.errors import PushError
 from oncall import checks, runs
 from oncall.evidence import Evidence
 from oncall.releases import registry_of
 from oncall.web.sections import Section, section
-from schemas.errors import PushError
 from serving.registry import Event, Registry
 
 RUNS_ON_A_PAGE = 25

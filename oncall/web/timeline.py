@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from oncall.evidence import Evidence, Run
 from oncall.terminal import seconds
-from pipeline.records import State
+from pipeline.run.records import State
 
 _TICKS = 4
 # Of an execution that ML Metadata alone knows.

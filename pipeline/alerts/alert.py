@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.advice import advice, after_refusal
+from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
-from pipeline.causes import cause, failed_node
-from pipeline.records import RunRecord, State, newest_records
-from pipeline.refusals import Refusal, Refusals
-from pipeline.run_root import RunRoot
-from serving.terminal import clean, flags
+from pipeline.run.advice import advice, after_refusal
+from pipeline.run.causes import cause, failed_node
+from pipeline.run.records import RunRecord, State, newest_records
+from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.run_root import RunRoot
 
 _EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
 _SHOWN_LINES, _SHOWN_CHARACTERS = 20, 400

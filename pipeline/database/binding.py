@@ -17,10 +17,10 @@ from typing import Any, assert_never
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from cli.errors import RunRootError
 from pipeline.database.config import MetadataBackend, MySQL, PostgreSQL, SQLite
 from pipeline.database.database import BOUND, Contents, Database, place
 from pipeline.database.sqlite import SQLiteFile
-from schemas.errors import RunRootError
 
 FILE, _RECORDS = "database.json", "records"
 SQLITE_FILE = "metadata.sqlite"

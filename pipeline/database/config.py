@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from cli.errors import RunRootError
 from schemas.declaration import Declaration
-from schemas.errors import RunRootError
 
 _ENVIRONMENT_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.errors import RunRootError
+from cli.errors import RunRootError
 
 # Of ml-metadata 1.21. Another schema is another release's.
 SCHEMA_VERSION = 10

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from cli.errors import RunRootError
 from pipeline.database.config import MySQL, Tls
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
-from schemas.errors import RunRootError
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _NO_RIGHT = (1142, 1143, 1227, 1290, 1370, 1792, 1836)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from cli.errors import RunRootError
 from pipeline.database.config import PostgreSQL
 from pipeline.database.database import LOCKED, TABLES, Ask
 from pipeline.database.server import LOCK_SECONDS, PATIENT_SECONDS, Server, keep_out_of_logs, unreachable
-from schemas.errors import RunRootError
 
 
 class PostgreSQLServer(Server):

@@ -8,10 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import locks
+from cli.errors import RunRootError
+from cli.terminal import command
 from pipeline.database.database import LOCKED, Ask, Contents, Database
-from schemas.errors import RunRootError
-from serving.terminal import command
+from pipeline.run import locks
 
 UNFINISHED = "has an unfinished change of a process that was killed; the next run, or `resume`, takes it back"
 _NOT_SQLITE = "is not an SQLite database, so not a run's; is --run-root right?"

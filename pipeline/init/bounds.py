@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from components.profile import Column
 from pipeline.init.splits import Part, Rows
+from pipeline.profile.columns import Column
 
 # Some bound of the schema fails by chance with this probability at most, over all columns and splits.
 _FAILURE = 1e-4

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schemas.errors import ConfigError
-from serving.terminal import clean, command, refusals, say, script
+from cli.errors import ConfigError
+from cli.terminal import clean, command, refusals, say, script
 
 if TYPE_CHECKING:
     from pipeline.init.starter import Starter
@@ -172,7 +172,7 @@ def _init(
 
 def _write_together(texts: Mapping[Path, str]) -> None:
     """Write all files or none."""
-    from pipeline import config
+    from pipeline.config import pipeline_config
 
     new = {file: file.with_name(f".{file.name}.{os.getpid()}.new") for file in texts}
     try:
@@ -182,7 +182,7 @@ def _write_together(texts: Mapping[Path, str]) -> None:
         # A config that cannot be read is an error here, not in the run.
         written = next(iter(new))
         try:
-            config.load(new[written])
+            pipeline_config.load(new[written])
         except ConfigError as error:
             # The new file is gone when the user reads this.
             raise ConfigError(str(error).replace(str(new[written]), str(written))) from error

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from components.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
-from components.targets import Target, crossed
 from pipeline.init.features import ChosenFeature
 from pipeline.init.kinds import round_up
 from pipeline.init.notes import Notes, Rank
+from pipeline.profile.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
+from pipeline.profile.targets import Target, crossed
 
 _CROSSED_FEATURES, _CROSSES = 8, 3
 # Less is explained by chance, the more so in a small table.

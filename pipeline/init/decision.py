@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.profile import Column
-from components.targets import Target
 from pipeline.init.bounds import Sample
 from pipeline.init.crosses import ChosenCross
 from pipeline.init.features import ChosenFeature
@@ -20,8 +18,10 @@ from pipeline.init.requests import Requests
 from pipeline.init.source import Source
 from pipeline.init.splits import SplitPlan
 from pipeline.init.table import RawTable
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import Target
 from schemas.data import MIN_DISTINCT_ROWS
-from schemas.row_hash import row_hashes
+from schemas.tables.row_hash import row_hashes
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.profile import Column
-from schemas.values import MAX_FLOAT32
+from pipeline.profile.columns import Column
+from schemas.tables.values import MAX_FLOAT32
 
 # A column is a row number by these names if its values do not repeat, and by any name if it counts.
 _INDEX_NAME = re.compile(

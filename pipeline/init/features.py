@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
-from components.leaks import Leaks, find_leaks
-from components.profile import Column
-from components.targets import Target
 from pipeline.init.exclusions import is_id_name, times_of, why_excluded, why_unlearnable
 from pipeline.init.kinds import choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.init.table import RawTable
-from schemas.errors import ConfigError, DataError
+from pipeline.profile.columns import Column
+from pipeline.profile.leaks import Leaks, find_leaks
+from pipeline.profile.targets import Target
 from schemas.features import safe_name
 
 # A feature that explains more than this of the label is worth a note.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from components.profile import Column
-from components.targets import Target
 from pipeline.init.exclusions import is_id_name, is_long
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import Target
 
 _MAX_SMALL_NUMBER = 64
 # So few whole numbers are IDs, too, in tables of any size.

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.profile import Column
+from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES, order_evidence
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
 from pipeline.init.splits import Rows
-from schemas.errors import ConfigError, DataError
+from pipeline.profile.columns import Column
 from schemas.features import LabelKind
-from schemas.values import as_missing, class_meaning
+from schemas.tables.values import as_missing, class_meaning
 
 _POSITIVE = ("1", "true", "t", "yes", "y", "positive", "pos", "late", "churned", ">50k", "spam", "malignant", "fraud")
 _NEGATIVE = ("0", "-1", "false", "f", "no", "n", "negative", "neg", "none", "<=50k", "ham", "benign", "normal")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.profile import Column
+from pipeline.profile.columns import Column
 
 # So many whole numbers may name classes.
 MAX_NUMBERED_CLASSES = 20

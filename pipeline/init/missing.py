@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.profile import Column
 from pipeline.init.exclusions import is_id_name
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.notes import Notes, Rank
+from pipeline.profile.columns import Column
 
 # What often stands for a missing value, in any case: anywhere, and among numbers only.
 _ANYWHERE = r"\?|n/?a|n\.a\.?|null|[+-]?nan|\\n|<na>|<null>|#n/?a|#null!|#div/0!|#value!|#ref!|#num!|#name\?"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cli.errors import ConfigError
 from schemas.declaration import did_you_mean
-from schemas.errors import ConfigError
 from schemas.features import LabelKind
 
 

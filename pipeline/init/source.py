@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.csv_dialect import Quote, find_dialect
+from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Data, FileSplit, Format, HashSplit
-from schemas.data_files import inputs, literal_start
-from schemas.errors import ConfigError, DataError
-from schemas.file_kinds import table_format
+from schemas.tables.csv_dialect import Quote, find_dialect
+from schemas.tables.data_files import inputs, literal_start
+from schemas.tables.file_kinds import table_format
 
 
 @dataclass(frozen=True)

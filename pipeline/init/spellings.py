@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.init.notes import Notes, Rank
-from schemas.number_format import PLAIN, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, NumberFormat, plain_numbers
 
 # Some of a column's numbers are in another format if so many of its values are, and nearly all are in one of the two.
 _LEAST_SHARE, _MOSTLY = 0.01, 0.95

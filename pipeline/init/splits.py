@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.example_shares import in_shares, nominal_bounds
-from components.profile import Column
+from cli.errors import ConfigError
+from components.example_gen.shares import in_shares, nominal_bounds
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.requests import Requests
-from schemas.errors import ConfigError
-from schemas.ordering import MisfitError, within
-from schemas.row_hash import points, value_hashes
+from pipeline.profile.columns import Column
+from schemas.tables.ordering import MisfitError, within
+from schemas.tables.row_hash import points, value_hashes
 
 # Of fewer rows a tenth is too few to tell a good model from a constant (docs/quality.md).
 _SMALL_TABLE_ROWS = 5_000

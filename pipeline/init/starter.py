@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.errors import DataError
 from components.config import Evaluation
-from components.profile import Column
-from components.targets import target
 from pipeline.init.config_text import config_lines
 from pipeline.init.crosses import choose_crosses
 from pipeline.init.decision import Decision
@@ -23,7 +22,8 @@ from pipeline.init.schema_text import schema_lines
 from pipeline.init.source import Source, no_header_hint
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
-from schemas.errors import DataError
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import target
 
 # A share of missing values in test that differs so much from that in train is noted.
 _MISSING_DIFFERENCE = 0.1

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.profile import Column
+from cli.errors import DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
@@ -18,11 +18,11 @@ from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import Source, data_files, no_header_hint
 from pipeline.init.spellings import note_signs, why_mixed
+from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
-from schemas.errors import DataError
-from schemas.number_format import NumberFormat, find_number_format, plain_numbers
-from schemas.readers import Terms, open_table
-from schemas.values import as_missing
+from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
+from schemas.tables.readers import Terms, open_table
+from schemas.tables.values import as_missing
 
 # Errors name the flags of `init`.
 _TERMS = Terms(encoding="--encoding", missing_values="--missing-value")

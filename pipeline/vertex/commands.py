@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.config import PipelineConfig
-from pipeline.run_root import RunRoot
-from pipeline.vertex import jobs, recorded, rehearsal
-from schemas.errors import ConfigError, PipelineError
-from serving.vertex.connection import Vertex
+from cli.errors import ConfigError, PipelineError
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.run_root import RunRoot
+from pipeline.vertex import jobs, rehearsal, rehearsal_record
+from serving.registry.vertex.connection import Vertex
 
 _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CACHED": "cyan", "SKIPPED": "cyan", "RUNNING": "yellow"}
 
@@ -48,10 +48,10 @@ def _compiled(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
     # Ten seconds of imports.
     _say("compiling ...")
     with _quiet():
-        from pipeline.vertex import compiling
+        from pipeline.vertex import compiler
 
-        job = compiling.compile_job(config)
-    return compiling.to_text(job), job
+        job = compiler.compile_job(config)
+    return compiler.to_text(job), job
 
 
 def _say(line: str) -> None:
@@ -109,7 +109,7 @@ def submit(
 
 def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
     """Compiles, checks, and says what a push would do now."""
-    from pipeline.preflight import vertex_plan
+    from pipeline.run.preflight import vertex_plan
 
     _, job = _compiled(config)
     plan = vertex_plan(config, _say)
@@ -187,7 +187,7 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: 
         _, job = _compiled(local)
         storage = folder / "vertex" / "storage"
         _link_data(config, storage)
-        run = recorded.Recorded(
+        run = rehearsal_record.Recorded(
             local,
             job if use_cache else jobs.without_cache(job),
             folder,
@@ -238,11 +238,11 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
             )
         yield given, {}
         return
-    if not (Path(__file__).parents[2] / "tests" / "vertex_emulator").is_dir():
+    if not (Path(__file__).parents[2] / "emulators").is_dir():
         raise PipelineError("a rehearsal needs the emulator of this repository; run it from a checkout")
     state = folder / "vertex"
     state.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.vertex_emulator", "--state", str(state), "--operation-seconds", "0.2"]
+    command = [sys.executable, "-m", "emulators.vertex", "--state", str(state), "--operation-seconds", "0.2"]
     # In a session of its own: Ctrl-C ends the tasks first, which may be talking to it.
     with (state / "emulator.log").open("ab") as log:
         running = subprocess.Popen(

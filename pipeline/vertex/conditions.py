@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.errors import ConfigError
+from cli.errors import ConfigError
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.artifacts\['(\w+)'\]\.metadata\['(\w+)'\]\}\}")
 _TERM = re.compile(r"^([\w.]+)=(\"[^\"]*\"|[^\s\"]+)$")

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from pipeline.node_names import NODES
+from pipeline.config.node_names import NODES
 from schemas.declaration import Declaration, did_you_mean
-from serving.vertex.config import ApiEndpoint, Project, Region
+from serving.registry.vertex.config import ApiEndpoint, Project, Region
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
 RUN_ON_BEAM = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")

@@ -10,7 +10,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms import environments
 
-from schemas.errors import ConfigError
+from cli.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 # Larger graphs are refused: https://cloud.google.com/dataflow/quotas

@@ -12,11 +12,11 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
-from pipeline.config import PipelineConfig
-from pipeline.records import config_hash, git_revision
-from schemas import errors
-from schemas.errors import ConfigError, PipelineError
-from serving.vertex.connection import Vertex
+from cli import errors
+from cli.errors import ConfigError, PipelineError
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.records import config_hash, git_revision
+from serving.registry.vertex.connection import Vertex
 
 # https://en.wikipedia.org/wiki/Cron#Cron_expression
 _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}

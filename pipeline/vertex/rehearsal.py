@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.errors import PipelineError
 from pipeline.vertex.conditions import condition_holds, query_matches
-from schemas.errors import PipelineError
 
 SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
     "SUCCEEDED",

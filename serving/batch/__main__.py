@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import click
 
-from schemas.errors import ConfigError
-from serving.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
+from cli.errors import ConfigError
+from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
 
 EPILOG = """\b
 Examples:

@@ -8,9 +8,9 @@ import apache_beam as beam
 import psutil
 from apache_beam.options import pipeline_options
 
-from schemas.errors import ConfigError
+from cli.errors import ConfigError
 from serving.batch.job import Job
-from serving.batch.predicting import PredictFile
+from serving.batch.predictions import PredictFile
 from serving.beam_options import check_beam_args
 
 Element = tuple[int, Sequence[str]]

@@ -15,9 +15,9 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, ValidationError
 
+from cli.errors import PushError
 from schemas.data import Format, ReadOptions
 from schemas.declaration import Declaration
-from schemas.errors import PushError
 from serving.batch.storage import Folder
 
 OutputFormat = Literal["parquet", "csv", "jsonl"]

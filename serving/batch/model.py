@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from cli.errors import PushError
 from schemas.data import ReadOptions
-from schemas.errors import PushError
 from schemas.features import FeatureSet
 from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, Registry
 
 if TYPE_CHECKING:
-    from serving.predictor import Predictor
+    from serving.model.predictor import Predictor
 
 _loaded: dict[Path, "Predictor"] = {}
 _fetched: dict[str, tempfile.TemporaryDirectory[str]] = {}
@@ -92,7 +92,7 @@ def loaded(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
       PushError: it cannot be loaded; or it is not what was pushed, or answers otherwise than it should, and that is not
         allowed.
     """
-    from serving.versions import load, number_of
+    from serving.server.model_versions import load, number_of
 
     with _lock:
         if folder not in _loaded:
@@ -117,7 +117,7 @@ def answers(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict
 
 def _copied(uri: str) -> Path:
     if uri not in _fetched:
-        from serving.vertex import staging
+        from serving.registry.vertex import staging
 
         # Removed when the process ends.
         temporary = tempfile.TemporaryDirectory(prefix="model-")

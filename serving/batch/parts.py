@@ -12,14 +12,14 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from schemas.errors import ConfigError, DataError, PushError
+from cli.errors import ConfigError, DataError, PushError
 from schemas.features import MISSING, FeatureSet, safe_name
-from schemas.table import Batch
+from schemas.tables.typed_columns import Batch
 from serving.batch.job import OutputFormat
 from serving.batch.model import answers
 
 if TYPE_CHECKING:
-    from serving.predictor import Predictor
+    from serving.model.predictor import Predictor
 
 # The columns that say where a row stands in the input.
 PLACE = ("file", "row")

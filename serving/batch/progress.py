@@ -4,7 +4,7 @@ import threading
 import time
 from typing import TextIO
 
-from schemas.errors import PipelineError
+from cli.errors import PipelineError
 from serving.batch.job import Job, Record
 
 _LIVE_SECONDS, _PLAIN_SECONDS, _REMOTE_SECONDS = 0.5, 10.0, 10.0

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.errors import ConfigError, DataError, PipelineError, PushError
+from cli.terminal import own_terminal
 from schemas.data import Format
-from schemas.errors import ConfigError, DataError, PipelineError, PushError
-from schemas.table import too_many_bad_rows
-from serving.batch import model, reading
+from schemas.tables.typed_columns import too_many_bad_rows
+from serving.batch import input_files, model
 from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, Outcome, OutputFormat, Record
 from serving.batch.parts import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
 from serving.batch.storage import Folder
 from serving.registry import content_hash
-from serving.terminal import own_terminal
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigError, DataError, PushError)}
 
@@ -81,7 +81,7 @@ def run(request: Request) -> dict[str, Any]:
     job = _job(request, folder)
     record = Record(Folder(request.output))
     if record.summary() is None:
-        reading.check_names(job, model.declared(folder))
+        input_files.check_names(job, model.declared(folder))
     with record.folder.locked():
         record.claim(job)
         summary = record.summary()
@@ -107,13 +107,13 @@ def _job(request: Request, folder: Path) -> Job:
             raise ConfigError(
                 f"--key {name}: the output has a column of this name of its own; rename that of the input"
             )
-    files = reading.input_files(request.source)
+    files = input_files.input_files(request.source)
     return Job(
         inputs=files,
         model=request.model if request.model.startswith("gs://") else str(folder),
         content_hash=content_hash(folder),
-        format=request.format or reading.input_format(request.source, files),
-        reading=reading.reading(
+        format=request.format or input_files.input_format(request.source, files),
+        reading=input_files.reading(
             model.read_options(folder), files, request.csv, request.missing_values, request.ignored_columns
         ),
         keys=tuple(dict.fromkeys(request.keys)),
@@ -153,7 +153,7 @@ def _finish(record: Record, job: Job, outcomes: Sequence[Outcome], max_bad_rows:
     rejected = sum(outcome.rejected for outcome in outcomes)
     if rejected > max_bad_rows:
         problems = [problem for outcome in outcomes for problem in outcome.problems]
-        raise too_many_bad_rows(problems, max_bad_rows, reading.FLAGS)
+        raise too_many_bad_rows(problems, max_bad_rows, input_files.FLAGS)
     if rejected:
         record.folder.write(REJECTS_FILE, record.rejects(job))
     summary = {
@@ -182,7 +182,7 @@ def _predict(request: Request, record: Record, job: Job, folder: Path, left: Seq
     ):
         # Seconds of imports that a finished job does not wait for.
         from serving.batch import beam_run
-        from serving.batch.predicting import PredictFile
+        from serving.batch.predictions import PredictFile
 
         # A worker without a file would only load the model.
         workers = min(request.workers, len(left))

@@ -12,9 +12,9 @@ import filelock
 import pyarrow as pa
 import pyarrow.fs
 
-from schemas import locations
-from schemas.errors import PushError
-from schemas.locations import what_failed
+from cli.errors import PushError
+from schemas.tables import locations
+from schemas.tables.locations import what_failed
 
 # Names that start so are no data: Arrow, pandas and Spark leave them out when they read a folder.
 _UNFINISHED_PREFIX = "_unfinished-"

@@ -17,7 +17,7 @@ States: `candidate` waits for its promotion, `champion` is the serving version, 
 rollback promotes, `retired` is all else. Imports no TensorFlow.
 """
 
-from serving.registry.content import (
+from serving.registry.local.content import (
     DECISION_FILE,
     DECLARATION_FILE,
     GOLDEN_FILE,
@@ -30,9 +30,9 @@ from serving.registry.content import (
     content_hash,
     extra_hashes,
 )
-from serving.registry.ledger import Event, Ledger, State
-from serving.registry.reading import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
-from serving.registry.registry import PushResult, Registry, Switch
+from serving.registry.local.ledger import Event, Ledger, State
+from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
+from serving.registry.local.registry import PushResult, Registry, Switch
 
 __all__ = [
     "DECISION_FILE",

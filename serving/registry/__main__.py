@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.errors import ConfigError, PushError
-from serving.registry import disk
-from serving.registry.content import DECISION_FILE, NOT_CONTENT
-from serving.registry.find import find
-from serving.registry.ledger import Ledger
-from serving.registry.registry import Registry, Switch
-from serving.terminal import refusals
+from cli.errors import ConfigError, PushError
+from cli.terminal import refusals
+from serving.registry.local import disk
+from serving.registry.local.content import DECISION_FILE, NOT_CONTENT
+from serving.registry.local.ledger import Ledger
+from serving.registry.local.registry import Registry, Switch
+from serving.registry.lookup import find
 
 EPILOG = """\b
 Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the registry cannot be read or written;

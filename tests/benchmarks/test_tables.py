@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks import boosted_trees, public_tables, tables
 from benchmarks.tables import Comparison
-from pipeline import config as pipeline_config
+from pipeline.config import pipeline_config
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 

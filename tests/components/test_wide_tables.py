@@ -11,11 +11,11 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import json_utils
 
 from benchmarks.wide import LABEL, write_table
-from components import analysis, batched_transform
 from components.batch_rows import batch_rows
-from components.raw_matrix import raw_matrix
+from components.transform import analyzers, component
+from components.transform.raw_matrix import raw_matrix
 from schemas.features import FeatureSet
-from serving.served_model import TransformGraph
+from serving.model.served_model import TransformGraph
 from trainer.config import Model
 from trainer.model import build_model
 
@@ -39,7 +39,7 @@ def wide_features(columns: int) -> FeatureSet:
     return FeatureSet.model_validate({"features": features, "label": {"kind": "regression", "column": "y"}})
 
 
-def preprocessing(features: FeatureSet) -> analysis.Preprocessing:
+def preprocessing(features: FeatureSet) -> analyzers.Preprocessing:
     spec = {
         name: tf.io.VarLenFeature(DTYPES[kind])
         if name in features.features and features.features[name].missing is not None
@@ -48,7 +48,7 @@ def preprocessing(features: FeatureSet) -> analysis.Preprocessing:
     }
     config = json_utils.dumps({"feature_set": features.model_dump_json()})
     schema = schema_utils.schema_from_feature_spec(spec).SerializeToString()
-    return analysis.Preprocessing("components.transform.preprocessing_fn", config, schema)
+    return analyzers.Preprocessing("components.transform.preprocessing.preprocessing_fn", config, schema)
 
 
 def operations(function: Any) -> int:
@@ -59,15 +59,15 @@ def test_a_column_adds_few_operations_to_transforms_graphs(tmp_path: Path) -> No
     analyzed, written = [], []
     for columns in (80, 240):
         asked = preprocessing(wide_features(columns))
-        found = analysis.last_analysis(asked)
+        found = analyzers.last_analysis(asked)
         analyzed.append(operations(found._fed))
         empty = tmp_path / f"{columns}.gz"
         with tf.io.TFRecordWriter(str(empty), "GZIP"):
             pass
         folder = tmp_path / str(columns)
-        batched_transform._trace_and_write(found.learn(str(empty)), asked, str(folder))
+        component._trace_and_write(found.learn(str(empty)), asked, str(folder))
         written.append(operations(tf.saved_model.load(str(folder / "transform_fn")).transform_fn))
-    analysis.last_analysis.cache_clear()
+    analyzers.last_analysis.cache_clear()
     for small, large in (analyzed, written):
         assert large - small <= 160 * _OPERATIONS_A_COLUMN
     # The first columns of each kind have what all share.
@@ -119,14 +119,14 @@ def test_wide_tables_have_smaller_batches() -> None:
 
 def test_a_graph_without_the_label_answers_as_with_it(tmp_path: Path) -> None:
     asked = preprocessing(wide_features(8))
-    found = analysis.last_analysis(asked)
+    found = analyzers.last_analysis(asked)
     empty = tmp_path / "empty.gz"
     with tf.io.TFRecordWriter(str(empty), "GZIP"):
         pass
-    batched_transform._trace_and_write(found.learn(str(empty)), asked, str(tmp_path))
-    analysis.last_analysis.cache_clear()
-    batched_transform.metadata_io.write_metadata(
-        batched_transform.dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(asked.feature_spec)),
+    component._trace_and_write(found.learn(str(empty)), asked, str(tmp_path))
+    analyzers.last_analysis.cache_clear()
+    component.metadata_io.write_metadata(
+        component.dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(asked.feature_spec)),
         str(tmp_path / "metadata"),
     )
     graph = TransformGraph(tft.TFTransformOutput(str(tmp_path)))

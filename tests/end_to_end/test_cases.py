@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import config as pipeline_config
+from pipeline.config import pipeline_config
 from tests import forked
 from tests.end_to_end.test_local_run import run_written
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from oncall.metadata import Metadata
-from pipeline.run_root import RunRoot
+from pipeline.run.run_root import RunRoot
 from serving.registry import Registry
 from tests import forked
 from tests.conftest import ROOT

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load
-from pipeline.nodes import nodes
-from pipeline.records import RecordFile, State, begun, newest_records
-from pipeline.run_root import RunRoot
+from pipeline.config.nodes import nodes
+from pipeline.config.pipeline_config import load
+from pipeline.run.records import RecordFile, State, begun, newest_records
+from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -25,8 +25,8 @@ import contextlib, json, os, pathlib, signal, sys
 from unittest import mock
 from pipeline import config, local, runner
 from pipeline.alerts import telling
-from pipeline.records import newest_records
-from pipeline.run_root import RunRoot
+from pipeline.run.records import newest_records
+from pipeline.run.run_root import RunRoot
 from tfx.orchestration.portable.launcher import Launcher
 
 def send(): os.kill(os.getpid(), signal.SIGTERM)

@@ -167,7 +167,7 @@ def _check_parity(summary: dict[str, Any], root: Path) -> None:
     """Training-time, evaluated and served predictions are one: same rows, same probabilities."""
     import tensorflow as tf
 
-    from serving.signatures import PROBABILITY
+    from serving.model.signatures import PROBABILITY
 
     served = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
     (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")
@@ -342,7 +342,7 @@ def served(summary: dict[str, Any], root: Path) -> tuple[dict[str, Any], Any]:
     """Return what the pushed model answers for the test split, and the encoded labels."""
     import tensorflow as tf
 
-    from serving.signatures import SERVING_EXAMPLES, TRUE_LABEL
+    from serving.model.signatures import SERVING_EXAMPLES, TRUE_LABEL
 
     model = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
     (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")

@@ -18,7 +18,7 @@ import yaml
 from tests import forked
 from tests.conftest import ROOT
 from tests.end_to_end.test_local_run import run_json
-from tests.vertex_emulator.fixtures import BUCKET, Bench
+from tests.vertex_fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.slow
 
@@ -91,9 +91,9 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert vertex_runner(config, "status", "run-2")[1]["state"] == "SUCCEEDED"
 
     where = ["--project", "my-project", "--region", "europe-west4", "--model", "census-income", "--yes"]
-    assert forked.run("serving.vertex", "promote", *where).returncode == 0
+    assert forked.run("serving.registry.vertex", "promote", *where).returncode == 0
     assert bench.serving() == {2: 100}
-    assert forked.run("serving.vertex", "rollback", *where).returncode == 0
+    assert forked.run("serving.registry.vertex", "rollback", *where).returncode == 0
     assert bench.serving() == {1: 100}
 
     code, third = vertex_runner(config, "submit", "--wait", "--job-id", "run-3", *changes)

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from benchmarks.wide import LABEL, write_table
-from pipeline.records import State, newest_records
-from pipeline.run_root import RunRoot
+from pipeline.run.records import State, newest_records
+from pipeline.run.run_root import RunRoot
 from tests import forked
 from tests.conftest import ROOT
 

@@ -55,7 +55,7 @@ def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
 
 def shorten_wait(seconds: float, then: Act) -> None:
     """Make this process wait that long for a database that another one holds, and plant another fault."""
-    from pipeline import locks
+    from pipeline.run import locks
 
     locks.LIMIT_SECONDS = seconds
     then()
@@ -81,7 +81,7 @@ def fill(folder: Path) -> None:
 
 def after(node: str, act: Act) -> None:
     """Acts once a node has ended and its record is written."""
-    from pipeline.records import RecordFile
+    from pipeline.run.records import RecordFile
 
     original = RecordFile.node_finished
 
@@ -136,9 +136,9 @@ def in_executor(node: str, act: Act) -> None:
     InfraValidator's acts while its model server answers.
     """
     if node == "InfraValidator":
-        from components import infra_validator
+        from components.infra_validator import component
 
-        infra_validator._predict = partial(_before, act, infra_validator._predict)
+        component._predict = partial(_before, act, component._predict)
         return
     from tfx.orchestration.portable import launcher
 

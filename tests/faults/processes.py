@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner
 
 from oncall.__main__ import main as oncall_main
-from pipeline.records import RunRecord
-from pipeline.run_root import RunRoot
+from pipeline.run.records import RunRecord
+from pipeline.run.run_root import RunRoot
 from serving.registry import Registry
 from tests.conftest import ROOT
 from tests.faults.small import NAME

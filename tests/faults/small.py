@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from google.protobuf import text_format
 
-from schemas.curated import load_schema
+from schemas.curated.schema_file import load_schema
 from tests.conftest import CENSUS_CONFIG, ROOT, census_rows, write_rows
 
 NAME = "census-income"

@@ -11,10 +11,10 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from pipeline import config
-from pipeline.nodes import nodes
-from pipeline.records import RecordFile, RunRecord, begun
-from pipeline.run_root import RunRoot
+from pipeline.config import pipeline_config
+from pipeline.config.nodes import nodes
+from pipeline.run.records import RecordFile, RunRecord, begun
+from pipeline.run.run_root import RunRoot
 from serving.registry import Registry
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -29,20 +29,20 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
         [("examples", "ExampleGen", "examples")],
         [("statistics", "ExampleStatistics")],
     ),
-    "Schema": ("components.schema.CuratedSchema", [], [("schema", "Schema")]),
+    "Schema": ("components.schema_gen.component.CuratedSchema", [], [("schema", "Schema")]),
     "ExampleValidator": (
-        "components.example_validator.ExampleValidator",
+        "components.example_validator.component.ExampleValidator",
         [("statistics", "StatisticsGen", "statistics"), ("schema", "Schema", "schema")],
         [("anomalies", "ExampleAnomalies")],
     ),
     "History": ("tfx.dsl.components.common.resolver.Resolver", [], []),
     "Gate": (
-        "components.gate.AnomalyGate",
+        "components.gate.component.AnomalyGate",
         [("anomalies", "ExampleValidator", "anomalies"), ("statistics", "StatisticsGen", "statistics")],
         [("report", "JsonValue")],
     ),
     "Transform": (
-        "components.batched_transform.Transform",
+        "components.transform.component.Transform",
         [("examples", "ExampleGen", "examples"), ("schema", "Schema", "schema")],
         [("transform_graph", "TransformGraph"), ("transformed_examples", "Examples")],
     ),
@@ -57,17 +57,17 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
     ),
     "Baseline": ("tfx.dsl.components.common.resolver.Resolver", [], []),
     "Evaluator": (
-        "components.evaluator.Evaluator",
+        "components.evaluator.component.Evaluator",
         [("examples", "ExampleGen", "examples"), ("model", "Trainer", "model")],
         [("evaluation", "ModelEvaluation"), ("blessing", "ModelBlessing")],
     ),
     "InfraValidator": (
-        "components.infra_validator.InfraValidator",
+        "components.infra_validator.component.InfraValidator",
         [("model", "Trainer", "model"), ("evaluation", "Evaluator", "evaluation")],
         [("blessing", "InfraBlessing")],
     ),
     "Pusher": (
-        "components.pusher.RegistryPusher",
+        "components.pusher.component.RegistryPusher",
         [("model", "Trainer", "model"), ("infra_blessing", "InfraValidator", "blessing")],
         [("pushed_model", "PushedModel")],
     ),
@@ -78,7 +78,7 @@ Artifacts = dict[str, dict[str, mlmd.Artifact]]
 
 @functools.cache
 def _template() -> RunRecord:
-    known = config.load(CENSUS_CONFIG)
+    known = pipeline_config.load(CENSUS_CONFIG)
     return begun(known, "template", log=None, expected=nodes(known), resumes=None)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.alerts import telling
+from cli.errors import DataError
+from pipeline.alerts import notifier
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.standing import NEWEST_RUN, Standing
-from pipeline.local import put_on_record
-from schemas.errors import DataError
+from pipeline.alerts.incidents import NEWEST_RUN, Standing
+from pipeline.run.local import put_on_record
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
-from tests.pipeline.webhooks import SECRET, Receiver, receiver, status
+from tests.pipeline.alerts.webhooks import SECRET, Receiver, receiver, status
 
 FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "20260103T000000.000000"
 
@@ -151,10 +151,10 @@ def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, onca
 
 
 def refuse(runs: Runs, why: str = "/data/train.csv: no such file", shown: bool = False) -> None:
-    """Start a run that pipeline/local.py rejects, with an alert."""
+    """Start a run that pipeline/run/local.py rejects, with an alert."""
     section = Alerts(webhook_env="HOOK", timeout_seconds=2)
     refusal = put_on_record(runs.root, NAME, DataError(why), ["local_runner.py"])
-    telling.refused(section, runs.root, refusal, serving="version 1", shown=shown)
+    notifier.refused(section, runs.root, refusal, serving="version 1", shown=shown)
 
 
 def test_a_refusal_that_could_not_be_posted_is_posted_the_next_time(

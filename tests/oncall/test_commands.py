@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.errors import ConfigError, DataError, PushError, RunRootError
 from oncall.__main__ import main
-from pipeline import local, summary
-from pipeline.advice import advice
 from pipeline.alerts.alert import of_refusal, of_run
-from pipeline.config import load
-from pipeline.records import Kind, State, command_line, config_flags, shown_config_flags
-from pipeline.refusals import Refusals
-from pipeline.run_root import RunRoot
-from schemas.errors import ConfigError, DataError, PushError, RunRootError
+from pipeline.config.pipeline_config import load
+from pipeline.run import local, summary
+from pipeline.run.advice import advice
+from pipeline.run.records import Kind, State, command_line, config_flags, shown_config_flags
+from pipeline.run.rejections import Refusals
+from pipeline.run.run_root import RunRoot
 from serving.registry import Registry
-from serving.registry.find import find
+from serving.registry.lookup import find
 from tests.commands import parsed
 from tests.conftest import CENSUS_CONFIG, ROOT
 from tests.oncall.conftest import Oncall
@@ -54,7 +54,7 @@ def test_after_a_run_that_failed(code: int, runs: Runs, document: Callable[..., 
 
 
 def iter_records(root: RunRoot) -> Any:
-    from pipeline.records import newest_records
+    from pipeline.run.records import newest_records
 
     return newest_records(root)
 

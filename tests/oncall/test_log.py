@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.records import RecordFile, RunRecord
+from pipeline.run.records import RecordFile, RunRecord
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs

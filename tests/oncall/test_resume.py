@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import local
-from pipeline.config import PipelineConfig
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run import local
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 

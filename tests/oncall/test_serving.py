@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.curated import load_schema, schema_hash
+from schemas.curated.schema_file import load_schema, schema_hash
 from serving.registry import Registry
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall

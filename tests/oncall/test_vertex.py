@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from emulators.vertex import metadata
+from emulators.vertex.server import Server
 from oncall.__main__ import main
-from schemas.curated import load_schema, schema_hash
+from schemas.curated.schema_file import load_schema, schema_hash
 from tests.commands import parsed
 from tests.conftest import ROOT
 from tests.oncall.run_roots import FINGERPRINT, NAME
 from tests.oncall.vertex_jobs import PARENT, Made, VertexJobs
-from tests.vertex_emulator import metadata
-from tests.vertex_emulator.fixtures import BUCKET, PROJECT, REGION, Bench
-from tests.vertex_emulator.server import Server
+from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
 WHERE = ("--project", PROJECT, "--region", REGION)
 Oncall = Callable[..., Result]
@@ -247,7 +247,10 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     changed = oncall("check", "--json")
     bad = [check for check in json.loads(changed.stdout)["checks"] if not check["ok"]]
     assert (changed.exit_code, [check["name"] for check in bad]) == (1, ["content"])
-    assert bad[0]["todo"] == f"python -m serving.vertex rollback --project {PROJECT} --region {REGION} --model {NAME}"
+    assert (
+        bad[0]["todo"]
+        == f"python -m serving.registry.vertex rollback --project {PROJECT} --region {REGION} --model {NAME}"
+    )
 
 
 def test_a_version_that_a_run_of_another_place_pushed_has_no_data_here(bench: Bench, document: Document) -> None:
@@ -286,8 +289,8 @@ def test_doctor_finds_what_is_wrong_and_says_what_does_not_apply(
     ("command", "instead"),
     [
         (("resume", "latest"), "python vertex_runner.py submit --wait"),
-        (("rollback",), "python -m serving.vertex rollback --project my-project --region europe-west4 --yes"),
-        (("gc", "--keep-last", "1"), "python -m serving.vertex gc"),
+        (("rollback",), "python -m serving.registry.vertex rollback --project my-project --region europe-west4 --yes"),
+        (("gc", "--keep-last", "1"), "python -m serving.registry.vertex gc"),
     ],
 )
 def test_what_there_is_not_on_vertex_names_what_there_is(

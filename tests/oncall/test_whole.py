@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import RunRecord
+from pipeline.run.records import RunRecord
 from tests import forked
 from tests.conftest import ROOT
-from tests.pipeline.webhooks import SECRET, receiver
+from tests.pipeline.alerts.webhooks import SECRET, receiver
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ Use eager execution and:
 `tf.data.TFRecordDataset(path)`
 """
 
-# As pipeline/runner.py and TFX leave it: the error, what it was raised from, and a warning of another thread.
+# As pipeline/run/dag_runner.py and TFX leave it: the error, what it was raised from, and a warning of another thread.
 LOG = """\
 INFO:absl:Running launcher
 Traceback (most recent call last):
@@ -47,9 +47,9 @@ RuntimeError: loss is NaN
 The above exception was the direct cause of the following exception:
 
 Traceback (most recent call last):
-  File "/home/me/pipeline/pipeline/runner.py", line 110, in _run_node
+  File "/home/me/pipeline/pipeline/run/dag_runner.py", line 110, in _run_node
     raise failure from error
-pipeline.runner.NodeFailedError: Trainer: RuntimeError: loss is NaN
+pipeline.run.dag_runner.NodeFailedError: Trainer: RuntimeError: loss is NaN
 """
 
 
@@ -82,7 +82,7 @@ def test_frames_that_are_not_our_own_are_left_out_and_paths_are_those_of_the_che
         return f"Traceback (most recent call last):\n{frames}ValueError: x\n"
 
     driving = (ROOT / "pipeline" / "local.py", ROOT / "pipeline" / "runner.py")
-    ours = ['  File "components/gate.py", line 1, in f', "    f()", "ValueError: x"]
+    ours = ['  File "components/gate/component.py", line 1, in f', "    f()", "ValueError: x"]
     assert relevant(traceback(*driving, "/tmp/__autograph_generated_file1.py", ROOT / "components" / "gate.py")) == ours
     assert relevant(traceback(ROOT / "other.py"))[0] == '  File "other.py", line 1, in f'
     theirs = relevant(traceback("/v/lib/python3.11/site-packages/tfx/a.py", "/v/lib/python3.11/json/b.py"))

@@ -8,11 +8,11 @@ from google.cloud import aiplatform_v1 as v1
 from google.rpc import code_pb2, status_pb2
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
+from emulators.vertex.service import Emulator
 from pipeline.vertex.rehearsal import TaskResult
 from tests.oncall.run_roots import GRAPH, NAME, NOT_CACHED, fill
-from tests.vertex_emulator.fixtures import BUCKET, PROJECT, REGION
-from tests.vertex_emulator.lineage import begin_run, begin_task, end_run, end_task
-from tests.vertex_emulator.service import Emulator
+from tests.vertex_fixtures import BUCKET, PROJECT, REGION
 
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 _RESOLVERS = ("History", "Baseline")

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from schemas.values import Rule, converted
+from schemas.tables.values import Rule, converted
 
 
 def labels(values: list[str | None], *classes: str) -> tuple[list[str | None], list[str]]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from components.transform import FEATURE_SET_KEY, preprocessing_fn
+from components.transform.preprocessing import FEATURE_SET_KEY, preprocessing_fn
 from schemas.data import ReadOptions
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import FeatureSet
-from serving.golden import Golden
+from serving.model.golden_requests import Golden
 from serving.registry import GOLDEN_FILE, Registry
 
 FEATURES = FeatureSet.model_validate(
@@ -54,7 +54,7 @@ def export_model(folder: Path, offset: float = 0.0, decision: DecisionThreshold 
     """Return a model whose logit is offset + color + size + rank + weight, colors and shops by their ids."""
     import tensorflow as tf
 
-    from serving.served_model import ServedModel
+    from serving.model.served_model import ServedModel
 
     def network(inputs: dict[str, Any], training: bool) -> Any:
         del training
@@ -80,7 +80,7 @@ def decided_at(threshold: float) -> DecisionThreshold:
 
 def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:
     """Return what a model answers to rows."""
-    from serving.predictor import Predictor
+    from serving.model.predictor import Predictor
 
     answers = Predictor(folder).predict(rows)
     for answer in answers:

@@ -21,20 +21,20 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
+from cli.errors import ConfigError, DataError, PushError
 from schemas.data import ReadOptions
-from schemas.errors import ConfigError, DataError, PushError
 from schemas.features import FeatureSet, safe_name
 from serving.batch import parts
 from serving.batch.__main__ import main
 from serving.batch.job import Job, Outcome, Record
-from serving.batch.predicting import PredictFile
+from serving.batch.predictions import PredictFile
 from serving.batch.progress import Progress
 from serving.batch.run import _escaped
 from serving.batch.storage import Folder
 from serving.registry import GOLDEN_FILE, Registry
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
-from tests.vertex_emulator.fixtures import BUCKET, Bench
+from tests.vertex_fixtures import BUCKET, Bench
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -66,9 +66,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-    from components.transform import preprocessing_fn
-    from serving.served_model import ServedModel, TransformGraph
-    from serving.signatures import DTYPES
+    from components.transform.preprocessing import preprocessing_fn
+    from serving.model.served_model import ServedModel, TransformGraph
+    from serving.model.signatures import DTYPES
     from trainer.config import Model
     from trainer.model import build_model
     from trainer.warm_start import named_weights
@@ -146,7 +146,7 @@ def write(path: Path, content: str) -> Path:
 
 
 def by_signature(version: Path, rows: list[list[str]]) -> dict[str, Any]:
-    """Return what the served signature says when it is called directly, missing values sent as serving/signatures.py says."""
+    """Return what the served signature says when it is called directly, missing values sent as serving/model/signatures.py says."""
     signature = tf.saved_model.load(str(version)).signatures["serving_default"]
     _, ages, sizes, grades, jobs, towns, _ = zip(*rows, strict=True)
     outputs = signature(

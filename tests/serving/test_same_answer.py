@@ -23,18 +23,18 @@ import tensorflow as tf
 from hypothesis import strategies
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from cli.errors import DataError
 from components.example_records import serialized
 from schemas.data import Data, Format
 from schemas.decision import DecisionThreshold
-from schemas.errors import DataError
 from schemas.features import FeatureSet, safe_name
-from schemas.table import Table, summary
-from serving.batch import parts, reading
+from schemas.tables.typed_columns import Table, summary
+from serving.batch import input_files, parts
 from serving.batch.job import Job
 from serving.batch.model import read_options
-from serving.predictor import Predictor
+from serving.model.predictor import Predictor
+from serving.model.signatures import SERVING_EXAMPLES
 from serving.registry import GOLDEN_FILE, Registry
-from serving.signatures import SERVING_EXAMPLES
 from tests.serving.models import decided_at, golden_answers
 from tests.serving.running import RunningServer
 
@@ -158,9 +158,9 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-    from components.transform import preprocessing_fn
-    from serving.served_model import ServedModel, TransformGraph
-    from serving.signatures import DTYPES
+    from components.transform.preprocessing import preprocessing_fn
+    from serving.model.served_model import ServedModel, TransformGraph
+    from serving.model.signatures import DTYPES
 
     folder = tmp_path_factory.mktemp("model")
     spec: dict[str, Any] = {
@@ -242,7 +242,7 @@ def routes(
             job = Job.model_construct(
                 inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=10
             )
-            table = reading.input_table(str(path), job, FEATURES, 0)
+            table = input_files.input_table(str(path), job, FEATURES, 0)
             blocks = list(parts.blocks(table.batches(), 10))
             if table.bad_rows:
                 return _reason(summary(table)[0])

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
+from cli import progress
 from schemas.decision import DecisionCosts, DecisionThreshold
 from tests.trainer.test_model import training, write_source
-from trainer import decision, progress
+from trainer import decision
 from trainer.decision import choose_threshold, threshold_for
 
 

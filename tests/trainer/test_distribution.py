@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.errors import ConfigError
+from cli.errors import ConfigError
 from tests.conftest import ROOT
 from tests.trainer.test_model import training
 from trainer import distribution

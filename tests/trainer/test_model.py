@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from schemas.errors import DataError
+from cli.errors import DataError
 from schemas.features import FeatureSet
 from trainer.config import Activation, EarlyStopping, Model, OnGpu, Optimizer, OptimizerName, Training
 from trainer.devices import for_this_machine

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from cli import progress
 from tests.trainer.test_model import write_source
-from trainer import progress
 from trainer.config import Model, Range, Search, Training, shown_values, tuned, values_of
 from trainer.search import search_metric
 

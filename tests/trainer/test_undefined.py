@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.report import headline
-from schemas.errors import DataError, PipelineError
+from cli import progress
+from cli.errors import DataError, PipelineError
+from pipeline.run.node_reports import headline
 from schemas.features import FeatureSet
 from tests.trainer.test_model import FEATURES, SPEC, training, write_source
-from trainer import progress
 from trainer.config import EarlyStopping, Model, Optimizer, Training
 from trainer.input import Source
 from trainer.run import DivergenceError, History, _EarlyStopping, fit

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from cli.errors import PipelineError
 from schemas.data import ReadOptions
-from schemas.errors import PipelineError
-from serving.served_model import ServedModel
+from serving.model.served_model import ServedModel
 from tests.serving.models import FEATURES, SCHEMA_HASH, Transform
 from trainer.config import Model, Normalization
 from trainer.model import build_model

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from oncall.evidence import Evidence
-from pipeline.records import RecordFile
+from pipeline.run.records import RecordFile
 from tests.browser import needs_browser, open_page
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs

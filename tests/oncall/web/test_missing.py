@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local import put_on_record
-from schemas.errors import DataError
+from cli.errors import DataError
+from pipeline.run.local import put_on_record
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site, Text

@@ -11,7 +11,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from oncall.evidence import Evidence
 from oncall.web import run
 from oncall.web.run import RunView
-from pipeline.records import RecordFile
+from pipeline.run.records import RecordFile
 from tests.oncall.run_roots import Artifacts, Runs
 from tests.oncall.test_cli import FIRST, SECOND
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from cli.errors import RunRootError
 from oncall.metadata import Metadata
 from pipeline.database.binding import FILE
 from pipeline.database.config import SQLite
-from pipeline.run_root import RunRoot
-from schemas.errors import RunRootError
+from pipeline.run.run_root import RunRoot
 from tests.database_servers import DatabaseServer
 from tests.oncall.run_roots import Runs
 from tests.pipeline.database.test_server import settings

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import PipelineConfig, load
+from cli.errors import ConfigError, RunRootError
+from pipeline.config.pipeline_config import PipelineConfig, load
 from pipeline.database.config import MySQL, PostgreSQL, SQLite
-from pipeline.records import begun
-from schemas.errors import ConfigError, RunRootError
+from pipeline.run.records import begun
 from tests.conftest import CENSUS_CONFIG
 
 SERVER = {"kind": "mysql", "host": "db.example.org", "database": "mlmd", "user": "pipeline"}

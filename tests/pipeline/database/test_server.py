@@ -13,12 +13,12 @@ import trustme
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import TypeAdapter
 
+from cli.errors import RunRootError
 from oncall.metadata import Metadata
 from pipeline.database.binding import database_of
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import LOCKED, Database
-from pipeline.run_root import RunRoot
-from schemas.errors import RunRootError
+from pipeline.run.run_root import RunRoot
 from tests.database_servers import PASSWORD, PASSWORD_ENV, USER, DatabaseServer, free_port
 
 _SETTINGS: TypeAdapter[Any] = TypeAdapter(MetadataBackend)

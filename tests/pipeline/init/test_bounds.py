@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.profile import Column
 from pipeline.init.bounds import Sample, least_share, min_domain_mass, min_fraction
 from pipeline.init.splits import Part
+from pipeline.profile.columns import Column
 
 RANDOM = np.random.default_rng(3)
 

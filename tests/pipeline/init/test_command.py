@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import config
+from cli.errors import ConfigError
+from pipeline.config import pipeline_config
 from pipeline.init.command import _write_together
 from schemas.data import ColumnSplit, HashSplit
-from schemas.errors import ConfigError
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from tests.commands import parsed
 from tests.conftest import ROOT
@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *flags: str) -> config.PipelineConfig:
+def started(folder: Path, *flags: str) -> pipeline_config.PipelineConfig:
     done = init(folder, "orders.csv", "--label", "returned?", "--force", *flags)
     assert (done.returncode, done.stderr) == (0, "")
     return written(folder, "orders")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
+from cli.errors import DataError
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import Starter, write_starter
-from schemas.errors import DataError
 from tests.pipeline.init.test_starter import write
 
 RANDOM = np.random.default_rng(5)

@@ -9,12 +9,13 @@ import pyarrow.csv
 import pytest
 import yaml
 
-from pipeline import config, preflight
+from cli.errors import ConfigError, DataError
+from pipeline.config import pipeline_config
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
-from pipeline.run_root import RunRoot
-from schemas.errors import ConfigError, DataError
+from pipeline.run import preflight
+from pipeline.run.run_root import RunRoot
 
 ROWS = 1000
 RANDOM = np.random.default_rng(11)
@@ -57,7 +58,7 @@ class Written:
 
     def checked(self) -> list[str]:
         """Return the warnings of preflight."""
-        return preflight.check(config.load(self.folder / "a.yaml"), RunRoot(self.folder / "run")).warnings
+        return preflight.check(pipeline_config.load(self.folder / "a.yaml"), RunRoot(self.folder / "run")).warnings
 
 
 @pytest.mark.parametrize(

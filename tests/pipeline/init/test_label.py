@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.profile import Column
+from cli.errors import ConfigError, DataError, PipelineError
 from pipeline.init.label import ChosenLabel, choose_label
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
-from schemas.errors import ConfigError, DataError, PipelineError
+from pipeline.profile.columns import Column
 
 
 def column(name: str, values: Sequence[Any]) -> Column:

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.profile import Column
 from pipeline.init.label import choose_label
 from pipeline.init.label_order import order_evidence
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
+from pipeline.profile.columns import Column
 
 RANDOM = np.random.default_rng(7)
 ROWS = 2_000

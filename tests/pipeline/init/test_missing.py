@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.profile import Column
 from pipeline.init.missing import MissingValues, find_missing
 from pipeline.init.notes import Notes
 from pipeline.init.table import with_missing
+from pipeline.profile.columns import Column
 
 NUMBERS = [f"{number % 89}.5" for number in range(200)]
 

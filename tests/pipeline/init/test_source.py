@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.errors import ConfigError, DataError
 from pipeline.init.source import Source, data_files, find_source
-from schemas.errors import ConfigError, DataError
 
 CONTENT = "x,y\n1,a\n2,b\n"
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.profile import Column
+from cli.errors import ConfigError
 from pipeline.init.notes import Notes
 from pipeline.init.requests import Requests
 from pipeline.init.splits import SplitPlan, plan_splits
+from pipeline.profile.columns import Column
 from schemas.data import ColumnSplit
-from schemas.errors import ConfigError
 
 
 def plan(is_test: Any = None, notes: Notes | None = None, **columns: Sequence[Any]) -> SplitPlan:

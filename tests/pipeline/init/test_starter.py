@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from pipeline import config
-from pipeline.config import PipelineConfig
+from pipeline.config import pipeline_config
+from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.init.source import slug
-from schemas.curated import check_schema, load_schema
+from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
-from schemas.table import Table
+from schemas.tables.typed_columns import Table
 from tests.commands import parsed
 from tests.conftest import ROOT
 
@@ -34,7 +34,7 @@ def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def written(folder: Path, name: str) -> PipelineConfig:
     """Return the config that was written, held against the schema that was written."""
-    loaded = config.load(folder / "configs" / f"{name}.yaml")
+    loaded = pipeline_config.load(folder / "configs" / f"{name}.yaml")
     assert loaded.data.schema_file is not None
     check_schema(loaded.data.schema_file, load_schema(loaded.data.schema_file), loaded.feature_set)
     return loaded
@@ -306,7 +306,7 @@ def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command
     write(folder / f"data {odd}" / f"{odd}.csv", orders())
     done = init(folder, f"data {odd}/{odd}.csv", "--label", "returned?", "--output", f"{odd}.yaml")
     assert (done.returncode, done.stderr) == (0, "")
-    loaded = config.load(folder / f"{odd}.yaml")
+    loaded = pipeline_config.load(folder / f"{odd}.yaml")
     assert (loaded.name, loaded.data.base) == ("a-b-c-d-20", str(folder / f"data {odd}"))
     assert "unit.price" in loaded.features
     found = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from cli.errors import DataError
 from pipeline.init import table
 from pipeline.init.notes import Notes
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.table import RawTable, read_table
-from schemas.errors import DataError
 
 
 def read(data: Path, test: Path | None = None, notes: Notes | None = None, label: str = "y") -> RawTable:

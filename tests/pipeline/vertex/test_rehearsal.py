@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.errors import ConfigError, PipelineError, RunRootError
+from emulators.vertex.pipelines import end_interrupted
 from oncall.__main__ import main as oncall
-from pipeline.run_root import RunRoot
+from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.conditions import condition_holds, query_matches
-from pipeline.vertex.recorded import Recorded
 from pipeline.vertex.rehearsal import Rehearsal, install_package
-from schemas.errors import ConfigError, PipelineError, RunRootError
-from serving.vertex.connection import Vertex
-from tests.vertex_emulator.fixtures import BUCKET, Bench
-from tests.vertex_emulator.pipelines import end_interrupted
+from pipeline.vertex.rehearsal_record import Recorded
+from serving.registry.vertex.connection import Vertex
+from tests.vertex_fixtures import BUCKET, Bench
 
 MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
 # Reads the request, writes what TFX's entry point writes; `CODE` may use `request` and `said`.
@@ -227,11 +227,11 @@ def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, ver
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [("schemas.errors.DataError", 3), ("schemas.errors.NotBlessedError", 4), ("ValueError", 1)]
+    ("error", "code"), [("cli.errors.DataError", 3), ("cli.errors.NotBlessedError", 4), ("ValueError", 1)]
 )
 def test_a_failed_job_ends_with_the_code_of_its_error(vertex: Vertex, error: str, code: int) -> None:
     kind = error.rpartition(".")[2]
-    raised = f"import schemas.errors\nraise {error}('it is so')"
+    raised = f"import cli.errors\nraise {error}('it is so')"
     jobs.submit(vertex, job(task("a", raised), task("b", after=("a",))), "small-1")
     done = ended(vertex, "small-1")
     assert (done.state, done.exit_code) == ("FAILED", code)

@@ -1,0 +1,137 @@
+"""Keeps the terminal for what a person is to read; writes errors, and commands to type next, in one way."""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TextIO
+
+import click
+
+from cli.errors import PipelineError
+
+INTERRUPTED_EXIT_CODE = 130
+
+# sd-daemon(3): what the journal takes from the start of a line.
+Level = Literal["error", "warning", "notice"]
+_LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
+
+
+def clean(text: object) -> str:
+    """One line without control characters, which can neither colour nor move what a terminal shows: `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def command(*arguments: object, note: str = "") -> str:
+    """Return a command for a person to paste, its arguments quoted for the shell.
+
+    Args:
+      arguments: Program and arguments.
+      note: Comment behind it.
+    """
+    line = shlex.join(map(str, arguments))
+    return f"{line}    # {note}" if note else line
+
+
+def script(name: str) -> str:
+    """Return the path of a program in this checkout, from the current folder: its mere name in the checkout itself."""
+    file = Path(__file__).resolve().parents[1] / name
+    return name if Path(name).resolve() == file else str(file)
+
+
+def flags(**values: object) -> str:
+    """Return flags for the end of a command, quoted for the shell, with a space before each.
+
+    Args:
+      values: By name, `run_root` for --run-root; None and the empty string are left out.
+    """
+    given = {name.replace("_", "-"): value for name, value in values.items() if value not in (None, "")}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())
+
+
+def say(text: str, level: Level = "error") -> None:
+    """Print lines to standard error; in systemd's journal with their level, so that `journalctl -p err` finds them."""
+    prefix = _LEVELS[level] if is_journal(sys.stderr) else ""
+    click.echo("\n".join(f"{prefix}{clean(line)}" for line in text.splitlines()), err=True)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """systemd.exec(5): whether a stream is the one that JOURNAL_STREAM names by its device and inode."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def say_refusal(error: PipelineError, *, as_json: bool) -> None:
+    """Says why a command did not do what was asked: one line, or one JSON document with its exit code."""
+    _say_end(f"error: {error}", str(error), error.exit_code, as_json)
+
+
+def _say_end(line: str, text: str, exit_code: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
+    else:
+        say(line)
+
+
+def say_interrupted(text: str, *, as_json: bool) -> None:
+    """Says that a command was interrupted, as `say_refusal` says an error."""
+    _say_end(text, text, INTERRUPTED_EXIT_CODE, as_json)
+
+
+@contextmanager
+def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
+    """End the process of a command that refuses, or is interrupted, with one line and its exit code.
+
+    Args:
+      as_json: whether a JSON document is printed instead.
+      interrupted: what is said after Ctrl-C or SIGTERM.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except PipelineError as error:
+        say_refusal(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say_interrupted(interrupted, as_json=as_json)
+        sys.exit(INTERRUPTED_EXIT_CODE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Lets SIGTERM end a command as Ctrl-C does."""
+    raise KeyboardInterrupt(signal.Signals(signal_number).name)
+
+
+@contextmanager
+def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
+    """Send to the log what TFX, Beam and TensorFlow print, from C++ too; yield the terminal, which was standard output.
+
+    Args:
+      log: the file to append to; None leaves all of it on the terminal.
+      shown_on: which of the two streams the terminal is.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [(stream.fileno(), os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr)]
+    if log is not None:
+        with open(log, "ab") as file:
+            for number, _ in saved:
+                os.dup2(file.fileno(), number)
+    try:
+        with open(os.dup(saved[shown_on == "stderr"][1]), "w", buffering=1) as terminal:
+            yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)

@@ -1,0 +1,1 @@
+"""Evaluator: metrics, thresholds, the baseline, and the blessing of a model."""

@@ -1,0 +1,327 @@
+"""What TFMA measures and judges, derived from the config; and what it found, read back."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from google.protobuf import wrappers_pb2
+from tensorflow_model_analysis.proto import config_pb2
+
+from components.config import LOWER_IS_BETTER, MEAN_COST, ChangeThreshold, Evaluation, MetricName, Threshold
+from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
+from components.min_rows import check_rows
+from schemas.decision import DecisionCosts, DecisionThreshold
+from schemas.features import Label, LabelKind
+from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
+
+OVERALL = "overall"
+# Beside TFMA's files.
+SUMMARY_NAME = "summary.json"
+BASELINE = "baseline"
+
+
+def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = False) -> config_pb2.EvalConfig:
+    """Return TFMA's own config for Evaluator.
+
+    Args:
+      evaluation: metrics, slices and thresholds.
+      label: kind of the label.
+      has_costs: whether the costs of a binary label's errors are declared.
+    """
+    model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
+    metrics = [_metric(name, label, evaluation) for name in evaluation.measured(label, has_costs=has_costs)]
+    return config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
+        slicing_specs=[
+            config_pb2.SlicingSpec(),
+            *(config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by),
+        ],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
+        options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_examples)),
+    )
+
+
+def _metric(name: MetricName, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
+    metric = config_pb2.MetricConfig(
+        class_name="BatchedMetric",
+        module="components.evaluator.batched_metrics",
+        config=json.dumps({"name": name, "label": label}),
+    )
+    bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.compared_with_last_blessed)
+    for bound in bounds:
+        if bound.metric == name:
+            specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
+            metric.per_slice_thresholds.append(
+                config_pb2.PerSliceMetricThreshold(slicing_specs=specs, threshold=_threshold(bound))
+            )
+    return metric
+
+
+def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold:
+    if isinstance(bound, ChangeThreshold):
+        lower_is_better = bound.metric in LOWER_IS_BETTER
+        direction = (
+            config_pb2.MetricDirection.LOWER_IS_BETTER
+            if lower_is_better
+            else config_pb2.MetricDirection.HIGHER_IS_BETTER
+        )
+        allowed = bound.may_worsen_by if lower_is_better else -bound.may_worsen_by
+        change = config_pb2.GenericChangeThreshold(
+            direction=direction, absolute=wrappers_pb2.DoubleValue(value=allowed)
+        )
+        return config_pb2.MetricThreshold(change_threshold=change)
+    value = config_pb2.GenericValueThreshold()
+    if bound.at_least is not None:
+        value.lower_bound.value = bound.at_least
+    if bound.at_most is not None:
+        value.upper_bound.value = bound.at_most
+    return config_pb2.MetricThreshold(value_threshold=value)
+
+
+def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float], costs: DecisionCosts | None) -> None:
+    """Complete the metrics of a binary label by what is known of the models once they are trained.
+
+    Args:
+      config: from `eval_config`.
+      thresholds: threshold of each model, by TFMA's name of it.
+      costs: costs of the errors, by which all models are judged.
+    """
+    decisions = {"thresholds": dict(thresholds), "costs": costs.model_dump() if costs is not None else None}
+    for spec in config.metrics_specs:
+        for metric in spec.metrics:
+            metric.config = json.dumps({**json.loads(metric.config), **decisions})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A threshold that a model missed: the metric, the slice, the value it has and the bound it must keep.
+
+    Attributes:
+      metric: name of the metric.
+      slice: name of the slice.
+      value: value of the metric; None without one, NaN where it is undefined.
+      bound: the bound, in words.
+      reason: why the metric is undefined.
+    """
+
+    metric: str
+    slice: str
+    value: float | None
+    bound: str
+    reason: str = ""
+
+    @property
+    def is_undefined(self) -> bool:
+        """Whether the metric was measured and has no value."""
+        return self.value is not None and math.isnan(self.value)
+
+    def __str__(self) -> str:
+        if self.is_undefined:
+            return f"{self.metric} on {self.slice}: undefined, since {self.reason}; must be {self.bound}"
+        value = "no value" if self.value is None else f"{self.value:.4f}"
+        return f"{self.metric} on {self.slice}: {value}, must be {self.bound}"
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """What the evaluated rows show beside TFMA's metrics.
+
+    Attributes:
+      label: declaration of the label.
+      losses: losses of the candidate and of the constant predictor.
+      comparison: the candidate beside the constant predictor.
+      decision: the candidate's threshold, if costs are declared.
+      baseline_threshold: the last blessed model's, if there is one.
+    """
+
+    label: Label
+    losses: PairedLosses
+    comparison: ConstantComparison
+    decision: DecisionThreshold | None = None
+    baseline_threshold: float | None = None
+
+    @property
+    def class_rows(self) -> dict[str, float]:
+        """Rows of each class, as ExampleGen counts them; of a regression, the number of rows."""
+        if not self.label.classes:
+            return {"rows": self.losses.rows + self.losses.non_finite}
+        return dict(zip(self.label.classes, map(int, self.losses.class_rows), strict=True))
+
+
+Metrics = Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation found, for whoever reads it without TFMA.
+
+    Attributes:
+      metrics: the candidate's by slice, `OVERALL` first, then by column and value; None is an undefined metric.
+      failures: why it is not blessed, in words: the rows, the constant predictor, then the thresholds that it missed,
+        all rows together first; empty if it is blessed.
+      warnings: what is to be known of a model that may be blessed, in words.
+      constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
+      baseline: the last blessed model's metrics on the same rows; empty if there was none.
+      decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value, the threshold of
+        the last blessed model, and `text` of them; empty for a model without declared costs.
+    """
+
+    metrics: Metrics
+    failures: Sequence[str]
+    warnings: Sequence[str] = ()
+    constant_predictor: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Metrics = field(default_factory=dict)
+    decision: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, evaluation_uri: str) -> "Summary":
+        """Return what `write` wrote."""
+        with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
+            return cls(**json.loads(file.read()))
+
+    def write(self, evaluation_uri: str) -> None:
+        """Write it beside TFMA's files."""
+        with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
+            file.write(json.dumps(asdict(self), indent=1, allow_nan=False))
+
+
+def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> Summary:
+    """Judge a model by TFMA's results, by the number of rows, and by the constant predictor.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      rows: what the evaluated rows show.
+      evaluation: what the config asks for.
+    """
+    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
+    metrics = read_metrics(evaluation_uri)
+    check = check_rows(rows.class_rows, rows.label.classes, evaluation)
+    failures, warnings = [*check.failures], [*check.warnings]
+    if rows.losses.non_finite:
+        count, total = rows.losses.non_finite, rows.losses.non_finite + rows.losses.rows
+        failures.append(
+            f"predictions: NaN or infinite for {count:,} of {total:,} rows of {evaluation.split}, must be finite"
+        )
+    problem = rows.comparison.problem(evaluation.split)
+    if problem:
+        is_warning = rows.comparison.is_better and evaluation.insignificant_gain == "warn"
+        (warnings if is_warning else failures).append(problem)
+    for failure in read_failures(evaluation_uri, metrics, rows):
+        is_warning = failure.is_undefined and failure.slice != OVERALL
+        (warnings if is_warning else failures).append(str(failure))
+    return Summary(
+        metrics=metrics,
+        failures=failures,
+        warnings=warnings,
+        constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
+        baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
+        decision=_decision(rows, metrics[OVERALL], evaluation.split),
+    )
+
+
+def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
+    """Return `Summary.decision`."""
+    if rows.decision is None:
+        return {}
+    cost = metrics.get(MEAN_COST)
+    measured = "" if cost is None else f"; {cost:.4g} on {split}"
+    return {
+        **rows.decision.model_dump(),
+        "baseline_threshold": rows.baseline_threshold,
+        "text": f"{rows.decision}{measured}",
+    }
+
+
+def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of the candidate, or of `BASELINE`, by slice, `OVERALL` first, then by column and value."""
+    result = tfma.load_eval_result(evaluation_uri, model_name=model)
+    by_slice = {}
+    for key, outputs in result.slicing_metrics:
+        values = next(iter(next(iter(outputs.values())).values()))
+        named = {metric: float(value["doubleValue"]) for metric, value in values.items() if "doubleValue" in value}
+        by_slice[_slice_name(key)] = {
+            metric: value if math.isfinite(value) else None
+            for metric, value in named.items()
+            if not metric.endswith("_diff")
+        }
+    return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
+
+
+def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> list[Failure]:
+    """Return the thresholds that the candidate missed, all rows together first.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      metrics: the candidate's metrics.
+      rows: the evaluated rows, for the reason of an undefined metric.
+    """
+    result = tfma.load_validation_result(evaluation_uri)
+    failures = []
+    for validation in result.metric_validations_per_slice:
+        where = _slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
+        for failure in validation.failures:
+            name = failure.metric_key.name
+            is_own = metrics.get(where, {}).get(name) is None
+            failures.append(
+                Failure(
+                    metric=name,
+                    slice=where,
+                    value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
+                    bound=_describe_bound(failure.metric_threshold),
+                    reason=_why_undefined(name, where, rows) if is_own else "it is for the last blessed model",
+                )
+            )
+    failures += [
+        Failure("every threshold", " x ".join(spec.feature_keys) or OVERALL, None, "on at least one slice large enough")
+        for spec in result.missing_slices
+    ]
+    # Without a threshold TFMA validates nothing; the constant predictor still judges every candidate.
+    if not (result.validation_ok or result.missing_thresholds or failures):
+        failures.append(Failure("validation", OVERALL, None, "passed; TFMA does not give a reason"))
+    return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
+
+
+def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
+    """Return why the candidate's metric has no value on a slice."""
+    if rows.losses.non_finite:
+        return "a prediction is NaN or infinite"
+    of = "of the split" if where == OVERALL else "of the slice"
+    positive = rows.label.classes[-1] if rows.label.classes else ""
+    match metric:
+        case "auc":
+            lacking = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
+            return f"no row {of} has the class '{lacking[0]}'" if lacking else f"all rows {of} have the same class"
+        case "precision":
+            return f"no row {of} is predicted as '{positive}'"
+        case "pr_auc" | "recall" | "calibration":
+            return f"no row {of} has the class '{positive}'"
+        case "r2":
+            return f"all rows {of} have the same label"
+        case _:
+            return f"the rows {of} do not define it"
+
+
+def _slice_name(key: Iterable[tuple[str, Any]]) -> str:
+    return " x ".join(f"{column}={value}" for column, value in key) or OVERALL
+
+
+def _slice_value(key: Any) -> Any:
+    value = getattr(key, key.WhichOneof("kind"))
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
+def _describe_bound(threshold: config_pb2.MetricThreshold) -> str:
+    if threshold.HasField("change_threshold"):
+        change = threshold.change_threshold
+        if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER:
+            return f"at most {change.absolute.value:g} above the last blessed model's (the value is the difference)"
+        return f"at most {-change.absolute.value:g} below the last blessed model's (the value is the difference)"
+    bound = threshold.value_threshold
+    parts = [f"at least {bound.lower_bound.value:g}"] if bound.HasField("lower_bound") else []
+    parts += [f"at most {bound.upper_bound.value:g}"] if bound.HasField("upper_bound") else []
+    return " and ".join(parts)

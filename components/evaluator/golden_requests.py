@@ -1,0 +1,90 @@
+"""Golden requests: rows of the evaluated split with the evaluated model's answers, kept beside the evaluation.
+
+Whoever serves the model later is held to them: the server in infra validation and at every start, an endpoint.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from cli.errors import DataError
+from components.artifact_files import files_in
+from schemas.data import ReadOptions
+from schemas.features import FeatureSet, safe_name
+from serving.model.golden_requests import Golden
+from serving.model.inputs import Inputs, RequestError, columns_of, declared_inputs
+from serving.model.predictor import rows_of
+from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
+
+# In the evaluation's folder.
+GOLDEN_NAME = "golden.json"
+_ROWS_LOOKED_THROUGH = 4096
+
+
+def write_golden(
+    evaluation_uri: str,
+    predict: Callable[..., Mapping[str, tf.Tensor]],
+    features: FeatureSet,
+    uris: Sequence[str],
+    *,
+    count: int,
+    tolerance: float,
+) -> None:
+    """Write the first rows of a split that can be sent as JSON, with the answers of `predict`.
+
+    `predict` is the evaluated signature.
+
+    Raises:
+      DataError: there is no such row.
+    """
+    # The rows were read with other options: what stood for a missing value is missing by now.
+    inputs = declared_inputs(features, ReadOptions())
+    files = [file for uri in uris for file in files_in(uri)]
+    instances: list[dict[str, Any]] = []
+    records: list[bytes] = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
+        instance = _instance(record, features)
+        if _fits(inputs, instance):
+            instances.append(instance)
+            records.append(record)
+        if len(instances) == count:
+            break
+    if not records:
+        raise DataError(
+            f"the evaluated split has no row that can be sent as JSON among its first {_ROWS_LOOKED_THROUGH:,}; texts "
+            "have to be UTF-8"
+        )
+    # A push decides the version.
+    outputs = {
+        name: values.numpy() for name, values in predict(examples=tf.constant(records)).items() if name != MODEL_VERSION
+    }
+    answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
+    with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
+        file.write(Golden(instances, answers, tolerance).to_json())
+
+
+def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
+    """Return the raw values of a record by the model's input names; what is missing is left out."""
+    values = tf.train.Example.FromString(record).features.feature
+    return {safe_name(name): _value(values[name]) for name in features.features if _value(values[name]) is not None}
+
+
+def _value(feature: tf.train.Feature) -> Any:
+    kind = feature.WhichOneof("kind")
+    found = getattr(feature, kind).value if kind else ()
+    if not found:
+        return None
+    return found[0].decode("utf-8", errors="surrogateescape") if isinstance(found[0], bytes) else found[0]
+
+
+def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
+    """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
+    try:
+        columns_of(inputs, [instance])
+        json.dumps(instance, ensure_ascii=False).encode()
+    except (RequestError, UnicodeEncodeError):
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""Evaluator's pass over the rows: each file is read once, predicted by each model in large batches, and sliced."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from apache_beam.utils import shared
+
+from cli.errors import PipelineError
+from components.batch_rows import batch_rows
+from components.model_files import read_bytes
+from schemas.decision import DecisionThreshold
+from schemas.features import ColumnType, FeatureSet
+from serving.model.literal_paths import literal_path
+from serving.model.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
+from serving.registry import DECISION_FILE, DECLARATION_FILE
+
+CANDIDATE = "candidate"
+_ROWS_PREDICTED_TOGETHER = 16_384
+_READ_BYTES = 1 << 20
+
+# (column, value) pairs, TFMA's name for a slice; empty for all rows.
+SliceKey = tuple[tuple[str, Any], ...]
+
+
+class LoadedModels:
+    """SavedModels by name, loaded once in each process however often this is copied into it."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self.paths = dict(paths)
+        self._shared = shared.Shared()
+
+    def here(self) -> Mapping[str, Any]:
+        """Return the models by name; to be held as long as a signature of theirs is called."""
+        models: Mapping[str, Any] = self._shared.acquire(lambda: _Models(self.paths))
+        return models
+
+    def features(self, model: str) -> FeatureSet:
+        """Return the declaration that a model was trained on."""
+        return FeatureSet.model_validate_json(read_bytes(os.path.join(self.paths[model], DECLARATION_FILE)))
+
+    def decision(self, model: str) -> DecisionThreshold:
+        """Return the threshold that a model decides by.
+
+        Raises:
+          PipelineError: its file is damaged.
+        """
+        file = os.path.join(self.paths[model], DECISION_FILE)
+        if not tf.io.gfile.exists(file):
+            return DecisionThreshold()
+        try:
+            return DecisionThreshold.model_validate_json(read_bytes(file))
+        except ValueError as error:
+            raise PipelineError(f"{file}: is damaged; train the model again: --no-cache") from error
+
+
+class _Models(dict[str, Any]):
+    """Loaded models by name; what Beam shares has to be an object of a class of its own."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        super().__init__({name: tf.saved_model.load(literal_path(path)) for name, path in paths.items()})
+
+
+class PredictAndSlice(beam.DoFn):
+    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
+
+    def __init__(
+        self, models: LoadedModels, output: str, slicings: Sequence[tuple[str, ...]], kinds: Mapping[str, ColumnType]
+    ) -> None:
+        """Args:
+        models: what predicts.
+        output: output of the signature, which is measured.
+        slicings: the columns of each slicing; none for all rows.
+        kinds: the types of those columns.
+        """
+        self._models = models
+        self._output = output
+        self._slicings = slicings
+        self._spec = {c: tf.io.VarLenFeature(DTYPES[kinds[c]]) for slicing in slicings for c in slicing}
+
+    def setup(self) -> None:
+        self._loaded = self._models.here()
+        self._rows = batch_rows(len(self._models.features(CANDIDATE).features), _ROWS_PREDICTED_TOGETHER)
+
+    def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
+        records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=_READ_BYTES)
+        for batch in records.batch(self._rows).prefetch(1):
+            # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
+            predictions = {
+                name: model.signatures[SERVING_EXAMPLES](examples=batch)[self._output].numpy()
+                for name, model in self._loaded.items()
+            }
+            labels = self._loaded[CANDIDATE].signatures[TRUE_LABEL](examples=batch)[LABEL].numpy()
+            for key, rows in self._slices(batch):
+                chosen = {name: values[rows] for name, values in predictions.items()}
+                # TFMA keys predictions by model only where there are two.
+                yield key, {"labels": labels[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]}
+
+    def _slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
+        """Each slice key of a batch with the indices of its rows."""
+        parsed = tf.io.parse_example(records, self._spec) if self._spec else {}
+        columns = {name: _Column.of(values, len(records)) for name, values in parsed.items()}
+        for slicing in self._slicings:
+            if not slicing:
+                yield (), slice(None)
+                continue
+            places = np.stack([columns[name].places for name in slicing])
+            present = np.flatnonzero((places >= 0).all(axis=0))
+            present = present[np.lexsort(places[:, present])]
+            starts = np.flatnonzero(np.diff(places[:, present]).any(axis=0)) + 1
+            for rows in np.split(present, starts) if len(present) else ():
+                yield tuple((name, columns[name].distinct[columns[name].places[rows[0]]]) for name in slicing), rows
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The raw values of a batch's column: the distinct ones, and the place of each row's among them; -1 for none."""
+
+    distinct: list[Any]
+    places: Any
+
+    @classmethod
+    def of(cls, values: tf.SparseTensor, rows: int) -> "_Column":
+        """Return the first value of each row; strings decoded."""
+        first = values.indices[:, 1] == 0
+        distinct, places = tf.unique(values.values[first])
+        of_rows = np.full(rows, -1)
+        of_rows[values.indices[:, 0][first]] = places
+        return cls([_text(value) for value in distinct.numpy().tolist()], of_rows)
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""ExampleGen: files of a table to splits of tf.Example."""

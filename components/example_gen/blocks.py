@@ -1,0 +1,130 @@
+"""Turns the rows of a table into blocks of records, by split: one thread reads, others convert and compress.
+
+What comes of it does not depend on the number of threads.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.example_gen import labels as example_labels
+from components.example_gen.equal_rows import records
+from components.example_gen.parts import Rules, in_parts
+from components.example_gen.shares import Shares, in_shares
+from components.example_records import deflated, framed, serialized
+from schemas.tables.precision import TableCounts
+from schemas.tables.row_hash import points
+from schemas.tables.typed_columns import Batch, Columns, Table
+
+# Turn batches into records; how many batches are with them or wait to be written.
+_THREADS = min(4, os.cpu_count() or 1)
+BATCHES_AHEAD = _THREADS + 1
+# Rows whose records are made at once: some 4 MB of them.
+_ROWS_TOGETHER = 8192
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of one split, ready to be written.
+
+    Attributes:
+      rows: how many.
+      content: their records.
+      compressed: the same, deflated.
+      groups: the hashes of their groups; empty where rows have none.
+      labels: counts of their labels; empty where rows have none.
+      compared: their records of `example_equal_rows`.
+    """
+
+    rows: int
+    content: pa.Buffer
+    compressed: bytes
+    groups: NDArray[np.uint64]
+    labels: example_labels.Labels
+    compared: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the rows of a shard are divided among splits.
+
+    Attributes:
+      split: split whose files they are from.
+      rules: parts and shares of that split by name, in the order of the config.
+      shares: how its shares are taken.
+      shard: name of the shard.
+      numbers: numbers of all splits by name.
+      one_in: number of rows of which one is recorded to be compared with others.
+    """
+
+    split: str
+    rules: Rules
+    shares: Shares
+    shard: str
+    numbers: Mapping[str, int]
+    one_in: int = 1
+
+
+def converted(table: Table, division: Division, counts: TableCounts) -> Iterator[tuple[str, Block]]:
+    """Yield the good rows of a table as records, by split, in the order of the file; their values are added to
+    `counts`.
+
+    This thread reads; others convert. No more than `BATCHES_AHEAD` batches are there at a time, besides the one read.
+    """
+    waiting: deque[Future[tuple[list[tuple[str, Block]], TableCounts]]] = deque()
+    occurrences = division.shares.occurrences(division.shard)
+
+    def take() -> list[tuple[str, Block]]:
+        blocks, counted = waiting.popleft().result()
+        counts.merge(counted)
+        return blocks
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for batch in table.batches():
+            numbers = None
+            if occurrences is not None:
+                # They count on from batch to batch, and so this thread counts them.
+                numbers = occurrences.next(batch.hashes, in_parts(table, batch, division.rules)[1])
+            waiting.append(pool.submit(_blocks, table, batch, division, numbers, counts.columns))
+            if len(waiting) >= BATCHES_AHEAD:
+                yield from take()
+        while waiting:
+            yield from take()
+
+
+def _blocks(
+    table: Table, batch: Batch, division: Division, occurrences: NDArray[np.int64] | None, columns: Columns
+) -> tuple[list[tuple[str, Block]], TableCounts]:
+    grouped = batch.groups is not None
+    row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
+    found, left = in_parts(table, batch, division.rules)
+    found |= in_shares(row_points, left, division.split, division.shares.bounds)
+    counts = TableCounts(columns)
+    counts.add(batch, found)
+    blocks = []
+    for name, mine in found.items():
+        values = batch.values if mine.all() else batch.values.filter(pa.array(mine))
+        hashes = batch.hashes[mine]
+        groups = np.unique(batch.group_hashes[mine]) if grouped else hashes[:0]
+        for start in range(0, values.num_rows, _ROWS_TOGETHER):
+            together = values.slice(start, _ROWS_TOGETHER)
+            content = framed(serialized(together))
+            labels = together.column(table.columns.label) if table.columns.label else None
+            compared = records(
+                hashes[start:][:_ROWS_TOGETHER],
+                labels,
+                table.columns.labels,
+                division.numbers[name],
+                division.one_in,
+            )
+            of_labels = {} if labels is None else example_labels.count(labels)
+            blocks.append((name, Block(together.num_rows, content, deflated(content), groups, of_labels, compared)))
+            groups = groups[:0]
+    return blocks, counts

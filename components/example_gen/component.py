@@ -1,0 +1,403 @@
+"""ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
+
+The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
+input files (components/example_gen/driver.py). What differs: column types are declared instead of guessed; splits by
+files, column, group and hash can be combined; and a row that does not fit is refused with its place, or counted and
+written aside, instead of being dropped or failing in Beam.
+
+Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
+the batches before into records. What is written depends on neither the number of workers nor that of threads.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from google.protobuf import struct_pb2
+from numpy.typing import NDArray
+from tfx import types
+from tfx.components.example_gen import base_example_gen_executor
+from tfx.dsl.components.base import executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.utils import proto_utils
+
+from cli.errors import DataError
+from components.example_gen import equal_rows as example_equal_rows
+from components.example_gen import groups as example_groups
+from components.example_gen import labels as example_labels
+from components.example_gen.blocks import Division, converted
+from components.example_gen.driver import SPAN_SEPARATOR, ContentExampleGen
+from components.example_gen.parts import rules_of, split_rules
+from components.example_gen.shares import Shares, shares
+from components.example_gen.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
+from components.example_gen.split_rows import no_rows
+from components.example_gen.value_findings import value_findings
+from components.example_records import GzipFile
+from schemas.data import TRAIN_SPLIT, Data
+from schemas.features import FeatureSet
+from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
+from schemas.tables.pieces import Piece
+from schemas.tables.precision import TableCounts
+from schemas.tables.typed_columns import Columns, Table, summary, too_many_bad_rows
+
+ROWS_PROPERTY = "rows"
+# By split, what names its records: files of another content, such as another order of columns, may hold the same.
+CONTENT_PROPERTY = "content"
+REJECTED_PROPERTY = "rejected_rows"
+# Rows without a label that were left out: how many, and as JSON by the split whose files hold them.
+UNLABELLED_PROPERTY, UNLABELLED_BY_SPLIT_PROPERTY = "unlabelled_rows", "unlabelled_rows_by_split"
+# What was found in the rows, for the gate to judge: a JSON list of `components.policy.Anomaly`.
+FINDINGS_PROPERTY = "findings"
+# The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
+LABELS_PROPERTY = "labels"
+# Rows that are equal in all features, as JSON: the result of `equal_rows.compare`; `spread`, the splits
+# whose copies were spread over their shares; `drawn`, the shares that train was divided into so; `grouped`, whether
+# shares are taken of groups.
+EQUAL_ROWS_PROPERTY = "equal_rows"
+REJECTS_FILE = "rejects.jsonl"
+
+
+def example_gen(
+    *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
+) -> ContentExampleGen:
+    """Return the ExampleGen component of a config; the spans that are there now are resolved here.
+
+    Args:
+      data: where the files are and how they are split.
+      features: the columns to read.
+      code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
+      files_are_here: whether files can be listed now; spans can be resolved only then.
+    """
+    found = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
+    spans = [one.span for one in found if one.span is not None]
+    custom_config = example_gen_pb2.CustomConfig()
+    settings = {
+        **Table.settings(data, features),
+        "splits": split_rules(data),
+        "span": max(spans, default=None),
+        "code_fingerprint": code_fingerprint,
+    }
+    # As text: a Struct would forget the order of the shares, and with it which share a row falls into.
+    struct = struct_pb2.Struct()
+    struct.update({"settings": json.dumps(settings)})
+    custom_config.custom_config.Pack(struct)
+    patterns = [
+        example_gen_pb2.Input.Split(
+            name=one.split if one.span is None else f"{one.split}{SPAN_SEPARATOR}{one.span}", pattern=one.pattern
+        )
+        for one in found
+    ]
+    component: ContentExampleGen = ContentExampleGen(
+        input_base=data.base,
+        input_config=example_gen_pb2.Input(splits=patterns),
+        custom_config=custom_config,
+        custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
+    ).with_id("ExampleGen")
+    return component
+
+
+class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
+    """Converts each piece of an input file in one Beam element, writing one shard for each split it feeds."""
+
+    def GetInputSourceToExamplePTransform(self) -> beam.PTransform:  # noqa: N802 (TFX's name)
+        raise NotImplementedError("files are written by `Do` itself")
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Write the splits and records on the artifact how many rows they have, and a name of their content.
+
+        Raises:
+          DataError: a file cannot be read; more rows than allowed do not fit; a group is in two splits; or a split
+            would be empty.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        artifact = artifact_utils.get_single_instance(output_dict["examples"])
+        settings = _settings(exec_properties)
+        files = _matched_files(exec_properties)
+        names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
+        plan = _plan(files, names, settings)
+        results_file = os.path.join(artifact.uri, "conversion.json")
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "Files" >> beam.Create([(name, index, len(files), path) for index, (name, path) in enumerate(files)])
+                | "SpreadFiles" >> beam.Reshuffle()
+                | "Cut" >> beam.ParDo(_CutFile(settings))
+                | "SpreadPieces" >> beam.Reshuffle()
+                | "Convert" >> beam.ParDo(_ConvertPiece(settings, plan, artifact.uri))
+                | "Collect" >> beam.combiners.ToList()
+                | "Report" >> beam.Map(_write_json, path=results_file)
+            )
+        results = sorted(json.loads(tf.io.gfile.GFile(results_file).read()), key=lambda result: result["shard"])
+        tf.io.gfile.remove(results_file)
+        _refuse_errors(results)
+        rejected = _write_rejects(results, os.path.join(artifact.uri, REJECTS_FILE), settings["max_bad_rows"])
+        rows = _rows_by_split(results, names)
+        if settings["columns"]["group"]:
+            example_groups.refuse_straddling(artifact.uri, list(rows), settings["columns"]["group"])
+        artifact.split_names = artifact_utils.encode_split_names(list(rows))
+        artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
+        artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
+        columns = Columns.from_json(settings["columns"])
+        labels = _labels_by_split(results, names, list(columns.labels))
+        refuse_empty_classes(labels)
+        artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
+        equal_rows = _equal_rows(artifact.uri, names, settings, plan)
+        artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))
+        column = str(columns.label)
+        findings = [
+            *value_findings(_counts(results, columns)),
+            *empty_classes(labels, column),
+            *contradictory_labels(equal_rows, column),
+        ]
+        artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
+        artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
+        unlabelled = {name: sum(r["unlabelled"] for r in results if r["split"] == name) for name in plan.shares}
+        artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(unlabelled.values()))
+        artifact.set_string_custom_property(UNLABELLED_BY_SPLIT_PROPERTY, json.dumps(unlabelled))
+        artifact.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+        if settings["span"] is not None:
+            artifact.span = settings["span"]
+
+
+def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
+    custom_config = example_gen_pb2.CustomConfig()
+    proto_utils.json_to_proto(exec_properties["custom_config"], custom_config)
+    struct = struct_pb2.Struct()
+    custom_config.custom_config.Unpack(struct)
+    settings: dict[str, Any] = json.loads(struct["settings"])
+    return settings
+
+
+def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
+    """(split, path) of every input file, in a stable order."""
+    input_config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(exec_properties["input_config"], input_config)
+    base = exec_properties["input_base"]
+    return [
+        (name, path)
+        for split in input_config.splits
+        for name in [split.name.split(SPAN_SEPARATOR)[0]]
+        for path in matching_files(base, split.pattern, name)
+    ]
+
+
+def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
+    """Add up the counts of all pieces, in their order."""
+    counts = TableCounts(columns)
+    for result in results:
+        counts.merge(TableCounts.from_json(counts.columns, result["counts"]))
+    return counts
+
+
+def _write_json(value: Any, path: str) -> None:
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(value))
+
+
+def _refuse_errors(results: list[dict[str, Any]]) -> None:
+    errors = sorted(result["error"] for result in results if result["error"])
+    if errors:
+        raise DataError("\n".join(errors))
+
+
+def _write_rejects(results: list[dict[str, Any]], path: str, allowed: int) -> int:
+    """Write the bad rows of all files, one JSON object a line, and return how many they are.
+
+    Raises:
+      DataError: they are more than allowed.
+    """
+    rejected = sum(len(result["rejects"]) for result in results)
+    if rejected > allowed:
+        raise too_many_bad_rows([line for result in results for line in result["problems"]], allowed)
+    if rejected:
+        with tf.io.gfile.GFile(path, "w") as file:
+            for reject in itertools.chain.from_iterable(result["rejects"] for result in results):
+                file.write(json.dumps(reject, ensure_ascii=False) + "\n")
+    return rejected
+
+
+def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, int]:
+    """Add up the rows of each split over all files; reject a split without any."""
+    rows = {name: sum(result["rows"].get(name, 0) for result in results) for name in names}
+    for name, count in rows.items():
+        if count == 0:
+            raise no_rows(name, rows)
+    return rows
+
+
+def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
+    """Names the records of each split, shard by shard; the same records have the same name."""
+    shards = {name: [result["content"][name] for result in results if name in result["content"]] for name in names}
+    return {name: hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] for name, found in shards.items()}
+
+
+def _labels_by_split(
+    results: list[dict[str, Any]], names: list[str], classes: list[str]
+) -> dict[str, dict[str, float]]:
+    """Add up the labels of each split over all files."""
+    pieces = {name: [result["labels"][name] for result in results if name in result["labels"]] for name in names}
+    return {
+        name: example_labels.published(example_labels.merge(counts, classes), classes)
+        for name, counts in pieces.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One element in Beam: a piece of a file, or a whole one, and what its shards are called."""
+
+    split: str
+    path: str
+    shard: str
+    piece: Piece | None = None
+
+
+def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_Source]:
+    """Return the pieces that a file is read in."""
+    split, index, count, path = element
+    shard = f"{index:05d}-of-{count:05d}"
+    try:
+        pieces = Table.from_json(path, settings).reader.pieces()
+    except DataError:
+        # Who reads the whole file will say it again, as a result.
+        pieces = []
+    return [_Source(split, path, f"{shard}-{number:05d}", piece) for number, piece in enumerate(pieces)] or [
+        _Source(split, path, shard)
+    ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all pieces must agree on.
+
+    Attributes:
+      shares: how the rows of each split are shared out, by the split that files are read for.
+      numbers: number of each split, by name.
+      one_in: number of rows of which one is compared with others.
+    """
+
+    shares: dict[str, Shares]
+    numbers: dict[str, int]
+    one_in: int
+
+    @property
+    def spread(self) -> list[str]:
+        """The splits whose copies are spread over their shares."""
+        return [split for split, taken in self.shares.items() if taken.are_spread]
+
+
+def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, Any]) -> _Plan:
+    elements = [(name, index, len(files), path) for index, (name, path) in enumerate(files)]
+
+    def of(split: str) -> Shares:
+        mine = [element for element in elements if element[0] == split]
+        sources = (source for element in mine for source in _cut(element, settings))
+        return shares(
+            rules_of(settings["splits"], split),
+            grouped=settings["columns"]["group"] is not None,
+            whole=(Table.from_json(path, settings) for *_, path in mine),
+            pieces=lambda: ((s.shard, Table.from_json(s.path, settings, s.piece)) for s in sources),
+        )
+
+    numbers = {name: number for number, name in enumerate(names)}
+    one_in = example_equal_rows.sampling([path for _, path in files])
+    return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
+
+
+def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Plan) -> dict[str, Any]:
+    """Compare the rows of all splits."""
+    rules, grouped = settings["splits"], settings["columns"]["group"] is not None
+    by_source = {
+        split: [split, *(name for name, rule in rules_of(rules, split).items() if "share_of" in rule)]
+        for split in plan.shares
+    }
+    drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
+    shared_out = {split: found for split, found in by_source.items() if len(found) > 1}
+    compared = example_equal_rows.compare(uri, names, shared_out, plan.one_in)
+    return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
+
+
+class _CutFile(beam.DoFn):
+    """Takes a file; yields the pieces it is read in."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+
+    def process(self, element: tuple[str, int, int, str]) -> Iterator[_Source]:
+        yield from _cut(element, self._settings)
+
+
+class _ConvertPiece(beam.DoFn):
+    """Writes a piece's rows as tf.Example records; yields the counts, or the reason it was refused."""
+
+    def __init__(self, settings: dict[str, Any], plan: _Plan, output_uri: str) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._output_uri = output_uri
+
+    def process(self, source: _Source) -> Iterator[dict[str, Any]]:
+        nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
+        nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}}
+        table = Table.from_json(source.path, self._settings, source.piece)
+        counts = TableCounts(table.columns)
+        try:
+            written = self._convert(table, source, counts)
+            counts.locate(table.reader)
+            bad = table.bad_rows
+            places = table.reader.places([row.row for row in bad])
+            rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
+            found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
+            yield {**nothing, **found, **written, "counts": counts.as_json()}
+        except DataError as error:
+            # As a value, not an exception: Beam would bury the one line in a stack trace.
+            yield {**nothing, "error": str(error)}
+
+    def _convert(self, table: Table, source: _Source, counts: TableCounts) -> dict[str, dict[str, Any]]:
+        """Write the shards, count the values; return by split the rows, what names their content, and their labels."""
+        rules = rules_of(self._settings["splits"], source.split)
+        division = Division(
+            source.split,
+            rules,
+            self._plan.shares[source.split],
+            source.shard,
+            self._plan.numbers,
+            self._plan.one_in,
+        )
+        files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
+        rows = dict.fromkeys(files, 0)
+        groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
+        labels: dict[str, example_labels.Labels] = {}
+        classes = table.columns.labels
+        try:
+            with example_equal_rows.open_records(self._output_uri, source.shard) as compared:
+                for name, block in converted(table, division, counts):
+                    files[name].write(block.content, block.compressed)
+                    compared.write(block.compared.tobytes())
+                    rows[name] += block.rows
+                    groups[name].append(block.groups)
+                    labels[name] = example_labels.merge([labels.get(name, {}), block.labels], classes)
+        finally:
+            for file in files.values():
+                file.close()
+        if table.columns.group:
+            for name, hashes in groups.items():
+                example_groups.note(self._output_uri, name, source.shard, hashes)
+        return {"rows": rows, "content": {name: file.content for name, file in files.items()}, "labels": labels}
+
+    def _file(self, split: str, shard: str) -> GzipFile:
+        folder = os.path.join(self._output_uri, f"Split-{split}")
+        tf.io.gfile.makedirs(folder)
+        return GzipFile(tf.io.gfile.GFile(os.path.join(folder, f"data_tfrecord-{shard}.gz"), "wb"))

@@ -1,0 +1,46 @@
+"""Whether a group of rows has fallen into two splits: each shard leaves the hashes of its groups, all are compared."""
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from cli.errors import DataError
+from components.artifact_files import files_in
+
+Hashes = NDArray[np.uint64]
+
+
+def note(uri: str, split: str, shard: str, hashes: Sequence[Hashes]) -> None:
+    """Leaves the hashes of a shard's groups in the folder of the examples."""
+    with tf.io.gfile.GFile(os.path.join(uri, f"groups-{split}-{shard}.npy"), "wb") as file:
+        file.write(np.unique(np.concatenate(hashes)).tobytes())
+
+
+def refuse_straddling(uri: str, splits: Sequence[str], group: str) -> None:
+    """Compare the hashes of the groups of every two splits, and remove them.
+
+    Raises:
+      DataError: a group has rows in two splits.
+    """
+    hashes = {}
+    for split in splits:
+        files = files_in(uri, prefix=f"groups-{split}-", suffix=".npy")
+        hashes[split] = np.unique(np.concatenate([_loaded(file) for file in files]))
+        for file in files:
+            tf.io.gfile.remove(file)
+    for one, other in itertools.combinations(splits, 2):
+        shared = np.intersect1d(hashes[one], hashes[other])
+        if shared.size:
+            raise DataError(
+                f"data.group_column: {shared.size:,} of {hashes[one].size:,} values of '{group}' in split '{one}' are "
+                f"in '{other}' too; divide the files by '{group}', or take '{other}' as a share_of '{one}'"
+            )
+
+
+def _loaded(path: str) -> Hashes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return np.frombuffer(file.read(), np.uint64)

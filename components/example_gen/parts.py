@@ -1,0 +1,70 @@
+"""Finds the rows of a split that its parts take (`ColumnSplit`). Imports no TensorFlow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cli.errors import DataError
+from schemas.data import ColumnSplit, Data, HashSplit
+from schemas.tables.ordering import MisfitError, within
+from schemas.tables.typed_columns import Batch, Table
+
+# Parts and shares of a split by name, in the order of the config.
+Rules = Mapping[str, dict[str, Any]]
+
+
+def split_rules(data: Data) -> dict[str, dict[str, Any]]:
+    """Return the parts and shares of a config by name, all of JSON's types; `of` is the split they are taken from."""
+    return {
+        name: {
+            **split.model_dump(mode="json"),
+            "of": split.part_of if isinstance(split, ColumnSplit) else split.share_of,
+        }
+        for name, split in data.splits.items()
+        if isinstance(split, HashSplit | ColumnSplit)
+    }
+
+
+def rules_of(rules: Rules, split: str) -> dict[str, dict[str, Any]]:
+    """Return the parts and shares that are taken from a split."""
+    return {name: rule for name, rule in rules.items() if rule["of"] == split}
+
+
+def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.bool_]]:
+    """Return for each part whether a row is in it, [n], and whether a row is in none, [n].
+
+    A row in two parts goes to the first; one without a value to none.
+
+    Raises:
+      DataError: a value cannot be compared with a part's bounds; names its place.
+    """
+    found = {}
+    left = np.ones(len(batch.rows), dtype=bool)
+    for name, rule in rules.items():
+        if "part_of" in rule:
+            found[name] = left & np.asarray(_in_part(table, batch, name, rule), dtype=bool)
+            left = left & ~found[name]
+    return found, left
+
+
+def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any:
+    column = rule["column"]
+    texts = batch.split_by[column]
+    if rule["values"]:
+        return pc.fill_null(pc.is_in(texts, pa.array(rule["values"])), False)
+    try:
+        return within(
+            texts,
+            at_least=rule["at_least"],
+            below=rule["below"],
+            date_format=rule["date_format"],
+            numbers=table.reader.options.number_format,
+        )
+    except MisfitError as misfit:
+        row = int(batch.rows[misfit.index])
+        place = table.reader.places([row]).get(row, table.path)
+        raise DataError(f"{place}: {column}: {misfit.reason} (data.splits.{name})") from misfit

@@ -1,0 +1,78 @@
+"""Findings in the values of the rows, for the gate and for preflight. Imports no TensorFlow."""
+
+from collections.abc import Iterator
+
+from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION
+from components.policy import Anomaly
+from schemas.data import TRAIN_SPLIT
+from schemas.tables.precision import FIRST_COLLAPSE, DistinctSample, NumberCounts, TableCounts
+
+_SHOWN_VALUES = 3
+
+
+def value_findings(counts: TableCounts) -> list[Anomaly]:
+    """Return what the graph cannot represent of the rows that were counted."""
+    findings: list[Anomaly] = []
+    for name in counts.columns.rules:
+        findings += _without_values(name, counts)
+        findings += _out_of_range(name, counts)
+        if name in counts.numbers:
+            is_label = name == counts.columns.label
+            findings += _extreme(name, counts.numbers[name], "label" if is_label else f"features.{name}")
+            findings += _collapsed(name, counts.numbers[name], is_label=is_label)
+    return findings
+
+
+def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:
+    if counts.rows.get(TRAIN_SPLIT) and counts.present.get(name, counts.rows).get(TRAIN_SPLIT) == 0:
+        text = (
+            f"{name} has no value in train, so that nothing can be learned from it; correct the data, or remove the "
+            "feature and name the column in data.ignored_columns"
+        )
+        yield Anomaly(TRAIN_SPLIT, name, NO_VALUES, text)
+
+
+def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
+    for split, (outside, example) in counts.outside.get(name, {}).items():
+        present = counts.present.get(name, counts.rows)[split]
+        num_ids = counts.columns.rules[name].num_ids
+        text = (
+            f"{outside:,} of {present:,} ids are outside of [0, {num_ids}), such as {example}, "
+            f"and would be clipped into it; correct them, raise features.{name}.num_ids, or name the text in "
+            f"features.{name}.missing_values if it stands for a missing value"
+        )
+        yield Anomaly(split, name, OUT_OF_RANGE, text)
+
+
+def _extreme(name: str, counts: NumberCounts, section: str) -> Iterator[Anomaly]:
+    first = counts.first_extreme
+    if first is None:
+        return
+    examples = [
+        found for exponent in sorted(counts.examples) if exponent >= first for found in counts.examples[exponent]
+    ]
+    shown = ", ".join(f"{text} ({place})" for place, text in examples[:_SHOWN_VALUES])
+    extreme, present = int(counts.exponents[first:].sum()), int(counts.exponents.sum())
+    more = f" and {extreme - _SHOWN_VALUES:,} more" if extreme > _SHOWN_VALUES else ""
+    text = (
+        f"{extreme:,} of {present:,} values are many decades from the others, which are below "
+        f"{counts.bound_below(first):g} in magnitude: {shown}{more}; if they stand for missing values, name their text "
+        f"in {section}.missing_values, otherwise correct the rows"
+    )
+    yield Anomaly("data", name, EXTREME, text)
+
+
+def _collapsed(name: str, counts: NumberCounts, *, is_label: bool) -> Iterator[Anomaly]:
+    if not counts.pair:
+        return
+    one, other = counts.pair
+    remedy = "" if is_label else "if they are codes, declare a vocabulary or a hash, otherwise "
+    text = (
+        f"{_number(counts.whole)} different whole numbers above {FIRST_COLLAPSE:,} become {_number(counts.collapsed)} "
+        f"in float32, such as {one} and {other}; {remedy}subtract a base from them"
+    )
+    yield Anomaly("data", name, PRECISION, text)
+
+
+def _number(sample: DistinctSample) -> str:
+    return f"about {sample.size:,}" if sample.level else f"{sample.size:,}"

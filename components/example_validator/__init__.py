@@ -1,0 +1,1 @@
+"""ExampleValidator: anomalies of each split against the schema."""

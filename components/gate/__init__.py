@@ -1,0 +1,1 @@
+"""Gate: stops a run on the anomalies that the validation policy does not allow."""

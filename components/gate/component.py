@@ -1,0 +1,124 @@
+"""The gate: stops the run on anomalies, which stock ExampleValidator only writes down.
+
+Transform is put downstream of it, so nothing is trained on data that does not fit its schema. What stops, warns or
+passes is the config's `validation` policy.
+"""
+
+import datetime
+import json
+import os
+from dataclasses import replace
+
+import pydantic
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils
+
+from cli.errors import DataError
+from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
+from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
+from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
+from components.example_validator.anomalies import ANOMALIES_FILE, listed, parsed
+from components.gate.anomaly_rows import Concerned
+from components.gate.comparison import compare_all
+from components.min_rows import check_rows
+from components.policy import Anomaly, judge
+from schemas.data import TRAIN_SPLIT
+from schemas.features import Label
+
+
+@component
+def AnomalyGate(  # noqa: N802 (TFX names components like classes)
+    examples: InputArtifact[standard_artifacts.Examples],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    schema: InputArtifact[standard_artifacts.Schema],
+    report: OutputArtifact[standard_artifacts.JsonValue],
+    compared_splits: Parameter[str],
+    policy: Parameter[str],
+    requirements: Parameter[str],
+    label: Parameter[str],
+    pushed_statistics: InputArtifact[standard_artifacts.ExampleStatistics] = None,
+) -> None:
+    """Pass when nothing is found that `policy` (a Validation as JSON) stops on.
+
+    Judges, in this order: what ExampleGen found in the rows of `examples`; whether the evaluated split has the rows, by
+    the classes of `label` (a Label as JSON), that `requirements` (an Evaluation as JSON) asks for; the rows that splits
+    share with `train`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`;
+    and the drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
+    `report` holds the warnings, and what was compared.
+
+    Raises:
+      DataError: one line for each anomaly that stops: where, feature, what is wrong.
+    """
+    validation = Validation.model_validate_json(policy)
+    expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
+    found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    found += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
+    equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
+    found += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
+    found += [
+        anomaly
+        for split in artifact_utils.decode_split_names(anomalies.split_names)
+        for anomaly in _counted(
+            read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split, statistics.uri, expected
+        )
+    ]
+    splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
+    # On Vertex the artifact is always there, and empty before the first push.
+    known = pushed_statistics is not None and artifact_utils.decode_split_names(pushed_statistics.split_names)
+    pushed = _statistics(pushed_statistics.uri, TRAIN_SPLIT) if known else None
+    compared = compare_all(
+        {split: _statistics(statistics.uri, split) for split in splits},
+        pushed,
+        expected,
+        validation,
+        splits[1:],
+    )
+    found += [Anomaly(c.where, c.shift.feature, c.kind, str(c.shift)) for c in compared if c.shift.exceeded]
+    verdict = judge(found, validation, today=datetime.date.today())
+    report.value = {
+        "warnings": verdict.warnings,
+        "history": pushed is not None,
+        "compared": {kind: sum(1 for c in compared if c.kind == kind) for kind in (SKEW, DRIFT)},
+    }
+    if verdict.stops:
+        raise DataError(verdict.error())
+
+
+def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: str) -> list[Anomaly]:
+    """Return why no model will be blessed on the evaluated split, which is known before one is trained."""
+    declared: Label = pydantic.TypeAdapter(Label).validate_json(label)
+    labels = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}").get(evaluation.split)
+    if labels is None:
+        return []
+    return [
+        Anomaly(evaluation.split, declared.column, FEW_ROWS, f"{reason}; no model will be blessed on so few")
+        for reason in check_rows(labels, declared.classes, evaluation).failures
+    ]
+
+
+def _counted(
+    anomalies: anomalies_pb2.Anomalies, split: str, statistics_uri: str, schema: schema_pb2.Schema
+) -> list[Anomaly]:
+    """Return the anomalies of a split, each with how many rows it is about where that is known."""
+    found = listed(anomalies, split)
+    if not found:
+        return []
+    concerned = Concerned(_statistics(statistics_uri, split), schema)
+    rows = [concerned.rows(one.kind, one.feature) for one in found]
+    return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(found, rows, strict=True)]
+
+
+def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
+    """Return what ExampleValidator found in one split."""
+    with fileio.open(os.path.join(folder, ANOMALIES_FILE), "rb") as file:
+        return parsed(file.read())
+
+
+def _statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:
+    return tfdv.load_stats_binary(os.path.join(uri, f"Split-{split}", "FeatureStats.pb"))

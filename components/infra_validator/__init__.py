@@ -1,0 +1,1 @@
+"""InfraValidator: the real model server serves the model before it is pushed."""

@@ -1,0 +1,1 @@
+"""Pusher: puts a blessed model into a registry as a version."""

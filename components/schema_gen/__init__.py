@@ -1,0 +1,1 @@
+"""SchemaGen: the curated schema, or one inferred from the training split."""

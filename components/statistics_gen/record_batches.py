@@ -1,0 +1,90 @@
+"""Shards of tf.Example as Arrow record batches of many thousand rows, several times as fast as TFX's own reader.
+
+TFX reads a record at a time in Python and decodes holding Python's lock. Here TensorFlow reads, decompresses and parses
+in threads of its own while the caller works on the batch before.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from cli.errors import DataError
+from components.batch_rows import batch_rows
+from components.parallel_calls import call_for_batches
+from schemas.features import ColumnType
+
+ROWS_TOGETHER = 16_384
+_DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
+
+
+def record_batches(
+    path: str, types: Mapping[str, ColumnType], *, rows: int = ROWS_TOGETHER
+) -> Iterator[pa.RecordBatch]:
+    """Streams a TFRecord file of tf.Example, plain or ending in .gz, in file order.
+
+    Args:
+      path: local or remote.
+      types: the columns to read, and the type of each.
+      rows: most rows of a batch; one of many columns has fewer.
+
+    Yields:
+      A column for each of `types`, as TFX decodes them: `large_list` of float32, int64 or large_binary, null where an
+      example has no value; of type null where no example of the batch has one.
+
+    Raises:
+      DataError: the file cannot be read, is damaged, or holds values of other types.
+    """
+    parse = _parser(tuple(types.items()))
+    try:
+        for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
+            yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
+    except (tf.errors.OpError, OSError) as error:
+        # TensorFlow puts the places in the code before the reason.
+        reason = str(error).split("\n\n")[-1].splitlines()[0]
+        raise DataError(f"{path}: cannot be read: {reason}") from error
+
+
+@lru_cache
+def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
+    """Return a function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
+
+    Strings come as their lengths and one text of all of them: objects of Python would cost more than the parsing.
+    """
+    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind in types}
+
+    def parse(serialized: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
+        ragged = tf.io.parse_example(serialized, spec)
+        return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
+
+    # AutoGraph would rewrite, for seconds, what has no control flow of Python's.
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(parse, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def _flat(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    if values.dtype != tf.string:
+        return (values,)
+    return tf.strings.length(values), tf.strings.reduce_join(values)
+
+
+def _lists(row_splits: tf.Tensor, *values: tf.Tensor) -> pa.Array:
+    ends: NDArray[np.int64] = row_splits.numpy()
+    missing = ends[1:] == ends[:-1]
+    if missing.all():
+        return pa.nulls(len(missing))
+    # A null start marks a null list.
+    starts = pa.array(ends, mask=np.append(missing, False)) if missing.any() else pa.array(ends)
+    return pa.LargeListArray.from_arrays(starts, _values(*values))
+
+
+def _values(numbers: tf.Tensor, joined: tf.Tensor | None = None) -> pa.Array:
+    if joined is None:
+        return pa.array(numbers.numpy())
+    ends = np.concatenate([[0], np.cumsum(numbers.numpy(), dtype=np.int64)])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined.numpy())]
+    return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)

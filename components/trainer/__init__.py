@@ -1,0 +1,1 @@
+"""Trainer on several machines. The network itself is in the package trainer."""

@@ -1,0 +1,1 @@
+"""Transform: raw columns to IDs and scaled numbers."""

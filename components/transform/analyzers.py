@@ -1,0 +1,288 @@
+"""What the analyzers of a `preprocessing_fn` learn, by TensorFlow in large batches: the first half of Transform.
+
+TFT's own tracing finds the analyzers and TFT's own combiners do their arithmetic, so that a `preprocessing_fn` means
+here what it means in stock Transform. What differs is how the data reaches them: records are read, parsed and counted
+inside one graph, thousands of rows at a time, instead of in Beam. Analyzers may not build on each other, and
+vocabularies are of strings by frequency; anything else is refused.
+"""
+
+import functools
+import importlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_context, impl_helper
+from tensorflow_transform.tf_metadata import schema_utils
+from tfx.utils import json_utils
+
+from components.batch_rows import batch_rows
+from components.parallel_calls import call_for_batches
+
+# Rows that go through TensorFlow together.
+ROWS_TOGETHER = 8192
+# One thread for all tracing: TFT keeps its state in global variables, and Dataflow's workers are threads. And a short
+# stack: TensorFlow notes it down for every operation, and Beam's own stack is deep.
+_TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
+T = TypeVar("T")
+_BY_FREQUENCY = analyzers._VocabOrderingType.FREQUENCY
+
+# Grappler inlines the mapped function again for each of its function calls, one a column: minutes for a wide table.
+# What it optimizes is not repeated often enough here to pay for that.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A `preprocessing_fn` and what it is given; it can be sent to workers.
+
+    Attributes:
+      function: its dotted path.
+      custom_config: its second argument, as TFX's JSON.
+      schema: schema of the raw examples, serialized.
+    """
+
+    function: str
+    custom_config: str
+    schema: bytes
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        module, name = self.function.rsplit(".", 1)
+        function = getattr(importlib.import_module(module), name)
+        outputs: dict[str, tf.Tensor] = function(inputs, custom_config=json_utils.loads(self.custom_config))
+        return outputs
+
+    @functools.cached_property
+    def feature_spec(self) -> dict[str, Any]:
+        """How the raw examples are parsed."""
+        schema = schema_pb2.Schema.FromString(self.schema)
+        spec: dict[str, Any] = schema_utils.schema_as_feature_spec(schema).feature_spec
+        return spec
+
+    @property
+    def type_specs(self) -> dict[str, tf.TypeSpec]:
+        """The types of the parsed columns."""
+        specs: dict[str, tf.TypeSpec] = impl_helper.get_type_specs_from_feature_specs(self.feature_spec)
+        return specs
+
+
+def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
+    """Yield what a function makes of each batch of a file, in order, as NumPy has it.
+
+    Args:
+      file: Serialized tf.Example, in gzipped TFRecord.
+      function: Concrete function of records, [batch].
+      columns: Number of columns of the examples.
+    """
+    for made in call_for_batches(function, file, batch_rows(columns, ROWS_TOGETHER)):
+        yield tf.nest.map_structure(lambda tensor: tensor.numpy(), made)
+
+
+# No dataclasses: Beam would take those for rows of a table.
+class Combined:
+    """What was seen by one of TFT's combiners: moments, extremes, quantiles."""
+
+    def __init__(self, combiner: Any) -> None:
+        self.combiner = combiner
+        self.accumulator = combiner.create_accumulator()
+
+    def add(self, values: tuple[Any, ...]) -> None:
+        """Take in a batch, as the combiner's analyzer has reduced it."""
+        self.accumulator = self.combiner.add_input(self.accumulator, values)
+
+    def merge(self, other: "Combined") -> None:
+        """Take in what was seen elsewhere."""
+        self.accumulator = self.combiner.merge_accumulators([self.accumulator, other.accumulator])
+
+
+class Counted:
+    """How often each token of a vocabulary was seen."""
+
+    def __init__(self) -> None:
+        self.tokens: Counter[bytes] = Counter()
+
+    def add(self, values: tuple[Any, ...]) -> None:
+        """Take in a batch: its tokens and how often each is there."""
+        tokens, counts = values
+        self.tokens.update(dict(zip(tokens.tolist(), counts.tolist(), strict=True)))
+
+    def merge(self, other: "Counted") -> None:
+        """Take in what was seen elsewhere."""
+        self.tokens.update(other.tokens)
+
+    def vocabulary(self, prune: Any) -> list[bytes]:
+        """Return the tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
+        kept = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
+        kept = sorted(kept, reverse=True)[: prune.top_k]
+        # TensorFlow has no empty tables.
+        return [token for _, token in kept or [analyzers.get_empy_vocabulary_dummy_value(tf.string)]]
+
+
+Learned = dict[str, Combined | Counted]
+
+
+def merged(parts: Iterable[Learned]) -> Learned:
+    """Return what all files together have taught each analyzer, by its label."""
+    total: Learned = {}
+    for part in parts:
+        for label, learned in part.items():
+            if label in total:
+                total[label].merge(learned)  # type: ignore[arg-type]
+            else:
+                total[label] = learned
+    return total
+
+
+class Analysis:
+    """A `preprocessing_fn`, traced up to what its analyzers are fed with."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        """Traces.
+
+        Raises:
+          NotImplementedError: an analyzer is of another kind than those above; the message names it.
+        """
+        self._preprocessing = preprocessing
+        # What the graph refers to without keeping it alive: tables.
+        self._tracker, self._module = annotators.ObjectTracker(), tf.Module()
+        self._sinks: list[Any] = []
+        records = tf.TensorSpec([None], tf.string)
+        with tempfile.TemporaryDirectory() as folder, annotators.object_tracker_scope(self._tracker):
+            self._context = graph_context.TFGraphContext(self._module, folder, {})
+            self._fed = tf.function(self._trace, input_signature=[records], autograph=False).get_concrete_function()
+        # Of the columns themselves nothing is wanted here: tables need not be asked for what they are sure to answer.
+        self._fed.graph.control_outputs.clear()
+
+    def _trace(self, records: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
+        inputs = tf.io.parse_example(records, self._preprocessing.feature_spec)
+        with self._context:
+            self._preprocessing(inputs)
+        self._sinks = tf.compat.v1.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
+        stand_ins = {sink.tensor.op for sink in self._sinks}
+        fed = {}
+        for sink in self._sinks:
+            source = _source(sink.future.parent_operation)
+            label, tensors = source.operation_def.label, _tensors(source)
+            if _depends(tensors, stand_ins):
+                raise NotImplementedError(f"{label}: Transform cannot analyze what another analysis has to come before")
+            fed[label] = _counts(*tensors) if _is_vocabulary(source) else tensors
+        return fed
+
+    def learn(self, file: str) -> Learned:
+        """Return what one file of serialized tf.Example teaches each analyzer, by its label."""
+        learned: Learned = {}
+        for sink in self._sinks:
+            source = _source(sink.future.parent_operation)
+            learned[source.operation_def.label] = (
+                Counted() if _is_vocabulary(source) else Combined(source.operation_def.combiner)
+            )
+        for batch in batches(file, self._fed, len(self._preprocessing.feature_spec)) if learned else ():
+            for label, values in batch.items():
+                learned[label].add(values)
+        return learned
+
+    def outputs(self, learned: Learned, folder: str) -> dict[str, tf.Tensor]:
+        """Return what each analyzer puts in the graph, by the name of the tensor that stands for it in a trace.
+
+        Args:
+          learned: from all files.
+          folder: where vocabularies are written.
+        """
+        return {
+            sink.tensor.name: tf.constant(
+                _output(sink.future, learned[_source(sink.future.parent_operation).operation_def.label], folder),
+                sink.tensor.dtype,
+            )
+            for sink in self._sinks
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def last_analysis(preprocessing: Preprocessing) -> Analysis:
+    """Return the `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called
+    `traced`.
+    """
+    return Analysis(preprocessing)
+
+
+def traced(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that traces or loads graphs, where none other does so."""
+    return _TRACER.submit(function, *arguments).result()
+
+
+def _source(operation: Any) -> Any:
+    """Return the operation that accumulates for an analyzer; all its outputs are made of that one's."""
+    definition = operation.operation_def
+    match definition:
+        case analyzer_nodes.CacheableCombineAccumulate():
+            return operation
+        case analyzer_nodes.VocabularyAccumulate(vocab_ordering_type=ordering, input_dtype="string"):
+            if ordering == _BY_FREQUENCY:
+                return operation
+        case (
+            analyzer_nodes.ExtractCombineMergeOutputs()
+            | analyzer_nodes.CacheableCombineMerge()
+            | analyzer_nodes.VocabularyMerge()
+            | analyzer_nodes.VocabularyCount()
+            | analyzer_nodes.VocabularyPrune(key_fn=None)
+            | analyzer_nodes.VocabularyOrderAndWrite(
+                store_frequency=False, fingerprint_shuffle=False, file_format="text"
+            )
+        ):
+            if len(operation.inputs) == 1:
+                return _source(operation.inputs[0].parent_operation)
+    raise NotImplementedError(
+        f"{definition.label}: Transform has no such analysis; see components/transform/analyzers.py"
+    )
+
+
+def _is_vocabulary(source: Any) -> bool:
+    return isinstance(source.operation_def, analyzer_nodes.VocabularyAccumulate)
+
+
+def _tensors(source: Any) -> tuple[tf.Tensor, ...]:
+    """Return what an analyzer is fed with."""
+    return tuple(source.inputs[0].parent_operation.operation_def.tensors)
+
+
+def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the distinct tokens of a batch, and how often each is there."""
+    distinct = tf.unique_with_counts(tokens, tf.int64)
+    return distinct.y, distinct.count
+
+
+def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
+    """Whether tensors are made of the outputs of certain operations."""
+    seen: set[tf.Operation] = set()
+    found = [tensor.op for tensor in tensors]
+    while found:
+        operation = found.pop()
+        if operation not in seen:
+            seen.add(operation)
+            found += [tensor.op for tensor in operation.inputs]
+    return not seen.isdisjoint(on)
+
+
+def _output(future: Any, learned: Any, folder: str) -> Any:
+    """Return the value that an analyzer's output has, now that everything was seen."""
+    operation = future.parent_operation
+    match operation.operation_def:
+        case analyzer_nodes.ExtractCombineMergeOutputs():
+            return learned.combiner.extract_output(learned.accumulator)[future.value_index]
+        case analyzer_nodes.VocabularyCount():
+            made_of = operation.inputs[0].parent_operation.operation_def
+            is_pruned = isinstance(made_of, analyzer_nodes.VocabularyPrune)
+            return len(learned.vocabulary(made_of)) if is_pruned else max(len(learned.tokens), 1)
+        case analyzer_nodes.VocabularyOrderAndWrite(vocab_filename=name):
+            file = os.path.join(folder, name)
+            with tf.io.gfile.GFile(file, "wb") as opened:
+                prune = operation.inputs[0].parent_operation.operation_def
+                opened.write(b"".join(token + b"\n" for token in learned.vocabulary(prune)))
+            return file
+    raise NotImplementedError(f"{operation.operation_def.label}: nothing is known of this output")

@@ -1,0 +1,253 @@
+"""TFX's Transform with an executor that works in large batches; its artifacts are those of the stock one.
+
+TFT still traces the `preprocessing_fn`, does the arithmetic of its analyzers and writes the graph. What is done
+differently: files are read, parsed, analyzed and encoded thousands of rows at a time, each by one Beam element, in one
+Beam job; and the graph is written once, when all is learned.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import tempfile
+import uuid
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+from google.protobuf import text_format
+from tensorflow.python.eager import wrap_function
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import analyzer_nodes, annotators, graph_context, impl_helper, schema_inference
+from tensorflow_transform.saved import saved_transform_io_v2
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
+from tfx import components, types
+from tfx.components.transform import executor_utils
+from tfx.dsl.components.base import base_beam_executor, executor_spec
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from cli.errors import DataError
+from components.artifact_files import files_in
+from components.example_records import GzipFile, deflated, framed, serialized
+from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merged, traced
+from serving.model.literal_paths import literal_path
+from serving.model.served_model import TransformGraph
+
+
+class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
+    """Learns from the splits to analyze, writes the graph, and encodes the splits to transform."""
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Write `transform_graph` and `transformed_examples`.
+
+        Raises:
+          DataError: a split has no files.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        splits = executor_utils.ResolveSplitsConfig(exec_properties["splits_config"], input_dict["examples"])
+        schema_file = io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
+        schema = text_format.Parse(io_utils.read_string_file(schema_file), schema_pb2.Schema())
+        preprocessing = Preprocessing(
+            exec_properties["preprocessing_fn"], exec_properties["custom_config"], schema.SerializeToString()
+        )
+        graph_uri = artifact_utils.get_single_uri(output_dict["transform_graph"])
+        metadata_io.write_metadata(
+            dataset_metadata.DatasetMetadata(schema),
+            os.path.join(graph_uri, tft.TFTransformOutput.RAW_METADATA_DIR),
+        )
+        executor_utils.SetSplitNames(splits.transform, output_dict["transformed_examples"])
+        examples_uri = artifact_utils.get_single_uri(output_dict["transformed_examples"])
+        analyzed = [file for split in splits.analyze for file in _files(input_dict["examples"], split)]
+        transformed = [
+            (
+                file,
+                os.path.join(
+                    examples_uri, f"Split-{split}", f"transformed_examples-{index:05d}-of-{len(files):05d}.gz"
+                ),
+            )
+            for split in splits.transform
+            for files in [_files(input_dict["examples"], split)]
+            for index, file in enumerate(files)
+        ]
+        for path in {os.path.dirname(path) for _, path in transformed}:
+            tf.io.gfile.makedirs(path)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
+        finally:
+            # In this process, if it was the worker too.
+            last_analysis.cache_clear()
+            _last_graph.cache_clear()
+
+
+class Transform(components.Transform):
+    """TFX's Transform, without its statistics and its cache of analyses."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+
+
+def _files(examples: list[types.Artifact], split: str) -> list[str]:
+    uris = artifact_utils.get_split_uris(examples, split)
+    files = [file for uri in uris for file in files_in(uri)]
+    if not files:
+        raise DataError(f"Transform: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
+    return files
+
+
+def _transform(
+    pipeline: beam.Pipeline,
+    preprocessing: Preprocessing,
+    analyzed: list[str],
+    transformed: list[tuple[str, str]],
+    graph_uri: str,
+) -> None:
+    """Add the whole transformation to a Beam pipeline."""
+    graph = (
+        pipeline
+        | "AnalyzedFiles" >> beam.Create(analyzed)
+        | "SpreadAnalysis" >> beam.Reshuffle()
+        | "Analyze" >> beam.Map(_learn, preprocessing)
+        | "Merge" >> beam.CombineGlobally(merged).without_defaults()
+        | "WriteGraph" >> beam.Map(_write_graph, preprocessing, graph_uri)
+    )
+    _ = (
+        pipeline
+        | "TransformedFiles" >> beam.Create(transformed)
+        | "SpreadEncoding" >> beam.Reshuffle()
+        | "Encode" >> beam.ParDo(_Encode(), graph_uri=beam.pvalue.AsSingleton(graph))
+    )
+
+
+def _learn(file: str, preprocessing: Preprocessing) -> Learned:
+    return traced(last_analysis, preprocessing).learn(file)
+
+
+def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str) -> str:
+    """Write what `tft.TFTransformOutput` reads, whole or not at all; return where."""
+    temporary = os.path.join(graph_uri, f"temporary-{uuid.uuid4().hex}")
+    traced(_trace_and_write, learned, preprocessing, temporary)
+    for name in tf.io.gfile.listdir(temporary):
+        final = os.path.join(graph_uri, name.rstrip("/"))
+        if tf.io.gfile.exists(final):
+            tf.io.gfile.rmtree(final)
+        tf.io.gfile.rename(os.path.join(temporary, name.rstrip("/")), final)
+    tf.io.gfile.rmtree(temporary)
+    return graph_uri
+
+
+def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str) -> None:
+    """Traces a `preprocessing_fn` with what was learned in the place of its analyzers, and writes that."""
+    found = last_analysis(preprocessing)
+    with tempfile.TemporaryDirectory() as vocabularies:
+        context = graph_context.TFGraphContext(tf.Module(), vocabularies, found.outputs(learned, vocabularies))
+        function = impl_helper.get_traced_transform_fn(preprocessing, preprocessing.type_specs, context)
+        written = saved_transform_io_v2.write_v2_saved_model(
+            context.module_to_export,
+            function,
+            "transform_fn",
+            os.path.join(folder, tft.TFTransformOutput.TRANSFORM_FN_DIR),
+        )
+        unknown = written.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
+        if unknown:
+            raise RuntimeError(f"{unknown[0].tensor.name}: the preprocessing_fn was traced twice and was not the same")
+        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, lambda: _described(written), True)
+    metadata_folder = os.path.join(folder, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
+    metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), metadata_folder)
+    assets = annotators.get_asset_annotations(written.graph)
+    if assets:
+        with tf.io.gfile.GFile(os.path.join(metadata_folder, tft.TFTransformOutput.ASSET_MAP), "w") as file:
+            file.write(json.dumps(assets))
+
+
+def _described(written: Any) -> dict[str, Any]:
+    """Return what a `preprocessing_fn` says of its columns, from the graph that is there: TFT traces it once more
+    for that.
+    """
+    graph = written.graph
+    # What is returned is a copy of the tensor that was described.
+    names = {output.op.inputs[0].name: name for name, output in written.structured_outputs.items()}
+    with graph.as_default():
+        ranges = schema_inference._get_schema_overrides(
+            graph,
+            names,
+            schema_inference._TF_METADATA_TENSOR_COLLECTION,
+            [
+                schema_inference._TF_METADATA_TENSOR_MIN_COLLECTION,
+                schema_inference._TF_METADATA_TENSOR_MAX_COLLECTION,
+            ],
+        )
+        annotations = schema_inference._get_schema_overrides(
+            graph,
+            names,
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION,
+            [
+                schema_inference._TF_METADATA_EXTRA_ANNOTATION_TYPE_URL,
+                schema_inference._TF_METADATA_EXTRA_ANNOTATION_PROTO,
+            ],
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION_GLOBAL,
+        )
+        fetches = tf.nest.map_structure(tf.convert_to_tensor, {**ranges, **annotations})
+    if not fetches:
+        return {}
+    holder = wrap_function.VariableHolder(share_variables=True)
+    found: dict[str, Any] = wrap_function.WrappedFunction(graph, variable_holder=holder).prune([], fetches)()
+    return found
+
+
+class _Encode(beam.DoFn):
+    """Writes one file of raw tf.Example as transformed ones."""
+
+    def process(self, files: tuple[str, str], graph_uri: str) -> None:
+        source, target = files
+        graph = traced(_last_graph, graph_uri)
+        # Where another attempt at the same file does no harm.
+        temporary = f"{target}.temporary-{uuid.uuid4().hex}"
+        with contextlib.closing(GzipFile(tf.io.gfile.GFile(temporary, "wb"))) as file:
+            for matrices in batches(source, graph.transform, len(graph.spec)):
+                records = framed(serialized(graph.columns(matrices)))
+                file.write(records, deflated(records))
+        tf.io.gfile.rename(temporary, target, overwrite=True)
+
+
+class _Graph:
+    """A transform graph, loaded to be called with records."""
+
+    def __init__(self, uri: str) -> None:
+        self._graph = TransformGraph(tft.TFTransformOutput(literal_path(uri)))
+        self.spec = self._graph.raw_feature_spec
+
+        self._names: dict[str, list[str]] = {}
+        # Traced once for all files.
+        self.transform = tf.function(
+            self._matrices, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        ).get_concrete_function()
+
+    def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each
+        type.
+        """
+        columns = self._graph(tf.io.parse_example(records, dict(self.spec)))
+        self._names = {}
+        for name in sorted(columns):
+            self._names.setdefault(columns[name].dtype.name, []).append(name)
+        return {dtype: tf.stack([columns[name] for name in names]) for dtype, names in self._names.items()}
+
+    def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
+        """Return what `transform` has made, as columns in the order of their names."""
+        named: dict[str, Any] = {}
+        for dtype, names in self._names.items():
+            named |= zip(names, matrices[dtype], strict=True)
+        return pa.RecordBatch.from_pydict(dict(sorted(named.items())))
+
+
+@functools.lru_cache(maxsize=1)
+def _last_graph(uri: str) -> _Graph:
+    return _Graph(uri)

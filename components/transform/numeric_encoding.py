@@ -1,0 +1,181 @@
+"""Numbers as Transform encodes them: filled, scaled, in buckets; columns of one treatment share every operation."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.transform.column_quantiles import column_quantiles
+from components.transform.raw_matrix import rows_of
+from schemas.features import Boundaries, NonzeroQuantiles, Numeric, Quantiles
+
+# Rounding leaves the mean of equal numbers off by some 1e-16 of it, and their variance above 0. Two numbers that
+# float32 tells apart differ by 6e-8 of their size: even one in a billion gives a deviation of 2e-12.
+_NO_SPREAD = 1e-13
+_MAX_EPSILON = 0.01
+
+
+class NumericEncoding:
+    """The columns of numeric features, encoded.
+
+    Attributes:
+      scaled: float32 of shape [batch], by the name of the feature.
+      buckets: int64 of shape [batch] in `[0, buckets.num_ids)`, by the name of the feature.
+    """
+
+    def __init__(self, features: Mapping[str, Numeric], raw: tf.Tensor) -> None:
+        """Encode.
+
+        Args:
+          features: declarations by name.
+          raw: float32 of shape [columns, batch], in the order of `features`; what is not finite is missing.
+        """
+        self._features = features
+        self.scaled: dict[str, tf.Tensor] = {}
+        self.buckets: dict[str, tf.Tensor] = {}
+        if not features:
+            return
+        self._raw = raw
+        # In float64: the square of a float32 above 1.8e19 is infinite in float32.
+        self._exact = tf.cast(raw, tf.float64)
+        self._filled = self._fill()
+        self._numbers = tf.cast(self._filled, tf.float32)
+        self._scale()
+        bucketized = [name for name, feature in features.items() if feature.buckets is not None]
+        if bucketized:
+            ids = self._bucket_ids(bucketized)
+            self.buckets = dict(zip(bucketized, tf.unstack(ids), strict=True))
+
+    def _numbers_of(self, names: Sequence[str]) -> list[int]:
+        places = {name: number for number, name in enumerate(self._features)}
+        return [places[name] for name in names]
+
+    def _fill(self) -> tf.Tensor:
+        """Return all columns in float64, with their own number where one is missing."""
+        optional = [feature.missing is not None for feature in self._features.values()]
+        if not any(optional):
+            return self._exact
+        # What a value is computed from in float32 is float32, wherever it comes from.
+        given = np.array([_number(feature.missing) for feature in self._features.values()], np.float32)
+        fill = tf.constant(given.astype(np.float64))
+        by_mean = [number for number, feature in enumerate(self._features.values()) if feature.missing == "mean"]
+        if by_mean:
+            means = _mean(tf.gather(self._exact, by_mean))
+            fill = tf.tensor_scatter_nd_update(fill, [[number] for number in by_mean], means)
+        is_kept = tf.math.is_finite(self._raw) | ~tf.constant(optional)[:, None]
+        return tf.where(is_kept, self._exact, fill[:, None])
+
+    def _scale(self) -> None:
+        by_scale: dict[str, list[str]] = {}
+        for name, feature in self._features.items():
+            by_scale.setdefault(feature.scale, []).append(name)
+        for scale, names in by_scale.items():
+            if scale != "none":
+                self.scaled |= dict(zip(names, tf.unstack(self._scaled(scale, self._numbers_of(names))), strict=True))
+
+    def _scaled(self, scale: str, numbers: list[int]) -> tf.Tensor:
+        exact, filled = rows_of(self._exact, numbers), rows_of(self._filled, numbers)
+        match scale:
+            case "z_score":
+                return _z_score(filled, exact)
+            case "log_z_score":
+                return _z_score(_signed_log(filled), _signed_log(exact))
+            case "min_max":
+                low, high = _extremes(rows_of(self._raw, numbers))
+                return _ratio(filled - low, high - low, tf.constant(0.0, tf.float64))
+            case _:
+                return rows_of(self._numbers, numbers)
+
+    def _bucket_ids(self, names: Sequence[str]) -> tf.Tensor:
+        """Return the bucket of each value, int64 of shape [columns, batch]."""
+        buckets = {name: feature.buckets for name, feature in self._features.items() if feature.buckets is not None}
+        values = rows_of(self._numbers, self._numbers_of(names))
+        boundaries = self._boundaries(names)
+        found = tf.searchsorted(boundaries, values, side="right", out_type=tf.int64)
+        # After the boundaries of a column there are infinite ones, up to the number that the largest has.
+        nonzero = np.array([isinstance(buckets[name], NonzeroQuantiles) for name in names])
+        most = np.array([buckets[name].num_ids - 1 for name in names]) - nonzero
+        found = tf.minimum(found, tf.constant(most[:, None], tf.int64))
+        if not nonzero.any():
+            return found
+        of_nonzero = tf.where(values == 0, tf.constant(0, tf.int64), 1 + found)
+        return tf.where(tf.constant(nonzero)[:, None], of_nonzero, found)
+
+    def _boundaries(self, names: Sequence[str]) -> tf.Tensor:
+        """Return the boundaries of each column, float32 of shape [columns, most boundaries]; infinite after its own."""
+        given = {name: b.boundaries for name in names if isinstance(b := self._features[name].buckets, Boundaries)}
+        learned = [name for name in names if name not in given]
+        parts = []
+        if learned:
+            parts.append(self._learned_boundaries(learned))
+        if given:
+            width = max(map(len, given.values()))
+            padded = [[*values, *[np.inf] * (width - len(values))] for values in given.values()]
+            parts.append(tf.constant(padded, tf.float32))
+        width = max(part.shape[1] for part in parts)
+        padded_parts = [
+            tf.pad(part, [[0, 0], [0, width - part.shape[1]]], constant_values=np.inf)
+            if part.shape[1] < width
+            else part
+            for part in parts
+        ]
+        places = {name: place for place, name in enumerate([*learned, *given])}
+        together = tf.concat(padded_parts, axis=0) if len(padded_parts) > 1 else padded_parts[0]
+        together.set_shape([len(names), width])
+        return rows_of(together, [places[name] for name in names])
+
+    def _learned_boundaries(self, names: Sequence[str]) -> tf.Tensor:
+        raw = rows_of(self._raw, self._numbers_of(names))
+        is_used = tf.math.is_finite(raw)
+        buckets = [self._features[name].buckets for name in names]
+        skips_zero = np.array([isinstance(one, NonzeroQuantiles) for one in buckets])
+        if skips_zero.any():
+            is_used &= (raw != 0) | ~tf.constant(skips_zero)[:, None]
+        counts = [one.count for one in buckets if isinstance(one, Quantiles | NonzeroQuantiles)]
+        # A tenth of a bucket's share: by tft.bucketize's own default of 0.01, 127 buckets would be off by a whole one.
+        epsilon = min(0.1 / max(counts), _MAX_EPSILON)
+        values = tf.where(is_used, raw, np.nan)
+        return column_quantiles(tf.transpose(values), counts, epsilon)
+
+
+def _number(missing: str | float | None) -> float:
+    return 0.0 if missing is None or isinstance(missing, str) else missing
+
+
+def _mean(values: tf.Tensor) -> tf.Tensor:
+    """Return the mean of what is finite in each row, as learned from the training split; 0 of nothing."""
+    return _defined(tft.mean(tf.transpose(values), reduce_instance_dims=False))
+
+
+def _defined(moments: tf.Tensor) -> tf.Tensor:
+    # TFT divides 0 by 0 where one column has no value and others have.
+    return tf.where(tf.math.is_nan(moments), tf.zeros_like(moments), moments)
+
+
+def _signed_log(values: tf.Tensor) -> tf.Tensor:
+    return tf.sign(values) * tf.math.log1p(tf.abs(values))
+
+
+def _z_score(values: tf.Tensor, exact: tf.Tensor) -> tf.Tensor:
+    """Return z-scores by the moments of what is finite in `exact` in the training split."""
+    mean = _mean(exact)
+    variance = _defined(tft.var(tf.transpose(exact), reduce_instance_dims=False))
+    mean, deviation = mean[:, None], tf.sqrt(variance)[:, None]
+    return _ratio(values - mean, deviation, _NO_SPREAD * tf.abs(mean))
+
+
+def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the least and the largest finite number of each row, float64 of shape [columns, 1]; 0 of nothing."""
+    is_finite = tf.math.is_finite(raw)
+    lows = tft.min(tf.transpose(tf.where(is_finite, raw, np.inf)), reduce_instance_dims=False)
+    highs = tft.max(tf.transpose(tf.where(is_finite, raw, -np.inf)), reduce_instance_dims=False)
+    found = [tf.where(tf.math.is_finite(one), one, tf.zeros_like(one)) for one in (lows, highs)]
+    low, high = (tf.cast(one, tf.float64)[:, None] for one in found)
+    return low, high
+
+
+def _ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """Return values / spread as float32; just values, which are all 0 then, where the spread is not above the least."""
+    is_spread = spread > least
+    return tf.cast(values / tf.where(is_spread, spread, tf.ones_like(spread)), tf.float32)

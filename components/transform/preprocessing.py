@@ -1,0 +1,125 @@
+"""The `preprocessing_fn` of TFX's Transform: raw columns in, ids in `[0, num_ids)` and scaled numbers out.
+
+    Transform(preprocessing_fn="components.transform.preprocessing.preprocessing_fn", custom_config={...})
+
+The same graph is called by the served model, so a value is encoded alike in training and in serving. It knows a missing
+value as an empty string, as NaN, or, for identity features, as -2**63, which is also what a served request may send.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_transform import schema_inference
+
+from components.transform.category_tables import category_ids, fingerprint_ids
+from components.transform.numeric_encoding import NumericEncoding
+from components.transform.raw_matrix import raw_matrix, rows_of
+from schemas.features import (
+    MISSING,
+    ColumnType,
+    Cross,
+    FeatureSet,
+    Hash,
+    Identity,
+    Numeric,
+    bucketized_name,
+    column_type,
+    safe_name,
+)
+from serving.model.signatures import encoded_label
+
+FEATURE_SET_KEY = "feature_set"
+# Fields of a crossed value cannot run into each other: a separator inside a category is escaped.
+_CROSS_FIELD_SEPARATOR, _CROSS_FIELD_ESCAPE = "\x1f", "\x1e"
+
+Tensors = dict[str, tf.Tensor]
+
+
+def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> Tensors:
+    """Encode a batch; columns of one treatment share every operation, so that a wide table is not a large graph.
+
+    Args:
+      inputs: raw columns by name, each a SparseTensor or Tensor with at most one value a row.
+      custom_config: `feature_set` holds the declaration as JSON.
+
+    Returns:
+      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encoded_label` has it.
+    """
+    feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
+    crossed = {name for cross in feature_set.crosses for name in cross.of}
+    outputs: Tensors = {}
+    # What a cross combines: a category's own text, or the number of its bucket.
+    texts: Tensors = {}
+    encoders: dict[ColumnType, Any] = {"float": _encode_numbers, "int": _encode_integers, "string": _encode_categories}
+    for kind, encode in encoders.items():
+        features = {name: one for name, one in feature_set.features.items() if column_type(one) == kind}
+        if features:
+            raw = raw_matrix([inputs[name] for name in features], MISSING[kind])
+            encoded, fields = encode(features, raw, crossed)
+            outputs |= encoded
+            texts |= fields
+    for cross in feature_set.crosses:
+        outputs[cross.name] = cross_ids(cross, texts)
+    _describe_ids(feature_set, outputs)
+    label = feature_set.label
+    missing = MISSING[feature_set.column_types[label.column]]
+    outputs[label.name] = encoded_label(label, raw_matrix([inputs[label.column]], missing)[0])
+    return outputs
+
+
+def _encode_numbers(features: Mapping[str, Numeric], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
+    """Return the transformed columns of numeric features, and the texts of those that are crossed."""
+    encoding = NumericEncoding(features, raw)
+    outputs = {safe_name(name): numbers for name, numbers in encoding.scaled.items()}
+    outputs |= {bucketized_name(name): ids for name, ids in encoding.buckets.items()}
+    return outputs, {name: tf.strings.as_string(encoding.buckets[name]) for name in features if name in crossed}
+
+
+def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
+    """Return the ids of identity features, as `_encode_numbers` does."""
+    # One that may not be missing never is; a request is checked before.
+    fill = [[MISSING["int"] if one.missing is None else one.missing] for one in features.values()]
+    most = [[one.num_ids - 1] for one in features.values()]
+    filled = tf.where(raw == MISSING["int"], tf.constant(fill, tf.int64), raw)
+    ids = dict(zip(features, tf.unstack(tf.clip_by_value(filled, 0, tf.constant(most, tf.int64))), strict=True))
+    outputs = {safe_name(name): column for name, column in ids.items()}
+    return outputs, {name: tf.strings.as_string(ids[name]) for name in features if name in crossed}
+
+
+def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
+    """Return the ids of categories, as `_encode_numbers` does."""
+    fill = [["" if one.missing is None else one.missing] for one in features.values()]
+    texts = tf.where(raw == MISSING["string"], tf.constant(fill), raw)
+    names = list(features)
+    hashed = [number for number, one in enumerate(features.values()) if isinstance(one, Hash)]
+    listed = sorted({*range(len(names))} - {*hashed})
+    columns: dict[int, tf.Tensor] = {}
+    if listed:
+        ids = category_ids({names[number]: features[names[number]] for number in listed}, rows_of(texts, listed))
+        columns |= dict(zip(listed, tf.unstack(ids, len(listed)), strict=True))
+    if hashed:
+        ids = fingerprint_ids(rows_of(texts, hashed), [features[names[number]].num_ids for number in hashed])
+        columns |= dict(zip(hashed, tf.unstack(ids, len(hashed)), strict=True))
+    outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
+    return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
+
+
+def _describe_ids(feature_set: FeatureSet, outputs: Tensors) -> None:
+    """Put the range of each id column into the schema of the transformed columns."""
+    ends: dict[int, tf.Tensor] = {0: tf.constant(0, tf.int64)}
+    for column in feature_set.id_columns:
+        last = ends.setdefault(column.num_ids - 1, tf.constant(column.num_ids - 1, tf.int64))
+        schema_inference.set_tensor_schema_override(outputs[column.name], ends[0], last)
+
+
+def cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Return the IDs of a cross, int64 of shape [batch] in `[0, cross.num_ids)`."""
+    joined = tf.strings.join([texts[name] for name in cross.of], separator=_CROSS_FIELD_SEPARATOR)
+    return tf.strings.to_hash_bucket_fast(joined, cross.num_ids)
+
+
+def cross_field(text: tf.Tensor) -> tf.Tensor:
+    """Escape categories so that, joined, they can be told apart."""
+    special = f"[{_CROSS_FIELD_SEPARATOR}{_CROSS_FIELD_ESCAPE}]"
+    return tf.strings.regex_replace(text, special, rf"{_CROSS_FIELD_ESCAPE}\0")

@@ -1,0 +1,1 @@
+"""Emulators of cloud services, for rehearsals and tests without a cloud account."""

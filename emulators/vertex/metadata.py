@@ -1,0 +1,206 @@
+"""MetadataService: contexts, executions, artifacts, and the events between them."""
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from google.cloud import aiplatform_v1 as v1
+
+from emulators.vertex.errors import RefusalError, invalid, precondition
+from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.store import check_etag, now
+
+# "may error with FAILED_PRECONDITION if the number ... exceeds 1000"
+MAX_GRAPH = 1000
+
+
+@method("MetadataService")
+def create_metadata_store(emulator: Emulator, request: Any) -> Any:
+    name = f"{request.parent}/metadataStores/{request.metadata_store_id or 'default'}"
+    if emulator.store.has(name):
+        raise RefusalError("ALREADY_EXISTS", f"MetadataStore {name} already exists.")
+    return emulator.operations.start("CreateMetadataStore", name, {"name": name})
+
+
+@finisher("CreateMetadataStore")
+def _created(emulator: Emulator, request: dict[str, Any]) -> Any:
+    return emulator.store.put(v1.types.MetadataStore(name=request["name"]))
+
+
+@method("MetadataService")
+def get_metadata_store(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+def _create(emulator: Emulator, parent: str, folder: str, message: Any, wanted_id: str) -> Any:
+    emulator.store.get(parent)
+    message.name = f"{parent}/{folder}/{wanted_id or emulator.store.new_id()}"
+    if emulator.store.has(message.name):
+        raise RefusalError("ALREADY_EXISTS", f"{type(message).__name__} {message.name} already exists.")
+    return emulator.store.put(message)
+
+
+def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) -> Any:
+    if allow_missing and not emulator.store.has(message.name):
+        return emulator.store.put(message)
+    current = emulator.store.get(message.name)
+    check_etag(message.etag, current)
+    for path in mask.paths or ("metadata", "display_name", "description", "labels", "state"):
+        if path in type(current).meta.fields:
+            setattr(current, path, getattr(message, path))
+        else:
+            raise invalid(f"update_mask: {path} is not a field of {type(current).__name__}.")
+    return emulator.store.put(current)
+
+
+@method("MetadataService")
+def create_context(emulator: Emulator, request: Any) -> Any:
+    return _create(emulator, request.parent, "contexts", request.context, request.context_id)
+
+
+@method("MetadataService")
+def create_execution(emulator: Emulator, request: Any) -> Any:
+    return _create(emulator, request.parent, "executions", request.execution, request.execution_id)
+
+
+@method("MetadataService")
+def create_artifact(emulator: Emulator, request: Any) -> Any:
+    return _create(emulator, request.parent, "artifacts", request.artifact, request.artifact_id)
+
+
+@method("MetadataService")
+def update_context(emulator: Emulator, request: Any) -> Any:
+    return _update(emulator, request.context, request.update_mask, request.allow_missing)
+
+
+@method("MetadataService")
+def update_execution(emulator: Emulator, request: Any) -> Any:
+    return _update(emulator, request.execution, request.update_mask, request.allow_missing)
+
+
+@method("MetadataService")
+def update_artifact(emulator: Emulator, request: Any) -> Any:
+    return _update(emulator, request.artifact, request.update_mask, request.allow_missing)
+
+
+@method("MetadataService")
+def get_context(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("MetadataService")
+def get_execution(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("MetadataService")
+def get_artifact(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("MetadataService")
+def list_contexts(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/contexts/", "Context")
+    return listed(v1.types.ListContextsResponse, "contexts", found, request)
+
+
+@method("MetadataService")
+def list_executions(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/executions/", "Execution")
+    return listed(v1.types.ListExecutionsResponse, "executions", found, request, lambda one: contexts(emulator, one))
+
+
+@method("MetadataService")
+def list_artifacts(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/artifacts/", "Artifact")
+    return listed(v1.types.ListArtifactsResponse, "artifacts", found, request, lambda one: contexts(emulator, one))
+
+
+def contexts(emulator: Emulator, thing: Any) -> dict[str, Any]:
+    """Return the contexts that an execution or an artifact belongs to, for filters."""
+    rows = emulator.store.execute("SELECT context FROM member WHERE name = ?", (thing.name,))
+    return {"in_context": [context for (context,) in rows]}
+
+
+@method("MetadataService")
+def add_context_artifacts_and_executions(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.context)
+    for name in (*request.artifacts, *request.executions):
+        emulator.store.get(name)
+        emulator.store.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", (request.context, name))
+    return v1.types.AddContextArtifactsAndExecutionsResponse()
+
+
+@method("MetadataService")
+def add_execution_events(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.execution)
+    for event in request.events:
+        emulator.store.get(event.artifact)
+        values = (request.execution, event.artifact, int(event.type_), now().ToNanoseconds() / 1e9)
+        emulator.store.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?)", values)
+    return v1.types.AddExecutionEventsResponse()
+
+
+@method("MetadataService")
+def query_execution_inputs_and_outputs(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.execution)
+    return _subgraph(emulator, {request.execution}, set(), 1)
+
+
+@method("MetadataService")
+def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
+    """Return what is at most so many hops away.
+
+    A hop leads from an artifact to an execution, or back: a guess, since the protos do not define one.
+    """
+    emulator.store.get(request.artifact)
+    if request.max_hops < 0:
+        raise invalid("max_hops must not be negative.")
+    return _subgraph(emulator, set(), {request.artifact}, request.max_hops)
+
+
+@method("MetadataService")
+def query_context_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.context)
+    rows = emulator.store.execute("SELECT name FROM member WHERE context = ?", (request.context,))
+    names = {name for (name,) in rows}
+    executions = {name for name in names if "/executions/" in name}
+    return _graph(emulator, executions, names - executions, _events(emulator, "execution", executions))
+
+
+def _subgraph(emulator: Emulator, executions: set[str], artifacts: set[str], hops: int) -> Any:
+    """Return what is at most so many hops away."""
+    found: set[tuple[Any, ...]] = set()
+    new_executions, new_artifacts = set(executions), set(artifacts)
+    for _ in range(hops):
+        rows = _events(emulator, "artifact", new_artifacts) | _events(emulator, "execution", new_executions)
+        new_executions, new_artifacts = {row[0] for row in rows} - executions, {row[1] for row in rows} - artifacts
+        executions, artifacts, found = executions | new_executions, artifacts | new_artifacts, found | rows
+    return _graph(emulator, executions, artifacts, found)
+
+
+def _events(emulator: Emulator, column: str, names: Iterable[str]) -> set[tuple[Any, ...]]:
+    found: set[tuple[Any, ...]] = set()
+    for name in names:
+        query = f"SELECT execution, artifact, kind, at FROM event WHERE {column} = ?"
+        found.update(emulator.store.execute(query, (name,)))
+    return found
+
+
+def _graph(emulator: Emulator, executions: set[str], artifacts: set[str], events: set[tuple[Any, ...]]) -> Any:
+    if max(len(executions), len(artifacts), len(events)) > MAX_GRAPH:
+        raise precondition(f"The lineage subgraph has more than {MAX_GRAPH} artifacts, executions or events.")
+    described = [
+        v1.Event(
+            execution=execution,
+            artifact=artifact,
+            type_=v1.Event.Type(kind),
+            event_time=datetime.datetime.fromtimestamp(at, datetime.UTC),
+        )
+        for execution, artifact, kind, at in sorted(events)
+    ]
+    return v1.types.LineageSubgraph(
+        artifacts=[emulator.store.get(name) for name in sorted(artifacts)],
+        executions=[emulator.store.get(name) for name in sorted(executions)],
+        events=described,
+    )

@@ -1,0 +1,219 @@
+"""PipelineService and ScheduleService: jobs are run here, by the rehearsal of the compiled spec."""
+
+import logging
+import re
+import threading
+from typing import Any
+
+from google.cloud import aiplatform_v1 as v1
+from google.protobuf import empty_pb2, json_format
+from google.rpc import code_pb2, status_pb2
+
+from cli.errors import PipelineError
+from emulators.vertex.errors import RefusalError, invalid
+from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
+from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.store import now
+from pipeline.vertex.rehearsal import Rehearsal, TaskResult
+
+_LOG = logging.getLogger(__name__)
+_JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+_PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+# One job at a time: each takes the whole machine.
+_TURN = threading.Lock()
+_RUNNING: dict[str, Rehearsal] = {}
+
+
+@method("PipelineService")
+def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    job = request.pipeline_job
+    body = json_format.MessageToDict(v1.PipelineJob.pb(job))
+    spec = body.get("pipelineSpec") or {}
+    if not _PIPELINE_NAME.fullmatch(spec.get("pipelineInfo", {}).get("name", "")):
+        raise invalid("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
+    if not job.runtime_config.gcs_output_directory.startswith("gs://"):
+        raise invalid("runtime_config.gcs_output_directory must be a gs:// URI.")
+    job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
+    if not _JOB_ID.fullmatch(job_id):
+        raise invalid(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
+    job.name = f"{request.parent}/pipelineJobs/{job_id}"
+    if emulator.store.has(job.name):
+        raise RefusalError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
+    job.state = v1.PipelineState.PIPELINE_STATE_PENDING
+    begin_run(emulator, job, spec["pipelineInfo"]["name"], list(spec["root"]["dag"]["tasks"]))
+    emulator.store.put(job)
+    threading.Thread(target=_run, args=(emulator, job.name, job_id, body), daemon=True).start()
+    return job
+
+
+def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> None:
+    with _TURN:
+        job = emulator.store.get(name)
+        if job.state == v1.PipelineState.PIPELINE_STATE_CANCELLED:
+            return
+        rehearsal = Rehearsal(
+            body,
+            emulator.state / "pipelines",
+            job_id=job_id,
+            storage=emulator.storage,
+            environment=emulator.environment,
+            started=lambda task: _started(emulator, name, task),
+            finished=lambda result: _finished(emulator, name, result),
+        )
+        _RUNNING[name] = rehearsal
+        job.state, job.start_time = v1.PipelineState.PIPELINE_STATE_RUNNING, now()
+        emulator.store.put(job)
+        error = ""
+        try:
+            results = rehearsal.run()
+            states = {result.state for result in results.values()}
+            failed = next((result for result in results.values() if result.state == "FAILED"), None)
+            error = f"The task {failed.task} has failed: {failed.error}" if failed else ""
+        except PipelineError as problem:
+            states, error = {"FAILED"}, str(problem)
+        except Exception as problem:
+            # Else the job would seem to run for ever.
+            _LOG.exception("%s", name)
+            states, error = {"FAILED"}, f"the emulator failed: {type(problem).__name__}: {problem}"
+        finally:
+            _RUNNING.pop(name, None)
+        with emulator.store.transaction():
+            job = emulator.store.get(name)
+            end_run(
+                emulator,
+                job,
+                "CANCELLED" if "CANCELLED" in states else "FAILED" if "FAILED" in states else "SUCCEEDED",
+            )
+            if error:
+                job.error = status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=error)
+            emulator.store.put(job)
+
+
+def _started(emulator: Emulator, name: str, task: str) -> None:
+    with emulator.store.transaction():
+        job = emulator.store.get(name)
+        begin_task(emulator, job, task, _kind(job, task))
+        emulator.store.put(job)
+
+
+def _kind(job: Any, task: str) -> str:
+    """Return what executes a task: a container or a resolver."""
+    spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
+    component = spec["components"][spec["root"]["dag"]["tasks"][task]["componentRef"]["name"]]
+    return next(iter(spec["deploymentSpec"]["executors"][component["executorLabel"]]))
+
+
+def _finished(emulator: Emulator, name: str, result: TaskResult) -> None:
+    with emulator.store.transaction():
+        job = emulator.store.get(name)
+        end_task(emulator, job, result)
+        emulator.store.put(job)
+
+
+@method("PipelineService")
+def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("PipelineService")
+def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/pipelineJobs/", "PipelineJob")
+    response = listed(
+        v1.types.ListPipelineJobsResponse,
+        "pipeline_jobs",
+        found,
+        request,
+        lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2]},
+    )
+    # "Not available in the list view."
+    response.pipeline_jobs = [_masked(job, request.read_mask.paths) for job in response.pipeline_jobs]
+    return response
+
+
+def _masked(job: Any, paths: Any) -> Any:
+    job.job_detail = v1.PipelineJobDetail()
+    return v1.PipelineJob(**{path: getattr(job, path) for path in paths}) if paths else job
+
+
+@method("PipelineService")
+def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    job = emulator.store.get(request.name)
+    if request.name in _RUNNING:
+        _RUNNING[request.name].cancel()
+        job.state = v1.PipelineState.PIPELINE_STATE_CANCELLING
+    else:
+        job.state = v1.PipelineState.PIPELINE_STATE_CANCELLED
+    emulator.store.put(job)
+    return empty_pb2.Empty()
+
+
+def end_interrupted(emulator: Emulator) -> None:
+    """Mark what an earlier emulator was running when it ended."""
+    stopped = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
+    states, tasks = v1.PipelineState, v1.PipelineTaskDetail.State
+    for job in emulator.store.below("projects/", "PipelineJob"):
+        if job.state == states.PIPELINE_STATE_CANCELLING:
+            job.state, job.end_time, running = states.PIPELINE_STATE_CANCELLED, now(), tasks.CANCELLED
+        elif job.state in (states.PIPELINE_STATE_PENDING, states.PIPELINE_STATE_RUNNING):
+            job.state, job.end_time, running = states.PIPELINE_STATE_FAILED, now(), tasks.FAILED
+            job.error = stopped
+        else:
+            continue
+        for detail in job.job_detail.task_details:
+            if detail.state == tasks.RUNNING:
+                detail.state, detail.end_time, detail.error = running, now(), stopped
+            elif detail.state == tasks.PENDING:
+                detail.state = tasks.NOT_TRIGGERED
+        emulator.store.put(job)
+
+
+def cancel_all() -> None:
+    """End what runs."""
+    for rehearsal in list(_RUNNING.values()):
+        rehearsal.cancel()
+
+
+@method("ScheduleService")
+def create_schedule(emulator: Emulator, request: Any) -> Any:
+    schedule = request.schedule
+    _check_cron(schedule.cron)
+    schedule.name = f"{request.parent}/schedules/{emulator.store.new_id()}"
+    schedule.state = v1.Schedule.State.ACTIVE
+    return emulator.store.put(schedule)
+
+
+@method("ScheduleService")
+def update_schedule(emulator: Emulator, request: Any) -> Any:
+    schedule = emulator.store.get(request.schedule.name)
+    for path in request.update_mask.paths:
+        setattr(schedule, path, getattr(request.schedule, path))
+    _check_cron(schedule.cron)
+    return emulator.store.put(schedule)
+
+
+def _check_cron(cron: str) -> None:
+    if not re.fullmatch(r"(TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
+        raise invalid(f"cron {cron} is not valid.")
+
+
+@method("ScheduleService")
+def get_schedule(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("ScheduleService")
+def list_schedules(emulator: Emulator, request: Any) -> Any:
+    found = emulator.store.below(f"{request.parent}/schedules/", "Schedule")
+    return listed(v1.types.ListSchedulesResponse, "schedules", found, request)
+
+
+@method("ScheduleService")
+def delete_schedule(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.name)
+    return emulator.operations.start("DeleteSchedule", request.name, {"name": request.name})
+
+
+@finisher("DeleteSchedule")
+def _schedule_deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
+    emulator.store.delete(request["name"])
+    return empty_pb2.Empty()

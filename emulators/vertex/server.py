@@ -1,0 +1,187 @@
+"""The gRPC server: TLS with a CA made on the spot, every method of the table, faults, error details."""
+
+import logging
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import trustme
+from google.cloud import aiplatform_v1 as v1
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2, struct_pb2
+
+from emulators.vertex import pipelines
+from emulators.vertex.errors import RefusalError
+from emulators.vertex.faults import AFTER, BEFORE, Fault
+from emulators.vertex.service import METHODS, Emulator
+from emulators.vertex.storage import Storage
+
+_SERVICE = "google.cloud.aiplatform.v1."
+_OPERATIONS = "google.longrunning.Operations"
+CONTROL = "vertex.emulator.Control"
+_LOG = logging.getLogger(__name__)
+
+
+def certificates(folder: Path) -> Path:
+    """Make a CA and a certificate for this machine, unless they exist; return the CA's file.
+
+    gRPC reads its roots once in a process, so all emulators that one process talks to share a folder.
+    """
+    ca_file = folder / "ca.pem"
+    if not ca_file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        ca = trustme.CA()
+        server = ca.issue_cert("localhost", "127.0.0.1")
+        server.private_key_pem.write_to_path(folder / "key.pem")
+        (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
+        ca.cert_pem.write_to_path(ca_file)
+    return ca_file
+
+
+class Server:
+    """A running emulator; a context manager."""
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        tls: Path | None = None,
+        port: int = 0,
+        storage_port: int = 0,
+        operation_seconds: float = 0.2,
+    ) -> None:
+        """Open the ports.
+
+        Raises:
+          RuntimeError, OSError: a port is in use.
+        """
+        self.emulator = Emulator(state, operation_seconds=operation_seconds)
+        self.ca_file = certificates(tls or state / "tls")
+        folder = self.ca_file.parent
+        self._storage = Storage(self.emulator.storage, storage_port)
+        self._grpc = grpc.server(
+            futures.ThreadPoolExecutor(max_workers=32),
+            handlers=[_Handlers(self.emulator)],
+            # Else a second emulator on the same port would get every other connection.
+            options=[("grpc.so_reuseport", 0)],
+        )
+        credentials = grpc.ssl_server_credentials(
+            [((folder / "key.pem").read_bytes(), (folder / "chain.pem").read_bytes())]
+        )
+        self.port = self._grpc.add_secure_port(f"127.0.0.1:{port}", credentials)
+
+    @property
+    def endpoint(self) -> str:
+        return f"localhost:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return what a client needs in its environment."""
+        return {
+            "VERTEX_API_ENDPOINT": self.endpoint,
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.ca_file),
+            "STORAGE_EMULATOR_HOST": self._storage.url,
+        }
+
+    def __enter__(self) -> "Server":
+        self.emulator.environment.update(self.environment())
+        pipelines.end_interrupted(self.emulator)
+        self._storage.__enter__()
+        self._grpc.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pipelines.cancel_all()
+        self._grpc.stop(grace=1).wait()
+        self._storage.__exit__()
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of a method by its name; the request's type follows from it."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        service, _, name = details.method.strip("/").partition("/")
+        if service == _OPERATIONS:
+            request_type: Any = getattr(operations_pb2, f"{name}Request", None)
+            call = getattr(self, f"_{_snake(name)}", None)
+        elif service == CONTROL:
+            request_type, call = struct_pb2.Struct, getattr(self, f"_control_{name.lower()}", None)
+        else:
+            request_type = getattr(v1.types, f"{name}Request", None)
+            handler = METHODS.get(f"{service.removeprefix(_SERVICE)}/{name}")
+            call = handler and (lambda request: handler(self._emulator, request))
+        if request_type is None or call is None:
+            _LOG.warning("not emulated: %s", details.method)
+            return None  # gRPC answers UNIMPLEMENTED
+        parse = request_type.deserialize if hasattr(request_type, "deserialize") else request_type.FromString
+        if service == CONTROL:
+            behave = lambda request, context: call(request)  # noqa: E731
+        else:
+            behave = lambda request, context: self._answer(name, call, request, context)  # noqa: E731
+        return grpc.unary_unary_rpc_method_handler(behave, parse, _serialized)
+
+    def _answer(self, name: str, call: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        emulator = self._emulator
+        try:
+            self._strike(name, BEFORE)
+            with emulator.store.lock:
+                emulator.faults.calls.append(name)
+                emulator.operations.advance()
+            if name == "Predict":
+                # Loading a model takes long; the service's state is not held meanwhile.
+                response = call(request)
+            else:
+                with emulator.store.transaction():
+                    response = call(request)
+            self._strike(name, AFTER)
+        except RefusalError as refusal:
+            refusal.end(context)
+        except Exception as error:
+            _LOG.exception("%s failed", name)
+            RefusalError("INTERNAL", f"the emulator failed: {type(error).__name__}: {error}").end(context)
+        else:
+            return response
+
+    def _strike(self, name: str, when: str) -> None:
+        fault = self._emulator.faults.due(name, when)
+        if fault is not None:
+            raise RefusalError(
+                fault.code, fault.message, reason=fault.reason, metadata=fault.metadata, quota=fault.quota
+            )
+
+    def _get_operation(self, request: Any) -> Any:
+        return self._emulator.operations.get(request.name)
+
+    def _list_operations(self, request: Any) -> Any:
+        return self._emulator.operations.list(request.name)
+
+    def _cancel_operation(self, request: Any) -> Any:
+        self._emulator.operations.get(request.name)
+        return empty_pb2.Empty()
+
+    def _control_inject(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
+        values = {key: int(v) if key in ("skip", "times") else v for key, v in dict(request).items()}
+        self._emulator.faults.add(Fault(**values))
+        return request
+
+    def _control_faults(self, _: struct_pb2.Struct) -> struct_pb2.Struct:
+        state = struct_pb2.Struct()
+        state.update({"waiting": self._emulator.faults.as_json(), "calls": self._emulator.faults.calls})
+        return state
+
+    def _control_reset(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
+        self._emulator.faults.waiting.clear()
+        self._emulator.faults.calls.clear()
+        return request
+
+
+def _serialized(message: Any) -> bytes:
+    kind = type(message)
+    return kind.serialize(message) if hasattr(kind, "serialize") else message.SerializeToString()
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

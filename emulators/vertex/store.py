@@ -1,0 +1,126 @@
+"""The state of the emulator, in SQLite: it survives a restart."""
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.cloud import aiplatform_v1
+from google.protobuf import timestamp_pb2
+
+from emulators.vertex.errors import RefusalError, not_found
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS resource (name TEXT PRIMARY KEY, kind TEXT, number INTEGER, body BLOB);
+CREATE TABLE IF NOT EXISTS operation (
+  name TEXT PRIMARY KEY, kind TEXT, request TEXT, due REAL, done INTEGER, body BLOB
+);
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER);
+CREATE TABLE IF NOT EXISTS member (context TEXT, name TEXT, PRIMARY KEY (context, name));
+CREATE TABLE IF NOT EXISTS event (execution TEXT, artifact TEXT, kind INTEGER, at REAL,
+                                  PRIMARY KEY (execution, artifact, kind));
+CREATE INDEX IF NOT EXISTS event_artifact ON event (artifact);
+"""
+
+
+class Store:
+    """Messages by resource name. One lock stands for the service's own consistency."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = threading.RLock()
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        self._db.executescript(_TABLES)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        with self.lock:
+            nested = self._db.in_transaction
+            if not nested:
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if not nested:
+                    self._db.execute("ROLLBACK")
+                raise
+            if not nested:
+                self._db.execute("COMMIT")
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self.lock:
+            return self._db.execute(statement, values).fetchall()
+
+    def next_number(self, counter: str) -> int:
+        """1, 2, 3 ...: a number is never given twice."""
+        with self.lock:
+            self._db.execute("INSERT OR IGNORE INTO counter VALUES (?, 0)", (counter,))
+            self._db.execute("UPDATE counter SET value = value + 1 WHERE name = ?", (counter,))
+            return int(self._db.execute("SELECT value FROM counter WHERE name = ?", (counter,)).fetchone()[0])
+
+    def new_id(self) -> str:
+        """Return an id as the service gives them: a long decimal number."""
+        return str(4_000_000_000_000_000_000 + self.next_number("id"))
+
+    def put(self, message: Any, name: str | None = None) -> Any:
+        """Store a message under its name, with a new etag and update time where its type has them."""
+        fields = type(message).meta.fields
+        if "etag" in fields:
+            message.etag = uuid.uuid4().hex[:16]
+        if "update_time" in fields:
+            message.update_time = now()
+        if "create_time" in fields and not message.create_time:
+            message.create_time = now()
+        key = name or message.name
+        kind = type(message).__name__
+        number = self.execute("SELECT number FROM resource WHERE name = ?", (key,))
+        at = number[0][0] if number else self.next_number("order")
+        body = type(message).serialize(message)
+        self.execute("INSERT OR REPLACE INTO resource VALUES (?, ?, ?, ?)", (key, kind, at, body))
+        return message
+
+    def get(self, name: str) -> Any:
+        rows = self.execute("SELECT kind, body FROM resource WHERE name = ?", (name,))
+        if not rows:
+            raise not_found(name)
+        return getattr(aiplatform_v1.types, rows[0][0]).deserialize(rows[0][1])
+
+    def has(self, name: str) -> bool:
+        return bool(self.execute("SELECT 1 FROM resource WHERE name = ?", (name,)))
+
+    def below(self, prefix: str, kind: str) -> list[Any]:
+        """All messages of a kind whose names start so, in the order of their creation."""
+        rows = self.execute(
+            "SELECT body FROM resource WHERE kind = ? AND substr(name, 1, ?) = ? ORDER BY number",
+            (kind, len(prefix), prefix),
+        )
+        return [getattr(aiplatform_v1.types, kind).deserialize(body) for (body,) in rows]
+
+    def delete(self, name: str) -> None:
+        self.execute("DELETE FROM resource WHERE name = ?", (name,))
+
+
+def now() -> timestamp_pb2.Timestamp:
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromNanoseconds(time.time_ns())
+    return stamp
+
+
+def check_etag(given: str, current: Any) -> None:
+    """Refuses an update that was made from an older state. The code is a guess: the protos name none."""
+    if given and given != current.etag:
+        raise RefusalError("ABORTED", f"The etag of {current.name} does not match: it was changed since it was read.")
+
+
+def page(items: list[Any], request: Any, default: int = 100) -> tuple[list[Any], str]:
+    """One page of a list, and the token of the next."""
+    start = int(json.loads(request.page_token)["from"]) if request.page_token else 0
+    size = request.page_size or default
+    following = json.dumps({"from": start + size}) if start + size < len(items) else ""
+    return items[start : start + size], following

@@ -1,0 +1,1 @@
+"""The config of a pipeline: read, checked and documented. Imports no TensorFlow."""

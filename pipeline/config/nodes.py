@@ -1,0 +1,27 @@
+"""The nodes of the DAG of a config by name, for whoever shows or runs it. Imports no TensorFlow."""
+
+from cli.errors import ConfigError
+from pipeline.config.node_names import NODES
+from pipeline.config.pipeline_config import PipelineConfig
+
+
+def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
+    """Return the nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
+
+    Args:
+      config: config of the pipeline.
+      until: the last one; None for all.
+
+    Raises:
+      ConfigError: there is no node of that name.
+    """
+    left_out = {
+        *(() if config.training.search is not None else ("Tuner",)),
+        *(() if config.training.warm_start else ("WarmStart",)),
+    }
+    found = tuple(node for node in NODES if node not in left_out)
+    if until is None:
+        return found
+    if until not in found:
+        raise ConfigError(f"--until {until}: {config.name} has no such node; it has {', '.join(found)}")
+    return found[: found.index(until) + 1]

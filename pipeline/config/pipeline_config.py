@@ -1,0 +1,401 @@
+"""The one config of a pipeline: read, checked, and turned into a frozen object. Imports no TensorFlow.
+
+config = load("configs/census.yaml", settings=["training.epochs=3"])
+"""
+
+import os
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from cli.errors import ConfigError
+from components.config import (
+    MEAN_COST,
+    ChangeThreshold,
+    Evaluation,
+    InfraValidation,
+    Name,
+    Push,
+    Threshold,
+    Validation,
+    measurable,
+)
+from pipeline.alerts.config import Alerts
+from pipeline.database.config import MetadataBackend, SQLite
+from pipeline.vertex.config import Beam, Vertex
+from schemas.data import Data
+from schemas.decision import DecisionCosts
+from schemas.declaration import Declaration, did_you_mean
+from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
+from schemas.vocabularies import read_vocabulary
+from serving.registry.vertex.config import MODEL_ID, Deployment, Place
+from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
+
+
+class PipelineConfig(Declaration):
+    """Everything one pipeline is made of."""
+
+    name: Name
+    """Names the pipeline in ML Metadata and on Vertex, whose rule it keeps: `[a-z0-9][a-z0-9-]{0,127}`."""
+    seed: NonNegativeInt = 0
+    """Everything random starts from it: two runs of one config give the same splits and, nearly, the same model."""
+    data: Data
+    features: Annotated[dict[str, Feature], Field(min_length=1)]
+    """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used. In
+    the inputs of the served model, other than ASCII letters and digits are replaced: `a b` is `a_b`."""
+    crosses: tuple[Cross, ...] = ()
+    """Combinations of features the wide part can remember by heart."""
+    label: Label
+    decision: DecisionCosts | None = None
+    """For a binary label: what its errors cost. If omitted, both cost the same, and the model predicts the more likely
+    value."""
+    validation: Validation = Validation()
+    model: Model = Model()
+    training: Training
+    evaluation: Evaluation
+    infra_validation: InfraValidation = InfraValidation()
+    push: Push
+    metadata: MetadataBackend = SQLite()
+    """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
+    alerts: Alerts = Alerts()
+    """If omitted, nobody is told but by what is printed and by the exit code."""
+    beam: Beam = Beam()
+    """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
+    vertex: Vertex | None = None
+    """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "PipelineConfig":
+        if self.evaluation.split not in self.data.splits:
+            hint = did_you_mean(self.evaluation.split, list(self.data.splits))
+            raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
+        for columns in self.evaluation.slice_by:
+            for column in columns:
+                if column not in self.features:
+                    hint = did_you_mean(column, list(self.features))
+                    raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+        self._check_missing_values()
+        self._check_categories()
+        self._check_validation()
+        self._check_label_kind()
+        self._check_push()
+        both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
+        if both:
+            raise ValueError(
+                f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
+            )
+        return self
+
+    def _check_missing_values(self) -> None:
+        if "" in self.data.missing_values:
+            return
+        for name, feature in self.features.items():
+            is_string = self.feature_set.column_types[name] == "string"
+            if is_string and feature.missing is not None and feature.missing_values is None:
+                raise ValueError(
+                    f"data.missing_values: needs '' for '{name}', which may be missing: the model takes '' for a "
+                    "missing value"
+                )
+
+    def _check_categories(self) -> None:
+        """Reject categories that no row can have."""
+        for name, feature in self.features.items():
+            if self.data.csv.strip_spaces and isinstance(feature, VocabularyList | VocabularyFile):
+                for value in feature.values:
+                    if value != value.strip():
+                        raise ValueError(
+                            f"features.{name}: the category {value!r} has spaces around it, which "
+                            "data.csv.strip_spaces removes from the rows; remove them"
+                        )
+
+    def _check_validation(self) -> None:
+        columns = self.feature_set.column_types
+        used = [
+            (f"severities.{i}", name) for i, rule in enumerate(self.validation.severities) for name in rule.features
+        ]
+        used += [(f"allowed.{i}", allowance.feature) for i, allowance in enumerate(self.validation.allowed)]
+        for section, comparison in (("drift", self.validation.drift), ("skew", self.validation.skew)):
+            used += [(f"{section}.features", name) for name in comparison.features]
+            for name, distance in comparison.features.items():
+                if distance.measure == "l_infinity" and columns.get(name) in ("float", "int"):
+                    raise ValueError(
+                        f"validation.{section}.features.{name}: l_infinity is for categories; use jensen_shannon"
+                    )
+        for where, name in used:
+            if name not in columns:
+                hint = did_you_mean(name, list(columns))
+                raise ValueError(f"validation.{where}: '{name}' is not a declared feature or the label; {hint}")
+
+    def _check_label_kind(self) -> None:
+        kind = self.label.kind
+        if self.decision is not None and kind != "binary":
+            raise ValueError(f"decision: is for a binary label, and '{self.label.column}' is {kind}; remove it")
+        known_metrics = measurable(kind, has_costs=self.decision is not None)
+        evaluation, stopping = self.evaluation, self.training.early_stopping
+        bounds: tuple[Threshold | ChangeThreshold, ...] = (
+            *evaluation.thresholds,
+            *evaluation.compared_with_last_blessed,
+        )
+        for where, name in [
+            *(("metrics", name) for name in evaluation.metrics),
+            *(("thresholds", bound.metric) for bound in bounds),
+        ]:
+            if name not in known_metrics:
+                if name == MEAN_COST and kind == "binary":
+                    raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
+                known = ", ".join(known_metrics)
+                raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {known}")
+        if stopping is not None and stopping.metric is not None and stopping.metric not in WATCHED_METRICS[kind]:
+            known = " or ".join(WATCHED_METRICS[kind])
+            raise ValueError(f"training.early_stopping.metric: '{stopping.metric}' is not for a {kind} label: {known}")
+        search = self.training.search
+        if search is not None:
+            if search.metric is not None and search.metric not in WATCHED_METRICS[kind]:
+                known = " or ".join(WATCHED_METRICS[kind])
+                raise ValueError(f"training.search.metric: '{search.metric}' is not for a {kind} label: {known}")
+            for path, values in search.parameters.items():
+                for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
+                    try:
+                        tuned(self.model, self.training, {path: value})
+                    except ValueError as error:
+                        raise ValueError(f"training.search.parameters: {error}") from error
+        self._check_network(kind)
+
+    def _check_network(self, kind: LabelKind) -> None:
+        """Reject options of the network and the training that this label, or these parts, do not have."""
+        model, training = self.model, self.training
+        for key in ("imbalance", "calibration", "label_smoothing"):
+            value = getattr(training, key)
+            if kind == "regression" and value not in (Training.model_fields[key].default, "mean"):
+                raise ValueError(f"training.{key}: '{value}' needs classes; the label is a number")
+        if kind != "regression" and training.calibration == "mean":
+            raise ValueError(f"training.calibration: 'mean' needs a label that is a number; it has classes ({kind})")
+        for key in ("label_scale", "clip_predictions"):
+            value = getattr(model, key)
+            if kind != "regression" and value != Model.model_fields[key].default:
+                raise ValueError(f"model.{key}: '{value}' needs a label that is a number; it has classes ({kind})")
+        features = self.feature_set
+        numbers = [column.encoding or model.number_encoding for column in features.number_columns]
+        used = {
+            "deep": [column.embedding != "none" for column in features.id_columns]
+            + [name != "none" for name in numbers],
+            "wide": [column.wide for column in features.id_columns]
+            + [column.wide for column in features.number_columns],
+        }
+        if not any(any(is_used) for part, is_used in used.items() if model.parts in (part, "wide_and_deep")):
+            part = {"wide_and_deep": "any"}.get(model.parts, f"the {model.parts}")
+            raise ValueError(f"model.parts: no feature is for {part} part; see wide, embedding and encoding")
+        if model.parts == "wide" and model.members > 1:
+            raise ValueError(
+                f"model.members: {model.members} members share the deep part, which model.parts: wide leaves out"
+            )
+
+    def _check_push(self) -> None:
+        if self.push.to == "vertex":
+            for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
+                if section is None:
+                    raise ValueError(f"push.to: vertex needs the section '{name}'; docs/config.md explains it")
+        several = self.vertex is not None and any(machine.replicas > 1 for machine in self.vertex.machines.values())
+        if several and self.training.distribution != "multi_worker":
+            raise ValueError(
+                "vertex.machines.Trainer.replicas: several machines need training.distribution: multi_worker, found "
+                f"'{self.training.distribution}'"
+            )
+        if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
+            raise ValueError(
+                f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "
+                "lowercase letters, digits, _ and -, a letter first"
+            )
+
+    @property
+    def place(self) -> Place:
+        """Where on Vertex AI models are pushed to.
+
+        Raises:
+          ConfigError: there is no section `vertex`.
+        """
+        if self.vertex is None:
+            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+        return Place(
+            project=self.vertex.project,
+            region=self.vertex.region,
+            staging=self.vertex.pipeline_root,
+            api_endpoint=self.vertex.api_endpoint,
+            cmek_key=self.vertex.cmek_key,
+            labels=self.vertex.labels,
+        )
+
+    @property
+    def deployment(self) -> Deployment:
+        """How a pushed model is served on Vertex AI.
+
+        Raises:
+          ConfigError: there is no section `push.vertex`.
+        """
+        if self.push.vertex is None:
+            raise ConfigError("push.vertex: the section is missing: serving_image at least")
+        return self.push.vertex
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """The features, crosses and label together, with all that derives from them."""
+        return FeatureSet(features=self.features, crosses=self.crosses, label=self.label)
+
+
+_PATHS = (
+    ("data", "base"),
+    ("data", "schema_file"),
+    ("push", "registry"),
+    ("alerts", "webhook_file"),
+    ("beam", "setup_file"),
+    ("metadata", "password_file"),
+    *(("metadata.tls", name) for name in ("ca", "cert", "key")),
+)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that is a duplicate; plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is a duplicate", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
+    """Read and check a config.
+
+    Args:
+      file: the YAML file; relative paths in it start at its own folder.
+      settings: `dotted.key=value` texts that override single keys, values in YAML's notation.
+
+    Raises:
+      ConfigError: naming the file, the key, the rule and the value received.
+    """
+    path = Path(file)
+    data = _read(path)
+    for setting in settings:
+        _override(data, setting)
+    _resolve_paths(data, path.resolve().parent)
+    try:
+        return PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{path}: {_describe(problem, data)}" for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:
+    """Return the pipeline's name in a config that is wrong otherwise; None where it cannot be told."""
+    try:
+        data = _read(Path(file))
+        for setting in settings:
+            with suppress(ConfigError):
+                _override(data, setting)
+        return TypeAdapter(Name).validate_python(data.get("name"))
+    except (ConfigError, ValidationError):
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; give the path of a config with --config"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{where}: is not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with the sections of a config, found {type(data).__name__}")
+    return data
+
+
+def _override(data: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {setting}: expected key=value, such as training.epochs=3")
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+    *parents, last = key.strip().split(".")
+    section: Any = data
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else _item(section, parent, setting)
+    if isinstance(section, dict):
+        section[last] = value
+    else:
+        _item(section, last, setting)
+        section[int(last)] = value
+
+
+def _item(section: Any, index: str, setting: str) -> Any:
+    """Return an item of a list in the config, such as the 0 in crosses.0.num_ids."""
+    if not isinstance(section, list):
+        raise ConfigError(f"--set {setting}: '{index}' lies below a plain value, not a section")
+    if not index.isdecimal() or int(index) >= len(section):
+        raise ConfigError(f"--set {setting}: '{index}' is not an index of that list; it has {len(section)} items")
+    return section[int(index)]
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make the config's paths absolute and read its vocabularies, so that the result stands alone."""
+    for section, key in _PATHS:
+        values: Any = data
+        for step in section.split("."):
+            values = values.get(step) if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
+    features = data.get("features")
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        if (
+            isinstance(feature, dict)
+            and feature.get("kind") == "vocabulary_file"
+            and isinstance(feature.get("file"), str)
+        ):
+            feature["values"] = _vocabulary(folder / feature["file"], name)
+
+
+def _vocabulary(path: Path, feature: str) -> list[str]:
+    try:
+        values = read_vocabulary(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"features.{feature}.file: {path} cannot be read: {reason}") from error
+    if not values:
+        raise ConfigError(f"features.{feature}.file: {path} is empty; expected one category a line")
+    return values
+
+
+def _describe(problem: ErrorDetails, data: Any) -> str:
+    """One line: the key as the user wrote it, the rule, the value received."""
+    key: list[str] = []
+    here = data
+    for part in problem["loc"]:
+        # pydantic also names which member of a union was tried; the user wrote no such key.
+        if isinstance(here, dict) and part not in here and problem["type"] != "missing":
+            continue
+        key.append(str(part))
+        inside = isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        here = (here.get(part) if isinstance(here, dict) else here[part]) if inside else None
+    rule = problem["msg"].removeprefix("Value error, ")
+    where = f"{'.'.join(key)}: " if key else ""
+    received = problem["input"]
+    # Whatever stands in `metadata` may be a password in the wrong place.
+    is_hidden = isinstance(received, dict) or problem["type"] == "missing" or key[:1] == ["metadata"]
+    shown = "" if is_hidden else f", found {received!r}"
+    return f"{where}{rule[0].lower() + rule[1:]}{shown}"

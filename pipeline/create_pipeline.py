@@ -1,0 +1,287 @@
+"""The DAG: which components there are, and what flows between them.
+
+ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator ->
+                                                            History -^                         Baseline -^
+  InfraValidator -> Pusher
+
+On Vertex Pipelines the DAG is the same. History reads the serving version there. In a rerun Baseline may be the
+candidate itself, since Vertex has no resolver of our own.
+Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
+"""
+
+import json
+from typing import Any
+
+from google.protobuf import text_format
+from tfx.components import Trainer, Tuner
+from tfx.dsl.components.base import base_node
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import trainer_pb2, transform_pb2
+
+import components
+import schemas
+import serving
+import trainer
+from components.config import INFERRED_MIN_DOMAIN_MASS
+from components.evaluator.baseline import baseline_resolver, last_blessed
+from components.evaluator.component import Evaluator
+from components.example_gen.component import example_gen
+from components.example_validator.component import ExampleValidator
+from components.gate.component import AnomalyGate
+from components.history.local import last_pushed
+from components.infra_validator.component import InfraValidator
+from components.pusher.component import NEXT_VERSION, RegistryPusher
+from components.schema_gen.component import CuratedSchema, InferredSchema
+from components.statistics_gen.component import StatisticsGen
+from components.transform import preprocessing
+from components.transform.component import Transform
+from pipeline.config.beam_args import beam_args
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.fingerprint import code_fingerprint
+from schemas.curated.schema_file import load_schema
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
+from serving.beam_options import check_beam_args
+from trainer.run import run_fn
+
+
+def create_pipeline(
+    config: PipelineConfig,
+    *,
+    pipeline_root: str,
+    registry: str,
+    run_id: str,
+    enable_cache: bool = True,
+    on_vertex: bool = False,
+    transformed_splits: tuple[str, ...] = (TRAIN_SPLIT, EVAL_SPLIT),
+) -> Pipeline:
+    """Return the pipeline of a config.
+
+    Args:
+      config: what to build.
+      pipeline_root: where artifacts go.
+      registry: the folder that models are pushed to.
+      run_id: names the run in what is pushed.
+      enable_cache: whether unchanged components are reused from earlier runs.
+      on_vertex: whether it is compiled for Vertex Pipelines.
+      transformed_splits: what Transform writes; Trainer reads no others.
+    """
+    nodes: list[base_node.BaseNode] = [*_data_nodes(config, on_vertex=on_vertex)]
+    examples_node, schema, gate = nodes[0], nodes[2], nodes[5]
+    examples = examples_node.outputs["examples"]
+    transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
+    transform_node.add_upstream_node(gate)
+    training_nodes = _trainer(
+        config, transform_node, schema.outputs["schema"], _trainer_settings(config), on_vertex=on_vertex
+    )
+    trainer_node = training_nodes[-1]
+    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(trainer_node.outputs["model"])
+    evaluator_node = Evaluator(
+        examples=examples,
+        model=trainer_node.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        evaluation=config.evaluation,
+        label=config.label.kind,
+        has_costs=config.decision is not None,
+        imbalance=config.training.imbalance,
+        hyperparameters=next(
+            (node.outputs["best_hyperparameters"] for node in training_nodes if node.id == "Tuner"), None
+        ),
+        golden_requests=config.infra_validation.golden_requests,
+        golden_tolerance=config.infra_validation.golden_tolerance,
+        code_fingerprint=code_fingerprint(components, serving),
+    )
+    infra_validator = InfraValidator(
+        model=trainer_node.outputs["model"],
+        model_blessing=evaluator_node.outputs["blessing"],
+        evaluation=evaluator_node.outputs["evaluation"],
+        settings=config.infra_validation.model_dump_json(),
+        code_fingerprint=code_fingerprint(components, serving),
+    ).with_id("InfraValidator")
+    pushed = {
+        "model": trainer_node.outputs["model"],
+        "model_blessing": evaluator_node.outputs["blessing"],
+        "infra_blessing": infra_validator.outputs["blessing"],
+        "evaluation": evaluator_node.outputs["evaluation"],
+        "model_name": config.push.model_name,
+        "pipeline": config.name,
+        "run_id": run_id,
+        "version": NEXT_VERSION if config.push.version is None else config.push.version,
+    }
+    if on_vertex or config.push.to == "vertex":
+        from components.pusher.vertex import VertexPusher
+
+        pusher = VertexPusher(
+            **pushed,
+            examples=examples,
+            statistics=nodes[1].outputs["statistics"],
+            place=config.place.model_dump_json(),
+            deployment=config.deployment.model_dump_json(),
+        )
+    else:
+        pusher = RegistryPusher(**pushed, registry=registry, promote=config.push.promote)
+    nodes += [transform_node, *training_nodes, baseline, evaluator_node, infra_validator, pusher.with_id("Pusher")]
+    arguments = beam_args(config)
+    check_beam_args(arguments)
+    for node in nodes:
+        if node.id in config.beam.components:
+            special = beam_args(config, node.id)
+            check_beam_args(special)
+            node.with_beam_pipeline_args(special)
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=enable_cache,
+        beam_pipeline_args=arguments,
+    )
+
+
+def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
+    """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, History, Gate."""
+    examples_node = example_gen(
+        data=config.data,
+        features=config.feature_set,
+        code_fingerprint=code_fingerprint(components, schemas),
+        files_are_here=not on_vertex,
+    )
+    statistics_gen = StatisticsGen(
+        examples=examples_node.outputs["examples"],
+        column_types=config.feature_set.column_types,
+        code_fingerprint=code_fingerprint(components, schemas),
+    )
+    statistics = statistics_gen.outputs["statistics"]
+    if config.data.schema_file is None:
+        declared = {
+            "types": config.feature_set.column_types,
+            "optional": [name for name, feature in config.features.items() if feature.missing is not None],
+        }
+        schema = InferredSchema(
+            statistics=statistics,
+            columns=json.dumps(declared, sort_keys=True),
+            min_domain_mass=INFERRED_MIN_DOMAIN_MASS,
+        )
+    else:
+        schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
+    schema = schema.with_id("Schema")
+    validator = ExampleValidator(
+        statistics=statistics,
+        schema=schema.outputs["schema"],
+        code_fingerprint=code_fingerprint(components, schemas),
+    )
+    history = _published_statistics(config) if on_vertex else last_pushed(config.push.model_name)
+    gate = AnomalyGate(
+        examples=examples_node.outputs["examples"],
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics,
+        schema=schema.outputs["schema"],
+        pushed_statistics=history.outputs["statistics"],
+        policy=config.validation.model_dump_json(),
+        compared_splits=",".join(config.data.independent_splits),
+        requirements=config.evaluation.model_dump_json(),
+        label=config.label.model_dump_json(),
+    ).with_id("Gate")
+    return examples_node, statistics_gen, schema, validator, history, gate
+
+
+def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
+    from components.history.vertex import PublishedStatistics
+
+    place = config.place.model_dump_json()
+    return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
+
+
+def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> Transform:
+    return Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=_dotted(preprocessing.preprocessing_fn),
+        # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
+        splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
+        disable_statistics=True,
+        # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
+        disable_analyzer_cache=True,
+        custom_config={
+            preprocessing.FEATURE_SET_KEY: config.feature_set.model_dump_json(),
+            "code_fingerprint": code_fingerprint(components, schemas),
+        },
+    )
+
+
+def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Return what Trainer and Tuner are told."""
+    return {
+        "feature_set": config.feature_set.model_dump_json(),
+        "model": config.model.model_dump_json(),
+        "training": config.training.model_dump_json(),
+        "seed": config.seed,
+        "read_options": config.data.read_options(config.label.column).model_dump_json(),
+        "code_fingerprint": code_fingerprint(trainer, schemas, serving),
+    }
+
+
+def _trainer(
+    config: PipelineConfig,
+    transform_node: Transform,
+    schema: Any,
+    settings: dict[str, Any],
+    *,
+    on_vertex: bool,
+) -> list[base_node.BaseNode]:
+    """Trainer, last, behind the nodes that it starts from: a search, a model."""
+    examples, graph = transform_node.outputs["transformed_examples"], transform_node.outputs["transform_graph"]
+    splits = {
+        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
+        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
+    }
+    nodes: list[base_node.BaseNode] = []
+    found: dict[str, Any] = {}
+    if config.training.search is not None:
+        tuner = Tuner(
+            tuner_fn="trainer.search.tuner_fn",
+            examples=examples,
+            transform_graph=graph,
+            schema=schema,
+            custom_config=settings,
+            **splits,
+        )
+        nodes.append(tuner)
+        found["hyperparameters"] = tuner.outputs["best_hyperparameters"]
+    if config.training.warm_start:
+        last = last_blessed("WarmStart")
+        nodes.append(last)
+        found["base_model"] = last.outputs["model"]
+    trainer_class = Trainer
+    machine = config.vertex.machines.get("Trainer") if on_vertex and config.vertex is not None else None
+    if machine is not None and machine.replicas > 1:
+        from components.trainer import custom_job
+
+        assert config.vertex is not None
+        settings = {
+            **settings,
+            custom_job.SETTINGS_KEY: custom_job.settings(
+                place=config.place,
+                image=config.vertex.image,
+                service_account=config.vertex.service_account,
+                network=config.vertex.network,
+                **machine.model_dump(),
+            ),
+        }
+        trainer_class = custom_job.Trainer
+    if config.decision is not None:
+        # A search does not depend on the costs.
+        settings = {**settings, "decision": config.decision.model_dump_json()}
+    trainer_node = trainer_class(
+        run_fn=_dotted(run_fn),
+        examples=examples,
+        transform_graph=graph,
+        schema=schema,
+        custom_config=settings,
+        **splits,
+        **found,
+    )
+    return [*nodes, trainer_node]
+
+
+def _dotted(function: Any) -> str:
+    """Return the dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
+    return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,1 @@
+"""A run on this machine: checks, lock, nodes, records and its summary."""

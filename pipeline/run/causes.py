@@ -1,0 +1,45 @@
+"""Why a run is as it is, from its record alone."""
+
+from pipeline.run.records import RunRecord, State
+
+
+def cause(record: RunRecord, state: State) -> str:
+    """Why a run is as it is, in one sentence; empty where all is well."""
+    match state:
+        case State.RUNNING:
+            return f"in {record.running_node}" if record.running_node else "starting"
+        case State.CRASHED:
+            where = f"in {record.running_node}" if record.running_node else _between(record)
+            return f"its process {record.pid} on {record.host} is gone: killed {where}"
+        case State.ABORTED:
+            return f"interrupted by {record.reason}" + _in_failed(record)
+        case State.FAILED:
+            return _failed_cause(record)
+        case State.INCOMPLETE:
+            if record.until:
+                return f"stopped {_between(record)}, as asked"
+            return f"not reached: {', '.join(sorted(set(record.expected) - set(record.nodes)))}"
+        case _:
+            return ""
+
+
+def _between(record: RunRecord) -> str:
+    last = next(reversed(record.nodes), None)
+    return f"after {last}" if last else "before the first node"
+
+
+def _in_failed(record: RunRecord) -> str:
+    node = failed_node(record)
+    return f" in {node}" if node else ""
+
+
+def _failed_cause(record: RunRecord) -> str:
+    node = failed_node(record)
+    said = (record.nodes[node].error if node else "") or record.error or "no error was kept"
+    return said if node is None or said.startswith(f"{node}:") else f"{node}: {said}"
+
+
+def failed_node(record: RunRecord) -> str | None:
+    """Return the node that failed, or was cut off."""
+    failed = [name for name, node in record.nodes.items() if node.state == "failed"]
+    return failed[-1] if failed else record.running_node

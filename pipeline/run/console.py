@@ -1,0 +1,198 @@
+"""What a person sees of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from components.config import MEAN_COST, METRICS
+from components.example_gen.split_findings import copies_texts, labels_texts
+
+WAITING, LOADING, RUNNING = "waiting", "loading", "running"
+_STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
+
+Mode = Literal["live", "plain", "silent"]
+
+
+@dataclass
+class Row:
+    """One node in the view."""
+
+    state: str = WAITING
+    seconds: float = 0.0
+    headline: str = ""
+    started: float = 0.0
+
+
+@dataclass
+class RunView:
+    """The nodes of a run and their states, drawn as they change.
+
+    Attributes:
+      console: where to draw.
+      mode: `live` redraws a table, `plain` prints a line for each change, `silent` nothing.
+      nodes: node ids in the order in which they are shown.
+      log: where the rest of what is printed goes; None is this terminal.
+    """
+
+    console: Console
+    mode: Mode
+    nodes: tuple[str, ...]
+    log: Path | None = None
+    _rows: dict[str, Row] = field(init=False)
+    _live: Live | None = field(init=False, default=None)
+    _started: float = field(init=False, default_factory=time.monotonic)
+    _loading: bool = field(init=False, default=True)
+
+    def __post_init__(self) -> None:
+        self._rows = {node: Row() for node in self.nodes}
+
+    def __enter__(self) -> "RunView":
+        if self.mode == "live":
+            self._live = Live(
+                self, console=self.console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.__enter__()
+        self._line("loading TFX and TensorFlow" + (f"; log: {self.log}" if self.log else ""))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loading = False
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def node_started(self, node_id: str) -> None:
+        """Show a node as running."""
+        self._loading = False
+        row = self._rows.setdefault(node_id, Row())
+        row.state, row.started = RUNNING, time.monotonic()
+        self._line(f"{node_id} started")
+
+    def progressed(self, text: str) -> None:
+        """Show how far the running node is."""
+        for node_id, row in self._rows.items():
+            if row.state == RUNNING:
+                row.headline = text
+                self._line(f"{node_id} {text}")
+
+    def node_finished(self, node_id: str, state: str, seconds: float, headline: str) -> None:
+        """Show how a node ended."""
+        row = self._rows[node_id]
+        row.state, row.seconds, row.headline = state, seconds, headline
+        self._line(f"{node_id} {state} in {seconds:.1f} s" + (f": {headline}" if headline else ""))
+
+    def _line(self, text: str) -> None:
+        if self.mode == "plain":
+            self.console.print(
+                f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
+            )
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title, justify in (
+            ("", "left"),
+            ("component", "left"),
+            ("state", "left"),
+            ("seconds", "right"),
+            ("", "left"),
+        ):
+            table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for node, row in self._rows.items():
+            style = _STYLES[row.state]
+            seconds = time.monotonic() - row.started if row.state == RUNNING else row.seconds
+            mark: RenderableType = Spinner("dots") if row.state == RUNNING else Text(_MARKS[row.state], style)
+            shown = f"{seconds:.1f}" if row.state != WAITING else ""
+            table.add_row(mark, Text(node), Text(row.state, style), shown, Text(row.headline))
+        elapsed = time.monotonic() - self._started
+        footer = "loading TFX and TensorFlow ..." if self._loading else f"log: {self.log}"
+        return Group(table, Text(f"{elapsed:5.1f} s  {footer}", "dim"))
+
+
+_MARKS = {"complete": "✔", "cached": "✔", "failed": "✘", "waiting": "·"}
+
+
+def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the end of a run on one screen: data, metrics, the verdict, the serving version, the next commands."""
+    facts = summary["facts"]
+    console.print()
+    if "Evaluator" in facts:
+        small = f"slices under {summary['min_examples']} rows are left out"
+        console.print(f"metrics on {summary['evaluated_split']}; {small}", highlight=False)
+        console.print(_metrics_table(facts["Evaluator"]["metrics"]))
+        console.print()
+    for label, text in _lines(summary):
+        console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
+
+
+def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
+    known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values()), MEAN_COST])
+    names = [name for name in known if any(name in values for values in metrics.values())]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("slice")
+    for name in names:
+        table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
+    for slice_name, values in metrics.items():
+        table.add_row(Text(slice_name), *(_number(name, values.get(name)) for name in names))
+    return table
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:,.0f}" if name == "example_count" else f"{value:.4f}"
+
+
+def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = summary["facts"]
+    lines = []
+    cached = [node["id"] for node in summary["nodes"] if node["state"] == "cached"]
+    if cached:
+        lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components reused from earlier runs"))
+    if "ExampleGen" in facts:
+        lines += _data_lines(facts["ExampleGen"])
+    if "Schema" in facts:
+        lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
+    if "Gate" in facts:
+        lines += [("warning", text) for text in facts["Gate"]["warnings"]]
+    if "Evaluator" in facts:
+        lines += [("warning", text) for text in facts["Evaluator"]["warnings"]]
+        lines.append(("constant", facts["Evaluator"]["constant_predictor"]["text"]))
+        if facts["Evaluator"]["decision"]:
+            lines.append(("decision", facts["Evaluator"]["decision"]["text"]))
+        lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
+        lines += [("", failure) for failure in facts["Evaluator"]["failures"]]
+    if summary["error"]:
+        first, *rest = summary["error"].splitlines()
+        lines += [("error", first), *(("", line) for line in rest)]
+    if summary["until"] and not summary["error"]:
+        lines.append(("stopped", f"after {summary['until']}, as asked"))
+    lines.append(("pushed", summary["pushed"]))
+    lines.append(("serving", summary["serving"]))
+    if summary["log"]:
+        lines.append(("log", summary["log"]))
+    lines += [("next" if i == 0 else "", text) for i, text in enumerate(summary["next"])]
+    return lines
+
+
+def _data_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what ExampleGen found in the rows."""
+    lines = [("data", ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows")]
+    lines += [("labels", text) for text in labels_texts(known["labels"])]
+    lines += [("copies", text) for text in copies_texts(known["equal_rows"])]
+    if known["rejected"]:
+        lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
+    if known["unlabelled"]:
+        where = ", ".join(f"{split} {rows:,}" for split, rows in known["unlabelled_by_split"].items() if rows)
+        lines.append(("no label", f"{known['unlabelled']:,} rows left out, of the files of {where}"))
+    return lines

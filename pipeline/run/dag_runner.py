@@ -1,0 +1,277 @@
+"""Runs a pipeline on this machine, node by node, and stops at the first node that fails.
+
+TFX's LocalDagRunner continues after some failures, and tells nobody how a node ended. This runner drives the same
+launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
+"""
+
+import errno
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ml_metadata import errors
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from cli import progress
+from cli.errors import PipelineError, RunRootError
+from pipeline.config.node_names import NEVER_CACHED
+from pipeline.database.database import Database
+from pipeline.database.sqlite import SQLiteFile
+from pipeline.run import inventory, locks
+
+Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
+
+COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
+# Of a failed execution in ML Metadata.
+ERROR_PROPERTY = "error"
+_AGAIN = "the same command continues from the cache"
+# Of an error that quotes a whole statement of SQL.
+_SHOWN = 160
+_STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How a node ended.
+
+    Attributes:
+      node_id: as in the DAG.
+      state: COMPLETE, CACHED or FAILED.
+      seconds: wall time in seconds.
+      outputs: its output artifacts as ML Metadata has them; empty when it failed.
+      error: why it failed.
+    """
+
+    node_id: str
+    state: str
+    seconds: float
+    outputs: Artifacts
+    error: str = ""
+
+
+class Observer(Protocol):
+    """Is told of every node's start and end."""
+
+    def node_started(self, node_id: str) -> None:
+        """Note that a node is about to run."""
+
+    def node_finished(self, result: NodeResult) -> None:
+        """Note that a node ended, well or not."""
+
+
+class NodeFailedError(PipelineError):
+    """A node failed for a reason that is not the user's to fix; the log has the traceback."""
+
+
+class _Launcher(launcher.Launcher):
+    """TFX's launcher, which does not let an executor work on half of its inputs."""
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        inputs = [artifact.id for found in execution_info.input_dict.values() for artifact in found]
+        with self._mlmd_connection as handle:
+            damaged = inventory.damaged(handle.store, inputs)
+        if damaged:
+            raise RunRootError(
+                f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it again"
+            )
+        return super()._run_executor(execution_info)
+
+
+def run(
+    pipeline: Pipeline,
+    database: Database,
+    *,
+    run_id: str,
+    observer: Observer,
+    nodes: Collection[str] | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+) -> None:
+    """Run nodes in order.
+
+    Raises:
+      PipelineError: the first node's own, or NodeFailedError for any other exception.
+      KeyboardInterrupt: after the interrupted execution was marked as failed and its partial output removed.
+    """
+    intermediate = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(
+        intermediate, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    # Once: it warns each time that no connection was compiled.
+    deployment = runner_utils.extract_local_deployment_config(intermediate)
+    for node in intermediate.nodes:
+        if nodes is not None and node.pipeline_node.node_info.id not in nodes:
+            continue
+        if node.pipeline_node.node_info.id in NEVER_CACHED:
+            node.pipeline_node.execution_options.caching_options.enable_cache = False
+        _run_node(intermediate, deployment, node.pipeline_node, database, observer, on_failure)
+
+
+def _run_node(
+    pipeline: pipeline_pb2.Pipeline,
+    deployment: Any,
+    node: pipeline_pb2.PipelineNode,
+    database: Database,
+    observer: Observer,
+    on_failure: Callable[[], None],
+) -> None:
+    node_id = node.node_info.id
+    observer.node_started(node_id)
+    started = time.monotonic()
+    try:
+        _forget_damaged(pipeline, node_id, database)
+        state, outputs = _ended(database, _launch(pipeline, deployment, node, database))
+        if state == FAILED:
+            raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
+    except BaseException as error:
+        on_failure()
+        failure = _failure(node_id, error, database)
+        try:
+            if not isinstance(failure, locks.LockedError):
+                _settle(pipeline, database, str(failure) or type(error).__name__)
+        except (RuntimeError, OSError, errors.StatusError, PipelineError):
+            # A full disk, a locked database: the error that came first is the one to tell. The next run settles it.
+            traceback.print_exc()
+        observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
+        if failure is error:
+            raise
+        raise failure from error
+    observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
+
+
+def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
+    """Return the error as the user sees it: one that can be fixed, or an interrupt, as it is."""
+    if not isinstance(error, Exception):
+        return error
+    # What went wrong first may be hidden behind a database that cannot be told of it.
+    known = next((one for one in _chain(error) if isinstance(one, PipelineError)), None)
+    if known is not None:
+        return known
+    full = next((one for one in _chain(error) if _says_full(one)), None)
+    if full is not None:
+        said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
+        return RunRootError(f"{said}; free some, and {_AGAIN}")
+    if isinstance(error, errors.StatusError | RuntimeError):
+        try:
+            # What ML Metadata says of a connection names no cause.
+            database.check()
+        except PipelineError as cause:
+            return RunRootError(f"{node_id}: {cause}")
+    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
+
+
+def _chain(error: BaseException | None) -> Iterator[Exception]:
+    """Yield an error, and what it came from."""
+    while isinstance(error, Exception):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether the disk, or the user's share of it, is full; TensorFlow and SQLite say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
+
+
+def _one_line(error: Exception) -> str:
+    """TensorFlow and Beam put a heading first ("in user code:") and what is wrong last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return lines[-1] if lines[0].endswith(":") else lines[0]
+
+
+def _forget_damaged(pipeline: pipeline_pb2.Pipeline, node_id: str, database: Database) -> None:
+    with _Metadata(database) as handle:
+        for uri in inventory.forget_damaged(handle.store, f"{pipeline.pipeline_info.id}.{node_id}"):
+            progress.report(f"does not use {uri}: files of it are gone or changed")
+
+
+def _launch(
+    pipeline: pipeline_pb2.Pipeline, deployment: Any, node: pipeline_pb2.PipelineNode, database: Database
+) -> int:
+    """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
+    info = _Launcher(
+        pipeline_node=node,
+        mlmd_connection=_Metadata(database),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+    ).launch()
+    return int(info.execution_id or 0) if info else 0
+
+
+class _Metadata(metadata.Metadata):
+    """TFX's handle of a database, opened once no other process holds it."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection(writable=True))
+        self._database = database
+
+    def __enter__(self) -> metadata.Metadata:
+        self._database.wait(progress.report)
+        super().__enter__()
+        self._database.adapt(self.store)
+        if isinstance(self._database, SQLiteFile):
+            locks.make_patient(self.store, self._database.file, progress.report)
+        return self
+
+
+def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
+    """Return the state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
+    if not execution_id:
+        return FAILED, {}
+    with _Metadata(database) as handle:
+        (execution,) = handle.store.get_executions_by_id([execution_id])
+        state = _STATES.get(execution.last_known_state, FAILED)
+        keys = {
+            event.artifact_id: event.path.steps[0].key
+            for event in handle.store.get_events_by_execution_ids([execution_id])
+            if event.type in (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT)
+        }
+        outputs: dict[str, list[mlmd.Artifact]] = {}
+        for artifact in handle.store.get_artifacts_by_id(sorted(keys)):
+            outputs.setdefault(keys[artifact.id], []).append(artifact)
+        if state == COMPLETE:
+            inventory.note(handle.store, execution, [a for found in outputs.values() for a in found])
+        return state, outputs
+
+
+def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> None:
+    """After a failure: what TFX has left RUNNING becomes FAILED, its partial output goes, the error's text stays."""
+    run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
+    root = pipeline.runtime_spec.pipeline_root.field_value.string_value
+    settle_run(database, run_id, Path(root), error)
+
+
+def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> None:
+    """End what a run has left open in ML Metadata.
+
+    Args:
+      database: database of ML Metadata.
+      run_id: ID of the run; nothing of it may be running.
+      artifacts: the folder below which its partial output is removed.
+      error: why it ended; kept with each failed execution.
+    """
+    with _Metadata(database) as handle:
+        context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
+        for execution in handle.store.get_executions_by_context(context.id) if context else ():
+            if execution.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW):
+                execution.last_known_state = mlmd.Execution.FAILED
+                for folder in artifacts.glob(f"*/*/{execution.id}"):
+                    shutil.rmtree(folder, ignore_errors=True)
+            if (
+                execution.last_known_state == mlmd.Execution.FAILED
+                and ERROR_PROPERTY not in execution.custom_properties
+            ):
+                execution.custom_properties[ERROR_PROPERTY].string_value = error
+                handle.store.put_executions([execution])

@@ -1,0 +1,111 @@
+"""Who holds a file, and waiting until a database can be written. Imports no TensorFlow.
+
+SQLite lets one process write at a time. ML Metadata waits for some seconds, more or fewer by what it was about to do,
+and then says that tables are missing or that "concurrent writes aborted"; never who it waited for.
+"""
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cli.errors import RunRootError
+
+LIMIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
+_SHOWN = 80
+_TRIES = 5
+
+
+class LockedError(RunRootError):
+    """Another process has held the database for too long."""
+
+
+def holders(file: Path) -> set[int]:
+    """Return the processes that hold a lock on a file; 0 stands for one of another container."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return set()
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    return {int(pid) for pid in re.findall(rf"(\d+) {place} ", Path("/proc/locks").read_text())}
+
+
+def wait(file: Path, say: Callable[[str], None]) -> None:
+    """Return once a database can be written, at once if nobody holds it.
+
+    Args:
+      file: an SQLite database; need not exist.
+      say: is told once for whom it waits.
+
+    Raises:
+      LockedError: it is held for longer than LIMIT_SECONDS; with by whom.
+    """
+    started, said = time.monotonic(), False
+    while file.exists() and _is_locked(file):
+        holder = described(holders(file) - {os.getpid()})
+        if not said:
+            say(f"waits for {file}, at most {LIMIT_SECONDS:g} s: it is locked by {holder}")
+            said = True
+        if time.monotonic() - started > LIMIT_SECONDS:
+            raise LockedError(
+                f"{file}: the database is locked by {holder}, for more than {LIMIT_SECONDS:g} s; end it, and the same "
+                "command continues from the cache"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
+    """Lets a MetadataStore wait as `wait` does for whoever comes to hold its database in the middle of a call.
+
+    Its own way is to try five times, after random pauses: how long that lasts is chance.
+
+    Args:
+      store: store of ML Metadata.
+      file: its database.
+      say: is told for whom it waits.
+    """
+    from ml_metadata import errors
+
+    def call(method_name: str, request: Any, response: Any, extra_options: Any = None) -> None:
+        del extra_options
+        for _ in range(_TRIES):
+            try:
+                store._call_method(method_name, request, response)
+            except errors.AbortedError:
+                wait(file, say)
+            else:
+                return
+        store._call_method(method_name, request, response)
+
+    store._call = call
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether it cannot be written because of another process; what else is wrong with it is not asked here."""
+    try:
+        address = f"{file.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)) as database:
+            # Not IMMEDIATE: a process that only reads lets nobody finish a write.
+            database.execute("BEGIN EXCLUSIVE")
+            database.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        return "locked" in str(error)
+    return False
+
+
+def described(pids: set[int]) -> str:
+    """Return the first of some processes that is of this machine, by its command line."""
+    for pid in sorted(pids):
+        try:
+            command = " ".join(psutil.Process(pid).cmdline())
+        except psutil.Error:
+            continue
+        return f"process {pid} ({command[:_SHOWN]})"
+    return "another process"

@@ -1,0 +1,385 @@
+"""What is known of a run besides ML Metadata: one JSON file a run, written again with each node. Imports no TensorFlow.
+
+    RUN_ROOT/records/RUN_ID.json
+
+ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A record says who runs (host, process and
+its start), what was to run, how far it came and why it ended. Only the run root's lock proves that a run is active.
+"""
+
+import getpass
+import hashlib
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cli.errors import RunRootError
+from cli.terminal import command
+from pipeline.run.run_root import RunRoot
+
+if TYPE_CHECKING:
+    from pipeline.config.pipeline_config import PipelineConfig
+
+_OURS = ("pipeline", "components", "trainer", "serving", "schemas")
+# That of local_runner.py, vertex_runner.py and `python -m pipeline`, from the checkout's folder.
+DEFAULT_CONFIG = "configs/census.yaml"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class State(StrEnum):
+    """How a run is."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    CACHED = "CACHED"
+    INCOMPLETE = "INCOMPLETE"
+    FAILED = "FAILED"
+    ABORTED = "ABORTED"
+    CRASHED = "CRASHED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Kind(StrEnum):
+    """Where a run's nodes run: in this process, compiled but on this machine, or on Vertex AI."""
+
+    LOCAL = "local"
+    REHEARSAL = "rehearsal"
+    VERTEX = "vertex"
+
+
+class NodeRecord(BaseModel):
+    """One node of a run.
+
+    Attributes:
+      state: `running`, `complete`, `cached` or `failed`.
+      started, ended: seconds since 1970.
+      error: why it failed.
+      log_from, log_to: its bytes of the run's log.
+      log: its own, where the nodes of a run do not share one.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str
+    started: float
+    ended: float | None = None
+    error: str = ""
+    log_from: int = 0
+    log_to: int | None = None
+    log: str | None = None
+
+
+class RunRecord(BaseModel):
+    """One run.
+
+    Attributes:
+      run_id, pipeline: its names.
+      kind: where its nodes run; only `local` ones leave something in this machine's ML Metadata.
+      config: all of it, paths absolute, so that it can be run again; `config_hash` names it.
+      revision, dirty: of this checkout; None where there is no git.
+      code: a fingerprint of each package of this product.
+      packages: the installed ones, by version.
+      host, pid, process_started, user, command: who runs it.
+      folder: Current folder of the command, which its relative paths start from.
+      config_flags: Arguments that name the config: --config, its path absolute, and each --set.
+      expected: its nodes, in order.
+      nodes: those that have begun.
+      exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
+      resumes: the run that this one continues with.
+      until: the node after which it was to stop.
+      summary: what was pushed, and the serving version.
+      alert: what became of the alert about its end.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    run_id: str
+    pipeline: str
+    kind: Kind = Kind.LOCAL
+    config: dict[str, Any]
+    config_hash: str
+    revision: str | None
+    dirty: bool | None
+    code: dict[str, str]
+    packages: dict[str, str]
+    host: str
+    pid: int
+    process_started: float
+    user: str
+    command: list[str]
+    folder: str = ""
+    config_flags: list[str] = Field(default_factory=list)
+    log: str | None
+    expected: list[str]
+    started: float
+    nodes: dict[str, NodeRecord] = Field(default_factory=dict)
+    ended: float | None = None
+    exit_code: int | None = None
+    error: str = ""
+    reason: str = ""
+    resumes: str | None = None
+    until: str | None = None
+    summary: dict[str, str] = Field(default_factory=dict)
+    alert: str = ""
+
+    def log_of(self, node: str | None) -> str | None:
+        """Return the file that has a node's log: its own, or the run's."""
+        own = self.nodes[node].log if node is not None else None
+        return own or self.log
+
+    @property
+    def command_line(self) -> str:
+        """What was typed to run it; empty where that is not known."""
+        return command_line(self.command, self.folder)
+
+    @property
+    def running_node(self) -> str | None:
+        """The node that had begun and not ended when the record was written last."""
+        return next((name for name, node in self.nodes.items() if node.ended is None), None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its nodes have ended."""
+        return all(name in self.nodes and self.nodes[name].ended is not None for name in self.expected)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well, and did all that there is to do."""
+        return self.exit_code == 0 and self.is_whole
+
+    def state(self, *, locked: bool) -> State:
+        """How the run is.
+
+        Args:
+          locked: whether the run root's lock is held.
+        """
+        if self.ended is None:
+            return State.RUNNING if locked and self._process_lives() else State.CRASHED
+        if self.exit_code == 0 and not self.is_whole:
+            return State.INCOMPLETE
+        if self.exit_code == 0:
+            worked = [node for node in self.nodes.values() if node.state != "cached"]
+            # Compiled, a resolver is called by its node and its kind.
+            unchanged = {"History", "Gate", "Baseline", "WarmStart", "Pusher"}
+            answered = all(name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in worked)
+            return State.CACHED if answered else State.SUCCEEDED
+        return State.ABORTED if self.reason else State.FAILED
+
+    def _process_lives(self) -> bool:
+        """Whether the process still runs; of another machine's it is not known, and the lock decides."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1.0
+        except psutil.NoSuchProcess:
+            return False
+
+
+def command_line(arguments: Sequence[str], folder: str = "") -> str:
+    """Return a program of this product and its arguments as they are typed.
+
+    Args:
+      arguments: As `sys.argv` has them, which names the file of a module.
+      folder: Current folder of whoever typed them; another folder than that of now is entered first.
+    """
+    if not arguments:
+        return ""
+    program, *flags = arguments
+    path = Path(program)
+    module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
+    line = command("python", *module, *flags)
+    return f"{command('cd', folder)} && {line}" if folder and Path(folder) != Path.cwd() else line
+
+
+def config_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that name the config of a runner's command, its path absolute.
+
+    Args:
+      arguments: As `sys.argv` has them; of another program there are none.
+    """
+    program, *rest = arguments or [""]
+    if not program.endswith("_runner.py"):
+        return []
+    parts = [part for one in rest for part in (one.split("=", 1) if one.startswith(("--config=", "--set=")) else [one])]
+    named = list(itertools.pairwise([*parts, ""]))
+    config = next((value for flag, value in reversed(named) if flag == "--config"), _ROOT / DEFAULT_CONFIG)
+    settings = [part for flag, value in named if flag == "--set" for part in (flag, value)]
+    return ["--config", os.path.abspath(config), *settings]
+
+
+def shown_config_flags(flags: Sequence[str]) -> list[str]:
+    """Return the arguments that name a config as they are typed here: none for the config that is the default."""
+    if not flags:
+        return []
+    flag, file, *settings = flags
+    path, here = Path(file), Path.cwd()
+    path = path.relative_to(here) if path.is_relative_to(here) else path
+    return settings if path == Path(DEFAULT_CONFIG) else [flag, str(path), *settings]
+
+
+def begun(
+    config: "PipelineConfig",
+    run_id: str,
+    *,
+    log: Path | None,
+    expected: Sequence[str],
+    resumes: str | None,
+    kind: Kind = Kind.LOCAL,
+    until: str | None = None,
+    named: Sequence[str] = (),
+) -> RunRecord:
+    """Return the record of a run that begins now, in this process; `named` are its `config_flags` unless it was typed
+    with some."""
+    values = config.model_dump(mode="json")
+    revision, dirty = git_revision()
+    return RunRecord(
+        run_id=run_id,
+        pipeline=config.name,
+        kind=kind,
+        config=values,
+        config_hash=config_hash(config),
+        revision=revision,
+        dirty=dirty,
+        code={name: _fingerprint(name) for name in _OURS},
+        packages={"python": platform.python_version(), **_packages()},
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=psutil.Process().create_time(),
+        user=_user(),
+        command=sys.argv,
+        folder=os.getcwd(),
+        config_flags=config_flags(sys.argv) or list(named),
+        log=str(log) if log else None,
+        expected=list(expected),
+        started=time.time(),
+        resumes=resumes,
+        until=until,
+    )
+
+
+def config_hash(config: "PipelineConfig") -> str:
+    """Names a config by all that it says."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def git_revision() -> tuple[str | None, bool | None]:
+    """Return the revision of this checkout, and whether it was changed since; None where there is no git."""
+    try:
+        top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        # Installed below somebody else's checkout, it is none of that revision's.
+        if Path(top).resolve() != _ROOT:
+            return None, None
+        return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return None, None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return str(os.getuid())
+
+
+def _fingerprint(package: str) -> str:
+    # Without importing it: `trainer` alone would load TensorFlow.
+    found = importlib.util.find_spec(package)
+    assert found is not None and found.origin is not None
+    digest = hashlib.sha256()
+    for path in sorted(Path(found.origin).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _packages() -> dict[str, str]:
+    return {found.name: found.version for found in importlib.metadata.distributions() if found.name}
+
+
+class RecordFile:
+    """The record of the active run in this process, kept on disk."""
+
+    def __init__(self, root: RunRoot, record: RunRecord) -> None:
+        """Write the record of a run that begins.
+
+        Raises:
+          RunRootError: it cannot be written.
+        """
+        self._file = root.record(record.run_id)
+        self._log = Path(record.log) if record.log else None
+        self.record = record
+        try:
+            self._file.parent.mkdir(exist_ok=True)
+            self._write()
+        except OSError as error:
+            raise RunRootError(f"{self._file}: cannot be written: {error.strerror}") from error
+
+    def _write(self) -> None:
+        temporary = self._file.with_suffix(".new")
+        try:
+            temporary.write_text(self.record.model_dump_json(indent=1))
+            os.replace(temporary, self._file)
+        except OSError as error:
+            raise RunRootError(
+                f"{self._file}: cannot be written: {error.strerror}; fix that, and the same command continues from the "
+                "cache"
+            ) from error
+
+    def _log_size(self) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return self._log.stat().st_size if self._log and self._log.exists() else 0
+
+    def node_started(self, node: str, log: Path | None = None) -> None:
+        """Note that a node has begun; `log` is its own, if it has one."""
+        known = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+        known.log = str(log) if log else None
+        self.record.nodes[node] = known
+        self._write()
+
+    def node_finished(self, node: str, state: str, error: str) -> None:
+        """Note how a node ended."""
+        known = self.record.nodes[node]
+        known.state, known.error, known.ended, known.log_to = state, error, time.time(), self._log_size()
+        self._write()
+
+    def ended(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
+        """Note how the run ended."""
+        self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
+        self.record.summary, self.record.ended = dict(summary), time.time()
+        for node in self.record.nodes.values():
+            if node.state == "failed":
+                # Its traceback is written after it.
+                node.log_to = self._log_size()
+        self._write()
+
+    def noted(self, **fields: object) -> None:
+        """Note what is known only after the end: `summary`, `alert`."""
+        self.record = self.record.model_copy(update=fields)
+        self._write()
+
+
+def newest_records(root: RunRoot) -> Iterator[RunRecord]:
+    """Yield the records that can be read, the newest run first."""
+    for file in sorted(root.records.glob("*.json"), reverse=True):
+        with suppress(OSError, ValidationError):
+            yield RunRecord.model_validate_json(file.read_bytes())

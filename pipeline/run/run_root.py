@@ -1,0 +1,182 @@
+"""The folder a pipeline's runs live in: made, locked, and checked before anything starts. Imports no TensorFlow.
+
+RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the config says otherwise
+         database.json      which database is this run root's (pipeline/database/binding.py)
+         artifacts/         what the components wrote
+         registry/          the served models, unless push.registry says otherwise
+         logs/RUN_ID.log    one file for each run
+         records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/run/records.py)
+         refused.json       the runs since the last one that were not even started (pipeline/run/rejections.py)
+         temp/              the temporary files of the active run
+"""
+
+import datetime
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from cli.errors import RunRootError
+from pipeline.database.binding import SQLITE_FILE, bind, bound_database
+from pipeline.database.config import MetadataBackend
+from pipeline.database.database import Database
+from pipeline.run import locks
+
+if TYPE_CHECKING:
+    # Whoever only reads what runs have left starts without it.
+    from pipeline.config.pipeline_config import PipelineConfig
+
+
+# Space that is kept for the end of a run that fills the disk: its record, its log, its last words to the database.
+_RESERVE, _RESERVE_BYTES = ".reserve", 1 << 20
+
+
+@dataclass(frozen=True)
+class RunRoot:
+    """The paths below one run root."""
+
+    path: Path
+
+    @property
+    def metadata(self) -> Path:
+        return self.path / SQLITE_FILE
+
+    @property
+    def database(self) -> Database:
+        """The one that this run root is bound to.
+
+        Raises:
+          RunRootError: what says which it is, is damaged.
+        """
+        return bound_database(self.path)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    def registry(self, config: "PipelineConfig") -> Path:
+        """Where models are pushed."""
+        return Path(config.push.registry) if config.push.registry else self.path / "registry"
+
+    def log(self, run_id: str) -> Path:
+        return self.path / "logs" / f"{run_id}.log"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records"
+
+    def record(self, run_id: str) -> Path:
+        return self.records / f"{run_id}.json"
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a run holds the folder now. To try the lock would keep out a run that starts in that moment."""
+        return bool(locks.holders(self.path / ".lock"))
+
+    @contextmanager
+    def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
+        """Make the folder, check it, and hold it for one run, with the database that is bound to it.
+
+        Args:
+          metadata: metadata of the config; None for the database that it is bound to.
+
+        Raises:
+          RunRootError: it cannot be written, another run holds it, or its database is gone, damaged, another run root's
+            or out of reach.
+        """
+        self._make()
+        with self.held("--run-root"):
+            locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+            yield bind(self.path, self.artifacts, metadata)
+
+    @contextmanager
+    def held(self, flag: str) -> Iterator[None]:
+        """Hold the folder, which must exist, for one run.
+
+        Args:
+          flag: that names the folder, for the error.
+
+        Raises:
+          RunRootError: another run holds it.
+        """
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise RunRootError(
+                f"{self.path}: another run is using it: {self._holder()}; wait for its end, or give {flag} "
+                "another folder"
+            ) from error
+        with closing(_Releasing(lock)):
+            yield
+
+    @contextmanager
+    def temporary_files(self) -> Iterator[None]:
+        """Has all temporary files of a run, its libraries and its processes below the folder, which must be held, and
+        removes them: TFX, Beam and TensorFlow leave some behind, and a run that is killed all of them."""
+        folder = self.path / "temp"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._make()
+        before = tempfile.tempdir, os.environ.get("TMPDIR")
+        try:
+            tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            os.environ.pop("TMPDIR")
+            os.environ |= {"TMPDIR": before[1]} if before[1] else {}
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _holder(self) -> str:
+        """Who holds the lock, as far as it can be known."""
+        pids = locks.holders(self.path / ".lock")
+        newest = max(self.records.glob("*.json"), default=None)
+        try:
+            known = json.loads(newest.read_bytes()) if newest else {}
+        except (OSError, ValueError):
+            known = {}
+        name = f"{known['run_id']}, " if known.get("ended") is None and known.get("pid") in pids else ""
+        return name + locks.described(pids)
+
+    def _make(self) -> None:
+        try:
+            for folder in (self.path, self.artifacts, self.path / "logs", self.path / "temp"):
+                folder.mkdir(parents=True, exist_ok=True)
+            # os.access does not see a full or read-only file system.
+            with (self.path / _RESERVE).open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        except OSError as error:
+            place = error.filename if isinstance(error.filename, str) else self.path
+            raise RunRootError(
+                f"{place}: cannot be written: {error.strerror}; give --run-root another folder"
+            ) from error
+
+    def release_reserve(self) -> None:
+        """Frees the space that is kept for the end of a run that fails."""
+        (self.path / _RESERVE).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Releasing:
+    lock: filelock.BaseFileLock
+
+    def close(self) -> None:
+        self.lock.release()
+
+
+def new_run_id() -> str:
+    """Return a run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
+    return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
+
+
+def default_run_root(name: str) -> Path:
+    """`runs/NAME` below the current folder, of the pipeline with that name."""
+    return Path(os.getcwd()) / "runs" / name

@@ -1,0 +1,306 @@
+"""`python -m pipeline stats`: one offline HTML file of a run's statistics, in the spirit of Facets Overview.
+
+It makes no request: style, script and pictures are in the file, and a content security policy forbids the rest.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.config import DRIFT, SKEW
+from components.gate.comparison import Compared, compare_all
+from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.pusher.last_push import LastPush
+from components.value_counts import ValueCounts
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run import artifact_lookup
+from pipeline.run.run_root import RunRoot
+from pipeline.stats.bins import MAX_SHOWN_IN_FULL, Bins, Tick, bins, number
+from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
+
+TOP_VALUES = 10
+# A feature whose most frequent value has more than this share is called imbalanced, as one with so many zeros.
+IMBALANCED, MOSTLY_ZERO, OFTEN_MISSING = 0.9, 0.5, 0.05
+PUSHED = "pushed train"
+NO_VALUE = "none"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One feature in one split.
+
+    Attributes:
+      split: its name.
+      count: rows.
+      missing: share of rows without a value.
+      numbers: what is shown of its values, by title.
+      values: number of values in each bin, or of each category.
+      shares: `values` as shares of all values.
+      bars: (share, share on a logarithmic scale) of each bin or category, from 0 to 1 of the highest in the feature.
+    """
+
+    split: str
+    count: int
+    missing: float
+    numbers: Mapping[str, str]
+    values: list[float]
+    shares: list[float]
+    bars: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """One feature in all splits.
+
+    Attributes:
+      name: name of the column.
+      kind: `text`, or the type of its numbers.
+      sides: the feature in each split.
+      labels: names of the bins or categories.
+      ticks: texts below the bars of numbers.
+      are_counted: whether the numbers of values are true; else they are estimates.
+      flags: (word, reason) for what needs attention.
+      compared: distances.
+    """
+
+    name: str
+    kind: str
+    sides: list[Side]
+    labels: list[str]
+    ticks: list[Tick]
+    are_counted: bool
+    flags: list[tuple[str, str]] = field(default_factory=list)
+    compared: list[Any] = field(default_factory=list)
+
+    @property
+    def missing(self) -> float:
+        return max(side.missing for side in self.sides)
+
+    @property
+    def distance(self) -> float:
+        """The largest distance in relation to its threshold; 0 where none was measured."""
+        return max((one.shift.value / one.shift.threshold for one in self.compared), default=0.0)
+
+
+def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
+    """Return the run's id and the HTML.
+
+    Args:
+      config: whose thresholds the distances are held against.
+      root: where the runs are.
+      run: a run id, the start of one, or `latest`.
+
+    Raises:
+      ConfigError: there is no such run.
+      DataError: the run has no statistics.
+    """
+    found = artifact_lookup.find(root, run)
+    # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
+    splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
+    push = artifact_lookup.latest_pushed(root, config.push.model_name, before=found.run_id)
+    pushed = _pushed_train(push)
+    compared = _compared(config, found, splits, pushed)
+    shown = splits if pushed is None else {**splits, PUSHED: pushed}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = percent
+    html = environment.get_template("stats.html.j2").render(
+        title=f"{config.name}, run {found.run_id}",
+        rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
+        features=features(shown, compared),
+        pushed_run=push.run_id if push is not None else "",
+        has_pushed=pushed is not None,
+        compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
+    )
+    return found.run_id, html
+
+
+def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
+    """Return the statistics of the train split of a push; None if they were removed since."""
+    if push is None or push.statistics is None:
+        return None
+    return artifact_lookup.read_statistics(Path(push.statistics.uri))[TRAIN_SPLIT]
+
+
+def features(
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Any]
+) -> list[FeatureView]:
+    """Return the features in the order of the first split, each with all that the page shows of it."""
+    by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
+    names = list(dict.fromkeys(name for found in by_split.values() for name in found))
+    views = []
+    for name in names:
+        there = {split: found[name] for split, found in by_split.items() if name in found}
+        view = _view(name, there, {split: int(splits[split].num_examples) for split in there})
+        view.compared.extend(one for one in compared if one.shift.feature == name)
+        view.flags.extend(_flags(view, next(iter(there.values()))))
+        views.append(view)
+    return views
+
+
+def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]) -> FeatureView:
+    first = next(
+        (feature for feature in there.values() if _common(feature).num_non_missing), next(iter(there.values()))
+    )
+    # Of a split without any value TFDV does not know the type.
+    is_text = first.HasField("string_stats")
+    drawn = _categories(there) if is_text else _bins(there)
+    totals = [_total(feature, counts) for feature, counts in zip(there.values(), drawn.counts, strict=True)]
+    shares = [[count / total for count in counts] for counts, total in zip(drawn.counts, totals, strict=True)]
+    highest = max((share for split in shares for share in split), default=0.0) or 1.0
+    sides = [
+        Side(
+            split=split,
+            count=rows[split],
+            missing=_missing(feature, rows[split]),
+            numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
+            values=drawn.counts[index],
+            shares=shares[index],
+            bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
+        )
+        for index, (split, feature) in enumerate(there.items())
+    ]
+    type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
+    return FeatureView(name, "text" if is_text else type_, sides, drawn.labels, drawn.ticks, drawn.are_exact)
+
+
+def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
+    """Return the number of all values, of which only the most frequent categories are drawn."""
+    return max(_common(feature).tot_num_values, sum(counts)) or 1.0
+
+
+def _name(feature: statistics_pb2.FeatureNameStatistics) -> str:
+    return str(feature.name or ".".join(feature.path.step))
+
+
+def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    return feature.string_stats.common_stats if feature.HasField("string_stats") else feature.num_stats.common_stats
+
+
+def _missing(feature: statistics_pb2.FeatureNameStatistics, rows: int) -> float:
+    return 1 - _common(feature).num_non_missing / rows if rows else 0.0
+
+
+def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
+    stats = feature.num_stats
+    present = stats.common_stats.tot_num_values or stats.common_stats.num_non_missing
+    quantiles = {share: quantile(feature, share) for share in QUANTILES}
+    numbers = {
+        "zeros": percent(stats.num_zeros / present if present else 0.0),
+        "mean": _short(stats.mean),
+        "std dev": _short(stats.std_dev),
+        "min": number(stats.min),
+        **{_title(share): number(value) for share, value in quantiles.items()},
+        "max": number(stats.max),
+    }
+    # Without any number TFDV's statistics are all 0.
+    has_numbers = number_counts(feature).total if has_counts(feature) else present
+    return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
+
+
+def _title(share: float) -> str:
+    return "median" if share == 0.5 else f"{share:.0%}"
+
+
+def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
+    stats = feature.string_stats
+    top = stats.rank_histogram.buckets[:1]
+    present = stats.common_stats.num_non_missing
+    empty = sum(b.sample_count for b in stats.rank_histogram.buckets if not b.label)
+    return {
+        "empty": percent(empty / present if present else 0.0),
+        "different": f"{stats.unique:,}",
+        "most frequent": top[0].label if top else "",
+        "its share": percent(top[0].sample_count / present if top and present else 0.0),
+        "mean length": _short(stats.avg_length),
+    }
+
+
+def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+    """Return the values that are most frequent over all splits."""
+    counts = [category_counts(feature) for feature in there.values()]
+    importance: dict[str, float] = {}
+    for split in counts:
+        # Splits of few rows count as much as large ones.
+        total = sum(split.values()) or 1.0
+        for value, count in split.items():
+            importance[value] = importance.get(value, 0.0) + count / total
+    top = sorted(importance, key=lambda value: (-importance[value], value))[:TOP_VALUES]
+    # Of many different values, only the most frequent of each split are known.
+    are_all = [feature.string_stats.unique <= len(split) for feature, split in zip(there.values(), counts, strict=True)]
+    are_exact = all(is_all or split.keys() >= set(top) for split, is_all in zip(counts, are_all, strict=True))
+    return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact)
+
+
+def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+    counts: list[ValueCounts] = [number_counts(feature) for feature in there.values()]
+    # Where nothing was counted, there is nothing to estimate.
+    are_true = all(has_counts(f) for f, c in zip(there.values(), counts, strict=True) if c.total)
+    return bins(counts, are_true=are_true)
+
+
+def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> list[tuple[str, str]]:
+    """Return what deserves a look: (word, why)."""
+    flags = []
+    for kind in (DRIFT, SKEW):
+        if any(one.kind == kind and one.shift.exceeded for one in view.compared):
+            flags.append((kind.lower(), "a distance is above its threshold"))
+    if view.missing > OFTEN_MISSING:
+        flags.append(("missing", f"{percent(view.missing)} of the rows of a split have no value"))
+    missing = [side.missing for side in view.sides]
+    if max(missing) - min(missing) > OFTEN_MISSING:
+        flags.append(("missing differs", "the splits differ in what is missing"))
+    if first.HasField("string_stats"):
+        top = max((share for side in view.sides for share in side.shares), default=0.0)
+        if top > IMBALANCED:
+            flags.append(("imbalanced", f"one value has {percent(top)} of the rows"))
+    else:
+        stats = first.num_stats
+        present = stats.common_stats.num_non_missing
+        if present and stats.num_zeros / present > MOSTLY_ZERO:
+            flags.append(("mostly zero", f"{percent(stats.num_zeros / present)} of the values are zero"))
+        if not present:
+            flags.append(("no values", "no row has a value"))
+        elif stats.min == stats.max:
+            flags.append(("constant", "all values are the same"))
+    return flags
+
+
+def _compared(
+    config: PipelineConfig,
+    found: artifact_lookup.RunArtifacts,
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
+    pushed: statistics_pb2.DatasetFeatureStatistics | None,
+) -> list[Compared]:
+    """Return what the gate compares, whether or not the run came through it."""
+    lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
+    before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
+    independent = [split for split in config.data.independent_splits if split in splits]
+    return compare_all(lists, before, _schema(found), config.validation, independent)
+
+
+def _schema(found: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:
+    if "Schema" not in found.by_type:
+        return schema_pb2.Schema()
+    return load_schema(str(Path(found.by_type["Schema"].uri) / SCHEMA_FILE_NAME))
+
+
+def _logarithmic(share: float) -> float:
+    """From 0 to 1, with three powers of ten shown."""
+    return max(0.0, 1 + math.log10(share) / 3) if share > 0 else 0.0
+
+
+def percent(share: float) -> str:
+    """Return a share, for people."""
+    return "0%" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 or abs(value) >= MAX_SHOWN_IN_FULL else f"{value:,.0f}"

@@ -1,0 +1,100 @@
+"""A rehearsal with a record, as a local run has one: who runs it, how far it came, why it ended.
+
+    FOLDER/records/JOB_ID.json    pipeline/run/records.py
+           logs/JOB_ID/TASK.log
+           .lock                  held for as long as the rehearsal lasts
+
+A rehearsal leaves nothing in ML Metadata; what its tasks made is in FOLDER/records.json.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.run.records import Kind, RecordFile, begun
+from pipeline.run.run_root import RunRoot
+from pipeline.vertex import jobs
+from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
+
+_STATES = {SUCCEEDED: "complete", CACHED: "cached", FAILED: "failed", CANCELLED: "failed"}
+
+
+class Recorded:
+    """One rehearsal; the caller holds the folder's lock."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        job: Mapping[str, Any],
+        folder: Path,
+        *,
+        storage: Path,
+        environment: Mapping[str, str],
+        started: Callable[[str], None],
+        finished: Callable[[jobs.Task], None],
+    ) -> None:
+        """Args:
+        config: that the job was compiled from.
+        job, folder, storage, environment: as Rehearsal has them.
+        started, finished: are told of every task.
+        """
+        self._tell_started, self._tell_finished = started, finished
+        self.job_id = jobs.new_job_id(config.name)
+        self._rehearsal = Rehearsal(
+            job,
+            folder,
+            job_id=self.job_id,
+            storage=storage,
+            environment=environment,
+            started=self._started,
+            finished=self._finished,
+        )
+        expected = list(self._rehearsal.order())
+        record = begun(config, self.job_id, log=None, expected=expected, resumes=None, kind=Kind.REHEARSAL)
+        self._file = RecordFile(RunRoot(folder), record)
+
+    def run(self) -> dict[str, TaskResult]:
+        """Run all tasks. Whatever ends it, the record says so."""
+        try:
+            results = self._rehearsal.run()
+        except KeyboardInterrupt as interrupt:
+            self._rehearsal.cancel()
+            self._ended(jobs.CANCELLED_EXIT_CODE, "interrupted", reason=str(interrupt) or "SIGINT")
+            raise
+        except Exception as error:
+            self._ended(getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}")
+            raise
+        failed = [result.error for result in results.values() if result.state == FAILED]
+        made = results["Pusher"].outputs.get("pushed_model", []) if "Pusher" in results else []
+        summary = {"pushed": jobs.pushed_text(made[0]["metadata"])} if made else {}
+        self._ended(self.status(results).exit_code, next(iter(failed), ""), summary=summary)
+        return results
+
+    def _ended(self, code: int, error: str, *, reason: str = "", summary: Mapping[str, str] | None = None) -> None:
+        self._file.ended(exit_code=code, error=error, reason=reason, summary=summary or {})
+
+    def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
+        """Return the rehearsal as a job's status is shown."""
+        return jobs.Status(
+            name=self.job_id,
+            state=FAILED if any(result.state == FAILED for result in results.values()) else SUCCEEDED,
+            link="",
+            error="",
+            tasks=tuple(_task(result) for result in results.values()),
+        )
+
+    def _started(self, task: str) -> None:
+        self._file.node_started(task, self._rehearsal.log(task))
+        self._tell_started(task)
+
+    def _finished(self, result: TaskResult) -> None:
+        # What was never started was not reached.
+        if result.task in self._file.record.nodes:
+            state = _STATES.get(result.state, result.state.lower())
+            self._file.node_finished(result.task, state, result.error)
+        self._tell_finished(_task(result))
+
+
+def _task(result: TaskResult) -> jobs.Task:
+    return jobs.Task(result.task, result.state, result.seconds, result.error)

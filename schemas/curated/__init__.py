@@ -1,0 +1,1 @@
+"""Curated schemas: TFMD files that people keep, and the changes to them."""

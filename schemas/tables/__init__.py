@@ -1,0 +1,1 @@
+"""Reading tables: files of CSV, Parquet and TFRecord as rows and typed columns."""

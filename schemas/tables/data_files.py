@@ -1,0 +1,264 @@
+"""Finds input files, local or remote, by name or pattern; `{SPAN}` and `{VERSION}` in it as TFX has them.
+
+A name that exists goes before the pattern that it could be: `data [1]/a[b].csv` is that file, if there is one, and
+`data [1]/*.csv` is of the folder `data [1]`, if there is one. In a pattern `[[]`, `[*]` and `[?]` stand for themselves.
+
+https://www.tensorflow.org/tfx/guide/examplegen#span describes spans and versions.
+"""
+
+import contextlib
+import datetime
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.fs
+
+from cli.errors import DataError
+from schemas.data import Data, FileSplit, Format
+from schemas.tables import locations
+from schemas.tables.locations import what_failed
+
+_NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
+_EPOCH = datetime.date(1970, 1, 1)
+_CSV_ENDINGS = (".csv", ".tsv", ".txt")
+_COMPRESSIONS = (".gz", ".bz2", ".zst")
+_SPECIAL = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Input:
+    """Files of a split: all of them, or those of one span."""
+
+    split: str
+    pattern: str
+    span: int | None
+    files: tuple[str, ...]
+
+
+def inputs(data: Data) -> list[Input]:
+    """Return what a config's split files are at this moment, the spans and versions of its window resolved.
+
+    Raises:
+      DataError: a pattern has no file, a span is not there, or a file belongs to two splits.
+    """
+    found: list[Input] = []
+    for name, split in data.splits.items():
+        if isinstance(split, FileSplit):
+            for pattern, span in _of_window(data, name, split.files):
+                found.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
+    owner: dict[str, str] = {}
+    for one in found:
+        for path in one.files:
+            if owner.setdefault(path, one.split) != one.split:
+                raise DataError(f"{path}: is in the files of both '{owner[path]}' and '{one.split}' (data.splits)")
+    return found
+
+
+def has_spans(data: Data) -> bool:
+    """Whether a pattern has numbers that stand for spans or versions, which only a list of the files can resolve."""
+    return any(isinstance(split, FileSplit) and _NUMBERS.search(split.files) for split in data.splits.values())
+
+
+def unlisted_inputs(data: Data) -> list[Input]:
+    """Return the patterns of a config without spans, its files not looked for."""
+    return [Input(name, split.files, None, ()) for name, split in data.splits.items() if isinstance(split, FileSplit)]
+
+
+def matching_files(base: str, pattern: str, split: str) -> list[str]:
+    """Return the files below `base` that have a name or match a pattern, in a stable order.
+
+    Args:
+      base: Folder, never a pattern.
+      pattern: Name or glob pattern below it; `**` stands for any number of folders.
+      split: Name of the split, for the error.
+
+    Raises:
+      DataError: There are none, or they cannot be listed.
+    """
+    try:
+        files = _remote(base, pattern) if locations.is_remote(base) else _local(base, pattern)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{base}: cannot be listed: {what_failed(error)} (data.base)") from error
+    if not files:
+        raise DataError(f"{os.path.join(base, pattern)}: no such file (data.splits.{split}.files)")
+    return files
+
+
+def listed(source: str) -> list[str]:
+    """Return the files of a path, a glob pattern or a folder, local or remote, in a stable order.
+
+    Of a folder, those directly in it whose names do not start with `_` or `.`, which are not data.
+
+    Raises:
+      DataError: there are none, or they cannot be listed.
+    """
+    try:
+        files = _listed_remotely(source) if "://" in source else _listed_here(source)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{source}: cannot be listed: {what_failed(error)}") from error
+    if not files:
+        raise DataError(f"{source}: {'holds no files' if os.path.isdir(source) else 'no such file'}")
+    return sorted(files)
+
+
+def guessed_format(path: str) -> Format | None:
+    """Return what a file's name says of its format; None where it says nothing.
+
+    >>> guessed_format("a.csv.gz"), guessed_format("data_tfrecord-00000-of-00001.gz"), guessed_format("a.xlsx")
+    ('csv', 'tfrecord', None)
+    """
+    name = os.path.basename(path).lower()
+    for ending in _COMPRESSIONS:
+        name = name.removesuffix(ending)
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    if "tfrecord" in name or re.search(r"-\d+-of-\d+$", name):
+        return "tfrecord"
+    return "csv" if name.endswith(_CSV_ENDINGS) else None
+
+
+def literal_start(path: str, base: str = "") -> tuple[str, str]:
+    """Split a local path into the longest folder that exists, taken literally, and the rest, which may be a pattern.
+
+    Args:
+      path: Path from `base`, or an absolute one.
+      base: Folder; "" is the current one.
+    """
+    if path.startswith("/"):
+        base, path = "/", path.lstrip("/")
+    while "/" in path:
+        name, _, below = path.partition("/")
+        if not os.path.isdir(os.path.join(base, name)):
+            break
+        base, path = os.path.join(base, name), below.lstrip("/")
+    return base, path
+
+
+def _local(base: str, pattern: str) -> list[str]:
+    """Return the files of a name or pattern below a folder; "" is the current one."""
+    literal = os.path.join(base, pattern)
+    if os.path.isfile(literal):
+        return [literal]
+    folder, rest = literal_start(pattern, base)
+    paths = (os.path.join(folder, name) for name in glob.glob(rest, root_dir=folder or None, recursive=True))
+    return sorted(path for path in paths if os.path.isfile(path))
+
+
+def _listed_here(source: str) -> list[str]:
+    if os.path.isdir(source):
+        return [entry.path for entry in os.scandir(source) if entry.is_file() and entry.name[0] not in "_."]
+    return _local("", source)
+
+
+def _listed_remotely(source: str) -> list[str]:
+    source = source.rstrip("/")
+    filesystem, path = locations.filesystem(source)
+    if filesystem.get_file_info(path).is_file:
+        return [source]
+    found = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    files = [locations.located(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
+    special = _SPECIAL.search(source)
+    if files or special is None:
+        return files
+    base = source[: source.rindex("/", 0, special.start())]
+    return _remote(base, source[len(base) + 1 :])
+
+
+def _remote(base: str, pattern: str) -> list[str]:
+    """Return the files of a name or pattern below a remote folder."""
+    filesystem, folder = locations.filesystem(base)
+    literal = f"{folder}/{pattern}"
+    if filesystem.get_file_info(literal).is_file:
+        return [locations.located(base, literal)]
+    selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    names = [i.path[len(folder) + 1 :] for i in filesystem.get_file_info(selector) if i.is_file]
+    below, steps = "", pattern.split("/")
+    while len(steps) > 1 and any(name.startswith(f"{below}{steps[0]}/") for name in names):
+        below = f"{below}{steps.pop(0)}/"
+    fitting = [n for n in names if n.startswith(below) and _fits(n[len(below) :].split("/"), steps)]
+    return sorted(locations.located(base, f"{folder}/{name}") for name in fitting)
+
+
+def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a pattern, by the rules of Python's `glob`."""
+    if not steps:
+        return not names
+    if steps[0] == "**":
+        return any(_fits(names[start:], steps[1:]) for start in range(len(names) + 1))
+    if not names or (names[0].startswith(".") and not steps[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(names[0], steps[0]) and _fits(names[1:], steps[1:])
+
+
+def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | None]]:
+    """Return the pattern for each span of the window, highest version first filled in."""
+    if not _NUMBERS.search(pattern):
+        return [(pattern, None)]
+    versions: dict[int, dict[int, str]] = {}
+    for path in _of_any_span(data.base, pattern, split):
+        is_remote = locations.is_remote(path)
+        below = path[len(data.base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, data.base)
+        numbers = _numbers_in(pattern, below)
+        if numbers is not None:
+            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _filled(pattern, numbers)
+    if not versions:
+        raise DataError(f"{os.path.join(data.base, pattern)}: no such file (data.splits.{split}.files)")
+    latest = max(versions) if data.span is None else data.span
+    wanted = range(latest - data.window + 1, latest + 1)
+    gaps = [span for span in wanted if span not in versions]
+    if gaps:
+        there = ", ".join(map(str, sorted(versions)))
+        raise DataError(
+            f"{os.path.join(data.base, pattern)}: span {', '.join(map(str, gaps))} is missing; data.window asks for "
+            f"{wanted[0]} to {latest}, and there are: {there}. Add the files, or set data.span or data.window"
+        )
+    return [(versions[span][max(versions[span])], span) for span in wanted]
+
+
+def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
+    """Return the files of a pattern with numbers: those whose names are the rest literally, if there are any."""
+    ends = [0, *(end for match in _NUMBERS.finditer(pattern) for end in match.span()), len(pattern)]
+    literal = "*".join(glob.escape(pattern[start:end]) for start, end in zip(ends[::2], ends[1::2], strict=True))
+    with contextlib.suppress(DataError):
+        return matching_files(base, literal, split)
+    return matching_files(base, _NUMBERS.sub("*", pattern), split)
+
+
+def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
+    """Return the texts that stand for SPAN, VERSION, YYYY, MM and DD in a path; None where it only looks alike."""
+    expression, end, seen = "", 0, set()
+    for match in _NUMBERS.finditer(pattern):
+        name, width = match[1] or match[3], match[2] or {"YYYY": "4", "MM": "2", "DD": "2"}.get(match[3] or "")
+        expression += _expression(pattern[end : match.start()])
+        expression += (
+            f"(?P={name})" if name in seen else f"(?P<{name}>\\d{{{width}}})" if width else f"(?P<{name}>\\d+)"
+        )
+        seen.add(name)
+        end = match.end()
+    expression += _expression(pattern[end:])
+    found = re.fullmatch(expression, path)
+    return found.groupdict() if found else None
+
+
+def _expression(text: str) -> str:
+    """Return a regular expression for a piece of a path, each of whose names stands for itself or is a pattern."""
+    return "/".join(f"(?:{re.escape(name)}|{fnmatch.translate(name)[4:-3]})" for name in text.split("/"))
+
+
+def _span(numbers: Mapping[str, str], path: str) -> int:
+    if "YYYY" not in numbers:
+        return int(numbers.get("SPAN", "0"))
+    try:
+        date = datetime.date(int(numbers["YYYY"]), int(numbers.get("MM", "1")), int(numbers.get("DD", "1")))
+    except ValueError as error:
+        raise DataError(f"{path}: {'-'.join(numbers.values())} is not a date") from error
+    return (date - _EPOCH).days
+
+
+def _filled(pattern: str, numbers: Mapping[str, str]) -> str:
+    return _NUMBERS.sub(lambda match: numbers[match[1] or match[3]], pattern)

@@ -1,0 +1,413 @@
+"""Reads the files of a table as typed columns, and finds every row that does not fit. Imports no TensorFlow."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cli.errors import DataError
+from schemas.data import CsvOptions, Data, Format
+from schemas.declaration import close_match, did_you_mean
+from schemas.features import ColumnType, FeatureSet
+from schemas.tables.pieces import Piece
+from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
+from schemas.tables.row_hash import Hashes, row_hashes, value_hashes
+from schemas.tables.values import (
+    MAX_VALUE_BYTES,
+    Converted,
+    Fault,
+    Rule,
+    as_missing,
+    converted,
+    feature_rules,
+    label_rule,
+    shown,
+)
+
+# Kinds of bad rows that an error names, a line for each.
+SHOWN_PROBLEMS = 10
+# Rows that are converted together at least, unless they have so many bytes.
+_ROWS_TOGETHER, _BYTES_TOGETHER = 2048, 32 << 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is expected of a file's columns.
+
+    Attributes:
+      rules: how the values of each column to read are converted, by its name.
+      missing_values: strings that stand for a missing value in columns without a rule.
+      label: the column of the label; None where rows have none.
+      ignored: columns that may be there and are not read; None where any other may.
+      split_by: columns that decide which split a row belongs to.
+      group: column whose value decides which share a row falls into; None where the features do.
+      copied: columns that are handed on as they stand in the file.
+    """
+
+    rules: Mapping[str, Rule]
+    missing_values: Sequence[str] = ("",)
+    label: str | None = None
+    ignored: Sequence[str] | None = ()
+    split_by: Sequence[str] = ()
+    group: str | None = None
+    copied: Sequence[str] = ()
+
+    @classmethod
+    def declared(cls, data: Data, features: FeatureSet) -> "Columns":
+        """Return what a config expects."""
+        options = data.read_options(features.label.column)
+        label = label_rule(features, options)
+        return cls(
+            rules={**feature_rules(features, options), label.column: label},
+            missing_values=data.missing_values,
+            label=label.column,
+            ignored=list(data.ignored_columns),
+            split_by=data.split_columns,
+            group=data.group_column,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the arguments that `from_json` takes, all of JSON's types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Columns":
+        """From what `as_json` returned."""
+        return cls(**{**values, "rules": {name: Rule.from_json(rule) for name, rule in values["rules"].items()}})
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """The type of each column to read, by its name."""
+        return {name: rule.kind for name, rule in self.rules.items()}
+
+    @property
+    def drops_unlabelled(self) -> bool:
+        """Whether rows without a label are left out and are no bad rows."""
+        return self.label is not None and not self.rules[self.label].required
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The only values that the label may have; none for numbers."""
+        return self.rules[self.label].classes if self.label is not None else ()
+
+    @property
+    def features(self) -> list[str]:
+        """The columns in which two rows must be equal to be equal rows: all that are read but the label."""
+        return [name for name in self.types if name != self.label]
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that have to be there."""
+        return [*self.rules, *self.split_by, *([self.group] if self.group else []), *self.copied]
+
+    def undeclared(self, names: Sequence[str]) -> list[str]:
+        """Those of a file's columns that may not be there."""
+        if self.ignored is None:
+            return []
+        declared = {*self.needed, *self.ignored}
+        return [name for name in names if name not in declared]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that does not fit: where, which column, why, and its text."""
+
+    row: int
+    column: str | None
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Good rows of a file.
+
+    Attributes:
+      values: the declared columns in their types, null where a value is missing.
+      texts: the same as strings, null where a value is missing.
+      rows: the number of each row in the file, from 1; int64, [n].
+      features: names of the columns that make two rows equal.
+      groups: the text of each row's group; None where rows have none.
+      split_by: the texts of the columns that decide on splits.
+      labels: the text of each row's label; None where rows have none.
+      copied: the texts of the columns that are handed on, missing values too.
+    """
+
+    values: pa.RecordBatch
+    texts: pa.RecordBatch
+    rows: NDArray[np.int64]
+    features: Sequence[str]
+    groups: pa.Array | None
+    split_by: dict[str, pa.Array]
+    labels: pa.Array | None
+    copied: dict[str, pa.Array]
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """The hash of each row's features, [n]."""
+        return row_hashes(self.values, self.features)
+
+    @cached_property
+    def group_hashes(self) -> Hashes:
+        """The hash of each row's group, [n]; of no row where rows have no groups."""
+        return value_hashes(pa.nulls(0, pa.string()) if self.groups is None else self.groups)
+
+
+@dataclass
+class Table:
+    """One file, or a piece of it, with the columns that a config declares.
+
+    Attributes:
+      max_bad_rows: reading ends soon after more were found.
+      may_be_empty: whether a file with columns and no rows is taken.
+      bad_rows: what was found so far.
+      unlabelled: how many rows were left out so far for want of a label.
+    """
+
+    reader: Reader
+    columns: Columns
+    max_bad_rows: int = 0
+    may_be_empty: bool = False
+    bad_rows: list[BadRow] = field(default_factory=list)
+    unlabelled: int = 0
+
+    @classmethod
+    def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
+        """Return the table of one of a config's files."""
+        columns = Columns.declared(data, features)
+        return cls(open_table(path, data.format, data.csv, only=columns.needed), columns, max_bad_rows)
+
+    @classmethod
+    def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
+        """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
+        options = CsvOptions.model_validate(settings["csv"])
+        columns = Columns.from_json(settings["columns"])
+        reader = open_table(path, settings["format"], options, piece=piece, only=columns.needed)
+        return cls(reader, columns, settings["max_bad_rows"])
+
+    @staticmethod
+    def settings(data: Data, features: FeatureSet) -> dict[str, Any]:
+        """Return what `from_json` takes: all of JSON's types."""
+        format: Format = data.format
+        return {
+            "format": format,
+            "csv": data.csv.model_dump(mode="json"),
+            "columns": Columns.declared(data, features).as_json(),
+            "max_bad_rows": data.max_bad_rows,
+        }
+
+    @property
+    def path(self) -> str:
+        return self.reader.path
+
+    def check_names(self) -> None:
+        """Refuses a file whose columns are not the declared ones.
+
+        Raises:
+          DataError: the file is empty or not readable, or names the first column that is missing or undeclared.
+        """
+        self._check_names(self.reader.names())
+
+    def batches(self) -> Iterator[Batch]:
+        """Streams the good rows in file order; bad ones are kept in `bad_rows`.
+
+        Raises:
+          DataError: the file cannot be read, has other columns, or holds no rows.
+        """
+        self.check_names()
+        rows = 0
+        for texts in _together(self._complete(texts) for texts in self.reader.batches()):
+            rows += len(texts.rows)
+            self._take_ragged()
+            batch = self._batch(texts)
+            if len(batch.rows):
+                yield batch
+            if len(self.bad_rows) > self.max_bad_rows:
+                return
+        self._take_ragged()
+        if not rows and not self.bad_rows and not self.may_be_empty:
+            expected = ", ".join(self.columns.rules)
+            raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
+
+    def described(self, rows: Sequence[BadRow]) -> list[str]:
+        """`place: column: reason` for each of these bad rows."""
+        places = self.reader.places([row.row for row in rows])
+        return [
+            f"{places.get(bad.row, self.path)}: {f'{bad.column}: ' if bad.column else ''}{bad.reason}" for bad in rows
+        ]
+
+    def _take_ragged(self) -> None:
+        taken = sum(1 for bad in self.bad_rows if bad.column is None)
+        for ragged in self.reader.ragged[taken:]:
+            reason = f"{ragged.reason}: {shown(ragged.text)}; a field that holds the delimiter needs quotes"
+            self.bad_rows.append(BadRow(ragged.row, None, reason, ragged.text))
+
+    def _check_names(self, names: list[str]) -> None:
+        ignored, needed = self.columns.ignored, self.columns.needed
+        counts = Counter(names)
+        may_repeat = {*names} if ignored is None else {*ignored}
+        repeated = sorted(name for name in counts if counts[name] > 1 and (name not in may_repeat or name in needed))
+        if repeated:
+            raise DataError(f"{self.path}: the header names {', '.join(map(repr, repeated))} twice")
+        extra = self.columns.undeclared(names)
+        if self.reader.leaves_out_missing:
+            optional = {name for name, rule in self.columns.rules.items() if not rule.required}
+            needed = [name for name in needed if name not in optional]
+        for name in needed:
+            if name not in counts:
+                hint = did_you_mean(name, extra or names)
+                only_copied = name in self.columns.copied and name not in self.columns.rules
+                why = self.reader.terms.copies if only_copied else self.reader.terms.declares
+                raise DataError(f"{self.path}: there is no column '{name}', which {why}; {hint}")
+        self._check_declared(names)
+        for name in self.reader.booleans():
+            if name in self.columns.rules and not self.columns.rules[name].reads_booleans:
+                raise DataError(
+                    f"{self.path}: column '{name}' holds booleans; the training data had strings in another format, so "
+                    "write those strings"
+                )
+
+    def _check_declared(self, names: Sequence[str]) -> None:
+        extra = self.columns.undeclared(names)
+        if extra:
+            close = close_match(extra[0], list(self.columns.rules))
+            hint = f"did you mean '{close}'? Or " if close else ""
+            raise DataError(
+                f"{self.path}: column {_listed(extra)} is not declared; {hint}{self.reader.terms.undeclared}"
+            )
+
+    def _complete(self, texts: Texts) -> Texts:
+        """With a column of nulls for what no record of a batch of tf.Example has.
+
+        Raises:
+          DataError: a record has a feature that is not declared, which the first records had not.
+        """
+        columns = texts.columns
+        self._check_declared(texts.names)
+        for name in sorted({*self.columns.needed} - {*columns.schema.names}):
+            columns = columns.append_column(name, pa.nulls(columns.num_rows, pa.string()))
+        return replace(texts, columns=columns)
+
+    def _batch(self, texts: Texts) -> Batch:
+        """Return the rows that fit; the others go to `bad_rows`, each with its first fault."""
+        columns = {name: converted(texts.columns.column(name), rule) for name, rule in self.columns.rules.items()}
+        good = np.ones(len(texts.rows), dtype=bool)
+        if self.columns.drops_unlabelled:
+            assert self.columns.label is not None
+            good &= ~columns[self.columns.label].missing
+            self.unlabelled += int((~good).sum())
+        for index, (name, fault) in sorted(_first_faults(columns).items()):
+            if good[index]:
+                good[index] = False
+                values = [column[index].as_py() or "" for column in texts.columns.columns]
+                text = ",".join(values)[:MAX_VALUE_BYTES]
+                self.bad_rows.append(BadRow(int(texts.rows[index]), name, self._advised(fault, name), text))
+        return self._good_batch(texts, columns, None if good.all() else pa.array(good))
+
+    def _advised(self, fault: Fault, name: str) -> str:
+        """Return a fault with its remedy, in the words of whoever reads the table."""
+        terms = self.reader.terms
+        match fault.kind:
+            case "missing" if name == self.columns.label:
+                return "the label is missing; correct or remove the row, or set label.drop_missing: true"
+            case "missing":
+                return f"{fault.reason}; {terms.for_missing.format(name=name)}"
+            case "format":
+                return f"{fault.reason}; correct the row, or declare how numbers are written: {terms.numbers}"
+            case "type":
+                where = "label.missing_values" if name == self.columns.label else terms.missing_values
+                return (
+                    f"{fault.reason}; correct the row, or name the string in {where} if it stands for a missing value"
+                )
+            case "other":
+                return fault.reason
+
+    def _good_batch(self, texts: Texts, columns: Mapping[str, Converted], good: pa.Array | None) -> Batch:
+        def kept(column: pa.Array) -> pa.Array:
+            return column if good is None else column.filter(good)
+
+        def plain(name: str) -> pa.Array:
+            return kept(as_missing(texts.columns.column(name), self.columns.missing_values))
+
+        group = self.columns.group
+        strings = {name: kept(column.strings) for name, column in columns.items()}
+        return Batch(
+            values=pa.RecordBatch.from_pydict({name: kept(column.values) for name, column in columns.items()}),
+            texts=pa.RecordBatch.from_pydict(strings),
+            rows=texts.rows if good is None else texts.rows[np.asarray(good)],
+            features=self.columns.features,
+            groups=plain(group) if group else None,
+            split_by={name: plain(name) for name in self.columns.split_by},
+            labels=strings[self.columns.label] if self.columns.label else None,
+            copied={name: kept(texts.columns.column(name)) for name in self.columns.copied},
+        )
+
+
+def _together(batches: Iterable[Texts]) -> Iterator[Texts]:
+    """Join batches of few rows: a column costs the same in any batch, and a wide table has thousands."""
+    waiting: list[Texts] = []
+    for texts in batches:
+        if waiting and texts.columns.schema != waiting[0].columns.schema:
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(texts)
+        if (
+            sum(len(one.rows) for one in waiting) >= _ROWS_TOGETHER
+            or sum(one.columns.nbytes for one in waiting) >= _BYTES_TOGETHER
+        ):
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[Texts]) -> Texts:
+    if len(batches) == 1:
+        return batches[0]
+    (columns,) = pa.Table.from_batches([texts.columns for texts in batches]).combine_chunks().to_batches()
+    return replace(batches[-1], columns=columns, rows=np.concatenate([texts.rows for texts in batches]))
+
+
+def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
+    """Return the first fault of each row that has one: its column, and what it is."""
+    found: dict[int, tuple[str, Fault]] = {}
+    for name, column in columns.items():
+        for index, fault in column.faults.items():
+            found.setdefault(index, (name, fault))
+    return found
+
+
+def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
+    """Return the error for rows that do not fit, from the `summary` of all files."""
+    shown = list(problems[:SHOWN_PROBLEMS])
+    if allowed:
+        shown[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {shown[0]}"
+    return DataError("\n".join(shown))
+
+
+def summary(table: Table) -> list[str]:
+    """Return the bad rows of a file in a few lines: the first of each column and reason, and how many more there
+    are.
+    """
+    kinds: dict[tuple[str | None, str], BadRow] = {}
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for bad in table.bad_rows:
+        kind = (bad.column, bad.reason.split(", found")[0])
+        kinds.setdefault(kind, bad)
+        counts[kind] += 1
+    firsts = list(kinds.values())[:SHOWN_PROBLEMS]
+    lines = table.described(firsts)
+    return [
+        f"{line} (and {counts[kind] - 1:,} more like it)" if counts[kind] > 1 else line
+        for kind, line in zip(list(kinds)[:SHOWN_PROBLEMS], lines, strict=True)
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" (and {len(names) - SHOWN_PROBLEMS} more)" if len(names) > SHOWN_PROBLEMS else ""
+    return ", ".join(map(repr, names[:SHOWN_PROBLEMS])) + more

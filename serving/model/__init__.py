@@ -1,0 +1,1 @@
+"""The served model: its signatures, its inputs, and predictions with it."""

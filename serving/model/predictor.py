@@ -1,0 +1,198 @@
+"""A SavedModel that was loaded, and its answers: to columns of values, to rows of JSON, to serialized tf.Example."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from schemas.data import ReadOptions
+from schemas.decision import DecisionThreshold
+from schemas.features import ColumnType, FeatureSet
+from schemas.tables.values import Rule
+from serving.model.inputs import Columns, Input, Inputs, RequestError, columns_of, columns_of_examples, declared_inputs
+from serving.model.literal_paths import literal_path
+from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
+
+Outputs = dict[str, NDArray[Any]]
+
+
+class ModelError(Exception):
+    """The folder holds no model that can be served; the text says why."""
+
+
+class Predictor:
+    """A loaded model.
+
+    Attributes:
+      inputs: what `serving_default` takes.
+      features: the declaration it was trained on; None for a model of another origin, all of whose inputs are required.
+      decision: threshold of a binary label and the costs it was chosen by; None for a model without declared costs.
+      version, schema_hash: as the model says them in its answers; empty if it does not.
+
+    Raises:
+      ModelError: there is no SavedModel in the folder, it is damaged, or its signature takes other than columns.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            self._model = tf.saved_model.load(literal_path(folder))
+            self._signature = self._model.signatures[SERVING_DEFAULT]
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
+        specs = self._signature.structured_input_signature[1]
+        self.features = _declaration(Path(folder))
+        self.decision = _decision(Path(folder))
+        self.inputs = _inputs(specs, self.features, Path(folder))
+        self._packs = _packs(self.inputs)
+        self._packed = self._pack(specs)
+        answer = self.predict_columns({name: [_plausible(one)] for name, one in self.inputs.items()})
+        self.version, self.schema_hash = (
+            str(plain(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
+        )
+
+    def _pack(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
+        """Return the signature, with one argument for all inputs of a type: each argument costs as much as a small
+        layer.
+        """
+
+        def call(*stacked: tf.Tensor) -> dict[str, tf.Tensor]:
+            columns: dict[str, tf.Tensor] = {}
+            for names, pack in zip(self._packs.values(), stacked, strict=True):
+                columns |= {name: pack[index] for index, name in enumerate(names)}
+            outputs: dict[str, tf.Tensor] = self._signature(**columns)
+            return outputs
+
+        signature = [tf.TensorSpec([len(names), None], DTYPES[kind]) for kind, names in self._packs.items()]
+        return tf.function(call, input_signature=signature, autograph=False).get_concrete_function()
+
+    def predict_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Outputs:
+        """Return the outputs of `serving_default`, [rows] or [rows, classes] each.
+
+        Args:
+          columns: every input by its name, [rows] each, as `columns_of` makes them.
+        """
+        packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
+        return self._ordered({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
+
+    def predict_examples(self, records: Sequence[bytes]) -> Outputs:
+        """Return the outputs for serialized tf.Example, [rows] or [rows, classes] each.
+
+        Raises:
+          RequestError: A record does not fit the model, or its prediction is not finite.
+        """
+        return self._checked(columns_of_examples(self.inputs, records))
+
+    def _checked(self, columns: Columns) -> Outputs:
+        outputs = self.predict_columns(columns)
+        check_finite(outputs, self.inputs, columns)
+        return outputs
+
+    def _ordered(self, outputs: Outputs) -> Outputs:
+        """In the order of the documentation; TensorFlow's is another at each start."""
+        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_place(name), name))}
+
+    def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
+        """One mapping of outputs for each row of named values.
+
+        Raises:
+          RequestError: a row does not fit the model, or its prediction is not finite.
+        """
+        return rows_of(self._checked(columns_of(self.inputs, instances)))
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of the signatures that take rows: those of raw values, and of tf.Example."""
+        return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)
+
+    def signature(self, name: str) -> Any:
+        """Return a signature's ConcreteFunction."""
+        return self._model.signatures[name]
+
+
+def _place(output: str) -> int:
+    return OUTPUT_ORDER.index(output) if output in OUTPUT_ORDER else -1
+
+
+def _declaration(folder: Path) -> FeatureSet | None:
+    file = folder / DECLARATION_FILE
+    return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
+
+
+def _decision(folder: Path) -> DecisionThreshold | None:
+    file = folder / DECISION_FILE
+    try:
+        return DecisionThreshold.model_validate_json(file.read_bytes()) if file.exists() else None
+    except ValueError as error:
+        raise ModelError(f"{file}: is damaged; push the model again") from error
+
+
+def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: Path) -> Inputs:
+    kinds: dict[Any, ColumnType] = {dtype: kind for kind, dtype in DTYPES.items()}
+    for name, spec in specs.items():
+        if spec.dtype not in kinds or spec.shape.rank != 1:
+            raise ModelError(
+                f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
+                "one text, float32 or int64 a row"
+            )
+    found = Inputs([Input(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()])
+    if features is None:
+        return found
+    declared = declared_inputs(features, ReadOptions.model_validate_json((folder / READ_OPTIONS_FILE).read_text()))
+    if {(one.name, one.kind) for one in declared.values()} != {(one.name, one.kind) for one in found.values()}:
+        raise ModelError(f"{folder}: {DECLARATION_FILE} and the inputs of {SERVING_DEFAULT} do not agree")
+    return declared
+
+
+def check_finite(outputs: Mapping[str, NDArray[Any]], inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Raise an error if a number among the outputs is NaN or infinite.
+
+    Args:
+      outputs: Outputs by name, [rows] or [rows, classes] each.
+      inputs: Inputs of the model.
+      columns: Values that were predicted, by input.
+
+    Raises:
+      RequestError: Names the row, the output, and the largest number of the row.
+    """
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
+            numbers = {one.column: columns[key][row] for key, one in inputs.items() if one.kind == "float"}
+            largest = max(numbers, key=lambda column: abs(np.nan_to_num(numbers[column])), default=None)
+            found = f"; the largest number is {numbers[largest]:g} in {largest}" if largest is not None else ""
+            raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{found}")
+
+
+def _packs(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:
+    packs: dict[ColumnType, list[str]] = {}
+    for name, one in inputs.items():
+        packs.setdefault(one.kind, []).append(name)
+    return packs
+
+
+def _plausible(one: Input) -> Any:
+    return "" if one.kind == "string" else 0
+
+
+def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """Return outputs by name as one mapping for each row."""
+    names = list(outputs)
+    columns = [plain(values) for values in outputs.values()]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def plain(values: NDArray[Any]) -> list[Any]:
+    """Return an array as lists of what JSON holds; texts decoded."""
+    if values.dtype == np.object_:
+        return [_text(value) for value in values.tolist()]
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def _text(value: Any) -> Any:
+    return [_text(item) for item in value] if isinstance(value, list) else value.decode("utf-8", errors="replace")

@@ -1,0 +1,213 @@
+"""The versions of one model name, read without a lock."""
+
+import os
+import re
+from pathlib import Path
+
+from cli.errors import PushError
+from serving.registry.local import disk
+from serving.registry.local.content import RELEASE_FILE, Release, content_hash, file_hashes
+from serving.registry.local.ledger import Ledger, State
+
+LEDGER_FILE = "registry.json"
+LOCK_FILE = ".lock"
+TF_SERVING_FILE = "tf_serving.config"
+_VERSION = re.compile(r"0|[1-9][0-9]*")
+
+
+class Versions:
+    """What is in REGISTRY/NAME. A version that is named here is whole, whatever others do meanwhile."""
+
+    def __init__(self, folder: str | Path, model_name: str) -> None:
+        self.name = model_name
+        self.folder = Path(folder) / model_name
+
+    def path(self, version: int) -> Path:
+        """Where a version is, or would be."""
+        return self.folder / str(version)
+
+    def versions(self) -> list[int]:
+        """All whole versions, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
+
+    def ledger(self) -> Ledger:
+        """Return the states of all versions and the history, as of one moment.
+
+        Where there is no registry.json, versions with a release file were pushed before there were states: the highest
+        is the serving version. Versions of other tools have no state.
+
+        Raises:
+          PushError: registry.json is damaged, or cannot be read.
+        """
+        file = self.folder / LEDGER_FILE
+        known = self._read_ledger(file)
+        if known is None:
+            adopted = Ledger.adopted(version for version in self.versions() if self.release(version) is not None)
+            # A first push may have begun since: what it has written says more than what it left.
+            known = self._read_ledger(file) or adopted
+        return known
+
+    def _read_ledger(self, file: Path) -> Ledger | None:
+        try:
+            return Ledger.from_json(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+        except ValueError as error:
+            raise PushError(
+                f"{file}: is damaged ({error}); restore it from a backup. Or remove it: then the highest version "
+                "counts as the champion, and the history starts again"
+            ) from error
+
+    def champion(self) -> int | None:
+        """Return the version that serves; None if none does."""
+        return self.ledger().champion
+
+    def labels(self) -> dict[str, int]:
+        """Return the versions that are `champion`, `previous` and `candidate`, as far as there are any."""
+        return self.ledger().labels
+
+    def state(self, version: int) -> State | None:
+        """Return what a version is; None if it is not there, another tool's, or was cut off while it was pushed."""
+        return self.ledger().states.get(version)
+
+    def release(self, version: int) -> Release | None:
+        """Return what is known of a version; None where another tool wrote it.
+
+        Raises:
+          PushError: the file is damaged, or cannot be read.
+        """
+        file = self.path(version) / RELEASE_FILE
+        try:
+            return Release.from_json(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise PushError(f"{file}: cannot be read: {disk.reason(error)}") from error
+        except ValueError as error:
+            raise PushError(f"{file}: is damaged ({error}); restore or remove it") from error
+
+    def pushed_by(self, version: int) -> str:
+        """Return the run that pushed a version, even where its folder is gone; empty if nothing says so."""
+        events = (e for e in self.ledger().history if e.version == version and e.action == "push")
+        known = next((event.run_id for event in events), "")
+        if known or not (release := self.release(version)):
+            return known
+        return release.run_id
+
+    def next_version(self) -> int:
+        """Return the number of the next push; one that was given is never given again, even if its version was
+        deleted.
+        """
+        return max({*self.versions(), *self.ledger().used}, default=0) + 1
+
+    def fits(self, version: int) -> bool:
+        """Whether a version's files are still those that were pushed; reads them all.
+
+        Raises:
+          PushError: they cannot be read.
+        """
+        release = self.release(version)
+        try:
+            return release is not None and content_hash(self.path(version)) == release.content_hash
+        except OSError as error:
+            raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
+
+    def differing_files(self, version: int) -> list[str]:
+        """Those of a version that were changed, removed or added since its push; reads them all.
+
+        Returns:
+          Each with what it is, such as `saved_model.pb changed`; empty where the release does not say what was pushed.
+
+        Raises:
+          PushError: they cannot be read.
+        """
+        release = self.release(version)
+        if release is None or not release.file_hashes:
+            return []
+        try:
+            pushed, found = release.file_hashes, file_hashes(self.path(version))
+        except OSError as error:
+            raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
+        names = sorted(name for name in {**pushed, **found} if pushed.get(name) != found.get(name))
+        return [
+            f"{name} {'is new' if name not in pushed else 'is gone' if name not in found else 'changed'}"
+            for name in names
+        ]
+
+    def check_sound(self, version: int) -> None:
+        """Refuses a version that must not serve.
+
+        Raises:
+          PushError: it is not there, another tool's, or not what was pushed.
+        """
+        if version not in self.versions():
+            known = ", ".join(map(str, self.versions())) or "none"
+            raise PushError(f"{self.folder}: has no version {version}; it has {known}")
+        if self.release(version) is None:
+            raise PushError(
+                f"{self.folder}: version {version} was written by another tool (it has no {RELEASE_FILE}): nobody "
+                "vouches for it. Push its model instead"
+            )
+        if not self.fits(version):
+            how = ", ".join(self.differing_files(version)) or "its content hash is another"
+            raise PushError(
+                f"{self.folder}: the files of version {version} are not those that were pushed ({how}); it is not "
+                "served. Restore the folder, or choose another version"
+            )
+
+    def check(self, *, pipeline: str, version: int | None) -> None:
+        """Refuses a push that could not succeed, before anything is done for it.
+
+        Args:
+          pipeline: the pipeline that would push.
+          version: the version it asks for, or None for the next.
+
+        Raises:
+          PushError: a folder is taken by a file or not writable; the name belongs to another pipeline; the version
+            exists already, or did; or registry.json is damaged.
+        """
+        for path in (*reversed(self.folder.parents), self.folder):
+            if path.exists() and not path.is_dir():
+                raise PushError(
+                    f"{path}: is a file; expected the registry's folder. Move the file, or set push.registry"
+                )
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PushError(
+                f"{self.folder}: cannot be written: no permission on {existing}. Grant it, or set push.registry"
+            )
+        self._check_owner(pipeline)
+        # A version without a state is one whose push was cut off: this push may be about to finish it.
+        if version is not None and version in self.ledger().used:
+            self._check_free(version)
+
+    def _check_owner(self, pipeline: str) -> None:
+        for version in reversed(self.versions()):
+            release = self.release(version)
+            if release is None and not self.path(version).is_dir():
+                continue  # Deleted since.
+            if release is None or release.pipeline != pipeline:
+                owner = f"the pipeline '{release.pipeline}'" if release else "another tool"
+                raise PushError(
+                    f"{self.folder}: the name is taken: version {version} was written by {owner}, not by '{pipeline}'. "
+                    "Choose another push.model_name or push.registry"
+                )
+
+    def _check_free(self, version: int) -> None:
+        advice = f"Leave out push.version to push as {self.next_version()}"
+        if version in self.versions():
+            owner = self.release(version)
+            holder = f"run {owner.run_id}" if owner else "another tool"
+            raise PushError(
+                f"{self.folder}: version {version} exists already, pushed by {holder}; it is never overwritten. "
+                f"{advice}"
+            )
+        if version in self.ledger().used:
+            raise PushError(
+                f"{self.folder}: version {version} was pushed before and deleted since; a number is never given again. "
+                f"{advice}"
+            )

@@ -1,0 +1,60 @@
+"""Which model a command is about, when its flags leave that open."""
+
+from pathlib import Path
+
+from cli.errors import ConfigError, PushError
+from cli.terminal import flags
+from serving.registry.local.reader import LEDGER_FILE
+from serving.registry.local.registry import Registry
+
+# Where runs put their registries: the folder `registry` below a run root, `runs/NAME` unless told otherwise.
+_USUAL_PLACES = "runs/*/registry"
+
+
+def find(folder: Path | None, model: str | None) -> Registry:
+    """Return the model that is meant: named, or the only one there is.
+
+    Args:
+      folder: the registry; None for those that runs below the current folder have.
+      model: the name; None for the only one.
+
+    Raises:
+      ConfigError: there is no registry, or several models could be meant.
+      PushError: the registry has no such model.
+    """
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--registry: {folder} is not a folder; expected the registry's, with a folder per model")
+    if folder is not None and _is_model(folder.absolute().parent, folder.absolute().name):
+        raise ConfigError(f"--registry: {folder} is a model's folder; expected the one above, and the name as --model")
+    registries = sorted(Path().glob(_USUAL_PLACES)) if folder is None else [folder]
+    there = [(registry, name) for registry in registries for name in models(registry)]
+    meant = [(registry, name) for registry, name in there if model in (None, name)]
+    if len(meant) == 1:
+        return Registry(*meant[0])
+    if meant:
+        raise ConfigError("several models could be meant; choose one with " + " or ".join(map(_flags, meant)))
+    if there or folder is not None:
+        known = ", ".join(sorted({name for _, name in there})) or "no model"
+        raise PushError(f"{' and '.join(map(str, registries))}: no model {model or 'is there'}; there is {known}")
+    raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} holds no model; name the registry's folder with --registry")
+
+
+def _flags(place: tuple[Path, str]) -> str:
+    return flags(registry=place[0], model=place[1]).strip()
+
+
+def models(registry: Path) -> list[str]:
+    """Return the names of the models in a registry, also those that another tool put there.
+
+    Raises:
+      PushError: the folder cannot be read.
+    """
+    try:
+        names = sorted(path.name for path in registry.iterdir() if path.is_dir())
+    except OSError as error:
+        raise PushError(f"{registry}: cannot be read: {error.strerror}") from error
+    return [name for name in names if _is_model(registry, name)]
+
+
+def _is_model(registry: Path, name: str) -> bool:
+    return (registry / name / LEDGER_FILE).exists() or bool(Registry(registry, name).versions())

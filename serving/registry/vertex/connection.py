@@ -1,0 +1,306 @@
+"""The connection to Vertex AI: clients, errors in one line, retries, long-running operations."""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import grpc
+import tenacity
+from google.api_core import client_options, exceptions
+from google.auth import credentials, default
+from google.auth import exceptions as auth_exceptions
+from google.cloud import aiplatform_v1 as v1
+from google.longrunning import operations_pb2
+from google.rpc import error_details_pb2
+
+from cli.errors import PushError
+from serving.registry.vertex.config import Place
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+
+NO_CREDENTIALS = (
+    "no Google Cloud credentials were found; run `gcloud auth application-default login`, or set "
+    "GOOGLE_APPLICATION_CREDENTIALS to a key file"
+)
+# One call; a long-running operation answers at once and is polled.
+_CALL_SECONDS = 60.0
+_LOOPBACK = ("localhost:", "127.0.0.1:")
+_TRANSIENT = (
+    exceptions.ServiceUnavailable,
+    exceptions.DeadlineExceeded,
+    exceptions.GatewayTimeout,
+    exceptions.InternalServerError,
+    exceptions.TooManyRequests,
+    exceptions.Aborted,
+    exceptions.Unknown,
+    exceptions.Cancelled,
+)
+# Deployments and jobs name a quota of machines in the message alone:
+# https://github.com/GoogleCloudPlatform/vertex-ai-samples/issues/264, https://github.com/google-deepmind/xmanager/issues/29
+_NAMED_QUOTA = re.compile(r"following quota(?:s are exceeded| metrics exceed quota limits): ([\w./-]+)")
+# The role that gives the permissions of a service, by the permission's first words.
+_ROLES = {
+    "aiplatform.": "roles/aiplatform.user",
+    "storage.": "roles/storage.objectAdmin",
+    "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",
+    "cloudkms.": "roles/cloudkms.cryptoKeyEncrypterDecrypter",
+    "compute.": "roles/compute.networkUser",
+    "dataflow.": "roles/dataflow.developer",
+}
+
+
+class TransientError(Exception):
+    """May go away: the step that met it looks at what is there now and tries again."""
+
+
+class Vertex:
+    """The clients of one project and region."""
+
+    def __init__(self, place: Place, *, report: Report = lambda line: None, poll_seconds: float = 5.0) -> None:
+        """Args:
+        place: where.
+        report: is told of retries and waits, a line each.
+        poll_seconds: between two looks at a long-running operation.
+        """
+        self.place = place
+        self.report = report
+        # Called while an operation is waited for; whoever holds a lease renews it.
+        self.heartbeat: Callable[[], None] | None = None
+        self._poll_seconds = poll_seconds
+
+    def _client(self, kind: type[T]) -> T:
+        endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
+        if endpoint.startswith(_LOOPBACK):
+            _reach(endpoint)
+            # An emulator: it is never sent anybody's token.
+            who: Any = credentials.AnonymousCredentials()
+        else:
+            try:
+                who, _ = default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+            except auth_exceptions.DefaultCredentialsError as error:
+                raise PushError(NO_CREDENTIALS) from error
+        options = client_options.ClientOptions(api_endpoint=endpoint)
+        return kind(credentials=who, client_options=options)  # type: ignore[call-arg]
+
+    @cached_property
+    def models(self) -> v1.ModelServiceClient:
+        return self._client(v1.ModelServiceClient)
+
+    @cached_property
+    def endpoints(self) -> v1.EndpointServiceClient:
+        return self._client(v1.EndpointServiceClient)
+
+    @cached_property
+    def predictions(self) -> v1.PredictionServiceClient:
+        return self._client(v1.PredictionServiceClient)
+
+    @cached_property
+    def metadata(self) -> v1.MetadataServiceClient:
+        return self._client(v1.MetadataServiceClient)
+
+    @cached_property
+    def jobs(self) -> v1.JobServiceClient:
+        return self._client(v1.JobServiceClient)
+
+    @cached_property
+    def pipelines(self) -> v1.PipelineServiceClient:
+        return self._client(v1.PipelineServiceClient)
+
+    @cached_property
+    def schedules(self) -> v1.ScheduleServiceClient:
+        return self._client(v1.ScheduleServiceClient)
+
+    def call(self, method: Callable[..., Any], request: Any, *, seconds: float = _CALL_SECONDS) -> Any:
+        """One call, once.
+
+        Raises:
+          TransientError: it may work later; a change may or may not have been made.
+          google.api_core.exceptions.NotFound, AlreadyExists: as the service says; the caller knows what they mean.
+          PushError: any other refusal, in one line.
+        """
+        try:
+            return method(request=request, timeout=seconds, retry=None)
+        except (exceptions.NotFound, exceptions.AlreadyExists):
+            raise
+        except exceptions.GoogleAPICallError as error:
+            raise translated(error) from error
+        except grpc.RpcError as error:
+            raise TransientError(str(error)) from error
+
+    def read(self, method: Callable[..., Any], request: Any) -> Any:
+        """Return a call that changes nothing, repeated until it is answered."""
+        return self.retried(lambda: self.call(method, request), seconds=300)
+
+    def listed(self, method: Callable[..., Any], request: Any) -> list[Any]:
+        """All items of all pages."""
+
+        def pages() -> list[Any]:
+            try:
+                return list(self.call(method, request))
+            except (exceptions.NotFound, exceptions.AlreadyExists):
+                raise
+            except exceptions.GoogleAPICallError as error:
+                raise translated(error) from error
+
+        return self.retried(pages, seconds=300)
+
+    def retried(self, step: Callable[[], T], *, seconds: float) -> T:
+        """Repeats a step that looks before it acts, until it succeeds.
+
+        Raises:
+          PushError: it still failed after `seconds`; or a refusal that repeating does not fix, at once.
+        """
+        try:
+            for attempt in tenacity.Retrying(
+                retry=tenacity.retry_if_exception_type(TransientError),
+                wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+                stop=tenacity.stop_after_delay(seconds),
+                before_sleep=self._say_retry,
+            ):
+                with attempt:
+                    return step()
+        except tenacity.RetryError as error:
+            last = error.last_attempt.exception()
+            raise PushError(
+                f"Vertex AI did not answer within {seconds:g} s ({error.last_attempt.attempt_number} attempts): {last}"
+            ) from last
+        raise AssertionError("tenacity returns or raises")
+
+    def _say_retry(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        wait = state.next_action.sleep if state.next_action else 0
+        self.report(f"attempt {state.attempt_number} failed: {error}; again in {wait:.1f} s")
+
+    def operation(self, client: Any, name: str) -> operations_pb2.Operation:
+        """Return the state of a long-running operation."""
+        try:
+            return client.transport.operations_client.get_operation(name, timeout=_CALL_SECONDS, retry=None)
+        except exceptions.NotFound as error:
+            raise TransientError(f"the operation {name} is gone") from error
+        except exceptions.GoogleAPICallError as error:
+            raise translated(error) from error
+
+    def wait(self, client: Any, name: str, *, seconds: float) -> operations_pb2.Operation:
+        """Wait until an operation is done.
+
+        Raises:
+          TransientError: it failed in a way that may go away, or nobody knows it any more.
+          PushError: it failed, or took longer than `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            operation = self.retried(lambda: self.operation(client, name), seconds=60)
+            if operation.done:
+                break
+            if time.monotonic() > deadline:
+                raise PushError(f"{name}: still running after {seconds:g} s; look at it in the console, then run again")
+            time.sleep(self._poll_seconds)
+            if self.heartbeat is not None:
+                self.heartbeat()
+        if operation.HasField("error"):
+            raise translated(_failed(operation))
+        return operation
+
+    def settle(self, client: Any, resource: str, *, seconds: float) -> None:
+        """Wait for operations that somebody, perhaps a push that was cut off, has started on a resource."""
+
+        def unfinished() -> list[str]:
+            try:
+                found = client.transport.operations_client.list_operations(
+                    resource, "", timeout=_CALL_SECONDS, retry=None
+                )
+                return [operation.name for operation in found if not operation.done]
+            except exceptions.NotFound:
+                return []
+            except exceptions.GoogleAPICallError as error:
+                raise translated(error) from error
+
+        for name in self.retried(unfinished, seconds=seconds):
+            self.report(f"waiting for {name}, which was started before")
+            try:
+                self.wait(client, name, seconds=seconds)
+            except (PushError, TransientError) as error:
+                # It failed or is gone: what it left is seen by whoever looks next.
+                self.report(f"{name}: {error}")
+
+
+def _reach(endpoint: str) -> None:
+    """Check whether an emulator was started at all: nothing waits for one that was not.
+
+    Raises:
+      PushError: nothing listens.
+    """
+    host, _, port = endpoint.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise PushError(
+            f"no emulator answers at {endpoint}; start it (python -m emulators.vertex) and source its env.sh, or "
+            "unset VERTEX_API_ENDPOINT for Vertex AI itself"
+        ) from error
+
+
+def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
+    """Return the error of an operation, with the quota in its details if there is one."""
+    details = []
+    for packed in operation.error.details:
+        failure = error_details_pb2.QuotaFailure()
+        if packed.Unpack(failure):
+            details.append(failure)
+    found: exceptions.GoogleAPICallError = exceptions.from_grpc_status(
+        operation.error.code, operation.error.message, details=details
+    )
+    return found
+
+
+def translated(error: exceptions.GoogleAPICallError) -> Exception:
+    """Return a service's error as TransientError, or as one line that names the role or the quota that is missing."""
+    details = list(getattr(error, "details", None) or ())
+    text = " ".join(str(error.message).split())
+    if isinstance(error, exceptions.Unauthenticated):
+        return PushError(
+            f"Vertex AI does not accept the credentials: {text}; run `gcloud auth application-default login`"
+        )
+    if isinstance(error, exceptions.Forbidden):
+        return PushError(f"permission denied: {text}; {_missing_role(error, text)}")
+    if isinstance(error, exceptions.TooManyRequests):
+        quota = _quota(error, details, text)
+        # A limit per minute passes by waiting; a limit on machines does not.
+        if quota and "per_minute" not in quota.lower() and "perminute" not in quota.lower():
+            return PushError(
+                f"quota exhausted: {quota}: {text}; free some, or ask for more in the console (IAM > Quotas)"
+            )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return PushError(
+            "the API's certificate is not trusted; for an emulator, source its env.sh, which names its CA in "
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+        )
+    if isinstance(error, _TRANSIENT) or error.grpc_status_code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    ):
+        return TransientError(f"{type(error).__name__}: {text}")
+    return PushError(f"Vertex AI refused: {text} ({type(error).__name__})")
+
+
+def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
+    permission = (getattr(error, "metadata", None) or {}).get("permission", "")
+    for word in (permission, *text.replace("'", " ").replace('"', " ").split()):
+        for start, role in _ROLES.items():
+            if word.startswith(start):
+                return f"grant {role} (it holds {word}) to the service account of the run"
+    return "grant roles/aiplatform.user to the service account of the run"
+
+
+def _quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:
+    for detail in details:
+        if isinstance(detail, error_details_pb2.QuotaFailure) and detail.violations:
+            return str(detail.violations[0].subject)
+    metadata = getattr(error, "metadata", None) or {}
+    named = _NAMED_QUOTA.search(text)
+    return str(metadata.get("quota_metric") or metadata.get("quota_limit") or (named[1] if named else ""))

@@ -1,0 +1,180 @@
+"""What goes with a pushed version: its evaluation in the registry, batch prediction, model monitoring.
+
+Each is looked for before it is made, by a name of the version's own: a push that is repeated makes no second one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.cloud import aiplatform_v1 as v1
+from google.protobuf import duration_pb2, struct_pb2
+
+from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
+from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.release import Pushed
+from serving.registry.vertex.state import read_endpoint
+
+# https://cloud.google.com/vertex-ai/docs/evaluation/import-evaluation: the schema by the kind of the label.
+_SCHEMAS = "gs://google-cloud-aiplatform/schema/modelevaluation"
+_KINDS = {
+    "binary": (
+        f"{_SCHEMAS}/classification_metrics_1.0.0.yaml",
+        {"auc": "auRoc", "pr_auc": "auPrc", "log_loss": "logLoss"},
+    ),
+    "multiclass": (f"{_SCHEMAS}/classification_metrics_1.0.0.yaml", {"log_loss": "logLoss"}),
+    "regression": (
+        f"{_SCHEMAS}/regression_metrics_1.0.0.yaml",
+        {"rmse": "rootMeanSquaredError", "mae": "meanAbsoluteError", "r2": "rSquared"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a version was trained on and how well it does.
+
+    Attributes:
+      label_kind: binary, multiclass or regression.
+      label: the column.
+      features: the columns.
+      examples: a `gs://` pattern of the `train` split's records.
+      metrics: by slice, `overall` first, then by name; None is an undefined metric.
+    """
+
+    label_kind: str
+    label: str
+    features: Sequence[str]
+    examples: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+
+
+def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training: Training) -> None:
+    """Upload the evaluation and sets up what the config asks for.
+
+    Raises:
+      PushError: Vertex AI refuses. The version serves nevertheless.
+    """
+    seconds = deployment.deadline_seconds
+    vertex.retried(lambda: import_evaluation(vertex, pushed, training), seconds=seconds)
+    if deployment.batch_prediction is not None:
+        wanted = deployment.batch_prediction
+        vertex.retried(lambda: start_batch_prediction(vertex, pushed, wanted), seconds=seconds)
+    if deployment.monitoring is not None:
+        monitoring = deployment.monitoring
+        vertex.retried(lambda: monitor(vertex, pushed, monitoring, training), seconds=seconds)
+
+
+def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> None:
+    """Put Evaluator's metrics beside the version, those of the slices among the metadata."""
+    parent, name = f"{pushed.model}@{pushed.version_id}", f"evaluation-v{pushed.version}"
+    there = vertex.listed(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
+    if any(evaluation.display_name == name for evaluation in there):
+        return
+    schema, names = _KINDS[training.label_kind]
+    overall = next(iter(training.metrics.values()), {})
+    measured = struct_pb2.Value()
+    measured.struct_value.update(
+        {theirs: overall[ours] for ours, theirs in names.items() if overall.get(ours) is not None}
+    )
+    slices = struct_pb2.Value()
+    slices.struct_value.update({key: dict(values) for key, values in training.metrics.items()})
+    evaluation = v1.ModelEvaluation(display_name=name, metrics_schema_uri=schema, metrics=measured, metadata=slices)
+    request = v1.ImportModelEvaluationRequest(parent=parent, model_evaluation=evaluation)
+    vertex.call(vertex.models.import_model_evaluation, request)
+
+
+def start_batch_prediction(vertex: Vertex, pushed: Pushed, wanted: BatchPrediction) -> None:
+    """Start a batch prediction job of the version."""
+    name = f"{pushed.model.rpartition('/')[2]}-v{pushed.version}"
+    request = v1.ListBatchPredictionJobsRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
+    if vertex.listed(vertex.jobs.list_batch_prediction_jobs, request):
+        return
+    job = v1.BatchPredictionJob(
+        display_name=name,
+        model=f"{pushed.model}@{pushed.version_id}",
+        input_config=v1.BatchPredictionJob.InputConfig(
+            instances_format="jsonl", gcs_source=v1.GcsSource(uris=[wanted.source])
+        ),
+        output_config=v1.BatchPredictionJob.OutputConfig(
+            predictions_format="jsonl", gcs_destination=v1.GcsDestination(output_uri_prefix=wanted.destination)
+        ),
+        dedicated_resources=v1.BatchDedicatedResources(
+            machine_spec=v1.MachineSpec(machine_type=wanted.machine_type),
+            starting_replica_count=1,
+            max_replica_count=wanted.max_replicas,
+        ),
+        manual_batch_tuning_parameters=v1.ManualBatchTuningParameters(batch_size=wanted.batch_size),
+        service_account=vertex.place.service_account or "",
+        encryption_spec=_encryption(vertex),
+        labels=dict(vertex.place.labels),
+    )
+    vertex.report(f"starting the batch prediction {name} of {wanted.source}")
+    created = v1.CreateBatchPredictionJobRequest(parent=vertex.place.parent, batch_prediction_job=job)
+    vertex.call(vertex.jobs.create_batch_prediction_job, created)
+
+
+def monitor(vertex: Vertex, pushed: Pushed, wanted: Monitoring, training: Training) -> None:
+    """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
+    name = f"monitor-{pushed.endpoint.rpartition('/')[2]}"
+    job = v1.ModelDeploymentMonitoringJob(
+        display_name=name,
+        endpoint=pushed.endpoint,
+        model_deployment_monitoring_objective_configs=[
+            v1.ModelDeploymentMonitoringObjectiveConfig(
+                deployed_model_id=deployed.id, objective_config=_objective(wanted, training)
+            )
+            for deployed in read_endpoint(vertex, pushed.endpoint).deployed
+        ],
+        model_deployment_monitoring_schedule_config=v1.ModelDeploymentMonitoringScheduleConfig(
+            monitor_interval=duration_pb2.Duration(seconds=wanted.every_hours * 3600)
+        ),
+        logging_sampling_strategy=v1.SamplingStrategy(
+            random_sample_config=v1.SamplingStrategy.RandomSampleConfig(sample_rate=wanted.sampling_rate)
+        ),
+        model_monitoring_alert_config=v1.ModelMonitoringAlertConfig(
+            email_alert_config=v1.ModelMonitoringAlertConfig.EmailAlertConfig(user_emails=list(wanted.emails))
+        ),
+        encryption_spec=_encryption(vertex),
+        labels=dict(vertex.place.labels),
+    )
+    parent = vertex.place.parent
+    search = v1.ListModelDeploymentMonitoringJobsRequest(parent=parent, filter=f'display_name="{name}"')
+    there = vertex.listed(vertex.jobs.list_model_deployment_monitoring_jobs, search)
+    if not there:
+        created = v1.CreateModelDeploymentMonitoringJobRequest(parent=parent, model_deployment_monitoring_job=job)
+        vertex.call(vertex.jobs.create_model_deployment_monitoring_job, created)
+        return
+    job.name = there[0].name
+    paths = [
+        "model_deployment_monitoring_objective_configs",
+        "model_deployment_monitoring_schedule_config",
+        "logging_sampling_strategy",
+        "model_monitoring_alert_config",
+    ]
+    request = v1.UpdateModelDeploymentMonitoringJobRequest(
+        model_deployment_monitoring_job=job, update_mask={"paths": paths}
+    )
+    started = vertex.call(vertex.jobs.update_model_deployment_monitoring_job, request)
+    vertex.wait(vertex.jobs, started.operation.name, seconds=600)
+
+
+def _objective(wanted: Monitoring, training: Training) -> v1.ModelMonitoringObjectiveConfig:
+    config = v1.ModelMonitoringObjectiveConfig()
+    kind = v1.ModelMonitoringObjectiveConfig
+    if wanted.skew_threshold is not None:
+        config.training_dataset = kind.TrainingDataset(
+            data_format="tf-record", gcs_source=v1.GcsSource(uris=[training.examples]), target_field=training.label
+        )
+        config.training_prediction_skew_detection_config = kind.TrainingPredictionSkewDetectionConfig(
+            skew_thresholds={name: v1.ThresholdConfig(value=wanted.skew_threshold) for name in training.features}
+        )
+    if wanted.drift_threshold is not None:
+        config.prediction_drift_detection_config = kind.PredictionDriftDetectionConfig(
+            drift_thresholds={name: v1.ThresholdConfig(value=wanted.drift_threshold) for name in training.features}
+        )
+    return config
+
+
+def _encryption(vertex: Vertex) -> v1.EncryptionSpec | None:
+    key = vertex.place.cmek_key
+    return v1.EncryptionSpec(kms_key_name=key) if key else None

@@ -1,0 +1,220 @@
+"""One change of a model at a time, and a record of each: kept in Vertex ML Metadata.
+
+The lease is a context with a name of the model's own. Whoever creates it, or takes it over by an update with the etag
+that was read, holds it: the service lets exactly one of two do so. It runs out by itself, so that a push that was
+killed keeps nobody out for long.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from google.api_core import exceptions
+from google.cloud import aiplatform_v1 as v1
+
+from cli.errors import PushError
+from serving.registry.vertex.connection import TransientError, Vertex
+from serving.registry.vertex.state import label
+
+LEASE_SECONDS = 300.0
+_SCHEMA = "reference_tfx.PushLease"
+RECORD_SCHEMA = "reference_tfx.Release"
+
+
+@dataclass
+class Lease:
+    """The right to change one model, while the `with` block lasts.
+
+    Attributes:
+      vertex: the connection.
+      model_id: ID of the model that is to be changed.
+      pipeline, run_id: who asks; the same run may take up its own lease again.
+      seconds: how long it lasts without `renew`.
+      journal: what a retry has to know, kept with the lease; written by `note`.
+    """
+
+    vertex: Vertex
+    model_id: str
+    pipeline: str
+    run_id: str
+    seconds: float = LEASE_SECONDS
+    journal: dict[str, Any] = field(default_factory=dict)
+    _etag: str = ""
+
+    @property
+    def _store(self) -> str:
+        return f"{self.vertex.place.parent}/metadataStores/default"
+
+    @property
+    def _name(self) -> str:
+        return lease_name(self.vertex, self.model_id)
+
+    def __enter__(self) -> "Lease":
+        ensure_store(self.vertex)
+        self.vertex.retried(self._take, seconds=120)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Give the lease back; the journal stays, for a retry. If that fails the lease runs out by itself."""
+        try:
+            self._write(expires=0.0)
+        except (PushError, TransientError, exceptions.GoogleAPICallError) as error:
+            self.vertex.report(f"the lease of {self.model_id} was not given back ({error}); it runs out by itself")
+
+    def _take(self) -> None:
+        client = self.vertex.metadata
+        context = v1.Context(
+            display_name=f"push of {self.model_id}",
+            schema_title=_SCHEMA,
+            schema_version="0.0.1",
+            metadata=self._holder(),
+        )
+        request = v1.CreateContextRequest(parent=self._store, context=context, context_id=self._name.rpartition("/")[2])
+        try:
+            self._etag = self.vertex.call(client.create_context, request).etag
+        except exceptions.AlreadyExists:
+            self._take_over(self.vertex.call(client.get_context, v1.GetContextRequest(name=self._name)))
+
+    def _take_over(self, found: Any) -> None:
+        held = _plain(found.metadata)
+        self._refuse_held(held)
+        self.journal = json.loads(held.get("journal") or "{}")
+        self._etag = found.etag
+        self._write(expires=time.time() + self.seconds)
+
+    def _refuse_held(self, held: Mapping[str, Any]) -> None:
+        """Raise unless the lease has run out, is this run's own, or its holder on this machine is dead."""
+        left = float(held.get("expires") or 0) - time.time()
+        if left <= 0 or held.get("token") == self._token or _holder_is_dead(held):
+            return
+        raise PushError(
+            f"another push of '{self.model_id}' is under way: run {held['run_id']} of pipeline '{held['pipeline']}', "
+            f"process {int(held['pid'])} on {held['host']}, since {held['since']}. If it was killed, its lease ends "
+            f"in {left:.0f} s; run again then"
+        )
+
+    @property
+    def _token(self) -> str:
+        # A retried task of a Vertex pipeline is another process of the same run, and the first one is gone.
+        process = "task" if "CLOUD_ML_JOB_ID" in os.environ else str(os.getpid())
+        return f"{self.pipeline}/{self.run_id}/{process}"
+
+    def _holder(self, expires: float | None = None) -> dict[str, Any]:
+        return {
+            "token": self._token,
+            "pipeline": self.pipeline,
+            "run_id": self.run_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "expires": time.time() + self.seconds if expires is None else expires,
+            "journal": json.dumps(self.journal),
+        }
+
+    def _write(self, *, expires: float) -> None:
+        context = v1.Context(name=self._name, metadata=self._holder(expires), etag=self._etag)
+        request = v1.UpdateContextRequest(context=context, update_mask={"paths": ["metadata"]})
+        self._etag = self.vertex.call(self.vertex.metadata.update_context, request).etag
+
+    def renew(self) -> None:
+        """Lets the lease last again; to be called before every step.
+
+        Raises:
+          PushError: somebody else has taken it over since it ran out.
+        """
+
+        def check_and_write() -> None:
+            found = self.vertex.call(self.vertex.metadata.get_context, v1.GetContextRequest(name=self._name))
+            if _plain(found.metadata).get("token") != self._token:
+                self._refuse_held(_plain(found.metadata))
+            self._etag = found.etag
+            self._write(expires=time.time() + self.seconds)
+
+        self.vertex.retried(check_and_write, seconds=120)
+
+    def note(self, **values: Any) -> None:
+        """Write values into the journal; None removes one."""
+        self.journal = {key: value for key, value in {**self.journal, **values}.items() if value is not None}
+        self.renew()
+
+
+def lease_name(vertex: Vertex, model_id: str) -> str:
+    """Return the context that stands for the right to change a model."""
+    return f"{vertex.place.parent}/metadataStores/default/contexts/{label(f'push-{model_id}')}"
+
+
+def _holder_is_dead(held: Mapping[str, Any]) -> bool:
+    """Whether the holder ran on this machine and runs no more (a process id may have been given again since)."""
+    if held.get("host") != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(int(held["pid"])).create_time() - float(held["started"])) > 1.0
+    except psutil.NoSuchProcess:
+        return True
+
+
+def ensure_store(vertex: Vertex) -> None:
+    """Create the default metadata store of a project that never had one."""
+    name = f"{vertex.place.parent}/metadataStores/default"
+    try:
+        vertex.read(vertex.metadata.get_metadata_store, v1.GetMetadataStoreRequest(name=name))
+    except exceptions.NotFound:
+        request = v1.CreateMetadataStoreRequest(parent=vertex.place.parent, metadata_store_id="default")
+        try:
+            started = vertex.retried(lambda: vertex.call(vertex.metadata.create_metadata_store, request), seconds=120)
+            vertex.wait(vertex.metadata, started.operation.name, seconds=300)
+        except exceptions.AlreadyExists:
+            vertex.settle(vertex.metadata, name, seconds=300)
+
+
+def record(vertex: Vertex, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:
+    """Leaves an execution that says what was done to a model, by whom, and what was there before and after.
+
+    A `key` names the change: a second record of it, by a retry, is left out.
+    """
+    ensure_store(vertex)
+    metadata = {
+        "model_name": model_id,
+        "action": action,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "by": f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}",
+        **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in values.items()},
+    }
+    execution = v1.Execution(
+        display_name=f"{action} of {model_id}",
+        schema_title=RECORD_SCHEMA,
+        schema_version="0.0.1",
+        state=v1.Execution.State.COMPLETE,
+        metadata=metadata,
+    )
+    parent = f"{vertex.place.parent}/metadataStores/default"
+    identity = label(f"{model_id}-{action}-{key or time.time_ns()}").replace("_", "-")[-60:].strip("-")
+    request = v1.CreateExecutionRequest(parent=parent, execution=execution, execution_id=f"r-{identity}")
+    try:
+        vertex.retried(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
+    except exceptions.AlreadyExists:
+        # An earlier attempt was carried out and its answer lost.
+        return
+
+
+def history(vertex: Vertex, model_id: str) -> list[dict[str, Any]]:
+    """All records of a model, oldest first."""
+    request = v1.ListExecutionsRequest(
+        parent=f"{vertex.place.parent}/metadataStores/default",
+        filter=f'schema_title="{RECORD_SCHEMA}" AND metadata.model_name.string_value="{model_id}"',
+    )
+    try:
+        found = vertex.listed(vertex.metadata.list_executions, request)
+    except exceptions.NotFound:
+        return []
+    return [_plain(execution.metadata) for execution in sorted(found, key=lambda execution: execution.create_time)]
+
+
+def _plain(metadata: Any) -> dict[str, Any]:
+    return dict(metadata or {})

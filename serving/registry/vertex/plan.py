@@ -1,0 +1,265 @@
+"""What a push would do, decided before anything is changed; and what it must not do, refused by name."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cli.errors import PushError
+from serving.registry.vertex.config import ENDPOINT_ID, MODEL_ID, Deployment
+from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.state import (
+    CHAMPION,
+    FINISHED,
+    OWNER_LABEL,
+    STATE_LABEL,
+    Deployed,
+    Endpoint,
+    Model,
+    Version,
+    endpoints_named,
+    label,
+    read_endpoint,
+    read_model,
+    same_name,
+)
+
+_FULL = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be pushed.
+
+    Attributes:
+      model_name: the model's id and display name.
+      pipeline, run_id: whose it is.
+      content_hash: hash of the SavedModel's files.
+      tensorflow: (major, minor) that wrote the SavedModel.
+      version: the number asked for, or None for the next.
+    """
+
+    model_name: str
+    pipeline: str
+    run_id: str
+    content_hash: str
+    tensorflow: tuple[int, int]
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push will do.
+
+    Attributes:
+      model: as it is now.
+      endpoint: as it is now.
+      version: the number that the pushed version has or will have.
+      existing: the version that holds this content already, if one does.
+      done: whether nothing is left to do.
+      steps: the new version's shares of the traffic, in turn.
+      undeploy: the deployments that go, once the last step is passed.
+    """
+
+    model: Model
+    endpoint: Endpoint
+    version: int
+    existing: Version | None
+    done: bool
+    steps: tuple[int, ...]
+    undeploy: tuple[Deployed, ...]
+
+    def summary(self) -> str:
+        """Return the plan in one line."""
+        name, endpoint = self.model.resource.rpartition("/")[2], self.endpoint.resource.rpartition("/")[2]
+        if self.done:
+            return self.lines()[0]
+        first = self.steps[0]
+        share = f"{first} % canary" if first < _FULL else "all traffic"
+        gone = ", ".join(str(self._number(deployed)) for deployed in self.undeploy) or "none"
+        return f"version {self.version} of {name}, {share} on endpoint {endpoint}, undeploy {gone}"
+
+    def lines(self) -> list[str]:
+        """Return the plan in words, a line each."""
+        name = self.model.resource.rpartition("/")[2]
+        endpoint = self.endpoint.resource.rpartition("/")[2]
+        serving = ", ".join(
+            f"version {version.number} with {self.endpoint.share_of(version.id)} %" for version in self.serving()
+        )
+        if self.done:
+            return [
+                f"nothing to do: version {self.version} of {name} holds this very model already",
+                f"endpoint {endpoint} serves {serving or 'nothing'}",
+            ]
+        lines = [
+            f"continue with version {self.version} of {name}, which an earlier push registered"
+            if self.existing
+            else f"version {self.version} of {name}" + ("" if self.model.versions else ", a new model")
+        ]
+        lines.append(
+            f"endpoint {endpoint}"
+            + (f", which serves {serving or 'nothing'}" if self.endpoint.exists else ", a new one")
+        )
+        shares = " %, then ".join(str(step) for step in self.steps)
+        canary = self.steps[0] < _FULL
+        lines.append(f"{shares} % {'canary' if self.steps == self.steps[:1] and canary else 'of the traffic'}")
+        numbers = [str(self._number(deployed)) for deployed in self.undeploy]
+        lines.append(f"undeploy {', '.join(numbers) or 'none'}")
+        return lines
+
+    def serving(self) -> list[Version]:
+        """Return the versions that have traffic now."""
+        return [version for version in self.model.versions if self.endpoint.share_of(version.id)]
+
+    def _number(self, deployed: Deployed) -> int:
+        version = self.model.of_id(deployed.version_id)
+        return version.number if version else int(deployed.version_id)
+
+
+def make_plan(vertex: Vertex, wanted: Wanted, deployment: Deployment) -> Plan:
+    """Read the state and decide.
+
+    Raises:
+      PushError: the name, the version or the endpoint is another's; several could be meant; or the image cannot run the
+        model.
+    """
+    check_image(deployment, wanted.tensorflow)
+    model = _owned_model(vertex, wanted)
+    endpoint = owned_endpoint(vertex, deployment.endpoint or wanted.model_name, model.resource, wanted.pipeline)
+    existing = next((version for version in reversed(model.versions) if version.holds(wanted.content_hash)), None)
+    taken = model.numbered(wanted.version) if wanted.version is not None else None
+    if taken is not None and not taken.holds(wanted.content_hash):
+        raise PushError(
+            f"version {wanted.version} of '{wanted.model_name}' is taken: it holds other content, pushed by run "
+            f"{taken.labels.get('run-id', 'unknown')}; an alias is never moved to another model. Leave out "
+            f"push.version to push as {_next(model)}"
+        )
+    if existing is not None and wanted.version not in (None, existing.number):
+        raise PushError(
+            f"this very model is version {existing.number} of '{wanted.model_name}' already; push.version asks for "
+            f"{wanted.version}. Leave it out"
+        )
+    # A finished push stays finished, whatever was done to the version since: a rollback is not undone by a rerun.
+    done = existing is not None and existing.labels.get(STATE_LABEL) == FINISHED
+    version = existing.number if existing else (_next(model) if wanted.version is None else wanted.version)
+    others = [d for d in endpoint.deployed if existing is None or d.version_id != existing.id]
+    steps = deployment.traffic_steps if others else (_FULL,)
+    kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
+    return Plan(model, endpoint, version, existing, done, steps, surplus(others, model, kept))
+
+
+def expected_plan(
+    vertex: Vertex, deployment: Deployment, *, model_name: str, pipeline: str, version: int | None
+) -> Plan:
+    """Return what the push of a model that is not trained yet would do.
+
+    Raises:
+      PushError: as `make_plan`, as far as it can be known before.
+    """
+    # A label's value of another length than a hash is none that a version holds.
+    unknown = Wanted(model_name, pipeline, "", "not-trained-yet", _installed_tensorflow(), version)
+    return make_plan(vertex, unknown, deployment)
+
+
+def _installed_tensorflow() -> tuple[int, int]:
+    major, minor, *_ = importlib.metadata.version("tensorflow").split(".")
+    return int(major), int(minor)
+
+
+def surplus(others: list[Deployed], model: Model, keep: int) -> tuple[Deployed, ...]:
+    """All but the last `keep` of the other deployments; the one that serves now counts as the latest."""
+    champion = model.with_alias(CHAMPION)
+    ranked = sorted(
+        others, key=lambda d: (champion is not None and d.version_id == champion.id, int(d.version_id), d.created)
+    )
+    return tuple(ranked[: max(0, len(ranked) - keep)])
+
+
+def _next(model: Model) -> int:
+    return max((max(version.number, int(version.id)) for version in model.versions), default=0) + 1
+
+
+def check_image(deployment: Deployment, tensorflow: tuple[int, int]) -> None:
+    """Refuses an image whose TensorFlow is older than the one that wrote the model."""
+    image = deployment.image_tensorflow
+    if image is not None and image < tensorflow:
+        raise PushError(
+            f"push.vertex.serving_image: {deployment.serving_image} holds TensorFlow {image[0]}.{image[1]}, and the "
+            f"model was written by {tensorflow[0]}.{tensorflow[1]}; choose an image with that release or a later one"
+        )
+
+
+def _owned_model(vertex: Vertex, wanted: Wanted) -> Model:
+    if not MODEL_ID.fullmatch(wanted.model_name):
+        raise PushError(
+            f"push.model_name: '{wanted.model_name}' cannot be a model's id on Vertex AI; expected at most 63 of "
+            "lowercase letters, digits, _ and -, a letter first"
+        )
+    model = read_model(vertex, wanted.model_name)
+    strangers = [name for name in same_name(vertex, wanted.model_name) if name != model.resource]
+    if strangers:
+        raise PushError(
+            f"push.model_name: '{wanted.model_name}' is the display name of {_several(strangers)} not made by this "
+            "pipeline; rename or delete what is not needed, or choose another name"
+        )
+    for version in model.versions:
+        owner = version.labels.get(OWNER_LABEL)
+        if owner != label(wanted.pipeline):
+            raise PushError(
+                f"push.model_name: '{wanted.model_name}' is taken: version {version.number} of {model.resource} "
+                + (f"belongs to the pipeline '{owner}'" if owner else "belongs to another tool")
+                + f", not to '{wanted.pipeline}'. Choose another name"
+            )
+    return model
+
+
+def owned_endpoint(vertex: Vertex, display_name: str, model: str, pipeline: str) -> Endpoint:
+    """Return the endpoint of a name, or where it would be created.
+
+    Raises:
+      PushError: the name is not an endpoint's; two have it; or it is another pipeline's, or serves other models.
+    """
+    if not ENDPOINT_ID.fullmatch(display_name):
+        raise PushError(
+            f"push.vertex.endpoint: '{display_name}' cannot be an endpoint's id; expected at most 63 of lowercase "
+            "letters, digits and -, a letter first, no - last"
+        )
+    named = endpoints_named(vertex, display_name)
+    if len(named) > 1:
+        raise PushError(
+            f"push.vertex.endpoint: '{display_name}' is the name of {_several([e.resource for e in named])}; delete "
+            "or rename what is not meant"
+        )
+    endpoint = named[0] if named else read_endpoint(vertex, f"{vertex.place.parent}/endpoints/{display_name}")
+    owner = endpoint.labels.get(OWNER_LABEL)
+    if owner not in (None, label(pipeline)):
+        raise PushError(
+            f"push.vertex.endpoint: {endpoint.resource} belongs to the pipeline '{owner}'; choose another name"
+        )
+    foreign = sorted({d.model for d in endpoint.deployed if d.model != model})
+    if foreign:
+        raise PushError(
+            f"push.vertex.endpoint: {endpoint.resource} serves {_several(foreign)}; a push would take their traffic. "
+            "Choose another endpoint"
+        )
+    return endpoint
+
+
+def _several(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} resources ({', '.join(sorted(names))})"
+
+
+def shifted(split: Mapping[str, int], deployed_id: str, share: int) -> dict[str, int]:
+    """Return a split in which one deployment has `share` percent and the others keep their proportions; sums to 100.
+
+    What rounding leaves goes to the largest remainders (Hamilton's method).
+    """
+    others = {key: value for key, value in split.items() if key != deployed_id and value}
+    total = sum(others.values())
+    if not total or share == _FULL:
+        return {deployed_id: _FULL}
+    exact = {key: value * (_FULL - share) / total for key, value in others.items()}
+    shares = {key: int(value) for key, value in exact.items()}
+    left = _FULL - share - sum(shares.values())
+    for key in sorted(exact, key=lambda k: (shares[k] - exact[k], k))[:left]:
+        shares[key] += 1
+    return {deployed_id: share, **{key: value for key, value in shares.items() if value}}

@@ -1,0 +1,495 @@
+"""The changes of a model and its endpoint: push, promote, roll back, collect garbage.
+
+Each step reads what is there and does what is missing, under the model's lease; so it may be repeated at any point.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.api_core import exceptions
+from google.cloud import aiplatform_v1 as v1
+from google.protobuf import json_format, struct_pb2
+
+from cli.errors import PushError
+from serving.model.golden_requests import Golden
+from serving.registry import GOLDEN_FILE, VERSION_FILE
+from serving.registry.vertex import staging
+from serving.registry.vertex.config import Deployment
+from serving.registry.vertex.connection import TransientError, Vertex
+from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
+from serving.registry.vertex.plan import Plan, Wanted, make_plan, shifted, surplus
+from serving.registry.vertex.state import (
+    BLESSED_LABEL,
+    CANDIDATE,
+    CHAMPION,
+    DEFAULT,
+    FINISHED,
+    HASH_LABEL,
+    OWNER_LABEL,
+    PREVIOUS,
+    REJECTED,
+    RUN_LABEL,
+    STATE_LABEL,
+    UNFINISHED,
+    Deployed,
+    Endpoint,
+    Model,
+    Version,
+    label,
+    read_endpoint,
+    read_model,
+)
+
+T = TypeVar("T")
+_FULL = 100
+# The golden requests have to be answered so often by the new version, and may so often fail.
+_ANSWERS_WANTED = 3
+_FAILURES_ALLOWED = 5
+_BETWEEN_REQUESTS_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push has done.
+
+    Attributes:
+      pushed: whether it changed anything.
+      version: the number, the N of the alias `vN`.
+      model, version_id, endpoint, deployed_model_id: as Vertex AI names them.
+      traffic_before, traffic_after: percent by deployed-model id.
+      serving: percent by version number.
+    """
+
+    pushed: bool
+    version: int
+    model: str
+    version_id: str
+    endpoint: str
+    deployed_model_id: str
+    traffic_before: Mapping[str, int]
+    traffic_after: Mapping[str, int]
+    serving: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is pushed: a SavedModel's folder, what it must answer, and what is kept beside it."""
+
+    folder: Path
+    golden: Golden
+    release: Mapping[str, Any]
+    extra: Mapping[str, bytes]
+
+
+class Releaser:
+    """Carries out changes of one model, on one endpoint at a time."""
+
+    def __init__(
+        self, vertex: Vertex, deployment: Deployment, model_name: str, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.vertex = vertex
+        self.deployment = deployment
+        self.model_name = model_name
+        self.resource = f"{vertex.place.parent}/models/{model_name}"
+        self._lease_seconds = lease_seconds
+
+    def push(self, wanted: Wanted, content: Content) -> Pushed:
+        """Register, deploys, shifts traffic, moves the aliases, undeploys what is left over, and records it.
+
+        Raises:
+          PushError: refused (see `make_plan`); another push is under way; or the new version failed its golden
+            requests, in which case the traffic is as it was before.
+        """
+        # Refuses before anything is written, the lease included.
+        make_plan(self.vertex, wanted, self.deployment)
+        with self._lease(wanted.pipeline, wanted.run_id) as lease:
+            self._settle(self.vertex.models, self.resource)
+            plan = make_plan(self.vertex, wanted, self.deployment)
+            for line in plan.lines():
+                self.vertex.report(line)
+            if plan.done:
+                assert plan.existing is not None
+                return self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
+            return self._push(lease, plan, wanted, content)
+
+    def _push(self, lease: Lease, plan: Plan, wanted: Wanted, content: Content) -> Pushed:
+        uri = staging.staged_uri(self.vertex.place.staging, wanted.model_name, wanted.content_hash)
+        extra = {**content.extra, GOLDEN_FILE: content.golden.to_json()}
+        if (content.folder / VERSION_FILE).exists():
+            extra[VERSION_FILE] = f"{plan.version}\n".encode()
+        staging.stage(content.folder, uri, project=self.vertex.place.project, release=content.release, extra=extra)
+        version = self._step(lease, partial(self._ensure_registered, plan.version, wanted, uri))
+        endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, wanted.pipeline))
+        if lease.journal.get("version_id") != version.id:
+            # Written once for a version: a retry must not take its own canary for what was there before.
+            lease.note(version_id=version.id, traffic_before=dict(endpoint.split))
+        before: dict[str, int] = lease.journal["traffic_before"]
+        self._shift(lease, endpoint.resource, version, before, plan.steps, content.golden)
+        if plan.steps[-1] == _FULL:
+            self._crown(lease, version)
+            self._undeploy(lease, endpoint.resource, [d.id for d in plan.undeploy])
+        result = self._result(version, endpoint.resource, before, pushed=True)
+        values = {**asdict(result), "run_id": wanted.run_id, "content_hash": wanted.content_hash}
+        record(self.vertex, wanted.model_name, "push", values, key=f"v{version.number}-{wanted.run_id}")
+        self._step(lease, partial(self._set_state, version, FINISHED))
+        lease.note(version_id=None, traffic_before=None)
+        return result
+
+    def switch(self, target: Version, *, endpoint: str, action: str) -> Pushed:
+        """Give all traffic to a version that is registered: a promotion or a rollback.
+
+        Raises:
+          PushError: the version was not blessed, or was rejected; or it fails its golden requests, in which case the
+            traffic is as it was before.
+        """
+        check_switch(target)
+        with self._lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
+            self._settle(self.vertex.endpoints, endpoint)
+            before = dict(read_endpoint(self.vertex, endpoint).split)
+            kept = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
+            if kept is None:
+                raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
+            self._shift(lease, endpoint, target, before, (_FULL,), Golden.from_json(kept), reject=False)
+            self._crown(lease, target)
+            now, model = read_endpoint(self.vertex, endpoint), read_model(self.vertex, self.model_name)
+            others = [d for d in now.deployed if d.version_id != target.id]
+            spare = surplus(others, model, self.deployment.keep_deployed - 1)
+            self._undeploy(lease, endpoint, [d.id for d in spare])
+            if target.labels.get(STATE_LABEL) != FINISHED:
+                self._step(lease, partial(self._set_state, target, FINISHED))
+                lease.note(version_id=None, traffic_before=None)
+            result = self._result(target, endpoint, before, pushed=True)
+            record(self.vertex, self.model_name, action, asdict(result))
+            return result
+
+    def delete(self, version: Version) -> None:
+        """Delete a version and the folder it was kept in.
+
+        Raises:
+          PushError: it serves, or has an alias that says it might.
+        """
+        with self._lease(version.labels.get(OWNER_LABEL, ""), f"gc-{time.time_ns()}") as lease:
+            current = read_model(self.vertex, self.model_name).of_id(version.id)
+            if current is None:
+                return
+            if not is_garbage(current):
+                raise PushError(f"version {version.number} of '{self.model_name}' has come into use; it is kept")
+            self._step(lease, partial(self._ensure_deleted, version))
+            if version.artifact_uri.startswith(f"{self.vertex.place.staging.rstrip('/')}/models/{self.model_name}/"):
+                staging.remove(version.artifact_uri, project=self.vertex.place.project)
+            record(self.vertex, self.model_name, "delete", {"version": version.number, "version_id": version.id})
+
+    def _lease(self, pipeline: str, run_id: str) -> Lease:
+        return Lease(self.vertex, self.model_name, pipeline, run_id, self._lease_seconds)
+
+    def _step(self, lease: Lease, step: Callable[[], T]) -> T:
+        lease.renew()
+        self.vertex.heartbeat = lease.renew
+        try:
+            return self.vertex.retried(step, seconds=self.deployment.deadline_seconds)
+        finally:
+            self.vertex.heartbeat = None
+
+    def _wait(self, client: Any, operation: Any) -> None:
+        self.vertex.wait(client, operation.operation.name, seconds=self.deployment.deadline_seconds)
+
+    def _settle(self, client: Any, resource: str) -> None:
+        self.vertex.settle(client, resource, seconds=self.deployment.deadline_seconds)
+
+    def _read_model(self) -> Model:
+        return read_model(self.vertex, self.model_name)
+
+    def _ensure_registered(self, number: int, wanted: Wanted, uri: str) -> Version:
+        # An upload whose answer was lost may still be running.
+        self._settle(self.vertex.models, self.resource)
+        model = self._read_model()
+        found = next((version for version in reversed(model.versions) if version.holds(wanted.content_hash)), None)
+        if found is not None:
+            if found.labels.get(STATE_LABEL) != UNFINISHED:
+                self._set_state(found, UNFINISHED)
+            return self._merge(found, [f"v{number}", CANDIDATE])
+        uploaded = v1.Model(
+            display_name=self.model_name,
+            version_description=f"run {wanted.run_id} of pipeline {wanted.pipeline}",
+            artifact_uri=uri,
+            container_spec=v1.ModelContainerSpec(image_uri=self.deployment.serving_image),
+            version_aliases=[f"v{number}", CANDIDATE],
+            labels=self._labels(wanted),
+            encryption_spec=self._encryption(),
+        )
+        request = v1.UploadModelRequest(
+            parent=self.vertex.place.parent,
+            model=uploaded,
+            model_id="" if model.versions else self.model_name,
+            parent_model=self.resource if model.versions else "",
+            service_account=self.vertex.place.service_account or "",
+        )
+        self.vertex.report(f"registering version {number} of {self.model_name}")
+        try:
+            self._wait(self.vertex.models, self.vertex.call(self.vertex.models.upload_model, request))
+        except exceptions.AlreadyExists as error:
+            raise TransientError(f"{self.resource} was created meanwhile") from error
+        found = next((v for v in reversed(self._read_model().versions) if v.holds(wanted.content_hash)), None)
+        if found is None:
+            raise TransientError("the registered version is not listed yet")
+        return found
+
+    def _labels(self, wanted: Wanted) -> dict[str, str]:
+        return {
+            **{key: label(value) for key, value in self.vertex.place.labels.items()},
+            OWNER_LABEL: label(wanted.pipeline),
+            RUN_LABEL: label(wanted.run_id),
+            HASH_LABEL: label(wanted.content_hash),
+            BLESSED_LABEL: "true",
+            STATE_LABEL: UNFINISHED,
+        }
+
+    def _encryption(self) -> v1.EncryptionSpec | None:
+        key = self.vertex.place.cmek_key
+        return v1.EncryptionSpec(kms_key_name=key) if key else None
+
+    def _ensure_endpoint(self, resource: str, pipeline: str) -> Endpoint:
+        self._settle(self.vertex.endpoints, resource)
+        found = read_endpoint(self.vertex, resource)
+        if found.exists:
+            return found
+        name = resource.rpartition("/")[2]
+        endpoint = v1.Endpoint(
+            display_name=name, labels={OWNER_LABEL: label(pipeline)}, encryption_spec=self._encryption()
+        )
+        request = v1.CreateEndpointRequest(parent=self.vertex.place.parent, endpoint=endpoint, endpoint_id=name)
+        self.vertex.report(f"creating endpoint {name}")
+        try:
+            self._wait(self.vertex.endpoints, self.vertex.call(self.vertex.endpoints.create_endpoint, request))
+        except exceptions.AlreadyExists as error:
+            raise TransientError(f"{resource} was created meanwhile") from error
+        return read_endpoint(self.vertex, resource)
+
+    def _shift(
+        self,
+        lease: Lease,
+        endpoint: str,
+        version: Version,
+        before: Mapping[str, int],
+        steps: Sequence[int],
+        golden: Golden,
+        *,
+        reject: bool = True,
+    ) -> None:
+        """Deploys a version and gives it its shares of the traffic, step by step; takes all back if it fails."""
+        was_there = any(d.version_id == version.id for d in read_endpoint(self.vertex, endpoint).deployed)
+        deployed = self._step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
+        try:
+            for share in steps:
+                self._step(lease, partial(self._ensure_share, endpoint, deployed.id, share))
+                self._step(lease, partial(self._smoke_test, endpoint, deployed, golden))
+                self.vertex.report(f"version {version.number} answers as it should at {share} % of the traffic")
+        except PushError as error:
+            self.vertex.report(f"version {version.number} fails; the traffic goes back: {error}")
+            self._step(lease, partial(self._restore, endpoint, deployed.id, before))
+            if reject or not was_there:
+                self._undeploy(lease, endpoint, [deployed.id])
+            if reject:
+                self._step(lease, partial(self._set_state, version, REJECTED))
+                self._step(lease, partial(self._merge, version, [f"-{CANDIDATE}"]))
+                lease.note(version_id=None, traffic_before=None)
+            values = {"version": version.number, "version_id": version.id, "error": str(error), "traffic": dict(before)}
+            record(self.vertex, self.model_name, "refused", values)
+            raise PushError(
+                f"version {version.number} was taken off again, the traffic is as before: {error}"
+            ) from error
+
+    def _ensure_deployed(self, endpoint: str, version: Version, share: int) -> Deployed:
+        self._settle(self.vertex.endpoints, endpoint)
+        now = read_endpoint(self.vertex, endpoint)
+        found = now.of_version(self.resource, version.id)
+        if found is not None:
+            return found
+        # A deployment without an entry in the split would get no traffic; an empty endpoint takes nothing but 100.
+        split = shifted(now.split, "0", share) if now.split else {"0": _FULL}
+        deployed = v1.DeployedModel(
+            model=f"{self.resource}@{version.id}",
+            display_name=f"{self.model_name}-v{version.number}",
+            dedicated_resources=self._resources(now),
+            service_account=self.vertex.place.service_account or "",
+        )
+        request = v1.DeployModelRequest(endpoint=endpoint, deployed_model=deployed, traffic_split=split)
+        self.vertex.report(f"deploying version {version.number} with {split['0']} % of the traffic")
+        self._wait(self.vertex.endpoints, self.vertex.call(self.vertex.endpoints.deploy_model, request))
+        found = read_endpoint(self.vertex, endpoint).of_version(self.resource, version.id)
+        if found is None:
+            raise TransientError("the deployment is not listed yet")
+        return found
+
+    def _resources(self, endpoint: Endpoint) -> v1.DedicatedResources:
+        wanted = self.deployment
+        machine = v1.MachineSpec(machine_type=wanted.machine_type)
+        if wanted.accelerator is not None:
+            machine.accelerator_type = getattr(v1.AcceleratorType, wanted.accelerator)
+            machine.accelerator_count = wanted.accelerator_count
+        return v1.DedicatedResources(
+            machine_spec=machine, min_replica_count=wanted.min_replicas, max_replica_count=wanted.max_replicas
+        )
+
+    def _ensure_share(self, endpoint: str, deployed_id: str, share: int) -> None:
+        now = read_endpoint(self.vertex, endpoint)
+        if now.split.get(deployed_id, 0) < share:
+            self._update_split(now, shifted(now.split, deployed_id, share))
+
+    def _restore(self, endpoint: str, deployed_id: str, before: Mapping[str, int]) -> None:
+        """Restore the recorded split, as far as its deployments still exist."""
+        now = read_endpoint(self.vertex, endpoint)
+        there = {d.id for d in now.deployed}
+        wanted = {key: share for key, share in before.items() if key in there and share}
+        if wanted and wanted != now.split:
+            if sum(wanted.values()) != _FULL:
+                first = next(iter(wanted))
+                wanted = shifted({k: v for k, v in wanted.items() if k != first}, first, wanted[first])
+            self._update_split(now, wanted)
+
+    def _update_split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
+        # With the etag that was read: a change by somebody else in between is seen, and the step begins again.
+        changed = v1.Endpoint(name=endpoint.resource, traffic_split=dict(split), etag=endpoint.etag)
+        request = v1.UpdateEndpointRequest(endpoint=changed, update_mask={"paths": ["traffic_split"]})
+        self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")
+        self.vertex.call(self.vertex.endpoints.update_endpoint, request)
+
+    def _smoke_test(self, endpoint: str, deployed: Deployed, golden: Golden) -> None:
+        """Send the golden requests until the deployment has answered them often enough.
+
+        Raises:
+          PushError: a wrong answer of the deployment, too many failures, or no answer of it in time.
+        """
+        instances = [json_format.ParseDict(dict(instance), struct_pb2.Value()) for instance in golden.instances]
+        request = v1.PredictRequest(endpoint=endpoint)
+        v1.PredictRequest.pb(request).instances.extend(instances)
+        deadline = time.monotonic() + self.deployment.smoke_timeout_seconds
+        answered, failures, others = 0, 0, 0
+        while answered < _ANSWERS_WANTED:
+            if time.monotonic() > deadline:
+                raise PushError(
+                    f"no answer of deployment {deployed.id} to the golden requests within "
+                    f"{self.deployment.smoke_timeout_seconds:g} s ({others} answers of other versions)"
+                )
+            try:
+                response = self.vertex.call(self.vertex.predictions.predict, request)
+            except TransientError as error:
+                failures += 1
+                if failures > _FAILURES_ALLOWED:
+                    raise PushError(f"the golden requests failed {failures} times: {error}") from error
+                self.vertex.report(f"a golden request failed: {error}")
+                continue
+            finally:
+                time.sleep(_BETWEEN_REQUESTS_SECONDS)
+            if response.deployed_model_id != deployed.id:
+                others += 1
+                continue
+            rows = [json_format.MessageToDict(row) for row in v1.PredictResponse.pb(response).predictions]
+            wrong = golden.difference(rows)
+            if wrong is not None:
+                raise PushError(f"wrong answer to a golden request: {wrong}")
+            answered += 1
+
+    def _crown(self, lease: Lease, version: Version) -> None:
+        """Make a version the champion and the default, and the champion before it `previous`."""
+
+        def move() -> None:
+            champion = self._read_model().with_alias(CHAMPION)
+            if champion is not None and champion.id != version.id:
+                self._merge(champion, [PREVIOUS])
+            now = self._read_model().of_id(version.id)
+            assert now is not None
+            # An alias in use is taken from its version without a word; here that is what is meant.
+            self._merge(now, [a for a in (CHAMPION, DEFAULT) if a not in now.aliases])
+            self._merge(now, [f"-{a}" for a in (CANDIDATE, PREVIOUS) if a in now.aliases])
+
+        self._step(lease, move)
+
+    def _merge(self, version: Version, aliases: list[str]) -> Version:
+        if aliases:
+            request = v1.MergeVersionAliasesRequest(name=f"{self.resource}@{version.id}", version_aliases=aliases)
+            self.vertex.call(self.vertex.models.merge_version_aliases, request)
+        found = self._read_model().of_id(version.id)
+        if found is None:
+            raise TransientError(f"version {version.id} is not listed")
+        return found
+
+    def _set_state(self, version: Version, state: str) -> None:
+        labels = {**version.labels, STATE_LABEL: state}
+        changed = v1.Model(name=f"{self.resource}@{version.id}", labels=labels)
+        request = v1.UpdateModelRequest(model=changed, update_mask={"paths": ["labels"]})
+        self.vertex.call(self.vertex.models.update_model, request)
+
+    def _undeploy(self, lease: Lease, endpoint: str, ids: Sequence[str]) -> None:
+        for deployed_id in ids:
+            self._step(lease, partial(self._ensure_undeployed, endpoint, deployed_id))
+
+    def _ensure_undeployed(self, endpoint: str, deployed_id: str) -> None:
+        self._settle(self.vertex.endpoints, endpoint)
+        now = read_endpoint(self.vertex, endpoint)
+        if deployed_id not in {d.id for d in now.deployed}:
+            return
+        if now.split.get(deployed_id) and len(now.deployed) > 1:
+            raise PushError(f"deployment {deployed_id} has traffic; it is not undeployed")
+        self.vertex.report(f"undeploying {deployed_id}")
+        request = v1.UndeployModelRequest(endpoint=endpoint, deployed_model_id=deployed_id)
+        try:
+            self._wait(self.vertex.endpoints, self.vertex.call(self.vertex.endpoints.undeploy_model, request))
+        except exceptions.NotFound:
+            return
+
+    def _ensure_deleted(self, version: Version) -> None:
+        self._settle(self.vertex.models, self.resource)
+        if self._read_model().of_id(version.id) is None:
+            return
+        request = v1.DeleteModelVersionRequest(name=f"{self.resource}@{version.id}")
+        self._wait(self.vertex.models, self.vertex.call(self.vertex.models.delete_model_version, request))
+
+    def _result(self, version: Version, endpoint: str, before: Mapping[str, int], *, pushed: bool) -> Pushed:
+        model, now = self._read_model(), read_endpoint(self.vertex, endpoint)
+        deployed = now.of_version(self.resource, version.id)
+        numbers = {v.id: v.number for v in model.versions}
+        return Pushed(
+            pushed=pushed,
+            version=version.number,
+            model=self.resource,
+            version_id=version.id,
+            endpoint=endpoint,
+            deployed_model_id=deployed.id if deployed else "",
+            traffic_before=dict(before),
+            traffic_after=dict(now.split),
+            serving={
+                numbers.get(d.version_id, int(d.version_id)): now.split[d.id]
+                for d in now.deployed
+                if now.split.get(d.id)
+            },
+        )
+
+
+def check_switch(target: Version) -> None:
+    """Refuses to give traffic to a version that was not blessed, or failed its golden requests.
+
+    Raises:
+      PushError: with the reason.
+    """
+    if target.labels.get(BLESSED_LABEL) != "true":
+        raise PushError(f"version {target.number} was not blessed by this product's Evaluator; it gets no traffic")
+    if target.labels.get(STATE_LABEL) == REJECTED:
+        raise PushError(f"version {target.number} failed its golden requests when it was pushed; it gets no traffic")
+
+
+def is_garbage(version: Version) -> bool:
+    """Whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
+    return not version.endpoints and not {CHAMPION, PREVIOUS, CANDIDATE, DEFAULT} & {*version.aliases}
+
+
+def garbage(model: Model, keep_last: int) -> list[Version]:
+    """Return the versions that may be deleted; the last `keep_last`, one at least (the next run's baseline), are
+    kept.
+    """
+    older = model.versions[: -max(keep_last, 1)]
+    return [version for version in older if is_garbage(version)]

@@ -1,0 +1,144 @@
+"""The folder in Cloud Storage that a pushed version is kept in: named by its content, complete or not there.
+
+gs://BUCKET/ROOT/models/NAME/HASH/saved_model.pb ...
+                                  assets.extra/release.json, golden.json, train_statistics.pb
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.api_core import exceptions
+from google.auth import credentials
+from google.auth import exceptions as auth_exceptions
+from google.cloud import storage  # type: ignore[attr-defined]
+from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped]
+
+from cli.errors import PushError
+from serving.registry import RELEASE_FILE, VERSION_FILE
+from serving.registry.vertex.connection import NO_CREDENTIALS, translated
+
+# So long a request that fails for a passing reason is repeated.
+_SECONDS = 120.0
+
+
+class NothingThereError(PushError):
+    """Cloud Storage has nothing at a URI."""
+
+
+def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
+    """Where a version of this content is kept."""
+    return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
+
+
+def _client(project: str | None) -> storage.Client:
+    # A local server (STORAGE_EMULATOR_HOST) is never sent anybody's token.
+    anonymous = {"credentials": credentials.AnonymousCredentials()} if "STORAGE_EMULATOR_HOST" in os.environ else {}
+    try:
+        return storage.Client(project=project, **anonymous)
+    except auth_exceptions.DefaultCredentialsError as error:
+        raise PushError(NO_CREDENTIALS) from error
+
+
+def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    return _client(project).bucket(bucket), prefix
+
+
+def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], extra: Mapping[str, bytes]) -> None:
+    """Copy a SavedModel and what goes with it, unless it is there; the release file comes last and marks it whole.
+
+    Raises:
+      PushError: the bucket is not there, or may not be written.
+    """
+    bucket, prefix = _bucket(uri, project)
+    try:
+        if bucket.blob(f"{prefix}/{RELEASE_FILE}").exists():
+            # By a push that was cut off, perhaps, and whose number another has been given since.
+            if VERSION_FILE in extra:
+                bucket.blob(f"{prefix}/{VERSION_FILE}").upload_from_string(extra[VERSION_FILE])
+            return
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            bucket.blob(f"{prefix}/{path.relative_to(folder).as_posix()}").upload_from_filename(str(path))
+        for name, content in extra.items():
+            bucket.blob(f"{prefix}/{name}").upload_from_string(content)
+        bucket.blob(f"{prefix}/{RELEASE_FILE}").upload_from_string(json.dumps(dict(release), indent=2))
+    except exceptions.NotFound as error:
+        raise PushError(f"{uri}: the bucket is not there; create it, or set vertex.pipeline_root") from error
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be written: {translated(error)}") from error
+
+
+def read(uri: str, *, project: str) -> bytes | None:
+    """Return an object's content; None where there is none."""
+    bucket, name = _bucket(uri, project)
+    try:
+        return bytes(bucket.blob(name).download_as_bytes())
+    except exceptions.NotFound:
+        return None
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
+
+
+def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float = _SECONDS) -> None:
+    """Copy all that is below to a folder here; where the URI is one object's, that object to a file.
+
+    Args:
+      uri: URI of a folder or an object.
+      target: the folder or the file that it becomes.
+      project: that the bucket belongs to.
+      seconds: so long one request is repeated.
+
+    Raises:
+      NothingThereError: nothing is there.
+      PushError: it may not be read, or an object's name leads out of the folder.
+    """
+    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    retry = DEFAULT_RETRY.with_timeout(seconds)
+    try:
+        blobs = list(bucket.list_blobs(prefix=f"{prefix}/", retry=retry)) or [bucket.blob(prefix)]
+        for blob in blobs:
+            if blob.name.endswith("/"):
+                continue
+            path = Path(f"{target}{blob.name.removeprefix(prefix)}")
+            if ".." in path.parts:
+                raise PushError(f"gs://{bucket.name}/{blob.name}: leads out of its folder; it is not copied")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blob.download_to_filename(str(path), retry=retry)
+    except exceptions.NotFound as error:
+        raise NothingThereError(f"{uri}: nothing is there") from error
+    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
+        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+
+
+def is_there(uri: str, *, project: str, seconds: float = _SECONDS) -> bool:
+    """Whether an object is at a URI, or below it.
+
+    Raises:
+      PushError: it cannot be looked at.
+    """
+    bucket, prefix = _bucket(uri.rstrip("/"), project)
+    retry = DEFAULT_RETRY.with_timeout(seconds)
+    try:
+        below = bucket.list_blobs(prefix=f"{prefix}/", max_results=1, retry=retry)
+        return any(below) or bool(bucket.blob(prefix).exists(retry=retry))
+    except exceptions.NotFound:
+        return False
+    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
+        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+
+
+def _said(error: Exception) -> object:
+    if isinstance(error, exceptions.RetryError):
+        return f"no answer: {error.cause or error}"
+    return translated(error) if isinstance(error, exceptions.GoogleAPICallError) else error
+
+
+def remove(uri: str, *, project: str) -> None:
+    """Delete all that is below, the mark of wholeness first."""
+    bucket, prefix = _bucket(uri, project)
+    blobs = sorted(bucket.list_blobs(prefix=f"{prefix}/"), key=lambda blob: not blob.name.endswith(RELEASE_FILE))
+    for blob in blobs:
+        blob.delete()

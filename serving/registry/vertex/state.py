@@ -1,0 +1,156 @@
+"""What is there: a model's versions, and an endpoint's deployments, read again whenever it matters."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.api_core import exceptions
+from google.cloud import aiplatform_v1 as v1
+
+from serving.registry.vertex.connection import Vertex
+
+CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "default"
+OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
+# How far a push has come: it may be taken up again, is over, or was rolled back for its answers.
+STATE_LABEL, UNFINISHED, FINISHED, REJECTED = "push-state", "unfinished", "finished", "rejected"
+LABEL_LENGTH = 63
+
+
+def label(text: str) -> str:
+    """Return a text as a label's value: at most 63 of lowercase letters, digits, `_` and `-`."""
+    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model in the registry."""
+
+    id: str
+    aliases: tuple[str, ...]
+    labels: Mapping[str, str]
+    artifact_uri: str
+    created: float
+    endpoints: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        """Ours: the N of the alias `vN`; for a version of another's, its id."""
+        named = [int(alias[1:]) for alias in self.aliases if re.fullmatch(r"v\d+", alias)]
+        return max(named, default=int(self.id))
+
+    def holds(self, content_hash: str) -> bool:
+        return self.labels.get(HASH_LABEL) == label(content_hash)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and its versions, oldest first; none where the name is free."""
+
+    resource: str
+    versions: tuple[Version, ...] = ()
+
+    def with_alias(self, alias: str) -> Version | None:
+        return next((version for version in self.versions if alias in version.aliases), None)
+
+    def numbered(self, number: int) -> Version | None:
+        return next((version for version in self.versions if version.number == number), None)
+
+    def of_id(self, version_id: str) -> Version | None:
+        return next((version for version in self.versions if version.id == version_id), None)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deployment on an endpoint."""
+
+    id: str
+    model: str
+    version_id: str
+    created: float
+    resources: Any
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint; `resource` is where it would be created if there is none yet."""
+
+    resource: str
+    exists: bool = False
+    deployed: tuple[Deployed, ...] = ()
+    split: Mapping[str, int] = field(default_factory=dict)
+    etag: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def of_version(self, model: str, version_id: str) -> Deployed | None:
+        found = [d for d in self.deployed if d.model == model and d.version_id == version_id]
+        # The one with traffic first: a second deployment of one version is a leftover.
+        return max(found, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
+
+    def share_of(self, version_id: str) -> int:
+        """Percent of the traffic."""
+        return sum(self.split.get(d.id, 0) for d in self.deployed if d.version_id == version_id)
+
+
+def read_model(vertex: Vertex, model_id: str) -> Model:
+    """Return the model of an id, with all its versions."""
+    resource = f"{vertex.place.parent}/models/{model_id}"
+    try:
+        found = vertex.listed(
+            vertex.models.list_model_versions, v1.ListModelVersionsRequest(name=resource, page_size=100)
+        )
+    except exceptions.NotFound:
+        return Model(resource)
+    return Model(resource, tuple(sorted((_version(version) for version in found), key=lambda v: int(v.id))))
+
+
+def _version(model: Any) -> Version:
+    return Version(
+        id=model.version_id,
+        aliases=tuple(model.version_aliases),
+        labels=dict(model.labels),
+        artifact_uri=model.artifact_uri,
+        created=model.version_create_time.timestamp() if model.version_create_time else 0.0,
+        endpoints=tuple(reference.endpoint for reference in model.deployed_models),
+    )
+
+
+def same_name(vertex: Vertex, display_name: str) -> list[str]:
+    """All models of a display name, which is not unique."""
+    request = v1.ListModelsRequest(parent=vertex.place.parent, filter=f'display_name="{display_name}"')
+    return [model.name for model in vertex.listed(vertex.models.list_models, request)]
+
+
+def endpoints_named(vertex: Vertex, display_name: str) -> list[Endpoint]:
+    """All endpoints of a display name."""
+    request = v1.ListEndpointsRequest(parent=vertex.place.parent, filter=f'display_name="{display_name}"')
+    return [_endpoint(found) for found in vertex.listed(vertex.endpoints.list_endpoints, request)]
+
+
+def read_endpoint(vertex: Vertex, resource: str) -> Endpoint:
+    """Return an endpoint as it is now."""
+    try:
+        return _endpoint(vertex.read(vertex.endpoints.get_endpoint, v1.GetEndpointRequest(name=resource)))
+    except exceptions.NotFound:
+        return Endpoint(resource)
+
+
+def _endpoint(found: Any) -> Endpoint:
+    deployed = [
+        Deployed(
+            id=d.id,
+            model=d.model.partition("@")[0],
+            version_id=d.model_version_id,
+            created=d.create_time.timestamp() if d.create_time else 0.0,
+            resources=d.dedicated_resources,
+        )
+        for d in found.deployed_models
+    ]
+    return Endpoint(
+        resource=found.name,
+        exists=True,
+        deployed=tuple(deployed),
+        split={key: share for key, share in found.traffic_split.items() if share},
+        etag=found.etag,
+        labels=dict(found.labels),
+    )

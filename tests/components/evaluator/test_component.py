@@ -1,0 +1,467 @@
+"""Rows are read once, by models that are loaded once, and each slice gets its own rows."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from cli.errors import PipelineError
+from components.config import Evaluation
+from components.evaluator import sliced_predictions
+from components.evaluator.component import CONSTANT_PROPERTY, DECISION_PROPERTY, BatchedExecutor, _imbalance
+from components.evaluator.evaluation import Summary, eval_config
+from components.evaluator.golden_requests import GOLDEN_NAME
+from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlice
+from components.example_gen.component import LABELS_PROPERTY
+from pipeline.config.beam_args import beam_args
+from pipeline.config.pipeline_config import load
+from serving.model.golden_requests import Golden
+from serving.model.predictor import Predictor
+from serving.registry import DECISION_FILE
+from tests.conftest import CENSUS_CONFIG
+from tests.serving.models import FEATURES, decided_at, example, export_model
+
+ROWS = 500
+FILES = 2
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    """Half of them lack what may be missing."""
+    of = random.Random(7)
+    return [
+        {
+            "color": of.choice(["red", "green", "grün"]),
+            "size": of.choice([0.5, 2.5]),
+            "bought": of.choice(["yes", "no"]),
+        }
+        | ({"shop name": of.choice(["north", "south"])} if of.random() < 0.5 else {})
+        | ({"rank": of.randrange(4)} if of.random() < 0.5 else {})
+        for _ in range(ROWS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> Path:
+    """Return an Examples artifact's folder with one split, `test`, in two files."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "Split-test").mkdir()
+    for number in range(FILES):
+        path = str(folder / "Split-test" / f"data-{number}.gz")
+        with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+            for row in rows[number::FILES]:
+                writer.write(example(row))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model artifacts' folders."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, offset in (("candidate", -3.0), ("baseline", -2.5)):
+        export_model(folder / name / "Format-Serving", offset)
+    return {name: folder / name for name in ("candidate", "baseline")}
+
+
+def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
+    rows: list[dict[str, Any]], examples: Path, models: dict[str, Path]
+) -> None:
+    slicings = [(), ("color",), ("rank",), ("size", "shop name")]
+    loaded = LoadedModels({"candidate": str(models["candidate"] / "Format-Serving")})
+    slicer = PredictAndSlice(loaded, "probability", slicings, FEATURES.column_types)
+    slicer.setup()
+    mine = rows[0::FILES]
+    found = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))
+    answers = Predictor(models["candidate"] / "Format-Serving").predict_examples(_requests(mine))
+    expected: dict[Any, list[int]] = {}
+    for number, row in enumerate(mine):
+        for slicing in slicings:
+            if all(column in row for column in slicing):
+                expected.setdefault(tuple((column, row[column]) for column in slicing), []).append(number)
+    assert found.keys() == expected.keys() and len(found) == 1 + 3 + 4 + 4
+    for key, numbers in expected.items():
+        assert found[key]["labels"].tolist() == [mine[n]["bought"] == "yes" for n in numbers]
+        np.testing.assert_allclose(found[key]["predictions"], answers["probability"][numbers], rtol=1e-6)
+
+
+def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
+    examples: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts, which are the same on any machine: whoever reads or predicts rows twice is found here."""
+    counted: Counter[str] = Counter()
+    load, parse = tf.saved_model.load, tf.io.parse_example
+
+    def counting_load(path: str) -> Any:
+        counted["models loaded"] += 1
+        model = load(path)
+        signatures = dict(model.signatures)
+
+        def called(name: str) -> Any:
+            def call(examples: tf.Tensor) -> Any:
+                counted[f"{name} of {Path(path).parent.name}"] += 1
+                return signatures[name](examples=examples)
+
+            return call
+
+        return type("Model", (), {"signatures": {name: called(name) for name in signatures}})()
+
+    def counting_parse(*args: Any, **options: Any) -> Any:
+        counted["batches sliced"] += 1
+        return parse(*args, **options)
+
+    monkeypatch.setattr(sliced_predictions.tf.saved_model, "load", counting_load)
+    monkeypatch.setattr(sliced_predictions.tf.io, "parse_example", counting_parse)
+    summary = _evaluate(examples, models, tmp_path)
+    monkeypatch.undo()
+    assert counted == {
+        "models loaded": 2,
+        "batches sliced": FILES,
+        # And once more for the golden requests.
+        "serving_examples of candidate": FILES + 1,
+        "serving_examples of baseline": FILES,
+        "true_label of candidate": FILES,
+    }
+    assert summary.metrics["overall"]["example_count"] == ROWS
+    golden = Golden.from_json((tmp_path / "evaluation" / GOLDEN_NAME).read_bytes())
+    assert golden.difference(Predictor(models["candidate"] / "Format-Serving").predict(list(golden.instances))) is None
+    assert tfma.load_validation_result(str(tmp_path / "evaluation")).validation_ok
+
+
+def _evaluate(
+    examples: Path,
+    models: dict[str, Path],
+    folder: Path,
+    evaluation: dict[str, Any] | None = None,
+    *,
+    train: dict[str, float] | None = None,
+    hyperparameters: Any = None,
+    has_costs: bool = False,
+) -> Summary:
+    """Run the executor on artifacts, as TFX does; the artifacts of the last call are in `made`."""
+    made.clear()
+    made.update({"examples": standard_artifacts.Examples(), "evaluation": standard_artifacts.ModelEvaluation()})
+    made["blessing"] = standard_artifacts.ModelBlessing()
+    made["examples"].uri, made["examples"].split_names = str(examples), artifact_utils.encode_split_names(["test"])
+    labels = {"train": {"no": 300, "yes": 200} if train is None else train}
+    made["examples"].set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
+    for number, (name, path) in enumerate(models.items()):
+        model = made["model" if name == "candidate" else "baseline_model"] = standard_artifacts.Model()
+        model.uri, model.id = str(path), number
+    if hyperparameters is not None:
+        made["hyperparameters"] = hyperparameters
+    for name in ("evaluation", "blessing"):
+        made[name].uri = str(folder / name)
+        (folder / name).mkdir()
+    asked = Evaluation.model_validate(
+        {
+            "split": "test",
+            "min_examples": 1,
+            "slice_by": [["color"]],
+            "thresholds": [{"metric": "auc", "at_least": 0.1}],
+            **({"compared_with_last_blessed": [{"metric": "auc", "may_worsen_by": 1.0}]} if len(models) > 1 else {}),
+            **(evaluation or {}),
+        }
+    )
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=beam_args(load(CENSUS_CONFIG)),
+        tmp_dir=str(folder),
+        unique_id="1",
+    )
+    BatchedExecutor(context).Do(
+        {name: [made[name]] for name in ("examples", "model", "baseline_model", "hyperparameters") if name in made},
+        {name: [made[name]] for name in ("evaluation", "blessing")},
+        {
+            "eval_config": proto_utils.proto_to_json(eval_config(asked, "binary", has_costs=has_costs)),
+            "requirements": asked.model_dump_json(),
+            "imbalance": "none",
+            "example_splits": json_utils.dumps(["test"]),
+            "golden_requests": 4,
+            "golden_tolerance": 1e-4,
+        },
+    )
+    text = (folder / "evaluation" / "summary.json").read_text()
+    # JSON knows no NaN.
+    json.loads(text, parse_constant=pytest.fail)
+    return Summary.read(str(folder / "evaluation"))
+
+
+made: dict[str, Any] = {}
+
+
+def _requests(rows: list[dict[str, Any]]) -> list[bytes]:
+    """Return the rows without their label, which no request has."""
+    return [example({name: value for name, value in row.items() if name != "bought"}) for row in rows]
+
+
+def _is_blessed() -> bool:
+    return bool(made["blessing"].get_int_custom_property("blessed"))
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    (folder / "Split-test").mkdir(parents=True)
+    path = str(folder / "Split-test" / "data-0.gz")
+    with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for row in rows:
+            writer.write(example(row))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def able(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models whose probabilities are neither all near 0 nor all near 1."""
+    folder = tmp_path_factory.mktemp("able")
+    for name, offset in (("candidate", -12.0), ("baseline", -11.0)):
+        export_model(folder / name / "Format-Serving", offset)
+    return {name: folder / name for name in ("candidate", "baseline")}
+
+
+@pytest.fixture(scope="module")
+def learnable(rows: list[dict[str, Any]], able: dict[str, Path]) -> list[dict[str, Any]]:
+    """Return the rows with labels that are as likely as the candidate says."""
+    of = random.Random(11)
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(rows))
+    assert np.ptp(answers["probability"]) > 0.5
+    labels = ["yes" if of.random() < probability else "no" for probability in answers["probability"]]
+    return [{**row, "bought": label} for row, label in zip(rows, labels, strict=True)]
+
+
+def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_ml_metadata(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    shares = dict(Counter(row["bought"] for row in learnable))
+    summary = _evaluate(_write(tmp_path, learnable), able, tmp_path, train=shares)
+    assert (summary.failures, summary.warnings, _is_blessed()) == ([], [], True)
+    found = summary.constant_predictor
+    assert json.loads(made["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)) == found
+    # It predicts each row as it is, so its loss is the one that is measured.
+    assert found["candidate"] == pytest.approx(summary.metrics["overall"]["log_loss"], rel=1e-9)
+    share = shares["yes"] / ROWS
+    assert found["constant"] == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    assert found["gain"] > found["gain_at_least"] > 0
+    assert (found["rows"], found["is_prior_corrected"]) == (ROWS, False)
+
+
+@pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
+def test_without_thresholds_the_constant_predictor_decides(
+    models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path
+) -> None:
+    asked = {"thresholds": [], "compared_with_last_blessed": []}
+    shares = dict(Counter(row["bought"] for row in learnable))
+    judged = {name: able[name] for name in models}
+    (tmp_path / "able").mkdir()
+    summary = _evaluate(_write(tmp_path, learnable), judged, tmp_path / "able", asked, train=shares)
+    assert (summary.failures, _is_blessed()) == ([], True)
+    # On rows whose labels the model has not learned.
+    (tmp_path / "unable").mkdir()
+    summary = _evaluate(examples, judged, tmp_path / "unable", asked)
+    assert [failure.split(":")[0] for failure in summary.failures] == ["constant predictor"]
+    assert not _is_blessed()
+
+
+def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_thresholds(
+    examples: Path, able: dict[str, Path], tmp_path: Path
+) -> None:
+    summary = _evaluate(examples, able, tmp_path, {"insignificant_gain": "warn"})
+    (failure,) = summary.failures
+    assert failure.startswith("constant predictor: log loss ")
+    assert "must be better" in failure
+    assert not _is_blessed()
+
+
+@pytest.mark.parametrize("severity", ["stop", "warn"])
+def test_a_gain_that_may_be_chance_stops_or_warns(
+    severity: str, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    # Enough for both classes, too few for the interval.
+    few = [row for row in learnable if row["bought"] == "yes"][:12] + [r for r in learnable if r["bought"] == "no"][:8]
+    asked = {"insignificant_gain": severity, "slice_by": []}
+    summary = _evaluate(_write(tmp_path, few), able, tmp_path, asked, train={"no": 205, "yes": 295})
+    (line,) = summary.failures if severity == "stop" else summary.warnings
+    assert "must be above 0 by its one-sided 95% interval, which begins at -" in line
+    needed = summary.constant_predictor["rows_needed"]
+    assert f"about {needed:,} rows would be enough" in line and needed > 20
+    assert _is_blessed() is (severity == "warn")
+
+
+def test_twelve_rows_are_not_enough_though_every_threshold_is_met(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    twelve = [row for row in learnable if row["bought"] == "yes"][:5] + [r for r in learnable if r["bought"] == "no"][
+        :7
+    ]
+    asked = {"thresholds": [{"metric": "log_loss", "at_most": 100}], "insignificant_gain": "warn", "slice_by": []}
+    candidate = {"candidate": able["candidate"]}
+    summary = _evaluate(_write(tmp_path, twelve), candidate, tmp_path, asked)
+    assert summary.failures == ["rows of test: 12, must be at least 20 (evaluation.min_rows); give 'test' more rows"]
+    assert not _is_blessed()
+
+
+def test_an_undefined_metric_fails_a_threshold_on_all_rows_and_says_why(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    one_class = [row for row in learnable if row["bought"] == "no"]
+    summary = _evaluate(_write(tmp_path, one_class), able, tmp_path)
+    reason = "auc on overall: undefined, since no row of the split has the class 'yes'; must be "
+    assert summary.metrics["overall"]["auc"] is None
+    assert [line for line in summary.failures if line.startswith("auc")] == [
+        f"{reason}at least 0.1",
+        f"{reason}at most 1 below the last blessed model's (the value is the difference)",
+    ]
+    assert summary.failures[0].startswith("rows of test by class: 'yes' 0, each class must have at least 5 ")
+    assert not _is_blessed()
+
+
+def test_an_undefined_metric_warns_in_a_slice(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    kept = [row for row in learnable if (row["color"], row["bought"]) != ("red", "yes")]
+    bounds = {
+        "thresholds": [{"metric": "auc", "at_least": 0.1, "slice_by": ["color"]}],
+        "compared_with_last_blessed": [{"metric": "recall", "may_worsen_by": 1.0, "slice_by": ["color"]}],
+    }
+    summary = _evaluate(_write(tmp_path, kept), able, tmp_path, bounds)
+    assert (summary.failures, _is_blessed()) == ([], True)
+    assert summary.warnings == [
+        "auc on color=red: undefined, since all rows of the slice have the same class; must be at least 0.1",
+        "recall on color=red: undefined, since no row of the slice has the class 'yes'; must be at most 1 below the "
+        "last blessed model's (the value is the difference)",
+    ]
+
+
+def test_a_baseline_whose_metric_is_undefined_fails_the_comparison(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    # It predicts `no` for every row.
+    export_model(tmp_path / "timid" / "Format-Serving", -90.0)
+    compared = {"compared_with_last_blessed": [{"metric": "precision", "may_worsen_by": 1.0}], "slice_by": []}
+    models = {"candidate": able["candidate"], "baseline": tmp_path / "timid"}
+    summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, compared)
+    assert summary.baseline["overall"]["precision"] is None
+    assert summary.failures == [
+        "precision on overall: undefined, since it is for the last blessed model; must be at most 1 below the last "
+        "blessed model's (the value is the difference)"
+    ]
+
+
+def test_predictions_that_are_not_finite_are_counted_and_never_blessed(
+    learnable: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    export_model(tmp_path / "broken" / "Format-Serving", float("nan"))
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": tmp_path / "broken"}, tmp_path, {"slice_by": []})
+    assert summary.failures[0] == "predictions: NaN or infinite for 500 of 500 rows of test, must be finite"
+    assert "auc on overall: undefined, since a prediction is NaN or infinite; must be at least 0.1" in summary.failures
+    assert {name for name, value in summary.metrics["overall"].items() if value is not None} == {"example_count"}
+    assert not _is_blessed()
+
+
+def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    best = _hyperparameters(tmp_path / "best", {"training.imbalance": "oversample", "training.epochs": 3})
+    candidate, asked = {"candidate": able["candidate"]}, {"slice_by": []}
+    train = {"no": 450.0, "yes": 50.0}
+    summary = _evaluate(_write(tmp_path, learnable), candidate, tmp_path, asked, train=train, hyperparameters=best)
+    found = summary.constant_predictor
+    assert found["is_prior_corrected"] is True
+    # The shares of train are not those that the candidate's probabilities are of.
+    assert found["candidate"] > summary.metrics["overall"]["log_loss"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("searched", "expected"),
+    [
+        (None, "class_weights"),
+        ({"training.epochs": 3}, "class_weights"),
+        ({"training.imbalance": "none"}, "none"),
+        ({"training.imbalance": "oversample"}, "oversample"),
+    ],
+)
+def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
+    found = None if searched is None else [_hyperparameters(tmp_path, searched)]
+    assert _imbalance("class_weights", found) == expected
+
+
+def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
+    """Return what Tuner writes."""
+    folder.mkdir(exist_ok=True)
+    choices = {path: json.dumps(value) if isinstance(value, str) else value for path, value in values.items()}
+    (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": [], "values": choices}))
+    best = standard_artifacts.HyperParameters()
+    best.uri = str(folder)
+    return best
+
+
+def _confusion(folder: Path, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Rows by label and by the label that a model serves, [2, 2]."""
+    served = Predictor(folder / "Format-Serving").predict_examples(_requests(rows))["predicted_label"]
+    counts = Counter((row["bought"], label.decode()) for row, label in zip(rows, served, strict=True))
+    return np.array([[counts[label, predicted] for predicted in ("no", "yes")] for label in ("no", "yes")])
+
+
+@pytest.mark.parametrize("thresholds", [(0.2, None), (0.2, 0.9), (None, 0.9)])
+def test_each_model_is_measured_by_the_labels_that_it_serves(
+    thresholds: tuple[float | None, float | None], learnable: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    models = {}
+    for name, offset, threshold in zip(("candidate", "baseline"), (-12.0, -11.0), thresholds, strict=True):
+        decision = None if threshold is None else decided_at(threshold)
+        models[name] = export_model(tmp_path / name / "Format-Serving", offset, decision).parent
+    has_costs = thresholds[0] is not None
+    bounds = {"compared_with_last_blessed": [{"metric": "mean_cost", "may_worsen_by": 9}]} if has_costs else {}
+    summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
+    for name, measured in (("candidate", summary.metrics), ("baseline", summary.baseline)):
+        counted = _confusion(models[name], learnable)
+        found = measured["overall"]
+        assert found["precision"] == counted[1, 1] / counted[:, 1].sum()
+        assert found["recall"] == counted[1, 1] / counted[1].sum()
+        assert found["accuracy"] == np.trace(counted) / ROWS
+        # Both by the candidate's costs, 1 and 5.
+        cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+        assert found.get("mean_cost") == (pytest.approx(cost) if has_costs else None)
+    noted = made["evaluation"].get_string_custom_property(DECISION_PROPERTY)
+    if not has_costs:
+        assert (noted, summary.decision) == ("", {})
+        return
+    assert json.loads(noted) == summary.decision
+    cost = summary.metrics["overall"]["mean_cost"]
+    assert summary.decision["text"] == (
+        "threshold 0.2 (false positive 1, false negative 5; chosen on 3,269 rows of eval): mean cost 0.25 on eval, "
+        f"0.375 at 0.5; {cost:.4g} on test"
+    )
+    assert summary.decision["threshold"] == float(np.float32(0.2))
+    assert summary.decision["baseline_threshold"] == pytest.approx(thresholds[1] or 0.5)
+    assert summary.failures == []
+
+
+def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(learnable: list[dict[str, Any]], tmp_path: Path) -> None:
+    export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
+    bounds = [{"metric": "mean_cost", "at_most": 4.0}, {"metric": "mean_cost", "at_most": 0.1}]
+    asked = {"thresholds": bounds, "slice_by": []}
+    folder = _write(tmp_path, learnable)
+    summary = _evaluate(folder, {"candidate": tmp_path / "candidate"}, tmp_path, asked, has_costs=True)
+    counted = _confusion(tmp_path / "candidate", learnable)
+    cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+    assert 0.1 < cost < 4
+    assert summary.failures == [f"mean_cost on overall: {cost:.4f}, must be at most 0.1"]
+    assert summary.decision["baseline_threshold"] is None
+
+
+def test_a_damaged_threshold_is_named(examples: Path, tmp_path: Path) -> None:
+    folder = export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
+    (folder / DECISION_FILE).write_text("{")
+    with pytest.raises(PipelineError, match=r"assets.extra/decision.json: is damaged; train the model again"):
+        _evaluate(examples, {"candidate": folder.parent}, tmp_path)
+
+
+def test_examples_without_counted_labels_are_rejected(examples: Path, able: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no labels of 'train' are recorded, .*--no-cache"):
+        _evaluate(examples, able, tmp_path, train={})

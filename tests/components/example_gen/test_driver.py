@@ -1,0 +1,123 @@
+"""TFX's cache follows the content of the input files: real runs of ExampleGen alone, by the launcher and as on Vertex."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.orchestration.pipeline import Pipeline
+
+from components.example_gen.component import example_gen
+from pipeline.config import pipeline_config
+from pipeline.config.beam_args import beam_args
+from pipeline.database.sqlite import SQLiteFile
+from pipeline.run import dag_runner
+from pipeline.vertex.compiler import compile_job
+from pipeline.vertex.rehearsal import Rehearsal
+from schemas.data import Data
+from schemas.features import FeatureSet
+from tests.conftest import CENSUS_CONFIG
+
+FEATURES = FeatureSet.model_validate(
+    {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "positive": "1", "negative": "0"}}
+)
+ODD_NAME = "a [b] c#d%20é?*"
+
+
+class _Seen:
+    def __init__(self) -> None:
+        self.results: list[dag_runner.NodeResult] = []
+
+    def node_started(self, node_id: str) -> None:
+        pass
+
+    def node_finished(self, result: dag_runner.NodeResult) -> None:
+        self.results.append(result)
+
+
+class Runs:
+    """Runs of ExampleGen in one run root."""
+
+    def __init__(self, folder: Path, data: Data) -> None:
+        self.root, self.data, self.count = folder, data, 0
+        (folder / "artifacts").mkdir(parents=True)
+
+    def run(self) -> dag_runner.NodeResult:
+        self.count += 1
+        seen = _Seen()
+        pipeline = Pipeline(
+            pipeline_name="p",
+            pipeline_root=str(self.root / "artifacts"),
+            components=[example_gen(data=self.data, features=FEATURES, code_fingerprint="")],
+            enable_cache=True,
+            beam_pipeline_args=beam_args(pipeline_config.load(CENSUS_CONFIG)),
+        )
+        dag_runner.run(pipeline, SQLiteFile(self.root / "metadata.sqlite"), run_id=str(self.count), observer=seen)
+        (result,) = seen.results
+        return result
+
+
+def test_a_touch_is_answered_from_the_cache_and_other_content_of_the_same_second_runs(tmp_path: Path) -> None:
+    base = tmp_path / ODD_NAME / "data"
+    base.mkdir(parents=True)
+    file = base / f"{ODD_NAME}.csv"
+    rows = [f"{number},{number % 2}" for number in range(10, 60)]
+    file.write_text("\n".join(["x,y", *rows]) + "\n")
+    data = Data.model_validate(
+        {
+            "base": str(base),
+            "splits": {"train": {"files": f"{ODD_NAME}.csv"}, "eval": {"share_of": "train", "share": 0.2}},
+        }
+    )
+    runs = Runs(tmp_path / ODD_NAME / "run", data)
+    first = runs.run()
+    assert first.state == dag_runner.COMPLETE
+    ((examples,),) = first.outputs.values()
+    line = examples.custom_properties["input_fingerprint"].string_value
+    assert line.startswith(f"split:train,num_files:1,total_bytes:{file.stat().st_size},content:")
+    file.touch()
+    assert runs.run().state == dag_runner.CACHED
+    # Nothing of the driver's is taken for an artifact or left behind in the data's folder.
+    assert [path.name for path in base.iterdir()] == [file.name]
+    found = file.stat()
+    file.write_text(file.read_text().replace("59,1", "58,1"))
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    third = runs.run()
+    assert (file.stat().st_size, third.state) == (found.st_size, dag_runner.COMPLETE)
+    time.sleep(2.1)
+    assert runs.run().state == dag_runner.CACHED
+    memory = runs.root / "artifacts" / "ExampleGen" / ".system" / "input_hashes.json"
+    assert [path for path, *_ in json.loads(memory.read_text())] == [str(file)]
+
+
+@pytest.mark.slow
+def test_on_vertex_the_driver_before_the_cache_names_the_content(
+    small_census: Callable[..., Path], tmp_path: Path
+) -> None:
+    loaded = pipeline_config.load(small_census(rows=500), ["vertex.image=image:1"])
+    vertex = pipeline_config.load(CENSUS_CONFIG).vertex
+    assert vertex is not None
+    data_base, pipeline_root = f"gs://bucket/{ODD_NAME}", "gs://bucket/root"
+    update = {"data_base": data_base, "pipeline_root": pipeline_root, "image": "image:1"}
+    job = compile_job(loaded.model_copy(update={"vertex": vertex.model_copy(update=update)}))
+    tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
+    job["pipelineSpec"]["root"]["dag"]["tasks"] = {"ExampleGen": tasks["ExampleGen"]}
+    storage = tmp_path / ODD_NAME / "storage"
+    (storage / "bucket").mkdir(parents=True)
+    (storage / "bucket" / ODD_NAME).symlink_to(loaded.data.base)
+    file = Path(loaded.data.base) / "train.csv"
+
+    def state(number: int) -> Any:
+        results = Rehearsal(job, tmp_path / ODD_NAME / "rehearsal", job_id=f"run-{number}", storage=storage).run()
+        return results["ExampleGen"].state, results["ExampleGen"].error
+
+    assert state(1) == ("SUCCEEDED", "")
+    os.utime(file, (1, 1))
+    assert state(2) == ("CACHED", "")
+    text = file.read_text()
+    file.write_text(text.replace("39", "38", 1))
+    os.utime(file, (1, 1))
+    assert (len(file.read_text()), state(3)) == (len(text), ("SUCCEEDED", ""))

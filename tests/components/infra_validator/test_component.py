@@ -1,0 +1,76 @@
+"""A model is served by the real server before it is pushed; one that cannot be is refused, and why is said."""
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+from tfx.components.evaluator import constants
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+
+from cli.errors import NotBlessedError
+from components.config import InfraValidation
+from components.evaluator.golden_requests import GOLDEN_NAME
+from components.infra_validator.component import InfraValidator, validate
+from components.pusher.component import check_infra_blessing
+from serving.model.golden_requests import Golden
+from tests.serving.models import export_model, golden
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As Trainer leaves it."""
+    return export_model(tmp_path_factory.mktemp("model") / "Format-Serving", offset=-4.0)
+
+
+@pytest.fixture(scope="module")
+def answers(model: Path) -> Golden:
+    return golden(model)
+
+
+def test_a_model_that_is_served_as_it_should_be_is_blessed(model: Path, answers: Golden, tmp_path: Path) -> None:
+    artifact, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+    artifact.uri, blessing.uri, artifact.id = str(model.parent), str(tmp_path), 7
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, 7)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.BLESSED_VALUE)
+    (tmp_path / constants.BLESSED_FILE_NAME).touch()
+    evaluation, infra_blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.InfraBlessing()
+    evaluation.uri, infra_blessing.uri = str(tmp_path), str(tmp_path / "infra")
+    (tmp_path / "infra").mkdir()
+    (tmp_path / GOLDEN_NAME).write_bytes(answers.to_json())
+    InfraValidator.EXECUTOR_SPEC.executor_class._FUNCTION(
+        model=artifact,
+        model_blessing=blessing,
+        evaluation=evaluation,
+        blessing=infra_blessing,
+        settings=InfraValidation().model_dump_json(),
+        code_fingerprint="",
+    )
+    assert model_utils.is_infra_validated(infra_blessing)
+    assert (tmp_path / "infra" / "INFRA_BLESSED").exists()
+    check_infra_blessing(infra_blessing, model)
+    measured = json.loads(infra_blessing.get_string_custom_property("measured"))
+    assert measured["golden_requests"] == 2
+    assert 0 < measured["p50_ms"] <= measured["p95_ms"] < 1000
+    assert 100 < measured["memory_mb"] < 4000
+    # Other tests may have left their process to fork from.
+    assert [p for p in psutil.Process().children(recursive=True) if "serving" in p.cmdline()] == []
+
+
+def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: Golden, tmp_path: Path) -> None:
+    other = Golden(answers.instances, [{**row, "probability": 0.123} for row in answers.predictions])
+    more = Golden([{**answers.instances[0], "price": 3}], answers.predictions[:1])
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "saved_model.pb").write_bytes((model / "saved_model.pb").read_bytes()[:100])
+    for folder, requests, settings, message in (
+        (model, other, {}, r"infra validation: wrong answer to a golden request: request 0: probability is"),
+        (model, more, {}, r"the server refuses a golden request: instances\[0\]: 'price' is unknown"),
+        (model, answers, {"max_latency_ms": 1e-6}, r"95 of 100 rows are answered within \d+\.\d ms; at most 1e-06"),
+        (model, answers, {"max_memory_mb": 10}, r"the server takes \d+ MB; at most 10 are allowed \(infra_validation"),
+        (model, answers, {"timeout_seconds": 0.2}, "the server did not start within 0.2 s"),
+        (half, answers, {}, "no model can be loaded from it"),
+    ):
+        with pytest.raises(NotBlessedError, match=message):
+            validate(folder, requests, InfraValidation.model_validate(settings))

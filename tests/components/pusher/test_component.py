@@ -1,0 +1,123 @@
+"""What the pusher pushes, and what it refuses to push."""
+
+from pathlib import Path
+
+import pytest
+from tfx.components.evaluator import constants
+from tfx.types import standard_artifacts
+
+from cli.errors import NotBlessedError
+from components.evaluator.evaluation import SUMMARY_NAME
+from components.evaluator.golden_requests import GOLDEN_NAME
+from components.infra_validator.component import BLESSED_PROPERTY
+from components.pusher.component import NEXT_VERSION, RegistryPusher, check_blessing, check_infra_blessing
+from serving.registry import GOLDEN_FILE, Registry, State, content_hash
+
+GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
+
+
+def artifacts(
+    folder: Path, *, blessed: int = constants.BLESSED_VALUE, of: int = 7, file: bool = True
+) -> tuple[standard_artifacts.Model, standard_artifacts.ModelBlessing]:
+    """Return a model with id 7 and a blessing; `of` is the model that the blessing names."""
+    model = standard_artifacts.Model()
+    model.id = 7
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.uri = str(folder)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, of)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, blessed)
+    if file:
+        (folder / constants.BLESSED_FILE_NAME).touch()
+    return model, blessing
+
+
+def test_a_blessed_model_passes(tmp_path: Path) -> None:
+    check_blessing(*artifacts(tmp_path))
+
+
+def test_a_model_that_is_not_blessed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotBlessedError, match="is not blessed"):
+        check_blessing(*artifacts(tmp_path, blessed=constants.NOT_BLESSED_VALUE))
+
+
+def test_another_models_blessing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotBlessedError, match="the blessing is not that of model 7"):
+        check_blessing(*artifacts(tmp_path, of=6))
+
+
+def test_a_blessing_without_properties_is_refused(tmp_path: Path) -> None:
+    model, _ = artifacts(tmp_path)
+    with pytest.raises(NotBlessedError):
+        check_blessing(model, standard_artifacts.ModelBlessing())
+
+
+def test_a_blessing_whose_file_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotBlessedError, match="holds no BLESSED file"):
+        check_blessing(*artifacts(tmp_path, file=False))
+
+
+def infra_blessing(model: Path, blessed: int = 1) -> standard_artifacts.InfraBlessing:
+    blessing = standard_artifacts.InfraBlessing()
+    blessing.set_int_custom_property(BLESSED_PROPERTY, blessed)
+    blessing.set_string_custom_property("content_hash", content_hash(model))
+    return blessing
+
+
+def test_a_model_that_the_server_did_not_serve_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_text("a")
+    check_infra_blessing(infra_blessing(tmp_path), tmp_path)
+    for blessing, message in (
+        (infra_blessing(tmp_path, blessed=0), "the model server did not serve the model as it should"),
+        (standard_artifacts.InfraBlessing(), "the model server did not serve the model as it should"),
+    ):
+        with pytest.raises(NotBlessedError, match=message):
+            check_infra_blessing(blessing, tmp_path)
+    blessing = infra_blessing(tmp_path)
+    (tmp_path / "saved_model.pb").write_text("b")
+    with pytest.raises(NotBlessedError, match="the infra blessing is another model's"):
+        check_infra_blessing(blessing, tmp_path)
+
+
+def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.PushedModel:
+    """Return what is recorded of a push of a blessed model into the registry below a folder."""
+    (folder / content).mkdir(exist_ok=True)
+    model, blessing = artifacts(folder / content)
+    model.uri = str(folder / content / "model")
+    saved = folder / content / "model" / "Format-Serving"
+    saved.mkdir(parents=True, exist_ok=True)
+    (saved / "saved_model.pb").write_text(content)
+    record = standard_artifacts.PushedModel()
+    evaluation = standard_artifacts.ModelEvaluation()
+    evaluation.uri = str(folder / content)
+    (folder / content / SUMMARY_NAME).write_text('{"metrics": {"overall": {"auc": 0.875}}, "failures": []}')
+    (folder / content / GOLDEN_NAME).write_bytes(GOLDEN)
+    RegistryPusher.EXECUTOR_SPEC.executor_class._FUNCTION(
+        model=model,
+        model_blessing=blessing,
+        infra_blessing=infra_blessing(saved),
+        evaluation=evaluation,
+        pushed_model=record,
+        registry=str(folder / "registry"),
+        model_name="income",
+        pipeline="census",
+        run_id=f"run-{content}",
+        version=NEXT_VERSION,
+        promote=promote,
+    )
+    return record
+
+
+def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry", "income")
+    record = pushed(tmp_path, "a", promote=True)
+    assert record.get_int_custom_property("pushed") == 1
+    assert record.get_string_custom_property("pushed_version") == "1"
+    assert record.get_string_custom_property("pushed_destination") == str(registry.folder / "1")
+    assert record.get_string_custom_property("content_hash") == content_hash(registry.folder / "1")
+    pushed(tmp_path, "b", promote=False)
+    release = registry.release(1)
+    assert release is not None and release.metrics == {"auc": 0.875}
+    assert (registry.folder / "1" / GOLDEN_FILE).read_bytes() == GOLDEN
+    assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
+    again = pushed(tmp_path, "b", promote=True)
+    assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)

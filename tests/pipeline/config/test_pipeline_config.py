@@ -1,0 +1,249 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.errors import ConfigError
+from pipeline.config.pipeline_config import load
+from tests.conftest import CENSUS_CONFIG
+
+
+def mappings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every mapping in the config whose keys are fixed names."""
+    if isinstance(value, dict):
+        # Feature and split names are the user's own.
+        if path not in (("features",), ("data", "splits")):
+            yield path
+        for key, inner in value.items():
+            yield from mappings(inner, (*path, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from mappings(inner, (*path, index))
+
+
+CENSUS = yaml.safe_load(CENSUS_CONFIG.read_text())
+
+
+def at(config: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        config = config[part]
+    return config
+
+
+ALL_KEYS = [(path, key) for path in mappings(CENSUS) for key in at(CENSUS, path)]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), ALL_KEYS, ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else value
+)
+def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], key: str, tmp_path: Path) -> None:
+    config = yaml.safe_load(CENSUS_CONFIG.read_text())
+    section = at(config, path)
+    section[f"{key}x"] = section.pop(key)
+    file = tmp_path / "misspelt.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith(f"{file}: ")
+    # A misspelt discriminator is reported as missing; every other key by its wrong name.
+    assert f"'{key}x'" in str(refused.value) or "kind" in key or "share_of" in key
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epoch=3", "training: unknown key 'epoch', did you mean 'epochs'?"),
+        (
+            "training.epochs=many",
+            "training.epochs: input should be a valid integer, unable to parse string as an integer, found 'many'",
+        ),
+        (
+            "features.age.buckets.count=0",
+            "features.age.buckets.count: input should be greater than or equal to 2, found 0",
+        ),
+        ("features.age.scal=1", "features.age: unknown key 'scal', did you mean 'scale'?"),
+        (
+            "crosses.0.of=[educatio, occupation]",
+            "the cross educatio_X_occupation uses 'educatio', which is not a declared feature; did you mean 'education'?",
+        ),
+        (
+            "label={kind: multiclass, column: income, classes: [a, a, b]}",
+            "label.classes: repeated: a, found",
+        ),
+        (
+            "label={kind: regression, column: income}",
+            "evaluation.thresholds: 'auc' is not for a regression label, which has rmse, mae, r2, mean_error",
+        ),
+        ("training.early_stopping.metric=rmse", "training.early_stopping.metric: 'rmse' is not for a binary label"),
+        ("label.kind=multi", "label: input tag 'multi'"),
+        ("decision={cost_false_positive: 1}", "decision.cost_false_negative: field required"),
+        (
+            "decision={cost_false_positive: 0, cost_false_negative: 1}",
+            "decision.cost_false_positive: input should be greater than 0, found 0",
+        ),
+        (
+            "decision={cost_false_positive: .nan, cost_false_negative: 1}",
+            "decision.cost_false_positive: input should be",
+        ),
+        (
+            "decision={cost_false_positive: 1, cost_false_negativ: 1}",
+            "decision: unknown key 'cost_false_negativ', did you mean 'cost_false_negative'?",
+        ),
+        (
+            "decision={cost_false_positive: 1.0e-3, cost_false_negative: 1.0e+4}",
+            "decision: cost_false_positive: 0.001 and cost_false_negative: 10000 are more than 1,000,000 times apart; no threshold on a probability tells such errors apart",
+        ),
+        (
+            "evaluation.metrics=[auc, log_loss, calibration, mean_cost]",
+            "evaluation.metrics: 'mean_cost' needs the costs of the errors, section 'decision'",
+        ),
+        ("data.splits.eval.share=2", "data.splits.eval.share: input should be less than 1, found 2"),
+        (
+            "data.splits.eval.share_of=trai",
+            "data: splits.eval.share_of: 'trai' is not a split read from files; did you mean 'train'?",
+        ),
+        (
+            "push={model_name: census-income, to: vertex, promote: false}",
+            "push: promote: false is for the folder; with to: vertex, end push.vertex.traffic_steps below 100",
+        ),
+        ("evaluation.split=tets", "evaluation.split: 'tets' is not in data.splits; did you mean 'test'?"),
+        ("evaluation.slice_by=[[sexx]]", "evaluation: a threshold is on slices by ['sex'], which is not in slice_by"),
+        ("vertex.region=europe", "vertex.region: expected a region such as europe-west4, found 'europe'"),
+        ("vertex.api_endpoint=https://localhost:1", "vertex.api_endpoint: expected HOST:PORT without https://"),
+        ("name=Census Income", "name: string should match pattern '^[a-z0-9][a-z0-9-]{0,127}$', found 'Census Income'"),
+        ("data.ignored_columns=[age]", "data.ignored_columns: age cannot be ignored, the features or the label use it"),
+        (
+            "training.deep_optimizer={name: adam, learning_rate: 1, clip_norm: 1, clip_value: 1}",
+            "training.deep_optimizer: give clip_norm or clip_value, not both",
+        ),
+        ("model.label_scale=quantile", "model.label_scale: 'quantile' needs a label that is a number"),
+        ("training.calibration=mean", "training.calibration: 'mean' needs a label that is a number"),
+        ("model.clip_predictions=true", "model.clip_predictions: 'True' needs a label that is a number"),
+        (
+            "model={parts: wide, members: 8}",
+            "model.members: 8 members share the deep part, which model.parts: wide leaves out",
+        ),
+        (
+            "features.age={kind: numeric, scale: none, buckets: {kind: quantiles, count: 4}, encoding: number}",
+            "features.age: encoding: 'number' needs a scaled number; scale is 'none'",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_rule_and_value(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(CENSUS_CONFIG, [setting])
+    assert f"{CENSUS_CONFIG}: {message}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("{kind: multiclass, column: income, classes: [a, b, c]}", "multiclass"),
+        ("{kind: regression, column: income}", "regression"),
+    ],
+)
+def test_costs_are_for_a_binary_label(label: str, kind: str) -> None:
+    costs = "decision={cost_false_positive: 1, cost_false_negative: 5}"
+    with pytest.raises(ConfigError) as rejected:
+        load(CENSUS_CONFIG, [f"label={label}", costs])
+    assert str(rejected.value) == f"{CENSUS_CONFIG}: decision: is for a binary label, and 'income' is {kind}; remove it"
+    config = load(CENSUS_CONFIG, [costs, "evaluation.metrics=[auc, log_loss, calibration, mean_cost]"])
+    assert config.decision is not None
+    assert config.decision.cost_false_negative == 5
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epochs", "--set training.epochs: expected key=value, such as training.epochs=3"),
+        ("name.x=1", "--set name.x=1: 'x' lies below a plain value, not a section"),
+        ("crosses.9.num_ids=1", "--set crosses.9.num_ids=1: '9' is not an index of that list; it has 6 items"),
+        ("seed=[", "--set seed=[: the value is not valid YAML"),
+    ],
+)
+def test_a_malformed_setting_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(CENSUS_CONFIG, [setting])
+    assert str(refused.value) == message
+
+
+def test_a_part_without_a_feature_is_rejected() -> None:
+    features = "features={age: {kind: numeric, wide: false, encoding: none}}"
+    settings = [features, "crosses=[]", "evaluation={split: test}"]
+    for parts, named in (("wide", "the wide"), ("deep", "the deep"), ("wide_and_deep", "any")):
+        with pytest.raises(ConfigError, match=f"model.parts: no feature is for {named} part"):
+            load(CENSUS_CONFIG, [*settings, f"model.parts={parts}"])
+
+
+@pytest.mark.parametrize("setting", ["imbalance=oversample", "calibration=temperature", "label_smoothing=0.1"])
+def test_what_needs_classes_is_rejected_for_a_number(setting: str) -> None:
+    regression = ["label={kind: regression, column: income}", "evaluation={split: test}"]
+    with pytest.raises(ConfigError) as rejected:
+        load(CENSUS_CONFIG, [*regression, "training.early_stopping=null", f"training.{setting}"])
+    key, value = setting.split("=")
+    assert f"training.{key}: '{value}' needs classes; the label is a number" in str(rejected.value)
+
+
+def test_settings_override_single_keys() -> None:
+    config = load(CENSUS_CONFIG, ["training.epochs=3", "crosses.0.num_ids=7", "push.version=5"])
+    assert (config.training.epochs, config.crosses[0].num_ids, config.push.version) == (3, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "is not valid YAML"),
+        (b"name: a\nname: b\n", ":2: is not valid YAML: the key 'name' is a duplicate"),
+        (b"- a\n", "expected a mapping with the sections of a config, found list"),
+        (b"name: \xff\n", "is not UTF-8 text (byte 6); save it as UTF-8"),
+        (b"name: a\n", "data: field required"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith(str(file))
+    assert message in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path / "none.yaml")
+    assert (
+        str(refused.value)
+        == f"{tmp_path}/none.yaml: cannot be read: No such file or directory; give the path of a config with --config"
+    )
+
+
+def test_a_category_that_no_row_can_have_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "spaces.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    (tmp_path / "sexes.txt").write_text("Male\r\nFemale \r\n")
+    for feature in ("{kind: vocabulary_file, file: sexes.txt}", "{kind: vocabulary_list, values: [Male, 'Female ']}"):
+        settings = [f"features.sex={feature}", "data.csv.strip_spaces=false", "data.schema_file=null"]
+        assert load(file, settings).features["sex"].num_ids == 3
+        settings[1] = "data.csv.strip_spaces=true"
+        with pytest.raises(ConfigError, match="features.sex: the category 'Female ' has spaces around it, which "):
+            load(file, settings)
+
+
+@pytest.mark.parametrize("setting", ["missing=1e39", "buckets={kind: boundaries, boundaries: [16777216, 16777217]}"])
+def test_numbers_that_float32_does_not_hold_are_named(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "float32.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    with pytest.raises(ConfigError, match=r"features.age.* float32, in which"):
+        load(file, [f"features.age.{setting}"])
+
+
+def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> None:
+    (tmp_path / "sexes.txt").write_text("Female\nMale\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(CENSUS_CONFIG.read_text())
+    config = load(file, ["features.sex={kind: vocabulary_file, file: sexes.txt}"])
+    assert config.features["sex"].values == ("Female", "Male")  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"features.sex.file: .*none.txt cannot be read: No such file or directory"):
+        load(file, ["features.sex={kind: vocabulary_file, file: none.txt}"])

@@ -1,0 +1,82 @@
+"""How much columns say about a label."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import Target, crossed, target
+
+
+def column(values: Any, name: str = "x") -> Column:
+    return Column(name, pa.array([None if value is None else str(value) for value in values], pa.string()))
+
+
+def of_classes(labels: Any) -> Target:
+    labels = np.asarray(labels)
+    return target(column(labels), [str(value) for value in range(int(labels.max()) + 1)])
+
+
+def test_what_a_column_explains_of_classes() -> None:
+    random = np.random.default_rng(2)
+    label = random.integers(0, 2, 4000)
+    noisy = np.where(random.random(4000) < 0.9, label, 1 - label)
+    about = of_classes(label)
+    assert about.explained(column(label.tolist()).ids) > 0.99
+    # The entropy that is left of a binary symmetric channel of 10% noise.
+    left = -(0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))
+    assert about.explained(noisy) == pytest.approx(1 - left, abs=0.03)
+    assert about.explained(random.integers(0, 50, 4000)) < 0.01
+    # An id is different in every row: what was learned says nothing about other rows.
+    assert about.explained(np.arange(4000)) < 0.01
+
+
+def test_what_a_column_explains_of_numbers() -> None:
+    random = np.random.default_rng(3)
+    cause = random.normal(size=4000)
+    label = cause + random.normal(size=4000)
+    about = target(column(label), [])
+    assert about.explained(column(cause.tolist()).ids) == pytest.approx(0.5, abs=0.05)
+    assert about.explained(column(random.normal(size=4000).tolist()).ids) < 0.02
+
+
+def test_a_pair_explains_what_neither_does_alone() -> None:
+    random = np.random.default_rng(4)
+    one, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
+    about = of_classes(one ^ other)
+    assert about.explained(one) < 0.01
+    assert about.explained(crossed(one, other)) > 0.99
+
+
+def test_targets_follow_the_order_of_the_classes() -> None:
+    assert target(column(["b", "a", "b"]), ["b", "a"]).labels.tolist() == [0, 1, 0]
+    assert target(column([1.5, 2]), []).labels.tolist() == [1.5, 2.0]
+
+
+def test_bins_say_more_than_a_line_where_the_label_bends() -> None:
+    random = np.random.default_rng(8)
+    x = random.normal(size=2000).round(3)
+    straight, bent = x + random.normal(size=2000), x**2 + random.normal(size=2000)
+    classes = [of_classes((label > 0.5).astype(int)) for label in (straight, bent)]
+    for line, curve in [(target(column(straight), []), target(column(bent), [])), (classes[0], classes[1])]:
+        assert not line.bends(column(x), of_logs=False)
+        assert curve.bends(column(x), of_logs=False)
+    amounts = random.lognormal(3, 1, 2000)
+    of_logs = target(column(np.log1p(amounts) + 0.1 * random.normal(size=2000)), [])
+    assert of_logs.bends(column(amounts), of_logs=False) and not of_logs.bends(column(amounts), of_logs=True)
+    noise = [target(column(random.normal(size=90)), []).bends(column(x[:90]), of_logs=False) for _ in range(20)]
+    assert sum(noise) <= 1
+
+
+def test_equal_rows_are_in_one_half_unless_they_are_a_lookup_table() -> None:
+    one, other = column(np.arange(6000) % 10, "one"), column(np.arange(6000) % 7, "other")
+    label = of_classes(np.arange(6000) % 2)
+    (half, *_) = label.with_rows([one, other]).halves
+    pairs = np.asarray(crossed(one.ids, other.ids))
+    assert all(len(set(half[pairs == pair])) == 1 for pair in range(70))
+    (half, *_) = label.of_lookup([one, other]).halves
+    assert all(len(set(half[pairs == pair])) == 2 for pair in range(70))
+    many = column(np.arange(6000) % 3000, "many")
+    assert np.array_equal(label.of_lookup([many]).row_codes, label.with_rows([many]).row_codes)

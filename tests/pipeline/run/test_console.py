@@ -1,0 +1,123 @@
+"""What a person reads of a run."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.run.console import Mode, RunView, print_summary
+
+SUMMARY: dict[str, Any] = {
+    "until": None,
+    "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
+    "facts": {
+        "ExampleGen": {
+            "rows": {"train": 29361, "eval": 3200},
+            "labels": {"train": {"<=50K": 22021, ">50K": 7340}, "eval": {"<=50K": 3200, ">50K": 0}},
+            "equal_rows": {
+                "one_in": 1,
+                "distinct_rows": {"train": 28492},
+                "in_train": {"train": {"rows": 29361, "in_train": 5713}, "eval": {"rows": 3200, "in_train": 0}},
+                "contradictory": {"train": {"rows": 29361, "contradictory": 1879}},
+                "spread": [],
+                "drawn": [],
+                "grouped": False,
+            },
+            "rejected": 2,
+            "rejects_file": "/runs/rejects.jsonl",
+            "unlabelled": 5,
+            "unlabelled_by_split": {"train": 5},
+        },
+        "Evaluator": {
+            "blessed": False,
+            "failures": ["auc on sex=Male: 0.8421, must be at least 0.85"],
+            "warnings": ["auc on sex=Other: undefined, since all rows of the slice have the same class"],
+            "constant_predictor": {"text": "log loss 0.2749 of the model against 0.5519 of the class shares of train"},
+            "decision": {"text": "threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)"},
+            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}},
+        },
+    },
+    "schema": "inferred from train",
+    "evaluated_split": "test",
+    "min_examples": 100,
+    "error": "the model missed a threshold; it was not pushed\n  second line",
+    "pushed": "nothing",
+    "serving": "version 3 of m",
+    "log": "/runs/log",
+    "next": ["do this", "then that"],
+}
+
+
+def drawn(mode: Mode = "plain") -> tuple[RunView, io.StringIO]:
+    output = io.StringIO()
+    return RunView(
+        Console(file=output, width=100, force_terminal=mode == "live"), mode, ("ExampleGen", "Trainer")
+    ), output
+
+
+def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
+    output = io.StringIO()
+    print_summary(Console(file=output, width=100), SUMMARY)
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    assert lines[1].startswith("metrics on test; slices under 100 rows are left out")
+    assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
+    assert lines[3].split() == ["overall", "16,281", "0.9289", "undefined"]
+    assert lines[5:] == [
+        "cache    1 of 2 components reused from earlier runs",
+        "data     train 29,361, eval 3,200 rows",
+        "labels   >50K: train 25.0%, eval 0.0%",
+        "copies   stay together (28,492 distinct rows)",
+        "copies   rows in train too: eval 0.0%; within train 19.5%",
+        "copies   1,879 rows of train (6.4%) equal one with another label",
+        "rejects  2 bad rows left out: /runs/rejects.jsonl",
+        "no label 5 rows left out, of the files of train 5",
+        "warning  auc on sex=Other: undefined, since all rows of the slice have the same class",
+        "constant log loss 0.2749 of the model against 0.5519 of the class shares of train",
+        "decision threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)",
+        "model    NOT blessed:",
+        "         auc on sex=Male: 0.8421, must be at least 0.85",
+        "error    the model missed a threshold; it was not pushed",
+        "           second line",
+        "pushed   nothing",
+        "serving  version 3 of m",
+        "log      /runs/log",
+        "next     do this",
+        "         then that",
+    ]
+
+
+def test_plain_lines_follow_a_run() -> None:
+    view, output = drawn()
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "complete", 2.04, "3 rows")
+        view.node_started("Trainer")
+        view.progressed("epoch 1 of 2")
+        view.node_finished("Trainer", "failed", 1.0, "")
+    assert [line.partition("] ")[2] for line in output.getvalue().splitlines()] == [
+        "loading TFX and TensorFlow",
+        "ExampleGen started",
+        "ExampleGen complete in 2.0 s: 3 rows",
+        "Trainer started",
+        "Trainer epoch 1 of 2",
+        "Trainer failed in 1.0 s",
+    ]
+
+
+def test_the_live_view_ends_with_every_component() -> None:
+    view, output = drawn("live")
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "cached", 0.5, "3 rows")
+    last = output.getvalue().rpartition("component")[2]
+    assert "cached" in last
+    assert "3 rows" in last
+    assert "waiting" in last
+
+
+def test_silent_is_silent() -> None:
+    view, output = drawn("silent")
+    with view:
+        view.node_started("ExampleGen")
+        view.node_finished("ExampleGen", "complete", 1.0, "")
+    assert output.getvalue() == ""

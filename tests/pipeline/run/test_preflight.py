@@ -1,0 +1,162 @@
+"""What preflight finds in the values of the files, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cli.errors import DataError
+from pipeline.config import pipeline_config
+from pipeline.run import preflight
+from pipeline.run.run_root import RunRoot
+
+FEATURES: dict[str, Any] = {
+    "spend": {"kind": "numeric"},
+    "score": {"kind": "numeric", "missing": "mean"},
+    "tract": {"kind": "numeric"},
+    "rank": {"kind": "identity", "num_ids": 4},
+}
+
+
+def check(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]], **sections: Any) -> list[str]:
+    """Return the warnings of preflight."""
+    for name, rows in (("train", train), ("test", test)):
+        lines = [",".join(train[0]), *(",".join(map(str, row.values())) for row in rows)]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    document = {
+        "name": "values",
+        "data": {
+            "base": ".",
+            "splits": {
+                "train": {"files": "train.csv"},
+                "eval": {"share_of": "train", "share": 0.1},
+                "test": {"files": "test.csv"},
+            },
+        },
+        "features": FEATURES,
+        "label": {"column": "y", "positive": "1", "negative": "0"},
+        "training": {"epochs": 1, "batch_size": 64},
+        "evaluation": {"split": "test", "metrics": ["auc"], "thresholds": [{"metric": "auc", "at_least": 0.5}]},
+        "push": {"model_name": "values"},
+        **sections,
+    }
+    (folder / "a.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return preflight.check(pipeline_config.load(folder / "a.yaml"), RunRoot(folder / "run")).warnings
+
+
+def rows(count: int, seed: int) -> list[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    return [
+        {
+            "spend": f"{random.random():.3f}",
+            "score": f"{random.random():.3f}",
+            "tract": n % 7,
+            "rank": n % 4,
+            "y": n % 2,
+        }
+        for n in range(count)
+    ]
+
+
+def test_honest_values_have_no_warning(tmp_path: Path) -> None:
+    assert check(tmp_path, rows(100, 1), rows(30, 2)) == []
+
+
+def test_each_value_that_the_graph_cannot_represent_is_a_warning(tmp_path: Path) -> None:
+    train, test = rows(100, 1), rows(30, 2)
+    train[7]["spend"] = "9.96921e+36"
+    for n, row in enumerate(train):
+        row["tract"] = 36_061_000_100 + 100 * (n % 8)
+    test[3]["rank"] = -1
+    extreme, collapsed, outside = check(tmp_path, train, test)
+    assert extreme.startswith("data: spend: 1 of 130 values are many decades from the others, which are below 1 in ")
+    assert f"9.96921e+36 ({tmp_path}/train.csv:9)" in extreme and extreme.endswith("[EXTREME_VALUES]")
+    assert collapsed.startswith("data: tract: 8 different whole numbers above 16,777,216 become 1 in float32, such as ")
+    assert outside.startswith(
+        "test: rank: 1 of 30 ids are outside of [0, 4), such as -1, and would be clipped into it; "
+    )
+
+
+def test_a_column_without_a_value_in_train_stops_and_is_named(tmp_path: Path) -> None:
+    train = [{**row, "score": ""} for row in rows(100, 1)]
+    with pytest.raises(DataError, match=r"train: score: score has no value in train, .* \[NO_VALUES_IN_TRAIN\]"):
+        check(tmp_path, train, rows(30, 2))
+    severities = {"severities": [{"anomaly": "NO_VALUES_IN_TRAIN", "features": ["score"], "severity": "ignore"}]}
+    assert check(tmp_path, train, rows(30, 2), validation=severities) == []
+
+
+def many_rows(count: int, **columns: Any) -> list[dict[str, Any]]:
+    """Rows with other columns before the label."""
+    return [
+        {**row, "rank": 0, **{name: values[n] for name, values in columns.items()}, "y": row["y"]}
+        for n, row in enumerate(rows(count, 1))
+    ]
+
+
+def test_a_sum_that_gives_the_label_away_stops(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    casual, registered = random.poisson(30, 300), random.poisson(90, 300)
+    train = many_rows(300, casual=casual, registered=registered)
+    train = [{**row, "y": row["casual"] + row["registered"]} for row in train]
+    numbers = {name: {"kind": "numeric"} for name in ("casual", "registered")}
+    sections: dict[str, Any] = {
+        "features": {**FEATURES, **numbers},
+        "label": {"kind": "regression", "column": "y"},
+        "evaluation": {"split": "test", "thresholds": [{"metric": "rmse", "at_most": 1}]},
+    }
+    with pytest.raises(DataError) as error:
+        check(tmp_path, train, train[:30], **sections)
+    lines = str(error.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["registered", "casual"]
+    assert all(
+        "is part of 'registered' + 'casual', which explains 100.0% of the label 'y': are all known when a prediction "
+        "is asked for? If not, name one of them, or all, in data.ignored_columns [LABEL_LEAK]" in line
+        for line in lines
+    )
+    severities = {"severities": [{"anomaly": "LABEL_LEAK", "features": [*numbers], "severity": "ignore"}]}
+    assert check(tmp_path, train, train[:30], validation=severities, **sections) == []
+
+
+def test_a_feature_that_tells_the_label_stops(tmp_path: Path) -> None:
+    train = many_rows(300, copy=["yes" if n % 2 else "no" for n in range(300)])
+    features = {**FEATURES, "copy": {"kind": "vocabulary", "max_size": 10}}
+    with pytest.raises(DataError, match=r"data: copy: explains 9\d\.\d% of the label 'y' by itself: .* \[LABEL_LEAK\]"):
+        check(tmp_path, train, train[:30], features=features)
+    # Of fewer rows it is not evidence.
+    check(tmp_path, train[:150], train[:30], features=features)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "is_stopped", "text"),
+    [
+        ([f"{n % 28 + 1}-Mar-2023" for n in range(300)], "hash", True, "is a date ('1-Mar-2023'); as a category"),
+        ([f"{2000 + n // 12}-{n % 12 + 1:02}" for n in range(300)], "hash", True, "is a month of a year ('2000-01')"),
+        ([f"2013-01-{n % 28 + 1:02} 05:00:00.000Z" for n in range(300)], "hash", True, "is a date and time ("),
+        ([1_380_000_000 + 86_400 * n for n in range(300)], "hash", True, "is a time in seconds since 1970 ("),
+        ([1_380_000_000 + 86_400 * n for n in range(300)], "numeric", False, "is a time in seconds since 1970 ("),
+        (
+            [20_130_101 + n // 2 % 28 for n in range(300)],
+            "numeric",
+            False,
+            "is a date ('20130101'); as a number it is above",
+        ),
+        ([f"{n % 24}:{n % 60:02}" for n in range(300)], "hash", False, ""),
+        ([n // 30 + 2000 for n in range(300)], "numeric", False, ""),
+    ],
+)
+def test_dates_among_the_features(values: Any, kind: str, is_stopped: bool, text: str, tmp_path: Path) -> None:
+    train = many_rows(300, when=values)
+    features = {**FEATURES, "when": {"kind": kind, **({"num_ids": 50} if kind == "hash" else {})}}
+    if is_stopped:
+        with pytest.raises(DataError) as error:
+            check(tmp_path, train, train[:30], features=features)
+        assert f"data: when: {text}" in str(error.value) and "[DATE_AS_CATEGORY]" in str(error.value)
+        return
+    warnings = [
+        warning
+        for warning in check(tmp_path, train, train[:30], features=features)
+        if "since" in warning or "date" in warning
+    ]
+    assert [text in warning and "[DATE_AS_NUMBER]" in warning for warning in warnings] == ([True] if text else [])

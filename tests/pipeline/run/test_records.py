@@ -1,0 +1,149 @@
+"""What is known of a run besides ML Metadata: who runs it, how far it came, why it ended."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.errors import RunRootError
+from pipeline.config import pipeline_config
+from pipeline.config.nodes import nodes
+from pipeline.run import records
+from pipeline.run.records import RecordFile, RunRecord, State, begun, newest_records
+from pipeline.run.run_root import RunRoot, new_run_id
+from tests.conftest import CENSUS_CONFIG, ROOT
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> RunRoot:
+    return RunRoot(tmp_path)
+
+
+def started(root: RunRoot, log: Path | None = None) -> RecordFile:
+    known = pipeline_config.load(CENSUS_CONFIG)
+    return RecordFile(root, begun(known, new_run_id(), log=log, expected=nodes(known), resumes=None))
+
+
+def only(root: RunRoot) -> RunRecord:
+    (record,) = newest_records(root)
+    return record
+
+
+def test_a_record_says_who_runs_what(root: RunRoot) -> None:
+    started(root)
+    record = only(root)
+    assert (record.pid, record.pipeline) == (os.getpid(), "census-income")
+    assert record.expected == list(nodes(pipeline_config.load(CENSUS_CONFIG)))
+    assert set(record.code) == {"pipeline", "components", "trainer", "serving", "schemas"}
+    assert record.packages["tfx"] == "1.21.0"
+    assert record.config["training"]["epochs"] == 6
+    again = pipeline_config.load(CENSUS_CONFIG, ["training.epochs=5"])
+    other = begun(again, "run", log=None, expected=[], resumes=None)
+    assert record.config_hash != other.config_hash
+    assert (
+        begun(pipeline_config.load(CENSUS_CONFIG), "run", log=None, expected=[], resumes=None).config_hash
+        == record.config_hash
+    )
+
+
+def test_the_revision_is_that_of_this_checkout_or_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert records.git_revision()[0] == (head.stdout.strip() or None)
+    monkeypatch.setattr(records, "_ROOT", ROOT / "pipeline")
+    assert records.git_revision() == (None, None)
+    monkeypatch.setattr(records, "_ROOT", tmp_path)
+    assert records.git_revision() == (None, None)
+
+
+def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
+    started(root)
+    file = tmp_path / "again.json"
+    file.write_text(json.dumps(only(root).config))
+    assert pipeline_config.load(file) == pipeline_config.load(CENSUS_CONFIG)
+
+
+def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("before\n")
+    file = started(root, log)
+    file.node_started("ExampleGen")
+    assert only(root).running_node == "ExampleGen"
+    with log.open("a") as out:
+        out.write("Traceback ...\n")
+    file.node_finished("ExampleGen", "failed", "a row does not fit")
+    node = only(root).nodes["ExampleGen"]
+    assert log.read_bytes()[node.log_from : node.log_to] == b"Traceback ...\n"
+    assert (node.state, node.error, only(root).running_node) == ("failed", "a row does not fit", None)
+
+
+def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root: RunRoot) -> None:
+    with root.locked():
+        assert root.is_locked
+        file = started(root)
+        file.node_started("Trainer")
+        assert only(root).state(locked=root.is_locked) == State.RUNNING
+    assert not root.is_locked
+    assert only(root).state(locked=root.is_locked) == State.CRASHED
+    # The lock is another run's, and this process is gone.
+    file.record.process_started -= 100
+    file.node_started("Evaluator")
+    assert only(root).state(locked=True) == State.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "node_state", "expected"),
+    [
+        (0, "", "complete", State.SUCCEEDED),
+        (0, "", "cached", State.CACHED),
+        (3, "", "failed", State.FAILED),
+        (130, "SIGTERM", "failed", State.ABORTED),
+    ],
+)
+def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: State) -> None:
+    file = started(root)
+    file.record.expected = ["Trainer", "Pusher"]
+    file.node_started("Trainer")
+    file.node_finished("Trainer", node_state, "")
+    file.node_started("Pusher")
+    file.node_finished("Pusher", "complete", "")
+    file.ended(exit_code=exit_code, error="", reason=reason, summary={"serving": "version 1"})
+    assert only(root).state(locked=False) == expected
+    assert only(root).summary == {"serving": "version 1"}
+
+
+def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> None:
+    file = started(root)
+    file.record.until = "Gate"
+    for node in file.record.expected[:6]:
+        file.node_started(node)
+        file.node_finished(node, "complete", "")
+    file.ended(exit_code=0, error="", reason="", summary={})
+    assert (only(root).state(locked=False), only(root).succeeded) == (State.INCOMPLETE, False)
+    file.noted(alert="posted")
+    assert (only(root).alert, only(root).until) == ("posted", "Gate")
+
+
+def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("")
+    file = started(root, log)
+    file.node_started("Gate")
+    file.node_finished("Gate", "failed", "no")
+    log.write_text("Traceback\n")
+    file.ended(exit_code=3, error="no", reason="", summary={})
+    assert only(root).nodes["Gate"].log_to == len("Traceback\n")
+
+
+def test_a_record_that_cannot_be_written_is_a_refusal(root: RunRoot) -> None:
+    root.records.write_text("mine")
+    with pytest.raises(RunRootError, match=f"{root.records}/.*: cannot be written: File exists"):
+        started(root)
+    assert root.records.read_text() == "mine"
+
+
+def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
+    started(root)
+    root.record("9").write_text("{")
+    assert len(list(newest_records(root))) == 1

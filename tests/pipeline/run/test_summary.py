@@ -1,0 +1,61 @@
+"""What a run says of the registry, before and after."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.pipeline_config import PipelineConfig, load
+from pipeline.run import summary
+from pipeline.run.run_root import RunRoot
+from serving.registry import LEDGER_FILE, Registry
+from tests.conftest import CENSUS_CONFIG
+
+
+def push(root: RunRoot, name: str, *, promote: bool = True) -> Registry:
+    folder = root.path / name
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text(name)
+    registry = Registry(root.registry(config()), "census-income")
+    registry.push(folder, pipeline="census", run_id=f"run-{name}", model_id=7, version=None, promote=promote)
+    return registry
+
+
+def config(*settings: str) -> PipelineConfig:
+    return load(CENSUS_CONFIG, list(settings))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> RunRoot:
+    return RunRoot(tmp_path)
+
+
+def test_what_serves_is_the_champion_and_not_the_highest_version(root: RunRoot) -> None:
+    registry = Registry(root.registry(config()), "census-income")
+    assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
+    push(root, "a", promote=False)
+    assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
+    push(root, "b")
+    push(root, "c").rollback()
+    assert summary.serving_text(config(), root) == "version 2 of census-income, pushed by run run-b"
+    (registry.folder / LEDGER_FILE).write_text("{}")
+    assert summary.serving_text(config(), root).startswith(f"unknown: {registry.folder}/{LEDGER_FILE}: is damaged")
+
+
+def test_the_number_that_a_push_would_get(root: RunRoot) -> None:
+    folder = root.registry(config()) / "census-income"
+    assert summary.push_text(config(), root) == f"version 1 to {folder}"
+    push(root, "a")
+    assert summary.push_text(config(), root) == f"version 2 to {folder}"
+    assert summary.push_text(config("push.version=0"), root) == f"version 0 to {folder}"
+    assert summary.push_text(config("push.promote=false"), root) == f"version 2 to {folder}, as the candidate"
+
+
+def test_a_candidate_is_followed_by_the_command_that_promotes_it(root: RunRoot) -> None:
+    registry = push(root, "a", promote=False)
+    pusher = {"version": 1, "path": str(registry.folder / "1")}
+    promote = f"python -m serving.registry promote --registry {registry.folder.parent} --model census-income --yes"
+    assert summary.next_steps(config(), root, "run", pusher, None)[-1].endswith(promote)
+    registry.promote()
+    assert summary.next_steps(config(), root, "run", pusher, None)[-1].endswith(
+        f"python -m serving --model-dir {registry.folder}"
+    )

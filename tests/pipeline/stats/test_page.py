@@ -1,0 +1,229 @@
+"""What the statistics page shows; a whole page of a real run is made in tests/end_to_end."""
+
+import re
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_data_validation as tfdv
+
+from pipeline.stats.bins import BINS
+from pipeline.stats.page import TOP_VALUES, FeatureView, features, percent
+from tests.statistics import statistics_of
+
+
+def views(train: dict[str, Any], test: dict[str, Any], compared: Any = ()) -> dict[str, FeatureView]:
+    splits = {name: statistics_of(values).datasets[0] for name, values in (("train", train), ("test", test))}
+    return {view.name: view for view in features(splits, compared)}
+
+
+def picture(view: FeatureView) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("pipeline"), autoescape=True)
+    environment.filters["percent"] = percent
+    return str(environment.get_template("picture.html.j2").module.picture(view))  # type: ignore[attr-defined]
+
+
+def counted(view: FeatureView, side: int = 0) -> dict[str, float]:
+    return dict(zip(view.labels, view.sides[side].values, strict=True))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, FeatureView]:
+    rows = 200
+    return views(
+        {
+            "age": [float(20 + i % 50) for i in range(rows)],
+            "gain": [0.0] * 150 + [100.0] * 50,
+            "same": [7] * rows,
+            "city": [f"city {i % 30}" for i in range(rows)],
+            "sex": ["f"] * 195 + ["m"] * 5,
+            "nothing": [None] * rows,
+            "late": [None] * rows,
+        },
+        {
+            "age": [float(40 + i % 50) for i in range(rows)],
+            "gain": [0.0] * rows,
+            "same": [7] * rows,
+            "city": [None if i % 2 else "city 1" for i in range(rows)],
+            "sex": ["f", "m"] * 100,
+            "nothing": [None] * rows,
+            "late": [1, 2] * 100,
+        },
+    )
+
+
+def test_numbers(found: dict[str, FeatureView]) -> None:
+    train, test = found["age"].sides
+    assert (train.split, train.count, train.missing) == ("train", 200, 0)
+    assert (train.numbers["min"], train.numbers["max"], train.numbers["zeros"]) == ("20", "69", "0%")
+    assert test.numbers["min"] == "40"
+    # Bins are the same for both splits, whole numbers each, and hold all of each.
+    assert found["age"].labels[:2] == ["20 to 22", "23 to 25"]
+    assert found["age"].labels[-1] == "89"
+    assert len(train.bars) == len(found["age"].labels) <= BINS
+    for side in found["age"].sides:
+        assert sum(side.shares) == pytest.approx(1)
+        assert sum(side.values) == 200
+    assert test.values[0] == 0 and train.values[0] == 12
+
+
+def test_a_column_of_one_two_three_shows_nothing_else() -> None:
+    values = [1] * 10 + [2] * 10 + [3] * 80
+    view = views({"n": values}, {"n": [2, 3]})["n"]
+    titles = ("min", "10%", "25%", "median", "75%", "90%", "max")
+    assert [view.sides[0].numbers[title] for title in titles] == ["1", "1", "3", "3", "3", "3", "3"]
+    assert [view.sides[1].numbers[title] for title in titles] == ["2", "2", "2", "2", "3", "3", "3"]
+    assert counted(view) == {"1": 10, "2": 10, "3": 80}
+    assert counted(view, 1) == {"1": 0, "2": 1, "3": 1}
+    assert [tick.text for tick in view.ticks] == ["1", "2", "3"]
+    assert "<title>train: 3: 80 (80.0%)</title>" in picture(view)
+
+
+def test_a_falling_tail_falls() -> None:
+    # Counts by age as census has them: 360 at 57, 10 at 90.
+    ages = [age for age in range(17, 91) for _ in range(max(10, 360 - 11 * max(0, age - 57)))]
+    view = views({"age": np.array(ages, dtype=float)}, {"age": [30.0]})["age"]
+    true = dict.fromkeys(view.labels, 0.0)
+    for label in view.labels:
+        low, _, high = label.partition(" to ")
+        true[label] = sum(int(low) <= age <= int(high or low) for age in ages)
+    assert counted(view) == true
+    tail = [true[label] for label in view.labels if int(label.partition(" ")[0]) >= 57]
+    assert tail == sorted(tail, reverse=True) and tail[0] > 10 * tail[-1]
+    assert view.are_counted
+    # The heights are those of the counts.
+    heights = [bar for bar, _ in view.sides[0].bars]
+    assert heights[-1] / max(heights) == pytest.approx(true[view.labels[-1]] / max(true.values()))
+
+
+def test_many_different_numbers_are_counted_to_a_pixel() -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=100_000).astype(np.float32)
+    view = views({"x": values}, {"x": values[:1000]})["x"]
+    assert len(view.labels) == BINS
+    true, _ = np.histogram(values, np.linspace(values.min(), values.max(), BINS + 1))
+    # The picture is 126 pixels high.
+    assert np.abs(np.array(view.sides[0].values) - true).max() < true.max() / 126
+    assert sum(view.sides[0].values) == 100_000
+    assert ": about " in picture(view) and not view.are_counted
+
+
+def test_outliers_do_not_hide_the_bulk() -> None:
+    random = np.random.default_rng(2)
+    values = random.gamma(3, 15, 3000).astype(np.float32)
+    values[:2] = 9.97e36
+    view = views({"spend": values}, {"spend": values[2:]})["spend"]
+    assert view.labels[-1].startswith("above ")
+    assert [side.values[-1] for side in view.sides] == [2, 0]
+    assert sum(count > 30 for count in view.sides[0].values) > 8
+    assert view.sides[0].numbers["max"] == "9.97e+36"
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([np.inf, -np.inf, np.nan, 1.0, 2.0], {"-inf": 1, "1": 1, "2": 1, "inf": 1}),
+        ([np.nan] * 3, {}),
+        ([np.inf] * 3, {"inf": 3}),
+        ([9223372036854775807, 5, 5], {"5": 2, "9.223e+18": 1}),
+        ([0.1, 0.3, 0.3], {"0.1": 1, "0.3": 2}),
+        ([1990, 1992, 1992], {"1,990": 1, "1,991": 0, "1,992": 2}),
+        ([7, 7], {"7": 2}),
+        ([None, None], {}),
+    ],
+)
+def test_odd_columns_have_a_picture(values: list[Any], labels: dict[str, float]) -> None:
+    view = views({"x": values}, {"x": values[:1]})["x"]
+    assert counted(view) == labels
+    assert ("<rect" in picture(view)) == bool(labels)
+
+
+def test_infinite_values_have_bins_of_their_own() -> None:
+    values = np.append(np.arange(1000, dtype=np.float32), [np.inf, np.inf, -np.inf])
+    view = views({"x": values}, {"x": values})["x"]
+    assert (view.labels[0], view.labels[-1]) == ("below 0", "above 999")
+    assert (view.sides[0].values[0], view.sides[0].values[-1]) == (1, 2)
+    assert sum(view.sides[0].values) == 1003
+
+
+def test_statistics_of_stock_tfdv_are_shown_as_estimates() -> None:
+    dataset = tfdv.generate_statistics_from_dataframe(pd.DataFrame({"x": np.arange(1000.0)})).datasets[0]
+    (view,) = features({"train": dataset}, [])
+    assert not view.are_counted
+    assert sum(view.sides[0].values) == pytest.approx(1000)
+    assert 480 < float(view.sides[0].numbers["median"]) < 520
+
+
+def test_labels_do_not_overlap() -> None:
+    years = list(range(1990, 2013))
+    view = views({"x": years}, {"x": years})["x"]
+    places = [
+        (float(x), text, anchor)
+        for x, anchor, text in re.findall(
+            r'<text x="([\d.]+)" y="145" text-anchor="(\w+)">([^<]+)</text>', picture(view)
+        )
+    ]
+    assert len(places) > 4
+    ends = [
+        (x, x + width) if anchor == "start" else (x - width, x) if anchor == "end" else (x - width / 2, x + width / 2)
+        for x, text, anchor in places
+        for width in (6.2 * len(text),)
+    ]
+    assert all(start >= 0 and end <= 430 for start, end in ends)
+    assert all(before[1] < after[0] for before, after in pairwise(ends))
+
+
+def test_texts(found: dict[str, FeatureView]) -> None:
+    train, test = found["city"].sides
+    assert train.numbers["different"] == "30"
+    assert (test.numbers["most frequent"], test.numbers["its share"]) == ("city 1", "100.0%")
+    assert test.missing == 0.5
+    assert len(found["city"].labels) == TOP_VALUES
+    assert found["city"].labels[0] == "city 1"
+
+
+def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
+    ids = [f"id {i}" for i in range(4000)]
+    view = views({"id": ids}, {"id": ids})["id"]
+    assert view.sides[0].shares[0] == 1 / 4000
+    assert view.are_counted
+    # TFDV keeps the most frequent thousand: the count of another value is not known to be 0.
+    assert not views({"id": ids}, {"id": ["rare"]})["id"].are_counted
+
+
+def test_a_column_that_is_empty_in_one_split_is_still_one_of_numbers(found: dict[str, FeatureView]) -> None:
+    late = found["late"]
+    assert late.kind == "int"
+    assert set(late.sides[0].numbers.values()) == {"none"}
+    assert counted(late, 1) == {"1": 100, "2": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("age", set()),
+        ("gain", {"mostly zero"}),
+        ("same", {"constant"}),
+        ("city", {"missing", "missing differs", "imbalanced"}),
+        ("sex", {"imbalanced"}),
+        ("nothing", {"missing"}),
+        ("late", {"missing", "missing differs"}),
+    ],
+)
+def test_flags(name: str, flags: set[str], found: dict[str, FeatureView]) -> None:
+    assert {word for word, _ in found[name].flags} == flags
+
+
+def test_a_distance_above_its_threshold_is_marked() -> None:
+    def one(kind: str, value: float) -> Any:
+        shift = SimpleNamespace(feature="age", value=value, threshold=0.1, exceeded=value > 0.1)
+        return SimpleNamespace(where="here", kind=kind, shift=shift)
+
+    values = {"age": [1.0, 2.0, 3.0]}
+    view = views(values, values, [one("DRIFT", 0.3), one("SKEW", 0.05)])["age"]
+    assert [word for word, _ in view.flags] == ["drift"]
+    assert view.distance == pytest.approx(3)

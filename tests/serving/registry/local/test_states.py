@@ -1,0 +1,257 @@
+"""What the versions of a registry are: promotion, rollback, garbage, and what readers are told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli.errors import PushError
+from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, Registry, State, Switch
+from serving.registry.local.ledger import Ledger, who
+from tests.serving.registry.local.registry_bench import model, push
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """With three versions: 1 retired, 2 previous, 3 champion."""
+    for name in ("a", "b", "c"):
+        push(tmp_path / "r", model(tmp_path / name, name), run_id=f"run-{name}")
+    return Registry(tmp_path / "r", "income")
+
+
+def test_a_rollback_goes_back_and_a_second_one_returns(registry: Registry) -> None:
+    assert registry.rollback(reason="bad predictions") == Switch("rollback", 2, 3, changed=True)
+    assert registry.labels() == {"champion": 2, "previous": 3}
+    assert registry.rollback() == Switch("rollback", 3, 2, changed=True)
+    assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
+    first, second = registry.ledger().history[-2:]
+    assert (first.action, first.version, first.champion_before, first.reason) == ("rollback", 2, 3, "bad predictions")
+    assert (second.action, second.version, second.champion_before, second.reason) == ("rollback", 3, 2, "")
+    assert first.by == who()
+
+
+def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: Registry, tmp_path: Path) -> None:
+    registry.rollback()
+    before = (registry.folder / LEDGER_FILE).read_bytes()
+    again = push(tmp_path / "r", tmp_path / "c")
+    assert (again.version, again.pushed, again.serving) == (3, False, 2)
+    assert (registry.folder / LEDGER_FILE).read_bytes() == before
+    push(tmp_path / "r", model(tmp_path / "d", "d"))
+    assert registry.labels() == {"champion": 4, "previous": 2}
+
+
+def test_a_rollback_to_a_retired_version(registry: Registry) -> None:
+    assert registry.rollback(1) == Switch("rollback", 1, 3, changed=True)
+    assert registry.ledger().states == {1: State.CHAMPION, 2: State.RETIRED, 3: State.PREVIOUS}
+
+
+def test_the_candidate_is_promoted(registry: Registry, tmp_path: Path) -> None:
+    push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
+    assert registry.champion() == 3
+    assert registry.promote(reason="looks good") == Switch("promote", 4, 3, changed=True)
+    assert registry.ledger().states == {
+        1: State.RETIRED,
+        2: State.RETIRED,
+        3: State.PREVIOUS,
+        4: State.CHAMPION,
+    }
+    assert registry.promote(4) == Switch("promote", 4, 4, changed=False)
+    assert [event.action for event in registry.ledger().history] == ["push"] * 4 + ["promote"]
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(registry: Registry) -> None:
+    before = (registry.folder / LEDGER_FILE).read_bytes()
+    assert registry.rollback(dry_run=True) == Switch("rollback", 2, 3, changed=True)
+    assert registry.promote(1, dry_run=True) == Switch("promote", 1, 3, changed=True)
+    assert registry.gc(keep_last=1, dry_run=True) == [1]
+    assert (registry.folder / LEDGER_FILE).read_bytes() == before
+    assert registry.versions() == [1, 2, 3]
+
+
+def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: Registry, tmp_path: Path) -> None:
+    def refused(action: str, version: int | None = None) -> str:
+        before = registry.ledger()
+        messages = set()
+        for dry_run in (True, False):
+            with pytest.raises(PushError) as error:
+                getattr(registry, action)(version, dry_run=dry_run)
+            messages.add(str(error.value).removeprefix(f"{registry.folder}: "))
+        assert registry.ledger() == before
+        (message,) = messages
+        return message
+
+    assert refused("promote") == "no version waits for its promotion; name one with --version"
+    assert refused("promote", 9) == "has no version 9; it has 1, 2, 3"
+    push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
+    assert refused("rollback", 4) == "version 4 waits for its promotion and never served; promote it"
+    (registry.folder / "2" / "saved_model.pb").write_text("tampered")
+    changed = (
+        "the files of version 2 are not those that were pushed (saved_model.pb changed); it is not served. Restore "
+        "the folder, or choose another version"
+    )
+    assert refused("rollback") == refused("promote", 2) == changed
+    (registry.folder / "1" / RELEASE_FILE).unlink()
+    assert refused("rollback", 1) == (
+        "version 1 was written by another tool (it has no assets.extra/release.json): nobody vouches for it. Push its "
+        "model instead"
+    )
+
+
+def test_without_an_earlier_version_there_is_no_rollback(tmp_path: Path) -> None:
+    push(tmp_path / "r", model(tmp_path / "a"))
+    with pytest.raises(PushError, match="income: no earlier version served; name one with --version"):
+        Registry(tmp_path / "r", "income").rollback()
+
+
+def test_commands_on_a_model_that_is_not_there_create_nothing(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "r", "income")
+    with pytest.raises(PushError, match="has no version 1; it has none"):
+        registry.promote(1)
+    assert registry.gc(keep_last=1) == []
+    assert (registry.versions(), registry.champion(), registry.labels()) == ([], None, {})
+    assert not registry.folder.exists()
+
+
+def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
+    for name in "abcdef":
+        push(tmp_path / "r", model(tmp_path / name, name), promote=name not in "bf")
+    registry = Registry(tmp_path / "r", "income")
+    registry.rollback(3)
+    retired, previous, champion, candidate = State.RETIRED, State.PREVIOUS, State.CHAMPION, State.CANDIDATE
+    assert registry.ledger().states == {1: retired, 2: retired, 3: champion, 4: retired, 5: previous, 6: candidate}
+    # As by another tool; and as by a push that was cut off.
+    (registry.folder / "1" / RELEASE_FILE).unlink()
+    shutil.copytree(registry.folder / "2", registry.folder / "0")
+    assert registry.gc(keep_last=3) == [2]
+    assert registry.gc(keep_last=1) == [4]
+    assert registry.versions() == [0, 1, 3, 5, 6]
+    assert registry.ledger().states == {1: retired, 3: champion, 5: previous, 6: candidate}
+    assert [(e.action, e.version) for e in registry.ledger().history[-3:]] == [
+        ("rollback", 3),
+        ("delete", 2),
+        ("delete", 4),
+    ]
+
+
+def test_gc_keeps_at_least_the_last_version(registry: Registry) -> None:
+    with pytest.raises(ValueError, match="keep_last is 0; expected at least 1"):
+        registry.gc(keep_last=0)
+    assert registry.versions() == [1, 2, 3]
+
+
+def test_leftovers_of_whoever_was_killed_are_cleaned_up(registry: Registry) -> None:
+    for name in (".unfinished-4", ".deleted-2"):
+        shutil.copytree(registry.folder / "1", registry.folder / name)
+    assert registry.versions() == [1, 2, 3]
+    assert registry.gc(keep_last=3) == []
+    assert sorted(path.name for path in registry.folder.iterdir()) == sorted(
+        [".lock", "1", "2", "3", LEDGER_FILE, TF_SERVING_FILE]
+    )
+
+
+def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_champion(registry: Registry) -> None:
+    shutil.rmtree(registry.folder / "2")
+    shutil.rmtree(registry.folder / "3")
+    registry.gc(keep_last=1)
+    assert registry.ledger().states == {1: State.RETIRED, 3: State.CHAMPION}
+    assert registry.ledger().history[-1].reason == "its folder is gone"
+    assert registry.rollback(1) == Switch("rollback", 1, 3, changed=True)
+    with pytest.raises(PushError, match="no earlier version served"):
+        registry.rollback()
+
+
+def test_versions_from_before_there_were_states_are_adopted_the_highest_as_the_champion(
+    registry: Registry, tmp_path: Path
+) -> None:
+    (registry.folder / LEDGER_FILE).unlink()
+    expected = {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
+    assert registry.ledger() == Ledger(expected)
+    push(tmp_path / "r", tmp_path / "a")
+    assert registry.ledger().states == expected
+    (event,) = registry.ledger().history
+    assert (event.action, event.version, event.reason) == ("adopt", 3, "there was no registry.json")
+
+
+def test_a_first_push_that_comes_in_between_is_not_taken_for_versions_from_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(tmp_path / "r", "income")
+
+    def push_first() -> list[int]:
+        monkeypatch.undo()
+        push(tmp_path / "r", model(tmp_path / "a"), promote=False)
+        return registry.versions()
+
+    monkeypatch.setattr(registry, "versions", push_first)
+    assert registry.champion() is None
+    assert registry.labels() == {"candidate": 1}
+
+
+def test_a_folder_of_another_tool_has_versions_and_no_champion(tmp_path: Path) -> None:
+    model(tmp_path / "r" / "income" / "3")
+    registry = Registry(tmp_path / "r", "income")
+    assert (registry.versions(), registry.champion(), registry.state(3)) == ([3], None, None)
+
+
+def entry(state: str) -> dict[str, str]:
+    return {"state": state}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "expected an object with format 1"),
+        ('{"format": 2}', "expected an object with format 1"),
+        ('{"format": 1}', "unexpected content: KeyError('versions')"),
+        (json.dumps({"format": 1, "versions": {"1": entry("good")}, "history": []}), "'good' is not a valid State"),
+        (
+            json.dumps({"format": 1, "versions": {"1": entry("champion"), "2": entry("champion")}, "history": []}),
+            "there are several versions with the state champion: 1, 2",
+        ),
+        (
+            json.dumps({"format": 1, "versions": {}, "history": [{"version": 1}]}),
+            "unexpected content: TypeError(\"Event.__init__() missing 3 required positional arguments: 'at', 'action', and 'by'\")",
+        ),
+    ],
+)
+def test_a_damaged_record_is_one_clear_line(content: str, message: str, registry: Registry, tmp_path: Path) -> None:
+    file = registry.folder / LEDGER_FILE
+    file.write_text(content)
+    for refused in (
+        registry.champion,
+        registry.rollback,
+        lambda: registry.check(pipeline="census", version=4),
+        lambda: push(tmp_path / "r", model(tmp_path / "d", "d")),
+    ):
+        with pytest.raises(PushError) as error:
+            refused()
+        assert str(error.value) == (
+            f"{file}: is damaged ({message}); restore it from a backup. Or remove it: then the highest version counts as "
+            "the champion, and the history starts again"
+        )
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+    assert registry.versions() == [1, 2, 3]
+
+
+def test_fields_that_later_releases_may_add_are_left_out(registry: Registry) -> None:
+    file = registry.folder / LEDGER_FILE
+    values = json.loads(file.read_text())
+    values["versions"]["3"]["pinned"] = True
+    values["history"][0]["ticket"] = 1
+    before = registry.ledger()
+    file.write_text(json.dumps(values))
+    assert registry.ledger() == before
+
+
+def test_a_user_without_a_name_can_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    import getpass
+    import os
+    import socket
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert who() == f"{os.getuid()}@{socket.gethostname()}"

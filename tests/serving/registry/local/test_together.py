@@ -1,0 +1,101 @@
+"""Changes of a registry that come together, and readers that look on."""
+
+import shutil
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from typing import Any
+
+from cli.errors import PushError
+from serving.registry import Registry
+from tests.serving.registry.local.registry_bench import CHAMPION, PREVIOUS, PROCESSES, RETIRED, Push, look, models
+
+
+def _pushes(registry: Registry, name: str, version: int | None, start: Barrier, said: Any) -> None:
+    start.wait()
+    try:
+        result = Push(name, run_id=f"run-{name}", version=version)(registry)
+    except PushError as error:
+        said.put((name, str(error)))
+    else:
+        said.put((name, result.version))
+
+
+def together(registry: Registry, names: str, version: int | None = None) -> dict[str, int | str]:
+    """Pushes models at once, from a process each; what each was told."""
+    start, said = PROCESSES.Barrier(len(names)), PROCESSES.Queue()
+    processes = [PROCESSES.Process(target=_pushes, args=(registry, name, version, start, said)) for name in names]
+    for process in processes:
+        process.start()
+    answers = dict(said.get(timeout=60) for _ in names)
+    for process in processes:
+        process.join()
+    return answers
+
+
+def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_path: Path) -> None:
+    registry = Registry(models(tmp_path) / "r", "income")
+    assert sorted(together(registry, "abcd").values()) == [1, 2, 3, 4]
+    assert registry.versions() == [1, 2, 3, 4]
+    assert all(registry.fits(version) for version in registry.versions())
+    assert registry.ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
+    assert [(event.version, event.champion_before) for event in registry.ledger().history] == [
+        (1, None),
+        (2, 1),
+        (3, 2),
+        (4, 3),
+    ]
+
+
+def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_told_who_did(tmp_path: Path) -> None:
+    registry = Registry(models(tmp_path) / "r", "income")
+    answers = together(registry, "abcd", version=3)
+    (winner,) = [name for name, answer in answers.items() if answer == 3]
+    release = registry.release(3)
+    assert release is not None and release.run_id == f"run-{winner}"
+    assert {answer for name, answer in answers.items() if name != winner} == {
+        f"{registry.folder}: version 3 exists already, pushed by run run-{winner}; it is never overwritten. Leave out "
+        "push.version to push as 4"
+    }
+    assert registry.ledger().states == {3: CHAMPION}
+
+
+def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp_path: Path) -> None:
+    registry = Registry(models(tmp_path) / "r", "income")
+    for name in "bcd":
+        shutil.rmtree(tmp_path / name)
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+    assert together(registry, "abcd") == dict.fromkeys("abcd", 1)
+    assert [event.action for event in registry.ledger().history] == ["push"]
+
+
+def _reads(registry: Registry, ready: Event, stop: Event, said: Any) -> None:
+    looks, seen = 0, set()
+    try:
+        while not stop.is_set():
+            seen.add(look(registry))
+            looks += 1
+            ready.set()
+    except BaseException as error:
+        ready.set()
+        said.put(f"after {looks} looks: {error!r}")
+        raise
+    said.put((looks, seen))
+
+
+def test_a_reader_never_sees_half_a_change(tmp_path: Path) -> None:
+    registry = Registry(models(tmp_path, files=40) / "r", "income")
+    ready, stop, said = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Queue()
+    reader = PROCESSES.Process(target=_reads, args=(registry, ready, stop, said))
+    reader.start()
+    assert ready.wait(60)
+    for name in "abcdefg":
+        Push(name, promote=name != "c")(registry)
+        if name > "b":
+            registry.rollback()
+            registry.rollback()
+    stop.set()
+    looks, seen = said.get(timeout=60)
+    reader.join()
+    assert reader.exitcode == 0
+    assert looks > len(seen) > 1
+    assert seen <= {None, 1, 2, 4, 5, 6, 7}

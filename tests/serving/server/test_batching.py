@@ -1,0 +1,139 @@
+"""Rows of requests that wait together go into one call of the model; too many are refused."""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.server.batching import Batcher, OverloadedError
+
+
+class Model:
+    """Doubles x; waits in its first call until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        self.calls.append(list(columns["x"]))
+        self.entered.set()
+        assert self.go_on.wait(10)
+        if -1 in columns["x"]:
+            raise RuntimeError("a bad row")
+        return {"y": np.array(columns["x"]) * 2}
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+def batcher(model: Model, **limits: int) -> Batcher:
+    known = {"max_batch_rows": 4, "max_waiting_rows": 6, **limits}
+    return Batcher(model, ThreadPoolExecutor(1), **known)
+
+
+async def first_in(model: Model, made: Batcher) -> "asyncio.Task[Any]":
+    """Return a request that the model is busy with."""
+    first = asyncio.create_task(made.submit({"x": [0]}, 1, timeout_seconds=10))
+    await asyncio.to_thread(model.entered.wait, 10)
+    return first
+
+
+def waiting(made: Batcher, values: list[list[int]], timeout_seconds: float = 10) -> "list[asyncio.Task[Any]]":
+    return [
+        asyncio.create_task(made.submit({"x": rows}, len(rows), timeout_seconds=timeout_seconds)) for rows in values
+    ]
+
+
+def test_what_comes_while_the_model_is_busy_goes_into_one_call(model: Model) -> None:
+    async def run() -> None:
+        made = batcher(model)
+        first = await first_in(model, made)
+        tasks = waiting(made, [[1], [2, 3], [4], [5]])
+        await asyncio.sleep(0)
+        assert made.waiting_rows == 5
+        model.go_on.set()
+        answers = [(await task)["y"].tolist() for task in (first, *tasks)]
+        assert answers == [[0], [2], [4, 6], [8], [10]]
+        # Four rows are the most of a call; requests are not divided.
+        assert model.calls == [[0], [1, 2, 3, 4], [5]]
+        assert made.waiting_rows == 0
+
+    asyncio.run(run())
+
+
+def test_beyond_the_bound_requests_are_refused_at_once(model: Model) -> None:
+    async def run() -> None:
+        made = batcher(model)
+        first = await first_in(model, made)
+        tasks = waiting(made, [[1, 2, 3], [4, 5, 6]])
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="6 rows are waiting already; try again later"):
+            await made.submit({"x": [7]}, 1, timeout_seconds=10)
+        model.go_on.set()
+        assert [(await task)["y"].tolist() for task in (first, *tasks)] == [[0], [2, 4, 6], [8, 10, 12]]
+
+    asyncio.run(run())
+
+
+def test_a_request_larger_than_a_batch_is_one_call(model: Model) -> None:
+    async def run() -> None:
+        model.go_on.set()
+        made = batcher(model, max_waiting_rows=2)
+        answer = await made.submit({"x": list(range(9))}, 9, timeout_seconds=10)
+        assert answer["y"].tolist() == [2 * x for x in range(9)]
+
+    asyncio.run(run())
+
+
+def test_rows_past_their_deadline_are_refused_and_not_predicted(model: Model) -> None:
+    async def run() -> None:
+        made = batcher(model)
+        first = await first_in(model, made)
+        (late,) = waiting(made, [[1]], timeout_seconds=0.0)
+        (patient,) = waiting(made, [[2]])
+        await asyncio.sleep(0.01)
+        model.go_on.set()
+        with pytest.raises(OverloadedError, match="waited past its deadline"):
+            await late
+        assert (await patient)["y"].tolist() == [4]
+        assert (await first)["y"].tolist() == [0]
+        assert model.calls == [[0], [2]]
+
+    asyncio.run(run())
+
+
+def test_a_failed_call_fails_none_but_the_request_at_fault(model: Model) -> None:
+    async def run() -> None:
+        made = batcher(model)
+        first = await first_in(model, made)
+        good, bad, other = waiting(made, [[1], [-1], [2]])
+        await asyncio.sleep(0)
+        model.go_on.set()
+        with pytest.raises(RuntimeError, match="a bad row"):
+            await bad
+        assert [(await task)["y"].tolist() for task in (first, good, other)] == [[0], [2], [4]]
+
+    asyncio.run(run())
+
+
+def test_a_request_whose_client_has_gone_is_not_predicted(model: Model) -> None:
+    async def run() -> None:
+        made = batcher(model)
+        first = await first_in(model, made)
+        gone, other = waiting(made, [[1], [2]])
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        model.go_on.set()
+        assert (await other)["y"].tolist() == [4]
+        await first
+        assert model.calls == [[0], [2]]
+
+    asyncio.run(run())

@@ -1,0 +1,130 @@
+"""A running emulator for tests, and small models to push."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulators.vertex.server import Server, certificates
+from serving.model.golden_requests import Golden
+from serving.registry import content_hash
+from serving.registry.vertex import release
+from serving.registry.vertex.config import Deployment, Place
+from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.plan import Wanted
+from serving.registry.vertex.release import Content, Pushed, Releaser
+from serving.registry.vertex.state import Endpoint, Model, read_endpoint, read_model
+
+PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One CA for all emulators: gRPC reads its roots once in a process."""
+    folder = tmp_path_factory.mktemp("tls")
+    os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(certificates(folder))
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Server(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as running:
+        for key, value in running.environment().items():
+            monkeypatch.setenv(key, value)
+        (running.emulator.storage / BUCKET).mkdir()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+    """Make a SavedModel that answers `probability = offset + x / 100`; the same folder for the same offset."""
+    made: dict[float, Path] = {}
+
+    def make(offset: float) -> Path:
+        if offset not in made:
+            import tensorflow as tf
+
+            class Module(tf.Module):
+                @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+                def serve(self, x: Any) -> dict[str, Any]:
+                    return {"probability": offset + x / 100}
+
+            module = Module()
+            folder = tmp_path_factory.mktemp("model") / "saved"
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+            made[offset] = folder
+        return made[offset]
+
+    return make
+
+
+@dataclass
+class Bench:
+    """What a test pushes with."""
+
+    server: Server
+    make_model: Callable[[float], Path]
+    deployment: Deployment
+    name: str = "census-income"
+    lease_seconds: float = 5.0
+
+    @property
+    def place(self) -> Place:
+        return Place(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=self.server.endpoint)
+
+    def vertex(self, report: Callable[[str], None] = lambda line: None) -> Vertex:
+        return Vertex(self.place, report=report, poll_seconds=0.02)
+
+    def releaser(self, report: Callable[[str], None] = lambda line: None) -> Releaser:
+        return Releaser(self.vertex(report), self.deployment, self.name, lease_seconds=self.lease_seconds)
+
+    def wanted(
+        self, offset: float, run: str = "run-1", pipeline: str = "census-income", version: int | None = None
+    ) -> Wanted:
+        return Wanted(self.name, pipeline, run, content_hash(self.make_model(offset)), (2, 21), version)
+
+    def content(self, offset: float, wrong: float = 0.0) -> Content:
+        xs = (0.0, 10.0, 50.0)
+        golden = Golden([{"x": x} for x in xs], [{"probability": offset + x / 100 + wrong} for x in xs])
+        return Content(self.make_model(offset), golden, {"run_id": "run-1"}, {})
+
+    def push(self, offset: float, run: str = "run-1", *, wrong: float = 0.0, **wanted: Any) -> Pushed:
+        return self.releaser().push(self.wanted(offset, run, **wanted), self.content(offset, wrong))
+
+    def model(self) -> Model:
+        return read_model(self.vertex(), self.name)
+
+    def endpoint(self) -> Endpoint:
+        return read_endpoint(self.vertex(), f"{self.place.parent}/endpoints/{self.name}")
+
+    def serving(self) -> dict[int, int]:
+        """Percent of the traffic by version number."""
+        numbers = {version.id: version.number for version in self.model().versions}
+        endpoint = self.endpoint()
+        return {numbers[d.version_id]: endpoint.split[d.id] for d in endpoint.deployed if d.id in endpoint.split}
+
+    def aliases(self) -> dict[int, list[str]]:
+        return {version.number: sorted(version.aliases) for version in self.model().versions}
+
+    def fault(self, **values: Any) -> None:
+        from emulators.vertex.faults import Fault
+
+        self.server.emulator.faults.add(Fault(**values))
+
+
+@pytest.fixture
+def bench(server: Server, make_model: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    # What spares a real endpoint would only make tests slow.
+    monkeypatch.setattr(release, "_BETWEEN_REQUESTS_SECONDS", 0.0)
+    return Bench(
+        server, make_model, Deployment(serving_image="my-image", serving_tensorflow="2.21", smoke_timeout_seconds=20)
+    )
+
+
+def as_json(text: bytes | None) -> Any:
+    assert text is not None
+    return json.loads(text)
