@@ -34,7 +34,9 @@ def test_the_linter_can_say_no(before: str, after: str, rule: str) -> None:
 
 def test_the_image_holds_every_package_and_module() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    wanted = {pattern.rstrip("*") for pattern in project["packages"]["find"]["include"]} | {f"{m}.py" for m in project["py-modules"]}
+    wanted = {pattern.rstrip("*") for pattern in project["packages"]["find"]["include"]} | {
+        f"{m}.py" for m in project["py-modules"]
+    }
     dockerfile, context = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text().splitlines()
     copied = {word for line in dockerfile.splitlines() if line.startswith("COPY ") for word in line.split()}
     assert wanted <= copied

@@ -16,8 +16,10 @@ _PROGRAMS = {
     "local_runner.py --help": ("import local_runner; local_runner.main(['--help'], standalone_mode=False)", _NUMBERS),
     "building and running a DAG of this machine": (
         "from pathlib import Path\n"
-        "from pipeline import config, runner, dag\n"
-        "dag.create_pipeline(config.load(Path('configs/census.yaml'), ()), pipeline_root='', registry='', run_id='1')",
+        "from pipeline.create_pipeline import create_pipeline\n"
+        "from pipeline.config.pipeline_config import load\n"
+        "from pipeline.run import dag_runner\n"
+        "create_pipeline(load(Path('configs/census.yaml'), ()), pipeline_root='', registry='', run_id='1')",
         _CLOUD,
     ),
     "the model server": ("import serving.server.worker", _TRAINING),

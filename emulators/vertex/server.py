@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2, struct_pb2
 
-from emulators.vertex import pipelines
+from emulators.vertex import endpoints, jobs, metadata, models, pipelines  # noqa: F401 (they fill METHODS)
 from emulators.vertex.errors import RefusalError
 from emulators.vertex.faults import AFTER, BEFORE, Fault
 from emulators.vertex.service import METHODS, Emulator
