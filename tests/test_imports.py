@@ -35,7 +35,7 @@ def test_nothing_heavy_is_imported_without_need_by(what: str) -> None:
 
 def test_keras_can_be_imported_after_a_server_did_without_it() -> None:
     program = (
-        "import serving.model.keras_free, tensorflow as tf\n"
+        "import serving.model.tensorflow_without_keras, tensorflow as tf\n"
         "from tensorflow.keras import layers\n"
         "import keras\n"
         "print(keras.layers.Dense is layers.Dense is tf.keras.layers.Dense)"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emulators.vertex.server import Server, certificates
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.registry import content_hash
 from serving.registry.vertex import release
 from serving.registry.vertex.config import Deployment, Place
@@ -89,7 +89,7 @@ class Bench:
 
     def content(self, offset: float, wrong: float = 0.0) -> Content:
         xs = (0.0, 10.0, 50.0)
-        golden = Golden([{"x": x} for x in xs], [{"probability": offset + x / 100 + wrong} for x in xs])
+        golden = GoldenRequests([{"x": x} for x in xs], [{"probability": offset + x / 100 + wrong} for x in xs])
         return Content(self.make_model(offset), golden, {"run_id": "run-1"}, {})
 
     def push(self, offset: float, run: str = "run-1", *, wrong: float = 0.0, **wanted: Any) -> Pushed:

@@ -14,7 +14,7 @@ from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, safe_name
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, columns_of, declared_inputs
 from serving.model.predictor import rows_of
 from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
@@ -63,7 +63,7 @@ def write_golden(
     }
     answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
-        file.write(Golden(instances, answers, tolerance).to_json())
+        file.write(GoldenRequests(instances, answers, tolerance).to_json())
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from components.evaluator.evaluation import Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes
 from components.pusher.component import HASH_PROPERTY, check_blessing
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.registry import content_hash
 
 # As the stock component marks its blessing.
@@ -70,7 +70,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
     """
     del code_fingerprint
     _check_blessing(model, model_blessing, evaluation.uri)
-    golden = Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
+    golden = GoldenRequests.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         copy_folder(path_utils.serving_model_path(model.uri), folder)
@@ -94,7 +94,7 @@ def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
         raise NotBlessedError(f"the model is not blessed: {failures[0]}{more}; it is not pushed") from error
 
 
-def validate(folder: Path, golden: Golden, settings: InfraValidation) -> Measured:
+def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) -> Measured:
     """Start the server on a model and hold it to its golden requests and its budget.
 
     Raises:

@@ -27,7 +27,7 @@ from components.pusher.component import (
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
 from schemas.data import TRAIN_SPLIT
 from schemas.features import FeatureSet, safe_name
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.registry import DECLARATION_FILE, GOLDEN_FILE, STATISTICS_FILE, content_hash, extra_hashes
 from serving.registry.vertex.config import Deployment, Place
 from serving.registry.vertex.connection import Vertex
@@ -70,7 +70,7 @@ def VertexPusher(  # noqa: N802 (TFX names components like classes)
         folder = Path(temporary) / "model"
         copy_folder(path_utils.serving_model_path(model.uri), folder)
         check_infra_blessing(infra_blessing, folder)
-        golden = Golden.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
+        golden = GoldenRequests.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
         content = Content(
             folder=folder,
             golden=golden,

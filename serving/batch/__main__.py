@@ -134,7 +134,7 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with refusals(as_json=as_json):
         try:
-            from serving.batch.run import run
+            from serving.batch.job_runner import run
 
             summary = run(_request(quiet=quiet or as_json, **flags))
         except KeyboardInterrupt:
@@ -162,7 +162,7 @@ def _request(
     missing_values: tuple[str, ...],
     **flags: Any,
 ) -> Any:
-    from serving.batch.run import Request
+    from serving.batch.job_runner import Request
 
     if beam_arguments and not beam_arguments[0].startswith("--"):
         stray = beam_arguments[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenRequests:
     """Requests and what they must be answered with.
 
     Attributes:
@@ -25,7 +25,7 @@ class Golden:
         return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Golden":
+    def from_json(cls, text: bytes) -> "GoldenRequests":
         """Raise ValueError, KeyError or TypeError if the text is something else."""
         values = json.loads(text)
         return cls(values["instances"], values["predictions"], float(values["tolerance"]))

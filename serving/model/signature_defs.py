@@ -7,15 +7,15 @@ from tensorflow.core.framework import tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from serving.server.model_versions import Served
+from serving.model.predictor import Predictor
 
 _PREDICT = "tensorflow/serving/predict"
 
 
-def signature_defs(served: Served) -> get_model_metadata_pb2.SignatureDefMap:
+def signature_defs(predictor: Predictor) -> get_model_metadata_pb2.SignatureDefMap:
     """Return the signatures that a request may name."""
     return get_model_metadata_pb2.SignatureDefMap(
-        signature_def={name: _definition(served.predictor.signature(name)) for name in served.predictor.signatures}
+        signature_def={name: _definition(predictor.signature(name)) for name in predictor.signatures}
     )
 
 

@@ -122,7 +122,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             if unknown or not request.metadata_field:
                 raise RequestError("metadata_field: expected signature_def")
             packed = any_pb2.Any()
-            packed.Pack(signature_defs(served))
+            packed.Pack(signature_defs(served.predictor))
             return get_model_metadata_pb2.GetModelMetadataResponse(
                 model_spec=_spec(self._service, served, ""), metadata={"signature_def": packed}
             )

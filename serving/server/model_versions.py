@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from cli.errors import ConfigError, PipelineError, PushError
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError, Predictor
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry, Release, content_hash, extra_hashes
@@ -94,7 +94,7 @@ class Served:
     folder: Path
     predictor: Predictor
     content_hash: str
-    golden: Golden | None = None
+    golden: GoldenRequests | None = None
 
 
 @dataclass(frozen=True)
@@ -281,10 +281,10 @@ def _check_number(folder: Path, number: int) -> None:
         )
 
 
-def _golden(folder: Path) -> Golden | None:
+def _golden(folder: Path) -> GoldenRequests | None:
     file = folder / GOLDEN_FILE
     try:
-        return Golden.from_json(file.read_bytes()) if file.is_file() else None
+        return GoldenRequests.from_json(file.read_bytes()) if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PushError(f"{file}: is damaged: {error}") from error
 

@@ -48,7 +48,7 @@ def example_row(served: Served) -> dict[str, Any]:
 
 def metadata(model_name: str, served: Served) -> dict[str, Any]:
     """TF Serving's answer to GET .../metadata."""
-    known = json_format.MessageToDict(signature_defs(served), preserving_proto_field_name=True)
+    known = json_format.MessageToDict(signature_defs(served.predictor), preserving_proto_field_name=True)
     spec = {"name": model_name, "signature_name": "", "version": str(served.number)}
     return {"model_spec": spec, "metadata": {"signature_def": known}}
 

@@ -12,7 +12,7 @@ from typing import Any
 from cli.errors import PipelineError
 
 # First: whatever imports TensorFlow comes after it.
-from serving.model import keras_free  # noqa: F401
+from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.model.inputs import (
     Columns,
     RequestError,

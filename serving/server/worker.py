@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 
 from cli.errors import PushError
 
-# keras_free comes first: it must be imported before TensorFlow.
-from serving.model import keras_free  # noqa: F401
+# tensorflow_without_keras comes first: it must be imported before TensorFlow.
+from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.server import events
 from serving.server.grpc_server import grpc_server
 from serving.server.http_protocol import LimitedProtocol

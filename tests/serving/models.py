@@ -9,7 +9,7 @@ from components.transform.preprocessing import FEATURE_SET_KEY, preprocessing_fn
 from schemas.data import ReadOptions
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import FeatureSet
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.registry import GOLDEN_FILE, Registry
 
 FEATURES = FeatureSet.model_validate(
@@ -78,17 +78,17 @@ def decided_at(threshold: float) -> DecisionThreshold:
     )
 
 
-def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> Golden:
+def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> GoldenRequests:
     """Return what a model answers to rows."""
     from serving.model.predictor import Predictor
 
     answers = Predictor(folder).predict(rows)
     for answer in answers:
         del answer["model_version"]
-    return Golden(rows, answers)
+    return GoldenRequests(rows, answers)
 
 
-def golden(folder: Path, wrong: float = 0.0) -> Golden:
+def golden(folder: Path, wrong: float = 0.0) -> GoldenRequests:
     """Return what a model answers to two rows, one without what may be missing; or something else."""
     found = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
     for answer in found.predictions:

@@ -24,12 +24,12 @@ import tensorflow as tf
 from cli.errors import ConfigError, DataError, PushError
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, safe_name
-from serving.batch import parts
+from serving.batch import prediction_tables
 from serving.batch.__main__ import main
 from serving.batch.job import Job, Outcome, Record
-from serving.batch.predictions import PredictFile
+from serving.batch.job_runner import _escaped
+from serving.batch.predict_file import PredictFile
 from serving.batch.progress import Progress
-from serving.batch.run import _escaped
 from serving.batch.storage import Folder
 from serving.registry import GOLDEN_FILE, Registry
 from tests.conftest import ROOT
@@ -485,7 +485,8 @@ def test_a_full_disk_is_one_line(
 
 
 def test_an_error_of_a_worker_process_is_found_in_what_beam_makes_of_it() -> None:
-    text = "bundle failed: Traceback\n  File x\nschemas.errors.DataError: a.csv:3: bad [while running 'Predict']\n\n"
+    traceback_name = f"{DataError.__module__}.DataError"
+    text = f"bundle failed: Traceback\n  File x\n{traceback_name}: a.csv:3: bad [while running 'Predict']\n\n"
     assert _escaped(RuntimeError(text)) == (DataError, "a.csv:3: bad")
     assert _escaped(ConfigError("a flag [while running 'Predict-ptransform-4']")) == (ConfigError, "a flag")
     assert _escaped(ValueError("no error of ours"))[0] is None
@@ -629,7 +630,7 @@ def made(model: Any, keys: tuple[str, ...] = ()) -> pa.Table:
     features = FeatureSet.model_validate(
         {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "kind": "regression"}}
     )
-    return parts.predicted(block, "f", keys, model, features)
+    return prediction_tables.predicted(block, "f", keys, model, features)
 
 
 def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
@@ -641,14 +642,14 @@ def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
             model_version=np.array([b"9", b"9"], object),
         )
     )
-    rows = [json.loads(line) for line in parts.serialized(table, "jsonl").splitlines()]
+    rows = [json.loads(line) for line in prediction_tables.serialized(table, "jsonl").splitlines()]
     place = {"file": "f", "row": 1}
     assert rows[0] == {**place, "probabilities": [0.1, 0.9], "classes": ["no", "yes"], "count": 1, "model_version": "9"}
     assert rows[1]["probabilities"] == [0.5, 0.25]
-    first, second = pyarrow.csv.read_csv(io.BytesIO(parts.serialized(table, "csv"))).to_pylist()
+    first, second = pyarrow.csv.read_csv(io.BytesIO(prediction_tables.serialized(table, "csv"))).to_pylist()
     assert (first["probabilities"], first["classes"]) == ("[0.1, 0.9]", '["no", "yes"]')
     assert second["probabilities"] == "[0.5, 0.25]"
-    read = pyarrow.parquet.read_table(io.BytesIO(parts.serialized(table, "parquet")))
+    read = pyarrow.parquet.read_table(io.BytesIO(prediction_tables.serialized(table, "parquet")))
     assert read.column("classes").to_pylist() == [["no", "yes"]] * 2
     assert read.schema.field("probabilities").type == pa.list_(pa.float32())
 

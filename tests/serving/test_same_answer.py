@@ -29,9 +29,9 @@ from schemas.data import Data, Format
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, safe_name
 from schemas.tables.typed_columns import Table, summary
-from serving.batch import input_files, parts
+from serving.batch import input_files, prediction_tables
 from serving.batch.job import Job
-from serving.batch.model import read_options
+from serving.batch.model_loader import read_options
 from serving.model.predictor import Predictor
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.registry import GOLDEN_FILE, Registry
@@ -243,11 +243,11 @@ def routes(
                 inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=10
             )
             table = input_files.input_table(str(path), job, FEATURES, 0)
-            blocks = list(parts.blocks(table.batches(), 10))
+            blocks = list(prediction_tables.blocks(table.batches(), 10))
             if table.bad_rows:
                 return _reason(summary(table)[0])
             try:
-                table_of_one = parts.predicted(blocks[0], str(path), ("id",), predictor, FEATURES)
+                table_of_one = prediction_tables.predicted(blocks[0], str(path), ("id",), predictor, FEATURES)
             except DataError as error:
                 assert "is not a finite number" in str(error)
                 return "not finite"

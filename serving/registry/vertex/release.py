@@ -15,7 +15,7 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import json_format, struct_pb2
 
 from cli.errors import PushError
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.registry import GOLDEN_FILE, VERSION_FILE
 from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
@@ -80,7 +80,7 @@ class Content:
     """What is pushed: a SavedModel's folder, what it must answer, and what is kept beside it."""
 
     folder: Path
-    golden: Golden
+    golden: GoldenRequests
     release: Mapping[str, Any]
     extra: Mapping[str, bytes]
 
@@ -153,7 +153,7 @@ class Releaser:
             kept = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
             if kept is None:
                 raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
-            self._shift(lease, endpoint, target, before, (_FULL,), Golden.from_json(kept), reject=False)
+            self._shift(lease, endpoint, target, before, (_FULL,), GoldenRequests.from_json(kept), reject=False)
             self._crown(lease, target)
             now, model = read_endpoint(self.vertex, endpoint), read_model(self.vertex, self.model_name)
             others = [d for d in now.deployed if d.version_id != target.id]
@@ -276,7 +276,7 @@ class Releaser:
         version: Version,
         before: Mapping[str, int],
         steps: Sequence[int],
-        golden: Golden,
+        golden: GoldenRequests,
         *,
         reject: bool = True,
     ) -> None:
@@ -358,7 +358,7 @@ class Releaser:
         self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")
         self.vertex.call(self.vertex.endpoints.update_endpoint, request)
 
-    def _smoke_test(self, endpoint: str, deployed: Deployed, golden: Golden) -> None:
+    def _smoke_test(self, endpoint: str, deployed: Deployed, golden: GoldenRequests) -> None:
         """Send the golden requests until the deployment has answered them often enough.
 
         Raises:

@@ -24,7 +24,7 @@ from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlic
 from components.example_gen.component import LABELS_PROPERTY
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import load
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from serving.model.predictor import Predictor
 from serving.registry import DECISION_FILE
 from tests.conftest import CENSUS_CONFIG
@@ -131,7 +131,7 @@ def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
         "true_label of candidate": FILES,
     }
     assert summary.metrics["overall"]["example_count"] == ROWS
-    golden = Golden.from_json((tmp_path / "evaluation" / GOLDEN_NAME).read_bytes())
+    golden = GoldenRequests.from_json((tmp_path / "evaluation" / GOLDEN_NAME).read_bytes())
     assert golden.difference(Predictor(models["candidate"] / "Format-Serving").predict(list(golden.instances))) is None
     assert tfma.load_validation_result(str(tmp_path / "evaluation")).validation_ok
 

@@ -14,7 +14,7 @@ from components.config import InfraValidation
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import InfraValidator, validate
 from components.pusher.component import check_infra_blessing
-from serving.model.golden_requests import Golden
+from serving.model.golden_requests import GoldenRequests
 from tests.serving.models import export_model, golden
 
 
@@ -25,11 +25,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(model: Path) -> Golden:
+def answers(model: Path) -> GoldenRequests:
     return golden(model)
 
 
-def test_a_model_that_is_served_as_it_should_be_is_blessed(model: Path, answers: Golden, tmp_path: Path) -> None:
+def test_a_model_that_is_served_as_it_should_be_is_blessed(
+    model: Path, answers: GoldenRequests, tmp_path: Path
+) -> None:
     artifact, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
     artifact.uri, blessing.uri, artifact.id = str(model.parent), str(tmp_path), 7
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, 7)
@@ -58,9 +60,9 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(model: Path, answers:
     assert [p for p in psutil.Process().children(recursive=True) if "serving" in p.cmdline()] == []
 
 
-def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: Golden, tmp_path: Path) -> None:
-    other = Golden(answers.instances, [{**row, "probability": 0.123} for row in answers.predictions])
-    more = Golden([{**answers.instances[0], "price": 3}], answers.predictions[:1])
+def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: GoldenRequests, tmp_path: Path) -> None:
+    other = GoldenRequests(answers.instances, [{**row, "probability": 0.123} for row in answers.predictions])
+    more = GoldenRequests([{**answers.instances[0], "price": 3}], answers.predictions[:1])
     half = tmp_path / "half"
     half.mkdir()
     (half / "saved_model.pb").write_bytes((model / "saved_model.pb").read_bytes()[:100])

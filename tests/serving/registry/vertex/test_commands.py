@@ -135,7 +135,7 @@ from serving.registry.vertex.connection import Vertex
 place = Place(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=sys.argv[1])
 folder = Path(sys.argv[2])
 wanted = Wanted("census-income", "census-income", sys.argv[3], content_hash(folder), (2, 21))
-golden = Golden([{"x": 0.0}], [{"probability": float(sys.argv[4])}])
+golden = GoldenRequests([{"x": 0.0}], [{"probability": float(sys.argv[4])}])
 deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
 releaser = Releaser(Vertex(place, poll_seconds=0.02, report=print), deployment, "census-income")
 print(releaser.push(wanted, Content(folder, golden, {}, {})).serving)

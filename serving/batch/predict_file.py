@@ -9,10 +9,10 @@ import apache_beam as beam
 from cli.errors import PipelineError
 from schemas.tables.typed_columns import Batch, Table, summary, too_many_bad_rows
 from schemas.tables.values import out_of_range
-from serving.batch import model
+from serving.batch import model_loader
 from serving.batch.input_files import FLAGS, input_table
 from serving.batch.job import Job, Outcome, Record
-from serving.batch.parts import blocks, predicted, serialized
+from serving.batch.prediction_tables import blocks, predicted, serialized
 from serving.batch.storage import Folder
 
 
@@ -46,9 +46,9 @@ class PredictFile(beam.DoFn):
 
     def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
         """Record no outcome if another file was refused meanwhile: the next run continues here."""
-        folder = model.here(job.model, self._folder)
-        predictor = model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
-        features = model.declared(folder)
+        folder = model_loader.here(job.model, self._folder)
+        predictor = model_loader.loaded(folder, allow_unvalidated=job.allow_unvalidated)
+        features = model_loader.declared(folder)
         path = job.inputs[index].path
         table = input_table(path, job, features, self._max_bad_rows)
         rows = parts = reused = 0

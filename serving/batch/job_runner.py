@@ -17,9 +17,9 @@ from cli.errors import ConfigError, DataError, PipelineError, PushError
 from cli.terminal import own_terminal
 from schemas.data import Format
 from schemas.tables.typed_columns import too_many_bad_rows
-from serving.batch import input_files, model
+from serving.batch import input_files, model_loader
 from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, Outcome, OutputFormat, Record
-from serving.batch.parts import MODEL_VERSION, PLACE
+from serving.batch.prediction_tables import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
 from serving.batch.storage import Folder
 from serving.registry import content_hash
@@ -34,7 +34,7 @@ class Request:
     Attributes:
       source: a file, a pattern or a folder.
       output: the folder to write to.
-      model: as `model.version_folder` takes it.
+      model: as `model_loader.version_folder` takes it.
       format: None guesses it from the names.
       csv: options of CSV files that are not as the model says, by name.
       missing_values: None takes what the model says.
@@ -77,11 +77,11 @@ def run(request: Request) -> dict[str, Any]:
       KeyboardInterrupt: Ctrl-C; what is finished stays.
     """
     started = time.monotonic()
-    folder = model.version_folder(request.model)
+    folder = model_loader.version_folder(request.model)
     job = _job(request, folder)
     record = Record(Folder(request.output))
     if record.summary() is None:
-        input_files.check_names(job, model.declared(folder))
+        input_files.check_names(job, model_loader.declared(folder))
     with record.folder.locked():
         record.claim(job)
         summary = record.summary()
@@ -114,7 +114,7 @@ def _job(request: Request, folder: Path) -> Job:
         content_hash=content_hash(folder),
         format=request.format or input_files.input_format(request.source, files),
         reading=input_files.reading(
-            model.read_options(folder), files, request.csv, request.missing_values, request.ignored_columns
+            model_loader.read_options(folder), files, request.csv, request.missing_values, request.ignored_columns
         ),
         keys=tuple(dict.fromkeys(request.keys)),
         output_format=request.output_format,
@@ -181,17 +181,17 @@ def _predict(request: Request, record: Record, job: Job, folder: Path, left: Seq
         _explained(log),
     ):
         # Seconds of imports that a finished job does not wait for.
-        from serving.batch import beam_run
-        from serving.batch.predictions import PredictFile
+        from serving.batch import beam_pipeline
+        from serving.batch.predict_file import PredictFile
 
         # A worker without a file would only load the model.
         workers = min(request.workers, len(left))
-        arguments = beam_run.arguments(workers, request.beam_arguments, job, request.output)
+        arguments = beam_pipeline.arguments(workers, request.beam_arguments, job, request.output)
         # Here too, where a model that cannot be loaded is told at once; one process loads it once.
-        model.loaded(folder, allow_unvalidated=job.allow_unvalidated)
+        model_loader.loaded(folder, allow_unvalidated=job.allow_unvalidated)
         predict_file = PredictFile(job, str(folder), request.output, request.max_bad_rows)
         names = record.folder.names()
-        beam_run.run([(index, sorted(record.parts(names, index))) for index in left], predict_file, arguments)
+        beam_pipeline.run([(index, sorted(record.parts(names, index))) for index in left], predict_file, arguments)
     if not record.folder.is_local:
         log.unlink()
 
@@ -224,9 +224,9 @@ def _escaped(error: Exception) -> tuple[type[PipelineError] | None, str]:
     disk.
     """
     text = str(error)
-    found = re.findall(r"schemas\.errors\.(\w+): (.+)", text)
+    named = re.findall(rf"{re.escape(PipelineError.__module__)}\.(\w+): (.+)", text)
     kind = type(error) if isinstance(error, PipelineError) else None
-    if found:
+    if named:
         kinds = {other.__name__: other for other in _ERRORS.values()}
-        kind, text = kinds.get(found[-1][0], PipelineError), found[-1][1]
+        kind, text = kinds.get(named[-1][0], PipelineError), named[-1][1]
     return kind, text.partition(" [while running")[0]

@@ -16,7 +16,7 @@ from cli.errors import ConfigError, DataError, PushError
 from schemas.features import MISSING, FeatureSet, safe_name
 from schemas.tables.typed_columns import Batch
 from serving.batch.job import OutputFormat
-from serving.batch.model import answers
+from serving.batch.model_loader import answers
 
 if TYPE_CHECKING:
     from serving.model.predictor import Predictor

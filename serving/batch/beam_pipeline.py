@@ -10,7 +10,7 @@ from apache_beam.options import pipeline_options
 
 from cli.errors import ConfigError
 from serving.batch.job import Job
-from serving.batch.predictions import PredictFile
+from serving.batch.predict_file import PredictFile
 from serving.beam_options import check_beam_args
 
 Element = tuple[int, Sequence[str]]

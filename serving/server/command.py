@@ -1,0 +1,272 @@
+"""Serves a model over HTTP and gRPC.
+
+python -m serving --model-dir runs/census-income/registry/census-income
+"""
+
+import functools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.errors import ConfigError, PipelineError, PushError
+from cli.terminal import say_refusal
+
+_BACKLOG = 2048
+
+EPILOG = """\b
+What answers:
+  POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving; GET without :predict, or /metadata
+  POST /predict, GET /health                            as Vertex AI's containers; AIP_* variables set their paths
+  GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
+  gRPC PredictionService and ModelService               as TF Serving
+
+\b
+In a container of Vertex AI nothing is set: AIP_STORAGE_URI, AIP_HTTP_PORT, AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE are.
+Standard output has one JSON object a line: ready, request, stopped. Exit codes: 0 stopped; 2 a flag is wrong; 5 no
+version can be served, or the port is taken."""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--model-dir",
+    envvar="AIP_STORAGE_URI",
+    required=True,
+    help="Folder of versions (a registry's, or TF Serving's base path), or of one version; gs:// too.  [env: "
+    "AIP_STORAGE_URI]",
+)
+@click.option("--model-name", help="NAME in the paths.  [default: the folder's name]")
+@click.option("--host", help="Address to bind.  [default: 127.0.0.1; 0.0.0.0 in a container of Vertex AI]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="AIP_HTTP_PORT",
+    default=8080,
+    show_default=True,
+    help="Of HTTP; 0 takes any.",
+)
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Of gRPC; 0 takes any.  [default: no gRPC]")
+@click.option(
+    "--versions",
+    "policy",
+    default="champion",
+    show_default=True,
+    help="champion (the latest, if a folder has no record of one), labels (also previous and candidate), latest, "
+    "latest:N, all, or numbers such as 1,3. New ones are taken up as they come.",
+)
+@click.option(
+    "--allow-unvalidated", is_flag=True, help="Serve models that no push of this product left there, unchecked."
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
+@click.option("--max-batch-rows", type=click.IntRange(1), default=512, show_default=True, help="In one call.")
+@click.option("--max-waiting-rows", type=click.IntRange(1), default=4096, show_default=True, help="Then it is 503.")
+@click.option("--max-request-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of one request.")
+@click.option(
+    "--max-request-bytes",
+    type=click.IntRange(1),
+    default=1_500_000,
+    show_default=True,
+    help="Of one request; Vertex AI sends no larger ones.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds that rows may wait for the model.",
+)
+@click.option(
+    "--poll",
+    "poll_seconds",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at the folder.",
+)
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to continue answering after SIGTERM, while /health says 503.",
+)
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
+@click.option("--until-stdin-ends", is_flag=True, help="Stop, too, when standard input ends: with whoever started it.")
+@click.option("--check", is_flag=True, help="Load and check the versions, say so, and stop.")
+def main(
+    model_dir: str,
+    host: str | None,
+    port: int,
+    grpc_port: int | None,
+    workers: int,
+    check: bool,
+    until_stdin_ends: bool,
+    **settings: Any,
+) -> None:
+    """Answer predictions until Ctrl-C or SIGTERM.
+
+    A version is served only if it is what was pushed, byte for byte, and answers its golden requests as the evaluated
+    model did. What is wrong with a new version is logged; the serving version is unchanged.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if until_stdin_ends:
+        threading.Thread(target=_stop_with_stdin, daemon=True).start()
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            _serve(model_dir, host, port, grpc_port, workers, check, settings, Path(temporary))
+    except PipelineError as error:
+        say_refusal(error, as_json=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _stop_with_stdin() -> None:
+    """End this process as SIGTERM does, once nobody holds the other end of standard input."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve(
+    model_dir: str,
+    host: str | None,
+    port: int,
+    grpc_port: int | None,
+    workers: int,
+    check: bool,
+    values: dict[str, Any],
+    temporary: Path,
+) -> None:
+    from serving.server.service import Settings
+
+    settings = Settings(model_dir=model_dir, **values)
+    folder = _fetched(model_dir, temporary)
+    if settings.model_name is None and model_dir.startswith("gs://"):
+        settings = replace(settings, model_name=os.environ.get("AIP_MODEL_NAME") or "model")
+    if check:
+        _check(settings, folder)
+        return
+    if workers > 1 and grpc_port == 0:
+        raise ConfigError("--grpc-port 0: several workers share one port; give its number")
+    _warn_of_root()
+    address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
+    if grpc_port:
+        _bound(address, grpc_port, "--grpc-port").close()
+    with _bound(address, port, "--port") as listening:
+        _run(settings, folder, address, listening, grpc_port, workers, temporary)
+
+
+def _run(
+    settings: Any,
+    folder: Path,
+    host: str,
+    listening: socket.socket,
+    grpc_port: int | None,
+    workers: int,
+    temporary: Path,
+) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from serving.server import worker
+
+    # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2: an IPv6 address in a URL stands in brackets.
+    host = f"[{host}]" if ":" in host else host
+    listen = worker.Listen(
+        host=host,
+        grpc_port=grpc_port,
+        share_grpc_port=workers > 1,
+        health_route=os.environ.get("AIP_HEALTH_ROUTE") or "/health",
+        predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
+        url=f"http://{host}:{listening.getsockname()[1]}",
+    )
+    make = functools.partial(worker.make_application, settings, str(folder), listen)
+    if workers == 1:
+        # Uvicorn raises the signal again once it has stopped; having stopped when asked to is not a failure.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        application = make()
+        # Before it says that it is ready; earlier, whoever comes would wait for the model to be loaded.
+        _listen(listening)
+        uvicorn.Server(worker.config(application, workers=1, factory=False)).run(sockets=[listening])
+        return
+    # Once, in a process of its own: a worker that cannot load its model would be started again for ever.
+    checked = subprocess.run([sys.executable, "-m", "serving", *_flags(settings, folder), "--check"], check=False)
+    if checked.returncode:
+        sys.exit(checked.returncode)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
+    (temporary / "metrics").mkdir()
+    _listen(listening)
+    Multiprocess(worker.config(make, workers=workers, factory=True), [listening]).run()
+
+
+def _check(settings: Any, folder: Path) -> None:
+    from serving.server.metrics import Metrics
+    from serving.server.model_versions import END
+    from serving.server.service import open_versions
+
+    versions = open_versions(settings, str(folder), Metrics())
+    found = versions.snapshot
+    if found.default is None or any(state.state == END for state in found.states.values()):
+        raise PushError(versions.why_nothing())
+    click.echo(json.dumps({"event": "checked", "versions": sorted(found.served), "default": found.default}))
+
+
+def _flags(settings: Any, folder: Path) -> list[str]:
+    """Return the settings that decide whether a version can be served, as flags again."""
+    known = asdict(settings)
+    flags = ["--model-dir", str(folder), "--versions", known["policy"]]
+    return [*flags, *(["--allow-unvalidated"] if known["allow_unvalidated"] else [])]
+
+
+def _fetched(model: str, folder: Path) -> Path:
+    if not model.startswith("gs://"):
+        if not Path(model).is_dir():
+            raise PushError(f"--model-dir {model}: there is no such folder")
+        return Path(model).absolute()
+    from serving.registry.vertex import staging
+
+    target = folder / "model"
+    staging.fetch(model, target)
+    return target
+
+
+def _bound(host: str, port: int, flag: str) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise PushError(f"{flag} {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
+    return listening
+
+
+def _listen(listening: socket.socket) -> None:
+    try:
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        # Two servers that start at once can both bind.
+        port = listening.getsockname()[1]
+        raise PushError(f"--port {port}: cannot be listened at: {error.strerror}") from error
+
+
+def _warn_of_root() -> None:
+    if os.getuid() == 0:
+        logging.getLogger(__name__).warning("runs as root; an account without rights will do (the Dockerfile has one)")
+
+
+if __name__ == "__main__":
+    main()
