@@ -7,9 +7,7 @@ here a pipeline that ran on this machine has written half of them. Clients find 
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google_crc32c
+
+from cli.state_files import write_atomically
 
 
 class Storage:
@@ -122,10 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             if wanted is not None and wanted != found:
                 raise _ProblemError(412, f"{bucket}/{name}: the generation is {found}, not {wanted}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
+            write_atomically(path, content)
         self._json(self._described(bucket, name, path))
 
     def _buckets(self, query: dict[str, str], body: bytes) -> None:

@@ -1,10 +1,10 @@
 """`report`: a run's page as one file, which needs nothing but a browser."""
 
-import os
 import re
 from pathlib import Path
 
 from cli.errors import ConfigError, RunRootError
+from cli.state_files import write_atomically
 from oncall.evidence import Evidence
 from oncall.terminal import Answer, volume
 from oncall.web import pages, run, start
@@ -51,14 +51,9 @@ def report(evidence: Evidence, name: str, place: Place, *, output: Path | None, 
 
 def _write(file: Path, content: bytes, *, make_folder: bool) -> None:
     """Write the whole file or none."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         if make_folder:
             file.parent.mkdir(exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(file, content)
     except OSError as error:
         raise RunRootError(f"{file}: cannot be written: {error.strerror}; name another with --output") from error

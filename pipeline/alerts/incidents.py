@@ -1,11 +1,11 @@
 """What was told and is not over yet, kept in RUN_ROOT/alerts.json: so that it is told once, and its end too."""
 
-import os
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from cli.state_files import read_state, write_atomically
 from pipeline.run.run_root import RunRoot
 
 # What the entries are about: the newest run, runs that were refused, and else the checks of oncall/checks.py.
@@ -38,10 +38,7 @@ class Standing(BaseModel):
     @classmethod
     def of(cls, root: RunRoot) -> "Standing":
         """Return what is kept; nothing, where the file is missing or damaged."""
-        try:
-            return cls.model_validate_json(_file(root).read_bytes())
-        except (OSError, ValidationError):
-            return cls()
+        return read_state(_file(root), cls) or cls()
 
     def add(self, name: str, about: str = "", since: float | None = None) -> Trouble:
         """Note a trouble, or that one continues: it keeps its age, and is counted again if it is another one."""
@@ -63,9 +60,7 @@ class Standing(BaseModel):
         if not self.troubles:
             file.unlink(missing_ok=True)
         elif root.path.is_dir():
-            temporary = file.with_suffix(".new")
-            temporary.write_text(self.model_dump_json(indent=1))
-            os.replace(temporary, file)
+            write_atomically(file, self.model_dump_json(indent=1))
 
 
 def _file(root: RunRoot) -> Path:

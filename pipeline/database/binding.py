@@ -18,6 +18,7 @@ from typing import Any, assert_never
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from cli.errors import RunRootError
+from cli.state_files import write_atomically
 from pipeline.database.config import MetadataBackend, MySQL, PostgreSQL, SQLite
 from pipeline.database.database import BOUND, Contents, Database, place
 from pipeline.database.sqlite import SQLiteFile
@@ -218,9 +219,7 @@ def _recorded(folder: Path) -> MetadataBackend:
 
 
 def _write_file(folder: Path, binding: Binding) -> None:
-    temporary = folder / f"{FILE}.new"
-    temporary.write_text(binding.model_dump_json(indent=1) + "\n")
-    os.replace(temporary, folder / FILE)
+    write_atomically(folder / FILE, binding.model_dump_json(indent=1) + "\n")
 
 
 def _write_context(database: Database, values: Mapping[str, str]) -> None:

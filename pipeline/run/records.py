@@ -28,6 +28,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cli.errors import RunRootError
+from cli.state_files import write_atomically
 from cli.terminal import command
 from pipeline.run.run_root import RunRoot
 
@@ -334,10 +335,8 @@ class RecordFile:
             raise RunRootError(f"{self._file}: cannot be written: {error.strerror}") from error
 
     def _write(self) -> None:
-        temporary = self._file.with_suffix(".new")
         try:
-            temporary.write_text(self.record.model_dump_json(indent=1))
-            os.replace(temporary, self._file)
+            write_atomically(self._file, self.record.model_dump_json(indent=1))
         except OSError as error:
             raise RunRootError(
                 f"{self._file}: cannot be written: {error.strerror}; fix that, and the same command continues from the "

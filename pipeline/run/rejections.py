@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from cli.errors import PipelineError
+from cli.state_files import read_state, write_atomically
 from pipeline.run.run_root import RunRoot
 
 
@@ -49,10 +50,7 @@ class Refusals:
 
     def known(self) -> Refusal | None:
         """Return what is kept; None where nothing is, or the file is damaged."""
-        try:
-            return Refusal.model_validate_json(self._file.read_bytes())
-        except (OSError, ValidationError):
-            return None
+        return read_state(self._file, Refusal)
 
     def another(self, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
         """Return a run that is refused now, after those that are kept."""
@@ -75,9 +73,7 @@ class Refusals:
           OSError: it cannot be written.
         """
         if self.root.path.is_dir():
-            temporary = self._file.with_suffix(".new")
-            temporary.write_text(refusal.model_dump_json(indent=1))
-            os.replace(temporary, self._file)
+            write_atomically(self._file, refusal.model_dump_json(indent=1))
 
     def forget(self) -> None:
         """Is called when a run has ended.

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import PipelineError
+from cli.state_files import write_atomically
 from pipeline.vertex.conditions import condition_holds, query_matches
 
 SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
@@ -81,9 +82,7 @@ class Records:
         with self._lock:
             self.artifacts += [artifact for made in outputs.values() for artifact in made]
             self.cache[fingerprint] = dict(outputs)
-            temporary = self._file.with_suffix(".new")
-            temporary.write_text(json.dumps({"artifacts": self.artifacts, "cache": self.cache}, indent=1))
-            os.replace(temporary, self._file)
+            write_atomically(self._file, json.dumps({"artifacts": self.artifacts, "cache": self.cache}, indent=1))
 
 
 def install_package(folder: Path) -> Path:

@@ -8,7 +8,6 @@ was read: a later write could get the same time from a clock that ticks slowly.
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from cli.errors import DataError
+from cli.state_files import write_atomically
 from schemas.tables import locations
 from schemas.tables.locations import what_failed
 
@@ -68,10 +68,7 @@ class Memory:
         # A full disk or a folder that is read-only costs the next run a reading.
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.file.parent, prefix=self.file.name)
-            with os.fdopen(handle, "w") as opened:
-                json.dump([[path, *entry] for path, entry in hashes.items()], opened)
-            os.replace(temporary, self.file)
+            write_atomically(self.file, json.dumps([[path, *entry] for path, entry in hashes.items()]))
 
 
 def contents(paths: Sequence[str], memory: Memory) -> list[FileContent]:

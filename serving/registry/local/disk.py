@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cli.errors import PushError
+from cli.state_files import flush_folder, write_atomically
 from serving.registry.local.content import RELEASE_FILE, VERSION_FILE, Release, content_hash
 
 UNFINISHED_PREFIX = ".unfinished-"
@@ -34,7 +35,7 @@ def write_version(source: Path, target: Path, release: Release, extra: Mapping[s
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def _replace_file(path: Path, content: bytes) -> None:
@@ -49,20 +50,14 @@ def write_if_changed(path: Path, text: str) -> None:
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _flush_folder(path.parent)
+    write_atomically(path, content, durable=True)
 
 
 def hide(version: Path) -> Path:
     """Move a version's folder out of sight in one step; return its place until it is removed."""
     hidden = version.with_name(f"{DELETED_PREFIX}{version.name}")
     os.rename(version, hidden)
-    _flush_folder(version.parent)
+    flush_folder(version.parent)
     return hidden
 
 
@@ -87,12 +82,4 @@ def _flush(folder: Path) -> None:
         for name in files:
             with open(os.path.join(path, name), "rb") as file:
                 os.fsync(file.fileno())
-        _flush_folder(Path(path))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_folder(Path(path))

@@ -295,9 +295,9 @@ def test_a_damaged_memory_is_begun_anew(content: str, root: RunRoot, hook: Recei
 def test_a_memory_that_cannot_be_written_is_said(
     root: RunRoot, hook: Receiver, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (root.path / "alerts.new").mkdir()
+    (root.path / "alerts.json").mkdir()
     refuse(root, DataError("no"))
-    assert capfd.readouterr().err == f"{root.path}/alerts.new: cannot be written: Is a directory\n"
+    assert capfd.readouterr().err == f"{root.path}/alerts.json: cannot be written: Is a directory\n"
     assert events(hook) == [("refusal", "REFUSED", 1)]
 
 
