@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emulators.vertex.server import Server, certificates
+from emulators.vertex.server import EmulatorServer, make_certificates
 from serving.model.golden_requests import GoldenRequests
 from serving.registry import content_hash
 from serving.registry.vertex import release
@@ -26,13 +26,13 @@ PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One CA for all emulators: gRPC reads its roots once in a process."""
     folder = tmp_path_factory.mktemp("tls")
-    os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(certificates(folder))
+    os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(make_certificates(folder))
     return folder
 
 
 @pytest.fixture
-def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as running:
+def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
+    with EmulatorServer(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as running:
         for key, value in running.environment().items():
             monkeypatch.setenv(key, value)
         (running.emulator.storage / BUCKET).mkdir()
@@ -66,7 +66,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Pa
 class Bench:
     """What a test pushes with."""
 
-    server: Server
+    server: EmulatorServer
     make_model: Callable[[float], Path]
     deployment: Deployment
     name: str = "census-income"
@@ -117,7 +117,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(server: Server, make_model: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(server: EmulatorServer, make_model: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch) -> Bench:
     # What spares a real endpoint would only make tests slow.
     monkeypatch.setattr(release, "_BETWEEN_REQUESTS_SECONDS", 0.0)
     return Bench(

@@ -1,7 +1,4 @@
-"""Starts the emulator, or asks a running one for faults.
-
-python -m emulators.vertex --state runs/vertex
-"""
+"""Command line of the emulator of Vertex AI: start it, or inject faults into a running one."""
 
 import fcntl
 import json
@@ -19,7 +16,7 @@ import grpc
 from google.protobuf import json_format, struct_pb2
 
 from emulators.vertex.faults import AFTER, BEFORE, OPERATION
-from emulators.vertex.server import CONTROL, Server
+from emulators.vertex.server import CONTROL, EmulatorServer
 from emulators.vertex.service import METHODS
 from schemas.declaration import did_you_mean
 
@@ -37,7 +34,9 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
     help="Folder of the state; it survives a restart.",
 )
 @click.option("--port", default=0, help="Port on loopback.  [default: a free one]")
-@click.option("--operation-seconds", default=2.0, show_default=True, help="How long a long-running operation takes.")
+@click.option(
+    "--operation-seconds", default=2.0, show_default=True, help="Duration of a long-running operation, in seconds."
+)
 @click.option(
     "--tls", type=click.Path(path_type=Path), help="Folder of the CA and the certificate.  [default: STATE/tls]"
 )
@@ -45,14 +44,14 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
 def main(context: click.Context, state: Path, port: int, operation_seconds: float, tls: Path | None) -> None:
     """Emulate Vertex AI and Cloud Storage on this machine, until Ctrl-C.
 
-    Prints one `export` line for each variable that clients need; gs://BUCKET/x lies in STATE/storage/BUCKET/x.
+    Prints one `export` line for each variable that clients need; gs://BUCKET/x is the file STATE/storage/BUCKET/x.
     """
     if context.invoked_subcommand:
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with _own(state), _server(state.absolute(), tls and tls.absolute(), port, operation_seconds) as server:
+    with _lock_state(state), _open_server(state.absolute(), tls and tls.absolute(), port, operation_seconds) as server:
         lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
         (state / "env.sh").write_text("\n".join(lines) + "\n")
         click.echo("\n".join(lines))
@@ -61,8 +60,8 @@ def main(context: click.Context, state: Path, port: int, operation_seconds: floa
 
 
 @contextmanager
-def _own(state: Path) -> Iterator[None]:
-    """Hold a folder of state: two emulators in one would end each other's jobs."""
+def _lock_state(state: Path) -> Iterator[None]:
+    """Lock a folder of state: two emulators in one folder would end each other's jobs."""
     try:
         state.mkdir(parents=True, exist_ok=True)
         lock = (state / "lock").open("w")
@@ -79,81 +78,81 @@ def _own(state: Path) -> Iterator[None]:
         yield
 
 
-def _server(state: Path, tls: Path | None, port: int, operation_seconds: float) -> Server:
-    """Return the server, at the ports that it had before, if they are still free: shells that know them continue."""
-    before = _ports(state / "env.sh")
-    for grpc_port, storage_port in dict.fromkeys([(port or before[0], before[1]), (port, 0)]):
+def _open_server(state: Path, tls: Path | None, port: int, operation_seconds: float) -> EmulatorServer:
+    """Return the server, at its earlier ports if they are still free, so that shells with the old env.sh still work."""
+    old_port, old_storage_port = _read_ports(state / "env.sh")
+    for grpc_port, storage_port in dict.fromkeys([(port or old_port, old_storage_port), (port, 0)]):
         try:
-            return Server(
+            return EmulatorServer(
                 state, tls=tls, port=grpc_port, storage_port=storage_port, operation_seconds=operation_seconds
             )
         except (RuntimeError, OSError) as error:
             problem = error
-    raise click.ClickException(f"--port {port}: cannot be listened on; is it in use? ({problem})")
+    raise click.ClickException(f"--port {port}: cannot be opened; is it in use? ({problem})")
 
 
-def _ports(env_file: Path) -> tuple[int, int]:
-    """Those of Vertex AI and of Cloud Storage in an env.sh; 0 if unknown."""
+def _read_ports(env_file: Path) -> tuple[int, int]:
+    """Return the ports of Vertex AI and of Cloud Storage in an env.sh; 0 if there is none."""
     text = env_file.read_text() if env_file.exists() else ""
-    found = [re.search(rf"{key}=.*:(\d+)$", text, re.MULTILINE) for key in (ENDPOINT, "STORAGE_EMULATOR_HOST")]
-    grpc_port, storage_port = (int(one[1]) if one else 0 for one in found)
+    matches = [re.search(rf"{key}=.*:(\d+)$", text, re.MULTILINE) for key in (ENDPOINT, "STORAGE_EMULATOR_HOST")]
+    grpc_port, storage_port = (int(match[1]) if match else 0 for match in matches)
     return grpc_port, storage_port
 
 
 @main.command()
 @click.argument("fault", nargs=-1, metavar="KEY=VALUE...", required=True)
 def inject(fault: tuple[str, ...]) -> None:
-    """Order a fault, such as: inject method=UploadModel code=UNAVAILABLE when=after times=2
+    """Inject a fault, such as: inject method=UploadModel code=UNAVAILABLE when=after times=2
 
     Keys: method (a name, `mutation` or `*`), code, message, when (before, after, operation), skip, times,
     delay_seconds, reason, quota. The running emulator is that of VERTEX_API_ENDPOINT.
     """
-    click.echo(json.dumps(control("Inject", checked(fault))))
+    click.echo(json.dumps(call_control("Inject", parse_fault(fault))))
 
 
-def checked(parts: Sequence[str]) -> dict[str, object]:
-    """Return the fault's values.
+def parse_fault(parts: Sequence[str]) -> dict[str, object]:
+    """Return the values of a fault.
 
     Raises:
-      click.BadParameter: they are not those of a fault that can strike.
+      click.BadParameter: the values describe no fault that can strike.
     """
     methods = [name.partition("/")[2] for name in METHODS]
-    known = {"code": [code.name for code in grpc.StatusCode], "when": [BEFORE, AFTER, OPERATION]}
-    known["method"] = [*methods, "mutation", "*"]
+    choices = {"code": [code.name for code in grpc.StatusCode], "when": [BEFORE, AFTER, OPERATION]}
+    choices["method"] = [*methods, "mutation", "*"]
     values: dict[str, object] = {}
     for part in parts:
-        key, found, value = part.partition("=")
-        if not found or key not in KEYS:
+        key, separator, value = part.partition("=")
+        if not separator or key not in KEYS:
             raise click.BadParameter(f"'{part}': expected KEY=VALUE with one of {', '.join(KEYS)}")
-        if key in known and value not in known[key]:
-            raise click.BadParameter(f"{key}: {did_you_mean(value, known[key])}, found '{value}'")
+        if key in choices and value not in choices[key]:
+            raise click.BadParameter(f"{key}: {did_you_mean(value, choices[key])}, found '{value}'")
         if key in NUMBERS and not re.fullmatch(r"\d+(\.\d+)?", value):
             raise click.BadParameter(f"{key}: expected a number, found '{value}'")
         values[key] = float(value) if key in NUMBERS else value
     if "method" not in values:
         raise click.BadParameter("method: is missing, such as method=UploadModel")
     if "code" not in values and "delay_seconds" not in values:
-        raise click.BadParameter("give a code, such as code=UNAVAILABLE, or delay_seconds: else nothing would happen")
+        raise click.BadParameter("expected a code, such as code=UNAVAILABLE, or delay_seconds")
     return values
 
 
 @main.command()
 def reset() -> None:
-    """Forget all faults that wait."""
-    control("Reset", {})
-    click.echo("no fault waits")
+    """Remove all faults that have not struck."""
+    call_control("Reset", {})
+    click.echo("no fault is waiting")
 
 
-def control(method: str, values: dict[str, object]) -> object:
-    """Asks the running emulator.
+def call_control(method: str, values: dict[str, object]) -> object:
+    """Call a control method of the running emulator and return the response.
 
     Raises:
-      click.ClickException: it is not named in the environment, or does not answer.
+      click.ClickException: the environment does not name an emulator, or it does not respond.
     """
     endpoint, roots = os.environ.get(ENDPOINT), Path(os.environ.get(ROOTS, ""))
     if not endpoint or not roots.is_file():
         raise click.ClickException(
-            f"{ENDPOINT} or {ROOTS} is not set, or not a file's; source the env.sh of the running emulator"
+            f"{ENDPOINT} or {ROOTS} is not set, or is not the name of a file; source the env.sh of the running emulator"
         )
     request = struct_pb2.Struct()
     request.update(values)

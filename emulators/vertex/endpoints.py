@@ -1,4 +1,4 @@
-"""EndpointService and PredictionService: deployments, traffic, and answers from the deployed SavedModels."""
+"""EndpointService and PredictionService: deployments, traffic, and predictions from the deployed SavedModels."""
 
 import random
 import re
@@ -9,8 +9,8 @@ from google.cloud import aiplatform_v1 as v1
 from google.protobuf import empty_pb2, json_format, struct_pb2
 
 from emulators.vertex import models
-from emulators.vertex.errors import RefusalError, invalid, precondition
-from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
+from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
@@ -20,18 +20,18 @@ _NEW = "0"
 @method("EndpointService")
 def create_endpoint(emulator: Emulator, request: Any) -> Any:
     if not request.endpoint.display_name:
-        raise invalid("endpoint.display_name is required.")
+        raise InvalidArgumentError("endpoint.display_name is required.")
     if request.endpoint_id and not _ENDPOINT_ID.fullmatch(request.endpoint_id):
-        raise invalid(f"endpoint_id {request.endpoint_id} does not match [a-z][a-z0-9-]{{0,61}}[a-z0-9].")
+        raise InvalidArgumentError(f"endpoint_id {request.endpoint_id} does not match [a-z][a-z0-9-]{{0,61}}[a-z0-9].")
     name = f"{request.parent}/endpoints/{request.endpoint_id or emulator.store.new_id()}"
     if emulator.store.has(name) or emulator.operations.is_running(name):
-        raise RefusalError("ALREADY_EXISTS", f"Endpoint {name} already exists.")
+        raise StatusError("ALREADY_EXISTS", f"Endpoint {name} already exists.")
     body = type(request.endpoint).to_json(request.endpoint)
     return emulator.operations.start("CreateEndpoint", name, {"name": name, "endpoint": body})
 
 
 @finisher("CreateEndpoint")
-def _created(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_create(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = v1.types.Endpoint.from_json(request["endpoint"])
     endpoint.name = request["name"]
     return emulator.store.put(endpoint)
@@ -44,8 +44,8 @@ def get_endpoint(emulator: Emulator, request: Any) -> Any:
 
 @method("EndpointService")
 def list_endpoints(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/endpoints/", "Endpoint")
-    return listed(v1.types.ListEndpointsResponse, "endpoints", found, request)
+    endpoints = emulator.store.list_below(f"{request.parent}/endpoints/", "Endpoint")
+    return list_page(v1.types.ListEndpointsResponse, "endpoints", endpoints, request)
 
 
 @method("EndpointService")
@@ -54,7 +54,7 @@ def update_endpoint(emulator: Emulator, request: Any) -> Any:
     check_etag(request.endpoint.etag, endpoint)
     for field in request.update_mask.paths:
         if field not in ("traffic_split", "labels", "display_name", "description"):
-            raise invalid(f"{field} of an endpoint cannot be updated.")
+            raise InvalidArgumentError(f"{field} of an endpoint cannot be updated.")
         setattr(endpoint, field, getattr(request.endpoint, field))
     _check_split(dict(endpoint.traffic_split), {d.id for d in endpoint.deployed_models})
     return emulator.store.put(endpoint)
@@ -63,12 +63,12 @@ def update_endpoint(emulator: Emulator, request: Any) -> Any:
 @method("EndpointService")
 def delete_endpoint(emulator: Emulator, request: Any) -> Any:
     if emulator.store.get(request.name).deployed_models:
-        raise precondition(f"{request.name} has deployed models; undeploy them first.")
+        raise FailedPreconditionError(f"{request.name} has deployed models; undeploy them first.")
     return emulator.operations.start("DeleteEndpoint", request.name, {"name": request.name})
 
 
 @finisher("DeleteEndpoint")
-def _deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
     emulator.store.delete(request["name"])
     return empty_pb2.Empty()
 
@@ -77,29 +77,29 @@ def _deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
 def deploy_model(emulator: Emulator, request: Any) -> Any:
     endpoint = emulator.store.get(request.endpoint)
     deployed = request.deployed_model
-    version = models.find(emulator, deployed.model)
+    version = models.find_version(emulator, deployed.model)
     if not deployed.dedicated_resources.machine_spec.machine_type:
-        raise invalid("deployed_model.dedicated_resources.machine_spec.machine_type is required.")
+        raise InvalidArgumentError("deployed_model.dedicated_resources.machine_spec.machine_type is required.")
     if deployed.id and deployed.id in {d.id for d in endpoint.deployed_models}:
-        raise RefusalError("ALREADY_EXISTS", f"DeployedModel {deployed.id} already exists.")
+        raise StatusError("ALREADY_EXISTS", f"DeployedModel {deployed.id} already exists.")
     split = dict(request.traffic_split)
     _check_split(split, {d.id for d in endpoint.deployed_models} | {_NEW})
     deployed.id = deployed.id or emulator.store.new_id()
     deployed.model = version.name
     deployed.model_version_id = version.version_id
-    wanted = {"endpoint": endpoint.name, "deployed_model": type(deployed).to_json(deployed), "split": split}
-    return emulator.operations.start("DeployModel", endpoint.name, wanted)
+    values = {"endpoint": endpoint.name, "deployed_model": type(deployed).to_json(deployed), "split": split}
+    return emulator.operations.start("DeployModel", endpoint.name, values)
 
 
 @finisher("DeployModel")
-def _deployed(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_deploy(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = emulator.store.get(request["endpoint"])
     deployed = v1.types.DeployedModel.from_json(request["deployed_model"])
     deployed.create_time = now()
     endpoint.deployed_models = [*endpoint.deployed_models, deployed]
     if request["split"]:
         split = {deployed.id if key == _NEW else key: share for key, share in request["split"].items()}
-        # A split made for deployments that have gone since is refused, as when it is asked for.
+        # The deployments that the split names may have been removed since the request.
         _check_split(split, {d.id for d in endpoint.deployed_models})
         endpoint.traffic_split = split
     emulator.store.put(endpoint)
@@ -111,17 +111,17 @@ def undeploy_model(emulator: Emulator, request: Any) -> Any:
     endpoint = emulator.store.get(request.endpoint)
     ids = {d.id for d in endpoint.deployed_models}
     if request.deployed_model_id not in ids:
-        raise RefusalError("NOT_FOUND", f"DeployedModel {request.deployed_model_id} is not on {request.endpoint}.")
+        raise StatusError("NOT_FOUND", f"DeployedModel {request.deployed_model_id} is not on {request.endpoint}.")
     split = dict(request.traffic_split) or dict(endpoint.traffic_split)
     _check_split(split, ids)
     if len(ids) > 1 and split.get(request.deployed_model_id, 0):
-        raise precondition(f"DeployedModel {request.deployed_model_id} has traffic; move it first.")
-    wanted = {"endpoint": endpoint.name, "id": request.deployed_model_id, "split": dict(request.traffic_split)}
-    return emulator.operations.start("UndeployModel", endpoint.name, wanted)
+        raise FailedPreconditionError(f"DeployedModel {request.deployed_model_id} has traffic; move it first.")
+    values = {"endpoint": endpoint.name, "id": request.deployed_model_id, "split": dict(request.traffic_split)}
+    return emulator.operations.start("UndeployModel", endpoint.name, values)
 
 
 @finisher("UndeployModel")
-def _undeployed(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_undeploy(emulator: Emulator, request: dict[str, Any]) -> Any:
     endpoint = emulator.store.get(request["endpoint"])
     endpoint.deployed_models = [d for d in endpoint.deployed_models if d.id != request["id"]]
     split = request["split"] or dict(endpoint.traffic_split)
@@ -131,59 +131,61 @@ def _undeployed(emulator: Emulator, request: dict[str, Any]) -> Any:
     return v1.types.UndeployModelResponse()
 
 
-def _check_split(split: dict[str, int], known: set[str]) -> None:
-    unknown = set(split) - known
+def _check_split(split: dict[str, int], ids: set[str]) -> None:
+    unknown = set(split) - ids
     if unknown:
-        raise invalid(f"traffic_split names DeployedModels that are not there: {', '.join(sorted(unknown))}.")
+        raise InvalidArgumentError(
+            f"traffic_split names DeployedModels that do not exist: {', '.join(sorted(unknown))}."
+        )
     if split and sum(split.values()) != 100:
-        raise invalid(f"traffic_split must sum to 100; it sums to {sum(split.values())}.")
+        raise InvalidArgumentError(f"traffic_split must sum to 100; it sums to {sum(split.values())}.")
     if any(share < 0 for share in split.values()):
-        raise invalid("traffic_split has a negative share.")
+        raise InvalidArgumentError("traffic_split has a negative share.")
 
 
-class _Loaded:
-    """SavedModels that answer, loaded once each."""
+class _LoadedModels:
+    """SavedModels, each loaded once, and the draw of the one that answers a request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models: dict[str, Any] = {}
         self._random = random.Random(0)
 
-    def predictor(self, folder: str) -> Any:
+    def get_predictor(self, folder: str) -> Any:
         with self._lock:
             if folder not in self._models:
-                # TensorFlow takes seconds to load; most emulators never answer.
+                # TensorFlow takes seconds to load, and most emulators never predict.
                 from serving.model.predictor import Predictor
 
                 self._models[folder] = Predictor(folder)
             return self._models[folder]
 
-    def chosen(self, split: dict[str, int]) -> str:
+    def draw(self, split: dict[str, int]) -> str:
         with self._lock:
             return self._random.choices(list(split), weights=list(split.values()))[0]
 
 
-_LOADED = _Loaded()
+_MODELS = _LoadedModels()
 
 
 @method("PredictionService")
 def predict(emulator: Emulator, request: Any) -> Any:
-    """Answers from one of the deployed models, chosen by the traffic split."""
+    """Return predictions of one of the deployed models, drawn by the traffic split."""
     with emulator.store.lock:
         endpoint = emulator.store.get(request.endpoint)
         if not endpoint.deployed_models:
-            raise precondition(f"{request.endpoint} has no deployed model.")
+            raise FailedPreconditionError(f"{request.endpoint} has no deployed model.")
         if not any(endpoint.traffic_split.values()):
-            raise precondition(f"{request.endpoint} sends no traffic to any model.")
-        wanted = _LOADED.chosen({key: share for key, share in endpoint.traffic_split.items() if share})
-        (deployed,) = [d for d in endpoint.deployed_models if d.id == wanted]
+            raise FailedPreconditionError(f"{request.endpoint} sends no traffic to any model.")
+        drawn_id = _MODELS.draw({key: share for key, share in endpoint.traffic_split.items() if share})
+        (deployed,) = [d for d in endpoint.deployed_models if d.id == drawn_id]
         version = emulator.store.get(f"{deployed.model}@{deployed.model_version_id}")
     pb = type(request).pb(request)
     instances = [json_format.MessageToDict(instance) for instance in pb.instances]
     try:
-        rows = answers(str(emulator.path(version.artifact_uri)), instances)
+        rows = predict_rows(str(emulator.path(version.artifact_uri)), instances)
     except (KeyError, ValueError, TypeError, OSError) as error:
-        raise RefusalError("INTERNAL", f"The model failed: {type(error).__name__}: {error}") from error
+        raise StatusError("INTERNAL", f"The model failed: {type(error).__name__}: {error}") from error
     response = v1.types.PredictResponse(
         deployed_model_id=deployed.id,
         model=deployed.model,
@@ -195,6 +197,7 @@ def predict(emulator: Emulator, request: Any) -> Any:
     return response
 
 
-def answers(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
-    """Return what the container of a deployed model answers."""
-    return _LOADED.predictor(folder).predict(instances)
+def predict_rows(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
+    """Return the predictions that the container of a deployed model would return."""
+    rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)
+    return rows

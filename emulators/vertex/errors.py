@@ -1,4 +1,4 @@
-"""Errors as Google's services give them: a status, and google.rpc details."""
+"""Errors as Google's services return them: a status, and google.rpc details."""
 
 from collections.abc import Mapping
 
@@ -10,8 +10,8 @@ from grpc_status import rpc_status
 DOMAIN = "aiplatform.googleapis.com"
 
 
-class RefusalError(Exception):
-    """Ends a call with a status."""
+class StatusError(Exception):
+    """A call that ends with a status."""
 
     def __init__(
         self, code: str, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None, quota: str = ""
@@ -20,35 +20,45 @@ class RefusalError(Exception):
         self.code, self.message = code, message
         self.reason, self.metadata, self.quota = reason, dict(metadata or {}), quota
 
-    def status(self) -> status_pb2.Status:
+    def to_status(self) -> status_pb2.Status:
         """Return the google.rpc.Status with its details."""
         details = []
         if self.reason:
             info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
-            details.append(_packed(info))
+            details.append(_pack(info))
         if self.quota:
             violation = error_details_pb2.QuotaFailure.Violation(subject=self.quota, description=self.message)
-            details.append(_packed(error_details_pb2.QuotaFailure(violations=[violation])))
+            details.append(_pack(error_details_pb2.QuotaFailure(violations=[violation])))
         code = getattr(code_pb2, self.code)
         return status_pb2.Status(code=code, message=self.message, details=details)
 
-    def end(self, context: grpc.ServicerContext) -> None:
-        context.abort_with_status(rpc_status.to_status(self.status()))
+    def end_call(self, context: grpc.ServicerContext) -> None:
+        """Send the status to the client."""
+        context.abort_with_status(rpc_status.to_status(self.to_status()))
 
 
-def _packed(message: object) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
+def _pack(message: object) -> any_pb2.Any:
+    container = any_pb2.Any()
+    container.Pack(message)
+    return container
 
 
-def not_found(name: str) -> RefusalError:
-    return RefusalError("NOT_FOUND", f"{name} is not found.")
+class NotFoundError(StatusError):
+    """A resource that does not exist."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("NOT_FOUND", f"{name} is not found.")
 
 
-def invalid(message: str) -> RefusalError:
-    return RefusalError("INVALID_ARGUMENT", message)
+class InvalidArgumentError(StatusError):
+    """A request that is wrong, whatever the state of the service."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("INVALID_ARGUMENT", message)
 
 
-def precondition(message: str) -> RefusalError:
-    return RefusalError("FAILED_PRECONDITION", message)
+class FailedPreconditionError(StatusError):
+    """A request that the state of the service does not allow."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("FAILED_PRECONDITION", message)

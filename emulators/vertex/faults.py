@@ -1,4 +1,4 @@
-"""Faults on order: a call that fails, is slow, or is carried out and then not answered."""
+"""Injected faults: a call that fails, is slow, or is carried out without a response."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -12,17 +12,18 @@ BEFORE, AFTER, OPERATION = "before", "after", "operation"
 
 @dataclass
 class Fault:
-    """What goes wrong.
+    """A fault that is to strike.
 
     Attributes:
-      method: such as `UploadModel`; `*` is every method, `mutation` every one that changes something.
-      code: a gRPC status by name, or "" for a mere delay.
+      method: name such as `UploadModel`; `*` is every method, `mutation` every method that changes a resource.
+      code: name of a gRPC status, or "" for a delay only.
       message: message of the error.
       when: BEFORE, AFTER or OPERATION.
-      skip: so many calls pass first.
-      times: so many calls fail; then the fault is spent.
-      delay_seconds: waited before it strikes.
-      reason, metadata: of a google.rpc.ErrorInfo in the error's details; `quota` of a QuotaFailure.
+      skip: number of calls that pass first.
+      times: number of calls that fail; then the fault is spent.
+      delay_seconds: seconds before it strikes.
+      reason, metadata: contents of a google.rpc.ErrorInfo in the error's details.
+      quota: subject of a QuotaFailure in the error's details.
     """
 
     method: str
@@ -36,14 +37,15 @@ class Fault:
     metadata: dict[str, str] | None = None
     quota: str = ""
 
-    def fits(self, method: str) -> bool:
-        return self.method in (method, "*") or (self.method == "mutation" and mutates(method))
+    def is_for(self, method: str) -> bool:
+        """Return whether the fault strikes calls of a method."""
+        return self.method in (method, "*") or (self.method == "mutation" and is_mutation(method))
 
 
-def mutates(method: str) -> bool:
-    """Whether a method changes a resource of the registry or an endpoint."""
-    started = ("Upload", "Create", "Update", "Deploy", "Undeploy", "Merge", "Delete", "Import")
-    return method.startswith(started) and not method.endswith(("Context", "Execution", "MetadataStore"))
+def is_mutation(method: str) -> bool:
+    """Return whether a method changes a resource of the registry or an endpoint."""
+    verbs = ("Upload", "Create", "Update", "Deploy", "Undeploy", "Merge", "Delete", "Import")
+    return method.startswith(verbs) and not method.endswith(("Context", "Execution", "MetadataStore"))
 
 
 class Faults:
@@ -58,10 +60,10 @@ class Faults:
             raise ValueError(f"'{fault.code}' is not a gRPC status")
         self.waiting.append(fault)
 
-    def due(self, method: str, when: str) -> Fault | None:
-        """Return the fault that strikes this call now, if any; counted."""
+    def pop_due(self, method: str, when: str) -> Fault | None:
+        """Return the fault that strikes this call, if any, and count the strike."""
         for fault in self.waiting:
-            if fault.when == when and fault.fits(method):
+            if fault.when == when and fault.is_for(method):
                 if fault.skip:
                     fault.skip -= 1
                     return None
@@ -73,5 +75,5 @@ class Faults:
                 return fault if fault.code else None
         return None
 
-    def as_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, Any]]:
         return [asdict(fault) for fault in self.waiting]

@@ -8,29 +8,29 @@ import datetime
 import re
 from typing import Any
 
-from emulators.vertex.errors import invalid
+from emulators.vertex.errors import InvalidArgumentError
 
 _TERM = re.compile(r"""^\(*\s*([\w.\-]+)\s*(=|!=|:|<=|>=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s()]+)\s*\)*$""")
 _IN_CONTEXT = re.compile(r"""^in_context\("([^"]+)"\)$""")
 
 
-def matches(resource: dict[str, Any], expression: str) -> bool:
-    """Whether a resource, as a dict of snake_case fields, fits."""
-    return all(_holds(resource, term) for term in _terms(expression))
+def is_match(resource: dict[str, Any], expression: str) -> bool:
+    """Return whether a resource, as a dict of snake_case fields, meets a filter."""
+    return all(_is_true(resource, term) for term in _split_terms(expression))
 
 
-def _terms(expression: str) -> list[str]:
+def _split_terms(expression: str) -> list[str]:
     return [term.strip() for term in re.split(r"\s+AND\s+", expression.strip()) if term.strip()]
 
 
-def _holds(resource: dict[str, Any], term: str) -> bool:
+def _is_true(resource: dict[str, Any], term: str) -> bool:
     member = _IN_CONTEXT.match(term)
     if member is not None:
         return member[1] in resource.get("in_context", ())
-    found = _TERM.match(term)
-    if found is None:
-        raise invalid(f"Invalid filter: {term}")
-    path, operator, raw = found.groups()
+    comparison = _TERM.match(term)
+    if comparison is None:
+        raise InvalidArgumentError(f"Invalid filter: {term}")
+    path, operator, raw = comparison.groups()
     expected = raw[1:-1].replace('\\"', '"') if raw.startswith('"') else raw
     value: Any = resource
     for part in path.split("."):
@@ -38,7 +38,7 @@ def _holds(resource: dict[str, Any], term: str) -> bool:
             continue
         value = value.get(part) if isinstance(value, dict) else None
     if operator == ":":
-        return _has(value, expected)
+        return _has_entry(value, expected)
     if value is None:
         return operator == "!="
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -59,8 +59,8 @@ def _holds(resource: dict[str, Any], term: str) -> bool:
     )
 
 
-def _has(value: Any, expected: str) -> bool:
-    """Return the operator `:`: a text fits a pattern with `*`, a list or a map has an entry."""
+def _has_entry(value: Any, expected: str) -> bool:
+    """Return whether the operator `:` holds: a string matches a pattern with `*`, a list or a map has an entry."""
     if isinstance(value, str):
         return bool(re.fullmatch(".*".join(map(re.escape, expected.split("*"))), value))
     return value is not None if expected == "*" else expected in (value or ())

@@ -1,4 +1,4 @@
-"""JobService: custom jobs and batch predictions are really run; monitoring jobs are kept."""
+"""JobService: custom jobs and batch predictions are run; monitoring jobs are stored."""
 
 import json
 import socket
@@ -13,9 +13,9 @@ from google.cloud import aiplatform_v1 as v1
 from google.rpc import code_pb2, status_pb2
 
 from emulators.vertex import models
-from emulators.vertex.endpoints import answers
-from emulators.vertex.errors import invalid
-from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.endpoints import predict_rows
+from emulators.vertex.errors import InvalidArgumentError
+from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import now
 from pipeline.vertex.rehearsal import install_package
 
@@ -24,10 +24,12 @@ from pipeline.vertex.rehearsal import install_package
 def create_custom_job(emulator: Emulator, request: Any) -> Any:
     job = request.custom_job
     if not job.job_spec.worker_pool_specs:
-        raise invalid("job_spec.worker_pool_specs is required.")
+        raise InvalidArgumentError("job_spec.worker_pool_specs is required.")
     for pool in job.job_spec.worker_pool_specs:
         if not pool.container_spec.image_uri or not pool.machine_spec.machine_type:
-            raise invalid("every worker pool needs container_spec.image_uri and machine_spec.machine_type.")
+            raise InvalidArgumentError(
+                "every worker pool needs container_spec.image_uri and machine_spec.machine_type."
+            )
     job.name = f"{request.parent}/customJobs/{emulator.store.new_id()}"
     job.state = v1.JobState.JOB_STATE_PENDING
     emulator.store.put(job)
@@ -36,7 +38,7 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
 
 
 def _train(emulator: Emulator, name: str) -> None:
-    """Start every replica as a process of its own, with the TF_CONFIG that Vertex gives."""
+    """Start every replica as a process of its own, with the TF_CONFIG that Vertex sets."""
     job = emulator.store.get(name)
     job.state, job.start_time = v1.JobState.JOB_STATE_RUNNING, now()
     emulator.store.put(job)
@@ -88,16 +90,16 @@ def get_custom_job(emulator: Emulator, request: Any) -> Any:
 
 @method("JobService")
 def list_custom_jobs(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/customJobs/", "CustomJob")
-    return listed(v1.types.ListCustomJobsResponse, "custom_jobs", found, request)
+    jobs = emulator.store.list_below(f"{request.parent}/customJobs/", "CustomJob")
+    return list_page(v1.types.ListCustomJobsResponse, "custom_jobs", jobs, request)
 
 
 @method("JobService")
 def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
     job = request.batch_prediction_job
-    models.find(emulator, job.model)
+    models.find_version(emulator, job.model)
     if job.input_config.instances_format != "jsonl" or not job.input_config.gcs_source.uris:
-        raise invalid("only jsonl from gcs_source is emulated.")
+        raise InvalidArgumentError("only jsonl from gcs_source is emulated.")
     job.name = f"{request.parent}/batchPredictionJobs/{emulator.store.new_id()}"
     job.state = v1.JobState.JOB_STATE_PENDING
     emulator.store.put(job)
@@ -107,12 +109,12 @@ def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
 
 def _predict(emulator: Emulator, name: str) -> None:
     job = emulator.store.get(name)
-    version = models.find(emulator, job.model)
+    version = models.find_version(emulator, job.model)
     files = [file for uri in job.input_config.gcs_source.uris for file in sorted(_glob(emulator, uri))]
     target = emulator.path(job.output_config.gcs_destination.output_uri_prefix) / f"prediction-{job.display_name}"
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines() if line]
     try:
-        predicted = answers(str(emulator.path(version.artifact_uri)), rows)
+        predicted = predict_rows(str(emulator.path(version.artifact_uri)), rows)
     except (KeyError, ValueError, TypeError, OSError) as error:
         job.state, job.end_time = v1.JobState.JOB_STATE_FAILED, now()
         job.error = status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
@@ -138,8 +140,8 @@ def get_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
 
 @method("JobService")
 def list_batch_prediction_jobs(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/batchPredictionJobs/", "BatchPredictionJob")
-    return listed(v1.types.ListBatchPredictionJobsResponse, "batch_prediction_jobs", found, request)
+    jobs = emulator.store.list_below(f"{request.parent}/batchPredictionJobs/", "BatchPredictionJob")
+    return list_page(v1.types.ListBatchPredictionJobsResponse, "batch_prediction_jobs", jobs, request)
 
 
 @method("JobService")
@@ -155,7 +157,7 @@ def _check_monitored(emulator: Emulator, job: Any) -> None:
     deployed = {d.id for d in emulator.store.get(job.endpoint).deployed_models}
     for config in job.model_deployment_monitoring_objective_configs:
         if config.deployed_model_id not in deployed:
-            raise invalid(f"DeployedModel {config.deployed_model_id} is not on {job.endpoint}.")
+            raise InvalidArgumentError(f"DeployedModel {config.deployed_model_id} is not on {job.endpoint}.")
 
 
 @method("JobService")
@@ -169,12 +171,12 @@ def update_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> 
 
 
 @finisher("UpdateMonitoring")
-def _monitoring_updated(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_update_monitoring(emulator: Emulator, request: dict[str, Any]) -> Any:
     return emulator.store.put(v1.ModelDeploymentMonitoringJob.from_json(request["job"]))
 
 
 @method("JobService")
 def list_model_deployment_monitoring_jobs(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/modelDeploymentMonitoringJobs/", "ModelDeploymentMonitoringJob")
+    jobs = emulator.store.list_below(f"{request.parent}/modelDeploymentMonitoringJobs/", "ModelDeploymentMonitoringJob")
     response = v1.types.ListModelDeploymentMonitoringJobsResponse
-    return listed(response, "model_deployment_monitoring_jobs", found, request)
+    return list_page(response, "model_deployment_monitoring_jobs", jobs, request)

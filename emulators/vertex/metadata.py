@@ -2,12 +2,13 @@
 
 import datetime
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
 
-from emulators.vertex.errors import RefusalError, invalid, precondition
-from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
+from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 # "may error with FAILED_PRECONDITION if the number ... exceeds 1000"
@@ -18,12 +19,12 @@ MAX_GRAPH = 1000
 def create_metadata_store(emulator: Emulator, request: Any) -> Any:
     name = f"{request.parent}/metadataStores/{request.metadata_store_id or 'default'}"
     if emulator.store.has(name):
-        raise RefusalError("ALREADY_EXISTS", f"MetadataStore {name} already exists.")
+        raise StatusError("ALREADY_EXISTS", f"MetadataStore {name} already exists.")
     return emulator.operations.start("CreateMetadataStore", name, {"name": name})
 
 
 @finisher("CreateMetadataStore")
-def _created(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_create_store(emulator: Emulator, request: dict[str, Any]) -> Any:
     return emulator.store.put(v1.types.MetadataStore(name=request["name"]))
 
 
@@ -32,11 +33,11 @@ def get_metadata_store(emulator: Emulator, request: Any) -> Any:
     return emulator.store.get(request.name)
 
 
-def _create(emulator: Emulator, parent: str, folder: str, message: Any, wanted_id: str) -> Any:
+def _create(emulator: Emulator, parent: str, folder: str, message: Any, resource_id: str) -> Any:
     emulator.store.get(parent)
-    message.name = f"{parent}/{folder}/{wanted_id or emulator.store.new_id()}"
+    message.name = f"{parent}/{folder}/{resource_id or emulator.store.new_id()}"
     if emulator.store.has(message.name):
-        raise RefusalError("ALREADY_EXISTS", f"{type(message).__name__} {message.name} already exists.")
+        raise StatusError("ALREADY_EXISTS", f"{type(message).__name__} {message.name} already exists.")
     return emulator.store.put(message)
 
 
@@ -49,7 +50,7 @@ def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) ->
         if path in type(current).meta.fields:
             setattr(current, path, getattr(message, path))
         else:
-            raise invalid(f"update_mask: {path} is not a field of {type(current).__name__}.")
+            raise InvalidArgumentError(f"update_mask: {path} is not a field of {type(current).__name__}.")
     return emulator.store.put(current)
 
 
@@ -100,25 +101,27 @@ def get_artifact(emulator: Emulator, request: Any) -> Any:
 
 @method("MetadataService")
 def list_contexts(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/contexts/", "Context")
-    return listed(v1.types.ListContextsResponse, "contexts", found, request)
+    contexts = emulator.store.list_below(f"{request.parent}/contexts/", "Context")
+    return list_page(v1.types.ListContextsResponse, "contexts", contexts, request)
 
 
 @method("MetadataService")
 def list_executions(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/executions/", "Execution")
-    return listed(v1.types.ListExecutionsResponse, "executions", found, request, lambda one: contexts(emulator, one))
+    executions = emulator.store.list_below(f"{request.parent}/executions/", "Execution")
+    return list_page(
+        v1.types.ListExecutionsResponse, "executions", executions, request, partial(find_contexts, emulator)
+    )
 
 
 @method("MetadataService")
 def list_artifacts(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/artifacts/", "Artifact")
-    return listed(v1.types.ListArtifactsResponse, "artifacts", found, request, lambda one: contexts(emulator, one))
+    artifacts = emulator.store.list_below(f"{request.parent}/artifacts/", "Artifact")
+    return list_page(v1.types.ListArtifactsResponse, "artifacts", artifacts, request, partial(find_contexts, emulator))
 
 
-def contexts(emulator: Emulator, thing: Any) -> dict[str, Any]:
+def find_contexts(emulator: Emulator, resource: Any) -> dict[str, Any]:
     """Return the contexts that an execution or an artifact belongs to, for filters."""
-    rows = emulator.store.execute("SELECT context FROM member WHERE name = ?", (thing.name,))
+    rows = emulator.store.execute("SELECT context FROM member WHERE name = ?", (resource.name,))
     return {"in_context": [context for (context,) in rows]}
 
 
@@ -144,19 +147,19 @@ def add_execution_events(emulator: Emulator, request: Any) -> Any:
 @method("MetadataService")
 def query_execution_inputs_and_outputs(emulator: Emulator, request: Any) -> Any:
     emulator.store.get(request.execution)
-    return _subgraph(emulator, {request.execution}, set(), 1)
+    return _read_subgraph(emulator, {request.execution}, set(), 1)
 
 
 @method("MetadataService")
 def query_artifact_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
-    """Return what is at most so many hops away.
+    """Return the executions and artifacts at most `max_hops` away from an artifact.
 
     A hop leads from an artifact to an execution, or back: a guess, since the protos do not define one.
     """
     emulator.store.get(request.artifact)
     if request.max_hops < 0:
-        raise invalid("max_hops must not be negative.")
-    return _subgraph(emulator, set(), {request.artifact}, request.max_hops)
+        raise InvalidArgumentError("max_hops must not be negative.")
+    return _read_subgraph(emulator, set(), {request.artifact}, request.max_hops)
 
 
 @method("MetadataService")
@@ -165,31 +168,33 @@ def query_context_lineage_subgraph(emulator: Emulator, request: Any) -> Any:
     rows = emulator.store.execute("SELECT name FROM member WHERE context = ?", (request.context,))
     names = {name for (name,) in rows}
     executions = {name for name in names if "/executions/" in name}
-    return _graph(emulator, executions, names - executions, _events(emulator, "execution", executions))
+    return _build_graph(emulator, executions, names - executions, _read_events(emulator, "execution", executions))
 
 
-def _subgraph(emulator: Emulator, executions: set[str], artifacts: set[str], hops: int) -> Any:
-    """Return what is at most so many hops away."""
-    found: set[tuple[Any, ...]] = set()
+def _read_subgraph(emulator: Emulator, executions: set[str], artifacts: set[str], hops: int) -> Any:
+    """Return the executions and artifacts at most `hops` away."""
+    events: set[tuple[Any, ...]] = set()
     new_executions, new_artifacts = set(executions), set(artifacts)
     for _ in range(hops):
-        rows = _events(emulator, "artifact", new_artifacts) | _events(emulator, "execution", new_executions)
+        rows = _read_events(emulator, "artifact", new_artifacts) | _read_events(emulator, "execution", new_executions)
         new_executions, new_artifacts = {row[0] for row in rows} - executions, {row[1] for row in rows} - artifacts
-        executions, artifacts, found = executions | new_executions, artifacts | new_artifacts, found | rows
-    return _graph(emulator, executions, artifacts, found)
+        executions, artifacts, events = executions | new_executions, artifacts | new_artifacts, events | rows
+    return _build_graph(emulator, executions, artifacts, events)
 
 
-def _events(emulator: Emulator, column: str, names: Iterable[str]) -> set[tuple[Any, ...]]:
-    found: set[tuple[Any, ...]] = set()
+def _read_events(emulator: Emulator, column: str, names: Iterable[str]) -> set[tuple[Any, ...]]:
+    events: set[tuple[Any, ...]] = set()
     for name in names:
         query = f"SELECT execution, artifact, kind, at FROM event WHERE {column} = ?"
-        found.update(emulator.store.execute(query, (name,)))
-    return found
+        events.update(emulator.store.execute(query, (name,)))
+    return events
 
 
-def _graph(emulator: Emulator, executions: set[str], artifacts: set[str], events: set[tuple[Any, ...]]) -> Any:
+def _build_graph(emulator: Emulator, executions: set[str], artifacts: set[str], events: set[tuple[Any, ...]]) -> Any:
     if max(len(executions), len(artifacts), len(events)) > MAX_GRAPH:
-        raise precondition(f"The lineage subgraph has more than {MAX_GRAPH} artifacts, executions or events.")
+        raise FailedPreconditionError(
+            f"The lineage subgraph has more than {MAX_GRAPH} artifacts, executions or events."
+        )
     described = [
         v1.Event(
             execution=execution,

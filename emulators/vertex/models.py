@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
+from google.protobuf import empty_pb2
 
-from emulators.vertex.errors import RefusalError, invalid, not_found, precondition
-from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StatusError
+from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
@@ -15,24 +16,24 @@ _LABEL = re.compile(r"[\w-]{0,63}")
 DEFAULT = "default"
 
 
-def versions(emulator: Emulator, model: str) -> list[Any]:
-    """All versions of a model, oldest first."""
-    return emulator.store.below(f"{model}@", "Model")
+def list_versions(emulator: Emulator, model: str) -> list[Any]:
+    """Return all versions of a model, oldest first."""
+    return emulator.store.list_below(f"{model}@", "Model")
 
 
-def find(emulator: Emulator, name: str) -> Any:
+def find_version(emulator: Emulator, name: str) -> Any:
     """Return a version by `MODEL` (the default one), `MODEL@ID` or `MODEL@ALIAS`."""
-    model, _, wanted = name.partition("@")
-    for version in versions(emulator, model):
-        if wanted == version.version_id or (wanted or DEFAULT) in version.version_aliases:
-            return _with_deployments(emulator, version)
-    raise not_found(name)
+    model, _, id_or_alias = name.partition("@")
+    for version in list_versions(emulator, model):
+        if id_or_alias == version.version_id or (id_or_alias or DEFAULT) in version.version_aliases:
+            return _set_deployments(emulator, version)
+    raise NotFoundError(name)
 
 
-def _with_deployments(emulator: Emulator, version: Any) -> Any:
+def _set_deployments(emulator: Emulator, version: Any) -> Any:
     version.deployed_models = [
         v1.types.DeployedModelRef(endpoint=endpoint.name, deployed_model_id=deployed.id)
-        for endpoint in emulator.store.below(version.name.split("/models/")[0] + "/endpoints/", "Endpoint")
+        for endpoint in emulator.store.list_below(version.name.split("/models/")[0] + "/endpoints/", "Endpoint")
         for deployed in endpoint.deployed_models
         if deployed.model == version.name and deployed.model_version_id == version.version_id
     ]
@@ -47,61 +48,61 @@ def _save(emulator: Emulator, version: Any) -> Any:
 
 @method("ModelService")
 def upload_model(emulator: Emulator, request: Any) -> Any:
-    """Return a new model, or a new version of `parent_model`."""
+    """Start the upload of a new model, or of a new version of `parent_model`."""
     model = request.model
     if not model.display_name or len(model.display_name) > 128:
-        raise invalid("model.display_name must have 1 to 128 characters.")
+        raise InvalidArgumentError("model.display_name must have 1 to 128 characters.")
     if not model.container_spec.image_uri:
-        raise invalid("model.container_spec.image_uri is required.")
+        raise InvalidArgumentError("model.container_spec.image_uri is required.")
     _check_labels(model.labels)
     for alias in model.version_aliases:
         if not _ALIAS.fullmatch(alias):
-            raise invalid(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
+            raise InvalidArgumentError(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
     if request.parent_model:
         # A guess: the protos call both fields optional and say nothing of both at once.
         if request.model_id:
-            raise invalid("model_id and parent_model cannot be set together.")
+            raise InvalidArgumentError("model_id and parent_model cannot be set together.")
         name = request.parent_model.partition("@")[0]
-        if not versions(emulator, name):
-            raise not_found(name)
+        if not list_versions(emulator, name):
+            raise NotFoundError(name)
     else:
         if request.model_id and not _MODEL_ID.fullmatch(request.model_id):
-            raise invalid(f"model_id {request.model_id} does not match [a-z_][a-z0-9_-]{{0,62}}.")
+            raise InvalidArgumentError(f"model_id {request.model_id} does not match [a-z_][a-z0-9_-]{{0,62}}.")
         name = f"{request.parent}/models/{request.model_id or emulator.store.new_id()}"
-        if versions(emulator, name) or emulator.operations.is_running(name):
+        if list_versions(emulator, name) or emulator.operations.is_running(name):
             # A guess: the code of a clash.
-            raise RefusalError("ALREADY_EXISTS", f"Model {name} already exists.")
+            raise StatusError("ALREADY_EXISTS", f"Model {name} already exists.")
     return emulator.operations.start("UploadModel", name, {"name": name, "model": type(model).to_json(model)})
 
 
 @finisher("UploadModel")
-def _uploaded(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_upload(emulator: Emulator, request: dict[str, Any]) -> Any:
     name = request["name"]
     model = v1.types.Model.from_json(request["model"])
     if model.artifact_uri and not (emulator.path(model.artifact_uri) / "saved_model.pb").is_file():
-        raise invalid(f"There is no SavedModel in {model.artifact_uri}.")
+        raise InvalidArgumentError(f"There is no SavedModel in {model.artifact_uri}.")
     model.name = name
     model.version_id = str(emulator.store.next_number(name))
     model.version_create_time = now()
     model.supported_deployment_resources_types = [v1.types.Model.DeploymentResourcesType.DEDICATED_RESOURCES]
     model.supported_input_storage_formats = ["jsonl", "bigquery", "csv", "tf-record", "tf-record-gzip"]
     model.supported_output_storage_formats = ["jsonl", "bigquery"]
-    wanted = list(model.version_aliases)
-    if not versions(emulator, name):
-        wanted = [*dict.fromkeys([*wanted, DEFAULT])]
+    aliases = list(model.version_aliases)
+    if not list_versions(emulator, name):
+        aliases = [*dict.fromkeys([*aliases, DEFAULT])]
     model.version_aliases = []
     _save(emulator, model)
-    _merge(emulator, model, wanted)
+    _merge(emulator, model, aliases)
     return v1.types.UploadModelResponse(model=name, model_version_id=model.version_id)
 
 
 def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
-    """Add aliases, taking each silently from the version that had it; `-alias` removes one."""
+    """Add aliases, each taken from the version that had it; `-alias` removes one."""
     for alias in aliases:
         removed = alias.removeprefix("-")
         if alias == f"-{DEFAULT}":
-            raise invalid("The default alias cannot be removed; give it to another version.")
-        for other in versions(emulator, version.name):
+            raise InvalidArgumentError("The default alias cannot be removed; give it to another version.")
+        for other in list_versions(emulator, version.name):
             if removed in other.version_aliases and (other.version_id != version.version_id or alias != removed):
                 other.version_aliases = [a for a in other.version_aliases if a != removed]
                 _save(emulator, other)
@@ -115,34 +116,35 @@ def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
 
 @method("ModelService")
 def get_model(emulator: Emulator, request: Any) -> Any:
-    return find(emulator, request.name)
+    return find_version(emulator, request.name)
 
 
 @method("ModelService")
 def list_models(emulator: Emulator, request: Any) -> Any:
-    every = emulator.store.below(f"{request.parent}/models/", "Model")
-    default = [_with_deployments(emulator, version) for version in every if DEFAULT in version.version_aliases]
-    return listed(v1.types.ListModelsResponse, "models", default, request)
+    every = emulator.store.list_below(f"{request.parent}/models/", "Model")
+    default = [_set_deployments(emulator, version) for version in every if DEFAULT in version.version_aliases]
+    return list_page(v1.types.ListModelsResponse, "models", default, request)
 
 
 @method("ModelService")
 def list_model_versions(emulator: Emulator, request: Any) -> Any:
-    found = [_with_deployments(emulator, version) for version in versions(emulator, request.name.partition("@")[0])]
-    if not found:
-        raise not_found(request.name)
-    return listed(v1.types.ListModelVersionsResponse, "models", found, request)
+    model, _, _ = request.name.partition("@")
+    versions = [_set_deployments(emulator, version) for version in list_versions(emulator, model)]
+    if not versions:
+        raise NotFoundError(request.name)
+    return list_page(v1.types.ListModelVersionsResponse, "models", versions, request)
 
 
 @method("ModelService")
 def update_model(emulator: Emulator, request: Any) -> Any:
     # The name decides, as the proto says: `MODEL@1` is an update of that version. Model-wide labels are not emulated.
     if "labels" in request.update_mask.paths and "@" not in request.model.name:
-        raise RefusalError("UNIMPLEMENTED", "Labels of a whole model are not emulated.")
-    current = find(emulator, request.model.name)
+        raise StatusError("UNIMPLEMENTED", "Labels of a whole model are not emulated.")
+    current = find_version(emulator, request.model.name)
     check_etag(request.model.etag, current)
     for field in request.update_mask.paths:
         if field not in ("labels", "display_name", "description", "version_description"):
-            raise invalid(f"{field} of a model cannot be updated.")
+            raise InvalidArgumentError(f"{field} of a model cannot be updated.")
         setattr(current, field, getattr(request.model, field))
     _check_labels(current.labels)
     return _save(emulator, current)
@@ -150,56 +152,56 @@ def update_model(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def merge_version_aliases(emulator: Emulator, request: Any) -> Any:
-    version = find(emulator, request.name)
+    version = find_version(emulator, request.name)
     for alias in request.version_aliases:
         if not _ALIAS.fullmatch(alias.removeprefix("-")):
-            raise invalid(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
+            raise InvalidArgumentError(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
     return _merge(emulator, version, list(request.version_aliases))
 
 
 @method("ModelService")
 def delete_model_version(emulator: Emulator, request: Any) -> Any:
-    version = find(emulator, request.name)
+    version = find_version(emulator, request.name)
     if version.deployed_models:
-        raise precondition(f"{request.name} is deployed to {version.deployed_models[0].endpoint}; undeploy it first.")
-    if len(versions(emulator, version.name)) == 1:
-        raise precondition(f"{request.name} is the only version; delete the model.")
+        raise FailedPreconditionError(
+            f"{request.name} is deployed to {version.deployed_models[0].endpoint}; undeploy it first."
+        )
+    if len(list_versions(emulator, version.name)) == 1:
+        raise FailedPreconditionError(f"{request.name} is the only version; delete the model.")
     if DEFAULT in version.version_aliases:
-        raise precondition(f"{request.name} is the default version; give the alias to another version first.")
-    wanted = {"name": f"{version.name}@{version.version_id}"}
-    return emulator.operations.start("DeleteModelVersion", version.name, wanted)
+        raise FailedPreconditionError(
+            f"{request.name} is the default version; give the alias to another version first."
+        )
+    values = {"name": f"{version.name}@{version.version_id}"}
+    return emulator.operations.start("DeleteModelVersion", version.name, values)
 
 
 @method("ModelService")
 def delete_model(emulator: Emulator, request: Any) -> Any:
-    found = versions(emulator, request.name)
-    if not found:
-        raise not_found(request.name)
-    if any(_with_deployments(emulator, version).deployed_models for version in found):
-        raise precondition(f"{request.name} is deployed; undeploy it first.")
+    versions = list_versions(emulator, request.name)
+    if not versions:
+        raise NotFoundError(request.name)
+    if any(_set_deployments(emulator, version).deployed_models for version in versions):
+        raise FailedPreconditionError(f"{request.name} is deployed; undeploy it first.")
     return emulator.operations.start("DeleteModel", request.name, {"name": request.name})
 
 
 @finisher("DeleteModelVersion")
-def _version_deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
-    from google.protobuf import empty_pb2
-
+def _finish_delete_version(emulator: Emulator, request: dict[str, Any]) -> Any:
     emulator.store.delete(request["name"])
     return empty_pb2.Empty()
 
 
 @finisher("DeleteModel")
-def _model_deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
-    from google.protobuf import empty_pb2
-
-    for version in versions(emulator, request["name"]):
+def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
+    for version in list_versions(emulator, request["name"]):
         emulator.store.delete(f"{version.name}@{version.version_id}")
     return empty_pb2.Empty()
 
 
 @method("ModelService")
 def import_model_evaluation(emulator: Emulator, request: Any) -> Any:
-    version = find(emulator, request.parent)
+    version = find_version(emulator, request.parent)
     evaluation = request.model_evaluation
     evaluation.name = f"{version.name}@{version.version_id}/evaluations/{emulator.store.new_id()}"
     return emulator.store.put(evaluation)
@@ -207,13 +209,13 @@ def import_model_evaluation(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def list_model_evaluations(emulator: Emulator, request: Any) -> Any:
-    version = find(emulator, request.parent)
+    version = find_version(emulator, request.parent)
     prefix = f"{version.name}@{version.version_id}/evaluations/"
-    found = emulator.store.below(prefix, "ModelEvaluation")
-    return listed(v1.types.ListModelEvaluationsResponse, "model_evaluations", found, request)
+    evaluations = emulator.store.list_below(prefix, "ModelEvaluation")
+    return list_page(v1.types.ListModelEvaluationsResponse, "model_evaluations", evaluations, request)
 
 
 def _check_labels(labels: Any) -> None:
     for key, value in labels.items():
         if not _LABEL.fullmatch(value) or value != value.lower():
-            raise invalid(f"Label {key}={value}: at most 63 of lowercase letters, digits, _ and -.")
+            raise InvalidArgumentError(f"Label {key}={value}: at most 63 of lowercase letters, digits, _ and -.")

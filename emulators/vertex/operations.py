@@ -1,7 +1,6 @@
-"""Long-running operations: answered at once, done later, found again after a restart.
+"""Long-running operations: returned at once, done later, kept over a restart.
 
-An operation is stored as the name of its kind and its request. What it does happens when its time has come; whoever
-calls next, sees it done.
+An operation is stored as the name of its kind and its request. It is carried out at the first call after its due time.
 """
 
 import json
@@ -11,7 +10,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from emulators.vertex.errors import RefusalError, not_found
+from emulators.vertex.errors import NotFoundError, StatusError
 from emulators.vertex.faults import OPERATION, Faults
 from emulators.vertex.store import Store
 
@@ -27,16 +26,16 @@ class Operations:
         self._finishers: dict[str, Finisher] = {}
         self._service: Any = None
 
-    def finishers(self, service: Any, known: dict[str, Finisher]) -> None:
-        """Names what each kind of operation does; `service` is handed to it."""
+    def set_finishers(self, service: Any, finishers: dict[str, Finisher]) -> None:
+        """Set the function that ends each kind of operation; it is called with `service`."""
         self._service = service
-        self._finishers.update(known)
+        self._finishers.update(finishers)
 
     def start(self, kind: str, parent: str, request: dict[str, Any], seconds: float | None = None) -> Any:
         """Return a new operation of a resource."""
         name = f"{parent}/operations/{self._store.new_id()}"
         operation = operations_pb2.Operation(name=name)
-        fault = self._faults.due(kind, OPERATION)
+        fault = self._faults.pop_due(kind, OPERATION)
         if fault is not None:
             # Stored with the request, so that it strikes when the operation would have been done.
             error = {"code": fault.code, "message": fault.message, "reason": fault.reason, "quota": fault.quota}
@@ -47,7 +46,7 @@ class Operations:
         return operation
 
     def advance(self) -> None:
-        """Finishes what is due."""
+        """Finish the operations that are due."""
         rows = self._store.execute(
             "SELECT name, kind, request FROM operation WHERE done = 0 AND due <= ? ORDER BY due", (time.time(),)
         )
@@ -57,11 +56,11 @@ class Operations:
                 with self._store.transaction():
                     values = json.loads(request)
                     if "_fault" in values:
-                        raise RefusalError(**values["_fault"])
+                        raise StatusError(**values["_fault"])
                     response = self._finishers[kind](self._service, values)
                     operation.response.Pack(type(response).pb(response) if hasattr(type(response), "pb") else response)
-            except RefusalError as refusal:
-                operation.error.CopyFrom(refusal.status())
+            except StatusError as status_error:
+                operation.error.CopyFrom(status_error.to_status())
             self._store.execute(
                 "UPDATE operation SET done = 1, body = ? WHERE name = ?", (operation.SerializeToString(), name)
             )
@@ -69,7 +68,7 @@ class Operations:
     def get(self, name: str) -> Any:
         rows = self._store.execute("SELECT body FROM operation WHERE name = ?", (name,))
         if not rows:
-            raise not_found(name)
+            raise NotFoundError(name)
         return operations_pb2.Operation.FromString(rows[0][0])
 
     def list(self, parent: str) -> Any:
@@ -77,8 +76,8 @@ class Operations:
             "SELECT body FROM operation WHERE substr(name, 1, ?) = ? ORDER BY due",
             (len(f"{parent}/operations/"), f"{parent}/operations/"),
         )
-        found = [operations_pb2.Operation.FromString(body) for (body,) in rows]
-        return operations_pb2.ListOperationsResponse(operations=found)
+        operations = [operations_pb2.Operation.FromString(body) for (body,) in rows]
+        return operations_pb2.ListOperationsResponse(operations=operations)
 
     def is_running(self, parent: str) -> bool:
         return any(not operation.done for operation in self.list(parent).operations)

@@ -1,4 +1,4 @@
-"""PipelineService and ScheduleService: jobs are run here, by the rehearsal of the compiled spec."""
+"""PipelineService and ScheduleService: the rehearsal of the compiled spec runs the jobs."""
 
 import logging
 import re
@@ -10,9 +10,9 @@ from google.protobuf import empty_pb2, json_format
 from google.rpc import code_pb2, status_pb2
 
 from cli.errors import PipelineError
-from emulators.vertex.errors import RefusalError, invalid
+from emulators.vertex.errors import InvalidArgumentError, StatusError
 from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
-from emulators.vertex.service import Emulator, finisher, listed, method
+from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import now
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult
 
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 # One job at a time: each takes the whole machine.
-_TURN = threading.Lock()
+_JOB_LOCK = threading.Lock()
 _RUNNING: dict[str, Rehearsal] = {}
 
 
@@ -30,15 +30,15 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     body = json_format.MessageToDict(v1.PipelineJob.pb(job))
     spec = body.get("pipelineSpec") or {}
     if not _PIPELINE_NAME.fullmatch(spec.get("pipelineInfo", {}).get("name", "")):
-        raise invalid("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
+        raise InvalidArgumentError("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
     if not job.runtime_config.gcs_output_directory.startswith("gs://"):
-        raise invalid("runtime_config.gcs_output_directory must be a gs:// URI.")
+        raise InvalidArgumentError("runtime_config.gcs_output_directory must be a gs:// URI.")
     job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
     if not _JOB_ID.fullmatch(job_id):
-        raise invalid(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
+        raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
     job.name = f"{request.parent}/pipelineJobs/{job_id}"
     if emulator.store.has(job.name):
-        raise RefusalError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
+        raise StatusError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
     job.state = v1.PipelineState.PIPELINE_STATE_PENDING
     begin_run(emulator, job, spec["pipelineInfo"]["name"], list(spec["root"]["dag"]["tasks"]))
     emulator.store.put(job)
@@ -47,7 +47,7 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 
 def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> None:
-    with _TURN:
+    with _JOB_LOCK:
         job = emulator.store.get(name)
         if job.state == v1.PipelineState.PIPELINE_STATE_CANCELLED:
             return
@@ -57,8 +57,8 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             job_id=job_id,
             storage=emulator.storage,
             environment=emulator.environment,
-            started=lambda task: _started(emulator, name, task),
-            finished=lambda result: _finished(emulator, name, result),
+            started=lambda task: _begin_task(emulator, name, task),
+            finished=lambda result: _end_task(emulator, name, result),
         )
         _RUNNING[name] = rehearsal
         job.state, job.start_time = v1.PipelineState.PIPELINE_STATE_RUNNING, now()
@@ -72,7 +72,7 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
         except PipelineError as problem:
             states, error = {"FAILED"}, str(problem)
         except Exception as problem:
-            # Else the job would seem to run for ever.
+            # A job without an end would seem to run for ever.
             _LOG.exception("%s", name)
             states, error = {"FAILED"}, f"the emulator failed: {type(problem).__name__}: {problem}"
         finally:
@@ -89,21 +89,22 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             emulator.store.put(job)
 
 
-def _started(emulator: Emulator, name: str, task: str) -> None:
+def _begin_task(emulator: Emulator, name: str, task: str) -> None:
     with emulator.store.transaction():
         job = emulator.store.get(name)
-        begin_task(emulator, job, task, _kind(job, task))
+        begin_task(emulator, job, task, _find_kind(job, task))
         emulator.store.put(job)
 
 
-def _kind(job: Any, task: str) -> str:
-    """Return what executes a task: a container or a resolver."""
+def _find_kind(job: Any, task: str) -> str:
+    """Return the kind of executor of a task: `container` or `resolver`."""
     spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
     component = spec["components"][spec["root"]["dag"]["tasks"][task]["componentRef"]["name"]]
-    return next(iter(spec["deploymentSpec"]["executors"][component["executorLabel"]]))
+    kind: str = next(iter(spec["deploymentSpec"]["executors"][component["executorLabel"]]))
+    return kind
 
 
-def _finished(emulator: Emulator, name: str, result: TaskResult) -> None:
+def _end_task(emulator: Emulator, name: str, result: TaskResult) -> None:
     with emulator.store.transaction():
         job = emulator.store.get(name)
         end_task(emulator, job, result)
@@ -117,20 +118,20 @@ def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 @method("PipelineService")
 def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/pipelineJobs/", "PipelineJob")
-    response = listed(
+    jobs = emulator.store.list_below(f"{request.parent}/pipelineJobs/", "PipelineJob")
+    response = list_page(
         v1.types.ListPipelineJobsResponse,
         "pipeline_jobs",
-        found,
+        jobs,
         request,
         lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2]},
     )
     # "Not available in the list view."
-    response.pipeline_jobs = [_masked(job, request.read_mask.paths) for job in response.pipeline_jobs]
+    response.pipeline_jobs = [_mask(job, request.read_mask.paths) for job in response.pipeline_jobs]
     return response
 
 
-def _masked(job: Any, paths: Any) -> Any:
+def _mask(job: Any, paths: Any) -> Any:
     job.job_detail = v1.PipelineJobDetail()
     return v1.PipelineJob(**{path: getattr(job, path) for path in paths}) if paths else job
 
@@ -148,10 +149,10 @@ def cancel_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 
 def end_interrupted(emulator: Emulator) -> None:
-    """Mark what an earlier emulator was running when it ended."""
+    """End the jobs that an earlier emulator was running when it stopped."""
     stopped = status_pb2.Status(code=code_pb2.ABORTED, message="The emulator was stopped.")
     states, tasks = v1.PipelineState, v1.PipelineTaskDetail.State
-    for job in emulator.store.below("projects/", "PipelineJob"):
+    for job in emulator.store.list_below("projects/", "PipelineJob"):
         if job.state == states.PIPELINE_STATE_CANCELLING:
             job.state, job.end_time, running = states.PIPELINE_STATE_CANCELLED, now(), tasks.CANCELLED
         elif job.state in (states.PIPELINE_STATE_PENDING, states.PIPELINE_STATE_RUNNING):
@@ -168,7 +169,7 @@ def end_interrupted(emulator: Emulator) -> None:
 
 
 def cancel_all() -> None:
-    """End what runs."""
+    """Cancel all running jobs."""
     for rehearsal in list(_RUNNING.values()):
         rehearsal.cancel()
 
@@ -193,7 +194,7 @@ def update_schedule(emulator: Emulator, request: Any) -> Any:
 
 def _check_cron(cron: str) -> None:
     if not re.fullmatch(r"(TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
-        raise invalid(f"cron {cron} is not valid.")
+        raise InvalidArgumentError(f"cron {cron} is not valid.")
 
 
 @method("ScheduleService")
@@ -203,8 +204,8 @@ def get_schedule(emulator: Emulator, request: Any) -> Any:
 
 @method("ScheduleService")
 def list_schedules(emulator: Emulator, request: Any) -> Any:
-    found = emulator.store.below(f"{request.parent}/schedules/", "Schedule")
-    return listed(v1.types.ListSchedulesResponse, "schedules", found, request)
+    schedules = emulator.store.list_below(f"{request.parent}/schedules/", "Schedule")
+    return list_page(v1.types.ListSchedulesResponse, "schedules", schedules, request)
 
 
 @method("ScheduleService")
@@ -214,6 +215,6 @@ def delete_schedule(emulator: Emulator, request: Any) -> Any:
 
 
 @finisher("DeleteSchedule")
-def _schedule_deleted(emulator: Emulator, request: dict[str, Any]) -> Any:
+def _finish_delete_schedule(emulator: Emulator, request: dict[str, Any]) -> Any:
     emulator.store.delete(request["name"])
     return empty_pb2.Empty()

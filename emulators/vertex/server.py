@@ -2,6 +2,7 @@
 
 import logging
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from google.cloud import aiplatform_v1 as v1
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2, struct_pb2
 
+from emulators.storage.server import StorageServer
 from emulators.vertex import endpoints, jobs, metadata, models, pipelines  # noqa: F401 (they fill METHODS)
-from emulators.vertex.errors import RefusalError
+from emulators.vertex.errors import StatusError
 from emulators.vertex.faults import AFTER, BEFORE, Fault
 from emulators.vertex.service import METHODS, Emulator
-from emulators.vertex.storage import Storage
 
 _SERVICE = "google.cloud.aiplatform.v1."
 _OPERATIONS = "google.longrunning.Operations"
@@ -23,8 +24,8 @@ CONTROL = "vertex.emulator.Control"
 _LOG = logging.getLogger(__name__)
 
 
-def certificates(folder: Path) -> Path:
-    """Make a CA and a certificate for this machine, unless they exist; return the CA's file.
+def make_certificates(folder: Path) -> Path:
+    """Make a CA and a certificate for this machine, unless they exist, and return the CA's file.
 
     gRPC reads its roots once in a process, so all emulators that one process talks to share a folder.
     """
@@ -32,14 +33,14 @@ def certificates(folder: Path) -> Path:
     if not ca_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         ca = trustme.CA()
-        server = ca.issue_cert("localhost", "127.0.0.1")
-        server.private_key_pem.write_to_path(folder / "key.pem")
-        (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
+        certificate = ca.issue_cert("localhost", "127.0.0.1")
+        certificate.private_key_pem.write_to_path(folder / "key.pem")
+        (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
         ca.cert_pem.write_to_path(ca_file)
     return ca_file
 
 
-class Server:
+class EmulatorServer:
     """A running emulator; a context manager."""
 
     def __init__(
@@ -57,9 +58,9 @@ class Server:
           RuntimeError, OSError: a port is in use.
         """
         self.emulator = Emulator(state, operation_seconds=operation_seconds)
-        self.ca_file = certificates(tls or state / "tls")
+        self.ca_file = make_certificates(tls or state / "tls")
         folder = self.ca_file.parent
-        self._storage = Storage(self.emulator.storage, storage_port)
+        self._storage = StorageServer(self.emulator.storage, storage_port)
         self._grpc = grpc.server(
             futures.ThreadPoolExecutor(max_workers=32),
             handlers=[_Handlers(self.emulator)],
@@ -76,14 +77,14 @@ class Server:
         return f"localhost:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """Return what a client needs in its environment."""
+        """Return the variables that a client needs in its environment."""
         return {
             "VERTEX_API_ENDPOINT": self.endpoint,
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.ca_file),
             "STORAGE_EMULATOR_HOST": self._storage.url,
         }
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> "EmulatorServer":
         self.emulator.environment.update(self.environment())
         pipelines.end_interrupted(self.emulator)
         self._storage.__enter__()
@@ -97,7 +98,7 @@ class Server:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a method by its name; the request's type follows from it."""
+    """Handlers of methods by name; the name leads to the request's type, too."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -106,24 +107,24 @@ class _Handlers(grpc.GenericRpcHandler):
         service, _, name = details.method.strip("/").partition("/")
         if service == _OPERATIONS:
             request_type: Any = getattr(operations_pb2, f"{name}Request", None)
-            call = getattr(self, f"_{_snake(name)}", None)
+            call = getattr(self, f"_{_to_snake_case(name)}", None)
         elif service == CONTROL:
             request_type, call = struct_pb2.Struct, getattr(self, f"_control_{name.lower()}", None)
         else:
             request_type = getattr(v1.types, f"{name}Request", None)
             handler = METHODS.get(f"{service.removeprefix(_SERVICE)}/{name}")
-            call = handler and (lambda request: handler(self._emulator, request))
+            call = handler and partial(handler, self._emulator)
         if request_type is None or call is None:
             _LOG.warning("not emulated: %s", details.method)
-            return None  # gRPC answers UNIMPLEMENTED
+            return None  # gRPC ends the call with UNIMPLEMENTED
         parse = request_type.deserialize if hasattr(request_type, "deserialize") else request_type.FromString
-        if service == CONTROL:
-            behave = lambda request, context: call(request)  # noqa: E731
-        else:
-            behave = lambda request, context: self._answer(name, call, request, context)  # noqa: E731
-        return grpc.unary_unary_rpc_method_handler(behave, parse, _serialized)
 
-    def _answer(self, name: str, call: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        def respond(request: Any, context: grpc.ServicerContext) -> Any:
+            return call(request) if service == CONTROL else self._call(name, call, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(respond, parse, _serialize)
+
+    def _call(self, name: str, call: Any, request: Any, context: grpc.ServicerContext) -> Any:
         emulator = self._emulator
         try:
             self._strike(name, BEFORE)
@@ -137,18 +138,18 @@ class _Handlers(grpc.GenericRpcHandler):
                 with emulator.store.transaction():
                     response = call(request)
             self._strike(name, AFTER)
-        except RefusalError as refusal:
-            refusal.end(context)
+        except StatusError as status_error:
+            status_error.end_call(context)
         except Exception as error:
             _LOG.exception("%s failed", name)
-            RefusalError("INTERNAL", f"the emulator failed: {type(error).__name__}: {error}").end(context)
+            StatusError("INTERNAL", f"the emulator failed: {type(error).__name__}: {error}").end_call(context)
         else:
             return response
 
     def _strike(self, name: str, when: str) -> None:
-        fault = self._emulator.faults.due(name, when)
+        fault = self._emulator.faults.pop_due(name, when)
         if fault is not None:
-            raise RefusalError(
+            raise StatusError(
                 fault.code, fault.message, reason=fault.reason, metadata=fault.metadata, quota=fault.quota
             )
 
@@ -163,13 +164,13 @@ class _Handlers(grpc.GenericRpcHandler):
         return empty_pb2.Empty()
 
     def _control_inject(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
-        values = {key: int(v) if key in ("skip", "times") else v for key, v in dict(request).items()}
+        values: dict[str, Any] = {k: int(v) if k in ("skip", "times") else v for k, v in dict(request).items()}
         self._emulator.faults.add(Fault(**values))
         return request
 
     def _control_faults(self, _: struct_pb2.Struct) -> struct_pb2.Struct:
         state = struct_pb2.Struct()
-        state.update({"waiting": self._emulator.faults.as_json(), "calls": self._emulator.faults.calls})
+        state.update({"waiting": self._emulator.faults.to_json(), "calls": self._emulator.faults.calls})
         return state
 
     def _control_reset(self, request: struct_pb2.Struct) -> struct_pb2.Struct:
@@ -178,10 +179,11 @@ class _Handlers(grpc.GenericRpcHandler):
         return request
 
 
-def _serialized(message: Any) -> bytes:
+def _serialize(message: Any) -> bytes:
     kind = type(message)
-    return kind.serialize(message) if hasattr(kind, "serialize") else message.SerializeToString()
+    content: bytes = kind.serialize(message) if hasattr(kind, "serialize") else message.SerializeToString()
+    return content
 
 
-def _snake(name: str) -> str:
+def _to_snake_case(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -1,14 +1,14 @@
-"""What all services are built from: state, operations, storage, and the table of methods."""
+"""Parts that all services share: state, operations, storage, and the table of methods."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emulators.vertex.errors import invalid
+from emulators.vertex.errors import InvalidArgumentError
 from emulators.vertex.faults import Faults
-from emulators.vertex.filters import matches
+from emulators.vertex.filters import is_match
 from emulators.vertex.operations import Finisher, Operations
-from emulators.vertex.store import Store, page
+from emulators.vertex.store import Store, cut_page
 
 # (emulator, request) -> response message
 Handler = Callable[["Emulator", Any], Any]
@@ -18,7 +18,7 @@ FINISHERS: dict[str, Finisher] = {}
 
 
 def method(service: str) -> Callable[[Handler], Handler]:
-    """Register a handler: `upload_model` of ModelService answers `ModelService/UploadModel`."""
+    """Register a handler: `upload_model` of ModelService handles `ModelService/UploadModel`."""
 
     def register(handler: Handler) -> Handler:
         name = "".join(part.capitalize() for part in handler.__name__.split("_"))
@@ -29,7 +29,7 @@ def method(service: str) -> Callable[[Handler], Handler]:
 
 
 def finisher(kind: str) -> Callable[[Finisher], Finisher]:
-    """Register what a kind of operation does when its time has come."""
+    """Register the function that ends a kind of operation."""
 
     def register(function: Finisher) -> Finisher:
         FINISHERS[kind] = function
@@ -47,45 +47,54 @@ class Emulator:
         self.storage.mkdir(parents=True, exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
-        # What the processes of jobs need to find this emulator.
+        # Variables by which the processes of jobs find this emulator.
         self.environment: dict[str, str] = {}
         self.operations = Operations(self.store, self.faults, operation_seconds)
-        self.operations.finishers(self, FINISHERS)
+        self.operations.set_finishers(self, FINISHERS)
 
     def path(self, uri: str) -> Path:
-        """Where an object of the emulated storage lies on disk."""
+        """Return the file of an object of the emulated storage."""
         if uri.startswith("gs://"):
             return self.storage / uri.removeprefix("gs://").rstrip("/")
-        raise invalid(f"{uri}: expected a gs:// URI.")
+        raise InvalidArgumentError(f"{uri}: expected a gs:// URI.")
 
 
-def listed(
+def list_page(
     response: Any,
     field: str,
     items: list[Any],
     request: Any,
-    known: Callable[[Any], dict[str, Any]] = lambda item: {},
+    extra_values: Callable[[Any], dict[str, Any]] = lambda item: {},
 ) -> Any:
-    """One page of the items that fit the request's filter; `known` are an item's values that are no fields of it."""
+    """Return one page of the items that meet the request's filter.
+
+    Args:
+      response: Type of the response.
+      field: Name of its field with the items.
+      items: Items of all pages.
+      request: Request with a filter, an order and the page.
+      extra_values: Function that returns values for the filter that are not fields of an item.
+    """
     if request.filter:
-        items = [item for item in items if matches({**as_dict(item), **known(item)}, request.filter)]
+        items = [item for item in items if is_match({**to_dict(item), **extra_values(item)}, request.filter)]
     if getattr(request, "order_by", ""):
         key, *direction = request.order_by.split()
-        items = sorted(items, key=lambda item: _sortable(item, key), reverse=direction == ["desc"])
-    chosen, token = page(items, request)
-    return response(**{field: chosen, "next_page_token": token})
+        items = sorted(items, key=lambda item: _get_sort_key(item, key), reverse=direction == ["desc"])
+    page, token = cut_page(items, request)
+    return response(**{field: page, "next_page_token": token})
 
 
-def _sortable(item: Any, key: str) -> Any:
+def _get_sort_key(item: Any, key: str) -> Any:
     value = getattr(item, {"create_time": "create_time", "createTime": "create_time"}.get(key, key))
     return value.timestamp() if hasattr(value, "timestamp") else value
 
 
-def as_dict(message: Any) -> dict[str, Any]:
+def to_dict(message: Any) -> dict[str, Any]:
     """Return a message as a dict of snake_case names, with enums by name."""
-    return type(message).to_dict(
+    fields: dict[str, Any] = type(message).to_dict(
         message,
         preserving_proto_field_name=True,
         use_integers_for_enums=False,
         always_print_fields_with_no_presence=True,
     )
+    return fields

@@ -13,7 +13,7 @@ from typing import Any
 from google.cloud import aiplatform_v1
 from google.protobuf import timestamp_pb2
 
-from emulators.vertex.errors import RefusalError, not_found
+from emulators.vertex.errors import NotFoundError, StatusError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS resource (name TEXT PRIMARY KEY, kind TEXT, number INTEGER, body BLOB);
@@ -29,7 +29,7 @@ CREATE INDEX IF NOT EXISTS event_artifact ON event (artifact);
 
 
 class Store:
-    """Messages by resource name. One lock stands for the service's own consistency."""
+    """Messages by resource name; one lock keeps them consistent, as the service is."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing."""
+        """Run statements that are all kept, or none of them."""
         with self.lock:
             nested = self._db.in_transaction
             if not nested:
@@ -58,14 +58,14 @@ class Store:
             return self._db.execute(statement, values).fetchall()
 
     def next_number(self, counter: str) -> int:
-        """1, 2, 3 ...: a number is never given twice."""
+        """Return the next number of a counter: 1, 2, 3, ..., each once."""
         with self.lock:
             self._db.execute("INSERT OR IGNORE INTO counter VALUES (?, 0)", (counter,))
             self._db.execute("UPDATE counter SET value = value + 1 WHERE name = ?", (counter,))
             return int(self._db.execute("SELECT value FROM counter WHERE name = ?", (counter,)).fetchone()[0])
 
     def new_id(self) -> str:
-        """Return an id as the service gives them: a long decimal number."""
+        """Return an id as the service assigns them: a long decimal number."""
         return str(4_000_000_000_000_000_000 + self.next_number("id"))
 
     def put(self, message: Any, name: str | None = None) -> Any:
@@ -88,14 +88,14 @@ class Store:
     def get(self, name: str) -> Any:
         rows = self.execute("SELECT kind, body FROM resource WHERE name = ?", (name,))
         if not rows:
-            raise not_found(name)
+            raise NotFoundError(name)
         return getattr(aiplatform_v1.types, rows[0][0]).deserialize(rows[0][1])
 
     def has(self, name: str) -> bool:
         return bool(self.execute("SELECT 1 FROM resource WHERE name = ?", (name,)))
 
-    def below(self, prefix: str, kind: str) -> list[Any]:
-        """All messages of a kind whose names start so, in the order of their creation."""
+    def list_below(self, prefix: str, kind: str) -> list[Any]:
+        """Return the messages of a kind whose names start with a prefix, in the order of their creation."""
         rows = self.execute(
             "SELECT body FROM resource WHERE kind = ? AND substr(name, 1, ?) = ? ORDER BY number",
             (kind, len(prefix), prefix),
@@ -112,14 +112,14 @@ def now() -> timestamp_pb2.Timestamp:
     return stamp
 
 
-def check_etag(given: str, current: Any) -> None:
-    """Refuses an update that was made from an older state. The code is a guess: the protos name none."""
-    if given and given != current.etag:
-        raise RefusalError("ABORTED", f"The etag of {current.name} does not match: it was changed since it was read.")
+def check_etag(etag: str, current: Any) -> None:
+    """Reject an update that was made from an older state. The code is a guess: the protos name none."""
+    if etag and etag != current.etag:
+        raise StatusError("ABORTED", f"The etag of {current.name} does not match: it was changed since it was read.")
 
 
-def page(items: list[Any], request: Any, default: int = 100) -> tuple[list[Any], str]:
-    """One page of a list, and the token of the next."""
+def cut_page(items: list[Any], request: Any, default: int = 100) -> tuple[list[Any], str]:
+    """Return one page of a list, and the token of the next."""
     start = int(json.loads(request.page_token)["from"]) if request.page_token else 0
     size = request.page_size or default
     following = json.dumps({"from": start + size}) if start + size < len(items) else ""

@@ -44,7 +44,7 @@ def test_a_restarted_emulator_is_where_it_was_and_a_second_one_stays_out(tmp_pat
         port = re.search(r"localhost:(\d+)", first)
         assert port is not None
         taken = CliRunner().invoke(main, ["--state", str(tmp_path / "other"), "--port", port[1]])
-        assert (taken.exit_code, f"--port {port[1]}: cannot be listened on" in taken.output) == (1, True), taken.output
+        assert (taken.exit_code, f"--port {port[1]}: cannot be opened" in taken.output) == (1, True), taken.output
         assert (state / "env.sh").read_text() == first
     with emulator(state) as again:
         assert again == first
@@ -66,7 +66,7 @@ def test_a_state_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         ("when=x", "when: expected one of: before, after, operation, found 'x'"),
         ("times=x", "times: expected a number, found 'x'"),
         ("code=UNAVAILABLE", "method: is missing"),
-        ("method=UploadModel", "give a code"),
+        ("method=UploadModel", "expected a code"),
     ],
 )
 def test_a_fault_that_could_not_strike_is_refused_in_one_line(fault: str, said: str) -> None:
@@ -79,7 +79,7 @@ def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.M
     fault = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
     assert CliRunner().invoke(main, fault).exit_code == 0
     assert [(one.method, one.times) for one in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
-    assert CliRunner().invoke(main, ["reset"]).output == "no fault waits\n"
+    assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting
     monkeypatch.setenv("VERTEX_API_ENDPOINT", "localhost:1")
     refused = CliRunner().invoke(main, fault)

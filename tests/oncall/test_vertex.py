@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from emulators.vertex import metadata
-from emulators.vertex.server import Server
+from emulators.vertex.server import EmulatorServer
 from oncall.__main__ import main
 from schemas.curated.schema_file import load_schema, schema_hash
 from tests.commands import parsed
@@ -25,12 +25,12 @@ Document = Callable[..., Any]
 
 
 @pytest.fixture
-def jobs(server: Server) -> VertexJobs:
+def jobs(server: EmulatorServer) -> VertexJobs:
     return VertexJobs(server.emulator)
 
 
 @pytest.fixture
-def oncall(server: Server) -> Oncall:
+def oncall(server: EmulatorServer) -> Oncall:
     """Call a command on the emulator's project."""
 
     def call(*arguments: object, where: tuple[str, ...] = WHERE) -> Result:
@@ -360,7 +360,7 @@ def test_a_call_that_failed_once_is_repeated(jobs: VertexJobs, bench: Bench, onc
 
 
 def test_an_endpoint_that_was_typed_is_in_the_proposed_commands(
-    jobs: VertexJobs, document: Document, server: Server
+    jobs: VertexJobs, document: Document, server: EmulatorServer
 ) -> None:
     jobs.run("good")
     jobs.run("bad", fails=("Gate", "Gate: DataError: no"))

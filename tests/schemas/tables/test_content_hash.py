@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import DataError
-from emulators.vertex.storage import Storage
+from emulators.storage.server import StorageServer
 from schemas.tables.content_hash import _RACY_NS, Memory, contents
 
 ODD_NAME = "a [b] c#d%20é?*.csv"
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with Storage(tmp_path) as server:
+    with StorageServer(tmp_path) as server:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
         (tmp_path / "bucket" / "data [1]").mkdir(parents=True)
         yield tmp_path / "bucket"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cli.errors import DataError
-from emulators.vertex.storage import Storage
+from emulators.storage.server import StorageServer
 from schemas.data import CsvOptions, Data
 from schemas.tables import locations
 from schemas.tables.data_files import inputs, listed, literal_start
@@ -46,7 +46,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if request.param == "local":
         yield folder, str(folder)
         return
-    with Storage(tmp_path) as server:
+    with StorageServer(tmp_path) as server:
         monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", server.url)
         yield folder, f"gs://anonymous@bucket/{ODD}"
 

@@ -179,9 +179,9 @@ def test_a_lease_of_another_machine_runs_out(bench: Bench, monkeypatch: pytest.M
 
 
 def test_the_state_survives_a_restart_of_the_emulator(bench: Bench, tmp_path: Path, tls: Path) -> None:
-    from emulators.vertex.server import Server
+    from emulators.vertex.server import EmulatorServer
 
     bench.push(0.1)
-    with Server(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as second:
+    with EmulatorServer(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as second:
         bench.server = second
         assert bench.serving() == {1: 100}

@@ -1,0 +1,1 @@
+"""Cloud Storage on one machine: its JSON API over a plain folder."""
