@@ -34,7 +34,7 @@ _OVERRIDES = [
     ("project", "The Google Cloud project."),
     ("region", "Such as europe-west4."),
     ("pipeline_root", "gs:// folder of the artifacts."),
-    ("data_base", "gs:// folder of the data."),
+    ("input_base", "gs:// folder of the data."),
     ("image", "The container image of the components."),
     ("service_account", "That the job runs as."),
     ("network", "VPC network of the job."),

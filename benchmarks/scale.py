@@ -266,7 +266,7 @@ def _one(folder: Path, repeats: int) -> dict[str, Any]:
     for split in ("train", "test"):
         values["data"]["splits"][split]["files"] = f"{split}.csv"
     # Repeated rows are learnt by heart; what they cost is the same.
-    values["evaluation"] |= {"thresholds": [{"metric": "auc", "at_least": 0.5}]}
+    values["evaluation"] |= {"thresholds": [{"metric": "auc", "lower_bound": 0.5}]}
     csv_bytes = _repeat(folder / "data", repeats)
     config_file = folder / "config.yaml"
     config_file.write_text(yaml.safe_dump(values, sort_keys=False))

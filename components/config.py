@@ -120,7 +120,7 @@ class Distance(Declaration):
     """The Jensen-Shannon divergence (base 2, for numbers and categories), or the largest difference of any category's
     share (for categories only). Both are from 0, alike, to 1. Numbers are counted between the edges of TFDV's bins: ten
     of equal width for each data set."""
-    at_most: Annotated[float, Field(gt=0, le=1)]
+    threshold: Annotated[float, Field(gt=0, le=1)]
 
 
 class Comparison(Declaration):
@@ -142,7 +142,7 @@ class Validation(Declaration):
     """`train` against the `train` of the model that was pushed last; nothing is compared before the first push."""
     skew: Comparison = Comparison()
     """`train` against each other split that is not a hash share of it."""
-    rows_in_train_margin: Annotated[float, Field(ge=0, le=1)] = 0.2
+    train_overlap_margin: Annotated[float, Field(ge=0, le=1)] = 0.2
     """How much larger the share of a split's rows that have an equal row (in all features) in `train` may be than the
     share of rows of `train` that have another equal row. Above it, `ROWS_SHARED_WITH_TRAIN` stops the run: the split
     would measure what the model remembers. 1 lets all pass."""
@@ -152,18 +152,19 @@ class Threshold(Declaration):
     """A bound on a metric that a model must keep to be blessed."""
 
     metric: MetricName
-    at_least: float | None = None
-    at_most: float | None = None
+    lower_bound: float | None = None
+    upper_bound: float | None = None
     slice_by: tuple[str, ...] = ()
-    """Columns; every slice of them with at least `evaluation.min_examples` rows must keep the bound. If omitted, the
-    bound is on all rows together."""
+    """Columns; every slice of them with at least `evaluation.min_rows_per_slice` rows must keep the bound. If omitted,
+    the bound is on all rows together."""
 
     @model_validator(mode="after")
     def _bounded(self) -> "Threshold":
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("give at_least or at_most, or both")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError(f"at_least: {self.at_least} is above at_most: {self.at_most}")
+        low, high = self.lower_bound, self.upper_bound
+        if low is None and high is None:
+            raise ValueError("give lower_bound or upper_bound, or both")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"lower_bound: {low} is above upper_bound: {high}")
         return self
 
 
@@ -173,7 +174,7 @@ class ChangeThreshold(Declaration):
     metric: Literal[
         "auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "mean_cost", "macro_f1", "rmse", "mae", "r2"
     ]
-    may_worsen_by: NonNegativeFloat
+    max_regression: NonNegativeFloat
     """In the metric's own unit, in its bad direction; 0 asks for a model that is no worse."""
     slice_by: tuple[str, ...] = ()
 
@@ -185,7 +186,7 @@ class Evaluation(Declaration):
     """The split that is evaluated. It is best one that nothing else reads."""
     slice_by: tuple[tuple[str, ...], ...] = ()
     """Columns, or combinations of columns, whose values are reported one by one."""
-    min_examples: PositiveInt = 100
+    min_rows_per_slice: PositiveInt = 100
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
     metrics: tuple[MetricName, ...] = ()
     """If omitted, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
@@ -195,7 +196,7 @@ class Evaluation(Declaration):
     example_count."""
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
-    compared_with_last_blessed: tuple[ChangeThreshold, ...] = ()
+    change_thresholds: tuple[ChangeThreshold, ...] = ()
     min_rows: PositiveInt = 20
     """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
     gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""
@@ -209,7 +210,7 @@ class Evaluation(Declaration):
 
     @model_validator(mode="after")
     def _metrics_known(self) -> "Evaluation":
-        bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.compared_with_last_blessed)
+        bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.change_thresholds)
         for bound in bounds:
             if self.metrics and bound.metric not in self.metrics:
                 raise ValueError(
@@ -252,15 +253,15 @@ class Push(Declaration):
     promote: bool = True
     """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate until
     `python -m serving.registry promote`, and the serving version is unchanged. On Vertex AI `traffic_steps` decides."""
-    to: Literal["registry", "vertex"] = "registry"
+    target: Literal["registry", "vertex"] = "registry"
     """Where local runs push to: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
     vertex: Deployment | None = None
     """How a model is served on Vertex AI."""
 
     @model_validator(mode="after")
     def _promotion_is_the_folders(self) -> "Push":
-        if self.to == "vertex" and not self.promote:
+        if self.target == "vertex" and not self.promote:
             raise ValueError(
-                "promote: false is for the folder; with to: vertex, end push.vertex.traffic_steps below 100"
+                "promote: false is for the folder; with target: vertex, end push.vertex.traffic_steps below 100"
             )
         return self

@@ -36,7 +36,7 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
         raise ConfigError(f"{evidence.root.path}: holds rehearsals, which push to an emulator; nothing serves there")
     push = record.config.get("push") if record else None
     known: dict[str, Any] = push if isinstance(push, dict) else {}
-    if folder is None and known.get("to") == "vertex":
+    if folder is None and known.get("target") == "vertex":
         raise ConfigError(
             f"the newest run pushes to Vertex AI: python -m oncall serving{_place(record)} prints its version"
         )

@@ -107,7 +107,7 @@ def create_pipeline(
         "run_id": run_id,
         "version": NEXT_VERSION if config.push.version is None else config.push.version,
     }
-    if on_vertex or config.push.to == "vertex":
+    if on_vertex or config.push.target == "vertex":
         from components.pusher.vertex import VertexPusher
 
         pusher = VertexPusher(

@@ -96,9 +96,9 @@ class FileSplit(Declaration):
 class HashSplit(Declaration):
     """A split that takes a share of another's rows, chosen by a hash of the values of all features."""
 
-    share_of: SplitName
+    source: SplitName
     """The split whose rows are shared out; the rows taken are no longer in it."""
-    share: Annotated[float, Field(gt=0, lt=1)]
+    fraction: Annotated[float, Field(gt=0, lt=1)]
     """The share of the rows. Rows that are equal in all features are in one split, whatever their labels and files.
     With `data.group_column`, all rows of a group are. Where fewer than 1,000 distinct rows are shared out, equal rows
     are spread instead, and each split gets at least one row. The run reports which of the two it did."""
@@ -107,7 +107,7 @@ class HashSplit(Declaration):
 class ColumnSplit(Declaration):
     """A split that takes those of another's rows whose column has certain values: a time, a region, a fold."""
 
-    part_of: SplitName
+    source: SplitName
     """The split whose rows are divided; the rows taken are no longer in it. Parts are taken before shares."""
     column: str
     """It need not be a feature."""
@@ -153,7 +153,7 @@ class ColumnSplit(Declaration):
 
 
 def _split_kind(split: object) -> str:
-    for kind, key in ((HashSplit, "share_of"), (ColumnSplit, "part_of")):
+    for kind, key in ((ColumnSplit, "column"), (HashSplit, "fraction"), (HashSplit, "source")):
         if isinstance(split, kind) or (isinstance(split, dict) and key in split):
             return kind.__name__
     return FileSplit.__name__
@@ -222,19 +222,17 @@ class Data(Declaration):
             if needed not in self.splits:
                 raise ValueError(f"splits needs '{needed}'; found: {', '.join(self.splits) or 'none'}")
         for name, split in self.splits.items():
-            if isinstance(split, HashSplit):
-                self._check_source(name, "share_of", split.share_of)
-            elif isinstance(split, ColumnSplit):
-                self._check_source(name, "part_of", split.part_of)
+            if isinstance(split, HashSplit | ColumnSplit):
+                self._check_source(name, split.source)
             elif ".." in PurePosixPath(split.files).parts or PurePosixPath(split.files).is_absolute():
                 raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
         return self
 
-    def _check_source(self, name: str, key: str, source: str) -> None:
+    def _check_source(self, name: str, source: str) -> None:
         if not isinstance(self.splits.get(source), FileSplit):
             files = [n for n, s in self.splits.items() if isinstance(s, FileSplit)]
             hint = did_you_mean(source, files)
-            raise ValueError(f"splits.{name}.{key}: '{source}' is not a split read from files; {hint}")
-        total = sum(s.share for s in self.splits.values() if isinstance(s, HashSplit) and s.share_of == source)
+            raise ValueError(f"splits.{name}.source: '{source}' is not a split read from files; {hint}")
+        total = sum(s.fraction for s in self.splits.values() if isinstance(s, HashSplit) and s.source == source)
         if total >= 1:
-            raise ValueError(f"the shares of '{source}' add up to {total:g}; they must leave it some rows")
+            raise ValueError(f"the fractions of '{source}' add up to {total:g}; they must leave it some rows")

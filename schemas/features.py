@@ -253,13 +253,13 @@ Feature = Annotated[
 class Cross(_ModelUse):
     """The combination of two or more categorical or bucketized features, hashed to `num_ids` ids."""
 
-    of: Annotated[tuple[str, ...], Field(min_length=2)]
+    features: Annotated[tuple[str, ...], Field(min_length=2)]
     num_ids: PositiveInt
 
     @property
     def name(self) -> str:
         """Of the transformed column."""
-        return CROSS_SEPARATOR.join(map(safe_name, self.of))
+        return CROSS_SEPARATOR.join(map(safe_name, self.features))
 
 
 LabelKind = Literal["binary", "multiclass", "regression"]
@@ -386,7 +386,7 @@ class FeatureSet(Declaration):
         if self.label.column in self.features:
             raise ValueError(f"'{self.label.column}' is the label; it cannot be a feature too")
         for cross in self.crosses:
-            for name in cross.of:
+            for name in cross.features:
                 self._check_crossed(cross, name)
         # TensorFlow 2.x rejects a signature whose arguments differ in case only.
         inputs = [safe_name(name).lower() for name in self.features]

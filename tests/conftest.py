@@ -48,8 +48,8 @@ def small_census(tmp_path: Path) -> Callable[..., Path]:
         config["training"]["epochs"] = 3
         # How busy the machine is decides nothing.
         config["infra_validation"] = {"max_latency_ms": 10_000}
-        config["evaluation"]["thresholds"] = [{"metric": "auc", "at_least": 0.8}]
-        config["evaluation"]["compared_with_last_blessed"] = [{"metric": "auc", "may_worsen_by": 0.05}]
+        config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
+        config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         return folder / "config.yaml"
 

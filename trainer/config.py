@@ -44,7 +44,7 @@ class Optimizer(Declaration):
     learning_rate: PositiveFloat
     schedule: ScheduleName = "constant"
     """`cosine` falls to zero over all epochs; `exponential` falls to a hundredth over all epochs."""
-    warmup_share: Share = 0.0
+    warmup_fraction: Share = 0.0
     """The share of all steps over which the learning rate first rises from zero."""
     momentum: Share = 0.9
     """Used by `momentum` only."""
@@ -78,7 +78,7 @@ class PiecewiseLinear(Declaration):
 class Model(Declaration):
     """The shape of the network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792)."""
 
-    parts: Literal["wide_and_deep", "wide", "deep"] = "wide_and_deep"
+    architecture: Literal["wide_and_deep", "wide", "deep"] = "wide_and_deep"
     hidden_units: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 64)
     """The width of each hidden layer of the deep part, from the input on."""
     activation: Activation = "relu"
@@ -104,7 +104,7 @@ class Model(Declaration):
     squash: PositiveFloat | None = None
     """Bounds scaled numbers x by x / sqrt(1 + (x / squash)^2), so that no outlier dominates. If omitted, they are used
     as they are."""
-    members: Annotated[int, Field(ge=1, le=64)] = 1
+    ensemble_size: Annotated[int, Field(ge=1, le=64)] = 1
     """The number of networks that share their layers and differ in the scales of their inputs and in their last layer
     (TabM-mini, Gorishniy et al. 2025, https://arxiv.org/abs/2410.24210). The prediction is their mean. Each multiplies
     the work of the hidden layers."""
@@ -157,7 +157,7 @@ class Range(Declaration):
 class Search(Declaration):
     """A search for hyper-parameters: trains with many sets of values, and continues with the best ones on `eval`."""
 
-    trials: Annotated[int, Field(ge=2)]
+    max_trials: Annotated[int, Field(ge=2)]
     algorithm: Literal["random", "bayesian"] = "random"
     metric: WatchedMetric | None = None
     """Metric of the best epoch on `eval`. If omitted, the metric that early stopping watches."""
@@ -166,7 +166,7 @@ class Search(Declaration):
     [[64], [128, 64]]}`; keys of `model` and `training` may be searched."""
 
 
-class OnGpu(Declaration):
+class GpuOptions(Declaration):
     """Options that differ where TensorFlow finds a GPU. A step takes it little longer for many times the rows."""
 
     batch_size: PositiveInt | None = None
@@ -186,7 +186,7 @@ class Training(Declaration):
     wide_optimizer: Optimizer = Optimizer(name="ftrl", learning_rate=0.1)
     deep_optimizer: Optimizer = Optimizer(name="adam", learning_rate=0.002, schedule="cosine")
     early_stopping: EarlyStopping | None = None
-    ema: Share = 0.0
+    ema_momentum: Share = 0.0
     """Decay of the exponential moving average of the weights, which is evaluated and served; 0 uses the weights of the
     last step. It is at most (1 + step) / (10 + step), so that the first steps are soon forgotten."""
     label_smoothing: Share = 0.0
@@ -205,7 +205,7 @@ class Training(Declaration):
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     """`mirrored` divides each batch among this machine's GPUs; `multi_worker` among the machines of
     `vertex.machines.Trainer.replicas`, or whatever TF_CONFIG says. The batch size is that of all together."""
-    gpu: OnGpu | None = None
+    gpu: GpuOptions | None = None
     """If omitted, a GPU is used like a CPU."""
     warm_start: bool = False
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the

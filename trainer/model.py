@@ -150,10 +150,10 @@ def build_model(
     ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
     numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
     scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
-    logits = [] if model.parts == "deep" else _wide_logits(features, ids, scaled, outputs)
-    deep_inputs = [] if model.parts == "wide" else _deep_inputs(features, ids, numbers, scaled, model)
+    logits = [] if model.architecture == "deep" else _wide_logits(features, ids, scaled, outputs)
+    deep_inputs = [] if model.architecture == "wide" else _deep_inputs(features, ids, numbers, scaled, model)
     if deep_inputs:
-        if model.members > 1:
+        if model.ensemble_size > 1:
             # The same for each member.
             logits = [keras.layers.Reshape((1, outputs))(logit) for logit in logits]
         logits.append(_deep_logit(_concatenated(deep_inputs, "deep_input"), model, outputs, precision))
@@ -162,7 +162,7 @@ def build_model(
     learned = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
     inputs = {IDS: ids, NUMBERS: numbers}
     predicted, label_unit = _predicted(learned, features.label.kind, model, labels or LabelValues())
-    network = WideAndDeep(inputs=inputs, outputs=predicted, name=model.parts)
+    network = WideAndDeep(inputs=inputs, outputs=predicted, name=model.architecture)
     network.set_trained_part(keras.Model(inputs, learned), label_unit)
     return network
 
@@ -222,8 +222,8 @@ def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -
     """Return the logits of a multilayer perceptron, or of several at once."""
     if model.embedding_dropout:
         hidden = Dropout(model.embedding_dropout, name="dropout_input")(hidden)
-    if model.members > 1:
-        hidden = Members(model.members, name="members")(hidden)
+    if model.ensemble_size > 1:
+        hidden = Members(model.ensemble_size, name="members")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
     for number, units in enumerate(model.hidden_units, start=1):
         normalization = normalization_layer(model.normalization, number, precision)
@@ -238,7 +238,7 @@ def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -
         hidden = _activation(model, number, precision)(hidden)
         if model.dropout:
             hidden = Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
-    head = MemberHeads if model.members > 1 else keras.layers.Dense
+    head = MemberHeads if model.ensemble_size > 1 else keras.layers.Dense
     return head(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
@@ -310,7 +310,7 @@ def compile_model(
     model.compile(
         wide_optimizer=build_optimizer(training.wide_optimizer, steps=steps),
         optimizer=build_optimizer(training.deep_optimizer, steps=steps),
-        ema=training.ema,
+        ema=training.ema_momentum,
         loss=_loss(label, training.label_smoothing),
         # XLA compiles no step that several replicas take together.
         jit_compile=False if replicas > 1 else "auto",

@@ -46,7 +46,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 def build_optimizer(optimizer: Optimizer, *, steps: int) -> keras.optimizers.Optimizer:
     """Return a Keras optimizer whose learning rate spans `steps` training steps."""
-    warmup_steps = round(optimizer.warmup_share * steps)
+    warmup_steps = round(optimizer.warmup_fraction * steps)
     # A schedule for a constant rate would only hide the rate from TensorBoard.
     constant = optimizer.schedule == "constant" and not warmup_steps
     rate = (

@@ -195,7 +195,7 @@ def _fitted(
         )
     callbacks: list[keras.callbacks.Callback] = [
         # First, since the others measure the weights and the statistics that are served.
-        *([AveragedWeights()] if training.ema else []),
+        *([AveragedWeights()] if training.ema_momentum else []),
         PopulationStatistics(rows.sample),
         validation,
         _ReportProgress(training.epochs, validation),

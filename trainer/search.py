@@ -168,11 +168,11 @@ def _oracle(training: Training, features: FeatureSet, seed: int) -> keras_tuner.
     direction = "max" if search_metric(training, features) in HIGHER_IS_BETTER else "min"
     return kind(
         objective=keras_tuner.Objective(_SCORE, direction),
-        max_trials=search.trials,
+        max_trials=search.max_trials,
         hyperparameters=_space(search),
         tune_new_entries=False,
         allow_new_entries=False,
         # All may diverge; `_ConfigTuner.search` reports that.
-        max_consecutive_failed_trials=search.trials + 1,
+        max_consecutive_failed_trials=search.max_trials + 1,
         seed=seed,
     )

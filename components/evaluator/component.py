@@ -70,7 +70,7 @@ class BatchedExecutor(executor.Executor):
             if incomparable and "change_threshold" in exec_properties["eval_config"]:
                 raise PipelineError(
                     f"the last blessed model (model {models[BASELINE].id}) cannot be compared: {incomparable}; "
-                    "to continue without the comparison this once: --set evaluation.compared_with_last_blessed=[]"
+                    "to continue without the comparison this once: --set evaluation.change_thresholds=[]"
                 )
             if incomparable:
                 del models[BASELINE]

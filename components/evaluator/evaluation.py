@@ -42,7 +42,7 @@ def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = F
             *(config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by),
         ],
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
-        options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_examples)),
+        options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_rows_per_slice)),
     )
 
 
@@ -52,7 +52,7 @@ def _metric(name: MetricName, label: LabelKind, evaluation: Evaluation) -> confi
         module="components.evaluator.batched_metrics",
         config=json.dumps({"name": name, "label": label}),
     )
-    bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.compared_with_last_blessed)
+    bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     for bound in bounds:
         if bound.metric == name:
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
@@ -70,16 +70,16 @@ def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold
             if lower_is_better
             else config_pb2.MetricDirection.HIGHER_IS_BETTER
         )
-        allowed = bound.may_worsen_by if lower_is_better else -bound.may_worsen_by
+        allowed = bound.max_regression if lower_is_better else -bound.max_regression
         change = config_pb2.GenericChangeThreshold(
             direction=direction, absolute=wrappers_pb2.DoubleValue(value=allowed)
         )
         return config_pb2.MetricThreshold(change_threshold=change)
     value = config_pb2.GenericValueThreshold()
-    if bound.at_least is not None:
-        value.lower_bound.value = bound.at_least
-    if bound.at_most is not None:
-        value.upper_bound.value = bound.at_most
+    if bound.lower_bound is not None:
+        value.lower_bound.value = bound.lower_bound
+    if bound.upper_bound is not None:
+        value.upper_bound.value = bound.upper_bound
     return config_pb2.MetricThreshold(value_threshold=value)
 
 

@@ -321,7 +321,7 @@ def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Pla
     """Compare the rows of all splits."""
     rules, grouped = settings["splits"], settings["columns"]["group"] is not None
     by_source = {
-        split: [split, *(name for name, rule in rules_of(rules, split).items() if "share_of" in rule)]
+        split: [split, *(name for name, rule in rules_of(rules, split).items() if "fraction" in rule)]
         for split in plan.shares
     }
     drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []

@@ -37,7 +37,7 @@ def refuse_straddling(uri: str, splits: Sequence[str], group: str) -> None:
         if shared.size:
             raise DataError(
                 f"data.group_column: {shared.size:,} of {hashes[one].size:,} values of '{group}' in split '{one}' are "
-                f"in '{other}' too; divide the files by '{group}', or take '{other}' as a share_of '{one}'"
+                f"in '{other}' too; divide the files by '{group}', or take '{other}' as a fraction of '{one}'"
             )
 
 

@@ -18,12 +18,9 @@ Rules = Mapping[str, dict[str, Any]]
 
 
 def split_rules(data: Data) -> dict[str, dict[str, Any]]:
-    """Return the parts and shares of a config by name, all of JSON's types; `of` is the split they are taken from."""
+    """Return the parts and shares of a config by name, all of JSON's types."""
     return {
-        name: {
-            **split.model_dump(mode="json"),
-            "of": split.part_of if isinstance(split, ColumnSplit) else split.share_of,
-        }
+        name: split.model_dump(mode="json")
         for name, split in data.splits.items()
         if isinstance(split, HashSplit | ColumnSplit)
     }
@@ -31,7 +28,7 @@ def split_rules(data: Data) -> dict[str, dict[str, Any]]:
 
 def rules_of(rules: Rules, split: str) -> dict[str, dict[str, Any]]:
     """Return the parts and shares that are taken from a split."""
-    return {name: rule for name, rule in rules.items() if rule["of"] == split}
+    return {name: rule for name, rule in rules.items() if rule["source"] == split}
 
 
 def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.bool_]]:
@@ -45,7 +42,7 @@ def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArra
     found = {}
     left = np.ones(len(batch.rows), dtype=bool)
     for name, rule in rules.items():
-        if "part_of" in rule:
+        if "column" in rule:
             found[name] = left & np.asarray(_in_part(table, batch, name, rule), dtype=bool)
             left = left & ~found[name]
     return found, left

@@ -79,7 +79,7 @@ def shares(
       whole: files of the split.
       pieces: function that yields the shards of the split in order, and what is read for each.
     """
-    wanted = {name: rule["share"] for name, rule in rules.items() if "share_of" in rule}
+    wanted = {name: rule["fraction"] for name, rule in rules.items() if "fraction" in rule}
     nominal = Shares(nominal_bounds(wanted))
     if not wanted or grouped:
         return nominal

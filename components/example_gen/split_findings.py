@@ -81,7 +81,7 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
       validation: how many more are allowed.
     """
     shares = shares_in_train(equal_rows)
-    own, margin = shares.get(TRAIN_SPLIT, 0.0), validation.rows_in_train_margin
+    own, margin = shares.get(TRAIN_SPLIT, 0.0), validation.train_overlap_margin
     for split, share in shares.items():
         # What was drawn at random from train's rows differs from them by chance alone.
         if split != TRAIN_SPLIT and split not in equal_rows["drawn"] and share - own > margin:
@@ -89,7 +89,7 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
             text = (
                 f"{counts['in_train']:,} of {counts['rows']:,} rows ({share:.1%}) have an equal row in train (in all "
                 f"features); {own:.1%} of train's rows have another, and at most {margin:.1%} more may. "
-                "Remove the copies from one of the two, or raise validation.rows_in_train_margin"
+                "Remove the copies from one of the two, or raise validation.train_overlap_margin"
             )
             yield Anomaly(split, "all", SHARED_ROWS, text + _sampled(equal_rows))
 

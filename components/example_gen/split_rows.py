@@ -35,7 +35,7 @@ class SplitRows:
         rules = rules_of(self._rules, split)
         parts, left = in_parts(table, batch, rules)
         self._counts.update({name: int(np.count_nonzero(rows)) for name, rows in parts.items()})
-        if any("share_of" in rule for rule in rules.values()):
+        if any("fraction" in rule for rule in rules.values()):
             self._is_grouped = batch.groups is not None
             hashes = batch.group_hashes if self._is_grouped else batch.hashes
             self._hashes.setdefault(split, []).append(hashes[left])
@@ -62,7 +62,7 @@ class SplitRows:
 
     def _shared(self, split: str, hashes: Hashes) -> dict[str, int]:
         """Return how many rows of a split each share gets, and how many stay."""
-        wanted = {name: rule["share"] for name, rule in rules_of(self._rules, split).items() if "share_of" in rule}
+        wanted = {name: rule["fraction"] for name, rule in rules_of(self._rules, split).items() if "fraction" in rule}
         if self._is_grouped or len(np.unique(hashes)) >= MIN_DISTINCT_ROWS or len(hashes) <= len(wanted):
             shares = in_shares(points(hashes), np.ones(len(hashes), dtype=bool), split, nominal_bounds(wanted))
             return {name: int(np.count_nonzero(rows)) for name, rows in shares.items()}

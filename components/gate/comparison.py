@@ -212,9 +212,9 @@ def _with_comparators(schema: schema_pb2.Schema, comparison: Comparison, side: S
 def _set(comparator: schema_pb2.FeatureComparator, distance: Distance, *, is_category: bool) -> None:
     # A default of L-infinity cannot be taken of numbers.
     if distance.measure == "l_infinity" and is_category:
-        comparator.infinity_norm.threshold = distance.at_most
+        comparator.infinity_norm.threshold = distance.threshold
     else:
-        comparator.jensen_shannon_divergence.threshold = distance.at_most
+        comparator.jensen_shannon_divergence.threshold = distance.threshold
 
 
 def _moved(

@@ -47,7 +47,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encoded_label` has it.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
-    crossed = {name for cross in feature_set.crosses for name in cross.of}
+    crossed = {name for cross in feature_set.crosses for name in cross.features}
     outputs: Tensors = {}
     # What a cross combines: a category's own text, or the number of its bucket.
     texts: Tensors = {}
@@ -115,7 +115,7 @@ def _describe_ids(feature_set: FeatureSet, outputs: Tensors) -> None:
 
 def cross_ids(cross: Cross, texts: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Return the IDs of a cross, int64 of shape [batch] in `[0, cross.num_ids)`."""
-    joined = tf.strings.join([texts[name] for name in cross.of], separator=_CROSS_FIELD_SEPARATOR)
+    joined = tf.strings.join([texts[name] for name in cross.features], separator=_CROSS_FIELD_SEPARATOR)
     return tf.strings.to_hash_bucket_fast(joined, cross.num_ids)
 
 

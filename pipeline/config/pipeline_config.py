@@ -139,7 +139,7 @@ class PipelineConfig(Declaration):
         evaluation, stopping = self.evaluation, self.training.early_stopping
         bounds: tuple[Threshold | ChangeThreshold, ...] = (
             *evaluation.thresholds,
-            *evaluation.compared_with_last_blessed,
+            *evaluation.change_thresholds,
         )
         for where, name in [
             *(("metrics", name) for name in evaluation.metrics),
@@ -187,19 +187,20 @@ class PipelineConfig(Declaration):
             "wide": [column.wide for column in features.id_columns]
             + [column.wide for column in features.number_columns],
         }
-        if not any(any(is_used) for part, is_used in used.items() if model.parts in (part, "wide_and_deep")):
-            part = {"wide_and_deep": "any"}.get(model.parts, f"the {model.parts}")
-            raise ValueError(f"model.parts: no feature is for {part} part; see wide, embedding and encoding")
-        if model.parts == "wide" and model.members > 1:
+        if not any(any(is_used) for part, is_used in used.items() if model.architecture in (part, "wide_and_deep")):
+            part = {"wide_and_deep": "any"}.get(model.architecture, f"the {model.architecture}")
+            raise ValueError(f"model.architecture: no feature is for {part} part; see wide, embedding and encoding")
+        if model.architecture == "wide" and model.ensemble_size > 1:
             raise ValueError(
-                f"model.members: {model.members} members share the deep part, which model.parts: wide leaves out"
+                f"model.ensemble_size: {model.ensemble_size} members share the deep part, which "
+                "model.architecture: wide leaves out"
             )
 
     def _check_push(self) -> None:
-        if self.push.to == "vertex":
+        if self.push.target == "vertex":
             for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
                 if section is None:
-                    raise ValueError(f"push.to: vertex needs the section '{name}'; docs/config.md explains it")
+                    raise ValueError(f"push.target: vertex needs the section '{name}'; docs/config.md explains it")
         several = self.vertex is not None and any(machine.replicas > 1 for machine in self.vertex.machines.values())
         if several and self.training.distribution != "multi_worker":
             raise ValueError(
@@ -220,7 +221,7 @@ class PipelineConfig(Declaration):
           ConfigError: there is no section `vertex`.
         """
         if self.vertex is None:
-            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
         return Place(
             project=self.vertex.project,
             region=self.vertex.region,

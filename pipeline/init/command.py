@@ -255,7 +255,7 @@ def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, An
             feature.column.name: {**feature.declared, "reason": feature.reason, "explained": feature.explained}
             for feature in decision.features
         },
-        "crosses": [{"of": cross.names, "reason": cross.reason} for cross in decision.crosses],
+        "crosses": [{"features": cross.names, "reason": cross.reason} for cross in decision.crosses],
         "ignored": dict(decision.ignored),
         "notes": decision.notes.texts(),
         "next": _next(output),

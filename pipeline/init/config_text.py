@@ -107,7 +107,7 @@ def _cross_lines(decision: Decision) -> Iterator[str]:
         yield "# Combinations that explain more together than the better of the two alone; the wide part learns them."
         yield "crosses:"
         for cross in decision.crosses:
-            yield f"  - {{of: {_flow(cross.names)}, num_ids: {cross.num_ids}}} # {_comment(cross.reason)}"
+            yield f"  - {{features: {_flow(cross.names)}, num_ids: {cross.num_ids}}} # {_comment(cross.reason)}"
         yield ""
 
 
@@ -116,7 +116,7 @@ def _validation(decision: Decision) -> Iterator[str]:
     yield "validation:"
     yield from _severities(decision)
     yield "  drift:"
-    yield "    default: {measure: jensen_shannon, at_most: 0.1} # of `train`, against that of the last pushed model"
+    yield "    default: {measure: jensen_shannon, threshold: 0.1} # of `train`, against that of the last pushed model"
     yield ""
 
 
@@ -142,15 +142,15 @@ def _model(decision: Decision) -> Iterator[str]:
 def _evaluation(decision: Decision) -> Iterator[str]:
     metric = _ranked_metric(decision)
     yield "# A model is pushed if it is significantly better than the constant predictor (docs/quality.md), and hardly"
-    yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, at_least: 0.8}}]`."
+    yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, lower_bound: 0.8}}]`."
     yield "evaluation:"
     yield "  split: test"
     sliced = _sliced(decision)
     if sliced:
         yield f"  slice_by: {_flow([[name] for name in sliced])}"
-    yield f"  min_examples: {max(20, min(100, decision.rows // 100))}"
-    yield "  compared_with_last_blessed:"
-    yield f"    - {{metric: {metric}, may_worsen_by: 0.02}}"
+    yield f"  min_rows_per_slice: {max(20, min(100, decision.rows // 100))}"
+    yield "  change_thresholds:"
+    yield f"    - {{metric: {metric}, max_regression: 0.02}}"
     yield ""
 
 

@@ -67,7 +67,7 @@ def choose_network(
     if wide:
         # They multiply the time of a step. The noise of many columns is kept out of the deep part by `choose_kind`.
         model.pop("number_encoding", None)
-        model.pop("members", None)
+        model.pop("ensemble_size", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
     epochs = _epochs(rows, columns, batch, classes)
     training = {
@@ -75,12 +75,12 @@ def choose_network(
         "batch_size": Choice(batch),
         "wide_optimizer": _wide_optimizer(wide),
         "deep_optimizer": Choice({"name": "adam", "learning_rate": 0.002, "schedule": "cosine"}),
-        "ema": Choice(0.99),
+        "ema_momentum": Choice(0.99),
         "early_stopping": Choice({"patience": max(2, epochs // 5)}),
     }
     if small:
         # An average over a hundred steps is one over a dozen epochs.
-        del training["ema"]
+        del training["ema_momentum"]
     if "label_scale" in model:
         training["calibration"] = Choice("mean", "a logarithm predicts too little without it")
     if classes:
@@ -107,7 +107,7 @@ def _shape(classes: int) -> dict[str, Choice]:
         "number_encoding": Choice("piecewise_linear"),
     }
     if classes != 2:
-        shape["members"] = Choice(8, "networks that share their layers; the prediction is their mean")
+        shape["ensemble_size"] = Choice(8, "networks that share their layers; the prediction is their mean")
     return shape
 
 

@@ -125,7 +125,7 @@ def slug(data: str) -> str:
 def data_files(base: Path, pattern: str) -> list[str]:
     """Return the files of a pattern below a folder."""
     data = Data(
-        base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(share_of="train", share=0.1)}
+        base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(source="train", fraction=0.1)}
     )
     return [path for one in inputs(data) for path in one.files]
 

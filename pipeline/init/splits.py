@@ -110,7 +110,7 @@ def plan_splits(columns: Mapping[str, Column], is_test: Rows | None, requests: R
 
 
 def _share(share: float, text: str) -> tuple[dict[str, Any], str]:
-    return {"share_of": "train", "share": share}, text
+    return {"source": "train", "fraction": share}, text
 
 
 def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
@@ -211,7 +211,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
 
 
 def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dict[str, Any]:
-    bounds: dict[str, Any] = {"part_of": "train", "column": name, "at_least": times.bound(first)}
+    bounds: dict[str, Any] = {"source": "train", "column": name, "at_least": times.bound(first)}
     if end is not None:
         bounds["below"] = times.bound(end)
     if times.date_format is not None:

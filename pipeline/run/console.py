@@ -127,7 +127,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     facts = summary["facts"]
     console.print()
     if "Evaluator" in facts:
-        small = f"slices under {summary['min_examples']} rows are left out"
+        small = f"slices under {summary['min_rows_per_slice']} rows are left out"
         console.print(f"metrics on {summary['evaluated_split']}; {small}", highlight=False)
         console.print(_metrics_table(facts["Evaluator"]["metrics"]))
         console.print()

@@ -117,7 +117,7 @@ def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
     if as_json or not shown:
         say_refusal(error, as_json=as_json)
     # Vertex AI may have been asked just now, for minutes, and have refused.
-    is_known = config.push.to == "registry" or not isinstance(error, PushError)
+    is_known = config.push.target == "registry" or not isinstance(error, PushError)
     serving = serving_text(config, asked.root) if is_known else ""
     refusal = put_on_record(asked.root, config.name, error, sys.argv)
     notifier.refused(config.alerts, asked.root, refusal, serving=serving, shown=shown)

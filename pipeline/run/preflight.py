@@ -91,7 +91,7 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
-    if config.push.to == "vertex":
+    if config.push.target == "vertex":
         vertex_plan(config)
     else:
         registry = Registry(run_root.registry(config), config.push.model_name)

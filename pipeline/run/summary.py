@@ -47,7 +47,7 @@ def summarize(
         "facts": facts,
         "schema": config.data.schema_file or "inferred from train",
         "evaluated_split": config.evaluation.split,
-        "min_examples": config.evaluation.min_examples,
+        "min_rows_per_slice": config.evaluation.min_rows_per_slice,
         "pushed": _pushed_text(pusher),
         "serving": "unknown: was not asked for",
         "run_root": str(root.path),
@@ -82,7 +82,7 @@ def _pushed_text(pusher: Mapping[str, Any] | None) -> str:
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
     """Return what a push would do, if the model were blessed."""
-    if config.push.to == "vertex":
+    if config.push.target == "vertex":
         return preflight.vertex_plan(config).summary()
     registry = _registry(config, root)
     number = registry.next_version() if config.push.version is None else config.push.version
@@ -91,7 +91,7 @@ def push_text(config: PipelineConfig, root: RunRoot) -> str:
 
 def serving_text(config: PipelineConfig, root: RunRoot) -> str:
     """Return the serving version."""
-    if config.push.to == "vertex":
+    if config.push.target == "vertex":
         return _vertex_serving_text(config)
     registry = _registry(config, root)
     try:
@@ -139,7 +139,7 @@ def next_steps(
     if pusher is None:
         return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]
     steps = [command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
-    if config.push.to == "vertex":
+    if config.push.target == "vertex":
         place = flags(project=config.place.project, region=config.place.region, model=config.push.model_name)
         return [*steps, command(python, "-m", "serving.registry.vertex", "list") + place]
     registry = _registry(config, root)

@@ -182,7 +182,7 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: 
     folder.mkdir(parents=True, exist_ok=True)
     with RunRoot(folder).held("--folder"), _emulator(config, folder) as (place, environment):
         if config.vertex is None:
-            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
         _, job = _compiled(local)
         storage = folder / "vertex" / "storage"
@@ -214,7 +214,7 @@ def _say_started(task: str) -> None:
 def _link_data(config: PipelineConfig, storage: Path) -> None:
     """Put this machine's data where the bucket's would be."""
     assert config.vertex is not None
-    target = storage / config.vertex.data_base.removeprefix("gs://").rstrip("/")
+    target = storage / config.vertex.input_base.removeprefix("gs://").rstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(exist_ok=True)
     if target.is_symlink():

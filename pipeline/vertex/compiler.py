@@ -35,9 +35,9 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
       ConfigError: a section is missing, or the job would be refused or fail on Vertex.
     """
     if config.vertex is None:
-        raise ConfigError("vertex: the section is missing: project, region, pipeline_root, data_base and image")
+        raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
     vertex = config.vertex
-    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": vertex.data_base.rstrip("/")})})
+    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": vertex.input_base.rstrip("/")})})
     pipeline = create_pipeline(
         remote,
         pipeline_root=vertex.pipeline_root,

@@ -34,7 +34,7 @@ class Vertex(Declaration):
     pipeline_root: GcsFolder
     """The folder of artifacts and of pushed versions. Without `[`, `]`, `*`, `?` and `\\`, which TensorFlow and Beam
     take for a pattern in the names of what they write."""
-    data_base: GcsFolder
+    input_base: GcsFolder
     """Stands for `data.base`: the same files below it."""
     image: Annotated[str, Field(min_length=1)]
     """The container image that every component runs in, best by digest; docs/vertex.md builds it."""

@@ -5,7 +5,7 @@ import pytest
 from components.config import Evaluation
 from components.min_rows import check_rows
 
-EVALUATION = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "log_loss", "at_most": 1}]})
+EVALUATION = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "log_loss", "upper_bound": 1}]})
 TWO, FOUR = ("no", "yes"), ("a", "b", "c", "d")
 
 

@@ -126,7 +126,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
 
     before = content_hash(registry.folder / "2")
     unblessed = run_json(
-        config, root, "--set", "evaluation.thresholds=[{metric: auc, at_least: 0.999, slice_by: [sex]}]"
+        config, root, "--set", "evaluation.thresholds=[{metric: auc, lower_bound: 0.999, slice_by: [sex]}]"
     )
     assert unblessed["exit_code"] == 4
     assert unblessed["facts"]["Evaluator"]["blessed"] is False
@@ -140,7 +140,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
 
     older = [row for i, row in enumerate(census_rows("train", 9000)) if i == 0 or int(row[0]) > 45]
     write_rows(config.parent / "train.csv", older)
-    drifted = run_json(config, root, "--set", "validation.drift.default.at_most=0.1")
+    drifted = run_json(config, root, "--set", "validation.drift.default.threshold=0.1")
     assert drifted["exit_code"] == 3
     (line,) = [
         line for line in drifted["error"].splitlines() if "the pushed model: age: Jensen-Shannon distance" in line
@@ -330,11 +330,11 @@ def relabelled(config: Path, label: dict[str, Any], metric: str, bound: dict[str
     edited = yaml.safe_load(config.read_text())
     del edited["features"][label["column"]], edited["data"]["schema_file"]
     edited["features"]["income"] = {"kind": "vocabulary_list", "values": ["<=50K", ">50K"], "embedding": 2}
-    edited["crosses"] = [cross for cross in edited["crosses"] if label["column"] not in cross["of"]]
+    edited["crosses"] = [cross for cross in edited["crosses"] if label["column"] not in cross["features"]]
     edited["label"] = label
     edited["training"]["early_stopping"] = {"patience": 2}
     edited["evaluation"]["thresholds"] = [{"metric": metric, **bound}]
-    edited["evaluation"]["compared_with_last_blessed"] = [{"metric": metric, "may_worsen_by": 0.5}]
+    edited["evaluation"]["change_thresholds"] = [{"metric": metric, "max_regression": 0.5}]
     config.write_text(yaml.safe_dump(edited, sort_keys=False))
 
 
@@ -355,7 +355,7 @@ def test_a_multiclass_label_from_file_to_served_model(small_census: Callable[...
     config, root = small_census(), tmp_path / "run"
     classes = ["Husband", "Not-in-family", "Other-relative", "Own-child", "Unmarried", "Wife"]
     label = {"kind": "multiclass", "column": "relationship", "classes": classes}
-    relabelled(config, label, "accuracy", {"at_least": 0.6})
+    relabelled(config, label, "accuracy", {"lower_bound": 0.6})
     summary = run_json(config, root)
     assert (summary["exit_code"], summary["error"]) == (0, None)
     overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
@@ -375,7 +375,10 @@ def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path
 
     config, root = small_census(without_some_labels), tmp_path / "run"
     relabelled(
-        config, {"kind": "regression", "column": "age", "drop_missing": True}, "rmse", {"at_least": 1, "at_most": 12}
+        config,
+        {"kind": "regression", "column": "age", "drop_missing": True},
+        "rmse",
+        {"lower_bound": 1, "upper_bound": 12},
     )
     summary = run_json(config, root)
     assert (summary["exit_code"], summary["error"]) == (0, None)
@@ -389,7 +392,7 @@ def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path
     errors = answers["prediction"] - labels
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(overall["rmse"], rel=1e-4)
     assert np.mean(errors) == pytest.approx(overall["mean_error"], abs=1e-3)
-    missed = run_json(config, root, "--set", "evaluation.thresholds=[{metric: rmse, at_most: 1}]")
+    missed = run_json(config, root, "--set", "evaluation.thresholds=[{metric: rmse, upper_bound: 1}]")
     assert missed["exit_code"] == 4
     assert missed["facts"]["Evaluator"]["failures"][0].startswith("rmse on overall: ")
 
@@ -407,7 +410,7 @@ def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
     refused = run_json(config, root)
     assert refused["exit_code"] == 1
     assert "cannot be compared: it reads 'race', which is not a feature any more; to continue" in refused["error"]
-    alone = run_json(config, root, "--set", "evaluation.compared_with_last_blessed=[]")
+    alone = run_json(config, root, "--set", "evaluation.change_thresholds=[]")
     assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
 
 
@@ -419,7 +422,7 @@ def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path
     assert states(stopped)["Gate"] == "failed" and "Transform" not in states(stopped)
     assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "of 3,000 rows (" in stopped["error"]
     # Another margin needs no other examples.
-    passed = run_json(config, root, "--set", "validation.rows_in_train_margin=1", "--until", "Gate")
+    passed = run_json(config, root, "--set", "validation.train_overlap_margin=1", "--until", "Gate")
     assert (passed["exit_code"], passed["error"]) == (0, None)
     assert states(passed)["ExampleGen"] == "cached"
     assert passed["facts"]["ExampleGen"]["equal_rows"]["in_train"]["test"]["rows"] == 3000
@@ -455,7 +458,7 @@ def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Pat
 
 def test_a_search_feeds_the_trainer_and_a_warm_start_follows(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config, root = small_census(), tmp_path / "run"
-    search = "training.search={trials: 2, parameters: {model.hidden_units: {choices: [[8], [12]]}}}"
+    search = "training.search={max_trials: 2, parameters: {model.hidden_units: {choices: [[8], [12]]}}}"
     searched = run_json(config, root, "--set", search)
     assert searched["exit_code"] == 0
     found = searched["facts"]["Tuner"]

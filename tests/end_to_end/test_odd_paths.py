@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Path:
     config["features"]["sex"] = {"kind": "vocabulary_file", "file": "sex [x]?#.txt"}
     config["training"]["epochs"] = 3
     config["push"]["registry"] = f"registry {ODD}"
-    config["evaluation"]["thresholds"] = [{"metric": "auc", "at_least": 0.8}]
-    config["evaluation"]["compared_with_last_blessed"] = []
+    config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
+    config["evaluation"]["change_thresholds"] = []
     (folder / "schema [s]#.pbtxt").write_text((ROOT / "schemas" / "census.pbtxt").read_text())
     (folder / "sex [x]?#.txt").write_text("Female\nMale\n")
     (folder / f"{ODD}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

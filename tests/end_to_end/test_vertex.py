@@ -32,7 +32,7 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
     values = yaml.safe_load(path.read_text())
     values["vertex"] |= {
         "pipeline_root": f"gs://{BUCKET}/root",
-        "data_base": f"gs://{BUCKET}/data",
+        "input_base": f"gs://{BUCKET}/data",
         "api_endpoint": bench.server.endpoint,
     }
     # Every job graph is built as Dataflow would get it, before it runs here.
@@ -201,7 +201,7 @@ def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Pa
 
     Two runs differ by the order of floating-point sums.
     """
-    settings = ("beam.runner=direct", "push.to=vertex", "name=another-pipeline", "push.model_name=census-local")
+    settings = ("beam.runner=direct", "push.target=vertex", "name=another-pipeline", "push.model_name=census-local")
     local = run_json(config, tmp_path / "local", *(part for setting in settings for part in ("--set", setting)))
     assert (local["exit_code"], local["serving"]) == (
         0,

@@ -50,7 +50,7 @@ def _killed(place: Place) -> None:
 
 
 def _missed(place: Place) -> None:
-    assert place.run("evaluation.thresholds=[{metric: auc, at_least: 0.999}]")[0] == 4
+    assert place.run("evaluation.thresholds=[{metric: auc, lower_bound: 0.999}]")[0] == 4
 
 
 def _changed(place: Place) -> None:

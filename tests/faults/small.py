@@ -26,7 +26,7 @@ def small_config(folder: Path) -> Path:
     config["data"]["base"] = str(folder)
     config["data"]["splits"] = {
         "train": {"files": "train.csv"},
-        "eval": {"share_of": "train", "share": 0.2},
+        "eval": {"source": "train", "fraction": 0.2},
         "test": {"files": "test.csv"},
     }
     config["data"]["schema_file"] = str(folder / "schema.pbtxt")
@@ -38,9 +38,9 @@ def small_config(folder: Path) -> Path:
     config["training"] |= {"epochs": 8, "batch_size": 32, "early_stopping": {"metric": "log_loss", "patience": 8}}
     config["evaluation"] = {
         "split": "test",
-        "min_examples": 20,
-        "thresholds": [{"metric": "auc", "at_least": 0.3}],
-        "compared_with_last_blessed": [{"metric": "auc", "may_worsen_by": 0.6}],
+        "min_rows_per_slice": 20,
+        "thresholds": [{"metric": "auc", "lower_bound": 0.3}],
+        "change_thresholds": [{"metric": "auc", "max_regression": 0.6}],
     }
     # How busy the machine is decides nothing.
     config["infra_validation"] = {"max_latency_ms": 10_000}

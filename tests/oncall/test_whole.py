@@ -122,7 +122,7 @@ def _a_good_run_serves(place: _Place, stopped: str) -> str:
 
 
 def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
-    assert place.run("evaluation.thresholds=[{metric: auc, at_least: 0.999}]") == 4
+    assert place.run("evaluation.thresholds=[{metric: auc, lower_bound: 0.999}]") == 4
     found = place.oncall("why", "latest")
     assert (found["state"], found["exit_code"]) == ("FAILED", 4)
     assert "the model is not blessed: auc on overall: 0." in found["cause"]
@@ -134,7 +134,7 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert any("epoch 1 of 3" in line for line in place.oncall("log", good, "Trainer")["lines"])
     assert place.oncall("check", code=1)["checks"][0]["ok"] is False
     changes = place.oncall("diff", good, "latest")
-    assert changes["config"] == {"evaluation.thresholds.0.at_least": [0.8, 0.999]}
+    assert changes["config"] == {"evaluation.thresholds.0.lower_bound": [0.8, 0.999]}
     assert (changes["data"], changes["schema"], changes["statistics"]) == ({}, {}, {})
 
 

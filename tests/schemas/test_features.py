@@ -21,7 +21,7 @@ def test_every_kind_declares_its_number_of_ids() -> None:
             "identity": {"kind": "identity", "num_ids": 7},
             "hashed": {"kind": "hash", "num_ids": 9},
         },
-        [{"of": ["listed", "given"], "num_ids": 11}],
+        [{"features": ["listed", "given"], "num_ids": 11}],
     )
     assert {c.name: c.num_ids for c in declared.id_columns} == {
         "quantiles_bucketized": 4,
@@ -54,12 +54,12 @@ def test_raw_column_types_follow_the_kinds() -> None:
     [
         (
             {"color": {"kind": "hash", "num_ids": 2}, "size": {"kind": "hash", "num_ids": 2}},
-            [{"of": ["colour", "size"], "num_ids": 2}],
+            [{"features": ["colour", "size"], "num_ids": 2}],
             "the cross colour_X_size uses 'colour', which is not a declared feature; did you mean 'color'?",
         ),
         (
             {"n": {"kind": "numeric"}, "h": {"kind": "hash", "num_ids": 2}},
-            [{"of": ["n", "h"], "num_ids": 2}],
+            [{"features": ["n", "h"], "num_ids": 2}],
             "the cross n_X_h uses 'n', a numeric feature without buckets; give it buckets",
         ),
         ({"y": {"kind": "hash", "num_ids": 2}}, [], "'y' is the label; it cannot be a feature too"),

@@ -54,14 +54,14 @@ FEATURES = FeatureSet.model_validate(
             "shop": {"kind": "vocabulary_file", "file": "f", "values": ["a", "b"], "missing": "a"},
             "zip": {"kind": "hash", "num_ids": 500},
         },
-        "crosses": [{"of": ["town", "hours", "grade"], "num_ids": 500}],
+        "crosses": [{"features": ["town", "hours", "grade"], "num_ids": 500}],
         "label": {"column": "bought", "positive": "yes", "negative": "no"},
     }
 )
 DATA = Data.model_validate(
     {
         "base": "/",
-        "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.1}},
+        "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.1}},
         "missing_values": ["", "?", "NA"],
         "ignored_columns": ["id"],
         "csv": {"thousands": ",", "currency": ["$"], "percent": True},

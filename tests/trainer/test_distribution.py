@@ -33,10 +33,10 @@ from trainer.run import fit
 source = write_source(folder / "rows.gz")
 settings = training(
     epochs=12, deep_optimizer=Optimizer(name="adam", learning_rate=0.01), distribution=kind,
-    early_stopping=EarlyStopping(metric="log_loss", patience=3), ema=0.5,
+    early_stopping=EarlyStopping(metric="log_loss", patience=3), ema_momentum=0.5,
 )
 network, history = fit(
-    train=source, evaluation=source, model=Model(hidden_units=(8,), members=2), training=settings, seed=4,
+    train=source, evaluation=source, model=Model(hidden_units=(8,), ensemble_size=2), training=settings, seed=4,
     log_folder=None,
 )
 from trainer import distribution

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cli.errors import DataError
 from schemas.features import FeatureSet
-from trainer.config import Activation, EarlyStopping, Model, OnGpu, Optimizer, OptimizerName, Training
+from trainer.config import Activation, EarlyStopping, GpuOptions, Model, Optimizer, OptimizerName, Training
 from trainer.devices import for_this_machine
 from trainer.input import Source, training_rows
 from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
@@ -22,7 +22,7 @@ FEATURES = FeatureSet.model_validate(
             "shape": {"kind": "hash", "num_ids": 3, "embedding": "one_hot", "wide": False},
             "size": {"kind": "numeric"},
         },
-        "crosses": [{"of": ["color", "shape"], "num_ids": 12}],
+        "crosses": [{"features": ["color", "shape"], "num_ids": 12}],
         "label": {"column": "y", "positive": "yes", "negative": "no"},
     }
 )
@@ -68,7 +68,7 @@ def weights(network: WideAndDeep, *, wide: bool) -> list[np.ndarray]:
 
 
 def test_an_untrained_wide_model_gives_a_logit_of_zero() -> None:
-    network = build_model(FEATURES, Model(parts="wide"))
+    network = build_model(FEATURES, Model(architecture="wide"))
     np.testing.assert_array_equal(network(inputs(5)).numpy(), np.zeros((5, 1)))
     # One weight for each id of color and of the cross (shape is not wide), a slope, a bias and the temperature.
     assert network.count_params() == 4 + 12 + 1 + 1 + 1
@@ -78,7 +78,7 @@ def test_an_untrained_wide_model_gives_a_logit_of_zero() -> None:
     ("parts", "wide", "deep"), [("wide", True, False), ("deep", False, True), ("wide_and_deep", True, True)]
 )
 def test_a_model_has_the_parts_it_was_asked_for(parts: Any, wide: bool, deep: bool) -> None:
-    network = build_model(FEATURES, Model(parts=parts, hidden_units=(4,)))
+    network = build_model(FEATURES, Model(architecture=parts, hidden_units=(4,)))
     assert (bool(weights(network, wide=True)), bool(weights(network, wide=False))) == (wide, deep)
     assert network(inputs(3)).shape == (3, 1)
 
@@ -223,7 +223,7 @@ def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
         epochs=30,
         batch_size=32,
         deep_optimizer=deep,
-        gpu=OnGpu(batch_size=64, learning_rate_factor=2, precision="mixed_bfloat16"),
+        gpu=GpuOptions(batch_size=64, learning_rate_factor=2, precision="mixed_bfloat16"),
     )
     assert for_this_machine(settings) == (settings, "float32")
     # No machine of the tests has one; bfloat16 is computed by a CPU, too, slowly.
@@ -271,7 +271,7 @@ def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 150)
     source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
     rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
-    untrained = build_model(source.features, Model(parts="wide"), labels=rows.labels)
+    untrained = build_model(source.features, Model(architecture="wide"), labels=rows.labels)
     assert untrained(inputs(1)).numpy() == pytest.approx(rows.labels.mean)
     labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
     assert (rows.labels.mean, rows.labels.std) == (pytest.approx(labels.mean()), pytest.approx(labels.std()))

@@ -21,7 +21,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "regression": {"kind": "regression"},
 }
 RECIPE = Model(
-    hidden_units=(16,), normalization="layer", number_encoding="piecewise_linear", members=4, dropout=0.1, squash=3
+    hidden_units=(16,),
+    normalization="layer",
+    number_encoding="piecewise_linear",
+    ensemble_size=4,
+    dropout=0.1,
+    squash=3,
 )
 
 
@@ -67,7 +72,7 @@ def predictions(network: WideAndDeep, source: Source) -> tuple[np.ndarray, np.nd
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_options_together_learn_and_serve_what_was_measured(kind: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", kind, 600)
-    changes: dict[str, Any] = {"ema": 0.9, "early_stopping": EarlyStopping(patience=12)}
+    changes: dict[str, Any] = {"ema_momentum": 0.9, "early_stopping": EarlyStopping(patience=12)}
     if kind != "regression":
         changes |= {"calibration": "temperature", "label_smoothing": 0.02}
     network, history = fitted(source, **changes)
@@ -104,7 +109,7 @@ def test_the_temperature_is_that_of_the_least_loss_on_eval(tmp_path: Path) -> No
 def test_the_averages_follow_their_formula_and_training_continues_with_the_weights(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "binary", 50)
     model = Model(hidden_units=(4,), normalization="none")
-    settings = training(ema=0.3, deep_optimizer=Optimizer(name="sgd", learning_rate=0.1))
+    settings = training(ema_momentum=0.3, deep_optimizer=Optimizer(name="sgd", learning_rate=0.1))
     rows = training_rows(source, settings, seed=1, cache_folder=str(tmp_path))
     keras.utils.set_random_seed(1)
     network = build_model(source.features, model)
@@ -130,7 +135,7 @@ def test_the_averages_follow_their_formula_and_training_continues_with_the_weigh
 
 def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 100)
-    network, _ = fitted(source, Model(hidden_units=(4,), members=3, normalization="none"), epochs=2)
+    network, _ = fitted(source, Model(hidden_units=(4,), ensemble_size=3, normalization="none"), epochs=2)
     outputs, _ = predictions(network, source)
     assert outputs.shape == (100, 3) and np.isfinite(outputs).all()
 
@@ -138,7 +143,7 @@ def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_rows_than_members_and_a_constant_column_give_finite_predictions(kind: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", kind, 6, constant=True)
-    network, history = fitted(source, RECIPE.model_copy(update={"members": 16}), ema=0.99, epochs=3)
+    network, history = fitted(source, RECIPE.model_copy(update={"ensemble_size": 16}), ema_momentum=0.99, epochs=3)
     assert np.isfinite(predictions(network, source)[0]).all()
     assert all(value is not None for values in history.metrics.values() for value in values)
 

@@ -32,7 +32,7 @@ def test_values_are_set_by_path() -> None:
     [
         ("model.hidden", [4], "'model.hidden' is not a key of model or training"),
         ("push.version", 1, "'push.version' is not a key of model or training"),
-        ("training.search.trials", 3, "'training.search.trials' is not a key of model or training"),
+        ("training.search.max_trials", 3, "'training.search.max_trials' is not a key of model or training"),
         ("model.dropout", 1.5, "model.dropout: 1.5: dropout: Input should be less than 1"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_range_that_is_none_is_refused(values: dict[str, Any], message: str) -
 
 def test_the_metric_is_that_of_early_stopping_unless_named(tmp_path: Path) -> None:
     features = write_source(tmp_path / "rows.gz", rows=4).features
-    search = {"trials": 2, "parameters": PARAMETERS}
+    search = {"max_trials": 2, "parameters": PARAMETERS}
     assert search_metric(training(search=search), features) == "log_loss"
     assert search_metric(training(search=search, early_stopping={"metric": "auc", "patience": 1}), features) == "auc"
     assert search_metric(training(search={**search, "metric": "auc"}), features) == "auc"
@@ -86,7 +86,7 @@ def test_the_best_trial_is_that_with_the_best_score(algorithm: str, tmp_path: Pa
     heard: list[str] = []
     progress.listeners.append(heard.append)
     try:
-        found = tuner(tmp_path, {"trials": 3, "algorithm": algorithm, "parameters": PARAMETERS})
+        found = tuner(tmp_path, {"max_trials": 3, "algorithm": algorithm, "parameters": PARAMETERS})
         found.search()
     finally:
         progress.listeners.remove(heard.append)
@@ -104,7 +104,7 @@ def test_the_best_trial_is_that_with_the_best_score(algorithm: str, tmp_path: Pa
 
 
 def test_a_trial_that_fails_ends_the_search_with_its_own_error(tmp_path: Path) -> None:
-    found = tuner(tmp_path, {"trials": 3, "parameters": {"training.epochs": {"low": 2, "high": 4}}})
+    found = tuner(tmp_path, {"max_trials": 3, "parameters": {"training.epochs": {"low": 2, "high": 4}}})
     found._train = SimpleNamespace(features=found._train.features)
     with pytest.raises(AttributeError, match="blocks"):
         found.search()
@@ -116,4 +116,4 @@ def test_values_for_people() -> None:
 
 def test_a_search_needs_two_trials() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 2"):
-        Search.model_validate({"trials": 1, "parameters": PARAMETERS})
+        Search.model_validate({"max_trials": 1, "parameters": PARAMETERS})

@@ -126,7 +126,7 @@ EPOCHS = {"training.epochs": {"choices": [1, 2]}}
 def test_a_search_by_an_undefined_metric_is_rejected_before_its_first_trial(
     train: Source, one_class: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"search": {"trials": 2, "metric": "auc", "parameters": EPOCHS}}
+    settings = {"search": {"max_trials": 2, "metric": "auc", "parameters": EPOCHS}}
     with pytest.raises(DataError) as rejected:
         make_tuner(train, one_class, settings, tmp_path, monkeypatch)
     assert str(rejected.value) == f"training.search.metric: {AUC_IS_UNDEFINED.format('yes')}"
@@ -183,7 +183,7 @@ def test_a_trial_that_diverges_is_never_the_best(
     train: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: list[str]
 ) -> None:
     rates = {"training.deep_optimizer.learning_rate": {"choices": [1e30, 0.01]}}
-    settings = {"deep_optimizer": DIVERGING.model_dump(), "search": {"trials": 2, "parameters": rates}}
+    settings = {"deep_optimizer": DIVERGING.model_dump(), "search": {"max_trials": 2, "parameters": rates}}
     tuner = make_tuner(train, train, settings, tmp_path / "some", monkeypatch)
     tuner.search()
     best, diverged = tuner.oracle.get_best_trials(2)

@@ -53,7 +53,7 @@ class Monitoring(Declaration):
 
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """The share of the requests that is logged and looked at."""
-    every_hours: PositiveInt = 24
+    interval_hours: PositiveInt = 24
     skew_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.3
     """For every feature: the Jensen-Shannon divergence for numbers, L-infinity for categories."""
     drift_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.3

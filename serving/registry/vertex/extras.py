@@ -126,7 +126,7 @@ def monitor(vertex: Vertex, pushed: Pushed, wanted: Monitoring, training: Traini
             for deployed in read_endpoint(vertex, pushed.endpoint).deployed
         ],
         model_deployment_monitoring_schedule_config=v1.ModelDeploymentMonitoringScheduleConfig(
-            monitor_interval=duration_pb2.Duration(seconds=wanted.every_hours * 3600)
+            monitor_interval=duration_pb2.Duration(seconds=wanted.interval_hours * 3600)
         ),
         logging_sampling_strategy=v1.SamplingStrategy(
             random_sample_config=v1.SamplingStrategy.RandomSampleConfig(sample_rate=wanted.sampling_rate)

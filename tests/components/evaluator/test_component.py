@@ -164,10 +164,10 @@ def _evaluate(
     asked = Evaluation.model_validate(
         {
             "split": "test",
-            "min_examples": 1,
+            "min_rows_per_slice": 1,
             "slice_by": [["color"]],
-            "thresholds": [{"metric": "auc", "at_least": 0.1}],
-            **({"compared_with_last_blessed": [{"metric": "auc", "may_worsen_by": 1.0}]} if len(models) > 1 else {}),
+            "thresholds": [{"metric": "auc", "lower_bound": 0.1}],
+            **({"change_thresholds": [{"metric": "auc", "max_regression": 1.0}]} if len(models) > 1 else {}),
             **(evaluation or {}),
         }
     )
@@ -254,7 +254,7 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
 def test_without_thresholds_the_constant_predictor_decides(
     models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path
 ) -> None:
-    asked = {"thresholds": [], "compared_with_last_blessed": []}
+    asked = {"thresholds": [], "change_thresholds": []}
     shares = dict(Counter(row["bought"] for row in learnable))
     judged = {name: able[name] for name in models}
     (tmp_path / "able").mkdir()
@@ -298,7 +298,7 @@ def test_twelve_rows_are_not_enough_though_every_threshold_is_met(
     twelve = [row for row in learnable if row["bought"] == "yes"][:5] + [r for r in learnable if r["bought"] == "no"][
         :7
     ]
-    asked = {"thresholds": [{"metric": "log_loss", "at_most": 100}], "insignificant_gain": "warn", "slice_by": []}
+    asked = {"thresholds": [{"metric": "log_loss", "upper_bound": 100}], "insignificant_gain": "warn", "slice_by": []}
     candidate = {"candidate": able["candidate"]}
     summary = _evaluate(_write(tmp_path, twelve), candidate, tmp_path, asked)
     assert summary.failures == ["rows of test: 12, must be at least 20 (evaluation.min_rows); give 'test' more rows"]
@@ -325,8 +325,8 @@ def test_an_undefined_metric_warns_in_a_slice(
 ) -> None:
     kept = [row for row in learnable if (row["color"], row["bought"]) != ("red", "yes")]
     bounds = {
-        "thresholds": [{"metric": "auc", "at_least": 0.1, "slice_by": ["color"]}],
-        "compared_with_last_blessed": [{"metric": "recall", "may_worsen_by": 1.0, "slice_by": ["color"]}],
+        "thresholds": [{"metric": "auc", "lower_bound": 0.1, "slice_by": ["color"]}],
+        "change_thresholds": [{"metric": "recall", "max_regression": 1.0, "slice_by": ["color"]}],
     }
     summary = _evaluate(_write(tmp_path, kept), able, tmp_path, bounds)
     assert (summary.failures, _is_blessed()) == ([], True)
@@ -342,7 +342,7 @@ def test_a_baseline_whose_metric_is_undefined_fails_the_comparison(
 ) -> None:
     # It predicts `no` for every row.
     export_model(tmp_path / "timid" / "Format-Serving", -90.0)
-    compared = {"compared_with_last_blessed": [{"metric": "precision", "may_worsen_by": 1.0}], "slice_by": []}
+    compared = {"change_thresholds": [{"metric": "precision", "max_regression": 1.0}], "slice_by": []}
     models = {"candidate": able["candidate"], "baseline": tmp_path / "timid"}
     summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, compared)
     assert summary.baseline["overall"]["precision"] is None
@@ -416,7 +416,7 @@ def test_each_model_is_measured_by_the_labels_that_it_serves(
         decision = None if threshold is None else decided_at(threshold)
         models[name] = export_model(tmp_path / name / "Format-Serving", offset, decision).parent
     has_costs = thresholds[0] is not None
-    bounds = {"compared_with_last_blessed": [{"metric": "mean_cost", "may_worsen_by": 9}]} if has_costs else {}
+    bounds = {"change_thresholds": [{"metric": "mean_cost", "max_regression": 9}]} if has_costs else {}
     summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
     for name, measured in (("candidate", summary.metrics), ("baseline", summary.baseline)):
         counted = _confusion(models[name], learnable)
@@ -444,7 +444,7 @@ def test_each_model_is_measured_by_the_labels_that_it_serves(
 
 def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(learnable: list[dict[str, Any]], tmp_path: Path) -> None:
     export_model(tmp_path / "candidate" / "Format-Serving", -12.0, decided_at(0.2))
-    bounds = [{"metric": "mean_cost", "at_most": 4.0}, {"metric": "mean_cost", "at_most": 0.1}]
+    bounds = [{"metric": "mean_cost", "upper_bound": 4.0}, {"metric": "mean_cost", "upper_bound": 0.1}]
     asked = {"thresholds": bounds, "slice_by": []}
     folder = _write(tmp_path, learnable)
     summary = _evaluate(folder, {"candidate": tmp_path / "candidate"}, tmp_path, asked, has_costs=True)

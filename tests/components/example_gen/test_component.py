@@ -42,7 +42,7 @@ from schemas.tables.row_hash import points, row_hashes
 from schemas.tables.typed_columns import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
-SPLITS: dict[str, Any] = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.2}}
+SPLITS: dict[str, Any] = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.2}}
 SHARES = ("eval", "test", "calibration", "holdout", "later", "audit")
 FEATURES = FeatureSet.model_validate(
     {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "positive": "1", "negative": "0"}}
@@ -75,7 +75,7 @@ def write(path: Path, rows: list[str]) -> None:
 
 def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", ["1,0,a,2026-01"])
-    splits = {"train": {"files": "*.csv"}, **{name: {"share_of": "train", "share": 0.1} for name in SHARES}}
+    splits = {"train": {"files": "*.csv"}, **{name: {"source": "train", "fraction": 0.1} for name in SHARES}}
     data = Data.model_validate({"format": "csv", "base": str(tmp_path), "splits": splits})
     component = example_gen(data=data, features=FEATURES, code_fingerprint="")
     assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
@@ -108,10 +108,10 @@ def test_parts_by_time_and_by_values_come_before_shares(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [f"{i},{i % 2},g{i % 7},2026-{1 + i % 12:02d}" for i in range(1200)])
     splits = {
         "train": {"files": "a.csv"},
-        "test": {"part_of": "train", "column": "when", "at_least": "2026-11"},
-        "low": {"part_of": "train", "column": "x", "below": 100},
-        "third": {"part_of": "train", "column": "group", "values": ["g3"]},
-        "eval": {"share_of": "train", "share": 0.2},
+        "test": {"source": "train", "column": "when", "at_least": "2026-11"},
+        "low": {"source": "train", "column": "x", "below": 100},
+        "third": {"source": "train", "column": "group", "values": ["g3"]},
+        "eval": {"source": "train", "fraction": 0.2},
     }
     artifact, out = converted(tmp_path, splits, ignored_columns=["group", "when"])
     counted = json.loads(artifact.get_string_custom_property(ROWS_PROPERTY))
@@ -124,7 +124,7 @@ def test_parts_by_time_and_by_values_come_before_shares(tmp_path: Path) -> None:
 
 def test_a_group_never_straddles_splits(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [f"{i},{i % 2},g{i // 10},2026-01" for i in range(1000)])
-    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     _, out = converted(tmp_path, splits, group_column="group", ignored_columns=["when"])
     groups = [{int(x) // 10 for x in values(out, split)} for split in ("train", "eval")]
     assert groups[0] | groups[1] == set(range(100)) and not groups[0] & groups[1]
@@ -140,7 +140,7 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     write(
         tmp_path / "a.csv", [f"{i},{i % 2},g,2026-01" for i in range(100)] + ["old,1,g,2026-01", "7,1", "7,,g,2026-01"]
     )
-    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     settings: dict[str, Any] = {"ignored_columns": ["group", "when"], "max_bad_rows": 3}
     artifact, out = converted(tmp_path, splits, **settings)
     assert artifact.get_int_custom_property(REJECTED_PROPERTY) == 3
@@ -159,7 +159,7 @@ def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) 
     """The gate reads it there; rows are named by their places in the files."""
     write(tmp_path / "a.csv", [f"{i}.5,{i % 2},g,2026-01" for i in range(100)])
     write(tmp_path / "b.csv", [*(f"{i}.5,{i % 2},g,2026-01" for i in range(100)), "-1e30,1,g,2026-01"])
-    splits = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
     (one,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
     assert (one["where"], one["feature"], one["kind"]) == ("data", "x", "EXTREME_VALUES")
@@ -209,7 +209,7 @@ def test_labels_are_counted_by_split(tmp_path: Path) -> None:
 def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:
     for span in (1, 2, 3):
         write(tmp_path / f"day-{span}.csv", [f"{span * 100 + i},{i % 2},g,2026-01" for i in range(50)])
-    splits = {"train": {"files": "day-{SPAN}.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "day-{SPAN}.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     artifact, out = converted(tmp_path, splits, window=2, ignored_columns=["group", "when"])
     assert sorted(values(out, "train") + values(out, "eval")) == [*range(200, 250), *range(300, 350)]
     assert artifact.span == 3
@@ -221,7 +221,7 @@ def test_the_same_rows_fall_into_the_same_splits_whatever_files_they_are_in(tmp_
         (tmp_path / folder).mkdir()
         for number, part in enumerate(parts):
             write(tmp_path / folder / f"{number}.csv", part)
-    splits = {"train": {"files": "*.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     found = [
         sorted(values(converted(tmp_path / folder, splits, ignored_columns=["group", "when"])[1], "eval"))
         for folder in ("one", "two")
@@ -241,7 +241,7 @@ def written_in_pieces(
     monkeypatch.setattr("components.example_gen.blocks._THREADS", workers)
     folder.mkdir()
     write(folder / "a.csv", [f"{i},{i % 2},{NAMES[i % 5]},2026-01" for i in range(4000)])
-    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     _, out = converted(folder, splits, workers=workers, ignored_columns=["group", "when"])
     return {
         split: b"".join(gzip.decompress(file.read_bytes()) for file in sorted((out / f"Split-{split}").iterdir()))
@@ -269,7 +269,7 @@ def test_places_are_those_of_the_file_in_whatever_piece_a_row_is(
     rows[3100] = "old,1,g,2026-01"
     rows[3500] = "7,1"
     write(tmp_path / "a.csv", rows)
-    splits = {"train": {"files": "a.csv"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     _, out = converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=2)
     places = [json.loads(line)["place"] for line in (out / "rejects.jsonl").read_text().splitlines()]
     lines = (tmp_path / "a.csv").read_text().splitlines()
@@ -284,7 +284,7 @@ def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(readers, "PIECE_BYTES", 1)
     rows = pa.table({"x": [*map(str, range(690)), "old", *map(str, range(691, 1000))], "y": ["0", "1"] * 500})
     pyarrow.parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=100)
-    splits = {"train": {"files": "*.parquet"}, "eval": {"share_of": "train", "share": 0.3}}
+    splits = {"train": {"files": "*.parquet"}, "eval": {"source": "train", "fraction": 0.3}}
     _, out = converted(tmp_path, splits, format="parquet", max_bad_rows=1)
     assert len(list((out / "Split-train").iterdir())) == 10
     assert sorted(values(out, "train") + values(out, "eval")) == [float(i) for i in range(1000) if i != 690]

@@ -69,7 +69,7 @@ def test_a_touch_is_answered_from_the_cache_and_other_content_of_the_same_second
     data = Data.model_validate(
         {
             "base": str(base),
-            "splits": {"train": {"files": f"{ODD_NAME}.csv"}, "eval": {"share_of": "train", "share": 0.2}},
+            "splits": {"train": {"files": f"{ODD_NAME}.csv"}, "eval": {"source": "train", "fraction": 0.2}},
         }
     )
     runs = Runs(tmp_path / ODD_NAME / "run", data)
@@ -100,8 +100,8 @@ def test_on_vertex_the_driver_before_the_cache_names_the_content(
     loaded = pipeline_config.load(small_census(rows=500), ["vertex.image=image:1"])
     vertex = pipeline_config.load(CENSUS_CONFIG).vertex
     assert vertex is not None
-    data_base, pipeline_root = f"gs://bucket/{ODD_NAME}", "gs://bucket/root"
-    update = {"data_base": data_base, "pipeline_root": pipeline_root, "image": "image:1"}
+    input_base, pipeline_root = f"gs://bucket/{ODD_NAME}", "gs://bucket/root"
+    update = {"input_base": input_base, "pipeline_root": pipeline_root, "image": "image:1"}
     job = compile_job(loaded.model_copy(update={"vertex": vertex.model_copy(update=update)}))
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
     job["pipelineSpec"]["root"]["dag"]["tasks"] = {"ExampleGen": tasks["ExampleGen"]}

@@ -24,7 +24,7 @@ def counted(folder: Path, rows: list[dict[str, Any]], splits: dict[str, Any], **
         "features": {"x": {"kind": "numeric"}},
         "label": {"column": "y", "positive": "1", "negative": "0"},
         "training": {"epochs": 1, "batch_size": 64},
-        "evaluation": {"split": "eval", "metrics": ["auc"], "thresholds": [{"metric": "auc", "at_least": 0.5}]},
+        "evaluation": {"split": "eval", "metrics": ["auc"], "thresholds": [{"metric": "auc", "lower_bound": 0.5}]},
         "push": {"model_name": "a"},
     }
     (folder / "a.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
@@ -36,7 +36,7 @@ def counted(folder: Path, rows: list[dict[str, Any]], splits: dict[str, Any], **
     return found.rows(list(loaded.data.splits))
 
 
-SHARES = {"eval": {"share_of": "train", "share": 0.1}, "test": {"share_of": "train", "share": 0.2}}
+SHARES = {"eval": {"source": "train", "fraction": 0.1}, "test": {"source": "train", "fraction": 0.2}}
 
 
 def test_spread_copies_are_counted_exactly(tmp_path: Path) -> None:
@@ -55,13 +55,13 @@ def test_rows_are_counted_by_their_hash(tmp_path: Path) -> None:
 
 def test_parts_are_taken_before_shares(tmp_path: Path) -> None:
     rows = [{"x": number % 5, "year": 2000 + number // 100, "y": number % 2} for number in range(1_000)]
-    splits = {"eval": SHARES["eval"], "test": {"part_of": "train", "column": "year", "at_least": 2008}}
+    splits = {"eval": SHARES["eval"], "test": {"source": "train", "column": "year", "at_least": 2008}}
     assert counted(tmp_path, rows, splits) == {"train": 720, "eval": 80, "test": 200}
 
 
 def test_a_split_without_rows_is_rejected(tmp_path: Path) -> None:
     rows = [{"x": number % 5, "year": 2000, "y": number % 2} for number in range(100)]
-    splits = {"eval": SHARES["eval"], "test": {"part_of": "train", "column": "year", "at_least": 2008}}
+    splits = {"eval": SHARES["eval"], "test": {"source": "train", "column": "year", "at_least": 2008}}
     with pytest.raises(DataError, match="split 'test' would have no rows; found train 90, eval 10, test 0"):
         counted(tmp_path, rows, splits)
 

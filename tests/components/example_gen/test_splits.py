@@ -61,8 +61,8 @@ CATEGORIES = FeatureSet.model_validate(
 )
 SHARES: dict[str, Any] = {
     "train": {"files": "*.csv"},
-    "eval": {"share_of": "train", "share": 0.1},
-    "test": {"share_of": "train", "share": 0.1},
+    "eval": {"source": "train", "fraction": 0.1},
+    "test": {"source": "train", "fraction": 0.1},
 }
 
 
@@ -165,7 +165,7 @@ def test_the_rows_of_parts_are_not_counted_among_those_that_are_shared_out(tmp_p
     write(
         tmp_path / "a.csv", [f"{i},a,{'kept' if i < 12 else 'taken'},{'yes' if i % 2 else 'no'}" for i in range(1500)]
     )
-    splits = {**SHARES, "late": {"part_of": "train", "column": "sex", "values": ["taken"]}}
+    splits = {**SHARES, "late": {"source": "train", "column": "sex", "values": ["taken"]}}
     artifact, _ = converted(tmp_path, splits, features=CATEGORIES)
     assert noted(artifact, ROWS_PROPERTY) == {"train": 10, "eval": 1, "test": 1, "late": 1488}
     assert noted(artifact, EQUAL_ROWS_PROPERTY)["distinct_rows"] == {"train": 12}
@@ -243,10 +243,10 @@ def test_rows_in_train_too_are_counted_and_a_split_made_of_them_stops_the_run(tm
     assert judge([found], Validation(), today=None).stops == [  # type: ignore[arg-type]
         "test: all: 300 of 300 rows (100.0%) have an equal row in train (in all features); 20.0% of train's rows have "
         "another, and at most 20.0% more may. Remove the copies from one of the two, or raise "
-        "validation.rows_in_train_margin [ROWS_SHARED_WITH_TRAIN]"
+        "validation.train_overlap_margin [ROWS_SHARED_WITH_TRAIN]"
     ]
-    assert not list(rows_shared_with_train(equal_rows, Validation(rows_in_train_margin=0.8)))
-    assert [one.where for one in rows_shared_with_train(equal_rows, Validation(rows_in_train_margin=0.04))] == [
+    assert not list(rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.8)))
+    assert [one.where for one in rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.04))] == [
         "eval",
         "test",
     ]

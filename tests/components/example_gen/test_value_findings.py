@@ -25,7 +25,7 @@ def counted(path: Path, values: list[str], features: dict[str, Any], **label: An
         {"features": features, "label": label or {"column": "y", "positive": "1", "negative": "0"}}
     )
     data = Data.model_validate(
-        {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.5}}}
+        {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.5}}}
     )
     table = Table.of(str(path), data, feature_set, max_bad_rows=0)
     counts = TableCounts(Columns.declared(data, feature_set))
@@ -83,7 +83,7 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
         {"features": {"x": {"kind": "hash", "num_ids": 9}}, "label": {"kind": "regression", "column": "y"}}
     )
     data = Data.model_validate(
-        {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.5}}}
+        {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.5}}}
     )
     again = TableCounts(counts.columns)
     table = Table.of(str(labels), data, features, max_bad_rows=0)

@@ -15,7 +15,7 @@ from tests.statistics import statistics_of
 def shift(before: Any, now: Any) -> Shift:
     kind = "FLOAT" if np.asarray(before).dtype.kind == "f" else "INT"
     schema = text_format.Parse(f'feature {{ name: "x" type: {kind} }}', schema_pb2.Schema())
-    comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "at_most": 0.1}})
+    comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     both = [statistics_of({"x": list(values)}) for values in (before, now)]
     (found,) = shifts(both[0], both[1], schema, comparison, "drift")
     return found

@@ -82,7 +82,7 @@ def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: l
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:
     before = statistics([float(i) for i in range(100)], ["clerk"] * 50 + ["cook"] * 50)
     now = statistics([float(i + 50) for i in range(100)], ["clerk"] * 90 + ["cook"] * 10)
-    comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "at_most": 0.1}})
+    comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     job, age = sorted(shifts(before, now, SCHEMA, comparison, "skew"), key=lambda shift: shift.feature, reverse=True)
     # The schema's own comparator goes before the config's.
     assert str(job) == (
@@ -157,7 +157,7 @@ def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
 
 def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
     label = BinaryLabel(column="bought", positive="yes", negative="no").model_dump_json()
-    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "auc", "at_least": 0.5}]})
+    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "auc", "lower_bound": 0.5}]})
     examples = standard_artifacts.Examples()
     labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
@@ -174,7 +174,7 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
 
 def test_the_rows_of_a_regression_are_counted_too() -> None:
     label = RegressionLabel(kind="regression", column="price").model_dump_json()
-    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "at_most": 5}]})
+    evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 5}]})
     examples = standard_artifacts.Examples()
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
     (found,) = _few_rows(examples, evaluation, label)

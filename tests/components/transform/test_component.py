@@ -46,7 +46,7 @@ ALL_KINDS = FeatureSet.model_validate(
             "grade": {"kind": "identity", "num_ids": 4, "missing": 3},
             "hashed": {"kind": "hash", "num_ids": 50},
         },
-        "crosses": [{"of": ["listed", "quarter", "town"], "num_ids": 500}],
+        "crosses": [{"features": ["listed", "quarter", "town"], "num_ids": 500}],
         "label": {"column": "y", "positive": "yes", "negative": "no"},
     }
 )

@@ -28,7 +28,7 @@ FEATURES = FeatureSet.model_validate(
             "grade": {"kind": "identity", "num_ids": 4, "missing": 3},
             "hashed": {"kind": "hash", "num_ids": 5},
         },
-        "crosses": [{"of": ["listed", "raw"], "num_ids": 50}],
+        "crosses": [{"features": ["listed", "raw"], "num_ids": 50}],
         "label": {"column": "y", "positive": "yes", "negative": "no"},
     }
 )

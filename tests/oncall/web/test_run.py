@@ -151,8 +151,8 @@ def _write(made: Artifacts, **shares: dict[str, float]) -> None:
 
 
 POLICY = {
-    "drift": {"features": {"sex": {"measure": "l_infinity", "at_most": 0.1}}},
-    "skew": {"features": {"sex": {"measure": "l_infinity", "at_most": 0.5}}},
+    "drift": {"features": {"sex": {"measure": "l_infinity", "threshold": 0.1}}},
+    "skew": {"features": {"sex": {"measure": "l_infinity", "threshold": 0.5}}},
 }
 
 

@@ -48,7 +48,7 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         load(file)
     assert str(refused.value).startswith(f"{file}: ")
     # A misspelt discriminator is reported as missing; every other key by its wrong name.
-    assert f"'{key}x'" in str(refused.value) or "kind" in key or "share_of" in key
+    assert f"'{key}x'" in str(refused.value) or "kind" in key
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ),
         ("features.age.scal=1", "features.age: unknown key 'scal', did you mean 'scale'?"),
         (
-            "crosses.0.of=[educatio, occupation]",
+            "crosses.0.features=[educatio, occupation]",
             "the cross educatio_X_occupation uses 'educatio', which is not a declared feature; did you mean 'education'?",
         ),
         (
@@ -99,14 +99,14 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "evaluation.metrics=[auc, log_loss, calibration, mean_cost]",
             "evaluation.metrics: 'mean_cost' needs the costs of the errors, section 'decision'",
         ),
-        ("data.splits.eval.share=2", "data.splits.eval.share: input should be less than 1, found 2"),
+        ("data.splits.eval.fraction=2", "data.splits.eval.fraction: input should be less than 1, found 2"),
         (
-            "data.splits.eval.share_of=trai",
-            "data: splits.eval.share_of: 'trai' is not a split read from files; did you mean 'train'?",
+            "data.splits.eval.source=trai",
+            "data: splits.eval.source: 'trai' is not a split read from files; did you mean 'train'?",
         ),
         (
-            "push={model_name: census-income, to: vertex, promote: false}",
-            "push: promote: false is for the folder; with to: vertex, end push.vertex.traffic_steps below 100",
+            "push={model_name: census-income, target: vertex, promote: false}",
+            "push: promote: false is for the folder; with target: vertex, end push.vertex.traffic_steps below 100",
         ),
         ("evaluation.split=tets", "evaluation.split: 'tets' is not in data.splits; did you mean 'test'?"),
         ("evaluation.slice_by=[[sexx]]", "evaluation: a threshold is on slices by ['sex'], which is not in slice_by"),
@@ -122,8 +122,8 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ("training.calibration=mean", "training.calibration: 'mean' needs a label that is a number"),
         ("model.clip_predictions=true", "model.clip_predictions: 'True' needs a label that is a number"),
         (
-            "model={parts: wide, members: 8}",
-            "model.members: 8 members share the deep part, which model.parts: wide leaves out",
+            "model={architecture: wide, ensemble_size: 8}",
+            "model.ensemble_size: 8 members share the deep part, which model.architecture: wide leaves out",
         ),
         (
             "features.age={kind: numeric, scale: none, buckets: {kind: quantiles, count: 4}, encoding: number}",
@@ -173,8 +173,8 @@ def test_a_part_without_a_feature_is_rejected() -> None:
     features = "features={age: {kind: numeric, wide: false, encoding: none}}"
     settings = [features, "crosses=[]", "evaluation={split: test}"]
     for parts, named in (("wide", "the wide"), ("deep", "the deep"), ("wide_and_deep", "any")):
-        with pytest.raises(ConfigError, match=f"model.parts: no feature is for {named} part"):
-            load(CENSUS_CONFIG, [*settings, f"model.parts={parts}"])
+        with pytest.raises(ConfigError, match=f"model.architecture: no feature is for {named} part"):
+            load(CENSUS_CONFIG, [*settings, f"model.architecture={parts}"])
 
 
 @pytest.mark.parametrize("setting", ["imbalance=oversample", "calibration=temperature", "label_smoothing=0.1"])

@@ -31,8 +31,8 @@ def plan(is_test: Any = None, notes: Notes | None = None, **columns: Sequence[An
 @pytest.mark.parametrize(("rows", "share"), [(344, 0.2), (4_999, 0.2), (5_000, 0.1), (50_000, 0.1)])
 def test_small_tables_are_tested_on_a_fifth(rows: int, share: float) -> None:
     found = plan(x=range(rows))
-    assert found.declared["test"][0] == {"share_of": "train", "share": share}
-    assert found.declared["eval"][0] == {"share_of": "train", "share": 0.1}
+    assert found.declared["test"][0] == {"source": "train", "fraction": share}
+    assert found.declared["eval"][0] == {"source": "train", "fraction": 0.1}
     assert [part.expected_rows for part in found.parts.values()] == [
         round((0.9 - share) * rows),
         round(0.1 * rows),
@@ -80,7 +80,7 @@ def test_the_latest_fifth_is_the_test_split(when: list[Any], at_least: Any, date
 def test_few_times_leave_eval_to_chance() -> None:
     found = plan(when=[2008] * 60 + [2009] * 40)
     assert found.declared["test"][0]["at_least"] == 2009
-    assert found.declared["eval"][0] == {"share_of": "train", "share": 0.1}
+    assert found.declared["eval"][0] == {"source": "train", "fraction": 0.1}
     assert (found.parts["eval"].expected_rows, found.parts["test"].expected_rows) == (6, 40)
 
 

@@ -156,7 +156,7 @@ def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
         assert init(tmp_path, "orders.csv", "--label", label, "--name", "a", "--force").returncode == 0
         loaded = written(tmp_path, "a")
         assert isinstance(loaded.label, kind)
-        assert [bound.metric for bound in loaded.evaluation.compared_with_last_blessed] == [metric]
+        assert [bound.metric for bound in loaded.evaluation.change_thresholds] == [metric]
         # The constant predictor is a bound of every run; what more is enough, the user knows.
         assert loaded.evaluation.thresholds == ()
 

@@ -39,7 +39,7 @@ SUMMARY: dict[str, Any] = {
     },
     "schema": "inferred from train",
     "evaluated_split": "test",
-    "min_examples": 100,
+    "min_rows_per_slice": 100,
     "error": "the model missed a threshold; it was not pushed\n  second line",
     "pushed": "nothing",
     "serving": "version 3 of m",

@@ -31,14 +31,14 @@ def check(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]],
             "base": ".",
             "splits": {
                 "train": {"files": "train.csv"},
-                "eval": {"share_of": "train", "share": 0.1},
+                "eval": {"source": "train", "fraction": 0.1},
                 "test": {"files": "test.csv"},
             },
         },
         "features": FEATURES,
         "label": {"column": "y", "positive": "1", "negative": "0"},
         "training": {"epochs": 1, "batch_size": 64},
-        "evaluation": {"split": "test", "metrics": ["auc"], "thresholds": [{"metric": "auc", "at_least": 0.5}]},
+        "evaluation": {"split": "test", "metrics": ["auc"], "thresholds": [{"metric": "auc", "lower_bound": 0.5}]},
         "push": {"model_name": "values"},
         **sections,
     }
@@ -104,7 +104,7 @@ def test_a_sum_that_gives_the_label_away_stops(tmp_path: Path) -> None:
     sections: dict[str, Any] = {
         "features": {**FEATURES, **numbers},
         "label": {"kind": "regression", "column": "y"},
-        "evaluation": {"split": "test", "thresholds": [{"metric": "rmse", "at_most": 1}]},
+        "evaluation": {"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 1}]},
     }
     with pytest.raises(DataError) as error:
         check(tmp_path, train, train[:30], **sections)

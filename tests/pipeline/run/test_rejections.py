@@ -174,7 +174,7 @@ def test_a_feature_that_gives_the_label_away_and_one_of_dates(
         return [[*row, *more] for row, more in zip(rows, values, strict=True)]
 
     config = small_census(with_two_columns, rows=1000)
-    settings = ["data.schema_file=null", "data.splits.test={share_of: train, share: 0.1}"]
+    settings = ["data.schema_file=null", "data.splits.test={source: train, fraction: 0.1}"]
     leak = [*settings, "features.code={kind: vocabulary, max_size: 9}", "data.ignored_columns=[fnlwgt, day]"]
     done = local_runner(config, tmp_path / "run", *flags(leak))
     refused(done, 3, "error: data: code: explains 100.0%")
@@ -191,7 +191,7 @@ def test_a_feature_that_gives_the_label_away_and_one_of_dates(
 
 def test_a_split_by_bounds_that_letters_do_not_order(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config = small_census(rows=300)
-    split = "data.splits.late={part_of: train, column: hours_per_week, at_least: %s}"
+    split = "data.splits.late={source: train, column: hours_per_week, at_least: %s}"
     done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "'40'"]))
     refused(done, 3, "train.csv:")
     assert "is not ordered against the bound '40' by its letters; give the bound without quotes" in done.stderr

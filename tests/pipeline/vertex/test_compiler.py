@@ -48,7 +48,7 @@ def test_the_evaluator_is_given_what_it_judges_by_and_what_a_search_chose(job: d
     alone = tasks(job)["Evaluator"]["inputs"]
     assert json.loads(alone["parameters"]["requirements"]["runtimeValue"]["constant"])["min_rows"] == 20
     assert "hyperparameters" not in alone["artifacts"]
-    search = "training.search={trials: 2, parameters: {training.imbalance: {choices: [none, oversample]}}}"
+    search = "training.search={max_trials: 2, parameters: {training.imbalance: {choices: [none, oversample]}}}"
     searching = pipeline_config.load(CENSUS_CONFIG, [search])
     searched = compiler.compile_job(searching)
     assert compiler.lint(searched, searching) == []
@@ -68,9 +68,9 @@ def test_artifacts_are_in_no_folder_that_looks_like_a_pattern() -> None:
         ConfigError, match=r"vertex\.pipeline_root: a folder of artifacts cannot have \* \[ \] in its name"
     ):
         pipeline_config.load(CENSUS_CONFIG, ["vertex.pipeline_root=gs://my-bucket/a[b]*"])
-    odd = pipeline_config.load(CENSUS_CONFIG, ["vertex.data_base='gs://my-bucket/a [b]*#%20?'"])
+    odd = pipeline_config.load(CENSUS_CONFIG, ["vertex.input_base='gs://my-bucket/a [b]*#%20?'"])
     assert odd.vertex is not None
-    assert odd.vertex.data_base == "gs://my-bucket/a [b]*#%20?"
+    assert odd.vertex.input_base == "gs://my-bucket/a [b]*#%20?"
 
 
 def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
@@ -88,12 +88,12 @@ def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job
                 assert given[key]["runtimeValue"]["constant"] == value, (node.id, key)
     assert census.vertex is not None
     base = tasks(job)["ExampleGen"]["inputs"]["parameters"]["input_base"]
-    assert base["runtimeValue"]["constant"] == census.vertex.data_base
+    assert base["runtimeValue"]["constant"] == census.vertex.input_base
 
 
 def test_costs_go_to_the_trainer_and_their_metric_to_the_evaluator_and_a_search_does_not_depend_on_them() -> None:
     costs = {"cost_false_positive": 1.0, "cost_false_negative": 5.0}
-    search = "training.search={trials: 2, parameters: {training.epochs: {low: 1, high: 2}}}"
+    search = "training.search={max_trials: 2, parameters: {training.epochs: {low: 1, high: 2}}}"
     settings = [search, *(f"decision.{name}={value}" for name, value in costs.items())]
     plain, costly = (
         compiler.compile_job(pipeline_config.load(CENSUS_CONFIG, chosen)) for chosen in ([search], settings)

@@ -11,7 +11,7 @@ from schemas.tables.data_files import guessed_format, inputs, listed
 
 
 def data(base: Path, pattern: str, **settings: Any) -> Data:
-    splits = {"train": {"files": pattern}, "eval": {"share_of": "train", "share": 0.1}}
+    splits = {"train": {"files": pattern}, "eval": {"source": "train", "fraction": 0.1}}
     return Data.model_validate({"base": str(base), "splits": splits, **settings})
 
 

@@ -58,7 +58,7 @@ def make(folder: Path, *names: str) -> None:
 
 
 def found(base: str, pattern: str) -> list[str]:
-    splits = {"train": {"files": pattern}, "eval": {"share_of": "train", "share": 0.1}}
+    splits = {"train": {"files": pattern}, "eval": {"source": "train", "fraction": 0.1}}
     return [path for one in inputs(Data.model_validate({"base": base, "splits": splits})) for path in one.files]
 
 

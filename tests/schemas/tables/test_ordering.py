@@ -107,14 +107,14 @@ def test_values_that_letters_do_not_order_are_rejected(
     ],
 )
 def test_bounds_that_letters_do_not_order_are_rejected_with_the_config(rule: dict[str, Any], said: str) -> None:
-    splits = {"train": {"files": "*"}, "eval": {"part_of": "train", "column": "when", **rule}}
+    splits = {"train": {"files": "*"}, "eval": {"source": "train", "column": "when", **rule}}
     with pytest.raises(ValidationError) as raised:
         Data.model_validate({"base": "/", "splits": splits})
     assert said in str(raised.value)
 
 
 def test_a_date_without_quotes_is_a_date() -> None:
-    rule = yaml.safe_load("{part_of: train, column: when, at_least: 2013-11-01}")
+    rule = yaml.safe_load("{source: train, column: when, at_least: 2013-11-01}")
     split = Data.model_validate({"base": "/", "splits": {"train": {"files": "*"}, "eval": rule}}).splits["eval"]
     assert isinstance(split, ColumnSplit) and split.at_least == "2013-11-01"
 
@@ -122,7 +122,7 @@ def test_a_date_without_quotes_is_a_date() -> None:
 def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,y,when\n1,0,2013-01-01\n2,1,13/01/2013\n")
-    splits = {"train": {"files": "*"}, "eval": {"part_of": "train", "column": "when", "at_least": "2013-06"}}
+    splits = {"train": {"files": "*"}, "eval": {"source": "train", "column": "when", "at_least": "2013-06"}}
     data = Data.model_validate({"base": str(tmp_path), "splits": splits})
     table = Table.of(str(path), data, FEATURES, max_bad_rows=0)
     (batch,) = table.batches()
@@ -149,4 +149,4 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
 )
 def test_bounds_that_no_row_lies_between_are_rejected(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"at_least: .* is not below 'below': .*; no row would be taken"):
-        ColumnSplit.model_validate({"part_of": "train", "column": "day", **bounds})
+        ColumnSplit.model_validate({"source": "train", "column": "day", **bounds})

@@ -32,7 +32,7 @@ FEATURES = FeatureSet.model_validate(
 
 
 def table(path: Path, *, format: Format = "csv", **settings: Any) -> Table:
-    splits = {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.1}}
+    splits = {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.1}}
     data = Data.model_validate({"base": "/", "splits": splits, "format": format, **settings})
     return Table.of(str(path), data, FEATURES, max_bad_rows=9)
 
@@ -266,7 +266,7 @@ def test_parts_of_a_split_read_numbers_as_the_table_has_them(tmp_path: Path) -> 
     read = table(tmp_path / "a.csv", csv={"thousands": ",", "currency": ["$"]}, ignored_columns=[])
     read.columns = replace(read.columns, split_by=["size"])
     (batch,) = read.batches()
-    rule = {"part_of": "train", "column": "size", "values": [], "at_least": 1000.0, "below": None, "date_format": None}
+    rule = {"source": "train", "column": "size", "values": [], "at_least": 1000.0, "below": None, "date_format": None}
     parts, rest = in_parts(read, batch, {"eval": rule})
     assert (parts["eval"].tolist(), rest.tolist()) == ([True, False], [False, True])
 

@@ -35,7 +35,7 @@ PARSED = [
 
 
 def data(**settings: Any) -> Data:
-    splits = {"train": {"files": "*"}, "eval": {"share_of": "train", "share": 0.1}}
+    splits = {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.1}}
     return Data.model_validate(
         {"base": "/", "splits": splits, "missing_values": ["", "?"], "ignored_columns": ["id"], **settings}
     )

@@ -65,7 +65,7 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
 
 
 def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> None:
-    extras(bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, every_hours=6))
+    extras(bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6))
     client = bench.vertex().jobs
     (job,) = client.list_model_deployment_monitoring_jobs(parent=bench.place.parent)
     assert job.model_deployment_monitoring_schedule_config.monitor_interval.total_seconds() == 6 * 3600
