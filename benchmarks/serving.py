@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.model.literal_paths import literal_path
-from serving.registry import GOLDEN_FILE, Registry
+from serving.registry import GOLDEN_FILE, LocalRegistry
 
 _SECONDS = 8
 _CONNECTIONS = 64
@@ -128,7 +128,7 @@ def main(registry: Path, model: str, workers: int) -> None:
     """Measure latency and throughput of the model server, and print the ratios."""
     if shutil.which("wrk") is None:
         raise click.ClickException("wrk is not here; apt-get install wrk")
-    versions = Registry(registry, model)
+    versions = LocalRegistry(registry, model)
     champion = versions.champion()
     if champion is None:
         raise click.ClickException(f"{versions.folder}: no version serves; make run pushes one")

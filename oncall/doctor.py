@@ -157,12 +157,12 @@ def _registry(evidence: Evidence, folder: Path | None, model: str | None) -> Ite
     try:
         registry = registry_of(evidence, folder, model)
         states = registry.ledger().states
-        for version in registry.versions():
+        for version in registry.numbers():
             if registry.release(version) is not None and version not in states:
                 said = f"{registry.path(version)}: its push was cut off after the copy"
                 yield Finding("registry", said, "run the pipeline again: the next push finishes or retires it")
         for version in sorted(states):
-            if version not in registry.versions() or not registry.fits(version):
+            if version not in registry.numbers() or not registry.fits(version):
                 how = ", ".join(registry.differing_files(version)) or "they are gone, or its release file is"
                 said = f"{registry.path(version)}: {states[version]}, and not the files that were pushed: {how}"
                 serves = version == registry.champion()

@@ -15,7 +15,7 @@ from oncall.provenance import ancestors
 from oncall.releases import registry_of
 from oncall.terminal import Answer, volume
 from oncall.why import last_good
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 
 # The next run's baseline is the last blessed model, or the one before, if the last is the next run's own.
 _KEPT_BLESSED = 2
@@ -71,7 +71,7 @@ def _removed(folder: Path) -> bool:
     return True
 
 
-def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: Registry | None) -> Plan:
+def plan(evidence: Evidence, metadata: Metadata, keep_last: int, registry: LocalRegistry | None) -> Plan:
     """Return what may be removed.
 
     Args:
@@ -143,10 +143,10 @@ def _push(artifact: Artifact) -> Push:
     return Push(artifact.id, known.get(PUSHED_PROPERTY) == 1, str(known.get(DESTINATION_PROPERTY, "")))
 
 
-def _of_versions(metadata: Metadata, registry: Registry) -> set[Id]:
+def _of_versions(metadata: Metadata, registry: LocalRegistry) -> set[Id]:
     """Return what registered versions were made from, and what judged them."""
     kept: set[Id] = set()
-    for version in registry.versions():
+    for version in registry.numbers():
         release = registry.release(version)
         if release is None:
             continue

@@ -13,13 +13,13 @@ from oncall.provenance import Data, ancestors, data_of, verdicts
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, labelled
 from pipeline.run.records import RunRecord
-from serving.registry import Registry
-from serving.registry.lookup import find, models
+from serving.registry import LocalRegistry
+from serving.registry.local.lookup import find, models
 
 _SHORT = 12
 
 
-def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> Registry:
+def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> LocalRegistry:
     """Return the registry that the newest run pushed to, or would have.
 
     Args:
@@ -49,7 +49,7 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> R
     # Before the first push there is none; where it is elsewhere, it may not be mounted.
     if name is None or not (place.is_dir() or place == usual):
         return find(place, model)
-    return Registry(place, str(name))
+    return LocalRegistry(place, str(name))
 
 
 def named(folder: Path | None, model: str | None) -> str:
@@ -57,13 +57,13 @@ def named(folder: Path | None, model: str | None) -> str:
     return flags(registry=folder, model=model)
 
 
-def need_version(registry: Registry, version: int | None) -> None:
+def need_version(registry: LocalRegistry, version: int | None) -> None:
     """Check that a version exists, if one is named.
 
     Raises:
       ConfigError: it does not exist.
     """
-    there = registry.versions()
+    there = registry.numbers()
     if version is not None and version not in there:
         known = ", ".join(map(str, there)) or "none"
         raise ConfigError(f"--version: {registry.folder} has no version {version}; it has {known}")
@@ -79,7 +79,7 @@ def _place(record: RunRecord | None) -> str:
 class Local:
     """The versions in a registry's folder."""
 
-    def __init__(self, registry: Registry, here: str, named: str) -> None:
+    def __init__(self, registry: LocalRegistry, here: str, named: str) -> None:
         self.name, self.place = registry.name, str(registry.folder)
         self._registry, self._here, self._named = registry, here, named
 
@@ -100,7 +100,7 @@ class Local:
     def versions(self) -> list[Version]:
         """All of them; of one whose release cannot be read, why."""
         states = self._registry.ledger().states
-        return [self._version(number, str(states.get(number) or "cut off")) for number in self._registry.versions()]
+        return [self._version(number, str(states.get(number) or "cut off")) for number in self._registry.numbers()]
 
     def _version(self, number: int, state: str) -> Version:
         try:

@@ -12,11 +12,11 @@ import pytest
 from emulators.vertex.server import EmulatorServer, make_certificates
 from serving.model.golden_requests import GoldenRequests
 from serving.registry import content_hash
-from serving.registry.vertex import release
+from serving.registry.vertex import rollout
 from serving.registry.vertex.config import Deployment, Place
 from serving.registry.vertex.connection import Vertex
 from serving.registry.vertex.plan import Wanted
-from serving.registry.vertex.release import Content, Pushed, Releaser
+from serving.registry.vertex.rollout import Content, Pushed, Releaser
 from serving.registry.vertex.state import Endpoint, Model, read_endpoint, read_model
 
 PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
@@ -119,7 +119,7 @@ class Bench:
 @pytest.fixture
 def bench(server: EmulatorServer, make_model: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch) -> Bench:
     # What spares a real endpoint would only make tests slow.
-    monkeypatch.setattr(release, "_BETWEEN_REQUESTS_SECONDS", 0.0)
+    monkeypatch.setattr(rollout, "_BETWEEN_REQUESTS_SECONDS", 0.0)
     return Bench(
         server, make_model, Deployment(serving_image="my-image", serving_tensorflow="2.21", smoke_timeout_seconds=20)
     )

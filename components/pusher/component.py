@@ -18,7 +18,7 @@ from components.evaluator.evaluation import OVERALL, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.model_files import read_bytes
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
-from serving.registry import GOLDEN_FILE, Registry, content_hash
+from serving.registry import GOLDEN_FILE, LocalRegistry, content_hash
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
@@ -50,7 +50,7 @@ def RegistryPusher(  # noqa: N802 (TFX names components like classes)
     """
     check_blessing(model, model_blessing)
     check_infra_blessing(infra_blessing, Path(path_utils.serving_model_path(model.uri)))
-    result = Registry(registry, model_name).push(
+    result = LocalRegistry(registry, model_name).push(
         path_utils.serving_model_path(model.uri),
         pipeline=pipeline,
         run_id=run_id,

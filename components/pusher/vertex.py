@@ -33,7 +33,7 @@ from serving.registry.vertex.config import Deployment, Place
 from serving.registry.vertex.connection import Vertex
 from serving.registry.vertex.extras import Training, after_push
 from serving.registry.vertex.plan import Wanted
-from serving.registry.vertex.release import Content, Pushed, Releaser
+from serving.registry.vertex.rollout import Content, Pushed, Releaser
 
 VERTEX_PROPERTY = "vertex"
 

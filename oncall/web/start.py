@@ -9,7 +9,7 @@ from oncall import checks, runs
 from oncall.evidence import Evidence
 from oncall.releases import registry_of
 from oncall.web.sections import Section, section
-from serving.registry import Event, Registry
+from serving.registry import Event, LocalRegistry
 
 RUNS_ON_A_PAGE = 25
 _VERSIONS, _EVENTS = 10, 50
@@ -77,9 +77,9 @@ def served(evidence: Evidence, place: Place) -> Section:
     return section(lambda: _served(registry_of(evidence, place.registry, place.model)))
 
 
-def _served(registry: Registry) -> Served:
+def _served(registry: LocalRegistry) -> Served:
     ledger = registry.ledger()
-    there = registry.versions()
+    there = registry.numbers()
     labelled = {*ledger.labels.values()}
     newest = sorted({*there[-_VERSIONS:], *labelled}, reverse=True)
     events = list(reversed(ledger.history))
@@ -96,13 +96,13 @@ def _served(registry: Registry) -> Served:
     )
 
 
-def _version(registry: Registry, number: int, state: str) -> Version:
+def _version(registry: LocalRegistry, number: int, state: str) -> Version:
     try:
         release = registry.release(number)
     except PushError as error:
         return Version(number, state, problem=str(error))
     if release is None:
-        is_there = number in registry.versions()
+        is_there = number in registry.numbers()
         return Version(number, state, problem="of another tool" if is_there else "its folder is gone")
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in list(release.metrics.items())[:3])
     return Version(number, state, release.run_id, release.pushed_at, metrics)

@@ -26,7 +26,7 @@ from schemas.features import FeatureSet, column_type
 from schemas.tables import data_files
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 
 if TYPE_CHECKING:
     from serving.registry.vertex.plan import Plan
@@ -94,7 +94,7 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     if config.push.target == "vertex":
         vertex_plan(config)
     else:
-        registry = Registry(run_root.registry(config), config.push.model_name)
+        registry = LocalRegistry(run_root.registry(config), config.push.model_name)
         registry.check(pipeline=config.name, version=config.push.version)
     findings = _read(config)
     _check_labels(config.feature_set, findings)

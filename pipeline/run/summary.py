@@ -12,7 +12,7 @@ from pipeline.run import preflight
 from pipeline.run.advice import schema_diff
 from pipeline.run.records import RunRecord
 from pipeline.run.run_root import RunRoot
-from serving.registry import Registry, State
+from serving.registry import LocalRegistry, State
 
 
 def summarize(
@@ -104,8 +104,8 @@ def serving_text(config: PipelineConfig, root: RunRoot) -> str:
     return f"version {champion} of {registry.name}" + (f", pushed by run {release.run_id}" if release else "")
 
 
-def _registry(config: PipelineConfig, root: RunRoot) -> Registry:
-    return Registry(root.registry(config), config.push.model_name)
+def _registry(config: PipelineConfig, root: RunRoot) -> LocalRegistry:
+    return LocalRegistry(root.registry(config), config.push.model_name)
 
 
 def _vertex_serving_text(config: PipelineConfig) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cli.errors import PushError
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet
-from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, Registry
+from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, LocalRegistry
 
 if TYPE_CHECKING:
     from serving.model.predictor import Predictor
@@ -37,8 +37,8 @@ def version_folder(model: str) -> Path:
     folder = Path(model)
     if (folder / "saved_model.pb").is_file():
         return folder
-    registry = Registry(folder.absolute().parent, folder.absolute().name)
-    versions = registry.versions()
+    registry = LocalRegistry(folder.absolute().parent, folder.absolute().name)
+    versions = registry.numbers()
     if not versions:
         raise PushError(f"{model}: is neither a SavedModel (no saved_model.pb) nor a folder of versions of one")
     return folder / str(registry.champion() or versions[-1])

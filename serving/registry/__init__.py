@@ -17,7 +17,7 @@ States: `candidate` waits for its promotion, `champion` is the serving version, 
 rollback promotes, `retired` is all else. Imports no TensorFlow.
 """
 
-from serving.registry.local.content import (
+from serving.registry.content import (
     DECISION_FILE,
     DECLARATION_FILE,
     GOLDEN_FILE,
@@ -32,7 +32,7 @@ from serving.registry.local.content import (
 )
 from serving.registry.local.ledger import Event, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
-from serving.registry.local.registry import PushResult, Registry, Switch
+from serving.registry.local.registry import LocalRegistry, PushResult, Switch
 
 __all__ = [
     "DECISION_FILE",
@@ -48,8 +48,8 @@ __all__ = [
     "VERSION_FILE",
     "Event",
     "Ledger",
+    "LocalRegistry",
     "PushResult",
-    "Registry",
     "Release",
     "State",
     "Switch",

@@ -19,11 +19,11 @@ from rich.table import Table
 
 from cli.errors import ConfigError, PushError
 from cli.terminal import refusals
+from serving.registry.content import DECISION_FILE, NOT_CONTENT
 from serving.registry.local import disk
-from serving.registry.local.content import DECISION_FILE, NOT_CONTENT
 from serving.registry.local.ledger import Ledger
-from serving.registry.local.registry import Registry, Switch
-from serving.registry.lookup import find
+from serving.registry.local.lookup import find
+from serving.registry.local.registry import LocalRegistry, Switch
 
 EPILOG = """\b
 Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the registry cannot be read or written;
@@ -76,10 +76,10 @@ def main() -> None:
 
 @main.command(name="list")
 @_options
-def list_versions(registry: Registry, as_json: bool) -> None:
+def list_versions(registry: LocalRegistry, as_json: bool) -> None:
     """Print the versions, their states, and their history."""
     ledger = registry.ledger()
-    versions = [_described(registry, ledger, version) for version in registry.versions()]
+    versions = [_described(registry, ledger, version) for version in registry.numbers()]
     if as_json:
         history = [event.to_dict() for event in ledger.history]
         values = {"model": str(registry.folder), "serving": ledger.champion, "versions": versions, "history": history}
@@ -96,7 +96,7 @@ def list_versions(registry: Registry, as_json: bool) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _described(registry: Registry, ledger: Ledger, version: int) -> dict[str, Any]:
+def _described(registry: LocalRegistry, ledger: Ledger, version: int) -> dict[str, Any]:
     release = registry.release(version)
     state = str(ledger.states.get(version, "cut off")) if release is not None else "of another tool"
     known = asdict(release) if release is not None else {}
@@ -142,7 +142,7 @@ def _history(ledger: Ledger, version: int | None = None) -> list[str]:
 @click.argument("number", type=click.IntRange(0), required=False, metavar="[VERSION]")
 @click.option("--version", type=click.IntRange(0), metavar="N", help="The same.  [default: the champion]")
 @_options
-def show(registry: Registry, number: int | None, version: int | None, as_json: bool) -> None:
+def show(registry: LocalRegistry, number: int | None, version: int | None, as_json: bool) -> None:
     """Everything about one version, and whether its files are still those that were pushed."""
     if None not in (number, version) and number != version:
         raise ConfigError(f"--version: {version} is not {number}; name one version")
@@ -150,7 +150,7 @@ def show(registry: Registry, number: int | None, version: int | None, as_json: b
     wanted = next((v for v in (number, version, ledger.champion) if v is not None), None)
     if wanted is None:
         raise PushError(f"{registry.folder}: no version serves; name one with --version")
-    if wanted not in registry.versions():
+    if wanted not in registry.numbers():
         registry.check_sound(wanted)
     folder = registry.path(wanted)
     known = {
@@ -207,7 +207,7 @@ def _lines(known: Mapping[str, Any]) -> list[str]:
 @_reason
 @_yes
 @_options
-def promote(registry: Registry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
+def promote(registry: LocalRegistry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
     """Let a version serve; the one that serves now becomes the previous one."""
     _say_switch(registry, registry.promote(version, reason=reason, dry_run=not yes), yes, as_json)
 
@@ -217,12 +217,12 @@ def promote(registry: Registry, version: int | None, reason: str, yes: bool, as_
 @_reason
 @_yes
 @_options
-def rollback(registry: Registry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
+def rollback(registry: LocalRegistry, version: int | None, reason: str, yes: bool, as_json: bool) -> None:
     """Go back to an earlier version. A second rollback takes the first one back; a rerun of the pipeline does not."""
     _say_switch(registry, registry.rollback(version, reason=reason, dry_run=not yes), yes, as_json)
 
 
-def _say_switch(registry: Registry, switch: Switch, yes: bool, as_json: bool) -> None:
+def _say_switch(registry: LocalRegistry, switch: Switch, yes: bool, as_json: bool) -> None:
     before = f"version {switch.champion_before}" if switch.champion_before is not None else "no version"
     if not switch.changed:
         text = f"nothing to do: version {switch.version} serves"
@@ -240,7 +240,7 @@ def _say_switch(registry: Registry, switch: Switch, yes: bool, as_json: bool) ->
 @click.option("--keep-last", type=click.IntRange(1), default=5, show_default=True, help="So many are kept anyway.")
 @_yes
 @_options
-def gc(registry: Registry, keep_last: int, yes: bool, as_json: bool) -> None:
+def gc(registry: LocalRegistry, keep_last: int, yes: bool, as_json: bool) -> None:
     """Delete old versions. Kept are champion, previous and candidate, and the last; and what other tools wrote."""
     numbers = registry.gc(keep_last=keep_last, dry_run=not yes)
     named = ", ".join(map(str, numbers)) or "no version"

@@ -16,7 +16,7 @@ from cli.errors import ConfigError, PipelineError, PushError
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError, Predictor
-from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry, Release, content_hash, extra_hashes
+from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, Release, content_hash, extra_hashes
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
@@ -146,7 +146,7 @@ class Versions:
         """
         self.folder, self._policy, self._allow_unvalidated = folder, policy, allow_unvalidated
         self._single = (folder / "saved_model.pb").is_file()
-        self._registry = Registry(folder.parent, folder.name)
+        self._registry = LocalRegistry(folder.parent, folder.name)
         self._changed = changed
         self._refreshing = threading.Lock()
         # By version: what its files looked like when it could not be taken up; it is tried again once they change.
@@ -194,7 +194,7 @@ class Versions:
         if there:
             known = ", ".join(map(str, sorted(there)))
             return f"{self.folder}: has version {known}; none of them is what --versions asks for"
-        below = sorted(path.name for path in self.folder.iterdir() if Registry(self.folder, path.name).versions())
+        below = sorted(path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).numbers())
         hint = f"; the model's own folder is wanted, such as {self.folder / below[0]}" if below else ""
         return f"{self.folder}: holds no version of a model{hint}"
 
@@ -202,7 +202,7 @@ class Versions:
         """Return the folders of the versions that are there, by number, and their labels."""
         if self._single:
             return {number_of(self.folder): self.folder}, {}
-        return {number: self.folder / str(number) for number in self._registry.versions()}, self._registry.labels()
+        return {number: self.folder / str(number) for number in self._registry.numbers()}, self._registry.labels()
 
     def _take_up(self, number: int, folder: Path, states: dict[int, State]) -> Served | None:
         """Load and check a version; None where it cannot be served, for the reason in `states`."""

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from serving.registry import Registry, content_hash
+from serving.registry import LocalRegistry, content_hash
 from tests import forked
 from tests.commands import parsed
 from tests.conftest import ROOT, census_rows, write_rows
@@ -64,7 +64,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, root = small_census(), tmp_path / "run"
-    registry = Registry(root / "registry", "census-income")
+    registry = LocalRegistry(root / "registry", "census-income")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
 
@@ -79,7 +79,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert first["facts"]["InfraValidator"]["golden_requests"] == 16
     assert first["facts"]["Pusher"]["version"] == 1
     assert first["facts"]["Gate"]["history"] is False
-    assert registry.versions() == [1]
+    assert registry.numbers() == [1]
     assert first["facts"]["Pusher"]["content_hash"] == content_hash(registry.folder / "1")
     _check_parity(first, root)
 
@@ -95,7 +95,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
         "Pusher": "complete",
     }
     assert second["pushed"] == "nothing: version 1 holds this very model already"
-    assert registry.versions() == [1]
+    assert registry.numbers() == [1]
 
     third = run_json(config, root, "--set", "features.age.buckets.count=8")
     assert third["exit_code"] == 0
@@ -107,7 +107,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     blessed, compared = (json.loads(summary.read_text()) for summary in summaries)
     assert blessed["baseline"] == {}
     assert compared["baseline"] == blessed["metrics"] != compared["metrics"]
-    assert registry.versions() == [1, 2]
+    assert registry.numbers() == [1, 2]
 
     registry.rollback()
     rerun = run_json(config, root, "--set", "features.age.buckets.count=8")
@@ -135,7 +135,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     named = f"the model is not blessed: {failures[0]} (and 1 more); it is not pushed"
     assert unblessed["error"] == named
     assert all(failure.endswith("must be at least 0.999") for failure in failures)
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
     assert content_hash(registry.folder / "2") == before
 
     older = [row for i, row in enumerate(census_rows("train", 9000)) if i == 0 or int(row[0]) > 45]
@@ -224,7 +224,7 @@ def test_the_gate_stops_a_run_on_anomalies(small_census: Callable[..., Path], tm
     assert "train: age: Unexpectedly high value: 430>120" in summary["error"]
     assert states(summary)["Gate"] == "failed"
     assert "Transform" not in states(summary)
-    assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
+    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
 
 
 def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path], tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
     assert what.startswith("census-income: no run was started; exit code 3, on ")
     file = config.parent / "train.csv"
     assert why.startswith(f"why      {file}:101: expected 15 fields, found 5: ")
-    assert Registry(tmp_path / "run" / "registry", "census-income").versions() == []
+    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
 
 
 AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "国/country", "income": "income?"}
@@ -260,7 +260,7 @@ def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_not
     config.write_text(yaml.safe_dump(_renamed(yaml.safe_load(config.read_text())), allow_unicode=True))
     done = local_runner(config, root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert Registry(root / "registry", "census-income").versions() == [7]
+    assert LocalRegistry(root / "registry", "census-income").numbers() == [7]
     (log,) = (root / "logs").iterdir()
     assert "epoch 1 of 3" in log.read_text()
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests import forked
 from tests.commands import parsed
 from tests.conftest import CENSUS_CONFIG, ROOT, census_rows, write_rows
@@ -61,7 +61,7 @@ def test_everything_works_there(folder: Path, tmp_path: Path) -> None:
     assert resumed["exit_code"] == 0
     assert resumed["facts"]["Pusher"]["version"] == 1
     assert resumed["facts"]["Evaluator"]["metrics"]["overall"]["example_count"] == 1500
-    registry = Registry(folder / f"registry {ODD}", "census-income")
+    registry = LocalRegistry(folder / f"registry {ODD}", "census-income")
     assert (registry.champion(), registry.fits(1)) == (1, True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(folder)]
     again = json.loads(call(folder, "local_runner.py", *here, "--json").stdout)
@@ -72,7 +72,7 @@ def test_everything_works_there(folder: Path, tmp_path: Path) -> None:
     _ask(folder, config, root, registry)
 
 
-def _ask(folder: Path, config: str, root: str, registry: Registry) -> None:
+def _ask(folder: Path, config: str, root: str, registry: LocalRegistry) -> None:
     """Check the commands on the runs, and predictions with the pushed models."""
     for command in (("runs",), ("why", "latest"), ("show", "latest"), ("check",), ("doctor",), ("serving",)):
         call(folder, "oncall", *command, "--run-root", root)

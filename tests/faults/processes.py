@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from oncall.__main__ import main as oncall_main
 from pipeline.run.records import RunRecord
 from pipeline.run.run_root import RunRoot
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.conftest import ROOT
 from tests.faults.small import NAME
 from tests.forked import Fault, call, context
@@ -97,8 +97,8 @@ class Place:
         return RunRoot(self.folder)
 
     @property
-    def registry(self) -> Registry:
-        return Registry(self.folder / "registry", NAME)
+    def registry(self) -> LocalRegistry:
+        return LocalRegistry(self.folder / "registry", NAME)
 
     def _start(self, command: list[str], fault: Fault | None) -> Running:
         output = (self.outputs or self.folder.parent) / f"output-{time.monotonic_ns()}"

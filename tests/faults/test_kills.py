@@ -45,7 +45,7 @@ def test_the_process_that_runs_fork_from_has_one_thread() -> None:
 
 
 def test_a_run_killed_in_every_component_and_at_every_point_goes_on_from_there(place: Place) -> None:
-    before, order, versions = Before.of(place), tuple(place.record().nodes), place.registry.versions()
+    before, order, versions = Before.of(place), tuple(place.record().nodes), place.registry.numbers()
     pushed = max(versions) + 1
     # Nothing that a node reads is as it was, or the cache would answer for it.
     schema = place.config.parent / "schema.pbtxt"
@@ -69,7 +69,7 @@ def test_a_run_killed_in_every_component_and_at_every_point_goes_on_from_there(p
     code, said = place.resume()
     assert code == 0, said
     before.check_artifacts()
-    assert place.registry.versions() == [*versions, pushed]
+    assert place.registry.numbers() == [*versions, pushed]
     assert place.registry.champion() == pushed
     assert blessed(place, before.champion)
     assert blessed(place, pushed)

@@ -15,7 +15,7 @@ from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run.records import RecordFile, RunRecord, begun
 from pipeline.run.run_root import RunRoot
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 NAME = "census-income"
@@ -93,7 +93,7 @@ class Runs:
         connection.sqlite.filename_uri = str(self.root.metadata)
         connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         self.store = ml_metadata.MetadataStore(connection)
-        self.registry = Registry(folder / "registry", NAME)
+        self.registry = LocalRegistry(folder / "registry", NAME)
 
     def run(
         self,
@@ -131,7 +131,7 @@ class Runs:
         self.root.log(run_id).write_text("starting\n")
         file = RecordFile(self.root, record)
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": pushes, "run_id": run_id, "blessed": blessed}
-        facts["destination"] = str(self.registry.path(max(len(self.registry.versions()) + pushes, 1)))
+        facts["destination"] = str(self.registry.path(max(len(self.registry.numbers()) + pushes, 1)))
         made = self._nodes(file, cached or {}, fails or ("", "", 0), crashes_in, log, facts)
         if crashes_in is None:
             code = fails[2] if fails else 0

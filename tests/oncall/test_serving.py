@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.curated.schema_file import load_schema, schema_hash
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import FINGERPRINT, NAME, Runs
@@ -83,7 +83,7 @@ def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Doc
     assert oncall("serving").output == f"{runs.registry.folder}: NO version serves\n"
     assert oncall("check").exit_code == 1
     assert oncall("serving", "--registry", tmp_path / "none").exit_code == 2
-    other = Registry(tmp_path / "other", "mine")
+    other = LocalRegistry(tmp_path / "other", "mine")
     model = tmp_path / "model"
     model.mkdir()
     (model / "saved_model.pb").write_text("x")

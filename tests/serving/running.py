@@ -104,6 +104,6 @@ def failed_start(*arguments: str, **environment: str) -> tuple[int, str]:
 
 
 def registry_of(folder: Path) -> Any:
-    from serving.registry import Registry
+    from serving.registry import LocalRegistry
 
-    return Registry(folder, "shop-model")
+    return LocalRegistry(folder, "shop-model")

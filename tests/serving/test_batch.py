@@ -31,7 +31,7 @@ from serving.batch.job_runner import _escaped
 from serving.batch.predict_file import PredictFile
 from serving.batch.progress import Progress
 from serving.batch.storage import Folder
-from serving.registry import GOLDEN_FILE, Registry
+from serving.registry import GOLDEN_FILE, LocalRegistry
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
 from tests.vertex_fixtures import BUCKET, Bench
@@ -96,7 +96,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options = ReadOptions(other_columns=("id", "note", "tags"))
         ServedModel(network, named_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
-        Registry(folder, "mine").push(
+        LocalRegistry(folder, "mine").push(
             exported,
             pipeline="p",
             run_id="r",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.errors import PushError
 from cli.state_files import flush_folder, write_atomically
-from serving.registry.local.content import RELEASE_FILE, VERSION_FILE, Release, content_hash
+from serving.registry.content import RELEASE_FILE, VERSION_FILE, Release, content_hash
 
 UNFINISHED_PREFIX = ".unfinished-"
 DELETED_PREFIX = ".deleted-"

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from cli.errors import PushError
+from serving.registry.content import RELEASE_FILE, Release, content_hash, file_hashes
 from serving.registry.local import disk
-from serving.registry.local.content import RELEASE_FILE, Release, content_hash, file_hashes
 from serving.registry.local.ledger import Ledger, State
 
 LEDGER_FILE = "registry.json"
@@ -26,7 +26,7 @@ class Versions:
         """Where a version is, or would be."""
         return self.folder / str(version)
 
-    def versions(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """All whole versions, ascending."""
         if not self.folder.is_dir():
             return []
@@ -44,7 +44,7 @@ class Versions:
         file = self.folder / LEDGER_FILE
         known = self._read_ledger(file)
         if known is None:
-            adopted = Ledger.adopted(version for version in self.versions() if self.release(version) is not None)
+            adopted = Ledger.adopted(version for version in self.numbers() if self.release(version) is not None)
             # A first push may have begun since: what it has written says more than what it left.
             known = self._read_ledger(file) or adopted
         return known
@@ -102,7 +102,7 @@ class Versions:
         """Return the number of the next push; one that was given is never given again, even if its version was
         deleted.
         """
-        return max({*self.versions(), *self.ledger().used}, default=0) + 1
+        return max({*self.numbers(), *self.ledger().used}, default=0) + 1
 
     def fits(self, version: int) -> bool:
         """Whether a version's files are still those that were pushed; reads them all.
@@ -144,8 +144,8 @@ class Versions:
         Raises:
           PushError: it is not there, another tool's, or not what was pushed.
         """
-        if version not in self.versions():
-            known = ", ".join(map(str, self.versions())) or "none"
+        if version not in self.numbers():
+            known = ", ".join(map(str, self.numbers())) or "none"
             raise PushError(f"{self.folder}: has no version {version}; it has {known}")
         if self.release(version) is None:
             raise PushError(
@@ -186,7 +186,7 @@ class Versions:
             self._check_free(version)
 
     def _check_owner(self, pipeline: str) -> None:
-        for version in reversed(self.versions()):
+        for version in reversed(self.numbers()):
             release = self.release(version)
             if release is None and not self.path(version).is_dir():
                 continue  # Deleted since.
@@ -199,7 +199,7 @@ class Versions:
 
     def _check_free(self, version: int) -> None:
         advice = f"Leave out push.version to push as {self.next_version()}"
-        if version in self.versions():
+        if version in self.numbers():
             owner = self.release(version)
             holder = f"run {owner.run_id}" if owner else "another tool"
             raise PushError(

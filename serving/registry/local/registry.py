@@ -9,8 +9,8 @@ from pathlib import Path
 import filelock
 
 from cli.errors import PushError
+from serving.registry.content import EXTRA_FILES, Release, content_hash, extra_hashes, file_hashes, finite
 from serving.registry.local import disk, tf_serving
-from serving.registry.local.content import EXTRA_FILES, Release, content_hash, extra_hashes, file_hashes, finite
 from serving.registry.local.ledger import Ledger, State, timestamp
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
 
@@ -57,7 +57,7 @@ class _Order:
     promote: bool
 
 
-class Registry(Versions):
+class LocalRegistry(Versions):
     """The versions of one model name, and what is done to them."""
 
     def push(
@@ -122,7 +122,7 @@ class Registry(Versions):
         else:
             found = self.release(number)
             reason = f"finished the push of run {found.run_id if found else 'unknown'}, which was cut off"
-        for other in sorted({*self.versions()} - {*ledger.states, number}):
+        for other in sorted({*self.numbers()} - {*ledger.states, number}):
             ledger = ledger.noted("retire", other, reason="its push was cut off").retired(other)
         ledger = ledger.noted("push", number, run_id=order.release.run_id, reason=reason)
         ledger = ledger.crowned(number) if order.promote else ledger.nominated(number)
@@ -135,7 +135,7 @@ class Registry(Versions):
         Raises:
           PushError: the order asks for another number.
         """
-        for version in sorted(self.versions(), key=lambda v: (v == ledger.champion, v), reverse=True):
+        for version in sorted(self.numbers(), key=lambda v: (v == ledger.champion, v), reverse=True):
             release = self.release(version)
             if release is None or release.content_hash != order.release.content_hash or not self.fits(version):
                 continue
@@ -231,7 +231,7 @@ class Registry(Versions):
             return doomed
 
     def _garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
-        old = self.versions()[:-keep_last]
+        old = self.numbers()[:-keep_last]
         return [v for v in old if ledger.states.get(v) is State.RETIRED and self.release(v) is not None]
 
     @contextmanager

@@ -21,7 +21,7 @@ from serving.registry.vertex import lease
 from serving.registry.vertex.config import Deployment, Place
 from serving.registry.vertex.connection import Vertex
 from serving.registry.vertex.plan import owned_endpoint
-from serving.registry.vertex.release import Pushed, Releaser, check_switch, garbage
+from serving.registry.vertex.rollout import Pushed, Releaser, check_switch, garbage
 from serving.registry.vertex.state import (
     CANDIDATE,
     CHAMPION,

@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2, struct_pb2
 
 from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
 from serving.registry.vertex.connection import Vertex
-from serving.registry.vertex.release import Pushed
+from serving.registry.vertex.rollout import Pushed
 from serving.registry.vertex.state import read_endpoint
 
 # https://cloud.google.com/vertex-ai/docs/evaluation/import-evaluation: the schema by the kind of the label.

@@ -11,7 +11,7 @@ from components.evaluator.evaluation import SUMMARY_NAME
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import BLESSED_PROPERTY
 from components.pusher.component import NEXT_VERSION, RegistryPusher, check_blessing, check_infra_blessing
-from serving.registry import GOLDEN_FILE, Registry, State, content_hash
+from serving.registry import GOLDEN_FILE, LocalRegistry, State, content_hash
 
 GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
 
@@ -108,7 +108,7 @@ def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.P
 
 
 def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry", "income")
+    registry = LocalRegistry(tmp_path / "registry", "income")
     record = pushed(tmp_path, "a", promote=True)
     assert record.get_int_custom_property("pushed") == 1
     assert record.get_string_custom_property("pushed_version") == "1"

@@ -6,7 +6,7 @@ import pytest
 
 from oncall.evidence import Evidence
 from oncall.why import why
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.oncall.big_database import make
 from tests.oncall.run_roots import NAME, Runs
 from tests.oncall.test_cli import FIRST, SECOND, content
@@ -20,7 +20,7 @@ def test_the_first_page_says_what_serves_since_when_and_why(runs: Runs, text: Te
     runs.run(FIRST, auc=0.91)
     runs.run(SECOND, auc=0.93)
     assert "ok: all 4 checks" in text("/")
-    Registry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
+    LocalRegistry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
     shown = text("/")
     assert "Version 1 of census-income serves since" in shown
     assert ": bad at <noon>." in shown

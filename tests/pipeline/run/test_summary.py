@@ -7,15 +7,15 @@ import pytest
 from pipeline.config.pipeline_config import PipelineConfig, load
 from pipeline.run import summary
 from pipeline.run.run_root import RunRoot
-from serving.registry import LEDGER_FILE, Registry
+from serving.registry import LEDGER_FILE, LocalRegistry
 from tests.conftest import CENSUS_CONFIG
 
 
-def push(root: RunRoot, name: str, *, promote: bool = True) -> Registry:
+def push(root: RunRoot, name: str, *, promote: bool = True) -> LocalRegistry:
     folder = root.path / name
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").write_text(name)
-    registry = Registry(root.registry(config()), "census-income")
+    registry = LocalRegistry(root.registry(config()), "census-income")
     registry.push(folder, pipeline="census", run_id=f"run-{name}", model_id=7, version=None, promote=promote)
     return registry
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> RunRoot:
 
 
 def test_what_serves_is_the_champion_and_not_the_highest_version(root: RunRoot) -> None:
-    registry = Registry(root.registry(config()), "census-income")
+    registry = LocalRegistry(root.registry(config()), "census-income")
     assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"
     push(root, "a", promote=False)
     assert summary.serving_text(config(), root) == f"nothing: {registry.folder} holds no version that serves"

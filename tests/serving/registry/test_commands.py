@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from serving.registry import DECISION_FILE, GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, Registry, content_hash
+from serving.registry import DECISION_FILE, GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, LocalRegistry, content_hash
 from serving.registry.__main__ import main
 from tests.conftest import ROOT
 from tests.serving.models import decided_at
@@ -20,13 +20,13 @@ from tests.serving.registry.local.registry_bench import model, push
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalRegistry:
     """runs/census/registry/income with three versions, below the current folder."""
     monkeypatch.chdir(tmp_path)
     folder = Path("runs/census/registry")
     for number, name in enumerate("abc", 1):
         push(folder, model(tmp_path / name, name), run_id=f"run-{name}", metrics={"auc": 0.9 + number / 100})
-    return Registry(folder, "income")
+    return LocalRegistry(folder, "income")
 
 
 def run(*arguments: str) -> str:
@@ -55,7 +55,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
 
 
-def test_the_list_shows_every_version_and_what_was_done(registry: Registry) -> None:
+def test_the_list_shows_every_version_and_what_was_done(registry: LocalRegistry) -> None:
     registry.rollback(reason="bad predictions")
     lines = run("list").splitlines()
     assert lines[0].strip() == "runs/census/registry/income"
@@ -76,7 +76,7 @@ def test_the_list_shows_every_version_and_what_was_done(registry: Registry) -> N
     ]
 
 
-def test_the_list_as_json(registry: Registry) -> None:
+def test_the_list_as_json(registry: LocalRegistry) -> None:
     listed = run_json("list")
     assert (listed["model"], listed["serving"]) == ("runs/census/registry/income", 3)
     third = listed["versions"][2]
@@ -92,7 +92,7 @@ def test_the_list_as_json(registry: Registry) -> None:
     assert [event["action"] for event in listed["history"]] == ["push"] * 3
 
 
-def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: Registry, tmp_path: Path) -> None:
+def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: LocalRegistry, tmp_path: Path) -> None:
     metrics = {"example_count": 3.0, "log_loss": 0.3, "auc": 0.94}
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), metrics=metrics)
     (registry.path(1) / RELEASE_FILE).unlink()
@@ -105,7 +105,7 @@ def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: Re
 
 
 def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
-    registry: Registry, tmp_path: Path
+    registry: LocalRegistry, tmp_path: Path
 ) -> None:
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), extra={GOLDEN_FILE: b"{}"}, run_id="run-d")
     release = registry.release(4)
@@ -136,7 +136,7 @@ def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
     ]
 
 
-def test_a_version_is_shown_with_its_threshold(registry: Registry, tmp_path: Path) -> None:
+def test_a_version_is_shown_with_its_threshold(registry: LocalRegistry, tmp_path: Path) -> None:
     folder = model(tmp_path / "d", "d")
     (folder / DECISION_FILE).parent.mkdir()
     (folder / DECISION_FILE).write_text(decided_at(0.25).model_dump_json())
@@ -151,7 +151,7 @@ def test_a_version_is_shown_with_its_threshold(registry: Registry, tmp_path: Pat
     assert run_json("show", "1")["decision"] is None
 
 
-def test_a_rollback_is_shown_first_then_done_and_recorded(registry: Registry) -> None:
+def test_a_rollback_is_shown_first_then_done_and_recorded(registry: LocalRegistry) -> None:
     assert run("rollback") == (
         "would rollback: version 2 of income would serve, and now version 3 does; add --yes to do it\n"
     )
@@ -168,7 +168,7 @@ def test_a_rollback_is_shown_first_then_done_and_recorded(registry: Registry) ->
     }
 
 
-def test_a_candidate_is_promoted(registry: Registry, tmp_path: Path) -> None:
+def test_a_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> None:
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), promote=False)
     planned = {"action": "promote", "version": 4, "champion_before": 3, "changed": False, "serving": 3}
     assert run_json("promote") == planned
@@ -185,17 +185,17 @@ def test_the_first_promotion_of_all_replaces_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_gc_says_what_it_would_delete_and_deletes_it(registry: Registry) -> None:
+def test_gc_says_what_it_would_delete_and_deletes_it(registry: LocalRegistry) -> None:
     assert run("gc") == "would delete no version\n"
     assert run("gc", "--keep-last", "1") == "would delete 1; add --yes to do it\n"
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
     assert run_json("gc", "--keep-last", "1", "--yes") == {"action": "gc", "versions": [1], "changed": True}
-    assert registry.versions() == [2, 3]
+    assert registry.numbers() == [2, 3]
     assert run("gc", "--keep-last", "1", "--yes") == "deleted no version\n"
 
 
 def test_the_registry_may_be_named_by_a_flag_or_the_environment(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
     folder = str(tmp_path / "runs/census/registry")
@@ -204,7 +204,7 @@ def test_the_registry_may_be_named_by_a_flag_or_the_environment(
     assert run_json("list", "--model", "income")["serving"] == 3
 
 
-def test_if_several_models_could_be_meant_they_are_listed(registry: Registry, tmp_path: Path) -> None:
+def test_if_several_models_could_be_meant_they_are_listed(registry: LocalRegistry, tmp_path: Path) -> None:
     shutil.copytree("runs/census", "runs/other")
     both = "--registry runs/census/registry --model income or --registry runs/other/registry --model income"
     assert refused("list", code=2) == f"error: several models could be meant; choose one with {both}"
@@ -213,7 +213,9 @@ def test_if_several_models_could_be_meant_they_are_listed(registry: Registry, tm
     assert run_json("list", "--model", "churn")["model"] == "runs/other/registry/churn"
 
 
-def test_what_cannot_be_found_is_named(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_found_is_named(
+    registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = "runs/census/registry"
     assert refused("list", "--model", "churn", code=5) == f"error: {folder}: no model churn; there is income"
     assert refused("list", "--registry", "nowhere", code=2) == (
@@ -232,7 +234,7 @@ def test_what_cannot_be_found_is_named(registry: Registry, tmp_path: Path, monke
     )
 
 
-def test_what_is_refused_is_one_line_with_its_code(registry: Registry) -> None:
+def test_what_is_refused_is_one_line_with_its_code(registry: LocalRegistry) -> None:
     folder = "runs/census/registry/income"
     assert refused("promote", "--yes", code=5) == (
         f"error: {folder}: no version waits for its promotion; name one with --version"
@@ -246,21 +248,21 @@ def test_what_is_refused_is_one_line_with_its_code(registry: Registry) -> None:
         )
 
 
-def test_wrong_flags_end_with_2(registry: Registry) -> None:
+def test_wrong_flags_end_with_2(registry: LocalRegistry) -> None:
     for arguments in (["gc", "--keep-last", "0"], ["rollback", "--version", "x"], ["show", "-1"], ["nothing"]):
         assert CliRunner().invoke(main, arguments).exit_code == 2
 
 
-def test_an_interrupted_command_ends_with_130(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_ends_with_130(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Registry, "gc", interrupted)
+    monkeypatch.setattr(LocalRegistry, "gc", interrupted)
     done = CliRunner().invoke(main, ["gc", "--yes"])
     assert (done.exit_code, done.stderr) == (130, "interrupted; run the command again to finish what was begun\n")
 
 
-def test_what_may_not_be_read_is_one_line(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_read_is_one_line(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path, *_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -272,7 +274,7 @@ def test_what_may_not_be_read_is_one_line(registry: Registry, monkeypatch: pytes
             )
 
 
-def test_the_command_starts_without_anything_heavy(registry: Registry) -> None:
+def test_the_command_starts_without_anything_heavy(registry: LocalRegistry) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "serving.registry", "list", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

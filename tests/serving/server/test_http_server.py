@@ -19,7 +19,7 @@ import pytest
 import schemathesis
 
 from serving.model.predictor import Predictor
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
 from tests.serving.running import RunningServer, failed_start, registry_of
@@ -35,7 +35,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def registry(exported: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def registry(exported: list[Path], tmp_path_factory: pytest.TempPathFactory) -> LocalRegistry:
     made = registry_of(tmp_path_factory.mktemp("registry"))
     for number, model in enumerate(exported, start=1):
         assert push(made, model, run_id=f"run-{number}") == number
@@ -43,7 +43,7 @@ def registry(exported: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def serving(registry: Registry) -> Iterator[RunningServer]:
+def serving(registry: LocalRegistry) -> Iterator[RunningServer]:
     with RunningServer("--model-dir", str(registry.folder), "--versions", "labels", "--grpc-port", "0") as running:
         yield running
 
@@ -353,7 +353,7 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         assert [line for line in wrong if "400 (Bad Request)" not in line] == []
 
 
-def test_what_waits_too_long_is_refused_at_once(registry: Registry) -> None:
+def test_what_waits_too_long_is_refused_at_once(registry: LocalRegistry) -> None:
     # A microsecond is over before the model is asked.
     with RunningServer("--model-dir", str(registry.folder), "--timeout", "0.000001", "--grpc-port", "0") as impatient:
         asked = urllib.request.Request(f"{impatient.url}/predict", json.dumps({"instances": [ROW]}).encode())
@@ -373,7 +373,7 @@ def test_half_a_request_keeps_nobody_else_waiting(serving: RunningServer) -> Non
         assert serving.post("/predict", {"instances": [ROW]})[0] == 200
 
 
-def test_a_stopping_server_answers_what_it_has_taken(registry: Registry) -> None:
+def test_a_stopping_server_answers_what_it_has_taken(registry: LocalRegistry) -> None:
     with RunningServer("--model-dir", str(registry.folder)) as running:
         answers: list[int] = []
         host, port = running.url.removeprefix("http://").split(":")
@@ -390,7 +390,7 @@ def test_a_stopping_server_answers_what_it_has_taken(registry: Registry) -> None
     assert answers == [200]
 
 
-def test_clients_that_go_when_asked_to_are_not_cut_off(registry: Registry) -> None:
+def test_clients_that_go_when_asked_to_are_not_cut_off(registry: LocalRegistry) -> None:
     """As behind a load balancer: a connection is used until an answer asks to close it."""
     failures: list[Any] = []
     answered, asked_to_go = threading.Event(), []
@@ -466,7 +466,7 @@ def test_a_tensor_that_claims_more_than_it_holds_is_refused_before_it_is_unpacke
 
 
 def test_a_container_of_vertex_fetches_its_model_and_takes_its_paths(
-    bench: Bench, registry: Registry, free_port: int
+    bench: Bench, registry: LocalRegistry, free_port: int
 ) -> None:
     import shutil
 
@@ -490,7 +490,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_several_workers_answer_and_count_together(registry: Registry) -> None:
+def test_several_workers_answer_and_count_together(registry: LocalRegistry) -> None:
     with RunningServer("--model-dir", str(registry.folder), "--workers", "2", "--no-access-log") as running:
         threads = [threading.Thread(target=lambda: running.post("/predict", {"instances": [ROW]})) for _ in range(30)]
         for thread in threads:
@@ -501,7 +501,7 @@ def test_several_workers_answer_and_count_together(registry: Registry) -> None:
         assert 'model_server_rows_total{version="2"} 30.0' in text
 
 
-def test_what_cannot_be_served_is_one_line(bench: Bench, registry: Registry, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_one_line(bench: Bench, registry: LocalRegistry, tmp_path: Path) -> None:
     import shutil
 
     (tmp_path / "empty").mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.errors import ConfigError, PushError
-from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, Registry
+from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry
 from serving.server.model_versions import Policy, Versions
 from tests.serving.models import ROW, export_model, push
 from tests.serving.running import RunningServer, registry_of
@@ -25,8 +25,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    made: Registry = registry_of(tmp_path / "registry")
+def registry(tmp_path: Path) -> LocalRegistry:
+    made: LocalRegistry = registry_of(tmp_path / "registry")
     return made
 
 
@@ -52,7 +52,7 @@ def test_other_policies_are_refused(text: str) -> None:
         Policy.parse(text)
 
 
-def test_the_champion_is_followed_and_a_rollback_too(registry: Registry, models: list[Path]) -> None:
+def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     versions = Versions(registry.folder, Policy())
     assert versions.refresh().default == 1
@@ -68,7 +68,7 @@ def test_the_champion_is_followed_and_a_rollback_too(registry: Registry, models:
     assert versions.refresh().default == waiting
 
 
-def test_labels_and_numbers_are_served_together(registry: Registry, models: list[Path]) -> None:
+def test_labels_and_numbers_are_served_together(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
     now = Versions(registry.folder, Policy.parse("labels")).refresh()
@@ -109,7 +109,7 @@ def _half(folder: Path) -> None:
     ],
 )
 def test_a_version_that_nobody_vouches_for_is_not_taken_up(
-    registry: Registry, models: list[Path], damage: Callable[[Path], None], message: str
+    registry: LocalRegistry, models: list[Path], damage: Callable[[Path], None], message: str
 ) -> None:
     push(registry, models[0])
     versions = Versions(registry.folder, Policy.parse("latest"))
@@ -120,7 +120,7 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
     assert (now.default, now.states[2].state, message in now.states[2].error) == (1, "END", True), now.states
 
 
-def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: Registry, models: list[Path]) -> None:
+def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     versions = Versions(registry.folder, Policy())
     versions.refresh()
@@ -139,7 +139,7 @@ def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: Regis
 
 
 def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
-    registry: Registry, models: list[Path]
+    registry: LocalRegistry, models: list[Path]
 ) -> None:
     push(registry, models[0])
     versions = Versions(registry.folder, Policy())
@@ -156,7 +156,7 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
     assert (now.default, now.states[1].state) == (1, "AVAILABLE")
 
 
-def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Registry, models: list[Path]) -> None:
+def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     push(registry, models[1], wrong=0.1)
     assert Versions(registry.folder, Policy()).refresh().default is None
@@ -166,7 +166,7 @@ def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: Reg
     assert Versions(registry.folder, Policy.parse("latest:2")).refresh().default == 1
 
 
-def test_numbers_and_the_latest_need_no_champion_among_them(registry: Registry, models: list[Path]) -> None:
+def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
     registry.rollback()
@@ -174,7 +174,7 @@ def test_numbers_and_the_latest_need_no_champion_among_them(registry: Registry, 
         assert Versions(registry.folder, Policy.parse(text)).refresh().default == default, text
 
 
-def test_versions_are_swapped_under_load_without_a_failed_request(registry: Registry, models: list[Path]) -> None:
+def test_versions_are_swapped_under_load_without_a_failed_request(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     arguments = ["--model-dir", str(registry.folder), "--poll", "0.1", "--no-access-log"]
     with RunningServer(*arguments) as server, Load(server.url) as load:
@@ -264,7 +264,9 @@ class Load:
             thread.join(60)
 
 
-def test_a_server_that_was_killed_serves_the_last_good_version_again(registry: Registry, models: list[Path]) -> None:
+def test_a_server_that_was_killed_serves_the_last_good_version_again(
+    registry: LocalRegistry, models: list[Path]
+) -> None:
     push(registry, models[0])
     push(registry, models[1])
     registry.rollback()

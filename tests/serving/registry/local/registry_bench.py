@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from serving.registry import TF_SERVING_FILE, PushResult, Registry, State
+from serving.registry import TF_SERVING_FILE, LocalRegistry, PushResult, State
 
 # Children start at once, and have what the parent has: nothing is imported again.
 PROCESSES = multiprocessing.get_context("fork")
@@ -29,7 +29,7 @@ def push(
     version: int | None = None,
     **options: Any,
 ) -> PushResult:
-    return Registry(registry, "income").push(
+    return LocalRegistry(registry, "income").push(
         source, pipeline=pipeline, run_id=run_id, model_id=7, version=version, **options
     )
 
@@ -48,12 +48,12 @@ class Push:
         self.name = name
         self.options = options
 
-    def __call__(self, registry: Registry) -> Any:
+    def __call__(self, registry: LocalRegistry) -> Any:
         folder = registry.folder.parent
         return push(folder, folder.parent / self.name, **self.options)
 
 
-def look(registry: Registry) -> int | None:
+def look(registry: LocalRegistry) -> int | None:
     """Check what a reader may rely on at any moment; return the serving version."""
     champion = registry.champion()
     for version in registry.labels().values():

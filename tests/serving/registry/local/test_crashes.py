@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, Registry, State
+from serving.registry import LEDGER_FILE, LocalRegistry, State
 from tests.serving.registry.local.registry_bench import (
     CANDIDATE,
     CHAMPION,
@@ -24,7 +24,7 @@ from tests.serving.registry.local.registry_bench import (
     models,
 )
 
-Change = Callable[[Registry], Any]
+Change = Callable[[LocalRegistry], Any]
 States = dict[int, State]
 
 
@@ -32,7 +32,7 @@ _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.ut
 When = Callable[[str, tuple[Any, ...]], bool]
 
 
-def _dies(when: When, change: Change, registry: Registry) -> None:
+def _dies(when: When, change: Change, registry: LocalRegistry) -> None:
     """Carries out a change, until it is about to change the disk in a way that is asked for."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -44,7 +44,7 @@ def _dies(when: When, change: Change, registry: Registry) -> None:
     change(registry)
 
 
-def killed(when: When, change: Change, registry: Registry) -> bool:
+def killed(when: When, change: Change, registry: LocalRegistry) -> bool:
     """Whether a change was killed; if not, it never came to that point."""
     process = PROCESSES.Process(target=_dies, args=(when, change, registry))
     process.start()
@@ -77,25 +77,25 @@ BEFORE: States = {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION, 5: CANDIDATE
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Registry:
-    registry = Registry(models(tmp_path) / "before", "income")
+def before(tmp_path: Path) -> LocalRegistry:
+    registry = LocalRegistry(models(tmp_path) / "before", "income")
     for name in "abcde":
         Push(name, promote=name != "e")(registry)
     assert registry.ledger().states == BEFORE
     return registry
 
 
-def check_every_kill(before: Registry, change: Change, after: States, champions: set[int | None]) -> int:
+def check_every_kill(before: LocalRegistry, change: Change, after: States, champions: set[int | None]) -> int:
     """Kills a change before each of its steps, looks, and repeats it; returns how many steps there were."""
     for number in itertools.count(1):
-        registry = Registry(before.folder.parent.parent / f"killed-{number}", "income")
+        registry = LocalRegistry(before.folder.parent.parent / f"killed-{number}", "income")
         shutil.copytree(before.folder.parent, registry.folder.parent)
         was_killed = killed(step(number), change, registry)
         assert look(registry) in champions, number
         change(registry)
         look(registry)
         assert registry.ledger().states == after, number
-        assert registry.versions() == sorted(after), number
+        assert registry.numbers() == sorted(after), number
         assert not [path.name for path in registry.folder.iterdir() if path.name.startswith((".unf", ".del"))]
         shutil.rmtree(registry.folder.parent)
         if not was_killed:
@@ -131,30 +131,30 @@ def check_every_kill(before: Registry, change: Change, after: States, champions:
     ids=["push", "push of a candidate", "push of a chosen version", "promote", "rollback", "gc"],
 )
 def test_a_change_that_is_killed_at_any_step_is_finished_by_the_next(
-    change: Change, after: States, champions: set[int | None], steps: int, before: Registry
+    change: Change, after: States, champions: set[int | None], steps: int, before: LocalRegistry
 ) -> None:
     assert check_every_kill(before, change, after, champions) >= steps
 
 
 @pytest.mark.parametrize("promote", [True, False])
 def test_a_first_push_that_is_killed_at_any_step_is_finished_by_the_next(promote: bool, tmp_path: Path) -> None:
-    nothing = Registry(models(tmp_path) / "before", "income")
+    nothing = LocalRegistry(models(tmp_path) / "before", "income")
     nothing.folder.parent.mkdir()
     after = {1: CHAMPION if promote else CANDIDATE}
     champions = {None, 1} if promote else {None}
     assert check_every_kill(nothing, Push("a", promote=promote), after, champions) >= 25
 
 
-def cut_off(registry: Registry, change: Change) -> int:
+def cut_off(registry: LocalRegistry, change: Change) -> int:
     """Kills a push between its version and its record; returns the version."""
-    there = registry.versions()
+    there = registry.numbers()
     assert killed(after_version(), change, registry)
-    (new,) = set(registry.versions()) - set(there)
+    (new,) = set(registry.numbers()) - set(there)
     assert registry.state(new) is None
     return new
 
 
-def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: Registry) -> None:
+def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f", run_id="run-7")) == 6
     inode = (before.folder / "6" / "saved_model.pb").stat().st_ino
     result = Push("f", run_id="run-8")(before)
@@ -164,7 +164,7 @@ def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: Re
     assert (event.run_id, event.reason) == ("run-8", "finished the push of run run-7, which was cut off")
 
 
-def test_another_push_retires_the_one_that_was_cut_off_and_takes_the_next_number(before: Registry) -> None:
+def test_another_push_retires_the_one_that_was_cut_off_and_takes_the_next_number(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f", run_id="run-7")) == 6
     result = Push("g", run_id="run-8")(before)
     assert (result.version, result.serving) == (7, 7)
@@ -174,14 +174,16 @@ def test_another_push_retires_the_one_that_was_cut_off_and_takes_the_next_number
     assert (pushed.action, pushed.version, pushed.run_id) == ("push", 7, "run-8")
 
 
-def test_another_number_for_a_push_that_was_cut_off_is_refused_and_leaves_it_to_be_finished(before: Registry) -> None:
+def test_another_number_for_a_push_that_was_cut_off_is_refused_and_leaves_it_to_be_finished(
+    before: LocalRegistry,
+) -> None:
     assert cut_off(before, Push("f")) == 6
     with pytest.raises(PushError, match="this very model is version 6 already; push.version asks for 9. Leave it out"):
         Push("f", version=9)(before)
     assert Push("f")(before).serving == 6
 
 
-def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(before: Registry) -> None:
+def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f", run_id="run-7", version=9)) == 9
     before.check(pipeline="census", version=9)
     with pytest.raises(PushError, match="version 9 exists already, pushed by run run-7; it is never overwritten"):
@@ -189,14 +191,14 @@ def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(befo
     assert Push("f", version=9)(before).serving == 9
 
 
-def test_a_version_that_was_cut_off_can_be_promoted(before: Registry) -> None:
+def test_a_version_that_was_cut_off_can_be_promoted(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f")) == 6
     before.promote(6)
     assert (before.champion(), Push("f")(before).pushed) == (6, False)
 
 
 def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
-    before: Registry, monkeypatch: pytest.MonkeyPatch
+    before: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = (before.folder / LEDGER_FILE).read_bytes()
 
@@ -217,13 +219,13 @@ def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
     assert Push("f")(before).serving == 6
 
 
-def test_a_file_that_cannot_be_copied_is_named_by_its_reason(before: Registry, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_copied_is_named_by_its_reason(before: LocalRegistry, tmp_path: Path) -> None:
     (tmp_path / "f" / "link").symlink_to("nowhere")
     with pytest.raises(PushError, match="cannot be written: .*No such file or directory"):
         Push("f")(before)
 
 
-def test_a_push_that_waits_too_long_says_so(before: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_that_waits_too_long_says_so(before: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     import filelock
 
     from serving.registry.local import registry

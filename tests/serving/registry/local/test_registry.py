@@ -15,8 +15,8 @@ from serving.registry import (
     RELEASE_FILE,
     STATISTICS_FILE,
     VERSION_FILE,
+    LocalRegistry,
     PushResult,
-    Registry,
     State,
     content_hash,
 )
@@ -54,13 +54,13 @@ def test_the_same_model_is_pushed_once_and_another_becomes_the_next_version(tmp_
         (2, True, 2),
         (1, False, 2),
     ]
-    assert Registry(tmp_path / "r", "income").labels() == {"champion": 2, "previous": 1}
+    assert LocalRegistry(tmp_path / "r", "income").labels() == {"champion": 2, "previous": 1}
 
 
 def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name))
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
     assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
     assert [(e.action, e.version, e.champion_before, e.run_id) for e in registry.ledger().history] == [
         ("push", 1, None, "run-1"),
@@ -70,7 +70,7 @@ def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: P
 
 
 def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_waited(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
     first = push(tmp_path / "r", model(tmp_path / "a", "a"), promote=False)
     assert (first.version, first.serving, registry.champion(), registry.state(1)) == (1, None, None, State.CANDIDATE)
     push(tmp_path / "r", model(tmp_path / "b", "b"))
@@ -119,7 +119,7 @@ def test_an_existing_version_is_refused_and_left_as_it_was(tmp_path: Path) -> No
         "push.version to push as 6"
     )
     assert content_hash(tmp_path / "r" / "income" / "5") == before
-    assert Registry(tmp_path / "r", "income").versions() == [5]
+    assert LocalRegistry(tmp_path / "r", "income").numbers() == [5]
 
 
 def test_a_name_that_another_pipeline_owns_is_refused(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_a_source_that_changes_while_it_is_copied_is_refused(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "copytree", copy_and_change)
     with pytest.raises(PushError, match=f"{source}: changed while it was copied; nothing was pushed"):
         push(tmp_path / "r", source)
-    registry = Registry(tmp_path / "r", "income")
-    assert (registry.versions(), registry.champion()) == ([], None)
+    registry = LocalRegistry(tmp_path / "r", "income")
+    assert (registry.numbers(), registry.champion()) == ([], None)
     assert not (registry.folder / ".unfinished-1").exists()
 
 
@@ -182,7 +182,7 @@ def test_the_same_model_under_another_number_is_refused(tmp_path: Path) -> None:
 def test_a_number_is_never_given_again(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name))
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
     assert registry.gc(keep_last=1) == [1]
     message = (
         f"{registry.folder}: version 1 was pushed before and deleted since; a number is never given again. Leave out "
@@ -230,6 +230,6 @@ def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Pat
     values = json.loads(file.read_text())
     del values["metrics"], values["pushed_at"]
     file.write_text(json.dumps({**values, "of_a_later_release": 1}))
-    release = Registry(tmp_path / "r", "income").release(1)
+    release = LocalRegistry(tmp_path / "r", "income").release(1)
     assert release is not None
     assert (release.run_id, release.metrics, release.pushed_at) == ("run-1", {}, "")

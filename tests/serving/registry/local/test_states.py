@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, Registry, State, Switch
+from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, State, Switch
 from serving.registry.local.ledger import Ledger, who
 from tests.serving.registry.local.registry_bench import model, push
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(tmp_path: Path) -> LocalRegistry:
     """With three versions: 1 retired, 2 previous, 3 champion."""
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name), run_id=f"run-{name}")
-    return Registry(tmp_path / "r", "income")
+    return LocalRegistry(tmp_path / "r", "income")
 
 
-def test_a_rollback_goes_back_and_a_second_one_returns(registry: Registry) -> None:
+def test_a_rollback_goes_back_and_a_second_one_returns(registry: LocalRegistry) -> None:
     assert registry.rollback(reason="bad predictions") == Switch("rollback", 2, 3, changed=True)
     assert registry.labels() == {"champion": 2, "previous": 3}
     assert registry.rollback() == Switch("rollback", 3, 2, changed=True)
@@ -31,7 +31,7 @@ def test_a_rollback_goes_back_and_a_second_one_returns(registry: Registry) -> No
     assert first.by == who()
 
 
-def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: Registry, tmp_path: Path) -> None:
+def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: LocalRegistry, tmp_path: Path) -> None:
     registry.rollback()
     before = (registry.folder / LEDGER_FILE).read_bytes()
     again = push(tmp_path / "r", tmp_path / "c")
@@ -41,12 +41,12 @@ def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: R
     assert registry.labels() == {"champion": 4, "previous": 2}
 
 
-def test_a_rollback_to_a_retired_version(registry: Registry) -> None:
+def test_a_rollback_to_a_retired_version(registry: LocalRegistry) -> None:
     assert registry.rollback(1) == Switch("rollback", 1, 3, changed=True)
     assert registry.ledger().states == {1: State.CHAMPION, 2: State.RETIRED, 3: State.PREVIOUS}
 
 
-def test_the_candidate_is_promoted(registry: Registry, tmp_path: Path) -> None:
+def test_the_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
     assert registry.champion() == 3
     assert registry.promote(reason="looks good") == Switch("promote", 4, 3, changed=True)
@@ -60,16 +60,16 @@ def test_the_candidate_is_promoted(registry: Registry, tmp_path: Path) -> None:
     assert [event.action for event in registry.ledger().history] == ["push"] * 4 + ["promote"]
 
 
-def test_a_dry_run_says_what_would_be_done_and_changes_nothing(registry: Registry) -> None:
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(registry: LocalRegistry) -> None:
     before = (registry.folder / LEDGER_FILE).read_bytes()
     assert registry.rollback(dry_run=True) == Switch("rollback", 2, 3, changed=True)
     assert registry.promote(1, dry_run=True) == Switch("promote", 1, 3, changed=True)
     assert registry.gc(keep_last=1, dry_run=True) == [1]
     assert (registry.folder / LEDGER_FILE).read_bytes() == before
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
 
 
-def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: Registry, tmp_path: Path) -> None:
+def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: LocalRegistry, tmp_path: Path) -> None:
     def refused(action: str, version: int | None = None) -> str:
         before = registry.ledger()
         messages = set()
@@ -101,22 +101,22 @@ def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: Registry, 
 def test_without_an_earlier_version_there_is_no_rollback(tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "a"))
     with pytest.raises(PushError, match="income: no earlier version served; name one with --version"):
-        Registry(tmp_path / "r", "income").rollback()
+        LocalRegistry(tmp_path / "r", "income").rollback()
 
 
 def test_commands_on_a_model_that_is_not_there_create_nothing(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
     with pytest.raises(PushError, match="has no version 1; it has none"):
         registry.promote(1)
     assert registry.gc(keep_last=1) == []
-    assert (registry.versions(), registry.champion(), registry.labels()) == ([], None, {})
+    assert (registry.numbers(), registry.champion(), registry.labels()) == ([], None, {})
     assert not registry.folder.exists()
 
 
 def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     for name in "abcdef":
         push(tmp_path / "r", model(tmp_path / name, name), promote=name not in "bf")
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
     registry.rollback(3)
     retired, previous, champion, candidate = State.RETIRED, State.PREVIOUS, State.CHAMPION, State.CANDIDATE
     assert registry.ledger().states == {1: retired, 2: retired, 3: champion, 4: retired, 5: previous, 6: candidate}
@@ -125,7 +125,7 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     shutil.copytree(registry.folder / "2", registry.folder / "0")
     assert registry.gc(keep_last=3) == [2]
     assert registry.gc(keep_last=1) == [4]
-    assert registry.versions() == [0, 1, 3, 5, 6]
+    assert registry.numbers() == [0, 1, 3, 5, 6]
     assert registry.ledger().states == {1: retired, 3: champion, 5: previous, 6: candidate}
     assert [(e.action, e.version) for e in registry.ledger().history[-3:]] == [
         ("rollback", 3),
@@ -134,23 +134,23 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     ]
 
 
-def test_gc_keeps_at_least_the_last_version(registry: Registry) -> None:
+def test_gc_keeps_at_least_the_last_version(registry: LocalRegistry) -> None:
     with pytest.raises(ValueError, match="keep_last is 0; expected at least 1"):
         registry.gc(keep_last=0)
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
 
 
-def test_leftovers_of_whoever_was_killed_are_cleaned_up(registry: Registry) -> None:
+def test_leftovers_of_whoever_was_killed_are_cleaned_up(registry: LocalRegistry) -> None:
     for name in (".unfinished-4", ".deleted-2"):
         shutil.copytree(registry.folder / "1", registry.folder / name)
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
     assert registry.gc(keep_last=3) == []
     assert sorted(path.name for path in registry.folder.iterdir()) == sorted(
         [".lock", "1", "2", "3", LEDGER_FILE, TF_SERVING_FILE]
     )
 
 
-def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_champion(registry: Registry) -> None:
+def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_champion(registry: LocalRegistry) -> None:
     shutil.rmtree(registry.folder / "2")
     shutil.rmtree(registry.folder / "3")
     registry.gc(keep_last=1)
@@ -162,7 +162,7 @@ def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_cha
 
 
 def test_versions_from_before_there_were_states_are_adopted_the_highest_as_the_champion(
-    registry: Registry, tmp_path: Path
+    registry: LocalRegistry, tmp_path: Path
 ) -> None:
     (registry.folder / LEDGER_FILE).unlink()
     expected = {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
@@ -176,12 +176,12 @@ def test_versions_from_before_there_were_states_are_adopted_the_highest_as_the_c
 def test_a_first_push_that_comes_in_between_is_not_taken_for_versions_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = Registry(tmp_path / "r", "income")
+    registry = LocalRegistry(tmp_path / "r", "income")
 
     def push_first() -> list[int]:
         monkeypatch.undo()
         push(tmp_path / "r", model(tmp_path / "a"), promote=False)
-        return registry.versions()
+        return registry.numbers()
 
     monkeypatch.setattr(registry, "versions", push_first)
     assert registry.champion() is None
@@ -190,8 +190,8 @@ def test_a_first_push_that_comes_in_between_is_not_taken_for_versions_from_befor
 
 def test_a_folder_of_another_tool_has_versions_and_no_champion(tmp_path: Path) -> None:
     model(tmp_path / "r" / "income" / "3")
-    registry = Registry(tmp_path / "r", "income")
-    assert (registry.versions(), registry.champion(), registry.state(3)) == ([3], None, None)
+    registry = LocalRegistry(tmp_path / "r", "income")
+    assert (registry.numbers(), registry.champion(), registry.state(3)) == ([3], None, None)
 
 
 def entry(state: str) -> dict[str, str]:
@@ -216,7 +216,9 @@ def entry(state: str) -> dict[str, str]:
         ),
     ],
 )
-def test_a_damaged_record_is_one_clear_line(content: str, message: str, registry: Registry, tmp_path: Path) -> None:
+def test_a_damaged_record_is_one_clear_line(
+    content: str, message: str, registry: LocalRegistry, tmp_path: Path
+) -> None:
     file = registry.folder / LEDGER_FILE
     file.write_text(content)
     for refused in (
@@ -232,10 +234,10 @@ def test_a_damaged_record_is_one_clear_line(content: str, message: str, registry
             "the champion, and the history starts again"
         )
         shutil.rmtree(tmp_path / "d", ignore_errors=True)
-    assert registry.versions() == [1, 2, 3]
+    assert registry.numbers() == [1, 2, 3]
 
 
-def test_fields_that_later_releases_may_add_are_left_out(registry: Registry) -> None:
+def test_fields_that_later_releases_may_add_are_left_out(registry: LocalRegistry) -> None:
     file = registry.folder / LEDGER_FILE
     values = json.loads(file.read_text())
     values["versions"]["3"]["pinned"] = True

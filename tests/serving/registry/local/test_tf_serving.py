@@ -6,19 +6,19 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.registry import TF_SERVING_FILE, Registry
+from serving.registry import TF_SERVING_FILE, LocalRegistry
 from tests.serving.registry.local.registry_bench import model, push
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(tmp_path: Path) -> LocalRegistry:
     """With three versions: 1 retired, 2 previous, 3 champion."""
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name), run_id=f"run-{name}")
-    return Registry(tmp_path / "r", "income")
+    return LocalRegistry(tmp_path / "r", "income")
 
 
-def served(registry: Registry) -> dict[str, list[int]]:
+def served(registry: LocalRegistry) -> dict[str, list[int]]:
     """Return what TF Serving is told: the versions by the name that they are served under."""
     config = text_format.Parse(
         (registry.folder / TF_SERVING_FILE).read_text(), model_server_config_pb2.ModelServerConfig()
@@ -29,7 +29,7 @@ def served(registry: Registry) -> dict[str, list[int]]:
     return {one.name: list(one.model_version_policy.specific.versions) for one in config.model_config_list.config}
 
 
-def test_tf_serving_follows_a_push_a_rollback_and_a_candidate(registry: Registry, tmp_path: Path) -> None:
+def test_tf_serving_follows_a_push_a_rollback_and_a_candidate(registry: LocalRegistry, tmp_path: Path) -> None:
     assert served(registry) == {"income": [3]}
     registry.rollback()
     assert served(registry) == {"income": [2]}
@@ -44,16 +44,16 @@ def test_tf_serving_is_told_an_absolute_path_whatever_is_in_it(tmp_path: Path, m
     folder.mkdir()
     monkeypatch.chdir(folder)
     push(Path("r"), model(tmp_path / "a"))
-    assert served(Registry(folder / "r", "income")) == {"income": [1]}
+    assert served(LocalRegistry(folder / "r", "income")) == {"income": [1]}
 
 
 def test_before_a_promotion_tf_serving_serves_the_candidate_only_under_its_own_name(tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "a"), promote=False)
-    assert served(Registry(tmp_path / "r", "income")) == {"income-candidate": [1]}
+    assert served(LocalRegistry(tmp_path / "r", "income")) == {"income-candidate": [1]}
 
 
 def test_a_stale_config_of_tf_serving_is_written_anew_by_the_next_change_or_rerun(
-    registry: Registry, tmp_path: Path
+    registry: LocalRegistry, tmp_path: Path
 ) -> None:
     (registry.folder / TF_SERVING_FILE).write_text("model_config_list {}")
     push(tmp_path / "r", tmp_path / "c")

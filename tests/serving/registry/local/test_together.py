@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import PushError
-from serving.registry import Registry
+from serving.registry import LocalRegistry
 from tests.serving.registry.local.registry_bench import CHAMPION, PREVIOUS, PROCESSES, RETIRED, Push, look, models
 
 
-def _pushes(registry: Registry, name: str, version: int | None, start: Barrier, said: Any) -> None:
+def _pushes(registry: LocalRegistry, name: str, version: int | None, start: Barrier, said: Any) -> None:
     start.wait()
     try:
         result = Push(name, run_id=f"run-{name}", version=version)(registry)
@@ -20,7 +20,7 @@ def _pushes(registry: Registry, name: str, version: int | None, start: Barrier, 
         said.put((name, result.version))
 
 
-def together(registry: Registry, names: str, version: int | None = None) -> dict[str, int | str]:
+def together(registry: LocalRegistry, names: str, version: int | None = None) -> dict[str, int | str]:
     """Pushes models at once, from a process each; what each was told."""
     start, said = PROCESSES.Barrier(len(names)), PROCESSES.Queue()
     processes = [PROCESSES.Process(target=_pushes, args=(registry, name, version, start, said)) for name in names]
@@ -33,10 +33,10 @@ def together(registry: Registry, names: str, version: int | None = None) -> dict
 
 
 def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_path: Path) -> None:
-    registry = Registry(models(tmp_path) / "r", "income")
+    registry = LocalRegistry(models(tmp_path) / "r", "income")
     assert sorted(together(registry, "abcd").values()) == [1, 2, 3, 4]
-    assert registry.versions() == [1, 2, 3, 4]
-    assert all(registry.fits(version) for version in registry.versions())
+    assert registry.numbers() == [1, 2, 3, 4]
+    assert all(registry.fits(version) for version in registry.numbers())
     assert registry.ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
     assert [(event.version, event.champion_before) for event in registry.ledger().history] == [
         (1, None),
@@ -47,7 +47,7 @@ def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_pat
 
 
 def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_told_who_did(tmp_path: Path) -> None:
-    registry = Registry(models(tmp_path) / "r", "income")
+    registry = LocalRegistry(models(tmp_path) / "r", "income")
     answers = together(registry, "abcd", version=3)
     (winner,) = [name for name, answer in answers.items() if answer == 3]
     release = registry.release(3)
@@ -60,7 +60,7 @@ def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_to
 
 
 def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp_path: Path) -> None:
-    registry = Registry(models(tmp_path) / "r", "income")
+    registry = LocalRegistry(models(tmp_path) / "r", "income")
     for name in "bcd":
         shutil.rmtree(tmp_path / name)
         shutil.copytree(tmp_path / "a", tmp_path / name)
@@ -68,7 +68,7 @@ def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp
     assert [event.action for event in registry.ledger().history] == ["push"]
 
 
-def _reads(registry: Registry, ready: Event, stop: Event, said: Any) -> None:
+def _reads(registry: LocalRegistry, ready: Event, stop: Event, said: Any) -> None:
     looks, seen = 0, set()
     try:
         while not stop.is_set():
@@ -83,7 +83,7 @@ def _reads(registry: Registry, ready: Event, stop: Event, said: Any) -> None:
 
 
 def test_a_reader_never_sees_half_a_change(tmp_path: Path) -> None:
-    registry = Registry(models(tmp_path, files=40) / "r", "income")
+    registry = LocalRegistry(models(tmp_path, files=40) / "r", "income")
     ready, stop, said = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Queue()
     reader = PROCESSES.Process(target=_reads, args=(registry, ready, stop, said))
     reader.start()

@@ -12,7 +12,7 @@ from google.cloud import aiplatform_v1 as v1
 from cli.errors import PushError
 from serving.registry.vertex.config import BatchPrediction, Monitoring
 from serving.registry.vertex.extras import Training, after_push
-from serving.registry.vertex.release import Pushed
+from serving.registry.vertex.rollout import Pushed
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
 _TRAINING = Training(

@@ -5,13 +5,13 @@ from pathlib import Path
 from cli.errors import ConfigError, PushError
 from cli.terminal import flags
 from serving.registry.local.reader import LEDGER_FILE
-from serving.registry.local.registry import Registry
+from serving.registry.local.registry import LocalRegistry
 
 # Where runs put their registries: the folder `registry` below a run root, `runs/NAME` unless told otherwise.
 _USUAL_PLACES = "runs/*/registry"
 
 
-def find(folder: Path | None, model: str | None) -> Registry:
+def find(folder: Path | None, model: str | None) -> LocalRegistry:
     """Return the model that is meant: named, or the only one there is.
 
     Args:
@@ -30,7 +30,7 @@ def find(folder: Path | None, model: str | None) -> Registry:
     there = [(registry, name) for registry in registries for name in models(registry)]
     meant = [(registry, name) for registry, name in there if model in (None, name)]
     if len(meant) == 1:
-        return Registry(*meant[0])
+        return LocalRegistry(*meant[0])
     if meant:
         raise ConfigError("several models could be meant; choose one with " + " or ".join(map(_flags, meant)))
     if there or folder is not None:
@@ -57,4 +57,4 @@ def models(registry: Path) -> list[str]:
 
 
 def _is_model(registry: Path, name: str) -> bool:
-    return (registry / name / LEDGER_FILE).exists() or bool(Registry(registry, name).versions())
+    return (registry / name / LEDGER_FILE).exists() or bool(LocalRegistry(registry, name).numbers())
