@@ -14,7 +14,7 @@ from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, labelled
 from pipeline.run.records import RunRecord
 from serving.registry import LocalRegistry
-from serving.registry.local.lookup import find, models
+from serving.registry.local.lookup import find_registry, model_names
 
 _SHORT = 12
 
@@ -43,12 +43,12 @@ def registry_of(evidence: Evidence, folder: Path | None, model: str | None) -> L
     usual = evidence.root.path / "registry"
     place = folder or Path(str(known.get("registry") or usual))
     name = model or known.get("model_name")
-    if model is not None and name != known.get("model_name") and place.is_dir() and model not in models(place):
-        there = ", ".join(models(place)) or "none"
+    if model is not None and name != known.get("model_name") and place.is_dir() and model not in model_names(place):
+        there = ", ".join(model_names(place)) or "none"
         raise ConfigError(f"--model {model}: {place} has no such model; there is {there}")
     # Before the first push there is none; where it is elsewhere, it may not be mounted.
     if name is None or not (place.is_dir() or place == usual):
-        return find(place, model)
+        return find_registry(place, model)
     return LocalRegistry(place, str(name))
 
 

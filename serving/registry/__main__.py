@@ -22,7 +22,7 @@ from cli.terminal import refusals
 from serving.registry.content import DECISION_FILE, NOT_CONTENT
 from serving.registry.local import disk
 from serving.registry.local.ledger import Ledger
-from serving.registry.local.lookup import find
+from serving.registry.local.lookup import find_registry
 from serving.registry.local.registry import LocalRegistry, Switch
 
 EPILOG = """\b
@@ -43,7 +43,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     def run(registry: Path | None, model: str | None, as_json: bool, **options: Any) -> None:
         with refusals(as_json=as_json, interrupted="interrupted; run the command again to finish what was begun"):
             try:
-                command(find(registry, model), as_json=as_json, **options)
+                command(find_registry(registry, model), as_json=as_json, **options)
             except OSError as error:
                 # Sizes are counted while others may delete, and what is there need not be readable.
                 raise PushError(f"{error.filename}: {disk.reason(error)}") from error

@@ -11,7 +11,7 @@ from serving.registry.local.registry import LocalRegistry
 _USUAL_PLACES = "runs/*/registry"
 
 
-def find(folder: Path | None, model: str | None) -> LocalRegistry:
+def find_registry(folder: Path | None, model: str | None) -> LocalRegistry:
     """Return the model that is meant: named, or the only one there is.
 
     Args:
@@ -27,7 +27,7 @@ def find(folder: Path | None, model: str | None) -> LocalRegistry:
     if folder is not None and _is_model(folder.absolute().parent, folder.absolute().name):
         raise ConfigError(f"--registry: {folder} is a model's folder; expected the one above, and the name as --model")
     registries = sorted(Path().glob(_USUAL_PLACES)) if folder is None else [folder]
-    there = [(registry, name) for registry in registries for name in models(registry)]
+    there = [(registry, name) for registry in registries for name in model_names(registry)]
     meant = [(registry, name) for registry, name in there if model in (None, name)]
     if len(meant) == 1:
         return LocalRegistry(*meant[0])
@@ -43,7 +43,7 @@ def _flags(place: tuple[Path, str]) -> str:
     return flags(registry=place[0], model=place[1]).strip()
 
 
-def models(registry: Path) -> list[str]:
+def model_names(registry: Path) -> list[str]:
     """Return the names of the models in a registry, also those that another tool put there.
 
     Raises:
