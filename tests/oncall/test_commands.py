@@ -20,7 +20,7 @@ from pipeline.run.records import Kind, State, command_line, config_flags, shown_
 from pipeline.run.rejections import Refusals
 from pipeline.run.run_root import RunRoot
 from serving.registry import LocalRegistry
-from serving.registry.local.lookup import find
+from serving.registry.local.lookup import find_registry
 from tests.commands import parsed
 from tests.conftest import CENSUS_CONFIG, ROOT
 from tests.oncall.conftest import Oncall
@@ -148,7 +148,7 @@ def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypat
     flags = [shlex.split(part)[:2] for part in re.split(" or |meant: ?", said)[1:]]
     assert sorted(flags) == sorted([["--run-root", f"runs/{name}"] for name in (ODD, "b")])
     with pytest.raises(ConfigError) as caught:
-        find(None, None)
+        find_registry(None, None)
     flags = [shlex.split(part) for part in re.split(" or | with ", str(caught.value))[1:]]
     assert sorted(flags) == sorted([["--registry", f"runs/{name}/registry", "--model", "m"] for name in (ODD, "b")])
 
