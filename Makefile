@@ -2,8 +2,10 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+# A file of tests stays in one process: its tests share runs and servers.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run data serve test check unit bench quality tables lock docs clean
+.PHONY: help run data serve test check unit proofs coverage bench quality tables lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -18,8 +20,14 @@ data: .venv/installed ## Fetch and prepare the data of configs/flights.yaml and 
 serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 8500, a page at http://127.0.0.1:8501/.
 	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)
 
-test: check ## Run all checks and all tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: check ## Run all checks, and all tests but the proofs.
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof" $(ARGS)
+
+proofs: .venv/installed ## Run the long proofs: Vertex AI, faults at every point, databases, wide tables, a browser.
+	@$(BIN)/python -m pytest $(PARALLEL) -m proof $(ARGS)
+
+coverage: .venv/installed ## Print the coverage of the tests that need no whole run.
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not proof" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/installed ## Run the checks of style, types, import directions and prose.
 	@$(BIN)/ruff check .
@@ -28,8 +36,8 @@ check: .venv/installed ## Run the checks of style, types, import directions and 
 	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m checks.prose > /dev/null
 
-unit: .venv/installed ## Run the tests that need no whole pipeline run.
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+unit: .venv/installed ## Run the tests that start no pipeline, server or browser.
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof" $(ARGS)
 
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
 	@$(BIN)/python -m benchmarks.bench $(ARGS)

@@ -1,4 +1,4 @@
-"""Reads a command that was printed as a shell and the program would, without running it."""
+"""Parser of printed commands: as the shell and the program would parse them, without running them."""
 
 import importlib
 import shlex
@@ -27,11 +27,11 @@ def parsed(line: str) -> dict[str, Any]:
         command, arguments = importlib.import_module(f"{words[2]}.__main__").main, words[3:]
     else:
         command, arguments = _SCRIPTS[words[1].rpartition("/")[2]], words[2:]
-    found: dict[str, Any] = {"program": words[1] if words[1] != "-m" else words[2]}
+    parameters: dict[str, Any] = {"program": words[1] if words[1] != "-m" else words[2]}
     context = command.make_context(words[1], arguments)
     while isinstance(context.command, click.Group):
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None, line
-        found["command"] = f"{found.get('command', '')} {name}".strip()
+        parameters["command"] = f"{parameters.get('command', '')} {name}".strip()
         context = command.make_context(name, rest, parent=context)
-    return found | context.params
+    return parameters | context.params

@@ -1,4 +1,4 @@
-"""What all tests share: the repository's root and a small real census data set."""
+"""Parts that all tests share: the repository's root and a small real census data set."""
 
 import csv
 import gzip

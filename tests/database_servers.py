@@ -24,7 +24,7 @@ import pytest
 # .ci/run sets it: there, a server that is missing is a failure.
 REQUIRED = "REQUIRE_DATABASE_SERVERS"
 ADMIN_PASSWORD = "admin-password"
-# All that has to be quoted somewhere.
+# Characters that have to be quoted somewhere.
 PASSWORD = "s3cret 'pa\"ss\\word' é"
 PASSWORD_ENV = "TEST_DATABASE_PASSWORD"
 USER = "pipeline"
@@ -51,11 +51,11 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Return what runs the server."""
+        """Return the command line of the server."""
 
     @abstractmethod
     def admin(self, *statements: str, database: str | None = None) -> None:
-        """Has the administrator do something."""
+        """Run statements as the administrator."""
 
     @abstractmethod
     def make_database(self, name: str) -> None:
@@ -63,7 +63,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def new_user(self) -> str:
-        """Return a user with PASSWORD and no rights; returns the name."""
+        """Make a user with PASSWORD and no rights, and return the name."""
 
     @contextlib.contextmanager
     def restarted(self, *options: str) -> Iterator[None]:
@@ -80,7 +80,7 @@ class DatabaseServer(ABC):
             self.start()
 
     def as_system_user(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Neither server runs as root."""
+        """Start a process as the system user of the server: neither server runs as root."""
         if os.geteuid() == 0:
             options |= {"user": self.system_user, "group": self.system_user, "extra_groups": []}
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=self.folder, **options)
@@ -94,14 +94,14 @@ class DatabaseServer(ABC):
                 self.admin("SELECT 1")
             except Exception:
                 if self._process.poll() is not None or time.monotonic() > until:
-                    said = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"{self.kind} does not start: {said}") from None
+                    log = (self.folder / "log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"{self.kind} does not start: {log}") from None
                 time.sleep(0.1)
             else:
                 return
 
     def kill(self) -> None:
-        """As kill -9 of all its processes."""
+        """Kill all its processes, as kill -9 does."""
         assert self._process is not None
         for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
@@ -113,8 +113,8 @@ class DatabaseServer(ABC):
         self._made += 1
         name = f"mlmd_{self._made}"
         self.make_database(name)
-        known = {"host": "127.0.0.1", "port": self.port, "database": name, "user": USER, "password_env": PASSWORD_ENV}
-        return {"kind": self.kind, **known, **changed}
+        address = {"host": "127.0.0.1", "port": self.port, "database": name, "user": USER, "password_env": PASSWORD_ENV}
+        return {"kind": self.kind, **address, **changed}
 
 
 class MariaDB(DatabaseServer):
@@ -206,26 +206,26 @@ class PostgreSQL(DatabaseServer):
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _program(kind: type[DatabaseServer]) -> Path | None:
     if kind is MariaDB:
-        found = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
-        return Path(found) if found and shutil.which("mariadb-install-db") else None
-    there = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    return there[-1] if there else None
+        path = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+        return Path(path) if path and shutil.which("mariadb-install-db") else None
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return programs[-1] if programs else None
 
 
 def _running(kind: type[DatabaseServer]) -> Iterator[DatabaseServer]:
     program = _program(kind)
     if program is None:
-        said = f"{kind.__name__} is not installed (apt-get install mariadb-server postgresql)"
+        problem = f"{kind.__name__} is not installed (apt-get install mariadb-server postgresql)"
         if os.environ.get(REQUIRED):
-            pytest.fail(said)
-        pytest.skip(said)
+            pytest.fail(problem)
+        pytest.skip(problem)
     # Not below pytest's own folder, which other users cannot enter.
     folder = Path(tempfile.mkdtemp(prefix="database-"))
     if os.geteuid() == 0:
@@ -252,7 +252,7 @@ def postgresql() -> Iterator[DatabaseServer]:
 
 @pytest.fixture(params=["mariadb", "postgresql"])
 def database_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DatabaseServer:
-    """Each of the two; the password is in the environment, as it is for a run."""
+    """Return each of the two servers; the password is in the environment, as it is for a run."""
     monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
     server: DatabaseServer = request.getfixturevalue(request.param)
     return server

@@ -41,9 +41,9 @@ _ENVIRONMENT = {
 def context() -> ForkServerContext:
     """Return the context that commands fork from; its server starts with the first one."""
     os.environ.update(_ENVIRONMENT)
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(_LOADED)
-    return found
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(_LOADED)
+    return server
 
 
 def call(program: str, arguments: list[str], fault: Fault | None = None) -> None:

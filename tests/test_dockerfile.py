@@ -27,20 +27,20 @@ def test_the_dockerfile_passes_the_linter() -> None:
     [("USER 1000", "USER root", "DL3002"), ("WORKDIR /home/runner", "RUN cd /home/runner", "DL3003")],
 )
 def test_the_linter_can_say_no(before: str, after: str, rule: str) -> None:
-    code, said = lint((ROOT / "Dockerfile").read_text().replace(before, after))
+    code, output = lint((ROOT / "Dockerfile").read_text().replace(before, after))
     assert code != 0
-    assert rule in said
+    assert rule in output
 
 
 def test_the_image_holds_every_package_and_module() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    wanted = {pattern.rstrip("*") for pattern in project["packages"]["find"]["include"]} | {
+    packages = {pattern.rstrip("*") for pattern in project["packages"]["find"]["include"]} | {
         f"{m}.py" for m in project["py-modules"]
     }
     dockerfile, context = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text().splitlines()
     copied = {word for line in dockerfile.splitlines() if line.startswith("COPY ") for word in line.split()}
-    assert wanted <= copied
-    assert {f"!{name}" for name in wanted} <= set(context)
+    assert packages <= copied
+    assert {f"!{name}" for name in packages} <= set(context)
 
 
 def test_bases_come_by_argument_and_beams_is_the_release_of_the_lock() -> None:

@@ -1,4 +1,4 @@
-"""What starts fast imports little: sets of modules, which are the same on any machine, in place of seconds."""
+"""Programs that start fast import few modules: sets of modules, which are the same on any machine, in place of seconds."""
 
 import os
 import subprocess

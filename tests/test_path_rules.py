@@ -27,11 +27,11 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize("instead", RULES)
 def test_paths_are_no_patterns_and_no_uris(instead: str) -> None:
     pattern, allowed = RULES[instead]
-    found = [
+    violations = [
         f"{file.relative_to(ROOT)}:{number}: call {instead} here"
         for file in sources()
         if str(file.relative_to(ROOT)) not in allowed
         for number, line in enumerate(file.read_text().splitlines(), 1)
         if re.search(pattern, line)
     ]
-    assert not found, "\n".join(found)
+    assert not violations, "\n".join(violations)

@@ -64,7 +64,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Pa
 
 @dataclass
 class Bench:
-    """What a test pushes with."""
+    """An emulator, small models, and the calls that push them."""
 
     server: EmulatorServer
     make_model: Callable[[float], Path]
@@ -92,8 +92,8 @@ class Bench:
         golden = GoldenRequests([{"x": x} for x in xs], [{"probability": offset + x / 100 + wrong} for x in xs])
         return Content(self.make_model(offset), golden, {"run_id": "run-1"}, {})
 
-    def push(self, offset: float, run: str = "run-1", *, wrong: float = 0.0, **wanted: Any) -> Pushed:
-        return self.releaser().push(self.wanted(offset, run, **wanted), self.content(offset, wrong))
+    def push(self, offset: float, run: str = "run-1", *, wrong: float = 0.0, **changes: Any) -> Pushed:
+        return self.releaser().push(self.wanted(offset, run, **changes), self.content(offset, wrong))
 
     def model(self) -> Model:
         return read_model(self.vertex(), self.name)

@@ -43,8 +43,8 @@ def test_a_restarted_emulator_is_where_it_was_and_a_second_one_stays_out(tmp_pat
         assert f"--state {state}: an emulator runs there already" in second.output
         port = re.search(r"localhost:(\d+)", first)
         assert port is not None
-        taken = CliRunner().invoke(main, ["--state", str(tmp_path / "other"), "--port", port[1]])
-        assert (taken.exit_code, f"--port {port[1]}: cannot be opened" in taken.output) == (1, True), taken.output
+        result = CliRunner().invoke(main, ["--state", str(tmp_path / "other"), "--port", port[1]])
+        assert (result.exit_code, f"--port {port[1]}: cannot be opened" in result.output) == (1, True), result.output
         assert (state / "env.sh").read_text() == first
     with emulator(state) as again:
         assert again == first
@@ -52,12 +52,12 @@ def test_a_restarted_emulator_is_where_it_was_and_a_second_one_stays_out(tmp_pat
 
 def test_a_state_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = CliRunner().invoke(main, ["--state", str(tmp_path / "file" / "vertex")])
-    assert (refused.exit_code, "cannot be written: Not a directory" in refused.output) == (1, True), refused.output
+    result = CliRunner().invoke(main, ["--state", str(tmp_path / "file" / "vertex")])
+    assert (result.exit_code, "cannot be written: Not a directory" in result.output) == (1, True), result.output
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "problem"),
     [
         ("foo", "'foo': expected KEY=VALUE with one of method, code, "),
         ("methd=UploadModel", "'methd=UploadModel': expected KEY=VALUE"),
@@ -69,9 +69,9 @@ def test_a_state_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         ("method=UploadModel", "expected a code"),
     ],
 )
-def test_a_fault_that_could_not_strike_is_refused_in_one_line(fault: str, said: str) -> None:
-    refused = CliRunner().invoke(main, ["inject", fault])
-    assert (refused.exit_code, said in refused.output) == (2, True), refused.output
+def test_a_fault_that_could_not_strike_is_refused_in_one_line(fault: str, problem: str) -> None:
+    result = CliRunner().invoke(main, ["inject", fault])
+    assert (result.exit_code, problem in result.output) == (2, True), result.output
 
 
 def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +82,8 @@ def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.M
     assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting
     monkeypatch.setenv("VERTEX_API_ENDPOINT", "localhost:1")
-    refused = CliRunner().invoke(main, fault)
-    assert (refused.exit_code, refused.output) == (
+    result = CliRunner().invoke(main, fault)
+    assert (result.exit_code, result.output) == (
         1,
         "Error: no emulator answers at localhost:1 (UNAVAILABLE); start it, then source its env.sh\n",
     )

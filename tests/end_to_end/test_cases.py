@@ -14,14 +14,14 @@ import yaml
 
 from pipeline.config import pipeline_config
 from tests import forked
-from tests.end_to_end.test_local_run import run_written
+from tests.run_commands import run_written
 
 CASES = Path(__file__).parent.parent / "data" / "cases"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What `init` is expected to write.
+    """The expected output of `init`.
 
     Attributes:
       arguments: Arguments of `init`: the data, below the folder of cases, and flags.
@@ -65,6 +65,7 @@ _KINDS = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", _CASES)
 def test_init_describes_a_table_and_its_config_passes_every_check_before_a_run(name: str, tmp_path: Path) -> None:
     case = _CASES[name]
@@ -104,6 +105,7 @@ def test_a_column_without_a_value_in_train_is_left_out_or_named(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 # Not "records": its 80 rows of test are too few to tell its weak model from a constant, which the run reports.
 @pytest.mark.parametrize("name", ["lines", "fill", "labels", "repeated", "penguins", "money", "lists"])
 def test_an_unchanged_run_pushes(name: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests import forked
 from tests.conftest import ROOT
 from tests.database_servers import DatabaseServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 # Of the password; nothing else has it.
 SECRET = "s3cret"
@@ -30,9 +30,9 @@ def test_a_server_that_is_killed_in_the_middle_fails_the_run_and_a_resumed_one_s
     database_server: DatabaseServer, small_census: Callable[..., Path], tmp_path: Path
 ) -> None:
     config, root = _config(small_census, database_server), RunRoot(tmp_path / "run")
-    said = _run_whose_server_is_killed(config, root, database_server)
+    output = _run_whose_server_is_killed(config, root, database_server)
     refused = f"{KILLED_IN}: {root.database.label}: the connection was refused; is the server running there, and is "
-    headline, why, *_ = said.splitlines()
+    headline, why, *_ = output.splitlines()
     assert f" FAILED in {KILLED_IN} with exit code 6" in headline
     assert why == f"why      {refused}the port right?"
     assert LocalRegistry(root.path / "registry", "census-income").numbers() == []
@@ -81,11 +81,11 @@ def _run_whose_server_is_killed(config: Path, root: RunRoot, server: DatabaseSer
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    assert not any(SECRET in word for found in processes for word in found.cmdline())
+    assert not any(SECRET in word for process in processes for word in process.cmdline())
     server.kill()
-    _, said = process.communicate(timeout=300)
+    _, output = process.communicate(timeout=300)
     assert process.returncode == 6
-    return said
+    return output
 
 
 def _oncall(root: RunRoot, *arguments: str, code: int = 0) -> Any:

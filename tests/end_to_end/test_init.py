@@ -12,10 +12,10 @@ import pytest
 
 from tests import forked
 from tests.conftest import ROOT, census_rows, write_rows
-from tests.end_to_end.test_local_run import run_written
 from tests.pipeline.init.test_starter import orders, write
+from tests.run_commands import run_written
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 
 def pipeline_command(folder: Path, *arguments: str) -> str:

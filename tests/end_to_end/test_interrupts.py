@@ -17,7 +17,7 @@ from pipeline.run.records import RecordFile, State, begun, newest_records
 from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 # Each interrupts ExampleGen of one run, in this process, so that TFX is loaded once: see _STAGES.
 PROGRAM = """
@@ -90,7 +90,7 @@ def test_sigterm_at_every_stage_is_on_record(
     command = [sys.executable, "-c", PROGRAM, str(config), str(root)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    results = json.loads(done.stdout)
     begun = {"ExampleGen": "failed"}
     aborted = {
         "before the first node": {},
@@ -101,11 +101,11 @@ def test_sigterm_at_every_stage_is_on_record(
         "between": {"ExampleGen": "complete"},
     }
     for stage, reached in aborted.items():
-        assert found[stage] == [130, "ABORTED", "SIGTERM", reached, ""], stage
+        assert results[stage] == [130, "ABORTED", "SIGTERM", reached, ""], stage
     # These had ended before; what comes after cannot change how.
     over = {"ExampleGen": "complete"}
-    assert found["summary"][:4] == [0, "INCOMPLETE", "", over]
-    assert found["alert"] == [0, "INCOMPLETE", "", over, "not posted: interrupted"]
+    assert results["summary"][:4] == [0, "INCOMPLETE", "", over]
+    assert results["alert"] == [0, "INCOMPLETE", "", over, "not posted: interrupted"]
     assert _running(root) == 0
 
 
@@ -137,8 +137,10 @@ def test_a_signal_while_tfx_is_loaded_is_on_record_and_a_killed_run_is_told_befo
     record = next(newest_records(RunRoot(root)))
     assert (process.returncode, out, record.state(locked=False)) == (130, "", State.ABORTED)
     assert (record.reason, record.nodes) == (number.name, {})
-    said = err.splitlines()
-    assert said[0].startswith(f"census-income: run {killed} CRASHED in Trainer, on ")
-    (place,) = [number for number, line in enumerate(said) if f"run {record.run_id} ABORTED with exit code 130" in line]
-    assert said[place + 1] == f"why      interrupted by {number.name}"
-    assert ", 2 times in a row" in said[place + 2]
+    lines = err.splitlines()
+    assert lines[0].startswith(f"census-income: run {killed} CRASHED in Trainer, on ")
+    (place,) = [
+        number for number, line in enumerate(lines) if f"run {record.run_id} ABORTED with exit code 130" in line
+    ]
+    assert lines[place + 1] == f"why      interrupted by {number.name}"
+    assert ", 2 times in a row" in lines[place + 2]

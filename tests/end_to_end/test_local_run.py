@@ -1,7 +1,7 @@
 """Whole runs of local_runner.py on a few thousand real census rows, in a process of their own.
 
-Where what is printed or how a process starts and ends is of interest, it is started as a user does, by `local_runner`.
-The other runs fork from a process that has TFX loaded, by `run_json`.
+Tests of the output, the start and the end of a process start it as a user does, by `local_runner`. The other runs fork
+from a process that has TFX loaded, by `run_json`.
 """
 
 import json
@@ -22,6 +22,7 @@ from serving.registry import LocalRegistry, content_hash
 from tests import forked
 from tests.commands import parsed
 from tests.conftest import ROOT, census_rows, write_rows
+from tests.run_commands import get_states, read_summary, run_json, run_pipeline_command
 
 pytestmark = pytest.mark.slow
 Rows = list[list[str]]
@@ -32,34 +33,6 @@ def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.Co
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
 
 
-def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
-    command = ("--config", str(config), "--run-root", str(run_root), "--json")
-    return summary_of(forked.run("local_runner.py", *command, *arguments))
-
-
-def run_written(folder: Path) -> dict[str, Any]:
-    """Run the config that `init` has written for the name `mine`; how busy the machine is decides nothing."""
-    patient = "infra_validation.max_latency_ms=10000"
-    return run_json(folder / "configs" / "mine.yaml", folder / "run", "--set", patient)
-
-
-def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return what a run prints with --json."""
-    summary: dict[str, Any] = json.loads(done.stdout)
-    assert summary["exit_code"] == done.returncode
-    return summary
-
-
-def pipeline_command(*arguments: str) -> str:
-    done = forked.run("pipeline", *arguments, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def states(summary: dict[str, Any]) -> dict[str, str]:
-    return {node["id"]: node["state"] for node in summary["nodes"]}
-
-
 def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_changes(
     small_census: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,12 +41,12 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
 
-    first = summary_of(local_runner(config, root, "--json"))
+    first = read_summary(local_runner(config, root, "--json"))
     # Components, TFX and TensorFlow leave nothing in the machine's folder for temporary files, nor in the run's own.
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not (root / "temp").exists()
     assert (first["exit_code"], first["error"]) == (0, None)
-    assert set(states(first).values()) == {"complete"}
+    assert set(get_states(first).values()) == {"complete"}
     assert sum(first["facts"]["ExampleGen"]["rows"].values()) == 4500
     assert first["facts"]["Evaluator"]["metrics"]["overall"]["example_count"] == 1500
     assert first["facts"]["InfraValidator"]["golden_requests"] == 16
@@ -87,7 +60,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     assert second["exit_code"] == 0
     # The resolver is asked again each time; the gate and the pusher are never reused from the cache.
     expected = ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform", "Trainer", "Evaluator")
-    assert states(second) == {
+    assert get_states(second) == {
         **dict.fromkeys((*expected, "InfraValidator"), "cached"),
         "History": "complete",
         "Gate": "complete",
@@ -99,8 +72,8 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
 
     third = run_json(config, root, "--set", "features.age.buckets.count=8")
     assert third["exit_code"] == 0
-    assert states(third)["ExampleGen"] == "cached"
-    assert [states(third)[node] for node in ("Transform", "Trainer", "Evaluator")] == ["complete"] * 3
+    assert get_states(third)["ExampleGen"] == "cached"
+    assert [get_states(third)[node] for node in ("Transform", "Trainer", "Evaluator")] == ["complete"] * 3
     assert third["facts"]["Baseline"]["model_id"] is not None
     # The baseline is measured on the same rows, which are those that it was blessed on.
     summaries = sorted(root.glob("artifacts/Evaluator/evaluation/*/summary.json"), key=lambda f: int(f.parent.name))
@@ -119,9 +92,9 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     for version in (1, 2):
         (registry.folder / str(version) / "saved_model.pb").write_bytes(b"changed")
     assert registry.pushed_by(1) == first["run_id"]
-    again = summary_of(forked.run("oncall", "resume", first["run_id"], "--run-root", str(root), "--json"))
+    again = read_summary(forked.run("oncall", "resume", first["run_id"], "--run-root", str(root), "--json"))
     assert (again["exit_code"], again["facts"]["Pusher"]["version"], registry.champion()) == (0, 3, 3)
-    assert states(again)["Trainer"] == "cached"
+    assert get_states(again)["Trainer"] == "cached"
     assert content_hash(registry.folder / "3") == first["facts"]["Pusher"]["content_hash"]
 
     before = content_hash(registry.folder / "2")
@@ -146,13 +119,13 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
         line for line in drifted["error"].splitlines() if "the pushed model: age: Jensen-Shannon distance" in line
     ]
     assert ", at most 0.1; moved most: " in line
-    assert states(drifted)["Gate"] == "failed"
+    assert get_states(drifted)["Gate"] == "failed"
     _check_page(config, root, drifted["run_id"])
 
 
 def _check_page(config: Path, root: Path, run_id: str) -> None:
     """Check that the page of statistics marks the drift that stopped the run, and loads nothing."""
-    path = Path(pipeline_command("stats", run_id, "--config", str(config), "--run-root", str(root)).strip())
+    path = Path(run_pipeline_command("stats", run_id, "--config", str(config), "--run-root", str(root)).strip())
     assert path == root / "reports" / f"stats-{run_id}.html"
     page = path.read_text(encoding="utf-8")
     age = page[page.index('data-name="age"') : page.index('data-name="capital_gain"')]
@@ -222,8 +195,8 @@ def test_the_gate_stops_a_run_on_anomalies(small_census: Callable[..., Path], tm
     assert summary["exit_code"] == 3
     assert "train: workclass: " in summary["error"]
     assert "train: age: Unexpectedly high value: 430>120" in summary["error"]
-    assert states(summary)["Gate"] == "failed"
-    assert "Transform" not in states(summary)
+    assert get_states(summary)["Gate"] == "failed"
+    assert "Transform" not in get_states(summary)
     assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
 
 
@@ -284,117 +257,11 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
         running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
     assert running == (0,)
     rerun = run_json(config, root, "--until", "Transform")
-    assert (rerun["exit_code"], states(rerun)["ExampleGen"], states(rerun)["Transform"]) == (0, "cached", "complete")
-
-
-@pytest.mark.parametrize("format", ["parquet", "tfrecord"])
-def test_other_formats_give_the_model_that_csv_gives(
-    format: str, small_census: Callable[..., Path], tmp_path: Path
-) -> None:
-    """The rows of two files in another format, one of them bad, through the whole pipeline."""
-    import pyarrow.csv
-    import pyarrow.parquet
-    import tensorflow as tf
-
-    config = small_census()
-    numbers = ("age", "education_num", "hours_per_week", "capital_gain", "capital_loss", "fnlwgt")
-    for name in ("train", "test"):
-        table = pyarrow.csv.read_csv(config.parent / f"{name}.csv")
-        for part, rows in enumerate((table.slice(0, 1000), table.slice(1000))):
-            path = str(config.parent / f"{name}-{part}.{format}")
-            if format == "parquet":
-                pyarrow.parquet.write_table(rows, path)
-                continue
-            with tf.io.TFRecordWriter(path, "GZIP") as writer:
-                for row in rows.to_pylist():
-                    features = {
-                        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-                        if key in numbers
-                        else tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode()]))
-                        for key, value in row.items()
-                    }
-                    writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    edited = yaml.safe_load(config.read_text())
-    edited["data"]["format"] = format
-    edited["data"]["splits"]["train"]["files"] = f"train-*.{format}"
-    edited["data"]["splits"]["test"]["files"] = f"test-*.{format}"
-    config.write_text(yaml.safe_dump(edited, sort_keys=False))
-    summary = run_json(config, tmp_path / "run", "--until", "Evaluator")
-    assert (summary["exit_code"], summary["error"]) == (0, None)
-    assert sum(summary["facts"]["ExampleGen"]["rows"].values()) == 4500
-    assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.85
-
-
-def relabelled(config: Path, label: dict[str, Any], metric: str, bound: dict[str, float]) -> None:
-    """Make another column of census the label, and `income` a feature."""
-    edited = yaml.safe_load(config.read_text())
-    del edited["features"][label["column"]], edited["data"]["schema_file"]
-    edited["features"]["income"] = {"kind": "vocabulary_list", "values": ["<=50K", ">50K"], "embedding": 2}
-    edited["crosses"] = [cross for cross in edited["crosses"] if label["column"] not in cross["features"]]
-    edited["label"] = label
-    edited["training"]["early_stopping"] = {"patience": 2}
-    edited["evaluation"]["thresholds"] = [{"metric": metric, **bound}]
-    edited["evaluation"]["change_thresholds"] = [{"metric": metric, "max_regression": 0.5}]
-    config.write_text(yaml.safe_dump(edited, sort_keys=False))
-
-
-def served(summary: dict[str, Any], root: Path) -> tuple[dict[str, Any], Any]:
-    """Return what the pushed model answers for the test split, and the encoded labels."""
-    import tensorflow as tf
-
-    from serving.model.signatures import SERVING_EXAMPLES, TRUE_LABEL
-
-    model = tf.saved_model.load(summary["facts"]["Pusher"]["path"])
-    (examples,) = (root / "artifacts" / "ExampleGen" / "examples").glob("*/Split-test/*")
-    records = next(iter(tf.data.TFRecordDataset(str(examples), "GZIP").batch(2000)))
-    answers = {name: value.numpy() for name, value in model.signatures[SERVING_EXAMPLES](records).items()}
-    return answers, model.signatures[TRUE_LABEL](records)["label"].numpy()
-
-
-def test_a_multiclass_label_from_file_to_served_model(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    config, root = small_census(), tmp_path / "run"
-    classes = ["Husband", "Not-in-family", "Other-relative", "Own-child", "Unmarried", "Wife"]
-    label = {"kind": "multiclass", "column": "relationship", "classes": classes}
-    relabelled(config, label, "accuracy", {"lower_bound": 0.6})
-    summary = run_json(config, root)
-    assert (summary["exit_code"], summary["error"]) == (0, None)
-    overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
-    assert set(overall) == {"accuracy", "macro_f1", "log_loss", "example_count"}
-    answers, labels = served(summary, root)
-    assert answers["probabilities"].shape == (1500, 6)
-    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1, rtol=1e-5)
-    assert [name.decode() for name in answers["classes"][0]] == classes
-    chosen = [classes[index].encode() for index in answers["probabilities"].argmax(axis=1)]
-    assert answers["predicted_label"].tolist() == chosen
-    assert np.mean(answers["probabilities"].argmax(axis=1) == labels) == pytest.approx(overall["accuracy"])
-
-
-def test_a_regression_from_file_to_served_model(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    def without_some_labels(rows: Rows) -> Rows:
-        return [["", *row[1:]] if 0 < number <= 5 else row for number, row in enumerate(rows)]
-
-    config, root = small_census(without_some_labels), tmp_path / "run"
-    relabelled(
-        config,
-        {"kind": "regression", "column": "age", "drop_missing": True},
-        "rmse",
-        {"lower_bound": 1, "upper_bound": 12},
+    assert (rerun["exit_code"], get_states(rerun)["ExampleGen"], get_states(rerun)["Transform"]) == (
+        0,
+        "cached",
+        "complete",
     )
-    summary = run_json(config, root)
-    assert (summary["exit_code"], summary["error"]) == (0, None)
-    assert sum(summary["facts"]["ExampleGen"]["rows"].values()) == 4495
-    assert summary["facts"]["ExampleGen"]["unlabelled"] == 5
-    overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
-    assert set(overall) == {"rmse", "mae", "r2", "mean_error", "example_count"}
-    assert overall["r2"] > 0.25
-    answers, labels = served(summary, root)
-    assert set(answers) == {"prediction", "model_version", "schema_hash"}
-    errors = answers["prediction"] - labels
-    assert np.sqrt(np.mean(errors**2)) == pytest.approx(overall["rmse"], rel=1e-4)
-    assert np.mean(errors) == pytest.approx(overall["mean_error"], abs=1e-3)
-    missed = run_json(config, root, "--set", "evaluation.thresholds=[{metric: rmse, upper_bound: 1}]")
-    assert missed["exit_code"] == 4
-    assert missed["facts"]["Evaluator"]["failures"][0].startswith("rmse on overall: ")
 
 
 def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
@@ -419,12 +286,12 @@ def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path
     write_rows(config.parent / "test.csv", census_rows("train", 3000))
     stopped = run_json(config, root)
     assert (stopped["exit_code"], stopped["pushed"]) == (3, "nothing")
-    assert states(stopped)["Gate"] == "failed" and "Transform" not in states(stopped)
+    assert get_states(stopped)["Gate"] == "failed" and "Transform" not in get_states(stopped)
     assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "of 3,000 rows (" in stopped["error"]
     # Another margin needs no other examples.
     passed = run_json(config, root, "--set", "validation.train_overlap_margin=1", "--until", "Gate")
     assert (passed["exit_code"], passed["error"]) == (0, None)
-    assert states(passed)["ExampleGen"] == "cached"
+    assert get_states(passed)["ExampleGen"] == "cached"
     assert passed["facts"]["ExampleGen"]["equal_rows"]["in_train"]["test"]["rows"] == 3000
 
 
@@ -439,46 +306,18 @@ def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Pat
     review = parsed(stopped["next"][1])
     assert (review["command"], review["config_file"], review["run_root"]) == ("schema diff", str(config), root)
     assert review["settings"] == (f"data.schema_file={schema}",)
-    (change,) = json.loads(pipeline_command("schema", "diff", *of_run, "--json"))["changes"]
+    (change,) = json.loads(run_pipeline_command("schema", "diff", *of_run, "--json"))["changes"]
     assert (change["kind"], change["name"]) == ("string_domain", "workclass")
     assert len(change["lines"]) == 1
     assert change["lines"][0].startswith("+ value: ")
     before = schema.read_text()
-    assert "no changes" in pipeline_command("schema", "accept", *of_run, "--feature", "age")
+    assert "no changes" in run_pipeline_command("schema", "accept", *of_run, "--feature", "age")
     assert schema.read_text() == before
-    assert "1 change taken over" in pipeline_command("schema", "accept", *of_run)
+    assert "1 change taken over" in run_pipeline_command("schema", "accept", *of_run)
     assert schema.read_text().startswith("# The curated schema of UCI Adult")
-    assert "no changes" in pipeline_command("schema", "diff", *of_run)
+    assert "no changes" in run_pipeline_command("schema", "diff", *of_run)
     # So many are new in `train` that it is skewed against `test`, which is another question.
     skewed = "validation.severities=[{anomaly: SKEW, severity: warn}]"
     accepted = run_json(config, root, "--set", f"data.schema_file={schema}", "--set", skewed, "--until", "Gate")
     assert (accepted["exit_code"], accepted["error"]) == (0, None)
     assert "[SKEW]" in accepted["facts"]["Gate"]["warnings"][0]
-
-
-def test_a_search_feeds_the_trainer_and_a_warm_start_follows(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    config, root = small_census(), tmp_path / "run"
-    search = "training.search={max_trials: 2, parameters: {model.hidden_units: {choices: [[8], [12]]}}}"
-    searched = run_json(config, root, "--set", search)
-    assert searched["exit_code"] == 0
-    found = searched["facts"]["Tuner"]
-    assert found["trials"] == 2
-    # What Trainer fitted is the best trial, weight for weight but for the order of sums.
-    assert searched["facts"]["Trainer"]["metrics"]["log_loss"] == pytest.approx(found["score"], rel=1e-3)
-    units = f"model.hidden_units={found['values']['model.hidden_units']}"
-
-    warm = ("--set", "training.warm_start=true", "--set", units)
-    started = run_json(config, root, *warm)
-    assert (started["exit_code"], started["error"]) == (0, None)
-    log = Path(started["log"]).read_text()
-    assert "starts from the weights of" in log
-    assert started["facts"]["Trainer"]["metrics"]["log_loss"] < found["score"] + 0.01
-
-    for change, reason in [
-        ("model.hidden_units=[9]", "the network has another shape"),
-        ("features.age.buckets.count=8", "age changed since"),
-    ]:
-        refused = run_json(config, root, *warm, "--set", change)
-        assert refused["exit_code"] == 1
-        assert f"warm start: {reason}" in refused["error"]
-        assert refused["error"].endswith("start from random weights: --set training.warm_start=false")

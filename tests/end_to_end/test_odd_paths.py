@@ -28,7 +28,7 @@ def call(folder: Path, *arguments: object, code: int = 0) -> subprocess.Complete
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return the config and its data; returns the folder of the config."""
+    """Write a config and its data, and return the folder of the config."""
     folder = tmp_path / ODD
     data = folder / f"data {ODD}"
     data.mkdir(parents=True)
@@ -82,9 +82,11 @@ def _ask(folder: Path, config: str, root: str, registry: LocalRegistry) -> None:
     (page,) = call(folder, "pipeline", "stats", "--config", config, "--run-root", root).stdout.splitlines()
     assert "workclass" in Path(page).read_text()
     call(folder, "pipeline", "schema", "diff", "--config", config, "--run-root", root)
-    shown = json.loads(call(folder, "serving.registry", "list", "--registry", registry.folder.parent, "--json").stdout)
-    assert shown["serving"] == 1
+    versions = json.loads(
+        call(folder, "serving.registry", "list", "--registry", registry.folder.parent, "--json").stdout
+    )
+    assert versions["serving"] == 1
     source = f"data {ODD}/test?#%.csv"
     call(folder, "serving.batch", source, f"predictions {ODD}", "--model", registry.folder, "--quiet")
-    found = pq.read_table(sorted((folder / f"predictions {ODD}").glob("part-*.parquet"))[0])
-    assert (found.num_rows, found.column("file").to_pylist()[0]) == (1500, source)
+    predictions = pq.read_table(sorted((folder / f"predictions {ODD}").glob("part-*.parquet"))[0])
+    assert (predictions.num_rows, predictions.column("file").to_pylist()[0]) == (1500, source)

@@ -17,10 +17,10 @@ import yaml
 
 from tests import forked
 from tests.conftest import ROOT
-from tests.end_to_end.test_local_run import run_json
+from tests.run_commands import run_json
 from tests.vertex_fixtures import BUCKET, Bench
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 WORKERS = "europe-west4-docker.pkg.dev/my-project/pipelines/dataflow:v1"
 
@@ -83,7 +83,7 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     changes = [part for setting in (*several, "push.vertex.traffic_steps=[30]") for part in ("--set", setting)]
     code, second = vertex_runner(config, "submit", "--wait", "--job-id", "run-2", *changes)
     assert code == 0, second
-    assert states(second)["Transform"] == "SKIPPED"  # Vertex's word for what the cache answers
+    assert states(second)["Transform"] == "SKIPPED"  # Vertex's state of a reused task
     assert states(second)["Trainer"] == "SUCCEEDED"
     assert bench.serving() == {1: 70, 2: 30}
     logs = sorted(log.name for log in (bench.server.emulator.state / "custom-jobs").rglob("*.log"))
@@ -100,7 +100,7 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert (code, states(third)["Trainer"]) == (0, "SKIPPED")
     assert bench.serving() == {1: 100}
 
-    # The name that the local run, of another pipeline, has taken; the cache answers for all steps before.
+    # The local run, of another pipeline, has taken the name; all steps before Pusher are reused.
     taken = ("--set", "push.model_name=census-local")
     code, clash = vertex_runner(config, "submit", "--wait", "--job-id", "run-4", *taken)
     (failed,) = [task for task in clash["tasks"] if task["state"] == "FAILED"]
@@ -128,8 +128,8 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
             assert running.poll() is None
         time.sleep(2.0)
         running.send_signal(signal.SIGTERM)
-        said = running.stdout.read()
-    assert (running.returncode, said) == (130, "interrupted\n")
+        output = running.stdout.read()
+    assert (running.returncode, output) == (130, "interrupted\n")
     why = on_call("why", "latest", "--run-root", str(folder))
     assert (why["state"], why["node"], why["exit_code"]) == ("ABORTED", "ExampleGen", 130)
     assert why["cause"] == "interrupted by SIGTERM in ExampleGen"
@@ -140,7 +140,7 @@ def test_a_rehearsal_that_is_ended_leaves_nothing_running(small_census: Callable
 
 
 def on_call(*arguments: str) -> Any:
-    """Return what a command of `python -m oncall` says, whatever its exit code."""
+    """Return the JSON of a command of `python -m oncall`, whatever its exit code."""
     done = forked.run("oncall", *arguments, "--json", timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return json.loads(done.stdout)

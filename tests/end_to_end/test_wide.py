@@ -17,7 +17,7 @@ from pipeline.run.run_root import RunRoot
 from tests import forked
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 # CPU time, which others that are at work on the machine do not prolong.
 _CPU_SECONDS_TO_END = 5
 _LIMIT_SECONDS = 120

@@ -23,7 +23,7 @@ def die() -> None:
 
 
 def terminate() -> None:
-    """As an operator or a shutdown ends it."""
+    """End this process as an operator or a shutdown does."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -44,7 +44,7 @@ _HOLDS = (
 
 
 def lock(database: Path, seconds: float) -> "subprocess.Popen[str]":
-    """Another process that holds a database from now on."""
+    """Return another process, which holds a database from now on."""
     command = [sys.executable, "-c", _HOLDS, str(database), str(seconds)]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert holder.stdout is not None
@@ -62,7 +62,7 @@ def shorten_wait(seconds: float, then: Act) -> None:
 
 
 def nothing() -> None:
-    """Plants no fault."""
+    """Plant no fault."""
 
 
 def remove(*paths: Path) -> None:
@@ -80,7 +80,7 @@ def fill(folder: Path) -> None:
 
 
 def after(node: str, act: Act) -> None:
-    """Acts once a node has ended and its record is written."""
+    """Plant a fault that acts when a node has ended and its record is written."""
     from pipeline.run.records import RecordFile
 
     original = RecordFile.node_finished
@@ -94,15 +94,15 @@ def after(node: str, act: Act) -> None:
 
 
 def at_driver(node: str, act: Act) -> None:
-    """Acts once a node's execution is registered as RUNNING, before its inputs are read."""
+    """Plant a fault that acts when a node's execution is registered as RUNNING, before its inputs are read."""
     from tfx.orchestration.portable import execution_publish_utils, launcher, resolver_node_handler
 
     registered = execution_publish_utils.register_execution
 
     def register(*arguments: Any, **named: Any) -> Any:
-        found = registered(*arguments, **named)
+        execution = registered(*arguments, **named)
         act()
-        return found
+        return execution
 
     def of_node(original: Any, patched: Any) -> Any:
         def run(self: Any, *arguments: Any) -> Any:
@@ -117,7 +117,7 @@ def at_driver(node: str, act: Act) -> None:
 
 
 def at_executor(node: str, act: Act) -> None:
-    """Acts before a node's executor does."""
+    """Plant a fault that acts before a node's executor."""
     from tfx.orchestration.portable import launcher
 
     original = launcher.Launcher._run_executor
@@ -131,9 +131,9 @@ def at_executor(node: str, act: Act) -> None:
 
 
 def in_executor(node: str, act: Act) -> None:
-    """Acts as soon as a node's executor has written something, or else when it ends; resolvers have none.
+    """Plant a fault that acts when a node's executor has written a file, or else when it ends; resolvers have none.
 
-    InfraValidator's acts while its model server answers.
+    In InfraValidator, it acts while the model server answers.
     """
     if node == "InfraValidator":
         from components.infra_validator import component
@@ -167,7 +167,7 @@ def _act_when_written(folders: list[Path], done: threading.Event, act: Act) -> N
 
 
 def at_publish(node: str, act: Act) -> None:
-    """Acts after a node's work and before ML Metadata is told of it."""
+    """Plant a fault that acts after a node's work and before it is published to ML Metadata."""
     from tfx.orchestration.portable import execution_publish_utils, launcher, resolver_node_handler
 
     publishes = {
@@ -195,6 +195,6 @@ def _before(act: Act, function: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def _node(owner: Any, arguments: Any) -> str:
-    """Of a launcher, which knows it, or of a resolver's handler, which is told it."""
+    """Return the id of the node of a launcher, or of a call of a resolver's handler."""
     node = owner._pipeline_node if hasattr(owner, "_pipeline_node") else arguments[1]
     return str(node.node_info.id)

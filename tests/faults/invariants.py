@@ -1,4 +1,4 @@
-"""What must hold after every fault, whatever it was."""
+"""Invariants that hold after every fault."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from oncall.__main__ import main
 from tests.faults.processes import Place
 
 
-def tree(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """Return a hash of each file below a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -34,7 +34,7 @@ class Before:
     def of(cls, place: Place) -> "Before":
         champion = place.registry.champion()
         assert champion is not None
-        return cls(place, champion, tree(place.registry.path(champion)), tree(place.root.artifacts))
+        return cls(place, champion, hash_files(place.registry.path(champion)), hash_files(place.root.artifacts))
 
     def check(self, *, gone: tuple[Path, ...] = ()) -> None:
         """Check that the serving version is unchanged, intact and blessed, and every earlier artifact unchanged.
@@ -45,39 +45,41 @@ class Before:
         registry = self.place.registry
         assert registry.champion() == self.champion
         assert registry.fits(self.champion)
-        assert tree(registry.path(self.champion)) == self.served
+        assert hash_files(registry.path(self.champion)) == self.served
         self.check_artifacts(gone=gone)
 
     def check_artifacts(self, *, gone: tuple[Path, ...] = ()) -> None:
-        """Nothing made earlier has changed."""
+        """Check that every earlier artifact is unchanged."""
         artifacts = self.place.root.artifacts
         removed = [str(path.relative_to(artifacts)) for path in gone]
         expected = {
-            name: found
-            for name, found in self.artifacts.items()
+            name: digest
+            for name, digest in self.artifacts.items()
             if not any(name == one or name.startswith(f"{one}/") for one in removed)
         }
-        now = tree(artifacts)
+        now = hash_files(artifacts)
         assert {name: now.get(name) for name in expected} == expected
 
 
-def blessed(place: Place, version: int) -> bool:
-    """Whether the model of a version was blessed by all that judge it, as ML Metadata has it."""
-    (found,) = [one for one in place.oncall("serving")["versions"] if one["version"] == version]
-    return bool(found["fits"]) and set(found["blessings"].values()) == {True}
+def is_blessed(place: Place, version: int) -> bool:
+    """Return whether all validators blessed the model of a version, as ML Metadata has it."""
+    (served,) = [one for one in place.oncall("serving")["versions"] if one["version"] == version]
+    return bool(served["fits"]) and set(served["blessings"].values()) == {True}
 
 
-def no_findings(place: Place) -> bool:
-    """Whether the doctor finds nothing, but for what tests before have deleted from artifacts on purpose."""
-    shown = CliRunner().invoke(main, ["doctor", "--run-root", str(place.folder), "--json"])
-    return {one["kind"] for one in json.loads(shown.stdout)["findings"]} <= {"orphan"}
+def has_no_findings(place: Place) -> bool:
+    """Return whether the doctor finds nothing."""
+    result = CliRunner().invoke(main, ["doctor", "--run-root", str(place.folder), "--json"])
+    return json.loads(result.stdout)["findings"] == []
 
 
-def explained(place: Place, *, state: str, node: str | None, cause: str, exit_code: int | None) -> Any:
-    """Return what `why latest` says, in JSON and in plain text, is right."""
-    found = place.oncall("why", "latest")
-    assert (found["state"], found["node"], found["exit_code"]) == (state, node, exit_code), found
-    assert cause in found["cause"], found
-    assert found["run"] == place.record().run_id
-    assert found["try"]
-    return found
+def check_explanation(place: Place, *, state: str, node: str | None, cause: str, exit_code: int | None) -> Any:
+    """Check the output of `why latest` in JSON, and return it."""
+    explanation = place.oncall("why", "latest")
+    assert (explanation["state"], explanation["node"], explanation["exit_code"]) == (state, node, exit_code), (
+        explanation
+    )
+    assert cause in explanation["cause"], explanation
+    assert explanation["run"] == place.record().run_id
+    assert explanation["try"]
+    return explanation

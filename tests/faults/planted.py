@@ -1,6 +1,6 @@
-"""Five broken run roots, for whoever wants to try docs/oncall.md on them.
+"""Five broken run roots, to try docs/oncall.md on.
 
-python -m tests.faults.planted FOLDER      # FOLDER/1 to FOLDER/5, each with a page.txt: how you were woken
+python -m tests.faults.planted FOLDER      # FOLDER/1 to FOLDER/5, each with a page.txt: the page that woke you
 """
 
 import shutil
@@ -24,10 +24,10 @@ class Plant:
 
     Attributes:
       page: the symptom, as in the runbook's first table.
-      command: what the runbook says to ask.
+      command: command of the runbook.
       exit_code: exit code of the command.
-      cause: what it answers; the cause.
-      make: breaks a good run root, by a real run where one breaks it.
+      cause: strings of the command's output that name the cause.
+      make: function that breaks a good run root, by a real run if one can.
     """
 
     page: str
@@ -37,7 +37,7 @@ class Plant:
     make: Callable[[Place], None]
 
 
-def _bad_data(place: Place) -> None:
+def _add_bad_data(place: Place) -> None:
     rows = census_rows("train", TRAIN_ROWS)
     rows[1][rows[0].index("age")] = "430"
     write_rows(place.config.parent / "train.csv", rows)
@@ -45,15 +45,15 @@ def _bad_data(place: Place) -> None:
     write_rows(place.config.parent / "train.csv", census_rows("train", TRAIN_ROWS))
 
 
-def _killed(place: Place) -> None:
+def _kill_run(place: Place) -> None:
     assert place.run("seed=21", fault=partial(injections.in_executor, "Trainer", injections.die))[0] == -9
 
 
-def _missed(place: Place) -> None:
+def _miss_threshold(place: Place) -> None:
     assert place.run("evaluation.thresholds=[{metric: auc, lower_bound: 0.999}]")[0] == 4
 
 
-def _changed(place: Place) -> None:
+def _change_weights(place: Place) -> None:
     (weights,) = place.registry.path(1).glob("variables/variables.data-*")
     weights.chmod(0o644)
     with weights.open("r+b") as file:
@@ -63,7 +63,7 @@ def _changed(place: Place) -> None:
         file.write(bytes([last[0] ^ 0xFF]))
 
 
-def _truncated(place: Place) -> None:
+def _truncate_database(place: Place) -> None:
     content = place.root.metadata.read_bytes()
     place.root.metadata.write_bytes(content[: len(content) // 2])
 
@@ -74,20 +74,24 @@ PLANTS = (
         ("why", "latest"),
         0,
         ("Gate: ", ": age: Unexpectedly high value", "430>120"),
-        _bad_data,
+        _add_bad_data,
     ),
-    Plant("the nightly run does not end", ("why", "latest"), 0, ("CRASHED", "killed in Trainer"), _killed),
-    Plant("the nightly run pushed no model", ("why", "latest"), 0, ("auc on overall", "at least 0.999"), _missed),
-    Plant("predictions are bad", ("check",), 1, ("version 1: its files are NOT those that were pushed",), _changed),
-    Plant("runs do not start", ("doctor",), 1, ("metadata.sqlite: is truncated (", "restore "), _truncated),
+    Plant("the nightly run does not end", ("why", "latest"), 0, ("CRASHED", "killed in Trainer"), _kill_run),
+    Plant(
+        "the nightly run pushed no model", ("why", "latest"), 0, ("auc on overall", "at least 0.999"), _miss_threshold
+    ),
+    Plant(
+        "predictions are bad", ("check",), 1, ("version 1: its files are NOT those that were pushed",), _change_weights
+    ),
+    Plant("runs do not start", ("doctor",), 1, ("metadata.sqlite: is truncated (", "restore "), _truncate_database),
 )
 
 
 def plant(folder: Path) -> list[Path]:
-    """Make all of them below a folder; return the run roots, in the order of PLANTS."""
+    """Make all of them below a folder and return the run roots, in the order of PLANTS."""
     place = Place(small_config(folder / "data"), folder / "work")
-    code, said = place.run()
-    assert code == 0, said
+    code, output = place.run()
+    assert code == 0, output
     shutil.copytree(place.folder, folder / "good")
     made = []
     for number, one in enumerate(PLANTS, 1):
@@ -106,7 +110,7 @@ def plant(folder: Path) -> list[Path]:
 
 
 def _move(root: Path, target: Path) -> None:
-    """Copy a run root; where it is written where it lies, the new place is written."""
+    """Copy a run root and replace its path in the files that hold it."""
     shutil.copytree(root, target)
     for file in (*target.glob("records/*.json"), *target.glob("logs/*"), *target.glob(f"registry/{NAME}/*.config")):
         file.write_text(file.read_text().replace(str(root), str(target)))
@@ -114,7 +118,7 @@ def _move(root: Path, target: Path) -> None:
         with closing(sqlite3.connect(target / "metadata.sqlite")) as database, database:
             database.execute("UPDATE Artifact SET uri = replace(uri, ?, ?)", (str(root), str(target)))
     except sqlite3.DatabaseError:
-        # It is the one that is damaged.
+        # This one is damaged on purpose.
         return
 
 

@@ -45,47 +45,47 @@ class Running:
     output: Path
 
     def wait(self) -> int:
-        """Its exit code; negative for the signal that killed it."""
+        """Wait for the end and return the exit code; negative for the signal that killed it."""
         self.process.join(TIMEOUT_SECONDS)
         if self.process.exitcode is None:
             assert self.process.pid is not None
             os.killpg(self.process.pid, signal.SIGKILL)
-            raise AssertionError(f"the run hangs: {self.said()[-2000:]}")
+            raise AssertionError(f"the run hangs: {self.read_output()[-2000:]}")
         until = time.monotonic() + 20
-        while left := self._left():
-            assert time.monotonic() < until, f"the run is gone, and what it started continues: {left}"
+        while left := self._list_processes():
+            assert time.monotonic() < until, f"the run has ended, and its child processes still run: {left}"
             time.sleep(0.01)
         return self.process.exitcode
 
-    def _left(self) -> list[list[str]]:
-        """Return the command lines of processes that the command has started and that continue."""
-        found = []
+    def _list_processes(self) -> list[list[str]]:
+        """Return the command lines of processes that the command has started and that still run."""
+        command_lines = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.cmdline())
-        return found
+                    command_lines.append(process.cmdline())
+        return command_lines
 
-    def said(self) -> str:
-        """Return what it has printed."""
+    def read_output(self) -> str:
+        """Return the output so far."""
         return self.output.read_text()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so."""
+        """Wait until a condition holds."""
         until = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
-            assert self.process.is_alive() and time.monotonic() < until, self.said()[-2000:]
+            assert self.process.is_alive() and time.monotonic() < until, self.read_output()[-2000:]
             time.sleep(0.001)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A config, a run root, and what is done there.
+    """A config and a run root, and the commands that are run there.
 
     Attributes:
-      config: what is run.
+      config: config of the runs.
       folder: the run root.
-      outputs: where what runs print is kept; None for beside the run root.
+      outputs: folder of the outputs; None for beside the run root.
     """
 
     config: Path
@@ -114,25 +114,25 @@ class Place:
         return self._start(["local_runner.py", *place, *flags], fault)
 
     def run(self, *settings: str, fault: Fault | None = None) -> tuple[int, str]:
-        """Run; return the exit code and what was printed."""
+        """Run the pipeline and return the exit code and the output."""
         running = self.start(*settings, fault=fault)
-        return running.wait(), running.said()
+        return running.wait(), running.read_output()
 
     def start_again(self, fault: Fault | None = None) -> Running:
-        """Start what the newest run ran; if that ended well, the cache answers for all of it."""
+        """Start a run with the config of the newest run; if that succeeded, all of it is reused."""
         config = self.config.with_name("again.yaml")
         config.write_text(yaml.safe_dump(self.record().config, sort_keys=False))
         return self.start(fault=fault, config=config)
 
     def run_again(self, fault: Fault | None = None) -> tuple[int, str]:
-        """Run what the newest run ran; return the exit code and what was printed."""
+        """Run the config of the newest run and return the exit code and the output."""
         running = self.start_again(fault)
-        return running.wait(), running.said()
+        return running.wait(), running.read_output()
 
     def resume(self, fault: Fault | None = None) -> tuple[int, str]:
-        """Resumes the newest run."""
+        """Resume the newest run and return the exit code and the output."""
         running = self._start(["oncall", "resume", "latest", "--run-root", str(self.folder)], fault)
-        return running.wait(), running.said()
+        return running.wait(), running.read_output()
 
     def oncall(self, *arguments: str, code: int = 0) -> Any:
         """Return the JSON document of a command, which ends with `code`."""
@@ -141,9 +141,9 @@ class Place:
         return json.loads(done.stdout)
 
     def record(self) -> RunRecord:
-        """Of the newest run."""
+        """Return the record of the newest run."""
         return RunRecord.model_validate_json(max(self.root.records.glob("*.json")).read_bytes())
 
     def states(self) -> dict[str, str]:
-        """How each node of the newest run ended."""
+        """Return the state of each node of the newest run."""
         return {name: node.state for name, node in self.record().nodes.items()}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults import injections
-from tests.faults.invariants import Before, blessed, explained
+from tests.faults.invariants import Before, check_explanation, is_blessed
 from tests.faults.processes import Place
 from tests.faults.small import NAME, small_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 MEGABYTES = 64
-# What fills the disk when, at which node it is found, how it is told, and the exit code.
+# Point and node of the fault, node that fails, cause, and exit code.
 WALK: list[tuple[Callable[[str, injections.Act], None], str, str, str, int]] = [
     (injections.at_executor, "ExampleGen", "ExampleGen", "no space left on the disk: ", 6),
     (injections.at_publish, "ExampleGen", "ExampleGen", "no space left on the disk: ", 6),
@@ -40,7 +40,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run([*before, "umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_goes_on_from_there(
+def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_continues_from_there(
     disk: Path, tmp_path: Path
 ) -> None:
     place = Place(small_config(tmp_path / "data"), disk / "run", outputs=tmp_path)
@@ -48,29 +48,29 @@ def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_goes_on_fro
     before = Before.of(place)
     for number, (plant, node, found_at, cause, exit_code) in enumerate(WALK):
         fault = partial(plant, node, partial(injections.fill, disk))
-        code, said = place.resume(fault) if number else place.run("seed=21", "data.max_bad_rows=1", fault=fault)
-        assert code == exit_code, (node, said)
-        (line,) = [line for line in said.splitlines() if line.startswith("error  ")]
+        code, output = place.resume(fault) if number else place.run("seed=21", "data.max_bad_rows=1", fault=fault)
+        assert code == exit_code, (node, output)
+        (line,) = [line for line in output.splitlines() if line.startswith("error  ")]
         assert cause in line
         before.check()
-        explained(place, state="FAILED", node=found_at, cause=cause, exit_code=exit_code)
+        check_explanation(place, state="FAILED", node=found_at, cause=cause, exit_code=exit_code)
         (disk / injections.FILLER).unlink()
-    code, said = place.resume()
-    assert code == 0, said
+    code, output = place.resume()
+    assert code == 0, output
     before.check_artifacts()
     assert place.registry.champion() == 2
-    assert blessed(place, 2)
+    assert is_blessed(place, 2)
     assert {one["kind"] for one in place.oncall("doctor", code=1)["findings"]} == {"disk"}
 
 
 def test_a_run_does_not_start_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
     place = Place(small_config(tmp_path / "data"), disk / "other", outputs=tmp_path)
     injections.fill(disk)
-    code, said = place.run()
+    code, output = place.run()
     (disk / injections.FILLER).unlink()
-    assert (code, said) == (
+    assert (code, output) == (
         6,
         f"error: {disk / 'other'}: cannot be written: No space left on device; give --run-root another folder\n"
-        "that no run was started: cannot be written: No space left on device\n"
-        "what was told: cannot be written: No space left on device\n",
+        f"{disk / 'other' / 'refused.json'}: cannot be written: No space left on device\n"
+        f"{disk / 'other' / 'alerts.json'}: cannot be written: No space left on device\n",
     )

@@ -1,0 +1,70 @@
+"""The commands of docs/tutorial.md, run in one shell, print the output of the page."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.database_servers import free_port
+
+pytestmark = pytest.mark.slow
+_PAGE = ROOT / "docs" / "tutorial.md"
+_PORT = "8501"
+
+
+def read_steps() -> list[tuple[str, list[str]]]:
+    """Return each command of the page, with the lines of output below it."""
+    steps: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text(), flags=re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                steps.append((line.removeprefix("$ "), []))
+            else:
+                steps[-1][1].append(line)
+    return steps
+
+
+def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
+    """Run the commands in one shell, in a folder with the data and configs of the repository; return their outputs."""
+    for name in ("configs", "schemas", "data/census"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (folder / "local_runner.py").symlink_to(ROOT / "local_runner.py")
+    mark = "end of a command"
+    script = "\n".join(f"{command}\necho; echo '{mark}'" for command, _ in steps)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "COLUMNS": "200",
+    }
+    done = subprocess.run(
+        ["bash", "-c", f"set -e; trap 'kill $(jobs -p) 2> /dev/null' EXIT\n{script}".replace(_PORT, str(free_port()))],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout.replace(f"{folder}/", "").split(f"\n{mark}\n")[:-1]
+
+
+def normalise(line: str) -> str:
+    """Return a line with its numbers, hashes and spaces replaced, which differ from run to run."""
+    return " ".join(re.sub(r"\b[0-9a-f]{12,16}\b|\d[\d.,:T]*", "0", line).split())
+
+
+def test_every_command_of_the_tutorial_prints_the_output_of_the_page(tmp_path: Path) -> None:
+    steps = read_steps()
+    outputs = run_steps(steps, tmp_path)
+    assert len(outputs) == len(steps) > 15
+    for (command, lines), output in zip(steps, outputs, strict=True):
+        printed = {normalise(line) for line in output.splitlines()}
+        assert [line for line in lines if normalise(line) not in printed] == [], f"{command}\n{output}"

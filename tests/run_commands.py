@@ -1,0 +1,39 @@
+"""Runs of this repository's programs for tests, with the summaries that they print."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests import forked
+
+
+def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:
+    """Run the pipeline in a process that forks from one with TFX loaded, and return the summary of the run."""
+    flags = ("--config", str(config), "--run-root", str(run_root), "--json")
+    return read_summary(forked.run("local_runner.py", *flags, *arguments))
+
+
+def run_written(folder: Path) -> dict[str, Any]:
+    """Run the config that `init` has written for the name `mine`, with a latency limit for busy machines."""
+    limit = "infra_validation.max_latency_ms=10000"
+    return run_json(folder / "configs" / "mine.yaml", folder / "run", "--set", limit)
+
+
+def read_summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the summary that a run prints with --json."""
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert summary["exit_code"] == done.returncode
+    return summary
+
+
+def run_pipeline_command(*arguments: str, folder: Path | None = None) -> str:
+    """Run a command of `python -m pipeline` and return its output."""
+    done = forked.run("pipeline", *arguments, timeout=300, **({} if folder is None else {"folder": folder}))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def get_states(summary: dict[str, Any]) -> dict[str, str]:
+    """Return the state of each node of a run."""
+    return {node["id"]: node["state"] for node in summary["nodes"]}
