@@ -21,7 +21,7 @@ _RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
 _MAKERS = {
     "data": "ExampleGen",
     "statistics": "StatisticsGen",
-    "schema": "Schema",
+    "schema": "SchemaGen",
     "anomalies": "ExampleValidator",
     "metrics": "Evaluator",
 }

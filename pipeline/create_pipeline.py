@@ -1,15 +1,16 @@
-"""The DAG: which components there are, and what flows between them.
+"""The DAG: its components, and the artifacts that flow between them.
 
-ExampleGen -> StatisticsGen -> Schema -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator ->
+ExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Gate -> Transform -> Trainer -> Evaluator ->
                                                             History -^                         Baseline -^
   InfraValidator -> Pusher
 
 On Vertex Pipelines the DAG is the same. History reads the serving version there. In a rerun Baseline may be the
-candidate itself, since Vertex has no resolver of our own.
+candidate itself, since Vertex runs no resolvers but its own.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import text_format
@@ -43,6 +44,9 @@ from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
 from trainer.run import run_fn
 
+# The nodes of a DAG by their names, in the order in which they run.
+Nodes = dict[str, base_node.BaseNode]
+
 
 def create_pipeline(
     config: PipelineConfig,
@@ -57,51 +61,75 @@ def create_pipeline(
     """Return the pipeline of a config.
 
     Args:
-      config: what to build.
-      pipeline_root: where artifacts go.
-      registry: the folder that models are pushed to.
-      run_id: names the run in what is pushed.
-      enable_cache: whether unchanged components are reused from earlier runs.
-      on_vertex: whether it is compiled for Vertex Pipelines.
-      transformed_splits: what Transform writes; Trainer reads no others.
+      config: Config of the pipeline.
+      pipeline_root: Folder of the artifacts.
+      registry: Folder that models are pushed to.
+      run_id: ID of the run, which is kept with each pushed version.
+      enable_cache: Whether unchanged components are reused from earlier runs.
+      on_vertex: Whether it is compiled for Vertex Pipelines.
+      transformed_splits: Splits that Transform writes; Trainer reads no others.
     """
-    nodes: list[base_node.BaseNode] = [*_data_nodes(config, on_vertex=on_vertex)]
-    examples_node, schema, gate = nodes[0], nodes[2], nodes[5]
-    examples = examples_node.outputs["examples"]
-    transform_node = _transform(config, examples, schema.outputs["schema"], transformed_splits)
-    transform_node.add_upstream_node(gate)
-    training_nodes = _trainer(
-        config, transform_node, schema.outputs["schema"], _trainer_settings(config), on_vertex=on_vertex
+    nodes = _by_name(*_data_nodes(config, on_vertex=on_vertex))
+    transform = _transform(config, nodes, transformed_splits)
+    transform.add_upstream_node(nodes["Gate"])
+    nodes |= _by_name(transform)
+    nodes |= _by_name(*_training_nodes(config, nodes, on_vertex=on_vertex))
+    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(nodes["Trainer"].outputs["model"])
+    nodes |= _by_name(baseline)
+    nodes |= _by_name(_evaluator(config, nodes))
+    nodes |= _by_name(_infra_validator(config, nodes))
+    nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
+    arguments = beam_args(config)
+    check_beam_args(arguments)
+    for name in config.beam.components.keys() & nodes.keys():
+        own_arguments = beam_args(config, name)
+        check_beam_args(own_arguments)
+        nodes[name].with_beam_pipeline_args(own_arguments)
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=list(nodes.values()),
+        enable_cache=enable_cache,
+        beam_pipeline_args=arguments,
     )
-    trainer_node = training_nodes[-1]
-    baseline = last_blessed("Baseline") if on_vertex else baseline_resolver(trainer_node.outputs["model"])
-    evaluator_node = Evaluator(
-        examples=examples,
-        model=trainer_node.outputs["model"],
-        baseline_model=baseline.outputs["model"],
+
+
+def _by_name(*nodes: base_node.BaseNode) -> Nodes:
+    return {node.id: node for node in nodes}
+
+
+def _evaluator(config: PipelineConfig, nodes: Nodes) -> Evaluator:
+    return Evaluator(
+        examples=nodes["ExampleGen"].outputs["examples"],
+        model=nodes["Trainer"].outputs["model"],
+        baseline_model=nodes["Baseline"].outputs["model"],
         evaluation=config.evaluation,
         label=config.label.kind,
         has_costs=config.decision is not None,
         imbalance=config.training.imbalance,
-        hyperparameters=next(
-            (node.outputs["best_hyperparameters"] for node in training_nodes if node.id == "Tuner"), None
-        ),
+        hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
         golden_requests=config.infra_validation.golden_requests,
         golden_tolerance=config.infra_validation.golden_tolerance,
         code_fingerprint=code_fingerprint(components, serving),
     )
-    infra_validator = InfraValidator(
-        model=trainer_node.outputs["model"],
-        model_blessing=evaluator_node.outputs["blessing"],
-        evaluation=evaluator_node.outputs["evaluation"],
+
+
+def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
+    return InfraValidator(
+        model=nodes["Trainer"].outputs["model"],
+        model_blessing=nodes["Evaluator"].outputs["blessing"],
+        evaluation=nodes["Evaluator"].outputs["evaluation"],
         settings=config.infra_validation.model_dump_json(),
         code_fingerprint=code_fingerprint(components, serving),
     ).with_id("InfraValidator")
-    pushed = {
-        "model": trainer_node.outputs["model"],
-        "model_blessing": evaluator_node.outputs["blessing"],
-        "infra_blessing": infra_validator.outputs["blessing"],
-        "evaluation": evaluator_node.outputs["evaluation"],
+
+
+def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: str, run_id: str, on_vertex: bool) -> base_node.BaseNode:
+    arguments = {
+        "model": nodes["Trainer"].outputs["model"],
+        "model_blessing": nodes["Evaluator"].outputs["blessing"],
+        "infra_blessing": nodes["InfraValidator"].outputs["blessing"],
+        "evaluation": nodes["Evaluator"].outputs["evaluation"],
         "model_name": config.push.model_name,
         "pipeline": config.name,
         "run_id": run_id,
@@ -111,33 +139,19 @@ def create_pipeline(
         from components.pusher.vertex import VertexPusher
 
         pusher = VertexPusher(
-            **pushed,
-            examples=examples,
-            statistics=nodes[1].outputs["statistics"],
+            **arguments,
+            examples=nodes["ExampleGen"].outputs["examples"],
+            statistics=nodes["StatisticsGen"].outputs["statistics"],
             place=config.place.model_dump_json(),
             deployment=config.deployment.model_dump_json(),
         )
     else:
-        pusher = RegistryPusher(**pushed, registry=registry, promote=config.push.promote)
-    nodes += [transform_node, *training_nodes, baseline, evaluator_node, infra_validator, pusher.with_id("Pusher")]
-    arguments = beam_args(config)
-    check_beam_args(arguments)
-    for node in nodes:
-        if node.id in config.beam.components:
-            special = beam_args(config, node.id)
-            check_beam_args(special)
-            node.with_beam_pipeline_args(special)
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=pipeline_root,
-        components=nodes,
-        enable_cache=enable_cache,
-        beam_pipeline_args=arguments,
-    )
+        pusher = RegistryPusher(**arguments, registry=registry, promote=config.push.promote)
+    return pusher.with_id("Pusher")
 
 
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
-    """From files to validated examples: ExampleGen, StatisticsGen, Schema, ExampleValidator, History, Gate."""
+    """Return the nodes from the files to validated examples."""
     examples_node = example_gen(
         data=config.data,
         features=config.feature_set,
@@ -162,7 +176,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         )
     else:
         schema = CuratedSchema(schema_text=text_format.MessageToString(load_schema(config.data.schema_file)))
-    schema = schema.with_id("Schema")
+    schema = schema.with_id("SchemaGen")
     validator = ExampleValidator(
         statistics=statistics,
         schema=schema.outputs["schema"],
@@ -190,11 +204,11 @@ def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
     return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
 
 
-def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple[str, ...]) -> Transform:
+def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> Transform:
     return Transform(
-        examples=examples,
-        schema=schema,
-        preprocessing_fn=_dotted(preprocessing.preprocessing_fn),
+        examples=nodes["ExampleGen"].outputs["examples"],
+        schema=nodes["SchemaGen"].outputs["schema"],
+        preprocessing_fn=_dotted_path(preprocessing.preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
@@ -208,7 +222,7 @@ def _transform(config: PipelineConfig, examples: Any, schema: Any, splits: tuple
 
 
 def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
-    """Return what Trainer and Tuner are told."""
+    """Return the settings of Trainer and Tuner."""
     return {
         "feature_set": config.feature_set.model_dump_json(),
         "model": config.model.model_dump_json(),
@@ -219,37 +233,25 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
-def _trainer(
-    config: PipelineConfig,
-    transform_node: Transform,
-    schema: Any,
-    settings: dict[str, Any],
-    *,
-    on_vertex: bool,
-) -> list[base_node.BaseNode]:
-    """Trainer, last, behind the nodes that it starts from: a search, a model."""
-    examples, graph = transform_node.outputs["transformed_examples"], transform_node.outputs["transform_graph"]
-    splits = {
+def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) -> Iterator[base_node.BaseNode]:
+    """Yield Trainer, after the nodes that it starts from: a search, a model."""
+    settings = _trainer_settings(config)
+    inputs = {
+        "examples": nodes["Transform"].outputs["transformed_examples"],
+        "transform_graph": nodes["Transform"].outputs["transform_graph"],
+        "schema": nodes["SchemaGen"].outputs["schema"],
         "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
         "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
     }
-    nodes: list[base_node.BaseNode] = []
-    found: dict[str, Any] = {}
+    start: dict[str, Any] = {}
     if config.training.search is not None:
-        tuner = Tuner(
-            tuner_fn="trainer.search.tuner_fn",
-            examples=examples,
-            transform_graph=graph,
-            schema=schema,
-            custom_config=settings,
-            **splits,
-        )
-        nodes.append(tuner)
-        found["hyperparameters"] = tuner.outputs["best_hyperparameters"]
+        tuner = Tuner(tuner_fn="trainer.search.tuner_fn", custom_config=settings, **inputs)
+        yield tuner
+        start["hyperparameters"] = tuner.outputs["best_hyperparameters"]
     if config.training.warm_start:
-        last = last_blessed("WarmStart")
-        nodes.append(last)
-        found["base_model"] = last.outputs["model"]
+        warm_start = last_blessed("WarmStart")
+        yield warm_start
+        start["base_model"] = warm_start.outputs["model"]
     trainer_class = Trainer
     machine = config.vertex.machines.get("Trainer") if on_vertex and config.vertex is not None else None
     if machine is not None and machine.replicas > 1:
@@ -270,18 +272,9 @@ def _trainer(
     if config.decision is not None:
         # A search does not depend on the costs.
         settings = {**settings, "decision": config.decision.model_dump_json()}
-    trainer_node = trainer_class(
-        run_fn=_dotted(run_fn),
-        examples=examples,
-        transform_graph=graph,
-        schema=schema,
-        custom_config=settings,
-        **splits,
-        **found,
-    )
-    return [*nodes, trainer_node]
+    yield trainer_class(run_fn=_dotted_path(run_fn), custom_config=settings, **inputs, **start)
 
 
-def _dotted(function: Any) -> str:
+def _dotted_path(function: Any) -> str:
     """Return the dotted path of a function, which TFX imports; derived, so that a renamed function cannot be missed."""
     return f"{function.__module__}.{function.__qualname__}"

@@ -3,7 +3,7 @@
 NODES = (
     "ExampleGen",
     "StatisticsGen",
-    "Schema",
+    "SchemaGen",
     "ExampleValidator",
     "History",
     "Gate",

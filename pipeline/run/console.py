@@ -161,8 +161,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components reused from earlier runs"))
     if "ExampleGen" in facts:
         lines += _data_lines(facts["ExampleGen"])
-    if "Schema" in facts:
-        lines.append(("schema", f"{summary['schema']}, {facts['Schema']['features']} features"))
+    if "SchemaGen" in facts:
+        lines.append(("schema", f"{summary['schema']}, {facts['SchemaGen']['features']} features"))
     if "Gate" in facts:
         lines += [("warning", text) for text in facts["Gate"]["warnings"]]
     if "Evaluator" in facts:

@@ -53,7 +53,7 @@ def headline(node_id: str, known: Mapping[str, Any]) -> str:
             return ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows" + left_out + spread
         case "StatisticsGen":
             return f"{known['columns']} columns"
-        case "Schema":
+        case "SchemaGen":
             return f"{known['features']} features"
         case "ExampleValidator":
             return f"{known['anomalies']} anomalies" if known["anomalies"] else "no anomalies"
@@ -226,7 +226,7 @@ def _pusher(outputs: Artifacts) -> dict[str, Any]:
 _READERS = {
     "ExampleGen": _example_gen,
     "StatisticsGen": _statistics,
-    "Schema": _schema,
+    "SchemaGen": _schema,
     "ExampleValidator": _anomalies,
     "History": _history,
     "Gate": _gate,

@@ -59,7 +59,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     second = run_json(config, root)
     assert second["exit_code"] == 0
     # The resolver is asked again each time; the gate and the pusher are never reused from the cache.
-    expected = ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform", "Trainer", "Evaluator")
+    expected = ("ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "Trainer", "Evaluator")
     assert get_states(second) == {
         **dict.fromkeys((*expected, "InfraValidator"), "cached"),
         "History": "complete",

@@ -15,7 +15,7 @@ from tests.faults.processes import Place
 from tests.forked import context
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
-DATA_NODES = ("ExampleGen", "Schema", "StatisticsGen", "ExampleValidator", "Gate", "Transform")
+DATA_NODES = ("ExampleGen", "SchemaGen", "StatisticsGen", "ExampleValidator", "Gate", "Transform")
 MODEL_NODES = ("Trainer", "Evaluator", "InfraValidator", "Pusher")
 POINTS: dict[str, Callable[[str, injections.Act], None]] = {
     "driver": injections.at_driver,
@@ -28,7 +28,7 @@ POINTS: dict[str, Callable[[str, injections.Act], None]] = {
 KILLED_AT = {
     "driver": ("ExampleGen", "History", "Transform", "Trainer", "Pusher"),
     "executor": (*DATA_NODES, *MODEL_NODES),
-    "publish": ("ExampleGen", "Schema", "Baseline", "Evaluator", "Pusher"),
+    "publish": ("ExampleGen", "SchemaGen", "Baseline", "Evaluator", "Pusher"),
 }
 
 

@@ -29,10 +29,10 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
         [("examples", "ExampleGen", "examples")],
         [("statistics", "ExampleStatistics")],
     ),
-    "Schema": ("components.schema_gen.component.CuratedSchema", [], [("schema", "Schema")]),
+    "SchemaGen": ("components.schema_gen.component.CuratedSchema", [], [("schema", "Schema")]),
     "ExampleValidator": (
         "components.example_validator.component.ExampleValidator",
-        [("statistics", "StatisticsGen", "statistics"), ("schema", "Schema", "schema")],
+        [("statistics", "StatisticsGen", "statistics"), ("schema", "SchemaGen", "schema")],
         [("anomalies", "ExampleAnomalies")],
     ),
     "History": ("tfx.dsl.components.common.resolver.Resolver", [], []),
@@ -43,7 +43,7 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
     ),
     "Transform": (
         "components.transform.component.Transform",
-        [("examples", "ExampleGen", "examples"), ("schema", "Schema", "schema")],
+        [("examples", "ExampleGen", "examples"), ("schema", "SchemaGen", "schema")],
         [("transform_graph", "TransformGraph"), ("transformed_examples", "Examples")],
     ),
     "Trainer": (
@@ -51,7 +51,7 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
         [
             ("examples", "Transform", "transformed_examples"),
             ("transform_graph", "Transform", "transform_graph"),
-            ("schema", "Schema", "schema"),
+            ("schema", "SchemaGen", "schema"),
         ],
         [("model", "Model"), ("model_run", "ModelRun")],
     ),

@@ -97,7 +97,7 @@ def test_what_a_registered_version_was_made_from_stays_if_asked(runs: Runs, docu
     for run_id in IDS[1:5]:
         runs.run(run_id)
     gone = removed(document("gc", "--keep-last", 1, "--keep-pushed"))
-    for node, output in (("ExampleGen", "examples"), ("Schema", "schema"), ("Trainer", "model")):
+    for node, output in (("ExampleGen", "examples"), ("SchemaGen", "schema"), ("Trainer", "model")):
         assert first[node][output].uri not in gone
     assert first["Evaluator"]["evaluation"].uri not in gone
     assert first["StatisticsGen"]["statistics"].uri in gone

@@ -38,7 +38,7 @@ def node(file: RecordFile, name: str, text: str, state: str = "complete") -> Non
 def three_nodes(runs: Runs) -> RecordFile:
     file = begun(runs)
     node(file, "ExampleGen", "one\ntwo\n")
-    node(file, "Schema", "three\n")
+    node(file, "SchemaGen", "three\n")
     node(file, "Gate", "four\n", "failed")
     write(file, "Traceback\nfive\n")
     file.ended(exit_code=3, error="no", reason="", summary={})
@@ -48,7 +48,7 @@ def three_nodes(runs: Runs) -> RecordFile:
 def test_a_nodes_part_is_its_own_and_a_failure_has_its_traceback(runs: Runs, oncall: Oncall) -> None:
     three_nodes(runs)
     assert oncall("log", RUN, "ExampleGen").output == "one\ntwo\n"
-    assert oncall("log", RUN, "Schema").output == "three\n"
+    assert oncall("log", RUN, "SchemaGen").output == "three\n"
     assert oncall("log", RUN, "Gate").output == "four\nTraceback\nfive\n"
     assert oncall("log", RUN).output == oncall("log", "latest", "Gate").output
     assert oncall("log", RUN, "--lines", 2).output == "Traceback\nfive\n"
@@ -56,7 +56,7 @@ def test_a_nodes_part_is_its_own_and_a_failure_has_its_traceback(runs: Runs, onc
 
 
 def test_of_a_run_that_did_not_fail_all_is_shown(runs: Runs, oncall: Oncall) -> None:
-    runs.run(RUN, until="Schema")
+    runs.run(RUN, until="SchemaGen")
     assert oncall("log", RUN).output == "starting\n"
     runs.run("20260102", crashes_in="Gate", log="last words\n")
     assert oncall("log", "20260102").output == "last words\n"
@@ -64,10 +64,10 @@ def test_of_a_run_that_did_not_fail_all_is_shown(runs: Runs, oncall: Oncall) -> 
 
 def test_a_document_has_the_lines_and_their_place(runs: Runs, document: Any) -> None:
     file = three_nodes(runs)
-    found = document("log", RUN, "Schema")
+    found = document("log", RUN, "SchemaGen")
     assert found["lines"] == ["three"]
     assert Path(str(file.record.log)).read_bytes()[found["from"] : found["to"]] == b"three\n"
-    assert (found["run"], found["node"], found["state"]) == (RUN, "Schema", "FAILED")
+    assert (found["run"], found["node"], found["state"]) == (RUN, "SchemaGen", "FAILED")
 
 
 def test_control_characters_and_endless_lines_are_harmless(runs: Runs, oncall: Oncall) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
         assert found.output.count("\n") == 1
         return found.exit_code, found.stderr.strip()
 
-    began = "those that began: ExampleGen, Schema, Gate"
+    began = "those that began: ExampleGen, SchemaGen, Gate"
     assert why(RUN, "Trainer") == (2, f"error: Trainer: run {RUN} did not come to it; {began}")
     assert why(RUN, "Trainer", "--follow") == (2, f"error: Trainer: run {RUN} did not come to it; {began}")
     assert why(RUN, "Nobody") == (2, f"error: Nobody: run {RUN} has no such node; {began}")
@@ -135,14 +135,14 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
 def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs: Runs) -> None:
     with runs.root.locked():
         file = begun(runs)
-        process = _following(runs, "Schema")
+        process = _following(runs, "SchemaGen")
         node(file, "ExampleGen", "one\n")
-        file.node_started("Schema")
+        file.node_started("SchemaGen")
         write(file, "two\n")
         assert process.stdout is not None
         assert process.stdout.readline() == "two\n"
         write(file, "three\n")
-        file.node_finished("Schema", "complete", "")
+        file.node_finished("SchemaGen", "complete", "")
         write(file, "of another\n")
         out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("three\n", f"run {RUN} is running\n", 0)

@@ -35,7 +35,7 @@ def test_each_version_is_shown_with_its_run_data_schema_and_verdict(
 
 def test_data_is_found_through_the_cache(runs: Runs, document: Document) -> None:
     first = runs.run(FIRST)
-    data = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform")}
+    data = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform")}
     runs.run(SECOND, cached=data, rows=5000)
     version = document("serving")["versions"][-1]
     # It trained on what the first run had read.
@@ -45,7 +45,7 @@ def test_data_is_found_through_the_cache(runs: Runs, document: Document) -> None
 def test_the_verdict_is_that_of_the_run_that_pushed(runs: Runs, document: Document) -> None:
     first = runs.run(FIRST)
     # With another threshold, say: the model is the same.
-    up_to_trainer = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "Schema", "Transform", "Trainer")}
+    up_to_trainer = {node: first[node] for node in ("ExampleGen", "StatisticsGen", "SchemaGen", "Transform", "Trainer")}
     runs.run(SECOND, cached=up_to_trainer, blessed=False, pushes=False)
     assert document("serving")["versions"][0]["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
 
@@ -116,7 +116,7 @@ def test_lineage_goes_up_to_the_data_and_down_to_the_push(runs: Runs, document: 
     ]
     first_line, second_line, *_ = oncall("lineage", "v1").output.splitlines()
     assert first_line == f"Model {model}  made by Trainer of {FIRST}"
-    assert second_line == f"├─ schema: Schema {first['Schema']['schema'].id}  made by Schema of {FIRST}"
+    assert second_line == f"├─ schema: Schema {first['SchemaGen']['schema'].id}  made by SchemaGen of {FIRST}"
 
 
 def test_lineage_of_nothing_is_refused(runs: Runs, oncall: Oncall) -> None:

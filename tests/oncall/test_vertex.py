@@ -169,7 +169,7 @@ def test_lineage_leads_to_the_original_producer_and_down_to_what_was_pushed(
     assert inputs == {
         "examples": ("Examples", "first", "Transform"),
         "transform_graph": ("TransformGraph", "first", "Transform"),
-        "schema": ("Schema", "first", "Schema"),
+        "schema": ("Schema", "first", "SchemaGen"),
     }
     used = {(branch["type"], branch["run"]) for branch in found["used_by"]["branches"]}
     assert ("PushedModel", "second") in used
@@ -182,7 +182,7 @@ def test_an_artifact_of_too_large_a_lineage_is_one_line(
 ) -> None:
     made = jobs.run("first")
     monkeypatch.setattr(metadata, "MAX_GRAPH", 1)
-    refused = oncall("lineage", made["Schema"]["schema"]["name"].rpartition("/")[2])
+    refused = oncall("lineage", made["SchemaGen"]["schema"]["name"].rpartition("/")[2])
     assert refused.exit_code == 5
     assert "its lineage cannot be read: Vertex AI refused" in refused.stderr
 

@@ -20,7 +20,7 @@ from tests.pipeline.alerts.webhooks import SECRET, receiver
 
 pytestmark = pytest.mark.slow
 
-DATA_NODES = ("ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform")
+DATA_NODES = ("ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform")
 MODEL_NODES = ("Trainer", "Evaluator", "InfraValidator")
 
 

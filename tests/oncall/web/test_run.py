@@ -64,7 +64,7 @@ def test_clocks_that_went_back_stay_on_the_scale(runs: Runs) -> None:
     runs.run(FIRST)
     record = Evidence(runs.root.path).record(FIRST)
     assert record is not None
-    record.nodes["Schema"].started, record.nodes["Schema"].ended = 1.0, 0.5
+    record.nodes["SchemaGen"].started, record.nodes["SchemaGen"].ended = 1.0, 0.5
     record.nodes["Gate"].ended = record.started + 1e12
     RecordFile(runs.root, record)
     for bar in view(runs, FIRST).timeline.found.bars:
@@ -83,7 +83,7 @@ def test_a_cached_component_names_the_run_that_made_it_and_keeps_its_inputs(runs
     assert inputs == {
         (f"Examples {examples}", "examples"),
         (f"TransformGraph {graph}", "transform_graph"),
-        (f"Schema {first['Schema']['schema'].id}", "schema"),
+        (f"Schema {first['SchemaGen']['schema'].id}", "schema"),
     }
     # What is never cached is this run's own.
     assert boxes["Gate"][1].run == ""
@@ -137,8 +137,8 @@ def _gate(runs: Runs, run_id: str, made: Artifacts, before: Artifacts | None, po
     gate.custom_properties["compared_splits"].string_value = "test"
     runs.store.put_executions([gate])
     # Without comparators of its own, which would go before the policy's.
-    (Path(made["Schema"]["schema"].uri) / "schema.pbtxt").write_text('feature { name: "sex" type: BYTES }')
-    given(runs, gate, "schema", made["Schema"]["schema"])
+    (Path(made["SchemaGen"]["schema"].uri) / "schema.pbtxt").write_text('feature { name: "sex" type: BYTES }')
+    given(runs, gate, "schema", made["SchemaGen"]["schema"])
     if before is not None:
         given(runs, gate, "pushed_statistics", before["StatisticsGen"]["statistics"])
 
@@ -197,7 +197,7 @@ def test_without_distances_the_data_is_shown_all_the_same(policy: Any, said: str
 
 
 def test_a_run_that_did_not_reach_its_gate_has_no_distances(runs: Runs) -> None:
-    runs.run(FIRST, crashes_in="Schema")
+    runs.run(FIRST, crashes_in="SchemaGen")
     found = view(runs, FIRST).statistics.found
     assert found.said == "no distances: the gate was not reached"
     assert {feature.name for feature in found.features} == {"age", "sex"}

@@ -126,7 +126,7 @@ def test_a_failure_says_what_why_since_when_and_what_next(root: RunRoot, hook: R
 def test_failures_in_a_row_are_counted_from_the_first_and_a_good_run_ends_them(root: RunRoot, hook: Receiver) -> None:
     run(root, to_hook())
     first = run(root, to_hook(), fails_in="Gate", error="no").record
-    run(root, to_hook(), stops_after="Schema")
+    run(root, to_hook(), stops_after="SchemaGen")
     run(root, to_hook(), fails_in="Pusher", error="no", code=130, reason="SIGTERM")
     run(root, to_hook())
     run(root, to_hook())

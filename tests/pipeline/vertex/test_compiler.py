@@ -176,8 +176,8 @@ def lint(job: dict[str, Any], census: PipelineConfig) -> str:
 
 
 def test_a_producer_that_is_not_there_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
-    tasks(job)["Trainer"]["inputs"]["artifacts"]["schema"]["taskOutputArtifact"]["producerTask"] = "Schema_task"
-    assert lint(job, census) == "Trainer.schema: is made by the task 'Schema_task', which is not there"
+    tasks(job)["Trainer"]["inputs"]["artifacts"]["schema"]["taskOutputArtifact"]["producerTask"] = "SchemaGen_task"
+    assert lint(job, census) == "Trainer.schema: is made by the task 'SchemaGen_task', which is not there"
 
 
 def test_a_wrong_artifact_type_is_named(job: dict[str, Any], census: PipelineConfig) -> None:
@@ -200,8 +200,8 @@ def test_a_path_of_this_machine_is_refused() -> None:
 
 
 def test_a_parameter_too_large_for_ml_metadata_is_refused(job: dict[str, Any], census: PipelineConfig) -> None:
-    tasks(job)["Schema"]["inputs"]["parameters"]["schema_text"]["runtimeValue"]["constant"] = "x" * 70_000
-    assert "Schema.schema_text: has 70,002 bytes; ML Metadata takes 65,536" in lint(job, census)
+    tasks(job)["SchemaGen"]["inputs"]["parameters"]["schema_text"]["runtimeValue"]["constant"] = "x" * 70_000
+    assert "SchemaGen.schema_text: has 70,002 bytes; ML Metadata takes 65,536" in lint(job, census)
 
 
 @pytest.mark.parametrize("first", ["data", "beam"])
