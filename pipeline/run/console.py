@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
+"""The printed view of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
 
 import itertools
 import time
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.config import MEAN_COST, METRICS
-from components.example_gen.split_findings import copies_texts, labels_texts
+from pipeline.run.summary import RunSummary
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -122,14 +122,13 @@ class RunView:
 _MARKS = {"complete": "✔", "cached": "✔", "failed": "✘", "waiting": "·"}
 
 
-def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
+def print_summary(console: Console, summary: RunSummary) -> None:
     """Print the end of a run on one screen: data, metrics, the verdict, the serving version, the next commands."""
-    facts = summary["facts"]
     console.print()
-    if "Evaluator" in facts:
-        small = f"slices under {summary['min_rows_per_slice']} rows are left out"
-        console.print(f"metrics on {summary['evaluated_split']}; {small}", highlight=False)
-        console.print(_metrics_table(facts["Evaluator"]["metrics"]))
+    if summary.evaluator is not None:
+        small = f"slices under {summary.min_rows_per_slice} rows are left out"
+        console.print(f"metrics on {summary.evaluated_split}; {small}", highlight=False)
+        console.print(_metrics_table(summary.evaluator.metrics))
         console.print()
     for label, text in _lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
@@ -153,46 +152,24 @@ def _number(name: str, value: float | None) -> str:
     return f"{value:,.0f}" if name == "example_count" else f"{value:.4f}"
 
 
-def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = summary["facts"]
+def _lines(summary: RunSummary) -> list[tuple[str, str]]:
     lines = []
-    cached = [node["id"] for node in summary["nodes"] if node["state"] == "cached"]
+    cached = [node for node in summary.nodes if node.state == "cached"]
     if cached:
-        lines.append(("cache", f"{len(cached)} of {len(summary['nodes'])} components reused from earlier runs"))
-    if "ExampleGen" in facts:
-        lines += _data_lines(facts["ExampleGen"])
-    if "SchemaGen" in facts:
-        lines.append(("schema", f"{summary['schema']}, {facts['SchemaGen']['features']} features"))
-    if "Gate" in facts:
-        lines += [("warning", text) for text in facts["Gate"]["warnings"]]
-    if "Evaluator" in facts:
-        lines += [("warning", text) for text in facts["Evaluator"]["warnings"]]
-        lines.append(("constant", facts["Evaluator"]["constant_predictor"]["text"]))
-        if facts["Evaluator"]["decision"]:
-            lines.append(("decision", facts["Evaluator"]["decision"]["text"]))
-        lines.append(("model", "blessed" if facts["Evaluator"]["blessed"] else "NOT blessed:"))
-        lines += [("", failure) for failure in facts["Evaluator"]["failures"]]
-    if summary["error"]:
-        first, *rest = summary["error"].splitlines()
-        lines += [("error", first), *(("", line) for line in rest)]
-    if summary["until"] and not summary["error"]:
-        lines.append(("stopped", f"after {summary['until']}, as asked"))
-    lines.append(("pushed", summary["pushed"]))
-    lines.append(("serving", summary["serving"]))
-    if summary["log"]:
-        lines.append(("log", summary["log"]))
-    lines += [("next" if i == 0 else "", text) for i, text in enumerate(summary["next"])]
-    return lines
-
-
-def _data_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what ExampleGen found in the rows."""
-    lines = [("data", ", ".join(f"{split} {rows:,}" for split, rows in known["rows"].items()) + " rows")]
-    lines += [("labels", text) for text in labels_texts(known["labels"])]
-    lines += [("copies", text) for text in copies_texts(known["equal_rows"])]
-    if known["rejected"]:
-        lines.append(("rejects", f"{known['rejected']:,} bad rows left out: {known['rejects_file']}"))
-    if known["unlabelled"]:
-        where = ", ".join(f"{split} {rows:,}" for split, rows in known["unlabelled_by_split"].items() if rows)
-        lines.append(("no label", f"{known['unlabelled']:,} rows left out, of the files of {where}"))
+        lines.append(("cache", f"{len(cached)} of {len(summary.nodes)} components reused from earlier runs"))
+    for node in summary.nodes:
+        if node.summary is not None and node.id == "SchemaGen":
+            lines.append(("schema", f"{summary.schema}, {node.summary.headline}"))
+        elif node.summary is not None:
+            lines += node.summary.lines()
+    if summary.error:
+        first, *others = summary.error.splitlines()
+        lines += [("error", first), *(("", line) for line in others)]
+    if summary.until and not summary.error:
+        lines.append(("stopped", f"after {summary.until}, as asked"))
+    lines.append(("pushed", summary.pushed))
+    lines.append(("serving", summary.serving))
+    if summary.log:
+        lines.append(("log", summary.log))
+    lines += [("next" if number == 0 else "", text) for number, text in enumerate(summary.next)]
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rich.console import Console
 
@@ -27,7 +27,10 @@ from pipeline.run.fast_imports import imported_for_good
 from pipeline.run.records import RecordFile, begun, newest_records
 from pipeline.run.rejections import Refusal, Refusals
 from pipeline.run.run_root import RunRoot, new_run_id
-from pipeline.run.summary import push_text, serving_text, summarize
+from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
+
+if TYPE_CHECKING:
+    from pipeline.run.dag_runner import NodeResult
 
 Output = Literal["normal", "quiet", "verbose", "json"]
 
@@ -39,24 +42,21 @@ class _Recorder:
     view: RunView
     file: RecordFile
     interrupts: Interrupts
-    facts: dict[str, Any] = field(default_factory=dict)
-    nodes: list[dict[str, Any]] = field(default_factory=list)
+    nodes: list[NodeOutcome] = field(default_factory=list)
 
     def node_started(self, node_id: str) -> None:
         self.interrupts.check()
         self.file.node_started(node_id)
         self.view.node_started(node_id)
 
-    def node_finished(self, result: Any) -> None:
-        from pipeline.run import node_reports
+    def node_finished(self, result: "NodeResult") -> None:
+        from pipeline.run.node_summaries import read_summary
 
         self.file.node_finished(result.node_id, result.state, result.error)
-        known = node_reports.facts(result)
-        text = node_reports.headline(result.node_id, known) if known else ""
-        if known:
-            self.facts[result.node_id] = known
-        self.nodes.append({"id": result.node_id, "state": result.state, "seconds": round(result.seconds, 2)})
-        self.view.node_finished(result.node_id, result.state, result.seconds, text)
+        summary = read_summary(result)
+        self.nodes.append(NodeOutcome(result.node_id, result.state, round(result.seconds, 2), summary))
+        headline = summary.headline if summary is not None else ""
+        self.view.node_finished(result.node_id, result.state, result.seconds, headline)
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def run(
             interrupts.release()
             _refused(asked, error, shown=shown)
             return error.exit_code
-        missed = summary["facts"].get("Evaluator", {}).get("failures", ())
+        missed = summary.evaluator.failures if summary.evaluator is not None else ()
         notifier.ended(config.alerts, asked.root, file, missed=missed, shown=shown)
-    return int(summary["exit_code"])
+    return summary.exit_code
 
 
 def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
@@ -168,7 +168,7 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
     return 0
 
 
-def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tuple[RecordFile, dict[str, Any]]:
+def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tuple[RecordFile, RunSummary]:
     """Run, with the run root held; return the record and the summary."""
     config, root, run_id = asked.config, asked.root, new_run_id()
     log = None if asked.output == "verbose" else root.log(run_id)
@@ -192,17 +192,17 @@ def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tu
         interrupts.end_process = partial(_end_process, asked, recorder, console, terminal)
         error = _run_recorded(asked, database, run_id, recorder, interrupts)
         interrupts.end_process = None
-        summary = summarize(config, root, file.record, recorder.nodes, recorder.facts, error)
+        summary = summarize(config, root, file.record, recorder.nodes, error)
         _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
         try:
-            summary["serving"] = serving_text(config, root)
+            summary.serving = serving_text(config, root)
             _print(asked.output, console, terminal, summary)
         except (KeyboardInterrupt, OSError):
             # Nobody reads the terminal any more, or wants to wait; how the run ended is on record, and stays so.
             traceback.print_exc()
     notifier.kept(
-        "the serving version", lambda: file.noted(summary={name: summary[name] for name in ("pushed", "serving")})
+        "the serving version", lambda: file.noted(summary={"pushed": summary.pushed, "serving": summary.serving})
     )
     return file, summary
 
@@ -215,7 +215,7 @@ def _end_process(asked: _Asked, recorder: _Recorder, console: Console, terminal:
     try:
         reason = recorder.interrupts.received
         error = KeyboardInterrupt(reason)
-        summary = summarize(asked.config, asked.root, recorder.file.record, recorder.nodes, recorder.facts, error)
+        summary = summarize(asked.config, asked.root, recorder.file.record, recorder.nodes, error)
         _end(recorder.file, summary, reason)
         _print(asked.output, console, terminal, summary)
     finally:
@@ -241,21 +241,20 @@ def _run_recorded(
     return None
 
 
-def _end(file: RecordFile, summary: dict[str, Any], reason: str) -> None:
+def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
     """Put the end on record. A disk that is full keeps no run from ending."""
-    code, error = summary["exit_code"], summary["error"] or ""
+    code, error = summary.exit_code, summary.error or ""
     try:
-        file.ended(exit_code=code, error=error, reason=reason, summary={"pushed": summary["pushed"]})
+        file.ended(exit_code=code, error=error, reason=reason, summary={"pushed": summary.pushed})
     except OSError as problem:
         traceback.print_exc()
-        said = f"the record cannot be written: {problem.strerror}"
-        summary["error"] = f"{error}\n{said}".strip()
-        summary["exit_code"] = code or RunRootError.exit_code
+        summary.error = f"{error}\nthe record cannot be written: {problem.strerror}".strip()
+        summary.exit_code = code or RunRootError.exit_code
 
 
-def _print(output: Output, console: Console, terminal: TextIO, summary: dict[str, Any]) -> None:
+def _print(output: Output, console: Console, terminal: TextIO, summary: RunSummary) -> None:
     if output == "json":
-        terminal.write(to_json(summary) + "\n")
+        terminal.write(to_json(summary.as_json()) + "\n")
     elif output != "quiet":
         print_summary(console, summary)
     terminal.flush()

@@ -1,11 +1,13 @@
-"""What a run says at its end, as plain values: what `--json` prints, and what the summary is drawn from."""
+"""The summary of a run, which `--json` prints and the console draws. Imports no TensorFlow."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cli.errors import DataError, PipelineError
+from cli.node_summary import NodeSummary
 from cli.terminal import INTERRUPTED_EXIT_CODE, command, flags
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import preflight
@@ -14,46 +16,130 @@ from pipeline.run.records import RunRecord
 from pipeline.run.run_root import RunRoot
 from serving.registry import LocalRegistry, State
 
+if TYPE_CHECKING:
+    from components.evaluator.summary import EvaluatorSummary
+    from components.pusher.summary import PusherSummary
+
+
+@dataclass(frozen=True)
+class NodeOutcome:
+    """One node that has ended.
+
+    Attributes:
+      id: Name of the node.
+      state: `complete`, `cached` or `failed`.
+      seconds: Wall time in seconds.
+      summary: Summary that its component reports; None if it failed.
+    """
+
+    id: str
+    state: str
+    seconds: float
+    summary: NodeSummary | None = None
+
+
+@dataclass
+class RunSummary:
+    """Summary of a run that has ended, which `--json` prints and the console draws.
+
+    Attributes:
+      pipeline: Name of the pipeline.
+      run_id: ID of the run.
+      exit_code: Exit code of the command.
+      error: Error that ended the run; None if it succeeded.
+      until: Node after which it was to stop; None for the last.
+      nodes: Nodes that have ended, in order.
+      schema: Path of the schema, or its origin.
+      evaluated_split: Split that the metrics are measured on.
+      min_rows_per_slice: Rows that a slice needs to be listed.
+      pushed: Result of the push.
+      serving: Serving version.
+      run_root: Run root of the run.
+      log: Log file of the run; None if the log was printed.
+      next: Commands to type next.
+    """
+
+    pipeline: str
+    run_id: str
+    exit_code: int
+    error: str | None
+    until: str | None
+    nodes: Sequence[NodeOutcome]
+    schema: str
+    evaluated_split: str
+    min_rows_per_slice: int
+    pushed: str
+    run_root: str
+    log: str | None
+    next: Sequence[str]
+    serving: str = "unknown: was not asked for"
+
+    @property
+    def evaluator(self) -> "EvaluatorSummary | None":
+        """Summary of Evaluator, if it succeeded."""
+        return cast("EvaluatorSummary | None", find_summary(self.nodes, "Evaluator"))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints."""
+        return {
+            "pipeline": self.pipeline,
+            "run_id": self.run_id,
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "until": self.until,
+            "nodes": [{"id": node.id, "state": node.state, "seconds": node.seconds} for node in self.nodes],
+            "facts": {node.id: asdict(node.summary) for node in self.nodes if node.summary is not None},
+            "schema": self.schema,
+            "evaluated_split": self.evaluated_split,
+            "min_rows_per_slice": self.min_rows_per_slice,
+            "pushed": self.pushed,
+            "serving": self.serving,
+            "run_root": self.run_root,
+            "log": self.log,
+            "next": list(self.next),
+        }
+
+
+def find_summary(nodes: Sequence[NodeOutcome], name: str) -> NodeSummary | None:
+    """Return the summary of a node; None if it has not ended, or failed."""
+    return next((node.summary for node in nodes if node.id == name), None)
+
 
 def summarize(
     config: PipelineConfig,
     root: RunRoot,
     record: RunRecord,
-    nodes: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any],
+    nodes: Sequence[NodeOutcome],
     error: BaseException | None,
-) -> dict[str, Any]:
-    """Everything about a finished run, but the serving version, which others have to be asked for.
+) -> RunSummary:
+    """Return the summary of a run, without the serving version, which a registry has to be asked for.
 
     Args:
-      config: config of the run.
-      root: run root of the run.
-      record: record of the run.
-      nodes: that ran: id, state, seconds.
-      facts: facts of each node that users want to know.
-      error: that ended it.
+      config: Config of the run.
+      root: Run root of the run.
+      record: Record of the run.
+      nodes: Nodes that have ended.
+      error: Error that ended the run; None if it succeeded.
     """
-    pusher = facts.get("Pusher")
+    pusher = cast("PusherSummary | None", find_summary(nodes, "Pusher"))
     steps = next_steps(config, root, record.run_id, pusher, error)
-    if isinstance(error, DataError) and config.data.schema_file and nodes and nodes[-1]["id"] == "Gate":
+    if isinstance(error, DataError) and config.data.schema_file and nodes and nodes[-1].id == "Gate":
         steps.insert(1, schema_diff(record, root.path))
-    return {
-        "pipeline": config.name,
-        "run_id": record.run_id,
-        "exit_code": _exit_code(error),
-        "error": _error_text(error),
-        "until": record.until,
-        "nodes": nodes,
-        "facts": facts,
-        "schema": config.data.schema_file or "inferred from train",
-        "evaluated_split": config.evaluation.split,
-        "min_rows_per_slice": config.evaluation.min_rows_per_slice,
-        "pushed": _pushed_text(pusher),
-        "serving": "unknown: was not asked for",
-        "run_root": str(root.path),
-        "log": record.log,
-        "next": steps,
-    }
+    return RunSummary(
+        pipeline=config.name,
+        run_id=record.run_id,
+        exit_code=_exit_code(error),
+        error=_error_text(error),
+        until=record.until,
+        nodes=nodes,
+        schema=config.data.schema_file or "inferred from train",
+        evaluated_split=config.evaluation.split,
+        min_rows_per_slice=config.evaluation.min_rows_per_slice,
+        pushed=_pushed_text(pusher),
+        run_root=str(root.path),
+        log=record.log,
+        next=steps,
+    )
 
 
 def _exit_code(error: BaseException | None) -> int:
@@ -72,16 +158,16 @@ def _error_text(error: BaseException | None) -> str | None:
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
-def _pushed_text(pusher: Mapping[str, Any] | None) -> str:
+def _pushed_text(pusher: "PusherSummary | None") -> str:
     if pusher is None:
         return "nothing"
-    if not pusher["pushed"]:
-        return f"nothing: version {pusher['version']} holds this very model already"
-    return f"version {pusher['version']} to {pusher['path']}"
+    if not pusher.pushed:
+        return f"nothing: version {pusher.version} holds this very model already"
+    return f"version {pusher.version} to {pusher.path}"
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
-    """Return what a push would do, if the model were blessed."""
+    """Return the effect that a push would have if the model were blessed."""
     if config.push.target == "vertex":
         return preflight.vertex_plan(config).summary()
     registry = _registry(config, root)
@@ -122,10 +208,10 @@ def next_steps(
     config: PipelineConfig,
     root: RunRoot,
     run_id: str,
-    pusher: Mapping[str, Any] | None,
+    pusher: "PusherSummary | None",
     error: BaseException | None,
 ) -> list[str]:
-    """Return what to do after a run."""
+    """Return the commands to type after a run."""
     # As `make run` starts them: the environment need not be activated.
     tools = Path(sys.executable).parent
     if tools.is_relative_to(Path.cwd()):
@@ -144,7 +230,7 @@ def next_steps(
         return [*steps, command(python, "-m", "serving.registry.vertex", "list") + place]
     registry = _registry(config, root)
     steps.append(command(python, "-m", "serving", "--model-dir", registry.folder))
-    if registry.state(pusher["version"]) is State.CANDIDATE:
+    if registry.state(pusher.version) is State.CANDIDATE:
         place = flags(registry=registry.folder.parent, model=registry.name)
         steps.append(command(python, "-m", "serving.registry", "promote") + f"{place} --yes")
     return steps

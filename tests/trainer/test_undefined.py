@@ -13,13 +13,13 @@ import tensorflow as tf
 
 from cli import progress
 from cli.errors import DataError, PipelineError
-from pipeline.run.node_reports import headline
 from schemas.features import FeatureSet
 from tests.trainer.test_model import FEATURES, SPEC, training, write_source
 from trainer.config import EarlyStopping, Model, Optimizer, Training
 from trainer.input import Source
 from trainer.run import DivergenceError, History, _EarlyStopping, fit
 from trainer.search import tuner_fn
+from trainer.summary import TrainerSummary
 
 AUC_IS_UNDEFINED = (
     "auc is undefined on eval, which has no row of class '{}'; give eval rows of both classes (data.splits.eval), or "
@@ -76,8 +76,8 @@ def test_auc_without_both_classes_is_undefined_wherever_it_is_shown(
     names = logged(tmp_path / "logs")
     assert "epoch_log_loss" in names
     assert "epoch_auc" not in names
-    known = {"kept_epoch": 2, "epochs": 4, "metrics": {"log_loss": 0.25, "auc": None}}
-    assert headline("Trainer", known) == "eval log loss 0.2500, AUC undefined, kept epoch 2 of 4"
+    summary = TrainerSummary(epochs=4, kept_epoch=2, metrics={"log_loss": 0.25, "auc": None})
+    assert summary.headline == "eval log loss 0.2500, AUC undefined, kept epoch 2 of 4"
 
 
 @pytest.mark.parametrize(("share", "absent"), [(0.0, "yes"), (1.0, "no")])

@@ -1,51 +1,71 @@
-"""What a person reads of a run."""
+"""The printed view and summary of a run."""
 
 import io
-from typing import Any
 
 from rich.console import Console
 
+from components.evaluator.summary import EvaluatorSummary
+from components.example_gen.summary import ExampleGenSummary
+from components.schema_gen.summary import SchemaGenSummary
 from pipeline.run.console import Mode, RunView, print_summary
+from pipeline.run.summary import NodeOutcome, RunSummary
 
-SUMMARY: dict[str, Any] = {
-    "until": None,
-    "nodes": [{"id": "ExampleGen", "state": "cached"}, {"id": "Evaluator", "state": "complete"}],
-    "facts": {
-        "ExampleGen": {
-            "rows": {"train": 29361, "eval": 3200},
-            "labels": {"train": {"<=50K": 22021, ">50K": 7340}, "eval": {"<=50K": 3200, ">50K": 0}},
-            "equal_rows": {
-                "one_in": 1,
-                "distinct_rows": {"train": 28492},
-                "in_train": {"train": {"rows": 29361, "in_train": 5713}, "eval": {"rows": 3200, "in_train": 0}},
-                "contradictory": {"train": {"rows": 29361, "contradictory": 1879}},
-                "spread": [],
-                "drawn": [],
-                "grouped": False,
-            },
-            "rejected": 2,
-            "rejects_file": "/runs/rejects.jsonl",
-            "unlabelled": 5,
-            "unlabelled_by_split": {"train": 5},
-        },
-        "Evaluator": {
-            "blessed": False,
-            "failures": ["auc on sex=Male: 0.8421, must be at least 0.85"],
-            "warnings": ["auc on sex=Other: undefined, since all rows of the slice have the same class"],
-            "constant_predictor": {"text": "log loss 0.2749 of the model against 0.5519 of the class shares of train"},
-            "decision": {"text": "threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)"},
-            "metrics": {"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}},
-        },
-    },
-    "schema": "inferred from train",
-    "evaluated_split": "test",
-    "min_rows_per_slice": 100,
-    "error": "the model missed a threshold; it was not pushed\n  second line",
-    "pushed": "nothing",
-    "serving": "version 3 of m",
-    "log": "/runs/log",
-    "next": ["do this", "then that"],
-}
+SUMMARY = RunSummary(
+    pipeline="p",
+    run_id="r",
+    exit_code=4,
+    error="the model missed a threshold; it was not pushed\n  second line",
+    until=None,
+    nodes=[
+        NodeOutcome(
+            "ExampleGen",
+            "cached",
+            0.5,
+            ExampleGenSummary(
+                rows={"train": 29361, "eval": 3200},
+                labels={"train": {"<=50K": 22021, ">50K": 7340}, "eval": {"<=50K": 3200, ">50K": 0}},
+                equal_rows={
+                    "one_in": 1,
+                    "distinct_rows": {"train": 28492},
+                    "in_train": {"train": {"rows": 29361, "in_train": 5713}, "eval": {"rows": 3200, "in_train": 0}},
+                    "contradictory": {"train": {"rows": 29361, "contradictory": 1879}},
+                    "spread": [],
+                    "drawn": [],
+                    "grouped": False,
+                },
+                rejected=2,
+                rejects_file="/runs/rejects.jsonl",
+                unlabelled=5,
+                unlabelled_by_split={"train": 5},
+            ),
+        ),
+        NodeOutcome("SchemaGen", "complete", 0.1, SchemaGenSummary(features=14)),
+        NodeOutcome(
+            "Evaluator",
+            "complete",
+            2.0,
+            EvaluatorSummary(
+                blessed=False,
+                failures=["auc on sex=Male: 0.8421, must be at least 0.85"],
+                warnings=["auc on sex=Other: undefined, since all rows of the slice have the same class"],
+                constant_predictor={"text": "log loss 0.2749 of the model against 0.5519 of the class shares of train"},
+                decision={
+                    "text": "threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)"
+                },
+                metrics={"overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}},
+            ),
+        ),
+        NodeOutcome("Pusher", "failed", 0.0),
+    ],
+    schema="inferred from train",
+    evaluated_split="test",
+    min_rows_per_slice=100,
+    pushed="nothing",
+    serving="version 3 of m",
+    run_root="/runs",
+    log="/runs/log",
+    next=["do this", "then that"],
+)
 
 
 def drawn(mode: Mode = "plain") -> tuple[RunView, io.StringIO]:
@@ -63,7 +83,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
     assert lines[2].split() == ["slice", "rows", "auc", "pr", "auc"]
     assert lines[3].split() == ["overall", "16,281", "0.9289", "undefined"]
     assert lines[5:] == [
-        "cache    1 of 2 components reused from earlier runs",
+        "cache    1 of 4 components reused from earlier runs",
         "data     train 29,361, eval 3,200 rows",
         "labels   >50K: train 25.0%, eval 0.0%",
         "copies   stay together (28,492 distinct rows)",
@@ -71,6 +91,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
         "copies   1,879 rows of train (6.4%) equal one with another label",
         "rejects  2 bad rows left out: /runs/rejects.jsonl",
         "no label 5 rows left out, of the files of train 5",
+        "schema   inferred from train, 14 features",
         "warning  auc on sex=Other: undefined, since all rows of the slice have the same class",
         "constant log loss 0.2749 of the model against 0.5519 of the class shares of train",
         "decision threshold 0.1667 (false positive 1, false negative 5; chosen on 3,200 rows of eval)",
@@ -121,3 +142,13 @@ def test_silent_is_silent() -> None:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "complete", 1.0, "")
     assert output.getvalue() == ""
+
+
+def test_the_json_document_has_the_fields_of_each_summary() -> None:
+    document = SUMMARY.as_json()
+    assert document["nodes"][0] == {"id": "ExampleGen", "state": "cached", "seconds": 0.5}
+    assert document["facts"]["SchemaGen"] == {"features": 14}
+    assert document["facts"]["Evaluator"]["metrics"] == {
+        "overall": {"example_count": 16281.0, "auc": 0.92891, "pr_auc": None}
+    }
+    assert [*document["facts"]] == ["ExampleGen", "SchemaGen", "Evaluator"]

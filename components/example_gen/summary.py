@@ -1,0 +1,71 @@
+"""Summary of ExampleGen."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cli.node_summary import NodeSummary, Outputs, only_artifact
+from components.example_gen import component
+from components.example_gen.split_findings import copies_texts, labels_texts
+
+
+@dataclass(frozen=True)
+class ExampleGenSummary(NodeSummary):
+    """Rows of the splits.
+
+    Attributes:
+      rows: Number of rows by split.
+      rejected: Number of bad rows that are left out.
+      unlabelled: Number of rows that are left out because they have no label.
+      unlabelled_by_split: The same by the split whose files have them.
+      labels: Counts of `LABELS_PROPERTY`.
+      equal_rows: Counts of `EQUAL_ROWS_PROPERTY`.
+      rejects_file: File of the bad rows; None if there are none.
+    """
+
+    rows: Mapping[str, int]
+    rejected: int
+    unlabelled: int
+    unlabelled_by_split: Mapping[str, int]
+    labels: Mapping[str, Mapping[str, float]]
+    equal_rows: Mapping[str, Any]
+    rejects_file: str | None
+
+    @classmethod
+    def read(cls, outputs: Outputs) -> "ExampleGenSummary":
+        artifact = only_artifact(outputs, "examples")
+        properties = artifact.custom_properties
+        rejected = int(properties[component.REJECTED_PROPERTY].int_value)
+        return cls(
+            rows=json.loads(properties[component.ROWS_PROPERTY].string_value),
+            rejected=rejected,
+            unlabelled=int(properties[component.UNLABELLED_PROPERTY].int_value),
+            unlabelled_by_split=json.loads(properties[component.UNLABELLED_BY_SPLIT_PROPERTY].string_value),
+            labels=json.loads(properties[component.LABELS_PROPERTY].string_value),
+            equal_rows=json.loads(properties[component.EQUAL_ROWS_PROPERTY].string_value),
+            rejects_file=os.path.join(artifact.uri, component.REJECTS_FILE) if rejected else None,
+        )
+
+    @property
+    def headline(self) -> str:
+        left_out = f"; {self.rejected:,} bad rows left out" if self.rejected else ""
+        left_out += f"; {self.unlabelled:,} without a label left out" if self.unlabelled else ""
+        spread = "; copies are spread" if self.equal_rows["spread"] else ""
+        return f"{_rows_text(self.rows)} rows{left_out}{spread}"
+
+    def lines(self) -> list[tuple[str, str]]:
+        lines = [("data", f"{_rows_text(self.rows)} rows")]
+        lines += [("labels", text) for text in labels_texts(self.labels)]
+        lines += [("copies", text) for text in copies_texts(self.equal_rows)]
+        if self.rejected:
+            lines.append(("rejects", f"{self.rejected:,} bad rows left out: {self.rejects_file}"))
+        if self.unlabelled:
+            splits = _rows_text({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
+            lines.append(("no label", f"{self.unlabelled:,} rows left out, of the files of {splits}"))
+        return lines
+
+
+def _rows_text(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in rows.items())

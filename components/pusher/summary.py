@@ -1,0 +1,38 @@
+"""Summary of Pusher."""
+
+from dataclasses import dataclass
+
+from cli.node_summary import NodeSummary, Outputs, only_artifact
+from components.pusher.component import HASH_PROPERTY, VERSION_PROPERTY
+from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
+
+
+@dataclass(frozen=True)
+class PusherSummary(NodeSummary):
+    """Result of a push.
+
+    Attributes:
+      pushed: Whether a version was written; if not, `version` has the same model.
+      version: Number of the version.
+      path: Its folder, or its resource name on Vertex AI.
+      content_hash: Hash of its files.
+    """
+
+    pushed: bool
+    version: int
+    path: str
+    content_hash: str
+
+    @classmethod
+    def read(cls, outputs: Outputs) -> "PusherSummary":
+        properties = only_artifact(outputs, "pushed_model").custom_properties
+        return cls(
+            pushed=bool(properties[PUSHED_PROPERTY].int_value),
+            version=int(properties[VERSION_PROPERTY].string_value),
+            path=properties[DESTINATION_PROPERTY].string_value,
+            content_hash=properties[HASH_PROPERTY].string_value,
+        )
+
+    @property
+    def headline(self) -> str:
+        return f"pushed version {self.version}" if self.pushed else f"version {self.version} holds this model already"

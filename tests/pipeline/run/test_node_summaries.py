@@ -1,0 +1,48 @@
+"""The headlines of nodes, and the table of their summaries."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components.evaluator.summary import EvaluatorSummary
+from pipeline.config.node_names import NODES
+from pipeline.run.node_summaries import _SUMMARIES
+from trainer.summary import TrainerSummary
+
+EVALUATED = EvaluatorSummary(
+    blessed=True,
+    failures=[],
+    warnings=[],
+    constant_predictor={},
+    decision={},
+    metrics={"overall": {"auc": 0.9281, "log_loss": 0.3}},
+)
+
+
+def test_every_node_has_a_summary() -> None:
+    assert tuple(_SUMMARIES) == NODES
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "AUC 0.9281, blessed"),
+        ({"warnings": ["a", "b"]}, "AUC 0.9281, blessed, 2 warnings"),
+        (
+            {"blessed": False, "failures": ["a"], "metrics": {"overall": {"auc": None}}},
+            "AUC undefined, NOT blessed for 1 reason",
+        ),
+        (
+            {"blessed": False, "failures": ["a", "b"], "warnings": ["c"]},
+            "AUC 0.9281, NOT blessed for 2 reasons, 1 warning",
+        ),
+    ],
+)
+def test_the_evaluators_headline(changes: dict[str, Any], expected: str) -> None:
+    assert replace(EVALUATED, **changes).headline == expected
+
+
+def test_an_undefined_metric_of_the_trainer_is_named() -> None:
+    summary = TrainerSummary(epochs=3, kept_epoch=2, metrics={"log_loss": 0.5, "auc": float("nan")})
+    assert summary.headline == "eval log loss 0.5000, AUC undefined, kept epoch 2 of 3"

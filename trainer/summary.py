@@ -1,0 +1,69 @@
+"""Summaries of Trainer and Tuner."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.node_summary import NodeSummary, Outputs, metric_text, number_text, only_artifact
+from trainer.config import shown_values, values_of
+from trainer.run import HISTORY_FILE
+
+
+@dataclass(frozen=True)
+class TrainerSummary(NodeSummary):
+    """Result of a training.
+
+    Attributes:
+      epochs: Number of epochs.
+      kept_epoch: Number of the epoch whose weights are kept, from 1.
+      metrics: Metrics of that epoch on eval.
+    """
+
+    epochs: int
+    kept_epoch: int
+    metrics: Mapping[str, float | None]
+
+    @classmethod
+    def read(cls, outputs: Outputs) -> "TrainerSummary":
+        history = json.loads((Path(only_artifact(outputs, "model_run").uri) / HISTORY_FILE).read_bytes())
+        metrics, kept = history["metrics"], history["kept_epoch"]
+        return cls(
+            epochs=len(metrics["loss"]),
+            kept_epoch=kept + 1,
+            metrics={
+                name.removeprefix("val_"): values[kept] for name, values in metrics.items() if name.startswith("val_")
+            },
+        )
+
+    @property
+    def headline(self) -> str:
+        metrics = [metric_text(name, value) for name, value in self.metrics.items()]
+        return f"eval {', '.join(metrics)}, kept epoch {self.kept_epoch} of {self.epochs}"
+
+
+@dataclass(frozen=True)
+class TunerSummary(NodeSummary):
+    """Result of a search.
+
+    Attributes:
+      trials: Number of trials.
+      score: Objective of the best one.
+      values: Its hyper-parameters, by their paths in the config.
+    """
+
+    trials: int
+    score: float | None
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, outputs: Outputs) -> "TunerSummary":
+        (file,) = Path(only_artifact(outputs, "tuner_results").uri).iterdir()
+        best, *others = json.loads(file.read_bytes())
+        values = {key: value for key, value in best.items() if key not in ("trial_id", "score")}
+        return cls(1 + len(others), best["score"], values_of({"values": values}))
+
+    @property
+    def headline(self) -> str:
+        return f"best of {self.trials} trials: {number_text(self.score)} with {shown_values(self.values)}"
