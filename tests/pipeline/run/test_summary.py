@@ -1,9 +1,10 @@
-"""What a run says of the registry, before and after."""
+"""The texts of the registry before a run and after it."""
 
 from pathlib import Path
 
 import pytest
 
+from components.pusher.summary import PusherSummary
 from pipeline.config.pipeline_config import PipelineConfig, load
 from pipeline.run import summary
 from pipeline.run.run_root import RunRoot
@@ -52,7 +53,7 @@ def test_the_number_that_a_push_would_get(root: RunRoot) -> None:
 
 def test_a_candidate_is_followed_by_the_command_that_promotes_it(root: RunRoot) -> None:
     registry = push(root, "a", promote=False)
-    pusher = {"version": 1, "path": str(registry.folder / "1")}
+    pusher = PusherSummary(pushed=True, version=1, path=str(registry.folder / "1"), content_hash="")
     promote = f"python -m serving.registry promote --registry {registry.folder.parent} --model census-income --yes"
     assert summary.next_steps(config(), root, "run", pusher, None)[-1].endswith(promote)
     registry.promote()
