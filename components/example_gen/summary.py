@@ -63,7 +63,7 @@ class ExampleGenSummary(NodeSummary):
             lines.append(("rejects", f"{self.rejected:,} bad rows left out: {self.rejects_file}"))
         if self.unlabelled:
             splits = _rows_text({split: rows for split, rows in self.unlabelled_by_split.items() if rows})
-            lines.append(("no label", f"{self.unlabelled:,} rows left out, of the files of {splits}"))
+            lines.append(("no label", f"{self.unlabelled:,} rows left out (files of {splits})"))
         return lines
 
 

@@ -90,7 +90,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
         "copies   rows in train too: eval 0.0%; within train 19.5%",
         "copies   1,879 rows of train (6.4%) equal one with another label",
         "rejects  2 bad rows left out: /runs/rejects.jsonl",
-        "no label 5 rows left out, of the files of train 5",
+        "no label 5 rows left out (files of train 5)",
         "schema   inferred from train, 14 features",
         "warning  auc on sex=Other: undefined, since all rows of the slice have the same class",
         "constant log loss 0.2749 of the model against 0.5519 of the class shares of train",
