@@ -3,6 +3,7 @@
 import csv
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,22 @@ ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 
+# Fixtures that start servers.
+_INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench"}, {"mariadb", "postgresql", "database_server"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with whole pipeline runs first: at the end, one of them would keep one process busy alone."""
+    """Mark tests by the servers that they start, and run files with whole pipeline runs first.
+
+    At the end, one such file would keep one process busy alone.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & _INTEGRATION_FIXTURES:
+            item.add_marker(pytest.mark.integration)
+        if fixtures & _PROOF_FIXTURES:
+            item.add_marker(pytest.mark.proof)
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
 
@@ -31,26 +46,28 @@ def write_rows(path: Path, rows: list[list[str]]) -> None:
         csv.writer(file).writerows(rows)
 
 
+def write_small_census(
+    folder: Path, edit: Callable[[list[list[str]]], list[list[str]]] = lambda rows: rows, rows: int = 3000
+) -> Path:
+    """Make a folder with a few thousand census rows and a config for them, and return the config's path."""
+    folder.mkdir()
+    write_rows(folder / "train.csv", edit(census_rows("train", rows)))
+    write_rows(folder / "test.csv", census_rows("test", 1500))
+    config = yaml.safe_load(CENSUS_CONFIG.read_text())
+    config["data"]["base"] = str(folder)
+    config["data"]["splits"]["train"]["files"] = "train.csv"
+    config["data"]["splits"]["test"]["files"] = "test.csv"
+    config["data"]["schema_file"] = str(ROOT / "schemas" / "census.pbtxt")
+    config["training"]["epochs"] = 3
+    # A limit that a busy machine meets, too.
+    config["infra_validation"] = {"max_latency_ms": 10_000}
+    config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
+    config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return folder / "config.yaml"
+
+
 @pytest.fixture
 def small_census(tmp_path: Path) -> Callable[..., Path]:
-    """Make a folder with a few thousand census rows and a config for them; return the config's path."""
-
-    def make(edit: Callable[[list[list[str]]], list[list[str]]] = lambda rows: rows, rows: int = 3000) -> Path:
-        folder = tmp_path / "small"
-        folder.mkdir()
-        write_rows(folder / "train.csv", edit(census_rows("train", rows)))
-        write_rows(folder / "test.csv", census_rows("test", 1500))
-        config = yaml.safe_load(CENSUS_CONFIG.read_text())
-        config["data"]["base"] = str(folder)
-        config["data"]["splits"]["train"]["files"] = "train.csv"
-        config["data"]["splits"]["test"]["files"] = "test.csv"
-        config["data"]["schema_file"] = str(ROOT / "schemas" / "census.pbtxt")
-        config["training"]["epochs"] = 3
-        # How busy the machine is decides nothing.
-        config["infra_validation"] = {"max_latency_ms": 10_000}
-        config["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.8}]
-        config["evaluation"]["change_thresholds"] = [{"metric": "auc", "max_regression": 0.05}]
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        return folder / "config.yaml"
-
-    return make
+    """Return `write_small_census` for a folder of the test."""
+    return partial(write_small_census, tmp_path / "small")

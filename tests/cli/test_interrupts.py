@@ -10,6 +10,8 @@ import pytest
 
 from cli.interrupts import Interrupts
 
+pytestmark = pytest.mark.integration
+
 
 def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)

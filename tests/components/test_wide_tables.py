@@ -19,6 +19,8 @@ from serving.model.served_model import TransformGraph
 from trainer.config import Model
 from trainer.model import build_model
 
+pytestmark = pytest.mark.integration
+
 KINDS: list[dict[str, Any]] = [
     {"kind": "numeric", "buckets": {"kind": "quantiles", "count": 8}, "embedding": 4},
     {"kind": "numeric", "scale": "log_z_score", "missing": "mean"},

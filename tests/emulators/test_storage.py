@@ -14,6 +14,8 @@ from emulators.storage.__main__ import main
 from emulators.storage.server import StorageServer
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_folder_is_served_as_buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bucket" / "a b").mkdir(parents=True)

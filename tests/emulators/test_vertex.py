@@ -16,6 +16,8 @@ from emulators.vertex.__main__ import main
 from tests.conftest import ROOT
 from tests.vertex_fixtures import Bench
 
+pytestmark = pytest.mark.integration
+
 
 @contextmanager
 def emulator(state: Path) -> Iterator[str]:

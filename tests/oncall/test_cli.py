@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 
+pytestmark = pytest.mark.integration
+
 FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
 # Of each command, something that it can do on the run root of these tests without changing it.
 CALLS = {

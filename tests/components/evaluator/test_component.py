@@ -30,6 +30,8 @@ from serving.registry import DECISION_FILE
 from tests.conftest import CENSUS_CONFIG
 from tests.serving.models import FEATURES, decided_at, example, export_model
 
+pytestmark = pytest.mark.integration
+
 ROWS = 500
 FILES = 2
 

@@ -42,6 +42,8 @@ from schemas.tables.row_hash import points, row_hashes
 from schemas.tables.typed_columns import Batch, Table
 from tests.conftest import CENSUS_CONFIG, ROOT
 
+pytestmark = pytest.mark.integration
+
 SPLITS: dict[str, Any] = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.2}}
 SHARES = ("eval", "test", "calibration", "holdout", "later", "audit")
 FEATURES = FeatureSet.model_validate(

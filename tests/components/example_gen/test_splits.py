@@ -39,6 +39,8 @@ from schemas.tables import pieces, readers
 from tests.components.example_gen.test_component import converted
 from tests.conftest import CENSUS_CONFIG, ROOT
 
+pytestmark = pytest.mark.integration
+
 # The Titanic's passengers: class, age, sex, how many died and how many survived.
 TITANIC = [
     ("1st", "adult", "man", 118, 57),

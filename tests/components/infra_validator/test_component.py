@@ -17,6 +17,8 @@ from components.pusher.component import check_infra_blessing
 from serving.model.golden_requests import GoldenRequests
 from tests.serving.models import export_model, golden
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

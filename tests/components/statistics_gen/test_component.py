@@ -20,6 +20,8 @@ from components.statistics_gen import component
 from components.statistics_gen.component import WRITTEN_BINS, StatisticsExecutor
 from tests.statistics import statistics_of
 
+pytestmark = pytest.mark.integration
+
 TYPES = {"age": "float", "id": "string", "job": "string", "kids": "int", "late": "string", "nobody": "string"}
 SHARDS, ROWS = 3, 2500
 

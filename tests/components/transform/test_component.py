@@ -26,6 +26,8 @@ from schemas.data import ReadOptions
 from schemas.features import FeatureSet
 from serving.model.served_model import ServedModel, TransformGraph
 
+pytestmark = pytest.mark.integration
+
 Row = dict[str, Any]
 
 ALL_KINDS = FeatureSet.model_validate(

@@ -14,6 +14,8 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from components.transform.preprocessing import cross_field, cross_ids, preprocessing_fn
 from schemas.features import Cross, FeatureSet
 
+pytestmark = pytest.mark.integration
+
 FEATURES = FeatureSet.model_validate(
     {
         "features": {

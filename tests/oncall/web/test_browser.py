@@ -17,7 +17,7 @@ from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.proof]
 
 BAD = """"'><script>document.title='owned'</script><img src=x onerror="document.title='owned'"><style>*{display:none}</style>"""
 LONG = "x" * 300

@@ -14,6 +14,8 @@ from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site, Text
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_crashed_run(runs: Runs, text: Text) -> None:
     runs.run(FIRST, crashes_in="StatisticsGen", log="counting\n")

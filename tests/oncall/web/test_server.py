@@ -95,6 +95,7 @@ def _cpu_seconds_of(site: Site, path: str) -> float:
     return time.process_time() - before
 
 
+@pytest.mark.proof
 def test_ten_times_the_runs_take_no_more_than_their_share(runs: Runs, tmp_path: Path) -> None:
     """The times themselves depend on the machine and its load, their ratio does not."""
     few, many = make(tmp_path / "few", RUNS // 10), make(runs.root.path, RUNS)

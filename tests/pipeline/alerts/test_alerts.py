@@ -25,6 +25,8 @@ from pipeline.run.run_root import RunRoot, new_run_id
 from tests.conftest import CENSUS_CONFIG
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, hangs, receiver, status
 
+pytestmark = pytest.mark.integration
+
 NAME = "census-income"
 
 

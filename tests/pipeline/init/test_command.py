@@ -22,6 +22,8 @@ from tests.commands import parsed
 from tests.conftest import ROOT
 from tests.pipeline.init.test_starter import init, orders, write, written
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:

@@ -22,6 +22,8 @@ from schemas.tables.typed_columns import Table
 from tests.commands import parsed
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.integration
+
 ROWS = 600
 
 

@@ -13,6 +13,8 @@ from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 from tests.pipeline.alerts.webhooks import receiver, status
 
+pytestmark = pytest.mark.integration
+
 
 def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]

@@ -323,6 +323,7 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
     assert serving.get("/health")[0] == 200
 
 
+@pytest.mark.proof
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported: list[Path], scheme: str) -> None:
