@@ -24,10 +24,11 @@ from rich.table import Table
 
 from benchmarks import public_tables, tables
 from benchmarks.public_tables import DEVELOPMENT, HEAD_TO_HEAD
-from benchmarks.tables import BOUNDS, JUDGED, LOSSES, StoppedError
+from benchmarks.tables import BOUNDS, StoppedError
 from pipeline.config import pipeline_config
 from pipeline.run.run_root import RunRoot
 from schemas.features import LabelKind
+from schemas.metrics import default_bound, watchable_metrics
 
 _SEED_KEY = "seed"
 
@@ -74,7 +75,7 @@ class Match:
         """Whether the mean metric is within `BOUNDS` of that of HistGradientBoosting, or better."""
         if self.trees is None or not self.values:
             return False
-        return statistics.mean(self.values) >= self.trees[1] - BOUNDS[JUDGED[self.kind]]
+        return statistics.mean(self.values) >= self.trees[1] - BOUNDS[default_bound(self.kind)]
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -145,8 +146,8 @@ def _add(match: Match, summary: dict[str, Any]) -> None:
         match.rows = sum(rows["rows"].values())
     if evaluated := facts.get("Evaluator"):
         overall = evaluated["metrics"]["overall"]
-        match.losses.append(overall[LOSSES[match.kind]])
-        match.values.append(overall[JUDGED[match.kind]])
+        match.losses.append(overall[watchable_metrics(match.kind)[0]])
+        match.values.append(overall[default_bound(match.kind)])
 
 
 def _add_trees(match: Match, config_file: Path, root: Path, settings: Sequence[str]) -> None:
@@ -199,7 +200,7 @@ def _cells(match: Match) -> list[str]:
     return [
         str(match.columns),
         *(f"{loss:.5g}", f"{statistics.pstdev(match.losses):.2g}", f"{match.catboost[0]:.5g}"),
-        *(f"{loss / match.catboost[0]:.3f}", f"{match.trees[0]:.5g}", JUDGED[match.kind]),
+        *(f"{loss / match.catboost[0]:.3f}", f"{match.trees[0]:.5g}", default_bound(match.kind)),
         *(f"{statistics.mean(match.values):.4f}", f"{match.catboost[1]:.4f}", f"{match.trees[1]:.4f}"),
         "better" if match.is_better else "not better",
     ]

@@ -33,12 +33,12 @@ from rich.table import Table
 
 from benchmarks import quality, tables
 from benchmarks.public_tables import DEVELOPMENT
-from benchmarks.tables import JUDGED, LOSSES
 from cli.errors import PipelineError
 from cli.terminal import own_terminal
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.features import LabelKind
+from schemas.metrics import LABEL_KINDS, default_bound, watchable_metrics
 
 if TYPE_CHECKING:
     from trainer.input import Source
@@ -211,7 +211,9 @@ def _start(result: Result) -> tuple[str, LabelKind, str, list[str], int]:
 def _line(result: Result) -> str:
     if result.error:
         return f"{result.table}, {result.variant}: {result.error}"
-    measured = ", ".join(f"{name} {result.eval[name]:.4f}" for name in (LOSSES[result.kind], JUDGED[result.kind]))
+    measured = ", ".join(
+        f"{name} {result.eval[name]:.4f}" for name in (watchable_metrics(result.kind)[0], default_bound(result.kind))
+    )
     where = f"{result.table}, {result.variant}, seed {result.seed}"
     return f"{where}: {measured} on eval; {result.epochs} epochs, {result.seconds:.0f} s"
 
@@ -234,7 +236,7 @@ def _cells(results: Sequence[Result], table: str, variant: str, first: str, spli
     chosen = _of(results, table, variant)
     if not chosen:
         return
-    loss, metric = LOSSES[chosen[0].kind], JUDGED[chosen[0].kind]
+    loss, metric = watchable_metrics(chosen[0].kind)[0], default_bound(chosen[0].kind)
     losses = [getattr(result, split)[loss] for result in chosen]
     yield str(len(chosen))
     yield f"{np.mean(losses):.5g}"
@@ -262,7 +264,7 @@ def loss_ratio(results: Sequence[Result], table: str, variant: str, first: str, 
     """
     means = []
     for name in (variant, first):
-        losses = [getattr(result, split)[LOSSES[result.kind]] for result in _of(results, table, name)]
+        losses = [getattr(result, split)[watchable_metrics(result.kind)[0]] for result in _of(results, table, name)]
         if not losses:
             return None
         means.append(np.mean(losses))
@@ -273,11 +275,11 @@ def _means(results: Sequence[Result], variants: Sequence[str], split: str) -> Ta
     """Return the geometric means of the ratios, by kind of label."""
     table = Table(title=f"{split}: geometric mean of the ratios (tables with a lower loss)", box=None)
     table.add_column("variant")
-    for kind in LOSSES:
+    for kind in LABEL_KINDS:
         table.add_column(kind, justify="right")
     for variant in variants:
         cells = []
-        for kind in LOSSES:
+        for kind in LABEL_KINDS:
             names = dict.fromkeys(result.table for result in results if result.kind == kind)
             ratios = [loss_ratio(results, name, variant, variants[0], split) for name in names]
             numbers = [ratio for ratio in ratios if ratio is not None]

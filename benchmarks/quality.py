@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import own_terminal
-from components.config import measurable
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.database.binding import SQLITE_FILE
 from pipeline.database.sqlite import SQLiteFile
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
+from schemas.metrics import EXAMPLE_COUNT, METRICS, metrics_of
 from serving.model.literal_paths import literal_path
 
 if TYPE_CHECKING:
@@ -162,10 +162,10 @@ def measure(
     """
     import tensorflow as tf
 
-    from components.evaluator.batched_metrics import counts_of
+    from schemas.metric_counts import empty_counts
 
     kind = source.features.label.kind
-    counts = counts_of(kind, threshold, costs)
+    counts = empty_counts(kind, threshold, costs)
     for ids, numbers, label in source.blocks():
         output = network(source.unpack(ids, numbers), training=False)
         match kind:
@@ -176,8 +176,8 @@ def measure(
             case "regression":
                 predictions = output[:, 0]
         counts.add(label.numpy(), predictions.numpy())
-    names = [name for name in measurable(kind, has_costs=costs is not None) if name != "example_count"]
-    return {str(name): counts.metric(name) for name in names}
+    names = [name for name in metrics_of(kind, has_costs=costs is not None) if name != EXAMPLE_COUNT]
+    return {name: METRICS[name].compute(counts) for name in names}
 
 
 def _table(results: list[dict[str, float]], split: str) -> Table:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,11 +27,9 @@ from benchmarks.public_tables import TABLES
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
-from schemas.features import LabelKind
+from schemas.metrics import default_bound, watchable_metrics
 
 ROOT = Path(__file__).parent.parent
-LOSSES: Mapping[LabelKind, str] = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}
-JUDGED: Mapping[LabelKind, str] = {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}
 BOUNDS = {"auc": 0.01, "accuracy": 0.02, "r2": 0.02}
 
 # Why the pipeline is further behind than `BOUNDS`, where it is. docs/quality.md has what was measured.
@@ -211,7 +209,7 @@ def _add(comparison: Comparison, config: PipelineConfig, summary: dict[str, Any]
     comparison.used = len(config.features)
     comparison.columns = len(config.features) + len(config.data.ignored_columns)
     comparison.kind = config.label.kind
-    comparison.metric = JUDGED[config.label.kind]
+    comparison.metric = default_bound(config.label.kind)
     if evaluated := facts.get("Evaluator"):
         comparison.product = evaluated["metrics"]["overall"][comparison.metric]
 
@@ -222,7 +220,7 @@ def _add_trees(comparison: Comparison, config: PipelineConfig, root: RunRoot, su
     trees = boosted_trees.hist_gradient_boosting(config, boosted_trees.rows_of(config, root))
     comparison.trees, comparison.error, comparison.test_rows = trees.value, trees.error, trees.rows
     overall = summary["facts"]["Evaluator"]["metrics"]["overall"]
-    comparison.loss = (overall[LOSSES[config.label.kind]], trees.loss)
+    comparison.loss = (overall[watchable_metrics(config.label.kind)[0]], trees.loss)
 
 
 def _line(comparison: Comparison) -> str:

@@ -43,12 +43,6 @@ def number_text(value: float | None) -> str:
     return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
-def metric_text(name: str, value: float | None) -> str:
-    """Return a metric with its value as people write it."""
-    title = name.upper() if name in ("auc", "rmse", "mae") else name.replace("_", " ")
-    return f"{title} {number_text(value)}"
-
-
 def count_text(count: int, noun: str) -> str:
     """Return a count with its noun, in the plural unless it is one."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

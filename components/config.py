@@ -10,34 +10,11 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from schemas.data import SplitName
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
+from schemas.metrics import DirectedMetricName, MetricName, describe_metrics, metrics_of
 from serving.registry.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-MetricName = Literal[
-    "auc",
-    "pr_auc",
-    "log_loss",
-    "accuracy",
-    "precision",
-    "recall",
-    "calibration",
-    "mean_cost",
-    "macro_f1",
-    "rmse",
-    "mae",
-    "r2",
-    "mean_error",
-    "example_count",
-]
-# What can be measured of a model, by the kind of its label; with declared costs, `MEAN_COST` too.
-METRICS: Mapping[LabelKind, tuple[MetricName, ...]] = {
-    "binary": ("auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "calibration", "example_count"),
-    "multiclass": ("accuracy", "macro_f1", "log_loss", "example_count"),
-    "regression": ("rmse", "mae", "r2", "mean_error", "example_count"),
-}
-MEAN_COST: MetricName = "mean_cost"
-LOWER_IS_BETTER: frozenset[MetricName] = frozenset({"log_loss", "rmse", "mae", MEAN_COST})
 # The share of a split that an inferred schema wants in the categories of `train`.
 INFERRED_MIN_DOMAIN_MASS = 0.99
 
@@ -72,17 +49,6 @@ def _known_anomaly(name: str) -> str:
     if name not in known:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
     return name
-
-
-def measurable(label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
-    """Return the metrics of a kind of label.
-
-    Args:
-      label: kind of the label.
-      has_costs: whether the costs of a binary label's errors are declared.
-    """
-    *others, rows = METRICS[label]
-    return (*others, MEAN_COST, rows) if has_costs else METRICS[label]
 
 
 class SeverityRule(Declaration):
@@ -171,9 +137,7 @@ class Threshold(Declaration):
 class ChangeThreshold(Declaration):
     """How much worse than the last blessed model a metric may be, on the same rows."""
 
-    metric: Literal[
-        "auc", "pr_auc", "log_loss", "accuracy", "precision", "recall", "mean_cost", "macro_f1", "rmse", "mae", "r2"
-    ]
+    metric: DirectedMetricName
     max_regression: NonNegativeFloat
     """In the metric's own unit, in its bad direction; 0 asks for a model that is no worse."""
     slice_by: tuple[str, ...] = ()
@@ -188,12 +152,11 @@ class Evaluation(Declaration):
     """Columns, or combinations of columns, whose values are reported one by one."""
     min_rows_per_slice: PositiveInt = 100
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
-    metrics: tuple[MetricName, ...] = ()
-    """If omitted, all that the kind of the label has. Binary: auc, pr_auc, log_loss, accuracy, precision, recall,
-    calibration (mean prediction over mean label), and, with the section `decision`, mean_cost (of a row). Accuracy,
-    precision, recall and mean_cost are those of the labels that the model predicts, by its own threshold. Multiclass:
-    accuracy, macro_f1, log_loss. Regression: rmse, mae, r2, mean_error (mean of prediction - label). All:
-    example_count."""
+    metrics: tuple[MetricName, ...] = Field(
+        (),
+        description=f"If omitted, all metrics of the kind of the label. {describe_metrics()} Accuracy, precision, "
+        "recall and mean_cost are those of the labels that the model predicts, by its own threshold.",
+    )
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()
@@ -221,8 +184,8 @@ class Evaluation(Declaration):
         return self
 
     def measured(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
-        """Return what is measured; arguments as for `measurable`."""
-        return self.metrics or measurable(label, has_costs=has_costs)
+        """Return the metrics that are measured; arguments as for `metrics_of`."""
+        return self.metrics or metrics_of(label, has_costs=has_costs)
 
 
 class InfraValidation(Declaration):

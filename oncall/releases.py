@@ -13,6 +13,7 @@ from oncall.provenance import Data, ancestors, data_of, verdicts
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows, labelled
 from pipeline.run.records import RunRecord
+from schemas.metrics import METRICS
 from serving.registry import LocalRegistry
 from serving.registry.local.lookup import find_registry, model_names
 
@@ -181,7 +182,7 @@ def _described(releases: Releases, version: Version, metadata: Graph | None) -> 
 
 def _cells(one: dict[str, Any]) -> list[object]:
     shown = list(one["metrics"].items())
-    headline = [(n, v) for n, v in shown if n in ("auc", "rmse", "accuracy")] or shown
+    headline = [(n, v) for n, v in shown if n in METRICS and METRICS[n].rank == 1] or shown
     blessed = one["blessings"]
     return [
         one["version"],

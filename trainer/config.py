@@ -16,6 +16,7 @@ from pydantic import (
 
 from schemas.declaration import Declaration
 from schemas.features import LabelKind, NumberEncoding
+from schemas.metrics import METRICS, WatchedMetricName, describe_watchable, watchable_metrics
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
@@ -25,16 +26,6 @@ Normalization = Literal["batch", "batch_renorm", "layer", "none"]
 Calibration = Literal["none", "temperature", "mean"]
 LabelScale = Literal["z_score", "log_z_score", "quantile"]
 Precision = Literal["float32", "mixed_bfloat16"]
-WatchedMetric = Literal["log_loss", "auc", "accuracy", "rmse", "mae"]
-HIGHER_IS_BETTER: frozenset[WatchedMetric] = frozenset({"auc", "accuracy"})
-# Metrics that are measured on `eval` after each epoch; the first is watched unless another is named.
-WATCHED_METRICS: Mapping[LabelKind, tuple[WatchedMetric, ...]] = {
-    "binary": ("log_loss", "auc"),
-    "multiclass": ("log_loss", "accuracy"),
-    "regression": ("rmse", "mae"),
-}
-# They rank the rows of one class among those of the other: without rows of both they are undefined.
-NEED_BOTH_CLASSES: frozenset[WatchedMetric] = frozenset({"auc"})
 
 
 class Optimizer(Declaration):
@@ -119,9 +110,9 @@ class Model(Declaration):
 class EarlyStopping(Declaration):
     """Stops when the `eval` split no longer improves, and keeps the best epoch's weights."""
 
-    metric: WatchedMetric | None = None
-    """`log_loss` or `auc` for a binary label, `log_loss` or `accuracy` for a multiclass one, `rmse` or `mae` for
-    regression. If omitted, the first of them."""
+    metric: WatchedMetricName | None = Field(
+        None, description=f"{describe_watchable()}. If omitted, the first of them."
+    )
     patience: NonNegativeInt
     """Number of epochs without improvement after which the training stops."""
 
@@ -159,7 +150,7 @@ class Search(Declaration):
 
     max_trials: Annotated[int, Field(ge=2)]
     algorithm: Literal["random", "bayesian"] = "random"
-    metric: WatchedMetric | None = None
+    metric: WatchedMetricName | None = None
     """Metric of the best epoch on `eval`. If omitted, the metric that early stopping watches."""
     parameters: Annotated[dict[str, Choices | Range], Field(min_length=1)]
     """Values by path in this file, such as `model.dropout: {low: 0.0, high: 0.5}` or `model.hidden_units: {choices:
@@ -211,14 +202,14 @@ class Training(Declaration):
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""
 
-    def watched(self, label: LabelKind) -> WatchedMetric:
+    def watched(self, label: LabelKind) -> str:
         """Return the metric by which epochs are compared."""
         stopping = self.early_stopping
-        return stopping.metric if stopping is not None and stopping.metric is not None else WATCHED_METRICS[label][0]
+        return stopping.metric if stopping is not None and stopping.metric is not None else watchable_metrics(label)[0]
 
 
-def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[WatchedMetric, str]:
-    """Return the metrics of `WATCHED_METRICS` that are undefined on a split, with the reason.
+def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[str, str]:
+    """Return the metrics of `watchable_metrics` that are undefined on a split, with the reason.
 
     Args:
       label: kind of the label.
@@ -227,8 +218,8 @@ def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[W
     absent = [name for name, rows in class_rows.items() if not rows]
     return {
         metric: f"undefined on eval, which has no row of class '{absent[0]}'"
-        for metric in WATCHED_METRICS[label]
-        if absent and metric in NEED_BOTH_CLASSES
+        for metric in watchable_metrics(label)
+        if absent and METRICS[metric].needs_both_classes
     }
 
 

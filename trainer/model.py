@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
+from schemas.metrics import METRICS, watchable_metrics
 from serving.model.network_inputs import IDS, NUMBERS
 from trainer.config import Model, Precision, Training
 from trainer.layers import Dropout, IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
@@ -346,22 +347,6 @@ class _SmoothedCrossentropy(keras.losses.Loss):
 
 
 def eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
-    """Return what is measured on the eval split; the names are those of `WATCHED_METRICS`."""
-    match label:
-        case "binary":
-            return [
-                keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
-                keras.metrics.AUC(num_thresholds=1000, from_logits=True, name="auc"),
-            ]
-        case "multiclass":
-            return [
-                keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            ]
-        case "regression":
-            return [
-                keras.metrics.RootMeanSquaredError(name="rmse"),
-                keras.metrics.MeanAbsoluteError(name="mae"),
-            ]
-        case _:
-            assert_never(label)
+    """Return the metrics that are measured on the eval split after each epoch."""
+    declared = [(name, METRICS[name].keras[label]) for name in watchable_metrics(label)]
+    return [getattr(keras.metrics, metric.class_name)(**metric.arguments, name=name) for name, metric in declared]

@@ -24,15 +24,14 @@ from cli.errors import DataError, PipelineError
 from schemas.curated.schema_file import schema_hash
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
+from schemas.metrics import METRICS
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution
 from trainer.config import (
-    HIGHER_IS_BETTER,
     Model,
     Precision,
     Training,
-    WatchedMetric,
     tuned,
     undefined_metrics,
     values_of,
@@ -146,7 +145,7 @@ def fit(
         return _fitted(chosen, rows, validation, train.features, model, training, precision, log_folder, warm_start)
 
 
-def check_defined(key: str, metric: WatchedMetric, undefined: Mapping[WatchedMetric, str]) -> None:
+def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
     """Check that a metric can decide.
 
     Args:
@@ -265,7 +264,7 @@ def _early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | N
     metric = training.watched(label)
     return _EarlyStopping(
         monitor=f"val_{metric}",
-        mode="max" if metric in HIGHER_IS_BETTER else "min",
+        mode="max" if METRICS[metric].better == "higher" else "min",
         patience=training.early_stopping.patience,
         restore_best_weights=True,
     )

@@ -15,14 +15,13 @@ from tfx.components.tuner.component import TunerFnResult
 from cli import progress
 from cli.errors import PipelineError
 from schemas.features import FeatureSet
+from schemas.metrics import METRICS
 from serving.model.literal_paths import literal_path
 from trainer.config import (
-    HIGHER_IS_BETTER,
     Model,
     Range,
     Search,
     Training,
-    WatchedMetric,
     shown_values,
     tuned,
     undefined_metrics,
@@ -131,7 +130,7 @@ class _ConfigTuner(keras_tuner.Tuner):
 
     def _best(self, scores: Sequence[float | None]) -> float:
         """Return the best score; undefined ones do not count."""
-        best = max if self._metric in HIGHER_IS_BETTER else min
+        best = max if METRICS[self._metric].better == "higher" else min
         return best(score for score in scores if score is not None)
 
     def load_model(self, trial: Any) -> Any:
@@ -139,7 +138,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         raise NotImplementedError
 
 
-def search_metric(training: Training, features: FeatureSet) -> WatchedMetric:
+def search_metric(training: Training, features: FeatureSet) -> str:
     """Return the metric that a search is judged by."""
     search = training.search
     assert search is not None
@@ -165,7 +164,7 @@ def _oracle(training: Training, features: FeatureSet, seed: int) -> keras_tuner.
         "random": keras_tuner.oracles.RandomSearchOracle,
         "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     }[search.algorithm]
-    direction = "max" if search_metric(training, features) in HIGHER_IS_BETTER else "min"
+    direction = "max" if METRICS[search_metric(training, features)].better == "higher" else "min"
     return kind(
         objective=keras_tuner.Objective(_SCORE, direction),
         max_trials=search.max_trials,

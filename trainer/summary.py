@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.node_summary import NodeSummary, Outputs, metric_text, number_text, only_artifact
+from cli.node_summary import NodeSummary, Outputs, number_text, only_artifact
+from schemas.metrics import METRICS
 from trainer.config import shown_values, values_of
 from trainer.run import HISTORY_FILE
 
@@ -39,7 +40,7 @@ class TrainerSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
-        metrics = [metric_text(name, value) for name, value in self.metrics.items()]
+        metrics = [METRICS[name].describe(value) for name, value in self.metrics.items()]
         return f"eval {', '.join(metrics)}, kept epoch {self.kept_epoch} of {self.epochs}"
 
 

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from schemas.features import Label
+from schemas.metric_counts import LEAST_PROBABILITY
 from schemas.moments import Moments, merged
 
-# A probability below it counts as this one in a log loss, here and in the metrics, as with TFMA and Keras.
-LEAST_PROBABILITY = 1e-7
 _CONFIDENCE = 0.95
 _LOG_LOSS = "log loss"
 # Predictions that are this close, in steps of float32, differ by the order of sums alone.

@@ -12,11 +12,12 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.config import LOWER_IS_BETTER, MEAN_COST, ChangeThreshold, Evaluation, MetricName, Threshold
+from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
 from components.min_rows import check_rows
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
+from schemas.metrics import MEAN_COST, METRICS
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -46,7 +47,7 @@ def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = F
     )
 
 
-def _metric(name: MetricName, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
+def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
     metric = config_pb2.MetricConfig(
         class_name="BatchedMetric",
         module="components.evaluator.batched_metrics",
@@ -64,7 +65,7 @@ def _metric(name: MetricName, label: LabelKind, evaluation: Evaluation) -> confi
 
 def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold:
     if isinstance(bound, ChangeThreshold):
-        lower_is_better = bound.metric in LOWER_IS_BETTER
+        lower_is_better = METRICS[bound.metric].better == "lower"
         direction = (
             config_pb2.MetricDirection.LOWER_IS_BETTER
             if lower_is_better
@@ -290,20 +291,12 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
     """Return why the candidate's metric has no value on a slice."""
     if rows.losses.non_finite:
         return "a prediction is NaN or infinite"
-    of = "of the split" if where == OVERALL else "of the slice"
+    where_rows = "of the split" if where == OVERALL else "of the slice"
+    classes = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
+    if classes and METRICS[metric].needs_both_classes:
+        return f"no row {where_rows} has the class '{classes[0]}'"
     positive = rows.label.classes[-1] if rows.label.classes else ""
-    match metric:
-        case "auc":
-            lacking = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
-            return f"no row {of} has the class '{lacking[0]}'" if lacking else f"all rows {of} have the same class"
-        case "precision":
-            return f"no row {of} is predicted as '{positive}'"
-        case "pr_auc" | "recall" | "calibration":
-            return f"no row {of} has the class '{positive}'"
-        case "r2":
-            return f"all rows {of} have the same label"
-        case _:
-            return f"the rows {of} do not define it"
+    return METRICS[metric].undefined.format(rows=where_rows, positive=positive)
 
 
 def _slice_name(key: Iterable[tuple[str, Any]]) -> str:

@@ -6,11 +6,9 @@ from typing import Any
 
 from tfx.components.evaluator import constants
 
-from cli.node_summary import NodeSummary, Outputs, count_text, metric_text, only_artifact
+from cli.node_summary import NodeSummary, Outputs, count_text, only_artifact
 from components.evaluator.evaluation import OVERALL, Metrics, Summary
-
-# The headline has the first of them that was measured.
-_HEADLINE_METRICS = ("auc", "accuracy", "rmse")
+from schemas.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,9 @@ class EvaluatorSummary(NodeSummary):
         verdict = "blessed" if self.blessed else f"NOT blessed for {count_text(len(self.failures), 'reason')}"
         verdict += f", {count_text(len(self.warnings), 'warning')}" if self.warnings else ""
         overall = self.metrics.get(OVERALL, {})
-        texts = [metric_text(name, overall[name]) for name in _HEADLINE_METRICS if name in overall]
+        texts = [
+            metric.describe(overall[name]) for name, metric in METRICS.items() if metric.rank == 1 and name in overall
+        ]
         return ", ".join([*texts[:1], verdict])
 
     def lines(self) -> list[tuple[str, str]]:

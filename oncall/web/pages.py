@@ -10,10 +10,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.config import LOWER_IS_BETTER
 from oncall.runs import push_of
 from oncall.terminal import moment, seconds, short
 from oncall.web.safe_text import safe, value_of
+from schemas.metrics import METRICS
 
 # Nothing comes from anywhere, nothing runs, nothing is sent; {} is the hash of the style in the page.
 _POLICY = "default-src 'none'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -78,9 +78,10 @@ def _change(change: float, metric: str) -> str:
     text = f"{change:+.4f}"
     if text in ("+0.0000", "-0.0000"):
         return "same"
-    if metric in ("calibration", "mean_error", "example_count"):
+    direction = METRICS[metric].better
+    if direction is None:
         return text
-    return f"{text} {'better' if (change < 0) == (metric in LOWER_IS_BETTER) else 'worse'}"
+    return f"{text} {'better' if (change < 0) == (direction == 'lower') else 'worse'}"
 
 
 def _local(text: str) -> str:

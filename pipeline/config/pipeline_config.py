@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 
 from cli.errors import ConfigError
 from components.config import (
-    MEAN_COST,
     ChangeThreshold,
     Evaluation,
     InfraValidation,
@@ -23,7 +22,6 @@ from components.config import (
     Push,
     Threshold,
     Validation,
-    measurable,
 )
 from pipeline.alerts.config import Alerts
 from pipeline.database.config import MetadataBackend, SQLite
@@ -32,9 +30,10 @@ from schemas.data import Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
+from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
 from serving.registry.vertex.config import MODEL_ID, Deployment, Place
-from trainer.config import WATCHED_METRICS, Choices, Model, Training, tuned
+from trainer.config import Choices, Model, Training, tuned
 
 
 class PipelineConfig(Declaration):
@@ -135,7 +134,7 @@ class PipelineConfig(Declaration):
         kind = self.label.kind
         if self.decision is not None and kind != "binary":
             raise ValueError(f"decision: is for a binary label, and '{self.label.column}' is {kind}; remove it")
-        known_metrics = measurable(kind, has_costs=self.decision is not None)
+        known_metrics = metrics_of(kind, has_costs=self.decision is not None)
         evaluation, stopping = self.evaluation, self.training.early_stopping
         bounds: tuple[Threshold | ChangeThreshold, ...] = (
             *evaluation.thresholds,
@@ -150,13 +149,13 @@ class PipelineConfig(Declaration):
                     raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
                 known = ", ".join(known_metrics)
                 raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {known}")
-        if stopping is not None and stopping.metric is not None and stopping.metric not in WATCHED_METRICS[kind]:
-            known = " or ".join(WATCHED_METRICS[kind])
+        if stopping is not None and stopping.metric is not None and stopping.metric not in watchable_metrics(kind):
+            known = " or ".join(watchable_metrics(kind))
             raise ValueError(f"training.early_stopping.metric: '{stopping.metric}' is not for a {kind} label: {known}")
         search = self.training.search
         if search is not None:
-            if search.metric is not None and search.metric not in WATCHED_METRICS[kind]:
-                known = " or ".join(WATCHED_METRICS[kind])
+            if search.metric is not None and search.metric not in watchable_metrics(kind):
+                known = " or ".join(watchable_metrics(kind))
                 raise ValueError(f"training.search.metric: '{search.metric}' is not for a {kind} label: {known}")
             for path, values in search.parameters.items():
                 for value in values.choices if isinstance(values, Choices) else (values.low, values.high):

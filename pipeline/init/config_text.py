@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from components.config import MetricName
 from pipeline.init.decision import Decision
+from schemas.metrics import default_bound
 
 # A request of so many columns may take longer than the 100 ms of other tables.
 _MANY_FEATURES, _MAX_LATENCY_MS = 1_000, 500
@@ -140,7 +140,7 @@ def _model(decision: Decision) -> Iterator[str]:
 
 
 def _evaluation(decision: Decision) -> Iterator[str]:
-    metric = _ranked_metric(decision)
+    metric = default_bound(decision.label.kind)
     yield "# A model is pushed if it is significantly better than the constant predictor (docs/quality.md), and hardly"
     yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, lower_bound: 0.8}}]`."
     yield "evaluation:"
@@ -152,12 +152,6 @@ def _evaluation(decision: Decision) -> Iterator[str]:
     yield "  change_thresholds:"
     yield f"    - {{metric: {metric}, max_regression: 0.02}}"
     yield ""
-
-
-def _ranked_metric(decision: Decision) -> MetricName:
-    """Return the metric that has the same meaning whatever the unit of the label."""
-    kinds: dict[int, MetricName] = {0: "r2", 2: "auc"}
-    return kinds.get(len(decision.label.classes), "accuracy")
 
 
 def _sliced(decision: Decision) -> list[str]:

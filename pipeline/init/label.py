@@ -59,8 +59,9 @@ class ChosenLabel:
         return f"{self.summary}; {self.evidence}" if self.evidence else self.summary
 
     @property
-    def kind(self) -> str:
-        return str(self.declared.get("kind", "binary"))
+    def kind(self) -> LabelKind:
+        kind: LabelKind = self.declared.get("kind", "binary")
+        return kind
 
 
 def choose_label(

@@ -1,6 +1,5 @@
 """The printed view of a run: a live table of the DAG on a terminal, plain lines elsewhere, then a summary."""
 
-import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from components.config import MEAN_COST, METRICS
 from pipeline.run.summary import RunSummary
+from schemas.metrics import EXAMPLE_COUNT, METRICS
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -135,21 +134,15 @@ def print_summary(console: Console, summary: RunSummary) -> None:
 
 
 def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
-    known = dict.fromkeys(["example_count", *itertools.chain(*METRICS.values()), MEAN_COST])
-    names = [name for name in known if any(name in values for values in metrics.values())]
+    ordered = [EXAMPLE_COUNT, *(name for name in METRICS if name != EXAMPLE_COUNT)]
+    names = [name for name in ordered if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
     for name in names:
-        table.add_column("rows" if name == "example_count" else name.replace("_", " "), justify="right")
+        table.add_column(METRICS[name].title.lower(), justify="right")
     for slice_name, values in metrics.items():
-        table.add_row(Text(slice_name), *(_number(name, values.get(name)) for name in names))
+        table.add_row(Text(slice_name), *(METRICS[name].format(values.get(name)) for name in names))
     return table
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return "undefined"
-    return f"{value:,.0f}" if name == "example_count" else f"{value:.4f}"
 
 
 def _lines(summary: RunSummary) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from cli.errors import ConfigError, PushError
 from cli.terminal import refusals
+from schemas.metrics import METRICS
 from serving.registry.content import DECISION_FILE, NOT_CONTENT
 from serving.registry.local import disk
 from serving.registry.local.ledger import Ledger
@@ -30,8 +31,7 @@ Exit codes: 0 done, or nothing to do; 2 a flag is wrong; 5 refused, or the regis
 130 interrupted. Without --yes nothing is changed: what would be done is printed."""
 
 _SHOWN_EVENTS = 10
-# Those that people ask for first; a table has room for two.
-_HEADLINE_METRICS = ("auc", "pr_auc", "accuracy", "rmse", "mae")
+# A table has room for two.
 _SHOWN_METRICS = 2
 _SHORT_HASH = 12
 
@@ -105,7 +105,7 @@ def _described(registry: LocalRegistry, ledger: Ledger, version: int) -> dict[st
 
 def _row(one: Mapping[str, Any]) -> list[str]:
     known = one.get("metrics", {})
-    names = sorted(known, key=lambda name: name not in _HEADLINE_METRICS)
+    names = sorted(known, key=lambda name: name not in METRICS or METRICS[name].rank > _SHOWN_METRICS)
     metrics = [f"{name} {known[name]:.4f}" for name in names[:_SHOWN_METRICS]]
     return [
         str(one["version"]),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from google.cloud import aiplatform_v1 as v1
 from google.protobuf import duration_pb2, struct_pb2
 
+from schemas.features import LabelKind
+from schemas.metrics import METRICS, metrics_of
 from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
 from serving.registry.vertex.connection import Vertex
 from serving.registry.vertex.rollout import Pushed
@@ -16,16 +18,10 @@ from serving.registry.vertex.state import read_endpoint
 
 # https://cloud.google.com/vertex-ai/docs/evaluation/import-evaluation: the schema by the kind of the label.
 _SCHEMAS = "gs://google-cloud-aiplatform/schema/modelevaluation"
-_KINDS = {
-    "binary": (
-        f"{_SCHEMAS}/classification_metrics_1.0.0.yaml",
-        {"auc": "auRoc", "pr_auc": "auPrc", "log_loss": "logLoss"},
-    ),
-    "multiclass": (f"{_SCHEMAS}/classification_metrics_1.0.0.yaml", {"log_loss": "logLoss"}),
-    "regression": (
-        f"{_SCHEMAS}/regression_metrics_1.0.0.yaml",
-        {"rmse": "rootMeanSquaredError", "mae": "meanAbsoluteError", "r2": "rSquared"},
-    ),
+_SCHEMA_FILES = {
+    "binary": f"{_SCHEMAS}/classification_metrics_1.0.0.yaml",
+    "multiclass": f"{_SCHEMAS}/classification_metrics_1.0.0.yaml",
+    "regression": f"{_SCHEMAS}/regression_metrics_1.0.0.yaml",
 }
 
 
@@ -41,7 +37,7 @@ class Training:
       metrics: by slice, `overall` first, then by name; None is an undefined metric.
     """
 
-    label_kind: str
+    label_kind: LabelKind
     label: str
     features: Sequence[str]
     examples: str
@@ -70,11 +66,15 @@ def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> Non
     there = vertex.listed(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
     if any(evaluation.display_name == name for evaluation in there):
         return
-    schema, names = _KINDS[training.label_kind]
+    schema = _SCHEMA_FILES[training.label_kind]
     overall = next(iter(training.metrics.values()), {})
     measured = struct_pb2.Value()
     measured.struct_value.update(
-        {theirs: overall[ours] for ours, theirs in names.items() if overall.get(ours) is not None}
+        {
+            METRICS[name].vertex_name: overall[name]
+            for name in metrics_of(training.label_kind)
+            if METRICS[name].vertex_name and overall.get(name) is not None
+        }
     )
     slices = struct_pb2.Value()
     slices.struct_value.update({key: dict(values) for key, values in training.metrics.items()})

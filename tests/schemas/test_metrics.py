@@ -1,6 +1,8 @@
-"""Our batched metrics against TFMA's own, on the same rows."""
+"""The metrics against TFMA's own, on the same rows."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.config import MEAN_COST, METRICS, MetricName
-from components.evaluator.batched_metrics import BinaryCounts, MulticlassCounts, RegressionCounts, counts_of
 from schemas.decision import DecisionCosts
+from schemas.metric_counts import BinaryCounts, MulticlassCounts, RegressionCounts, empty_counts
+from schemas.metrics import LABEL_KINDS, MEAN_COST, METRICS, metrics_of, watchable_metrics
 
-STOCK: dict[MetricName, str] = {
+STOCK: dict[str, str] = {
     "auc": "AUC",
     "pr_auc": "AUCPrecisionRecall",
     "log_loss": "BinaryCrossEntropy",
@@ -45,7 +47,7 @@ def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
     stock = list(result.get_metrics_for_slice(()).values())
     counts = BinaryCounts()
     counts.add(labels, predictions)
-    ours = [counts.metric(name) for name in STOCK]
+    ours = [METRICS[name].compute(counts) for name in STOCK]
     np.testing.assert_allclose(sorted(ours), sorted(v["doubleValue"] for v in stock), rtol=1e-6)
 
 
@@ -56,26 +58,33 @@ def test_counts_of_two_halves_add_up() -> None:
     first.add(labels[:300], predictions[:300])
     second.add(labels[300:], predictions[300:])
     first.merge(second)
-    assert [first.metric(name) for name in STOCK] == pytest.approx([whole.metric(name) for name in STOCK], rel=1e-12)
+    assert [METRICS[name].compute(first) for name in STOCK] == pytest.approx(
+        [METRICS[name].compute(whole) for name in STOCK], rel=1e-12
+    )
 
 
 def test_metrics_without_a_positive_row_are_undefined() -> None:
     counts = BinaryCounts()
     counts.add(np.array([0, 0]), np.array([0.2, 0.4]))
-    undefined = {name for name in STOCK if math.isnan(counts.metric(name))}
+    undefined = {name for name in STOCK if math.isnan(METRICS[name].compute(counts))}
     assert undefined == {"auc", "pr_auc", "precision", "recall", "calibration"}
 
 
 def test_errors_are_counted_above_the_threshold_and_weighed_by_their_costs() -> None:
     counts = BinaryCounts(0.25, DecisionCosts(cost_false_positive=2, cost_false_negative=7))
-    other = counts_of("binary", 0.25, counts.costs)
+    other = empty_counts("binary", 0.25, counts.costs)
     labels, predictions = np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.25, 0.3, 0.25, 0.9], np.float32)
     counts.add(labels[:2], predictions[:2])
     other.add(labels[2:], predictions[2:])
     counts.merge(other)
     # One false positive, and one false negative: 0.25 is not above itself.
-    assert [counts.metric(name) for name in ("mean_cost", "precision", "recall", "accuracy")] == [9 / 5, 0.5, 0.5, 0.6]
-    assert math.isnan(counts_of("binary", 0.25, counts.costs).metric("mean_cost"))
+    assert [METRICS[name].compute(counts) for name in ("mean_cost", "precision", "recall", "accuracy")] == [
+        9 / 5,
+        0.5,
+        0.5,
+        0.6,
+    ]
+    assert math.isnan(METRICS["mean_cost"].compute(empty_counts("binary", 0.25, counts.costs)))
 
 
 @pytest.mark.parametrize("label", [0.0, 0.1, 1e6 + 0.1])
@@ -84,17 +93,17 @@ def test_r2_of_labels_that_are_all_the_same_is_undefined(label: float) -> None:
     # Their mean is rounded: it is not the label, and the sum of squares is not 0.
     for rows in (3, 1000):
         counts.add(np.full(rows, label, np.float32), np.linspace(0, 1, rows))
-    assert math.isnan(counts.metric("r2"))
-    assert math.isfinite(counts.metric("rmse"))
+    assert math.isnan(METRICS["r2"].compute(counts))
+    assert math.isfinite(METRICS["rmse"].compute(counts))
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_with_a_prediction_of_nan_no_metric_is_defined(kind: Any) -> None:
-    counts = counts_of(kind)
+    counts = empty_counts(kind)
     predictions = np.full((3, 3), 1 / 3) if kind == "multiclass" else np.array([0.4, 0.5, 0.6])
     predictions[1] = np.nan
     counts.add(np.array([0, 1, 1]), predictions)
-    assert [name for name in METRICS[kind] if math.isfinite(counts.metric(name))] == ["example_count"]
+    assert [name for name in metrics_of(kind) if math.isfinite(METRICS[name].compute(counts))] == ["example_count"]
 
 
 def test_multiclass_metrics_equal_those_of_keras() -> None:
@@ -115,10 +124,10 @@ def test_multiclass_metrics_equal_those_of_keras() -> None:
     f1.update_state(one_hot, predictions[:, :3])
     log_loss = keras.metrics.CategoricalCrossentropy()
     log_loss.update_state(one_hot, predictions[:, :3])
-    assert first.metric("macro_f1") == pytest.approx(float(f1.result()), rel=1e-5)
-    assert first.metric("log_loss") == pytest.approx(float(log_loss.result()), rel=1e-5)
-    assert first.metric("accuracy") == np.mean(labels == predictions.argmax(axis=1))
-    assert first.metric("example_count") == 300
+    assert METRICS["macro_f1"].compute(first) == pytest.approx(float(f1.result()), rel=1e-5)
+    assert METRICS["log_loss"].compute(first) == pytest.approx(float(log_loss.result()), rel=1e-5)
+    assert METRICS["accuracy"].compute(first) == np.mean(labels == predictions.argmax(axis=1))
+    assert METRICS["example_count"].compute(first) == 300
 
 
 def test_regression_metrics_equal_those_of_keras_far_from_zero() -> None:
@@ -131,22 +140,49 @@ def test_regression_metrics_equal_those_of_keras_far_from_zero() -> None:
         counts.add(labels[part], predictions[part])
         merged.merge(counts)
     error = predictions - labels
-    assert merged.metric("rmse") == pytest.approx(np.sqrt(np.mean(error**2)))
-    assert merged.metric("mae") == pytest.approx(np.mean(np.abs(error)))
-    assert merged.metric("mean_error") == pytest.approx(np.mean(error))
+    assert METRICS["rmse"].compute(merged) == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert METRICS["mae"].compute(merged) == pytest.approx(np.mean(np.abs(error)))
+    assert METRICS["mean_error"].compute(merged) == pytest.approx(np.mean(error))
     r2 = keras.metrics.R2Score(dtype="float64")
     r2.update_state(labels[:, None] - 1e6, predictions[:, None] - 1e6)
-    assert merged.metric("r2") == pytest.approx(float(r2.result()), rel=1e-5)
-    assert merged.metric("example_count") == 400
+    assert METRICS["r2"].compute(merged) == pytest.approx(float(r2.result()), rel=1e-5)
+    assert METRICS["example_count"].compute(merged) == 400
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_every_metric_of_a_kind_is_measured_and_no_other(kind: Any) -> None:
-    counts = counts_of(kind)
+    counts = empty_counts(kind)
     predictions = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2]]) if kind == "multiclass" else np.array([0.4, 0.6])
     counts.add(np.array([0, 1]), predictions)
-    for name in METRICS[kind]:
-        assert math.isfinite(counts.metric(name))
-    for name in {metric for metrics in METRICS.values() for metric in metrics} - {*METRICS[kind]} | {MEAN_COST}:
+    for name in metrics_of(kind):
+        assert math.isfinite(METRICS[name].compute(counts))
+    for name in {*METRICS} - {*metrics_of(kind)} | {MEAN_COST}:
         with pytest.raises(ValueError, match=name):
-            counts.metric(name)
+            METRICS[name].compute(counts)
+
+
+def test_early_stopping_watches_the_loss_unless_the_config_names_another_metric() -> None:
+    watchable = {kind: watchable_metrics(kind) for kind in LABEL_KINDS}
+    assert watchable == {
+        "binary": ("log_loss", "auc"),
+        "multiclass": ("log_loss", "accuracy"),
+        "regression": ("rmse", "mae"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("auc", 0.5, "0.5000"),
+        ("example_count", 16281.0, "16,281"),
+        ("r2", None, "undefined"),
+        ("r2", math.nan, "undefined"),
+    ],
+)
+def test_values_are_formatted_as_the_table_declares(name: str, value: float | None, text: str) -> None:
+    assert METRICS[name].format(value) == text
+
+
+def test_the_table_loads_without_numpy() -> None:
+    command = "import sys, schemas.metrics; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)
