@@ -59,7 +59,7 @@ lock: .venv/installed ## Resolve the dependencies of pyproject.toml again.
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements/catboost.txt -
 
 clean: ## Remove the environment and the caches; runs/ is kept.
-	@rm -rf .venv .venv-install.log .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	@rm -rf .venv .venv-install.log .mypy_cache .ruff_cache .pytest_cache .coverage* build *.egg-info
 
 .venv/installed: requirements/lock.txt requirements/tools.txt requirements/install.py setup.py
 	@command -v $(PYTHON) > /dev/null || { echo "set-up stopped: needs Python 3.11, found no $(PYTHON); name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -18,6 +18,8 @@ ENTRY_POINTS = {
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.batch": "serving.batch.__main__",
     "python -m serving.registry.vertex": "serving.registry.vertex.__main__",
+    "python -m emulators.vertex": "emulators.vertex.__main__",
+    "python -m emulators.storage": "emulators.storage.__main__",
 }
 _WIDTH_CHARS = 100
 _HEAD = """# Commands

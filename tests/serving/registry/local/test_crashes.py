@@ -24,6 +24,8 @@ from tests.serving.registry.local.registry_bench import (
     models,
 )
 
+pytestmark = pytest.mark.integration
+
 Change = Callable[[LocalRegistry], Any]
 States = dict[int, State]
 
