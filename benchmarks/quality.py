@@ -129,7 +129,7 @@ class _StopAfterTransform:
 
 
 def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], split: str, seed: int) -> dict[str, float]:
-    from trainer.decision import threshold_for
+    from trainer.decision import fit_threshold
     from trainer.run import fit
 
     started = time.monotonic()
@@ -143,8 +143,7 @@ def _train_and_measure(config: PipelineConfig, sources: dict[str, "Source"], spl
     )
     seconds = time.monotonic() - started
     costs = config.decision
-    costs_json = costs.model_dump_json() if costs is not None else None
-    decision = threshold_for(network, sources["eval"], costs_json, config.training)
+    decision = fit_threshold(network, sources["eval"], costs, config.training)
     measured = measure(network, sources[split], decision.threshold, costs)
     return measured | {"epochs": float(len(history.metrics["loss"])), "seconds": seconds}
 

@@ -52,10 +52,10 @@ def main(rows: int, members: int) -> None:
 
 
 def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterator[str]:
-    from trainer.input import training_rows
+    from trainer.input import read_training_rows
 
     training = config.training
-    rows = training_rows(source, training, seed=config.seed, cache_folder=str(folder))
+    rows = read_training_rows(source, training, seed=config.seed, cache_folder=str(folder))
     steps = rows.steps_per_epoch
     network = _network(config, rows)
     batch = next(iter(rows.batches))
@@ -85,13 +85,13 @@ def _compared(config: PipelineConfig, source: "Source", members: int, normalizat
     """Return the ratio of a step of several members to a step of one, each in turn."""
     import tensorflow as tf
 
-    from trainer.input import training_rows
+    from trainer.input import read_training_rows
 
     training = config.training.model_copy(update={"batch_size": 256})
     config = config.model_copy(update={"training": training})
     cache = folder / f"compared_{normalization}"
     cache.mkdir()
-    rows = training_rows(source, training, seed=config.seed, cache_folder=str(cache))
+    rows = read_training_rows(source, training, seed=config.seed, cache_folder=str(cache))
     repeated = tf.data.Dataset.from_tensors(next(iter(rows.batches))).repeat()
     networks = []
     for count in (1, members):

@@ -1,1 +1,1 @@
-"""What is served: the model's signatures and the versioned registry it is pushed to."""
+"""Serving: the model and its signatures, the registry of versions, the server, and batch prediction."""

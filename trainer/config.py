@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,8 +15,10 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.data import ReadOptions
+from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration
-from schemas.features import LabelKind, NumberEncoding
+from schemas.features import FeatureSet, LabelKind, NumberEncoding
 from schemas.metrics import METRICS, WatchedMetricName, describe_watchable, watchable_metrics
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
@@ -186,11 +189,12 @@ class Training(Declaration):
     """The number that is fitted after the training. For classes, `temperature` divides the logits by a number between
     0.5 and 2 that is chosen on `eval` (Guo et al. 2017, https://arxiv.org/abs/1706.04599); of few rows it stays near 1.
     For a regression of labels from 0 on, `mean` multiplies the predictions by a number that gives them the mean of the
-    labels on rows of `train`, if the error on `eval` is not larger with it: a label that is learned as a logarithm or
-    by rank has predictions that are too small otherwise (compare Duan 1983, "Smearing Estimate")."""
+    labels on rows of `train`. The number is 1 if the error on `eval` is larger with it. Without it, the
+    predictions of a label that is learned as a logarithm or by rank are too small (compare Duan 1983, "Smearing
+    Estimate")."""
     imbalance: Literal["none", "class_weights", "oversample"] = "none"
     """`class_weights` weighs all classes alike in the loss; `oversample` repeats the rarer classes.
-    Both make predicted probabilities too high for the rarer classes; calibration will say so."""
+    Both make predicted probabilities too high for the rarer classes; calibration shows it."""
     search: Search | None = None
     """If omitted, the values of this file are used as they are."""
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
@@ -202,13 +206,13 @@ class Training(Declaration):
     """Whether the network starts from the weights of the last blessed model. Its features, their vocabularies and the
     shape of the network must be the same; otherwise the run stops."""
 
-    def watched(self, label: LabelKind) -> str:
+    def watched_metric(self, label: LabelKind) -> str:
         """Return the metric by which epochs are compared."""
         stopping = self.early_stopping
         return stopping.metric if stopping is not None and stopping.metric is not None else watchable_metrics(label)[0]
 
 
-def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[str, str]:
+def find_undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[str, str]:
     """Return the metrics of `watchable_metrics` that are undefined on a split, with the reason.
 
     Args:
@@ -223,7 +227,41 @@ def undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[s
     }
 
 
-def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[Model, Training]:
+@dataclass(frozen=True)
+class CustomConfig:
+    """The `custom_config` that TFX passes to `run_fn` and `tuner_fn`.
+
+    Attributes:
+      features: declaration of the features.
+      model: shape of the network.
+      training: options of the training.
+      seed: seed of everything random.
+      read_options: options of reading the training data.
+      costs: costs of the errors of a binary label; None without declared costs.
+    """
+
+    features: FeatureSet
+    model: Model
+    training: Training
+    seed: int
+    read_options: ReadOptions
+    costs: DecisionCosts | None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "CustomConfig":
+        """Parse the values, which are JSON but for the seed."""
+        costs = values.get("decision")
+        return cls(
+            features=FeatureSet.model_validate_json(values["feature_set"]),
+            model=Model.model_validate_json(values["model"]),
+            training=Training.model_validate_json(values["training"]),
+            seed=int(values["seed"]),
+            read_options=ReadOptions.model_validate_json(values["read_options"]),
+            costs=None if costs is None else DecisionCosts.model_validate_json(costs),
+        )
+
+
+def apply_values(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[Model, Training]:
     """Return the two sections with values set by path, such as `model.dropout`.
 
     Raises:
@@ -246,13 +284,13 @@ def tuned(model: Model, training: Training, values: Mapping[str, Any]) -> tuple[
         raise ValueError(f"{', '.join(f'{p}: {v}' for p, v in values.items())}: {where}: {first['msg']}") from error
 
 
-def values_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+def parse_values(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values in keras-tuner's own JSON, by path; choices are JSON strings there, since it has no lists."""
     values = hyperparameters["values"].items()
     return {path: json.loads(value) if isinstance(value, str) else value for path, value in values}
 
 
-def shown_values(values: Mapping[str, Any]) -> str:
+def format_values(values: Mapping[str, Any]) -> str:
     """Format values by path for people, numbers to four digits."""
     return ", ".join(
         f"{path} {value:.4g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()

@@ -13,37 +13,36 @@ from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from trainer.config import Training
 from trainer.input import Source
 
-# With fewer rows of a class, the rows say nothing about a threshold.
+# With fewer rows of a class, the rows are no evidence for a threshold.
 _MIN_CLASS_ROWS = 5
 _CONFIDENCE = 0.95
 # Costs that differ by less are sums of the same numbers in another order.
 _ROUNDING = 1e-12
 # A model's probabilities are float32, and 0 and 1 are no thresholds.
 _LEAST, _GREATEST = float(np.finfo(np.float32).tiny), float(np.nextafter(np.float32(1), np.float32(0)))
-# Predictions that are kept in memory; of more rows, every second is left out until they fit.
+# Maximum number of predictions in memory; beyond it, every second row is dropped.
 _MAX_ROWS = 1 << 22
 
 Array = NDArray[Any]
 
 
-def threshold_for(
-    network: Callable[..., tf.Tensor], evaluation: Source, costs_json: str | None, training: Training
+def fit_threshold(
+    network: Callable[..., tf.Tensor], evaluation: Source, costs: DecisionCosts | None, training: Training
 ) -> DecisionThreshold:
     """Return the threshold of a network, and report it if costs are declared.
 
     Args:
-      network: as it is served: from `Source.unpack` to logits, [batch, 1].
+      network: served network, from `Source.unpack` to logits, [batch, 1].
       evaluation: source of the eval split.
-      costs_json: DecisionCosts as JSON; None for a model without declared costs.
-      training: says whether the network was fitted to balanced classes.
+      costs: costs of the errors; None for a model without declared costs.
+      training: options of the training, with the balance of classes.
     """
-    if costs_json is None:
+    if costs is None:
         return DecisionThreshold()
-    costs = DecisionCosts.model_validate_json(costs_json)
-    labels, probabilities = _predicted(network, evaluation)
-    chosen = choose_threshold(labels, probabilities, costs, is_balanced=training.imbalance != "none")
-    progress.report(f"decision: {chosen}")
-    return chosen
+    labels, probabilities = _predict(network, evaluation)
+    decision = choose_threshold(labels, probabilities, costs, is_balanced=training.imbalance != "none")
+    progress.report(f"decision: {decision}")
+    return decision
 
 
 def choose_threshold(
@@ -127,7 +126,7 @@ def _is_above_zero(gains: Array) -> bool:
     return bool(gains.mean() - quantile * gains.std(ddof=1) / np.sqrt(len(gains)) > 0)
 
 
-def _predicted(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array, Array]:
+def _predict(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array, Array]:
     """Return labels and probabilities of a split, [rows] each, at most `_MAX_ROWS` of them."""
     step, passed = 1, 0
     parts: list[tuple[Array, Array]] = []
@@ -139,11 +138,11 @@ def _predicted(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array
         probability = tf.sigmoid(network(inputs, training=False)[:, 0])
         parts.append((label.numpy()[rows].astype(np.int8), probability.numpy()))
         if sum(len(part[0]) for part in parts) > _MAX_ROWS:
-            labels, probabilities = _joined(parts)
+            labels, probabilities = _concatenate(parts)
             parts, step = [(labels[::2], probabilities[::2])], 2 * step
-    return _joined(parts)
+    return _concatenate(parts)
 
 
-def _joined(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+def _concatenate(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     labels, probabilities = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return labels, probabilities

@@ -1,4 +1,4 @@
-"""One network on several devices or machines: tf.distribute's strategies, and who of them writes the model.
+"""One network on several devices or machines: tf.distribute's strategies, and which of them writes the model.
 
 https://www.tensorflow.org/guide/distributed_training
 """
@@ -15,11 +15,11 @@ from cli.errors import ConfigError
 from trainer.config import Training
 
 
-def strategy(training: Training) -> Any:
+def build_strategy(training: Training) -> Any:
     """Return the strategy of a config; for multi_worker, every process that TF_CONFIG names has to call it.
 
     Raises:
-      ConfigError: multi_worker, and no TF_CONFIG names the machines.
+      ConfigError: the distribution is multi_worker, and no TF_CONFIG names the machines.
     """
     match training.distribution:
         case "none":
@@ -47,7 +47,7 @@ def is_chief() -> bool:
     return kind in (None, "chief") or (kind == "worker" and task.get("index") == 0 and "chief" not in cluster)
 
 
-def write_folder(folder: str) -> str:
+def choose_write_folder(folder: str) -> str:
     """Return the folder that this process writes to: `folder`, or a temporary one.
 
     All processes have to write, since saving is a joint operation.
@@ -61,7 +61,7 @@ def wait_for_model(folder: str) -> None:
         time.sleep(1)
 
 
-def distributed(batches: tf.data.Dataset) -> tf.data.Dataset:
+def shard_rows(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Return batches that a strategy divides by rows, since the files are too few to be divided."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

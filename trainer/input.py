@@ -24,8 +24,8 @@ _WINDOW_BLOCKS = 32
 _WINDOW_ROWS = _WINDOW_BLOCKS * _BLOCK_ROWS
 # Rows whose mean is off by a percent of the deviation.
 _SAMPLE_ROWS = 16_384
-# Steps that TensorFlow takes without asking Python between them, in epochs that are long enough not to notice that they
-# are rounded up to a multiple.
+# Steps that TensorFlow takes in one call from Python. Only in long epochs, since the number of steps is rounded up to a
+# multiple.
 _STEPS_TOGETHER = 8
 _LONG_EPOCH_STEPS = 20 * _STEPS_TOGETHER
 
@@ -71,7 +71,7 @@ class Source:
         return {IDS: tf.cast(ids, tf.int64), NUMBERS: numbers}
 
 
-def split_source(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
+def open_split(patterns: Sequence[str], features: FeatureSet, transform_output: tft.TFTransformOutput) -> Source:
     """Return the source of a split from the file patterns that TFX passes."""
     # TFX gives FOLDER/*, where the folder's own name may hold what would be a pattern.
     folders = [os.path.dirname(pattern) for pattern in patterns]
@@ -144,7 +144,7 @@ class _Labels:
         return not self._classes and self.low == self._high
 
     def values(self, sample: np.ndarray) -> LabelValues:
-        """Return what is known of a regression's labels, some of which are the sample; of classes, nothing."""
+        """Return the statistics of a regression's labels and of a sample of them; defaults for classes."""
         if self._classes:
             return LabelValues()
         plain, logs = self._moments, self._log_moments
@@ -187,7 +187,7 @@ class _Sample:
         return [np.concatenate(columns) for columns in list(zip(*self._parts, strict=True))[1:]]
 
 
-def training_rows(source: Source, training: Training, *, seed: int, cache_folder: str) -> TrainingRows:
+def read_training_rows(source: Source, training: Training, *, seed: int, cache_folder: str) -> TrainingRows:
     """Read the train split once and prepare its batches.
 
     Args:
@@ -211,22 +211,22 @@ def training_rows(source: Source, training: Training, *, seed: int, cache_folder
     if training.imbalance == "class_weights":
         weights = balance
     oversample = training.imbalance == "oversample"
-    shuffled = _balanced(blocks, classes, seed=seed) if oversample else _shuffled(blocks, seed=seed)
+    rows = _balance_classes(blocks, classes, seed=seed) if oversample else _shuffle(blocks, seed=seed)
 
-    def named(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    def name_inputs(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
         return source.unpack(ids, numbers), label[:, None], weight[:, None]
 
-    sampled = sample.rows()
-    _, numbers, sample_labels = sampled
-    batches = shuffled.rebatch(training.batch_size).map(named, num_parallel_calls=tf.data.AUTOTUNE)
+    sample_rows = sample.rows()
+    _, numbers, sample_labels = sample_rows
+    batches = rows.rebatch(training.batch_size).map(name_inputs, num_parallel_calls=tf.data.AUTOTUNE)
     steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
     return TrainingRows(
         batches=batches.prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
-        sample=_sampled(source, sampled, balance if oversample else None),
+        sample=_build_sample(source, sample_rows, balance if oversample else None),
         labels=labels.values(sample_labels),
         numbers=numbers,
         sample_labels=sample_labels,
@@ -252,7 +252,7 @@ def _named_classes(names: Sequence[str]) -> str:
     return f"class{'es' if len(names) > 1 else ''} {first_names}{more}"
 
 
-def _sampled(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | None) -> tf.data.Dataset:
+def _build_sample(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | None) -> tf.data.Dataset:
     """Return (inputs, weight [batch, 1]) of a sample; without `balance`, all rows weigh alike."""
     ids, numbers, labels = rows
     weights = np.ones(len(labels)) if balance is None else balance[labels]
@@ -260,56 +260,56 @@ def _sampled(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | N
     return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))
 
 
-def _shuffled(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
+def _shuffle(blocks: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
     """Return an endless stream of windows of rows, each in a random order; the order of blocks changes, too."""
     windows = blocks.shuffle(2 * _WINDOW_BLOCKS, seed=seed).rebatch(_WINDOW_ROWS).repeat()
 
-    def mixed(number: tf.Tensor, window: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def mix(number: tf.Tensor, window: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         rows = tf.range(tf.shape(window[0])[0])
         places = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
         return tuple(tf.gather(part, places) for part in window)
 
-    return windows.enumerate().map(mixed)
+    return windows.enumerate().map(mix)
 
 
-def _balanced(blocks: tf.data.Dataset, classes: int, *, seed: int) -> tf.data.Dataset:
+def _balance_classes(blocks: tf.data.Dataset, classes: int, *, seed: int) -> tf.data.Dataset:
     """Return an endless stream in which all classes are equally frequent; rows of rarer classes repeat."""
 
-    def of_class(number: int) -> tf.data.Dataset:
-        return _shuffled(
+    def select_class(number: int) -> tf.data.Dataset:
+        return _shuffle(
             blocks.map(lambda *block: tuple(tf.boolean_mask(part, block[2] == number) for part in block)), seed=seed
         )
 
-    endless = [of_class(number).unbatch() for number in range(classes)]
+    endless = [select_class(number).unbatch() for number in range(classes)]
     return tf.data.Dataset.sample_from_datasets(endless, [1 / classes] * classes, seed=seed).batch(_BLOCK_ROWS)
 
 
-def evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows:
-    """Read the eval split once and prepare its batches; `cache_folder` as for `training_rows`.
+def read_evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows:
+    """Read the eval split once and prepare its batches; `cache_folder` as for `read_training_rows`.
 
     Raises:
       DataError: eval has no row.
     """
 
-    def named(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    def name_inputs(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor]:
         return source.unpack(ids, numbers), label[:, None]
 
     blocks = source.blocks().cache(os.path.join(cache_folder, "evaluation"))
     # Read to the end, since tf.data writes its cache file only then.
-    class_rows = _evaluation_labels(blocks, source).class_rows
-    return EvaluationRows(blocks.map(named).prefetch(1), class_rows)
+    class_rows = _read_labels(blocks, source).class_rows
+    return EvaluationRows(blocks.map(name_inputs).prefetch(1), class_rows)
 
 
-def evaluation_class_rows(source: Source) -> Mapping[str, int]:
+def count_class_rows(source: Source) -> Mapping[str, int]:
     """Count the rows of each class in the eval split; empty for a regression.
 
     Raises:
       DataError: eval has no row.
     """
-    return _evaluation_labels(source.blocks(), source).class_rows
+    return _read_labels(source.blocks(), source).class_rows
 
 
-def _evaluation_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:
+def _read_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:
     labels = _Labels(source.features.label.classes)
     for _, _, block_labels in blocks.as_numpy_iterator():
         labels.add(block_labels)

@@ -84,9 +84,9 @@ class OneHotIds(keras.layers.Layer):
 
 def _places(ids: tf.Tensor, columns: tuple[int, ...], num_ids: tuple[int, ...]) -> tf.Tensor:
     """Return the places of the IDs of some columns in a table that has the rows of one column after the other's."""
-    chosen = _chosen(ids, columns)
+    selected = _select_columns(ids, columns)
     starts = itertools.accumulate(num_ids[:-1], initial=0)
-    return chosen + tf.constant([list(starts)], tf.int64)
+    return selected + tf.constant([list(starts)], tf.int64)
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -152,11 +152,11 @@ class PiecewiseLinear(keras.layers.Layer):
 
     def set_edges(self, numbers: np.ndarray) -> None:
         """Learn the edges from rows of the train split, float32 of shape [rows, all columns]."""
-        self.edges.assign(np.stack([bin_edges(numbers[:, column], self.bins) for column in self.columns]))
+        self.edges.assign(np.stack([compute_bin_edges(numbers[:, column], self.bins) for column in self.columns]))
 
     def call(self, numbers: tf.Tensor) -> tf.Tensor:
         """Encode: float32 of shape [batch, all columns] gives [batch, columns * dimension]."""
-        values = tf.transpose(_chosen(numbers, self.columns))[:, :, None]
+        values = tf.transpose(_select_columns(numbers, self.columns))[:, :, None]
         edges = tf.convert_to_tensor(self.edges)[:, None, :]
         low, width = edges[:, :, :-1], edges[:, :, 1:] - edges[:, :, :-1]
         # No number has a share of a bin without width.
@@ -171,10 +171,10 @@ class PiecewiseLinear(keras.layers.Layer):
         return {**super().get_config(), "columns": self.columns, "bins": self.bins, "dimension": self.dimension}
 
 
-def bin_edges(values: np.ndarray, bins: int) -> np.ndarray:
+def compute_bin_edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Return the edges of bins that hold about the same number of rows, float32 of shape [bins + 1].
 
-    A value that fills a bin by itself, such as the zero of a column that is mostly zero, is an edge, and the others are
+    A value that fills a bin by itself is an edge, such as the zero of a column that is mostly zero. The other edges are
     quantiles of the other values. With fewer values than edges, the last edge repeats.
 
     Args:
@@ -186,7 +186,7 @@ def bin_edges(values: np.ndarray, bins: int) -> np.ndarray:
         is_frequent = counts * bins > len(values)
         rest = values[~np.isin(values, distinct[is_frequent])]
         between = np.linspace(0, 1, bins + 1 - int(is_frequent.sum()))
-        # Values of the column: between two of them, an interpolated edge would say nothing.
+        # Values of the column: an interpolated edge between two of them would separate nothing.
         quantiles = np.quantile(rest, between, method="nearest") if len(rest) else []
         distinct = np.unique(np.concatenate([distinct[is_frequent], quantiles]))
     return np.pad(distinct, (0, bins + 1 - len(distinct)), mode="edge").astype(np.float32)
@@ -212,8 +212,8 @@ class Dropout(keras.layers.Layer):
         seed = tf.cast(self.seed_generator.next(), tf.int32)
         size = tf.size(inputs)
         words = tf.random.stateless_uniform([(size + 3) // 4], seed, minval=None, maxval=None, dtype=tf.uint32)
-        drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
-        kept = tf.cast(drawn >= tf.constant(dropped, tf.uint8), inputs.dtype)
+        draws = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
+        kept = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
         return inputs * (kept * (256 / (256 - dropped)))
 
     def get_config(self) -> dict[str, Any]:
@@ -244,8 +244,8 @@ class Members(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("trainer")
 def _random_signs(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
-    drawn = keras.random.uniform(shape, -1.0, 1.0, dtype=dtype)
-    return tf.where(drawn < 0, -tf.ones_like(drawn), tf.ones_like(drawn))
+    draws = keras.random.uniform(shape, -1.0, 1.0, dtype=dtype)
+    return tf.where(draws < 0, -tf.ones_like(draws), tf.ones_like(draws))
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -278,5 +278,5 @@ class MemberHeads(keras.layers.Layer):
         return {**super().get_config(), "outputs": self.outputs, "kernel_regularizer": regularizer}
 
 
-def _chosen(columns: tf.Tensor, places: tuple[int, ...]) -> tf.Tensor:
+def _select_columns(columns: tf.Tensor, places: tuple[int, ...]) -> tf.Tensor:
     return columns if places == tuple(range(columns.shape[1])) else tf.gather(columns, places, axis=1)

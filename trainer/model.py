@@ -1,8 +1,8 @@
 """The wide-and-deep network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792) and its joint training step.
 
 The wide part is one weight for each ID and a slope for each number. The deep part is a multilayer perceptron over
-embeddings and numbers, or several that share their layers. Both add up to what is learned: a logit, one for each of
-several classes, or for regression a number of mean 0 and deviation 1. They are trained together, each by its own
+embeddings and numbers, or several that share their layers. Both add up to a logit, to one for each of several
+classes, or for regression to a number of mean 0 and deviation 1. They are trained together, each by its own
 optimizer.
 """
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
@@ -25,12 +24,11 @@ from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature
 
 WIDE_PREFIX = "wide_"
 ACTIVATION_PREFIX = "activation_"
-TEMPERATURE, PIECEWISE_LINEAR = "temperature", "piecewise_linear"
 
 
 @dataclass(frozen=True)
 class _Hidden:
-    """Keeps its content from being tracked by Keras, and so from the weights of the model."""
+    """Hides its content from Keras, which would add it to the weights of the model."""
 
     content: Any
 
@@ -48,7 +46,7 @@ class WideAndDeep(keras.Model):
 
         Args:
           part: a model of the same inputs, with outputs of shape [batch, outputs] or [batch, members, outputs].
-          label_unit: for a regression, the unit of what it learns.
+          label_unit: unit of the numbers that a regression learns.
         """
         self._trained = _Hidden((part, label_unit))
 
@@ -66,7 +64,7 @@ class WideAndDeep(keras.Model):
         for optimizer, is_wide in ((wide_optimizer, True), (self.optimizer, False)):
             optimizer.build([w for w in self.trainable_variables if w.path.startswith(WIDE_PREFIX) == is_wide])
         self._ema = ema
-        self._averages = _Hidden([_average_of(weight) for weight in self.trainable_variables] if ema else [])
+        self._averages = _Hidden([_create_average(weight) for weight in self.trainable_variables] if ema else [])
 
     def swap_averages(self) -> None:
         """Exchange the weights and their moving averages."""
@@ -107,7 +105,7 @@ class WideAndDeep(keras.Model):
         part, label_unit = self._trained.content
         outputs = part(inputs, training=True)
         if label_unit is not None:
-            label = label_unit.learned(label)
+            label = label_unit.encode(label)
         if outputs.shape.rank == 3:
             members = outputs.shape[1]
             label, weight = tf.repeat(label, members, axis=0), tf.repeat(weight, members, axis=0)
@@ -123,7 +121,7 @@ class WideAndDeep(keras.Model):
             average.assign_sub((1 - decay) * (average - tf.convert_to_tensor(weight)))
 
 
-def _average_of(weight: Any) -> tf.Variable:
+def _create_average(weight: Any) -> tf.Variable:
     # All replicas have the same weights.
     aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return tf.Variable(weight.numpy(), trainable=False, aggregation=aggregation, name="average")
@@ -151,61 +149,46 @@ def build_model(
     ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
     numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
     scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
-    logits = [] if model.architecture == "deep" else _wide_logits(features, ids, scaled, outputs)
-    deep_inputs = [] if model.architecture == "wide" else _deep_inputs(features, ids, numbers, scaled, model)
+    logits = [] if model.architecture == "deep" else _build_wide_logits(features, ids, scaled, outputs)
+    deep_inputs = [] if model.architecture == "wide" else _build_deep_inputs(features, ids, numbers, scaled, model)
     if deep_inputs:
         if model.ensemble_size > 1:
             # The same for each member.
             logits = [keras.layers.Reshape((1, outputs))(logit) for logit in logits]
-        logits.append(_deep_logit(_concatenated(deep_inputs, "deep_input"), model, outputs, precision))
+        logits.append(_build_deep_logit(_concatenate(deep_inputs, "deep_input"), model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
     learned = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
     inputs = {IDS: ids, NUMBERS: numbers}
-    predicted, label_unit = _predicted(learned, features.label.kind, model, labels or LabelValues())
-    network = WideAndDeep(inputs=inputs, outputs=predicted, name=model.architecture)
+    prediction, label_unit = _add_prediction(learned, features.label.kind, model, labels or LabelValues())
+    network = WideAndDeep(inputs=inputs, outputs=prediction, name=model.architecture)
     network.set_trained_part(keras.Model(inputs, learned), label_unit)
     return network
 
 
-def _predicted(learned: Any, label: LabelKind, model: Model, labels: LabelValues) -> tuple[Any, LabelUnit | None]:
-    """Return the prediction, and for a regression the layer that knows the unit of the label."""
+def _add_prediction(learned: Any, label: LabelKind, model: Model, labels: LabelValues) -> tuple[Any, LabelUnit | None]:
+    """Return the prediction, and for a regression the layer of the label's unit."""
     label_unit = None
     if label == "regression":
         label_unit = LabelUnit(model.label_scale, labels, model.clip_predictions, name="unit_of_label")
         learned = label_unit(learned)
     if len(learned.shape) == 3:
         learned = MeanOfMembers(label, name="mean_of_members")(learned)
-    return (learned if label_unit is not None else Temperature(name=TEMPERATURE)(learned)), label_unit
+    return (learned if label_unit is not None else Temperature(name="temperature")(learned)), label_unit
 
 
-def set_edges(network: WideAndDeep, numbers: np.ndarray) -> None:
-    """Set the bins of numbers that are encoded piecewise-linearly; does nothing if there are none.
-
-    Args:
-      network: from `build_model`.
-      numbers: rows of the train split, float32 of shape [rows, number columns].
-    """
-    for layer in network.layers:
-        if isinstance(layer, PiecewiseLinear):
-            layer.set_edges(numbers)
+def find_layers(network: WideAndDeep, *kinds: type[keras.layers.Layer]) -> list[Any]:
+    """Return the layers of a network that are of some classes."""
+    return [layer for layer in network.layers if isinstance(layer, kinds)]
 
 
-def set_temperature(network: WideAndDeep, temperature: float) -> None:
-    """Set the number that logits are divided by; does nothing for a regression."""
-    for layer in network.layers:
-        if isinstance(layer, Temperature):
-            layer.set(temperature)
+def set_calibration(network: WideAndDeep, value: float) -> None:
+    """Set the temperature that logits are divided by, or the factor of a regression's predictions."""
+    for layer in find_layers(network, Temperature, LabelUnit):
+        layer.set_calibration(value)
 
 
-def set_factor(network: WideAndDeep, factor: float) -> None:
-    """Set the number that predictions of a regression are multiplied by; does nothing for classes."""
-    for layer in network.layers:
-        if isinstance(layer, LabelUnit):
-            layer.factor.assign(factor)
-
-
-def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
+def _build_wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
     """Return the logits of the wide part: a weight for each ID and a slope for each number, initially zero."""
     logits = []
     columns = [place for place, column in enumerate(features.id_columns) if column.wide]
@@ -215,11 +198,11 @@ def _wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> 
         logits.append(SumOfColumns(name="sum_of_wide_ids")(weights))
     if wide_numbers:
         slopes = keras.layers.Dense(outputs, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
-        logits.append(slopes(_taken(numbers, wide_numbers)))
+        logits.append(slopes(_select_columns(numbers, wide_numbers)))
     return logits
 
 
-def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
+def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
     """Return the logits of a multilayer perceptron, or of several at once."""
     if model.embedding_dropout:
         hidden = Dropout(model.embedding_dropout, name="dropout_input")(hidden)
@@ -236,15 +219,15 @@ def _deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -
         hidden = dense(hidden)
         if normalization is not None:
             hidden = normalization(hidden)
-        hidden = _activation(model, number, precision)(hidden)
+        hidden = _build_activation(model, number, precision)(hidden)
         if model.dropout:
             hidden = Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
     head = MemberHeads if model.ensemble_size > 1 else keras.layers.Dense
     return head(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 
-def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model) -> list[Any]:
-    parts = _encoded_numbers(features, numbers, scaled, model)
+def _build_deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model) -> list[Any]:
+    parts = _encode_numbers(features, numbers, scaled, model)
     by_embedding: dict[Embedding, list[int]] = {}
     for place, column in enumerate(features.id_columns):
         by_embedding.setdefault(column.embedding, []).append(place)
@@ -260,20 +243,20 @@ def _deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, mode
     return parts
 
 
-def _encoded_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Model) -> list[Any]:
+def _encode_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Model) -> list[Any]:
     by_encoding: dict[NumberEncoding, list[int]] = {}
     for place, column in enumerate(features.number_columns):
         by_encoding.setdefault(column.encoding or model.number_encoding, []).append(place)
     parts = []
     if plain := by_encoding.get("number"):
-        parts.append(_taken(scaled, plain))
+        parts.append(_select_columns(scaled, plain))
     if piecewise := by_encoding.get("piecewise_linear"):
         size = model.piecewise_linear
-        parts.append(PiecewiseLinear(piecewise, size.bins, size.dimension, name=PIECEWISE_LINEAR)(numbers))
+        parts.append(PiecewiseLinear(piecewise, size.bins, size.dimension, name="piecewise_linear")(numbers))
     return parts
 
 
-def _taken(numbers: Any, places: Sequence[int]) -> Any:
+def _select_columns(numbers: Any, places: Sequence[int]) -> Any:
     return numbers if len(places) == numbers.shape[1] else keras.ops.take(numbers, places, axis=1)
 
 
@@ -283,7 +266,7 @@ def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
     return [every[place].num_ids for place in columns]
 
 
-def _activation(model: Model, number: int, precision: Precision) -> Any:
+def _build_activation(model: Model, number: int, precision: Precision) -> Any:
     name = f"{ACTIVATION_PREFIX}{number}"
     # PReLU learns a slope, so it is a layer of its own kind.
     if model.activation == "prelu":
@@ -291,7 +274,7 @@ def _activation(model: Model, number: int, precision: Precision) -> Any:
     return keras.layers.Activation(model.activation, dtype=precision, name=name)
 
 
-def _concatenated(parts: list[Any], name: str) -> Any:
+def _concatenate(parts: list[Any], name: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name=name)(parts)
 
 
@@ -346,7 +329,7 @@ class _SmoothedCrossentropy(keras.losses.Loss):
         return keras.losses.categorical_crossentropy(true, y_pred, from_logits=True, label_smoothing=self._smoothing)
 
 
-def eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
+def build_eval_metrics(label: LabelKind) -> list[keras.metrics.Metric]:
     """Return the metrics that are measured on the eval split after each epoch."""
     declared = [(name, METRICS[name].keras[label]) for name in watchable_metrics(label)]
     return [getattr(keras.metrics, metric.class_name)(**metric.arguments, name=name) for name, metric in declared]

@@ -1,4 +1,4 @@
-"""From what the network learns to what it predicts: members are averaged, numbers are in the unit of the label."""
+"""Layers from the learned numbers to predictions: the mean of members, the unit of the label, the temperature."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from trainer.config import LabelScale
 
 # A normal distribution of so many quantiles has its outermost at 2.7 deviations.
 _QUANTILES = 257
-# Candidates of a temperature, 57 of equal ratio. Before any row is seen, the logarithm of a temperature is believed to
-# be near 0, with this deviation: a few hundred rows without an error would ask for the lowest one.
+# Candidates of a temperature, 57 of equal ratio. The prior of the logarithm of a temperature has mean 0 and
+# this deviation: a few hundred rows without an error would have the lowest one otherwise.
 _TEMPERATURES = 2.0 ** np.linspace(-1, 1, 57)
 _PRIOR_DEVIATION = 0.15
 
 
 @dataclass(frozen=True)
 class LabelValues:
-    """The labels of a regression in the train split; of classes, nothing is known.
+    """Statistics of the labels of a regression in the train split; the defaults are those of classes.
 
     Attributes:
-      mean: their mean.
-      std: their standard deviation.
+      mean: mean of the labels.
+      std: standard deviation of the labels.
       log_mean: mean of sign(y) * log(1 + |y|).
-      log_std: its standard deviation.
-      low: the least.
-      high: the greatest.
+      log_std: standard deviation of sign(y) * log(1 + |y|).
+      low: least label.
+      high: greatest label.
       quantiles: in ascending order, from rows drawn at random; the first is the least and the last the greatest.
     """
 
@@ -87,13 +87,13 @@ class LabelUnit(keras.layers.Layer):
                 # Beyond it, a float32 is infinite.
                 predicted = tf.sign(logs) * tf.math.expm1(tf.minimum(tf.abs(logs), 88.0))
             case "quantile":
-                predicted = _interpolated(learned, *self._knots)
+                predicted = _interpolate(learned, *self._knots)
             case _:
                 assert_never(self.scale)
         predicted *= self.factor
         return tf.clip_by_value(predicted, values.low, values.high) if self.clip else predicted
 
-    def learned(self, labels: tf.Tensor) -> tf.Tensor:
+    def encode(self, labels: tf.Tensor) -> tf.Tensor:
         """Return labels as the numbers that are learned, of the same shape."""
         values = self.values
         match self.scale:
@@ -102,16 +102,20 @@ class LabelUnit(keras.layers.Layer):
             case "log_z_score":
                 return (tf.sign(labels) * tf.math.log1p(tf.abs(labels)) - values.log_mean) / values.log_std
             case "quantile":
-                return _interpolated(labels, *reversed(self._knots))
+                return _interpolate(labels, *reversed(self._knots))
             case _:
                 assert_never(self.scale)
+
+    def set_calibration(self, value: float) -> None:
+        """Set the factor of the predictions."""
+        self.factor.assign(value)
 
     def get_config(self) -> dict[str, Any]:
         own = {"scale": self.scale, "values": vars(self.values), "clip": self.clip}
         return {**super().get_config(), **own}
 
 
-def _interpolated(values: tf.Tensor, at: np.ndarray, to: np.ndarray) -> tf.Tensor:
+def _interpolate(values: tf.Tensor, at: np.ndarray, to: np.ndarray) -> tf.Tensor:
     """Return the piecewise-linear function through the points (`at`, `to`), constant beyond them."""
     flat = tf.reshape(values, [-1])
     after = tf.clip_by_value(tf.searchsorted(tf.constant(at), flat), 1, max(len(at) - 1, 1))
@@ -165,12 +169,12 @@ class Temperature(keras.layers.Layer):
         """Scale logits of any shape."""
         return logits * self.inverse
 
-    def set(self, temperature: float) -> None:
-        """Use another temperature."""
-        self.inverse.assign(1 / temperature)
+    def set_calibration(self, value: float) -> None:
+        """Set the temperature."""
+        self.inverse.assign(1 / value)
 
 
-def factor_of_means(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+def compute_mean_factor(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
     """Return the factor that gives predictions the mean of the labels; 1 if a label is negative or all are 0.
 
     Args:
@@ -184,7 +188,7 @@ def factor_of_means(labels: np.ndarray, predictions: np.ndarray, weights: np.nda
     return label / predicted if labels.min() >= 0 and label > 0 and predicted > 0 else 1.0
 
 
-def best_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Choose the likeliest temperature: the rows' log loss and a prior that is near 1 decide (maximum a posteriori).
 
     Args:

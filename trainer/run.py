@@ -22,35 +22,35 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from cli import progress
 from cli.errors import DataError, PipelineError
 from schemas.curated.schema_file import schema_hash
-from schemas.data import ReadOptions
 from schemas.features import FeatureSet, LabelKind
 from schemas.metrics import METRICS
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution
 from trainer.config import (
+    CustomConfig,
     Model,
     Precision,
     Training,
-    tuned,
-    undefined_metrics,
-    values_of,
+    apply_values,
+    find_undefined_metrics,
+    parse_values,
 )
-from trainer.decision import threshold_for
-from trainer.input import Source, TrainingRows, evaluation_rows, split_source, training_rows
+from trainer.decision import fit_threshold
+from trainer.input import Source, TrainingRows, open_split, read_evaluation_rows, read_training_rows
+from trainer.layers import PiecewiseLinear
 from trainer.model import (
     ACTIVATION_PREFIX,
     WideAndDeep,
+    build_eval_metrics,
     build_model,
     compile_model,
-    eval_metrics,
-    set_edges,
-    set_factor,
-    set_temperature,
+    find_layers,
+    set_calibration,
 )
 from trainer.normalization import PopulationStatistics
-from trainer.outputs import best_temperature, factor_of_means
-from trainer.warm_start import WarmStart, named_weights
+from trainer.outputs import choose_temperature, compute_mean_factor
+from trainer.warm_start import WarmStart, name_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
 HISTORY_FILE = "history.json"
@@ -71,22 +71,22 @@ class History:
 
 def run_fn(fn_args: Any) -> None:
     """Train and export. `fn_args` is TFX's FnArgs."""
-    config = fn_args.custom_config
+    config = CustomConfig.parse(fn_args.custom_config)
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
-    features = FeatureSet.model_validate_json(config["feature_set"])
-    model, training = tuned(
-        Model.model_validate_json(config["model"]),
-        Training.model_validate_json(config["training"]),
-        values_of(fn_args.hyperparameters) if fn_args.hyperparameters else {},
+    features = config.features
+    model, training = apply_values(
+        config.model,
+        config.training,
+        parse_values(fn_args.hyperparameters) if fn_args.hyperparameters else {},
     )
     start = WarmStart(fn_args.base_model, features, transform_output) if fn_args.base_model else None
-    evaluation = split_source(fn_args.eval_files, features, transform_output)
+    evaluation = open_split(fn_args.eval_files, features, transform_output)
     network, history = fit(
-        train=split_source(fn_args.train_files, features, transform_output),
+        train=open_split(fn_args.train_files, features, transform_output),
         evaluation=evaluation,
         model=model,
         training=training,
-        seed=int(config["seed"]),
+        seed=config.seed,
         log_folder=fn_args.model_run_dir if distribution.is_chief() else None,
         warm_start=start,
     )
@@ -95,17 +95,16 @@ def run_fn(fn_args: Any) -> None:
             file.write(json.dumps(asdict(history), allow_nan=False))
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         schema = text_format.Parse(file.read(), schema_pb2.Schema())
-    read_options = ReadOptions.model_validate_json(config["read_options"])
     served = ServedModel(
         network,
-        named_weights(network),
+        name_weights(network),
         TransformGraph(transform_output),
         features,
         schema_hash(schema),
-        read_options,
-        threshold_for(network, evaluation, config.get("decision"), training),
+        config.read_options,
+        fit_threshold(network, evaluation, config.costs, training),
     )
-    served.export(distribution.write_folder(fn_args.serving_model_dir))
+    served.export(distribution.choose_write_folder(fn_args.serving_model_dir))
     distribution.wait_for_model(fn_args.serving_model_dir)
 
 
@@ -130,19 +129,19 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     # First, since several machines have to connect before anything else is computed.
-    chosen = distribution.strategy(training)
-    training, precision = devices.for_this_machine(training)
+    strategy = distribution.build_strategy(training)
+    training, precision = devices.adapt_to_device(training)
     label = train.features.label.kind
     with tempfile.TemporaryDirectory(prefix="trainer-") as cache_folder:
-        rows = training_rows(train, training, seed=seed, cache_folder=cache_folder)
-        eval_rows = evaluation_rows(evaluation, cache_folder=cache_folder)
-        undefined = undefined_metrics(label, eval_rows.class_rows)
+        rows = read_training_rows(train, training, seed=seed, cache_folder=cache_folder)
+        eval_rows = read_evaluation_rows(evaluation, cache_folder=cache_folder)
+        undefined = find_undefined_metrics(label, eval_rows.class_rows)
         if training.early_stopping is not None:
-            check_defined("training.early_stopping.metric", training.watched(label), undefined)
+            check_defined("training.early_stopping.metric", training.watched_metric(label), undefined)
         for metric, reason in undefined.items():
             progress.report(f"{metric} is {reason}")
-        validation = Validation(eval_rows.batches, eval_metrics(label), undefined)
-        return _fitted(chosen, rows, validation, train.features, model, training, precision, log_folder, warm_start)
+        validation = Validation(eval_rows.batches, build_eval_metrics(label), undefined)
+        return _fit_rows(strategy, rows, validation, train.features, model, training, precision, log_folder, warm_start)
 
 
 def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
@@ -151,7 +150,7 @@ def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
     Args:
       key: place in the config that names the metric.
       metric: its name.
-      undefined: from `undefined_metrics`.
+      undefined: from `find_undefined_metrics`.
 
     Raises:
       DataError: the metric is undefined.
@@ -163,8 +162,8 @@ def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
         )
 
 
-def _fitted(
-    chosen: Any,
+def _fit_rows(
+    strategy: Any,
     rows: TrainingRows,
     validation: "Validation",
     features: FeatureSet,
@@ -175,15 +174,15 @@ def _fitted(
     warm_start: WarmStart | None,
 ) -> tuple[WideAndDeep, History]:
     label = features.label.kind
-    built = partial(build_model, features, model, labels=rows.labels)
-    with chosen.scope():
-        network = built(precision=precision)
-        set_edges(network, rows.numbers)
+    build = partial(build_model, features, model, labels=rows.labels)
+    with strategy.scope():
+        network = build(precision=precision)
+        for layer in find_layers(network, PiecewiseLinear):
+            layer.set_edges(rows.numbers)
         if warm_start is not None:
             warm_start.restore(network)
-            # The warm start has those of the last training; this one is calibrated on its own.
-            set_temperature(network, 1.0)
-            set_factor(network, 1.0)
+            # The weights include the calibration of the last training.
+            set_calibration(network, 1.0)
             progress.report(f"starts from the weights of {warm_start.path}")
         compile_model(
             network,
@@ -204,11 +203,11 @@ def _fitted(
             DeadActivations(log_folder, validation.batches),
             keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
         ]
-    stopping = _early_stopping(training, label)
+    stopping = _build_early_stopping(training, label)
     if stopping is not None:
         callbacks.append(stopping)
-    fitted = network.fit(
-        distribution.distributed(rows.batches),
+    fit_history = network.fit(
+        distribution.shard_rows(rows.batches),
         epochs=training.epochs,
         steps_per_epoch=rows.steps_per_epoch,
         callbacks=callbacks,
@@ -216,11 +215,11 @@ def _fitted(
         # The data set shuffles itself.
         shuffle=False,
     )
-    kept_epoch = stopping.best_epoch if stopping is not None else fitted.epoch[-1]
-    if validation.history[kept_epoch][training.watched(label)] is None:
+    kept_epoch = stopping.best_epoch if stopping is not None else fit_history.epoch[-1]
+    if validation.history[kept_epoch][training.watched_metric(label)] is None:
         raise DivergenceError(training, kept_epoch)
     if precision != "float32":
-        trained, network = network, built()
+        trained, network = network, build()
         network.set_weights(trained.get_weights())
         # In the precision that is served.
         statistics = PopulationStatistics(rows.sample)
@@ -233,17 +232,17 @@ def _fitted(
     if training.calibration != "none":
         # The reported metrics are those of the network that is served.
         validation.history[kept_epoch] = validation.measure(network)
-    return network, _history(fitted.history["loss"], validation, kept_epoch)
+    return network, _build_history(fit_history.history["loss"], validation, kept_epoch)
 
 
-def _history(losses: Sequence[float], validation: "Validation", kept_epoch: int) -> History:
-    metrics: dict[str, list[float | None]] = {"loss": [_finite(loss) for loss in losses]}
+def _build_history(losses: Sequence[float], validation: "Validation", kept_epoch: int) -> History:
+    metrics: dict[str, list[float | None]] = {"loss": [_replace_non_finite(loss) for loss in losses]}
     for name in validation.history[0]:
         metrics[f"val_{name}"] = [measured[name] for measured in validation.history]
     return History(metrics, kept_epoch)
 
 
-def _finite(value: float) -> float | None:
+def _replace_non_finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
@@ -258,10 +257,10 @@ class DivergenceError(PipelineError):
         )
 
 
-def _early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | None":
+def _build_early_stopping(training: Training, label: LabelKind) -> "_EarlyStopping | None":
     if training.early_stopping is None:
         return None
-    metric = training.watched(label)
+    metric = training.watched_metric(label)
     return _EarlyStopping(
         monitor=f"val_{metric}",
         mode="max" if METRICS[metric].better == "higher" else "min",
@@ -300,8 +299,8 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
     """
     pairs = [(network(inputs, training=False).numpy(), label.numpy()[:, 0]) for inputs, label in batches]
     logits, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    temperature, before, after = best_temperature(logits, labels)
-    set_temperature(network, temperature)
+    temperature, before, after = choose_temperature(logits, labels)
+    set_calibration(network, temperature)
     progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
 
 
@@ -315,13 +314,13 @@ def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Valida
     """
     pairs = [(network(inputs, training=False).numpy()[:, 0], weight.numpy()[:, 0]) for inputs, weight in rows.sample]
     predictions, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    factor = factor_of_means(rows.sample_labels, predictions, weights)
+    factor = compute_mean_factor(rows.sample_labels, predictions, weights)
     before = validation.measure(network)["rmse"]
-    set_factor(network, factor)
+    set_calibration(network, factor)
     after = validation.measure(network)["rmse"]
     is_better = before is None or (after is not None and after <= before)
     if not is_better:
-        set_factor(network, 1.0)
+        set_calibration(network, 1.0)
     used = "used" if is_better else "not used"
     progress.report(
         f"factor {factor:.4g} gives predictions the mean of the labels of train; {used}: "
@@ -330,7 +329,7 @@ def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Valida
 
 
 class Validation(keras.callbacks.Callback):
-    """Measures the network on the eval split after each epoch; to the other callbacks it looks like Keras's own.
+    """Measures the network on the eval split after each epoch, and adds the metrics to `logs` as Keras does.
 
     Outside any strategy: each of several processes measures all rows, so that all stop at the same epoch. Keras's AUC
     is wrong when replicas share it. If a prediction is not finite, all metrics are undefined, and training stops.
@@ -370,7 +369,7 @@ class Validation(keras.callbacks.Callback):
         for metric in self._metrics:
             metric.reset_state()
         is_finite = all(bool(self._update(network, inputs, label)) for inputs, label in self.batches)
-        measured = {m.name: _finite(float(m.result())) for m in self._metrics} if is_finite else {}
+        measured = {m.name: _replace_non_finite(float(m.result())) for m in self._metrics} if is_finite else {}
         return {name: measured.get(name) for name in self._names}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -394,14 +393,14 @@ class _ReportProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report the loss, and what was measured on eval."""
-        values = {"loss": _finite((logs or {})["loss"])}
+        values = {"loss": _replace_non_finite((logs or {})["loss"])}
         values |= {f"val_{name}": value for name, value in self._validation.history[-1].items()}
         text = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in values.items())
         progress.report(f"epoch {epoch + 1} of {self._epochs}: {text}")
 
 
 class DeadActivations(keras.callbacks.Callback):
-    """Writes to TensorBoard, per ReLU layer, the share of units that are zero for every row of a sample.
+    """Writes to TensorBoard, for each ReLU layer, the share of units that are zero for every row of a sample.
 
     A unit that is never active gets no gradient and cannot come back: a large share means that the learning rate is
     too high or the layer too wide.

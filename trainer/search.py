@@ -18,16 +18,17 @@ from schemas.features import FeatureSet
 from schemas.metrics import METRICS
 from serving.model.literal_paths import literal_path
 from trainer.config import (
+    CustomConfig,
     Model,
     Range,
     Search,
     Training,
-    shown_values,
-    tuned,
-    undefined_metrics,
-    values_of,
+    apply_values,
+    find_undefined_metrics,
+    format_values,
+    parse_values,
 )
-from trainer.input import Source, evaluation_class_rows, split_source
+from trainer.input import Source, count_class_rows, open_split
 from trainer.run import DivergenceError, check_defined, fit
 
 _SCORE = "score"
@@ -39,21 +40,19 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     Raises:
       DataError: the search is judged by a metric that is undefined on eval.
     """
-    config = fn_args.custom_config
+    config = CustomConfig.parse(fn_args.custom_config)
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
-    features = FeatureSet.model_validate_json(config["feature_set"])
-    training = Training.model_validate_json(config["training"])
-    seed = int(config["seed"])
-    evaluation = split_source(fn_args.eval_files, features, transform_output)
-    undefined = undefined_metrics(features.label.kind, evaluation_class_rows(evaluation))
-    check_defined("training.search.metric", search_metric(training, features), undefined)
+    features, training = config.features, config.training
+    evaluation = open_split(fn_args.eval_files, features, transform_output)
+    undefined = find_undefined_metrics(features.label.kind, count_class_rows(evaluation))
+    check_defined("training.search.metric", choose_metric(training, features), undefined)
     tuner = _ConfigTuner(
-        oracle=_oracle(training, features, seed),
-        train=split_source(fn_args.train_files, features, transform_output),
+        oracle=_build_oracle(training, features, config.seed),
+        train=open_split(fn_args.train_files, features, transform_output),
         evaluation=evaluation,
-        model=Model.model_validate_json(config["model"]),
+        model=config.model,
         training=training,
-        seed=seed,
+        seed=config.seed,
         folder=fn_args.working_dir,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
@@ -76,7 +75,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         super().__init__(oracle=oracle, directory=folder, project_name="search", overwrite=True)
         self._train, self._evaluation = train, evaluation
         self._model, self._training, self._seed = model, training, seed
-        self._metric = search_metric(training, train.features)
+        self._metric = choose_metric(training, train.features)
         # None for a trial that diverged.
         self._scores: list[float | None] = []
 
@@ -98,9 +97,9 @@ class _ConfigTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
         """Train with one set of values; return the score."""
-        values = values_of({"values": trial.hyperparameters.values})
+        values = parse_values({"values": trial.hyperparameters.values})
         number = f"trial {len(self._scores) + 1} of {self.oracle.max_trials}"
-        progress.report(f"{number}: {shown_values(values)}")
+        progress.report(f"{number}: {format_values(values)}")
         try:
             score = self._score(values)
         except DivergenceError as error:
@@ -116,7 +115,7 @@ class _ConfigTuner(keras_tuner.Tuner):
         return {_SCORE: score}
 
     def _score(self, values: Mapping[str, Any]) -> float:
-        model, training = tuned(self._model, self._training, values)
+        model, training = apply_values(self._model, self._training, values)
         keras.backend.clear_session()
         _, history = fit(
             train=self._train,
@@ -138,14 +137,14 @@ class _ConfigTuner(keras_tuner.Tuner):
         raise NotImplementedError
 
 
-def search_metric(training: Training, features: FeatureSet) -> str:
+def choose_metric(training: Training, features: FeatureSet) -> str:
     """Return the metric that a search is judged by."""
     search = training.search
     assert search is not None
-    return search.metric or training.watched(features.label.kind)
+    return search.metric or training.watched_metric(features.label.kind)
 
 
-def _space(search: Search) -> keras_tuner.HyperParameters:
+def _build_space(search: Search) -> keras_tuner.HyperParameters:
     space = keras_tuner.HyperParameters()
     for path, values in search.parameters.items():
         if not isinstance(values, Range):
@@ -157,18 +156,18 @@ def _space(search: Search) -> keras_tuner.HyperParameters:
     return space
 
 
-def _oracle(training: Training, features: FeatureSet, seed: int) -> keras_tuner.Oracle:
+def _build_oracle(training: Training, features: FeatureSet, seed: int) -> keras_tuner.Oracle:
     search = training.search
     assert search is not None
     kind = {
         "random": keras_tuner.oracles.RandomSearchOracle,
         "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     }[search.algorithm]
-    direction = "max" if METRICS[search_metric(training, features)].better == "higher" else "min"
+    direction = "max" if METRICS[choose_metric(training, features)].better == "higher" else "min"
     return kind(
         objective=keras_tuner.Objective(_SCORE, direction),
         max_trials=search.max_trials,
-        hyperparameters=_space(search),
+        hyperparameters=_build_space(search),
         tune_new_entries=False,
         allow_new_entries=False,
         # All may diverge; `_ConfigTuner.search` reports that.

@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.node_summary import NodeSummary, Outputs, number_text, only_artifact
 from schemas.metrics import METRICS
-from trainer.config import shown_values, values_of
+from trainer.config import format_values, parse_values
 from trainer.run import HISTORY_FILE
 
 
@@ -63,8 +63,8 @@ class TunerSummary(NodeSummary):
         (file,) = Path(only_artifact(outputs, "tuner_results").uri).iterdir()
         best, *others = json.loads(file.read_bytes())
         values = {key: value for key, value in best.items() if key not in ("trial_id", "score")}
-        return cls(1 + len(others), best["score"], values_of({"values": values}))
+        return cls(1 + len(others), best["score"], parse_values({"values": values}))
 
     @property
     def headline(self) -> str:
-        return f"best of {self.trials} trials: {number_text(self.score)} with {shown_values(self.values)}"
+        return f"best of {self.trials} trials: {number_text(self.score)} with {format_values(self.values)}"

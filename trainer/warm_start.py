@@ -15,7 +15,7 @@ from serving.registry import DECLARATION_FILE, VERSION_FILE
 _ADVICE = "start from random weights: --set training.warm_start=false"
 
 
-def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
+def name_weights(network: keras.Model) -> dict[str, tf.Variable]:
     """Return the weights of a network by the names of its layers, as `serving.model.served_model` saves them."""
     return {weight.path.replace("/", "."): weight.value for weight in network.weights}
 
@@ -43,7 +43,7 @@ class WarmStart:
         """
         self._check_features()
         self._check_vocabularies()
-        checkpoint = tf.train.Checkpoint(weights=named_weights(network))
+        checkpoint = tf.train.Checkpoint(weights=name_weights(network))
         variables = os.path.join(literal_path(self.path), "variables", "variables")
         try:
             checkpoint.read(variables).assert_existing_objects_matched().expect_partial()

@@ -15,7 +15,7 @@ from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, safe_name
 from serving.model.golden_requests import GoldenRequests
-from serving.model.inputs import Inputs, RequestError, columns_of, declared_inputs
+from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
 from serving.model.predictor import rows_of
 from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
 
@@ -41,7 +41,7 @@ def write_golden(
       DataError: there is no such row.
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
-    inputs = declared_inputs(features, ReadOptions())
+    inputs = build_inputs(features, ReadOptions())
     files = [file for uri in uris for file in files_in(uri)]
     instances: list[dict[str, Any]] = []
     records: list[bytes] = []
@@ -83,7 +83,7 @@ def _value(feature: tf.train.Feature) -> Any:
 def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:
     """Whether the server would take a row: a text in another encoding than UTF-8 it would not."""
     try:
-        columns_of(inputs, [instance])
+        convert_rows(inputs, [instance])
         json.dumps(instance, ensure_ascii=False).encode()
     except (RequestError, UnicodeEncodeError):
         return False

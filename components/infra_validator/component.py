@@ -103,7 +103,7 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
     with _server(folder, settings.timeout_seconds) as (process, address):
         connection = http.client.HTTPConnection(address, timeout=settings.timeout_seconds)
         try:
-            wrong = golden.difference(_predict(connection, list(golden.instances)))
+            wrong = golden.find_difference(_predict(connection, list(golden.instances)))
             if wrong is not None:
                 raise NotBlessedError(f"infra validation: wrong answer to a golden request: {wrong}")
             milliseconds = [

@@ -27,7 +27,7 @@ from schemas.features import (
     column_type,
     safe_name,
 )
-from serving.model.signatures import encoded_label
+from serving.model.signatures import encode_label
 
 FEATURE_SET_KEY = "feature_set"
 # Fields of a crossed value cannot run into each other: a separator inside a category is escaped.
@@ -44,7 +44,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: `feature_set` holds the declaration as JSON.
 
     Returns:
-      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encoded_label` has it.
+      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encode_label` has it.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     crossed = {name for cross in feature_set.crosses for name in cross.features}
@@ -64,7 +64,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     _describe_ids(feature_set, outputs)
     label = feature_set.label
     missing = MISSING[feature_set.column_types[label.column]]
-    outputs[label.name] = encoded_label(label, raw_matrix([inputs[label.column]], missing)[0])
+    outputs[label.name] = encode_label(label, raw_matrix([inputs[label.column]], missing)[0])
     return outputs
 
 

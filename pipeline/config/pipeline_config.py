@@ -33,7 +33,7 @@ from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, Vocab
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
 from serving.registry.vertex.config import MODEL_ID, Deployment, Place
-from trainer.config import Choices, Model, Training, tuned
+from trainer.config import Choices, Model, Training, apply_values
 
 
 class PipelineConfig(Declaration):
@@ -160,7 +160,7 @@ class PipelineConfig(Declaration):
             for path, values in search.parameters.items():
                 for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
                     try:
-                        tuned(self.model, self.training, {path: value})
+                        apply_values(self.model, self.training, {path: value})
                     except ValueError as error:
                         raise ValueError(f"training.search.parameters: {error}") from error
         self._check_network(kind)

@@ -1,14 +1,16 @@
 """python -m serving.batch INPUT OUTPUT --model MODEL: predictions for whole files."""
 
-import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from cli.errors import ConfigError
 from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
+
+if TYPE_CHECKING:
+    from serving.batch.job_runner import BatchOptions, RunResult
 
 EPILOG = """\b
 Examples:
@@ -21,13 +23,13 @@ Examples:
 OUTPUT gets:
   part-00003-000012.parquet  the 13th part of the predictions for the 4th file: file and row (the place in the
                              input; the header of CSV is row 1), the keys, the model's outputs, model_version
-  _SUCCESS                   when all is done: rows, rejects, parts, version and hashes of the model
-  _rejects.jsonl             rows that did not fit, with place and reason (--max-bad-rows)
-  _job.json, _outcomes, _log.txt  what the job is, how far it is, what Beam and TensorFlow print
+  _SUCCESS                   at the end: rows, rejects, parts, version and hashes of the model
+  _rejects.jsonl             bad rows, with place and reason (--max-bad-rows)
+  _job.json, _outcomes, _log.txt  the job, its progress, the output of Beam and TensorFlow
 
 \b
-Run the same command again after Ctrl-C, a crash or a refused row: finished parts are kept. An input or a model that
-has changed is refused; only a file that was refused may be fixed.
+Run the same command again after Ctrl-C, a crash or a bad row: finished parts are kept. An input or a model that has
+changed is rejected; only a rejected file may be fixed.
 
 \b
 Exit codes:
@@ -50,13 +52,11 @@ Exit codes:
     metavar="FOLDER",
     help="A version of a model, its folder of versions (then the champion), or the gs:// folder of a version.",
 )
-@click.option(
-    "--allow-unvalidated", is_flag=True, help="Use a model that no push of this product left there, unchecked."
-)
+@click.option("--allow-unvalidated", is_flag=True, help="Use a model that no push of this product wrote, unchecked.")
 @click.option(
     "--format",
     type=click.Choice(["csv", "tfrecord", "parquet"]),
-    help="Of the input; TFRecord is of tf.Example.  [default: as the names end]",
+    help="Format of the input; TFRecord is of tf.Example.  [default: that of the file names]",
 )
 @click.option("--key", "keys", multiple=True, metavar="COLUMN", help="Copy this column to the output. May be repeated.")
 @click.option(
@@ -71,37 +71,49 @@ Exit codes:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="So many rows may not fit; they are written to _rejects.jsonl. One more stops the run.",
+    help="Maximum number of bad rows; they are written to _rejects.jsonl. One more stops the run.",
 )
 @click.option(
-    "--rows-per-part", type=click.IntRange(1), default=100_000, show_default=True, help="A killed run loses no more."
+    "--rows-per-part",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Rows of a part, the most a killed run loses.",
 )
 @click.option(
-    "--delimiter", metavar="CHARACTER", help="Of CSV; '\\t' is a tab.  [default: the model's, or a comma; .tsv a tab]"
+    "--delimiter",
+    metavar="CHARACTER",
+    help="Delimiter; '\\t' is a tab.  [default: the model's, or a comma; .tsv a tab]",
 )
-@click.option("--encoding", help="Of CSV, such as latin-1.  [default: the model's, or utf-8]")
-@click.option("--column-names", metavar="A,B,C", help="Of CSV without a header.  [default: the model's, or the header]")
+@click.option("--encoding", help="Encoding of CSV, such as latin-1.  [default: the model's, or utf-8]")
+@click.option(
+    "--column-names",
+    metavar="A,B,C",
+    help="Names for CSV without a header.  [default: the model's, or the header]",
+)
 @click.option("--header", is_flag=True, help="The first row of CSV names the columns, whatever the model's data had.")
 @click.option(
     "--quote",
     type=click.Choice(['"', "'", "none"]),
-    help="Of CSV; none reads quotes like any other character.  [default: the model's]",
+    help="Quote of CSV; none reads quotes like any other character.  [default: the model's]",
 )
 @click.option(
-    "--decimal", type=click.Choice([".", ","]), help="Before the fraction of a number.  [default: the model's, or .]"
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="Character before the fraction.  [default: the model's, or .]",
 )
 @click.option(
     "--thousands",
     type=click.Choice([",", ".", " ", "'", "_"]),
-    help="Between groups of three digits.  [default: the model's]",
+    help="Character between groups of three digits.  [default: the model's]",
 )
 @click.option("--strip-spaces", is_flag=True, help="Remove spaces around the values of CSV.")
 @click.option(
     "--missing-value",
     "missing_values",
     multiple=True,
-    metavar="TEXT",
-    help="Stands for a missing value. May be repeated.  [default: the model's, or the empty string]",
+    metavar="STRING",
+    help="String that stands for a missing value. May be repeated.  [default: the model's, or the empty string]",
 )
 @click.option(
     "--ignore-column",
@@ -118,7 +130,7 @@ Exit codes:
     "beam_options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="For Beam, such as runner=DataflowRunner. May be repeated; so may anything after --.",
+    help="Option of Beam, such as runner=DataflowRunner. May be repeated; arguments after -- are options, too.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing unless something fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the error, as one JSON document.")
@@ -134,20 +146,20 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with refusals(as_json=as_json):
         try:
-            from serving.batch.job_runner import run
+            from serving.batch.job_runner import run_job
 
-            summary = run(_request(quiet=quiet or as_json, **flags))
+            result = run_job(_build_options(quiet=quiet or as_json, **flags))
         except KeyboardInterrupt:
             text = "interrupted; finished parts are kept: run the same command again to continue"
             say_interrupted(text, as_json=as_json)
             _leave(INTERRUPTED_EXIT_CODE)
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(result.to_json())
     elif not quiet:
-        click.echo(_text(summary))
+        click.echo(_format_result(result))
 
 
-def _request(
+def _build_options(
     *,
     beam_arguments: tuple[str, ...],
     beam_options: tuple[str, ...],
@@ -161,8 +173,8 @@ def _request(
     strip_spaces: bool,
     missing_values: tuple[str, ...],
     **flags: Any,
-) -> Any:
-    from serving.batch.job_runner import Request
+) -> "BatchOptions":
+    from serving.batch.job_runner import BatchOptions
 
     if beam_arguments and not beam_arguments[0].startswith("--"):
         stray = beam_arguments[0]
@@ -178,40 +190,41 @@ def _request(
         "thousands": thousands,
         "strip_spaces": strip_spaces or None,
     }
-    return Request(
+    return BatchOptions(
         csv={name: value for name, value in csv.items() if value is not None},
         missing_values=missing_values or None,
-        beam_arguments=(*(f"--{option}" for option in beam_options), *_joined(beam_arguments)),
+        beam_arguments=(*(f"--{option}" for option in beam_options), *_join_values(beam_arguments)),
         **flags,
     )
 
 
-def _joined(arguments: tuple[str, ...]) -> list[str]:
-    """`--name value` as `--name=value`."""
-    joined: list[str] = []
+def _join_values(arguments: tuple[str, ...]) -> list[str]:
+    """Return `--name value` as `--name=value`."""
+    options: list[str] = []
     for argument in arguments:
         if argument.startswith("--"):
-            joined.append(argument)
+            options.append(argument)
         else:
-            joined[-1] += f"={argument}"
-    return joined
+            options[-1] += f"={argument}"
+    return options
 
 
-def _text(summary: dict[str, Any]) -> str:
-    """Return the summary for people."""
-    rejected = f" ({summary['rejected']:,} rejected: _rejects.jsonl)" if summary["rejected"] else ""
-    outside = summary["ids_out_of_range"]
-    counted = ", ".join(f"{column} {count:,}" for column, count in outside.items())
-    rejected += f" (IDs out of range, which got the nearest ID: {counted})" if outside else ""
-    rows, files, parts = (_counted(summary[f"{name}s"], name) for name in ("row", "file", "part"))
-    what = f"{rows} of {files} with version {summary['model_version']}{rejected}"
-    if summary["already_done"]:
-        return f"nothing to do: {summary['output']} holds the predictions for {what}, finished {summary['finished']}"
-    reused = f", {summary['reused_parts']:,} from earlier runs" if summary["reused_parts"] else ""
-    return f"predicted {what} in {summary['seconds']:,.1f} s: {parts} in {summary['output']}{reused}"
+def _format_result(result: "RunResult") -> str:
+    """Return the line that reports the result."""
+    summary = result.summary
+    rejected = f" ({summary.rejected:,} rejected: _rejects.jsonl)" if summary.rejected else ""
+    counts = ", ".join(f"{column} {count:,}" for column, count in summary.ids_out_of_range.items())
+    out_of_range = f" (IDs out of range, replaced by the nearest ID: {counts})" if counts else ""
+    rows, files = _count(summary.rows, "row"), _count(summary.files, "file")
+    predictions = f"{rows} of {files} with version {summary.model_version}{rejected}{out_of_range}"
+    if result.already_done:
+        return f"nothing to do: {result.output} holds the predictions for {predictions}, finished {summary.finished}"
+    reused = f", {result.reused_parts:,} from earlier runs" if result.reused_parts else ""
+    parts = _count(summary.parts, "part")
+    return f"predicted {predictions} in {result.seconds:,.1f} s: {parts} in {result.output}{reused}"
 
 
-def _counted(number: int, name: str) -> str:
+def _count(number: int, name: str) -> str:
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 

@@ -1,4 +1,4 @@
-"""Runs the DoFn over the files that are left, on Beam, so that Ctrl-C ends it at once."""
+"""Runs the DoFn over unfinished files on Beam, so that Ctrl-C ends it at once."""
 
 import threading
 from collections.abc import Sequence
@@ -17,46 +17,52 @@ Element = tuple[int, Sequence[str]]
 _WAIT_SECONDS = 0.2
 
 
-def arguments(workers: int, given: Sequence[str], job: Job, output: str) -> list[str]:
-    """Beam's options: this machine, unless what is given says otherwise.
+def build_arguments(workers: int, overrides: Sequence[str], job: Job, output: str) -> list[str]:
+    """Return Beam's options: those for this machine, and the user's.
+
+    Args:
+      workers: number of processes.
+      overrides: the user's options.
+      job: the job.
+      output: folder of the predictions.
 
     Raises:
       ConfigError: an option is unknown, or Dataflow could not see a path.
     """
     mode = "in_memory" if workers == 1 else "multi_processing"
-    ours = [
-        # By its name: DirectRunner would first try to download another runner.
+    defaults = [
+        # Not DirectRunner, which first tries to download another runner.
         "--runner=FnApiRunner",
         f"--direct_running_mode={mode}",
         f"--direct_num_workers={workers}",
-        # For authors of Beam code.
+        # Type checks help only authors of Beam code.
         "--no_pipeline_type_check",
     ]
-    if "--runner=DataflowRunner" in given:
+    if "--runner=DataflowRunner" in overrides:
         for flag, path in (("INPUT", job.inputs[0].path), ("--model", job.model), ("OUTPUT", output)):
             if not path.startswith("gs://"):
                 raise ConfigError(f"{flag}: Dataflow's workers cannot see {path}; give a gs:// path")
-    check_beam_args([*ours, *given], called="--beam-option ")
-    return [*ours, *given]
+    check_beam_args([*defaults, *overrides], prefix="--beam-option ")
+    return [*defaults, *overrides]
 
 
-def run(elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
+def run_pipeline(elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
     """Call the DoFn for these elements.
 
     Raises:
-      Exception: whatever Beam raises.
-      KeyboardInterrupt: after Ctrl-C; the processes that were started are ended.
+      Exception: an error of Beam or of the DoFn.
+      KeyboardInterrupt: Ctrl-C; the worker processes are killed.
     """
-    running = _Running(elements, predict_file, arguments)
+    thread = _PipelineThread(elements, predict_file, arguments)
     try:
-        running.wait()
+        thread.wait()
     except KeyboardInterrupt:
-        running.end()
+        thread.end()
         raise
 
 
-class _Running:
-    """Beam in a thread of its own, so that the main one is free to be interrupted."""
+class _PipelineThread:
+    """Beam in a thread of its own, so that the main thread can be interrupted."""
 
     def __init__(self, elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
         self._elements = elements
@@ -74,7 +80,7 @@ class _Running:
             raise self._error
 
     def end(self) -> None:
-        """Cancel a job elsewhere, and kill the worker processes here; parts are whole or not there."""
+        """Cancel a remote job, and kill the local worker processes; no part is incomplete."""
         if self._result is not None:
             self._result.cancel()
         for process in psutil.Process().children(recursive=True):
@@ -89,7 +95,7 @@ class _Running:
                 | "Spread" >> beam.Reshuffle()
                 | "Predict" >> beam.ParDo(self._predict_file)
             )
-            # On this machine this ends when all is done.
+            # A local pipeline ends only when all is done.
             self._result = pipeline.run()
             self._result.wait_until_finish()
         except BaseException as error:

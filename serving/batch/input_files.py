@@ -1,4 +1,4 @@
-"""The input of a batch prediction: which files, how they are read, and what is expected of their columns."""
+"""The input files of a batch prediction, their format, their read options and the check of their columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,83 +33,81 @@ FLAGS = Terms(
 )
 
 
-def input_files(source: str) -> tuple[InputFile, ...]:
+def list_input_files(source: str) -> tuple[InputFile, ...]:
     """Return the files of a path, a pattern or a folder, as they are now.
 
     Raises:
-      DataError: there are none.
+      DataError: no file matches.
     """
-    return tuple(_described(path) for path in listed(source))
+    return tuple(_describe(path) for path in listed(source))
 
 
-def input_format(source: str, files: Sequence[InputFile]) -> Format:
-    """Return the format of files, by their names or, where these have no known ending, their content.
+def detect_format(source: str, files: Sequence[InputFile]) -> Format:
+    """Return the format of files, by their names or, for names without a known ending, by their content.
 
     Raises:
-      ConfigError: there are several.
+      ConfigError: the files have several formats.
       DataError: a file cannot be read, or is not a table.
     """
-    found = {guessed_format(file.path) or table_format(file.path): file.path for file in reversed(files)}
-    if len(found) > 1:
-        kinds = ", ".join(f"{format} ({path})" for format, path in sorted(found.items(), key=str))
-        raise ConfigError(f"{source}: holds files of {len(found)} formats: {kinds}; name one, as in 'folder/*.csv'")
-    (format,) = found
+    formats = {guessed_format(file.path) or table_format(file.path): file.path for file in reversed(files)}
+    if len(formats) > 1:
+        kinds = ", ".join(f"{format} ({path})" for format, path in sorted(formats.items(), key=str))
+        raise ConfigError(f"{source}: holds files of {len(formats)} formats: {kinds}; name one, as in 'folder/*.csv'")
+    (format,) = formats
     return format
 
 
-def reading(
-    usual: ReadOptions,
+def build_read_options(
+    defaults: ReadOptions,
     files: Sequence[InputFile],
     csv: Mapping[str, Any],
     missing_values: Sequence[str] | None,
     ignored_columns: Sequence[str] = (),
 ) -> ReadOptions:
-    """How the files are read.
+    """Return the options of reading the files.
 
     Args:
-      usual: what the model says.
-      files: those ending in .tsv have tabs unless `csv` has another delimiter.
-      csv: options that are given.
-      missing_values: those that are given, or None.
-      ignored_columns: columns that may be there, besides those of the training table.
+      defaults: options of the model.
+      files: input files; the delimiter of .tsv files is a tab unless `csv` has another one.
+      csv: options of the user.
+      missing_values: missing values of the user, or None.
+      ignored_columns: columns that may exist besides those of the training table.
 
     Raises:
-      ConfigError: an option is not possible.
+      ConfigError: an option is invalid.
     """
     tabs = {"delimiter": "\t"} if all(".tsv" in file.path.lower() for file in files) else {}
     try:
-        options = CsvOptions.model_validate({**usual.csv.model_dump(), **tabs, **csv})
+        options = CsvOptions.model_validate({**defaults.csv.model_dump(), **tabs, **csv})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         if not problem["loc"]:
-            raise ConfigError(f"how CSV is written: {problem['msg'].removeprefix('Value error, ')}") from error
+            raise ConfigError(f"options of CSV: {problem['msg'].removeprefix('Value error, ')}") from error
         flag = str(problem["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{flag}: {problem['msg']}, found {problem['input']!r}") from error
-    others = dict.fromkeys([*usual.other_columns, *ignored_columns])
+    others = dict.fromkeys([*defaults.other_columns, *ignored_columns])
     changes: dict[str, Any] = {"csv": options, "other_columns": tuple(others)}
     if missing_values is not None:
         changes["missing_values"] = tuple(missing_values)
-    return usual.model_copy(update=changes)
+    return defaults.model_copy(update=changes)
 
 
 def check_names(job: Job, features: FeatureSet) -> None:
-    """Refuses files without the columns that are needed, before anything is loaded.
+    """Reject files without the needed columns, before anything is loaded.
 
-    Of TFRecord, where every record may have other features, and of remote files only the first is looked at.
+    Only the first of TFRecord files and of remote files is checked; every record of TFRecord may have other features.
 
     Raises:
-      DataError: naming the file and the column.
+      DataError: a column is missing; names the file and the column.
     """
     for file in job.inputs:
-        input_table(file.path, job, features, 0).check_names()
+        open_input(file.path, job, features, 0).check_names()
         if job.format == "tfrecord" or "://" in file.path:
             return
 
 
-def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
-    """Return an input file with the columns that the model needs and the keys; the training table's others may be
-    there.
-    """
+def open_input(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> Table:
+    """Return the table of an input file with the model's columns and the keys; it may have other training columns."""
     rules = feature_rules(features, job.reading)
     others = [*job.reading.other_columns, *job.keys]
     reader = open_table(path, job.format, job.reading.csv, only={*rules, *job.keys}, terms=FLAGS)
@@ -117,7 +115,7 @@ def input_table(path: str, job: Job, features: FeatureSet, max_bad_rows: int) ->
     return Table(reader, columns, max_bad_rows, may_be_empty=True)
 
 
-def _described(path: str) -> InputFile:
+def _describe(path: str) -> InputFile:
     try:
         filesystem, location = locations.filesystem(path)
         info = filesystem.get_file_info(location)

@@ -1,6 +1,7 @@
-"""One batch prediction, from the flags to a summary: input files, model, folder, Beam, and what came of it."""
+"""Runs a batch prediction, from the options to the summary."""
 
 import datetime
+import json
 import os
 import re
 import tempfile
@@ -18,35 +19,59 @@ from cli.terminal import own_terminal
 from schemas.data import Format
 from schemas.tables.typed_columns import too_many_bad_rows
 from serving.batch import input_files, model_loader
-from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, Outcome, OutputFormat, Record
+from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, JobState, Outcome, OutputFormat, Summary
 from serving.batch.prediction_tables import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
-from serving.batch.storage import Folder
+from serving.batch.storage import OutputFolder
 from serving.registry import content_hash
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigError, DataError, PushError)}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asks for.
+class RunResult:
+    """Result of a run.
 
     Attributes:
-      source: a file, a pattern or a folder.
-      output: the folder to write to.
-      model: as `model_loader.version_folder` takes it.
-      format: None guesses it from the names.
-      csv: options of CSV files that are not as the model says, by name.
-      missing_values: None takes what the model says.
+      output: folder of the predictions.
+      summary: summary of the job.
+      already_done: whether the job was finished before.
+      reused_parts: number of parts of earlier runs.
+      seconds: duration.
+    """
+
+    output: str
+    summary: Summary
+    already_done: bool
+    reused_parts: int
+    seconds: float
+
+    def to_json(self) -> str:
+        """Return the document that `--json` prints."""
+        values = {name: value for name, value in vars(self).items() if name != "summary"}
+        return json.dumps({"output": values.pop("output"), **self.summary.model_dump(), **values}, indent=2)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of a batch prediction.
+
+    Attributes:
+      source: file, pattern or folder.
+      output: folder of the predictions.
+      model: argument of `model_loader.find_version_folder`.
+      format: format of the input; None detects it.
+      csv: options of CSV files that differ from the model's, by name.
+      missing_values: strings that stand for a missing value; None uses the model's.
       ignored_columns: columns of the input that the training table does not have.
       keys: columns to copy.
       output_format: output format of the parts.
-      rows_per_part: what a killed run loses at most, for each worker.
-      max_bad_rows: so many rows may not fit, over all files.
+      rows_per_part: rows of a part, which is the most that each worker of a killed run loses.
+      max_bad_rows: maximum number of bad rows of all files.
       workers: processes on this machine.
-      allow_unvalidated: whether a model is used that no push has left there.
-      beam_arguments: for Beam, after our own.
-      quiet: whether nothing is said on the way.
+      allow_unvalidated: whether to use a model that no push wrote.
+      beam_arguments: arguments of Beam, after the defaults.
+      quiet: whether no progress is printed.
     """
 
     source: str
@@ -66,138 +91,140 @@ class Request:
     quiet: bool = False
 
 
-def run(request: Request) -> dict[str, Any]:
-    """Predicts what is not predicted yet, and returns the summary that `--json` prints.
+def run_job(options: BatchOptions) -> RunResult:
+    """Predict the unfinished files, and return the result of the run.
 
     Raises:
       ConfigError: a flag is wrong.
       DataError: the input cannot be read or does not fit the model.
       PushError: the model cannot be loaded, or the output cannot be written or holds another job.
-      PipelineError: something failed that only the log explains.
-      KeyboardInterrupt: Ctrl-C; what is finished stays.
+      PipelineError: another error, whose traceback is in the log.
+      KeyboardInterrupt: Ctrl-C; finished parts are kept.
     """
     started = time.monotonic()
-    folder = model_loader.version_folder(request.model)
-    job = _job(request, folder)
-    record = Record(Folder(request.output))
-    if record.summary() is None:
-        input_files.check_names(job, model_loader.declared(folder))
-    with record.folder.locked():
-        record.claim(job)
-        summary = record.summary()
+    folder = model_loader.find_version_folder(options.model)
+    job = _build_job(options, folder)
+    state = JobState(OutputFolder(options.output))
+    if state.read_summary() is None:
+        input_files.check_names(job, model_loader.read_features(folder))
+    with state.folder.lock():
+        state.claim(job)
+        summary = state.read_summary()
         already_done = summary is not None
         reused = 0
         if summary is None:
-            outcomes = _outcomes(request, record, job, folder)
+            outcomes = _predict_files(options, state, job, folder)
             reused = sum(outcome.reused for outcome in outcomes)
-            summary = _finish(record, job, outcomes, request.max_bad_rows)
+            summary = _finish(state, job, outcomes, options.max_bad_rows)
     seconds = round(time.monotonic() - started, 2)
-    return {
-        "output": record.folder.uri,
-        **summary,
-        "already_done": already_done,
-        "reused_parts": summary["parts"] if already_done else reused,
-        "seconds": seconds,
-    }
-
-
-def _job(request: Request, folder: Path) -> Job:
-    for name in request.keys:
-        if name in (*PLACE, MODEL_VERSION):
-            raise ConfigError(
-                f"--key {name}: the output has a column of this name of its own; rename that of the input"
-            )
-    files = input_files.input_files(request.source)
-    return Job(
-        inputs=files,
-        model=request.model if request.model.startswith("gs://") else str(folder),
-        content_hash=content_hash(folder),
-        format=request.format or input_files.input_format(request.source, files),
-        reading=input_files.reading(
-            model_loader.read_options(folder), files, request.csv, request.missing_values, request.ignored_columns
-        ),
-        keys=tuple(dict.fromkeys(request.keys)),
-        output_format=request.output_format,
-        rows_per_part=request.rows_per_part,
-        allow_unvalidated=request.allow_unvalidated,
+    return RunResult(
+        output=state.folder.uri,
+        summary=summary,
+        already_done=already_done,
+        reused_parts=summary.parts if already_done else reused,
+        seconds=seconds,
     )
 
 
-def _outcomes(request: Request, record: Record, job: Job, folder: Path) -> list[Outcome]:
-    """Of all files, those that are not finished predicted.
+def _build_job(options: BatchOptions, folder: Path) -> Job:
+    for name in options.keys:
+        if name in (*PLACE, MODEL_VERSION):
+            raise ConfigError(
+                f"--key {name}: the output already has a column of this name; rename the column of the input"
+            )
+    files = input_files.list_input_files(options.source)
+    return Job(
+        inputs=files,
+        model=options.model if options.model.startswith("gs://") else str(folder),
+        content_hash=content_hash(folder),
+        format=options.format or input_files.detect_format(options.source, files),
+        reading=input_files.build_read_options(
+            model_loader.read_options(folder), files, options.csv, options.missing_values, options.ignored_columns
+        ),
+        keys=tuple(dict.fromkeys(options.keys)),
+        output_format=options.output_format,
+        rows_per_part=options.rows_per_part,
+        allow_unvalidated=options.allow_unvalidated,
+    )
+
+
+def _predict_files(options: BatchOptions, state: JobState, job: Job, folder: Path) -> list[Outcome]:
+    """Predict the unfinished files, and return the outcomes of all.
 
     Raises:
-      DataError, PushError, ConfigError: a file was refused.
+      DataError, PushError, ConfigError: a file was rejected.
     """
     indices = range(len(job.inputs))
-    before = record.finished(record.folder.names(), job)
-    left = [index for index in indices if index not in before]
-    if left:
-        _predict(request, record, job, folder, left)
-    names = record.folder.names()
-    failed = record.failed(names)
-    if failed:
-        raise _ERRORS.get(failed[0].exit_code, PipelineError)("\n".join(outcome.error for outcome in failed))
+    before = state.list_finished(state.folder.list_names(), job)
+    unfinished = [index for index in indices if index not in before]
+    if unfinished:
+        _run_beam(options, state, job, folder, unfinished)
+    names = state.folder.list_names()
+    failures = state.read_failures(names)
+    if failures:
+        raise _ERRORS.get(failures[0].exit_code, PipelineError)("\n".join(outcome.error for outcome in failures))
     outcomes = []
     for index in indices:
-        outcome = record.outcome(index)
+        outcome = state.read_outcome(index)
         if outcome is None:
             raise PipelineError(f"{job.inputs[index].path}: the runner ended without it; run the command again")
-        # A file that was finished before was not looked at again.
+        # All parts of a file that was finished before are reused.
         outcomes.append(outcome.model_copy(update={"reused": outcome.parts}) if index in before else outcome)
     return outcomes
 
 
-def _finish(record: Record, job: Job, outcomes: Sequence[Outcome], max_bad_rows: int) -> dict[str, Any]:
-    """Gathers the bad rows, and marks the job as done."""
+def _finish(state: JobState, job: Job, outcomes: Sequence[Outcome], max_bad_rows: int) -> Summary:
+    """Write the bad rows of all files, and mark the job as done."""
     rejected = sum(outcome.rejected for outcome in outcomes)
     if rejected > max_bad_rows:
         problems = [problem for outcome in outcomes for problem in outcome.problems]
         raise too_many_bad_rows(problems, max_bad_rows, input_files.FLAGS)
     if rejected:
-        record.folder.write(REJECTS_FILE, record.rejects(job))
-    summary = {
-        "rows": sum(outcome.rows for outcome in outcomes),
-        "rejected": rejected,
-        "ids_out_of_range": dict(sum((Counter(outcome.ids_out_of_range) for outcome in outcomes), Counter[str]())),
-        "files": len(outcomes),
-        "parts": sum(outcome.parts for outcome in outcomes),
-        "model": job.model,
-        "model_version": outcomes[0].model_version,
-        "schema_hash": outcomes[0].schema_hash,
-        "content_hash": job.content_hash,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    record.write_summary(summary)
+        state.folder.write(REJECTS_FILE, state.read_rejects(job))
+    summary = Summary(
+        rows=sum(outcome.rows for outcome in outcomes),
+        rejected=rejected,
+        ids_out_of_range=dict(sum((Counter(outcome.ids_out_of_range) for outcome in outcomes), Counter[str]())),
+        files=len(outcomes),
+        parts=sum(outcome.parts for outcome in outcomes),
+        model=job.model,
+        model_version=outcomes[0].model_version,
+        schema_hash=outcomes[0].schema_hash,
+        content_hash=job.content_hash,
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    state.write_summary(summary)
     return summary
 
 
-def _predict(request: Request, record: Record, job: Job, folder: Path, left: Sequence[int]) -> None:
-    """Run Beam over the files that are left; how they end stands in the folder."""
-    log = _log(record.folder)
+def _run_beam(options: BatchOptions, state: JobState, job: Job, folder: Path, unfinished: Sequence[int]) -> None:
+    """Run Beam over the unfinished files; it writes their outcomes to the folder."""
+    log = _create_log(state.folder)
     with (
         own_terminal(log, "stderr") as terminal,
-        Progress(record, job, None if request.quiet else terminal),
-        _explained(log),
+        Progress(state, job, None if options.quiet else terminal),
+        _reraise_as_one_line(log),
     ):
-        # Seconds of imports that a finished job does not wait for.
+        # These imports take seconds, which a finished job does not need.
         from serving.batch import beam_pipeline
         from serving.batch.predict_file import PredictFile
 
-        # A worker without a file would only load the model.
-        workers = min(request.workers, len(left))
-        arguments = beam_pipeline.arguments(workers, request.beam_arguments, job, request.output)
-        # Here too, where a model that cannot be loaded is told at once; one process loads it once.
-        model_loader.loaded(folder, allow_unvalidated=job.allow_unvalidated)
-        predict_file = PredictFile(job, str(folder), request.output, request.max_bad_rows)
-        names = record.folder.names()
-        beam_pipeline.run([(index, sorted(record.parts(names, index))) for index in left], predict_file, arguments)
-    if not record.folder.is_local:
+        # A worker without a file would load the model for nothing.
+        workers = min(options.workers, len(unfinished))
+        arguments = beam_pipeline.build_arguments(workers, options.beam_arguments, job, options.output)
+        # Loaded here, too, so that a damaged model is reported at once; a process loads it once.
+        model_loader.load_predictor(folder, allow_unvalidated=job.allow_unvalidated)
+        predict_file = PredictFile(job, str(folder), options.output, options.max_bad_rows)
+        names = state.folder.list_names()
+        beam_pipeline.run_pipeline(
+            [(index, sorted(state.list_parts(names, index))) for index in unfinished], predict_file, arguments
+        )
+    if not state.folder.is_local:
         log.unlink()
 
 
-def _log(folder: Folder) -> Path:
-    """Where what Beam and TensorFlow print goes."""
+def _create_log(folder: OutputFolder) -> Path:
+    """Return the file for the output of Beam and TensorFlow."""
     if folder.is_local:
         return Path(folder.uri) / LOG_FILE
     handle, path = tempfile.mkstemp(prefix="batch-", suffix=".log")
@@ -206,23 +233,21 @@ def _log(folder: Folder) -> Path:
 
 
 @contextmanager
-def _explained(log: Path) -> Iterator[None]:
-    """Yield what is not the user's fault ends in one line too; the log has the rest."""
+def _reraise_as_one_line(log: Path) -> Iterator[None]:
+    """Raise any error as one of the pipeline's with one line; the log gets the traceback."""
     try:
         yield
     except Exception as error:
-        kind, text = _escaped(error)
+        kind, text = _parse_error(error)
         if kind is not None:
             raise kind(text) from error
         traceback.print_exc()
         first = (text.strip() or "no message").splitlines()[0]
-        raise PipelineError(f"{type(error).__name__}: {first}; {log} has the whole story") from error
+        raise PipelineError(f"{type(error).__name__}: {first}; {log} has the traceback") from error
 
 
-def _escaped(error: Exception) -> tuple[type[PipelineError] | None, str]:
-    """Return an error of ours as it was before it came through Beam, as one does that cannot be written to a full
-    disk.
-    """
+def _parse_error(error: Exception) -> tuple[type[PipelineError] | None, str]:
+    """Return the class and the message of an error; Beam wraps those of worker processes."""
     text = str(error)
     named = re.findall(rf"{re.escape(PipelineError.__module__)}\.(\w+): (.+)", text)
     kind = type(error) if isinstance(error, PipelineError) else None

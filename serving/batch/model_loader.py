@@ -1,4 +1,4 @@
-"""The model of a batch prediction: finds it, reads what it declares, and loads it once in a process."""
+"""Finds the model of a batch prediction, reads its declarations, and loads it once in a process."""
 
 import tempfile
 import threading
@@ -17,23 +17,23 @@ from serving.registry import DECLARATION_FILE, READ_OPTIONS_FILE, LocalRegistry
 if TYPE_CHECKING:
     from serving.model.predictor import Predictor
 
-_loaded: dict[Path, "Predictor"] = {}
-_fetched: dict[str, tempfile.TemporaryDirectory[str]] = {}
+_predictors: dict[Path, "Predictor"] = {}
+_copies: dict[str, tempfile.TemporaryDirectory[str]] = {}
 _lock = threading.Lock()
 
 
-def version_folder(model: str) -> Path:
+def find_version_folder(model: str) -> Path:
     """Return the folder of a version, on this machine.
 
     Args:
-      model: such a folder; or the folder of a model's versions, of which the champion is taken, or, where nobody says
-        which that is, the highest; or the gs:// URI of a version, which is copied once for each process.
+      model: path of such a folder; or folder of a model's versions, whose champion is used, or the highest without a
+        champion; or gs:// URI of a version, which is copied once for each process.
 
     Raises:
-      PushError: there is no model.
+      PushError: the folder holds no model.
     """
     if model.startswith("gs://"):
-        return _copied(model)
+        return _copy(model)
     folder = Path(model)
     if (folder / "saved_model.pb").is_file():
         return folder
@@ -44,26 +44,26 @@ def version_folder(model: str) -> Path:
     return folder / str(registry.champion() or versions[-1])
 
 
-def declared(folder: Path) -> FeatureSet:
+def read_features(folder: Path) -> FeatureSet:
     """Return the features that the model takes.
 
     Raises:
-      PushError: the model does not say.
+      PushError: the declaration is missing or damaged.
     """
     file = folder / DECLARATION_FILE
     try:
         return FeatureSet.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise PushError(f"{file}: is not there: no model of this pipeline; export one with it") from error
+        raise PushError(f"{file}: does not exist: the model is not one of this pipeline; export one with it") from error
     except ValidationError as error:
         raise PushError(f"{file}: is damaged; push the model again") from error
 
 
 def read_options(folder: Path) -> ReadOptions:
-    """How the training data was read, or the usual where the model does not say.
+    """Return the options of reading the training data; the defaults if the model does not declare them.
 
     Raises:
-      PushError: the file that says so is damaged.
+      PushError: the file is damaged.
     """
     file = folder / READ_OPTIONS_FILE
     try:
@@ -74,38 +74,37 @@ def read_options(folder: Path) -> ReadOptions:
         raise PushError(f"{file}: is damaged; push the model again") from error
 
 
-def here(model: str, folder: str) -> Path:
-    """Return the version's folder on whatever machine this runs.
+def find_local_folder(model: str, folder: str) -> Path:
+    """Return the version's folder on the machine of this process.
 
     Args:
-      model: as `version_folder` takes it, for a machine that does not have the folder.
-      folder: where the version was found when the job was started.
+      model: argument of `find_version_folder`, for a machine without the folder.
+      folder: folder of the version on the machine that started the job.
     """
     with _lock:
-        return Path(folder) if Path(folder).is_dir() else version_folder(model)
+        return Path(folder) if Path(folder).is_dir() else find_version_folder(model)
 
 
-def loaded(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
+def load_predictor(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
     """Return the model, loaded and checked at the first call in a process, as the server does.
 
     Raises:
-      PushError: it cannot be loaded; or it is not what was pushed, or answers otherwise than it should, and that is not
-        allowed.
+      PushError: it cannot be loaded; or its content or an answer differs from the push, and that is not allowed.
     """
-    from serving.server.model_versions import load, number_of
+    from serving.server.model_versions import load_version, read_number
 
     with _lock:
-        if folder not in _loaded:
-            served = load(number_of(folder), folder, allow_unvalidated=allow_unvalidated)
-            _loaded[folder] = served.predictor
-        return _loaded[folder]
+        if folder not in _predictors:
+            served = load_version(read_number(folder), folder, allow_unvalidated=allow_unvalidated)
+            _predictors[folder] = served.predictor
+        return _predictors[folder]
 
 
-def answers(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return what the model says, by output, for raw values by input, [batch] each.
+def predict_columns(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the outputs of the model for raw values by input, [batch] each.
 
     Raises:
-      PushError: it fails.
+      PushError: the model fails.
     """
     import tensorflow as tf
 
@@ -115,17 +114,17 @@ def answers(predictor: "Predictor", columns: Mapping[str, NDArray[Any]]) -> dict
         raise PushError(f"the model failed: {(str(error) or repr(error)).splitlines()[0]}") from error
 
 
-def _copied(uri: str) -> Path:
-    if uri not in _fetched:
+def _copy(uri: str) -> Path:
+    if uri not in _copies:
         from serving.registry.vertex import staging
 
         # Removed when the process ends.
         temporary = tempfile.TemporaryDirectory(prefix="model-")
-        staging.fetch(uri, _named(temporary, uri))
-        _fetched[uri] = temporary
-    return _named(_fetched[uri], uri)
+        staging.fetch(uri, _find_copy(temporary, uri))
+        _copies[uri] = temporary
+    return _find_copy(_copies[uri], uri)
 
 
-def _named(temporary: tempfile.TemporaryDirectory[str], uri: str) -> Path:
-    """Return a folder with the name of the version."""
+def _find_copy(temporary: tempfile.TemporaryDirectory[str], uri: str) -> Path:
+    """Return the copy's folder, which has the name of the version."""
     return Path(temporary.name) / uri.rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Predicts the rows of one input file after the other, in Beam or anywhere else; says in files how each ended."""
+"""Predicts the rows of one input file after the other, and writes the outcome of each."""
 
 import json
 from collections import Counter
@@ -10,21 +10,21 @@ from cli.errors import PipelineError
 from schemas.tables.typed_columns import Batch, Table, summary, too_many_bad_rows
 from schemas.tables.values import out_of_range
 from serving.batch import model_loader
-from serving.batch.input_files import FLAGS, input_table
-from serving.batch.job import Job, Outcome, Record
-from serving.batch.prediction_tables import blocks, predicted, serialized
-from serving.batch.storage import Folder
+from serving.batch.input_files import FLAGS, open_input
+from serving.batch.job import Job, JobState, Outcome
+from serving.batch.prediction_tables import predict_block, serialize, split_into_blocks
+from serving.batch.storage import OutputFolder
 
 
 class PredictFile(beam.DoFn):
-    """Writes the predictions for an input file in parts, those left out that are there already."""
+    """Writes the predictions for an input file in parts, except existing ones."""
 
     def __init__(self, job: Job, folder: str, output: str, max_bad_rows: int) -> None:
         """Args:
-        job: what is to be done.
-        folder: folder of the model's version, where the job was started.
-        output: the folder that is written to.
-        max_bad_rows: so many rows of a file may not fit.
+        job: the job.
+        folder: folder of the model's version on the machine that started the job.
+        output: folder of the predictions.
+        max_bad_rows: maximum number of bad rows of a file.
         """
         self._job = job.model_dump_json()
         self._folder = folder
@@ -33,35 +33,35 @@ class PredictFile(beam.DoFn):
 
     def process(self, element: tuple[int, Collection[str]]) -> Iterator[None]:
         """Take the index of a file among the job's inputs, and its existing parts; yield nothing."""
-        index, there = element
-        record = Record(Folder(self._output))
+        index, existing_parts = element
+        state = JobState(OutputFolder(self._output))
         job = Job.model_validate_json(self._job)
         try:
-            self._predict(index, there, job, record)
+            self._predict(index, existing_parts, job, state)
         except PipelineError as error:
-            # As a file, not an exception: Beam would bury the one line in a stack trace.
+            # Written to a file instead of raised: Beam would hide the message in a stack trace.
             path = job.inputs[index].path
-            record.finish(index, Outcome(path=path, error=str(error), exit_code=error.exit_code))
+            state.finish(index, Outcome(path=path, error=str(error), exit_code=error.exit_code))
         yield from ()
 
-    def _predict(self, index: int, there: Collection[str], job: Job, record: Record) -> None:
-        """Record no outcome if another file was refused meanwhile: the next run continues here."""
-        folder = model_loader.here(job.model, self._folder)
-        predictor = model_loader.loaded(folder, allow_unvalidated=job.allow_unvalidated)
-        features = model_loader.declared(folder)
+    def _predict(self, index: int, existing_parts: Collection[str], job: Job, state: JobState) -> None:
+        """Predict a file; write no outcome if another file was rejected meanwhile, so that the next run continues."""
+        folder = model_loader.find_local_folder(job.model, self._folder)
+        predictor = model_loader.load_predictor(folder, allow_unvalidated=job.allow_unvalidated)
+        features = model_loader.read_features(folder)
         path = job.inputs[index].path
-        table = input_table(path, job, features, self._max_bad_rows)
+        table = open_input(path, job, features, self._max_bad_rows)
         rows = parts = reused = 0
-        outside: Counter[str] = Counter()
-        for block in blocks(self._good_batches(table, outside), job.rows_per_part):
-            if record.stopped():
+        out_of_range_counts: Counter[str] = Counter()
+        for block in split_into_blocks(self._read_good_batches(table, out_of_range_counts), job.rows_per_part):
+            if state.is_stopped():
                 return
             name = job.part_name(index, parts)
-            if name in there:
+            if name in existing_parts:
                 reused += 1
             else:
-                made = predicted(block, path, job.keys, predictor, features)
-                record.folder.write(name, serialized(made, job.output_format))
+                predictions = predict_block(block, path, job.keys, predictor, features)
+                state.folder.write(name, serialize(predictions, job.output_format))
             rows += block.num_rows
             parts += 1
         outcome = Outcome(
@@ -71,29 +71,30 @@ class PredictFile(beam.DoFn):
             parts=parts,
             reused=reused,
             problems=tuple(summary(table)),
-            ids_out_of_range=dict(outside),
+            ids_out_of_range=dict(out_of_range_counts),
             model_version=predictor.version,
             schema_hash=predictor.schema_hash,
         )
-        record.finish(index, outcome, _rejects(table))
+        state.finish(index, outcome, _serialize_rejects(table))
 
-    def _good_batches(self, table: Table, outside: Counter[str]) -> Iterator[Batch]:
-        """Yield the rows that fit, and count IDs that are out of range.
+    def _read_good_batches(self, table: Table, counts: Counter[str]) -> Iterator[Batch]:
+        """Yield the valid rows, and count IDs that are out of range.
 
-        Raises at the end, and before the last part is begun, if more rows than allowed do not fit.
+        Raises:
+          DataError: more rows than allowed are bad; raised at the end, before the last part is begun.
         """
         for batch in table.batches():
             for name, rule in table.columns.rules.items():
                 if rule.num_ids is not None:
-                    outside[name] += int(out_of_range(batch.values.column(name), rule).sum())
+                    counts[name] += int(out_of_range(batch.values.column(name), rule).sum())
             yield batch
-        for name in [name for name, count in outside.items() if not count]:
-            del outside[name]
+        for name in [name for name, count in counts.items() if not count]:
+            del counts[name]
         if len(table.bad_rows) > self._max_bad_rows:
             raise too_many_bad_rows(summary(table), self._max_bad_rows, FLAGS)
 
 
-def _rejects(table: Table) -> bytes:
+def _serialize_rejects(table: Table) -> bytes:
     """Return the bad rows, a JSON object a line."""
     places = table.reader.places([bad.row for bad in table.bad_rows])
     return b"".join(

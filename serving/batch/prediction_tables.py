@@ -1,4 +1,4 @@
-"""Predictions for a block of rows, as a table, and that table as a file."""
+"""Tables of predictions for blocks of rows, and their serialization."""
 
 import io
 import json
@@ -16,24 +16,24 @@ from cli.errors import ConfigError, DataError, PushError
 from schemas.features import MISSING, FeatureSet, safe_name
 from schemas.tables.typed_columns import Batch
 from serving.batch.job import OutputFormat
-from serving.batch.model_loader import answers
+from serving.batch.model_loader import predict_columns
 
 if TYPE_CHECKING:
     from serving.model.predictor import Predictor
 
-# The columns that say where a row stands in the input.
+# The columns of a row's place in the input.
 PLACE = ("file", "row")
 MODEL_VERSION = "model_version"
-# Rows that the model takes at once.
-_ROWS_TOGETHER = 8_192
-_FEATURE, _KEY = "feature:", "key:"
+# Rows in one call of the model.
+_BATCH_ROWS = 8_192
+_FEATURE_PREFIX, _KEY_PREFIX = "feature:", "key:"
 
 
-def blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
+def split_into_blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
     """Yield the good rows of a file in blocks of equal size, but for the last one."""
     waiting: list[pa.Table] = []
     for batch in batches:
-        waiting.append(_as_table(batch))
+        waiting.append(_build_block(batch))
         while sum(table.num_rows for table in waiting) >= rows:
             together = pa.concat_tables(waiting)
             yield together.slice(0, rows)
@@ -43,24 +43,24 @@ def blocks(batches: Iterator[Batch], rows: int) -> Iterator[pa.Table]:
         yield rest
 
 
-def _as_table(batch: Batch) -> pa.Table:
-    """Return a batch's values, row numbers and copied texts under names that cannot be the same."""
-    values = {f"{_FEATURE}{name}": batch.values.column(name) for name in batch.values.schema.names}
-    copied = {f"{_KEY}{name}": column for name, column in batch.copied.items()}
+def _build_block(batch: Batch) -> pa.Table:
+    """Return a batch's values, row numbers and copied strings under distinct names."""
+    values = {f"{_FEATURE_PREFIX}{name}": batch.values.column(name) for name in batch.values.schema.names}
+    copied = {f"{_KEY_PREFIX}{name}": column for name, column in batch.copied.items()}
     return pa.table({**values, **copied, "row": pa.array(batch.rows)})
 
 
-def predicted(
+def predict_block(
     block: pa.Table, path: str, keys: Sequence[str], predictor: "Predictor", features: FeatureSet
 ) -> pa.Table:
     """Return a block's places, keys and predictions.
 
     Args:
-      block: of `blocks`.
+      block: block of `split_into_blocks`.
       path: path of the file of the rows.
       keys: the copied columns.
       predictor: the model.
-      features: what it declares.
+      features: declaration of the model.
 
     Returns:
       `file`, `row`, the keys, each output of the model, and `model_version` unless that is an output.
@@ -70,12 +70,12 @@ def predicted(
       PushError: the model fails, or answers with another number of rows.
       DataError: a prediction is not finite; names the row.
     """
-    starts = range(0, block.num_rows, _ROWS_TOGETHER)
-    said = [answers(predictor, _inputs(block.slice(start, _ROWS_TOGETHER), features)) for start in starts]
-    # In an order that every process has.
-    outputs = {name: np.concatenate([answer[name] for answer in said]) for name in sorted(said[0])}
-    columns = {"file": _repeated(path, block.num_rows), "row": block.column("row")}
-    columns |= {name: block.column(f"{_KEY}{name}") for name in keys}
+    starts = range(0, block.num_rows, _BATCH_ROWS)
+    batches = [predict_columns(predictor, _build_inputs(block.slice(start, _BATCH_ROWS), features)) for start in starts]
+    # Sorted, since TensorFlow's order differs between processes.
+    outputs = {name: np.concatenate([outputs[name] for outputs in batches]) for name in sorted(batches[0])}
+    columns = {"file": _repeat(path, block.num_rows), "row": block.column("row")}
+    columns |= {name: block.column(f"{_KEY_PREFIX}{name}") for name in keys}
     for name, values in outputs.items():
         if name in columns:
             raise ConfigError(f"--key {name}: the model has an output of this name; rename the column of the input")
@@ -85,9 +85,9 @@ def predicted(
                 f"the model's output '{name}' has shape {shape} for {block.num_rows} rows; expected a row each"
             )
         _check_finite(name, values, block, path)
-        columns[name] = _as_column(values)
+        columns[name] = _convert_output(values)
     if MODEL_VERSION not in columns:
-        columns[MODEL_VERSION] = _repeated(predictor.version, block.num_rows)
+        columns[MODEL_VERSION] = _repeat(predictor.version, block.num_rows)
     return pa.table(columns)
 
 
@@ -103,20 +103,20 @@ def _check_finite(name: str, values: NDArray[Any], block: pa.Table, path: str) -
         )
 
 
-def _inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[Any]]:
-    """Raw values by the model's input names, [batch] each; a missing one as a graph knows it."""
+def _build_inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[Any]]:
+    """Return raw values by the model's input names, [batch] each; `MISSING` has the missing ones."""
     kinds = features.column_types
     return {
-        safe_name(name): pc.fill_null(block.column(f"{_FEATURE}{name}"), MISSING[kinds[name]]).to_numpy()
+        safe_name(name): pc.fill_null(block.column(f"{_FEATURE_PREFIX}{name}"), MISSING[kinds[name]]).to_numpy()
         for name in features.features
     }
 
 
-def _repeated(text: str, rows: int) -> pa.Array:
+def _repeat(text: str, rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(text), rows)
 
 
-def _as_column(values: NDArray[Any]) -> pa.Array:
+def _convert_output(values: NDArray[Any]) -> pa.Array:
     """Return an output of shape [batch] as it is, of more dimensions as a list for each row."""
     flat = pa.array(values.reshape(-1))
     if pa.types.is_binary(flat.type):
@@ -127,14 +127,14 @@ def _as_column(values: NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * width), flat)
 
 
-def serialized(table: pa.Table, output_format: OutputFormat) -> bytes:
+def serialize(table: pa.Table, output_format: OutputFormat) -> bytes:
     """Return a whole file of a format."""
     file = io.BytesIO()
     match output_format:
         case "parquet":
             pyarrow.parquet.write_table(table, file)
         case "csv":
-            pyarrow.csv.write_csv(_flat(table), file)
+            pyarrow.csv.write_csv(_flatten_lists(table), file)
         case "jsonl":
             _write_json_lines(table, file)
         case _:
@@ -142,28 +142,28 @@ def serialized(table: pa.Table, output_format: OutputFormat) -> bytes:
     return file.getvalue()
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    """With lists as JSON, which CSV has no way to write."""
+def _flatten_lists(table: pa.Table) -> pa.Table:
+    """Return a table with lists as JSON strings, since CSV has no lists."""
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
-            texts = [json.dumps(values) for values in _plain(table.column(index))]
+            texts = [json.dumps(values) for values in _to_json_values(table.column(index))]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
 
 
 def _write_json_lines(table: pa.Table, file: io.BytesIO) -> None:
-    columns = [_plain(column) for column in table.columns]
+    columns = [_to_json_values(column) for column in table.columns]
     for row in zip(*columns, strict=True):
         line = dict(zip(table.schema.names, row, strict=True))
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Values as JSON has them: a float32 with no more digits than it has."""
+def _to_json_values(column: pa.ChunkedArray) -> list[Any]:
+    """Return values for JSON; a float32 has no more digits than it needs."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_list(array.type):
         ends: Mapping[int, Any] = array.offsets.to_pylist()
-        flat = _plain(array.values)
+        flat = _to_json_values(array.values)
         return [flat[ends[row] : ends[row + 1]] for row in range(len(array))]
     if pa.types.is_floating(array.type):
         return list(array.cast(pa.string()).cast(pa.float64()).to_pylist())

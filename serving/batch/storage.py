@@ -1,6 +1,6 @@
-"""The folder that predictions are written to, here or in a bucket: a file is there whole or not at all.
+"""The output folder of predictions, local or in a bucket; its files are written atomically.
 
-A run that is killed leaves finished parts, and perhaps one unfinished file with a name that nobody reads.
+A killed run leaves finished parts, and maybe one unfinished file whose name readers ignore.
 """
 
 import contextlib
@@ -16,21 +16,21 @@ from cli.errors import PushError
 from schemas.tables import locations
 from schemas.tables.locations import what_failed
 
-# Names that start so are no data: Arrow, pandas and Spark leave them out when they read a folder.
+# Arrow, pandas and Spark ignore names that start with an underscore when they read a folder.
 _UNFINISHED_PREFIX = "_unfinished-"
 _LOCK_FILE = ".lock"
 _FAILURES = (OSError, pa.ArrowException)
 
 
-class Folder:
+class OutputFolder:
     """A local or remote folder, and the files below it by their relative paths."""
 
     def __init__(self, uri: str) -> None:
         """Args:
-        uri: a path, or a URI such as gs://BUCKET/FOLDER; it need not be there.
+        uri: path, or URI such as gs://BUCKET/FOLDER; the folder may not exist yet.
 
         Raises:
-          PushError: it is a file, or not a URI that Arrow can read.
+          PushError: the path is a file, or Arrow cannot read the URI.
         """
         self.uri = uri.rstrip("/") or uri
         self.is_local = "://" not in uri
@@ -42,19 +42,19 @@ class Folder:
             raise PushError(f"{uri}: is not a folder that can be written: {what_failed(error)}") from error
 
     def path(self, name: str) -> str:
-        """Of a file in it, as a user finds it."""
+        """Return the full path or URI of a file in it."""
         return f"{self.uri}/{name}"
 
-    def names(self) -> set[str]:
-        """All files that are finished.
+    def list_names(self) -> set[str]:
+        """Return the names of all finished files.
 
         Raises:
           PushError: the folder cannot be listed.
         """
-        return {name for name in self._all_names() if not name.startswith((_UNFINISHED_PREFIX, _LOCK_FILE))}
+        return {name for name in self._list_all_names() if not name.startswith((_UNFINISHED_PREFIX, _LOCK_FILE))}
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content; None where it is not there.
+        """Return a file's content, or None if it does not exist.
 
         Raises:
           PushError: it cannot be read.
@@ -68,21 +68,21 @@ class Folder:
             raise PushError(f"{self.path(name)}: cannot be read: {what_failed(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file beside and rename it, over what was there.
+        """Write a file under another name and rename it; replace an existing file.
 
         Raises:
           PushError: it cannot be written.
         """
         try:
             if self.is_local:
-                self._write_here(name, content)
+                self._write_local(name, content)
             else:
-                self._write_there(name, content)
+                self._write_remote(name, content)
         except _FAILURES as error:
             raise PushError(f"{self.path(name)}: cannot be written: {what_failed(error)}") from error
 
     def delete(self, name: str) -> None:
-        """Delete a file if it is there."""
+        """Delete a file if it exists."""
         try:
             with contextlib.suppress(FileNotFoundError):
                 self._filesystem.delete_file(f"{self._root}/{name}")
@@ -90,13 +90,13 @@ class Folder:
             raise PushError(f"{self.path(name)}: cannot be deleted: {what_failed(error)}") from error
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder, keep other runs out of it, and remove what a killed run left unfinished.
+    def lock(self) -> Iterator[None]:
+        """Create the folder, lock it against other runs, and delete the unfinished files of killed runs.
 
-        In a bucket there is no lock: two runs of one job at once write the same files.
+        A bucket has no lock: two runs of one job at the same time write the same files.
 
         Raises:
-          PushError: another run holds it, or it cannot be made.
+          PushError: another run holds the lock, or the folder cannot be created.
         """
         with contextlib.ExitStack() as stack:
             if self.is_local:
@@ -107,20 +107,20 @@ class Folder:
                     raise PushError(f"{self.uri}: another run is writing there; wait for it, or end it") from error
                 except OSError as error:
                     raise PushError(f"{self.uri}: cannot be written: {what_failed(error)}") from error
-            for name in self._all_names():
+            for name in self._list_all_names():
                 if name.startswith(_UNFINISHED_PREFIX):
                     self.delete(name)
             yield
 
-    def _all_names(self) -> list[str]:
+    def _list_all_names(self) -> list[str]:
         selector = pyarrow.fs.FileSelector(self._root, recursive=True, allow_not_found=True)
         try:
-            found = self._filesystem.get_file_info(selector)
+            entries = self._filesystem.get_file_info(selector)
         except _FAILURES as error:
             raise PushError(f"{self.uri}: cannot be listed: {what_failed(error)}") from error
-        return [info.path[len(self._root) + 1 :] for info in found if info.is_file]
+        return [info.path[len(self._root) + 1 :] for info in entries if info.is_file]
 
-    def _write_here(self, name: str, content: bytes) -> None:
+    def _write_local(self, name: str, content: bytes) -> None:
         target = os.path.join(self.uri, name)
         beside = os.path.join(self.uri, f"{_UNFINISHED_PREFIX}{uuid.uuid4().hex}")
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -130,7 +130,7 @@ class Folder:
             os.fsync(file.fileno())
         os.replace(beside, target)
 
-    def _write_there(self, name: str, content: bytes) -> None:
+    def _write_remote(self, name: str, content: bytes) -> None:
         beside = f"{self._root}/{_UNFINISHED_PREFIX}{uuid.uuid4().hex}"
         with self._filesystem.open_output_stream(beside, compression=None) as file:
             file.write(content)

@@ -1,4 +1,4 @@
-"""Golden requests: rows with the answers that the evaluated model gave; a deployment has to give the same."""
+"""Golden requests: rows with the evaluated model's answers, which every deployment must repeat."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GoldenRequests:
-    """Requests and what they must be answered with.
+    """Requests with the answers that they must get.
 
     Attributes:
       instances: raw values by the model's input names, as JSON.
-      predictions: outputs by name for each instance, but for the version, which a push decides.
-      tolerance: how far a number in an answer may be off, relative to it or, near zero, absolute.
+      predictions: outputs by name for each instance, without the version, which a push decides.
+      tolerance: largest difference of a number in an answer, relative or, near zero, absolute.
     """
 
     instances: Sequence[Mapping[str, Any]]
@@ -26,30 +26,34 @@ class GoldenRequests:
 
     @classmethod
     def from_json(cls, text: bytes) -> "GoldenRequests":
-        """Raise ValueError, KeyError or TypeError if the text is something else."""
+        """Parse the JSON of `to_json`.
+
+        Raises:
+          ValueError, KeyError, TypeError: the string is something else.
+        """
         values = json.loads(text)
         return cls(values["instances"], values["predictions"], float(values["tolerance"]))
 
-    def difference(self, answers: Sequence[Any]) -> str | None:
-        """Return what is wrong with the answers, in words; None if nothing is."""
+    def find_difference(self, answers: Sequence[Any]) -> str | None:
+        """Return a message about the first wrong answer; None if all are right."""
         if len(answers) != len(self.predictions):
             return f"{len(answers)} answers to {len(self.predictions)} requests"
-        for row, (expected, found) in enumerate(zip(self.predictions, answers, strict=True)):
+        for row, (expected, answer) in enumerate(zip(self.predictions, answers, strict=True)):
             for name, value in expected.items():
-                if not isinstance(found, Mapping) or name not in found:
-                    return f"request {row}: no '{name}' in the answer {found!r}"
-                if not _alike(value, found[name], self.tolerance):
-                    return f"request {row}: {name} is {found[name]!r}, expected {value!r}"
+                if not isinstance(answer, Mapping) or name not in answer:
+                    return f"request {row}: no '{name}' in the answer {answer!r}"
+                if not _is_close(value, answer[name], self.tolerance):
+                    return f"request {row}: {name} is {answer[name]!r}, expected {value!r}"
         return None
 
 
-def _alike(expected: Any, found: Any, tolerance: float) -> bool:
+def _is_close(expected: Any, actual: Any, tolerance: float) -> bool:
     if isinstance(expected, list):
         return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(_alike(e, f, tolerance) for e, f in zip(expected, found, strict=True))
+            isinstance(actual, list)
+            and len(actual) == len(expected)
+            and all(_is_close(e, a, tolerance) for e, a in zip(expected, actual, strict=True))
         )
-    if isinstance(expected, int | float) and isinstance(found, int | float):
-        return math.isclose(expected, found, rel_tol=tolerance, abs_tol=tolerance)
-    return bool(expected == found)
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        return math.isclose(expected, actual, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(expected == actual)

@@ -1,4 +1,4 @@
-"""What a model takes: its inputs by name, and how requests become columns of values. Imports no TensorFlow.
+"""The inputs of a model, and the conversion of requests to columns of values. Imports no TensorFlow.
 
 A column is a list of Python's own values: many small requests become one batch by joining lists, converted once.
 `schemas.tables.values.converted` owns the conversion; here only values that it would return unchanged pass without it.
@@ -18,7 +18,7 @@ from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
 from schemas.tables import examples
 from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, converted, feature_rules
 
-# What a missing value is in the graph; strings are `str` here.
+# The missing values of the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
 # A character has at most four bytes, of MAX_VALUE_BYTES.
 _MAX_USUAL_CHARS = 1 << 18
@@ -70,13 +70,13 @@ class Inputs(dict[str, Input]):
     """
 
     def __init__(self, inputs: Sequence[Input], other_columns: Sequence[str] = ()) -> None:
-        super().__init__({one.name: one for one in inputs})
+        super().__init__({field.name: field for field in inputs})
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
-        self.ids = {one.name: one for one in inputs if one.rule.num_ids is not None}
-        self.decimal = next((one.rule.numbers.decimal for one in inputs), ".")
-        self._by_column = {one.column: one.name for one in inputs}
+        self.ids = {field.name: field for field in inputs if field.rule.num_ids is not None}
+        self.decimal = next((field.rule.numbers.decimal for field in inputs), ".")
+        self._by_column = {field.column: field.name for field in inputs}
         self.own_columns = frozenset([*self, *self._by_column])
-        self._known = [*self._by_column, *other_columns]
+        self._columns = [*self._by_column, *other_columns]
 
     def name_of(self, column: str, where: str) -> str | None:
         """Return the name of the input for a column; None for one of the other columns.
@@ -88,17 +88,17 @@ class Inputs(dict[str, Input]):
             return column
         name = self._by_column.get(column)
         if name is None and column not in self.other_columns:
-            raise RequestError(f"{where}'{column[:_MAX_NAME_CHARS]}' is unknown; {did_you_mean(column, self._known)}")
+            raise RequestError(f"{where}'{column[:_MAX_NAME_CHARS]}' is unknown; {did_you_mean(column, self._columns)}")
         return name
 
 
-def declared_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
+def build_inputs(features: FeatureSet, options: ReadOptions) -> Inputs:
     """Return the inputs of a model that was trained on these features, of a table that was read with `options`."""
     rules = feature_rules(features, options)
     return Inputs([Input(safe_name(name), rule) for name, rule in rules.items()], options.other_columns)
 
 
-def columns_of(inputs: Inputs, instances: Sequence[Any]) -> Columns:
+def convert_rows(inputs: Inputs, instances: Sequence[Any]) -> Columns:
     """Return rows, each a mapping of names to values, as one list for each input.
 
     A value that may be missing and is omitted, null, or a string that stands for a missing value becomes what the
@@ -107,34 +107,34 @@ def columns_of(inputs: Inputs, instances: Sequence[Any]) -> Columns:
     Raises:
       RequestError: A row is not a mapping; a name is unknown; a value is missing or cannot be converted.
     """
-    named = [_named(inputs, instance, row) for row, instance in enumerate(instances)]
-    return {name: _values(one, [instance.get(name) for instance in named]) for name, one in inputs.items()}
+    rows = [_name_inputs(inputs, instance, row) for row, instance in enumerate(instances)]
+    return {name: _convert(field, [instance.get(name) for instance in rows]) for name, field in inputs.items()}
 
 
-def check_columns(inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> Columns:
-    """Return values that come by column as `columns_of` does, those omitted filled in.
+def convert_columns(inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> Columns:
+    """Return values that come by column as `convert_rows` does, those omitted filled in.
 
     Raises:
-      RequestError: As `columns_of`; or the columns differ in length.
+      RequestError: As `convert_rows`; or the columns differ in length.
     """
     for name, values in columns.items():
         if not isinstance(values, list):
             raise RequestError(f"{name}: expected a list of values, one a row, found {type(values).__name__}")
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
-        found = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise RequestError(f"the inputs have different numbers of rows: {found}")
+        rows = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
+        raise RequestError(f"the inputs have different numbers of rows: {rows}")
     if not columns.keys() <= inputs.keys():
-        columns = _renamed(inputs, columns, "")
+        columns = _rename(inputs, columns, "")
     nothing = [None] * (lengths.pop() if lengths else 0)
-    return {name: _values(one, columns.get(name, nothing)) for name, one in inputs.items()}
+    return {name: _convert(field, columns.get(name, nothing)) for name, field in inputs.items()}
 
 
-def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
-    """Return serialized tf.Example as one list for each input, as `columns_of` does.
+def convert_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
+    """Return serialized tf.Example as one list for each input, as `convert_rows` does.
 
     Raises:
-      RequestError: A record is not a tf.Example; or as `columns_of`.
+      RequestError: A record is not a tf.Example; or as `convert_rows`.
     """
     columns: Columns = {name: [None] * len(records) for name in inputs}
     try:
@@ -146,58 +146,60 @@ def columns_of_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
                     columns[name][part.start : part.start + len(strings)] = strings
     except examples.ExampleError as error:
         raise RequestError(f"instances[{error.index}]: {error}") from error
-    return {name: _values(one, columns[name]) for name, one in inputs.items()}
+    return {name: _convert(field, columns[name]) for name, field in inputs.items()}
 
 
-def rows_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
+def count_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
     """Return by column how many values are IDs outside its range, for which the model takes the nearest ID."""
     counts = {
-        one.column: sum(1 for value in columns[name] if not 0 <= value < one.num_ids and value in INT64)
-        for name, one in inputs.ids.items()
+        field.column: sum(1 for value in columns[name] if not 0 <= value < field.num_ids and value in INT64)
+        for name, field in inputs.ids.items()
     }
     return {column: count for column, count in counts.items() if count}
 
 
-def _named(inputs: Inputs, instance: Any, row: int) -> Mapping[str, Any]:
+def _name_inputs(inputs: Inputs, instance: Any, row: int) -> Mapping[str, Any]:
     """Return a row by the names of the inputs; a row may also have the data's own names of the columns."""
     if not isinstance(instance, Mapping):
         raise RequestError(f"instances[{row}]: expected an object of features, found {type(instance).__name__}")
     if instance.keys() <= inputs.keys():
         return instance
-    return _renamed(inputs, instance, f"instances[{row}]: ")
+    return _rename(inputs, instance, f"instances[{row}]: ")
 
 
-def _renamed(inputs: Inputs, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    renamed: dict[str, Any] = {}
+def _rename(inputs: Inputs, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    by_name: dict[str, Any] = {}
     for column, value in values.items():
         name = inputs.name_of(column, where)
-        if name in renamed:
+        if name in by_name:
             raise RequestError(f"{where}{name}: is given twice, as '{inputs[name].column}' too")
         if name is not None:
-            renamed[name] = value
-    return renamed
+            by_name[name] = value
+    return by_name
 
 
-def _values(one: Input, values: Sequence[Any]) -> list[Any]:
+def _convert(field: Input, values: Sequence[Any]) -> list[Any]:
     """Return the values of one input as the graph takes them.
 
     Raises:
       RequestError: A value is missing or cannot be converted.
     """
-    unusual = _unusual(one.rule, values)
-    if not unusual:
+    unusual_rows = _find_unusual(field.rule, values)
+    if not unusual_rows:
         return values if isinstance(values, list) else list(values)
-    strings = [_as_string(one, values[row], row) for row in unusual]
-    result = converted(pa.array(strings, pa.string()), one.rule)
+    strings = [_as_string(field, values[row], row) for row in unusual_rows]
+    result = converted(pa.array(strings, pa.string()), field.rule)
     for index, fault in sorted(result.faults.items()):
-        raise RequestError(f"instances[{unusual[index]}]: {one.column}: {fault.reason}")
-    filled = list(values)
-    for row, value in zip(unusual, result.values.to_pylist(), strict=True):
-        filled[row] = _MISSING[one.kind] if value is None else value.decode() if isinstance(value, bytes) else value
-    return filled
+        raise RequestError(f"instances[{unusual_rows[index]}]: {field.column}: {fault.reason}")
+    converted_values = list(values)
+    for row, value in zip(unusual_rows, result.values.to_pylist(), strict=True):
+        converted_values[row] = (
+            _MISSING[field.kind] if value is None else value.decode() if isinstance(value, bytes) else value
+        )
+    return converted_values
 
 
-def _unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
+def _find_unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
     """Return the rows of the values that may change in the conversion. This runs for every value of every request."""
     match rule.kind:
         case "string":
@@ -230,17 +232,17 @@ def _unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
             assert_never(kind)
 
 
-def _as_string(one: Input, value: Any, row: int) -> str | None:
-    where = f"instances[{row}]: {one.column}"
-    if one.kind == "string" and isinstance(value, Mapping) and value.keys() == {"b64"}:
-        value = _decoded(value["b64"], where)
+def _as_string(field: Input, value: Any, row: int) -> str | None:
+    where = f"instances[{row}]: {field.column}"
+    if field.kind == "string" and isinstance(value, Mapping) and value.keys() == {"b64"}:
+        value = _decode_base64(value["b64"], where)
     try:
-        return as_string(value, one.rule)
+        return as_string(value, field.rule)
     except ValueError as error:
         raise RequestError(f"{where}: {error}") from error
 
 
-def _decoded(text: Any, where: str) -> bytes:
+def _decode_base64(text: Any, where: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:

@@ -1,8 +1,8 @@
-"""Folders under names that TensorFlow and Beam do not take for patterns.
+"""Paths of folders that TensorFlow and Beam do not take for glob patterns.
 
-TensorFlow looks for a checkpoint with a glob (RestoreV2 in tensorflow/core/kernels/save_restore_tensor.cc), and so does
-Beam for what it has written, and for what it deletes before (apache_beam/io/filebasedsink.py). Below a folder `a [b]`
-they find nothing, or what is in a folder `a b`.
+TensorFlow finds a checkpoint with a glob (RestoreV2 in tensorflow/core/kernels/save_restore_tensor.cc). So does Beam
+with the files that it writes and deletes (apache_beam/io/filebasedsink.py). Below a folder `a [b]` they find nothing,
+or the files of a folder `a b`.
 """
 
 import os
@@ -10,16 +10,15 @@ import re
 import threading
 
 _PATTERN = re.compile(r"[][*?\\]")
-_opened: dict[tuple[int, int], int] = {}
+_descriptors: dict[tuple[int, int], int] = {}
 _lock = threading.Lock()
 
 
 def literal_path(folder: str | os.PathLike[str]) -> str:
-    """Return a path of a folder that is not a pattern; mostly the folder's own.
+    """Return a path of a folder that is not a pattern: the folder's own, or that of a file descriptor.
 
-    Otherwise it is that of a descriptor of this process, which stays open until the process ends: a loaded model reads
-    its assets when it is called. Other processes of this machine can use it meanwhile, such as Beam's workers. It must
-    not be written into artifacts.
+    The descriptor stays open until this process ends, since a loaded model reads its assets when it is called. Other
+    processes of this machine, such as Beam's workers, can use it meanwhile. It must not be written into artifacts.
 
     Args:
       folder: Path of a folder that exists, or URI.
@@ -27,10 +26,10 @@ def literal_path(folder: str | os.PathLike[str]) -> str:
     path = os.fspath(folder)
     if "://" in path or not _PATTERN.search(path) or not os.path.isdir(path):
         return path
-    found = os.stat(path)
+    status = os.stat(path)
     with _lock:
-        number = _opened.get((found.st_dev, found.st_ino))
+        number = _descriptors.get((status.st_dev, status.st_ino))
         if number is None:
             number = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            _opened[found.st_dev, found.st_ino] = number
+            _descriptors[status.st_dev, status.st_ino] = number
     return f"/proc/{os.getpid()}/fd/{number}"

@@ -1,4 +1,4 @@
-"""A SavedModel that was loaded, and its answers: to columns of values, to rows of JSON, to serialized tf.Example."""
+"""A loaded SavedModel, and its predictions for columns of values, rows of JSON, and serialized tf.Example."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
 from schemas.tables.values import Rule
-from serving.model.inputs import Columns, Input, Inputs, RequestError, columns_of, columns_of_examples, declared_inputs
+from serving.model.inputs import Columns, Input, Inputs, RequestError, build_inputs, convert_examples, convert_rows
 from serving.model.literal_paths import literal_path
 from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
@@ -21,20 +21,20 @@ Outputs = dict[str, NDArray[Any]]
 
 
 class ModelError(Exception):
-    """The folder holds no model that can be served; the text says why."""
+    """The folder holds no model that can be served; the message has the reason."""
 
 
 class Predictor:
     """A loaded model.
 
     Attributes:
-      inputs: what `serving_default` takes.
-      features: the declaration it was trained on; None for a model of another origin, all of whose inputs are required.
+      inputs: inputs of `serving_default`.
+      features: declaration of its training; None for a model of another origin, all of whose inputs are required.
       decision: threshold of a binary label and the costs it was chosen by; None for a model without declared costs.
-      version, schema_hash: as the model says them in its answers; empty if it does not.
+      version, schema_hash: outputs of the model; empty if it has no such output.
 
     Raises:
-      ModelError: there is no SavedModel in the folder, it is damaged, or its signature takes other than columns.
+      ModelError: the folder has no SavedModel, it is damaged, or its signature takes other inputs than columns.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -45,14 +45,14 @@ class Predictor:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         specs = self._signature.structured_input_signature[1]
-        self.features = _declaration(Path(folder))
-        self.decision = _decision(Path(folder))
-        self.inputs = _inputs(specs, self.features, Path(folder))
-        self._packs = _packs(self.inputs)
+        self.features = _read_features(Path(folder))
+        self.decision = _read_decision(Path(folder))
+        self.inputs = _read_inputs(specs, self.features, Path(folder))
+        self._packs = _group_by_kind(self.inputs)
         self._packed = self._pack(specs)
-        answer = self.predict_columns({name: [_plausible(one)] for name, one in self.inputs.items()})
+        answer = self.predict_columns({name: [_choose_placeholder(field)] for name, field in self.inputs.items()})
         self.version, self.schema_hash = (
-            str(plain(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
+            str(to_list(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
         )
 
     def _pack(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
@@ -74,10 +74,10 @@ class Predictor:
         """Return the outputs of `serving_default`, [rows] or [rows, classes] each.
 
         Args:
-          columns: every input by its name, [rows] each, as `columns_of` makes them.
+          columns: every input by its name, [rows] each, as `convert_rows` makes them.
         """
         packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
-        return self._ordered({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
+        return self._sort({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
 
     def predict_examples(self, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, [rows] or [rows, classes] each.
@@ -85,24 +85,24 @@ class Predictor:
         Raises:
           RequestError: A record does not fit the model, or its prediction is not finite.
         """
-        return self._checked(columns_of_examples(self.inputs, records))
+        return self._predict_finite(convert_examples(self.inputs, records))
 
-    def _checked(self, columns: Columns) -> Outputs:
+    def _predict_finite(self, columns: Columns) -> Outputs:
         outputs = self.predict_columns(columns)
         check_finite(outputs, self.inputs, columns)
         return outputs
 
-    def _ordered(self, outputs: Outputs) -> Outputs:
-        """In the order of the documentation; TensorFlow's is another at each start."""
-        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_place(name), name))}
+    def _sort(self, outputs: Outputs) -> Outputs:
+        """Return outputs in the order of the documentation; TensorFlow's order differs at each start."""
+        return {name: outputs[name] for name in sorted(outputs, key=lambda name: (_rank(name), name))}
 
     def predict(self, instances: Sequence[Any]) -> list[dict[str, Any]]:
-        """One mapping of outputs for each row of named values.
+        """Return one mapping of outputs for each row of named values.
 
         Raises:
           RequestError: a row does not fit the model, or its prediction is not finite.
         """
-        return rows_of(self._checked(columns_of(self.inputs, instances)))
+        return rows_of(self._predict_finite(convert_rows(self.inputs, instances)))
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -114,16 +114,16 @@ class Predictor:
         return self._model.signatures[name]
 
 
-def _place(output: str) -> int:
+def _rank(output: str) -> int:
     return OUTPUT_ORDER.index(output) if output in OUTPUT_ORDER else -1
 
 
-def _declaration(folder: Path) -> FeatureSet | None:
+def _read_features(folder: Path) -> FeatureSet | None:
     file = folder / DECLARATION_FILE
     return FeatureSet.model_validate_json(file.read_text()) if file.exists() else None
 
 
-def _decision(folder: Path) -> DecisionThreshold | None:
+def _read_decision(folder: Path) -> DecisionThreshold | None:
     file = folder / DECISION_FILE
     try:
         return DecisionThreshold.model_validate_json(file.read_bytes()) if file.exists() else None
@@ -131,20 +131,22 @@ def _decision(folder: Path) -> DecisionThreshold | None:
         raise ModelError(f"{file}: is damaged; push the model again") from error
 
 
-def _inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: Path) -> Inputs:
+def _read_inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None, folder: Path) -> Inputs:
     kinds: dict[Any, ColumnType] = {dtype: kind for kind, dtype in DTYPES.items()}
     for name, spec in specs.items():
         if spec.dtype not in kinds or spec.shape.rank != 1:
             raise ModelError(
                 f"{folder}: input '{name}' of {SERVING_DEFAULT} is {spec.dtype.name} of shape {spec.shape}; expected "
-                "one text, float32 or int64 a row"
+                "one string, float32 or int64 a row"
             )
-    found = Inputs([Input(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()])
+    undeclared = Inputs([Input(name, Rule(name, kinds[spec.dtype], required=True)) for name, spec in specs.items()])
     if features is None:
-        return found
-    declared = declared_inputs(features, ReadOptions.model_validate_json((folder / READ_OPTIONS_FILE).read_text()))
-    if {(one.name, one.kind) for one in declared.values()} != {(one.name, one.kind) for one in found.values()}:
-        raise ModelError(f"{folder}: {DECLARATION_FILE} and the inputs of {SERVING_DEFAULT} do not agree")
+        return undeclared
+    declared = build_inputs(features, ReadOptions.model_validate_json((folder / READ_OPTIONS_FILE).read_text()))
+    if {(field.name, field.kind) for field in declared.values()} != {
+        (field.name, field.kind) for field in undeclared.values()
+    }:
+        raise ModelError(f"{folder}: {DECLARATION_FILE} and the inputs of {SERVING_DEFAULT} differ")
     return declared
 
 
@@ -162,37 +164,37 @@ def check_finite(outputs: Mapping[str, NDArray[Any]], inputs: Inputs, columns: M
     for name, values in outputs.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-            numbers = {one.column: columns[key][row] for key, one in inputs.items() if one.kind == "float"}
+            numbers = {field.column: columns[key][row] for key, field in inputs.items() if field.kind == "float"}
             largest = max(numbers, key=lambda column: abs(np.nan_to_num(numbers[column])), default=None)
-            found = f"; the largest number is {numbers[largest]:g} in {largest}" if largest is not None else ""
-            raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{found}")
+            hint = f"; the largest number is {numbers[largest]:g} in {largest}" if largest is not None else ""
+            raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{hint}")
 
 
-def _packs(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:
+def _group_by_kind(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:
     packs: dict[ColumnType, list[str]] = {}
-    for name, one in inputs.items():
-        packs.setdefault(one.kind, []).append(name)
+    for name, field in inputs.items():
+        packs.setdefault(field.kind, []).append(name)
     return packs
 
 
-def _plausible(one: Input) -> Any:
-    return "" if one.kind == "string" else 0
+def _choose_placeholder(field: Input) -> Any:
+    return "" if field.kind == "string" else 0
 
 
 def rows_of(outputs: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return outputs by name as one mapping for each row."""
     names = list(outputs)
-    columns = [plain(values) for values in outputs.values()]
+    columns = [to_list(values) for values in outputs.values()]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def plain(values: NDArray[Any]) -> list[Any]:
-    """Return an array as lists of what JSON holds; texts decoded."""
+def to_list(values: NDArray[Any]) -> list[Any]:
+    """Return an array as lists of JSON values; strings are decoded."""
     if values.dtype == np.object_:
-        return [_text(value) for value in values.tolist()]
-    listed: list[Any] = values.tolist()
-    return listed
+        return [_decode(value) for value in values.tolist()]
+    elements: list[Any] = values.tolist()
+    return elements
 
 
-def _text(value: Any) -> Any:
-    return [_text(item) for item in value] if isinstance(value, list) else value.decode("utf-8", errors="replace")
+def _decode(value: Any) -> Any:
+    return [_decode(item) for item in value] if isinstance(value, list) else value.decode("utf-8", errors="replace")

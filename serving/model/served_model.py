@@ -31,7 +31,7 @@ from serving.model.signatures import (
     SERVING_EXAMPLES,
     TRUE_LABEL,
     UNPUSHED,
-    encoded_label,
+    encode_label,
 )
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE, VERSION_FILE
 
@@ -50,27 +50,27 @@ class TransformGraph(tf.Module):
     def __init__(self, transform_output: tft.TFTransformOutput) -> None:
         super().__init__()
         self.raw_feature_spec: Mapping[str, Any] = transform_output.raw_feature_spec()
-        # Not TFT's loader: of each output it looks for the inputs behind it, which takes minutes for a wide table.
+        # Not TFT's loader: it traces each output back to its inputs, which takes minutes for a wide table.
         loaded = tf.saved_model.load(literal_path(transform_output.transform_savedmodel_dir))
-        # What the graph refers to is saved with whoever holds it; not its function, which nobody calls by itself.
+        # Attributes are saved with this object: the graph's resources have to be, its function need not.
         self._parts = [loaded.resources, loaded.trackable_objects, loaded.initializers, loaded.assets]
         self._loaded = _Untracked(loaded.transform_fn)
 
     def __call__(self, raw: Mapping[str, Any]) -> Tensors:
-        """Return transformed columns; those of raw columns that are not given, such as the label, mean nothing."""
+        """Return transformed columns; those of omitted raw columns, such as the label, have no meaning."""
         (inputs,), _ = self._loaded.call.structured_input_signature
-        rows = _rows(next(iter(raw.values())))
-        given = {name: raw[name] if name in raw else _absent(spec, rows) for name, spec in inputs.items()}
-        transformed: Tensors = self._loaded.call(*tf.nest.flatten(given, expand_composites=True))
+        rows = _count_rows(next(iter(raw.values())))
+        columns = {name: raw[name] if name in raw else _build_missing(spec, rows) for name, spec in inputs.items()}
+        transformed: Tensors = self._loaded.call(*tf.nest.flatten(columns, expand_composites=True))
         return transformed
 
 
-def _rows(column: Any) -> tf.Tensor:
+def _count_rows(column: Any) -> tf.Tensor:
     return column.dense_shape[0] if isinstance(column, tf.SparseTensor) else tf.shape(column, tf.int64)[0]
 
 
-def _absent(spec: Any, rows: tf.Tensor) -> Any:
-    """Return a column without values, or with some value where there has to be one."""
+def _build_missing(spec: Any, rows: tf.Tensor) -> Any:
+    """Return a column without values, or with any value if the specification requires one."""
     if isinstance(spec, tf.SparseTensorSpec):
         nothing = tf.zeros([0], spec.dtype)
         return tf.SparseTensor(tf.zeros([0, 2], tf.int64), nothing, tf.stack([rows, 1]))
@@ -92,13 +92,13 @@ class ServedModel(tf.Module):
     ) -> None:
         """Args:
         network: from `serving.model.network_inputs` to logits or numbers, [batch, outputs].
-        weights: what it learned, by name. They are saved, and not the network: that has its optimizers with it, which
-          take twice as much, and hundreds of objects that are made again whenever the model is loaded.
+        weights: learned weights by name. Only they are saved: with the network, its optimizers would take twice as
+          much, and hundreds of objects would be created whenever the model is loaded.
         transform: the graph the network was trained behind.
         features: the declaration of both.
         schema_hash: hash of the schema of the training data.
-        read_options: how the training data was read; batch prediction reads its input alike.
-        decision: threshold of a binary label. If omitted, that of a model without declared costs.
+        read_options: options of reading the training data; batch prediction reads its input with them.
+        decision: threshold of a binary label. If omitted, the threshold of a model without declared costs.
         """
         super().__init__()
         self._read_options = read_options
@@ -111,30 +111,30 @@ class ServedModel(tf.Module):
         self._features = features
 
     def _predict(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
-        """Return the answers to raw columns by name, [batch] each; a missing value as `MISSING` has it."""
+        """Return the outputs for raw columns by name, [batch] each; `MISSING` has the missing values."""
         features = self._features
-        transformed = self.transform(self._as_transform_takes(raw))
+        transformed = self.transform(self._convert_for_transform(raw))
         output = self._network.call(network_inputs(features, transformed), training=False)
         rows = tf.shape(output)[0]
         assert self._version is not None
         version = self._version.lookup(tf.constant(0, tf.int64))
-        who = {MODEL_VERSION: tf.fill([rows], version), SCHEMA_HASH: tf.fill([rows], self._schema_hash)}
-        return {**self._answer(output), **who}
+        identity = {MODEL_VERSION: tf.fill([rows], version), SCHEMA_HASH: tf.fill([rows], self._schema_hash)}
+        return {**self._build_outputs(output), **identity}
 
-    def _as_transform_takes(self, raw: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+    def _convert_for_transform(self, raw: Mapping[str, tf.Tensor]) -> dict[str, Any]:
         rows = tf.shape(next(iter(raw.values())), tf.int64)[0]
-        # Of all columns that may have no value: they have one in each row, which may stand for none.
+        # An optional column has one value in each row, too; it may stand for a missing one.
         indices = tf.stack([tf.range(rows), tf.zeros([rows], tf.int64)], axis=1)
         shape = tf.stack([rows, 1])
         return {
             name: tf.SparseTensor(indices, value, shape)
             if isinstance(spec := self.transform.raw_feature_spec[name], tf.io.VarLenFeature)
-            else _dense(value, spec)
+            else _reshape(value, spec)
             for name, value in raw.items()
         }
 
-    def _answer(self, output: tf.Tensor) -> Tensors:
-        """From logits or numbers, [batch, outputs], to the outputs of the label's kind."""
+    def _build_outputs(self, output: tf.Tensor) -> Tensors:
+        """Return the outputs of the label's kind from logits or numbers, [batch, outputs]."""
         match self._features.label:
             case BinaryLabel() as label:
                 probability = tf.sigmoid(output[:, 0])
@@ -157,9 +157,9 @@ class ServedModel(tf.Module):
             with open(version, "w") as file:
                 file.write(f"{UNPUSHED}\n")
             # An asset: read once, when the model is loaded.
-            self._version = _first_line(version)
-            tf.saved_model.save(self, folder, signatures=self._signatures())
-        # Beside TensorFlow's own assets, which it lists in the graph; servers leave this folder alone.
+            self._version = _build_line_table(version)
+            tf.saved_model.save(self, folder, signatures=self._trace_signatures())
+        # Not among TensorFlow's own assets, which the graph lists; servers ignore this folder.
         tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, DECLARATION_FILE)))
         declarations = {DECLARATION_FILE: self._features, READ_OPTIONS_FILE: self._read_options}
         if self._decision.costs is not None:
@@ -168,10 +168,10 @@ class ServedModel(tf.Module):
             with tf.io.gfile.GFile(os.path.join(folder, name), "w") as file:
                 file.write(declaration.model_dump_json(indent=1))
 
-    def _signatures(self) -> dict[str, Any]:
-        """Return the signatures, traced. Kept nowhere: TensorFlow would trace and save once more what the model has."""
+    def _trace_signatures(self) -> dict[str, Any]:
+        """Trace the signatures. They are not kept: TensorFlow would trace and save attributes of the model again."""
         features, kinds = self._features, self._features.column_types
-        # Nothing here is control flow, for which AutoGraph rewrites every function that is called.
+        # Without control flow there is no need for AutoGraph, which rewrites every called function.
         predict: Callable[[Mapping[str, tf.Tensor]], Tensors] = tf.function(self._predict, autograph=False)
         spec = {
             name: tf.io.FixedLenFeature([], DTYPES[kinds[name]])
@@ -182,36 +182,36 @@ class ServedModel(tf.Module):
         label = features.label
         label_spec = {label.column: tf.io.FixedLenFeature([], DTYPES[kinds[label.column]])}
 
-        def named(**values: tf.Tensor) -> Tensors:
+        def predict_columns(**values: tf.Tensor) -> Tensors:
             return predict({name: values[safe_name(name)] for name in spec})
 
-        def examples(examples: tf.Tensor) -> Tensors:
+        def predict_examples(examples: tf.Tensor) -> Tensors:
             return predict(tf.io.parse_example(examples, spec))
 
-        def true_label(examples: tf.Tensor) -> Tensors:
-            return {LABEL: encoded_label(label, tf.io.parse_example(examples, label_spec)[label.column])}
+        def encode_true_label(examples: tf.Tensor) -> Tensors:
+            return {LABEL: encode_label(label, tf.io.parse_example(examples, label_spec)[label.column])}
 
         columns = {safe_name(n): tf.TensorSpec([None], DTYPES[kinds[n]], name=safe_name(n)) for n in spec}
         records = tf.TensorSpec([None], tf.string, name="examples")
         return {
-            SERVING_DEFAULT: tf.function(named, autograph=False).get_concrete_function(**columns),
-            SERVING_EXAMPLES: tf.function(examples, autograph=False).get_concrete_function(records),
-            TRUE_LABEL: tf.function(true_label, autograph=False).get_concrete_function(records),
+            SERVING_DEFAULT: tf.function(predict_columns, autograph=False).get_concrete_function(**columns),
+            SERVING_EXAMPLES: tf.function(predict_examples, autograph=False).get_concrete_function(records),
+            TRUE_LABEL: tf.function(encode_true_label, autograph=False).get_concrete_function(records),
         }
 
 
 @dataclass(frozen=True)
 class _Untracked:
-    """Keeps what it holds out of the SavedModel."""
+    """Keeps an object out of the SavedModel."""
 
     call: Any
 
 
-def _dense(value: tf.Tensor, spec: tf.io.FixedLenFeature) -> tf.Tensor:
+def _reshape(value: tf.Tensor, spec: tf.io.FixedLenFeature) -> tf.Tensor:
     return tf.reshape(value, [-1, *spec.shape]) if spec.shape else value
 
 
-def _first_line(file: str) -> tf.lookup.StaticHashTable:
+def _build_line_table(file: str) -> tf.lookup.StaticHashTable:
     """Return a table that holds the first line of a text file under the key 0."""
     index = tf.lookup.TextFileIndex
     lines = tf.lookup.TextFileInitializer(file, tf.int64, index.LINE_NUMBER, tf.string, index.WHOLE_LINE)

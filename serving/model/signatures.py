@@ -1,20 +1,19 @@
-"""The signatures of an exported model (`serving/model/served_model.py` makes them) and the names of what they answer.
+"""The signatures of an exported model (`serving/model/served_model.py` makes them) and the names of their outputs.
 
 - `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
 - `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator uses it.
 - `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
 
-Both prediction signatures answer, by the kind of the label:
+The outputs of both prediction signatures depend on the kind of the label:
 - binary: `probability` of the positive value, and `predicted_label`, which is the positive value above the model's
   threshold (schemas/decision.py), shape [batch] each;
 - multiclass: `probabilities` and `classes`, the values they belong to, shape [batch, classes], and `predicted_label`;
 - regression: `prediction`, in the label's own unit, shape [batch];
-and in each row who says so: `model_version`, read from a text file among the assets, into which a push writes the
-number, and `schema_hash` (`schemas.curated.schema_file.schema_hash`) of the schema that the training data
-was checked against.
+Each row has two more outputs. `model_version` is read from a text file among the assets, into which a push writes the
+number. `schema_hash` (`schemas.curated.schema_file.schema_hash`) is that of the schema of the training data.
 
-A missing value is what `schemas.features.MISSING` has for its type or, in a tf.Example, left out. The model server
-converts to it whatever stands for one in the training data (schemas/tables/values.py).
+A missing value is the one that `schemas.features.MISSING` has for its type. In a tf.Example it is omitted. The model
+server converts strings that stand for a missing value to it (schemas/tables/values.py).
 """
 
 from collections.abc import Mapping
@@ -41,9 +40,9 @@ PREDICTED_LABEL = "predicted_label"
 PREDICTION = "prediction"
 MODEL_VERSION = "model_version"
 SCHEMA_HASH = "schema_hash"
-# As answers have them.
+# The order of the outputs in a response.
 OUTPUT_ORDER = (PREDICTED_LABEL, PROBABILITY, PROBABILITIES, CLASSES, PREDICTION, MODEL_VERSION, SCHEMA_HASH)
-# The output that metrics are taken of.
+# The output that metrics are computed from.
 MEASURED_OUTPUT: Mapping[LabelKind, str] = {
     "binary": PROBABILITY,
     "multiclass": PROBABILITIES,
@@ -56,8 +55,8 @@ UNPUSHED = "unpushed"
 DTYPES: Mapping[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 
-def encoded_label(label: Label, raw: tf.Tensor) -> tf.Tensor:
-    """Raw labels as a network is fitted to them: int64 places in `label.classes`, or float32; shape [batch]."""
+def encode_label(label: Label, raw: tf.Tensor) -> tf.Tensor:
+    """Return the labels that the network is fitted to, [batch]: int64 indices of `label.classes`, or float32."""
     match label:
         case RegressionLabel():
             return raw

@@ -1,21 +1,21 @@
-"""Loads TensorFlow without Keras, for processes that only serve: a SavedModel needs none of it.
+"""Imports TensorFlow without Keras, for processes that only serve: a SavedModel does not need Keras.
 
-As its last act TensorFlow loads Keras, so that optimizers in a SavedModel are known; and Keras loads whatever it finds
-of scikit-learn, pandas, IPython and matplotlib. That is half of the time that a server takes to start. Keras can still
-be imported later.
+At the end of its import, TensorFlow imports Keras for the optimizers in a SavedModel. Keras imports scikit-learn,
+pandas, IPython and matplotlib if they are installed. That is half of the start-up time of a server. Keras can still be
+imported later.
 """
 
 import gc
 import sys
 
-# TensorFlow looks for one of these very modules, and continues without it. The second is Keras 2's, which
-# tensorflow_transform asks for, by an environment variable that the processes it starts inherit.
+# TensorFlow imports one of these modules, and continues without it. The second is that of Keras 2, which
+# tensorflow_transform selects with an environment variable that child processes inherit.
 _EAGER = ("keras.src.optimizers", "tf_keras.src.optimizers")
 
 if "tensorflow" not in sys.modules:
-    # https://docs.python.org/3/reference/import.html#the-module-cache: None is "not to be found".
+    # https://docs.python.org/3/reference/import.html#the-module-cache: None makes an import fail.
     sys.modules.update(dict.fromkeys(_EAGER))  # type: ignore[arg-type]
-    # A million objects that stay; to look for garbage among them takes a tenth of the time.
+    # The import creates a million objects that stay; garbage collections would take a tenth of its time.
     gc.disable()
     try:
         import tensorflow  # noqa: F401

@@ -1,7 +1,7 @@
-"""Joins the rows of requests that wait at the same time into one call of the model.
+"""Joins waiting requests into one call of the model.
 
-No request waits for company: whatever has come while the model was busy goes into its next call, so that batches are
-small when it is quiet, and grow by themselves under load.
+No request waits for others: requests that arrive while the model is busy go into its next call. So batches are small
+when the server is idle, and grow under load.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ Outputs = Mapping[str, NDArray[Any]]
 Call = Callable[[Mapping[str, Sequence[Any]]], Outputs]
 
 
-_TOO_LATE = "the request waited past its deadline; try again later"
+_DEADLINE_MESSAGE = "the request waited past its deadline; try again later"
 
 
 class OverloadedError(Exception):
@@ -27,7 +27,7 @@ class OverloadedError(Exception):
 
 
 @dataclass
-class _Waiting:
+class _WaitingRequest:
     columns: Mapping[str, list[Any]]
     rows: int
     deadline: float
@@ -38,7 +38,7 @@ class Batcher:
     """Calls a model for rows from many requests; belongs to one event loop.
 
     Attributes:
-      waiting_rows: in the queue now.
+      waiting_rows: number of rows in the queue.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Batcher:
         observe: Callable[[int], None] = lambda rows: None,
     ) -> None:
         """Args:
-        call: from columns to outputs, [rows, ...] each.
-        executor: where it runs; the event loop continues meanwhile.
-        max_batch_rows: one call gets at most so many, or a single request that has more.
-        max_waiting_rows: beyond these, requests are refused at once.
-        observe: is told the number of rows of each call.
+        call: function from columns to outputs, [rows, ...] each.
+        executor: executor of the calls; the event loop continues meanwhile.
+        max_batch_rows: maximum number of rows of a call, unless a single request has more.
+        max_waiting_rows: maximum number of waiting rows; further requests are rejected at once.
+        observe: called with the number of rows of each call.
         """
         self._call, self._executor, self._observe = call, executor, observe
         self._max_batch_rows, self._max_waiting_rows = max_batch_rows, max_waiting_rows
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_WaitingRequest] = deque()
         self.waiting_rows = 0
         self._running: asyncio.Task[None] | None = None
 
@@ -73,81 +73,84 @@ class Batcher:
         if self._queue and self.waiting_rows + rows > self._max_waiting_rows:
             raise OverloadedError(f"{self.waiting_rows} rows are waiting already; try again later")
         loop = asyncio.get_running_loop()
-        one = _Waiting(columns, rows, time.monotonic() + timeout_seconds, loop.create_future())
-        self._queue.append(one)
+        request = _WaitingRequest(columns, rows, time.monotonic() + timeout_seconds, loop.create_future())
+        self._queue.append(request)
         self.waiting_rows += rows
         if self._running is None:
             self._running = loop.create_task(self._run())
-        # The model may be busy for longer than that.
-        late = loop.call_later(timeout_seconds, _fail, one, OverloadedError(_TOO_LATE))
+        # A call of the model may take longer than the deadline.
+        timer = loop.call_later(timeout_seconds, _fail, request, OverloadedError(_DEADLINE_MESSAGE))
         try:
-            return await one.answer
+            return await request.answer
         finally:
-            late.cancel()
+            timer.cancel()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while batch := self._next_batch(time.monotonic()):
-                self._observe(sum(one.rows for one in batch))
+                self._observe(sum(request.rows for request in batch))
                 try:
-                    outputs = await loop.run_in_executor(self._executor, self._call, _joined(batch))
+                    outputs = await loop.run_in_executor(self._executor, self._call, _join_columns(batch))
                 except Exception as error:
-                    await self._one_by_one(batch, error)
+                    await self._retry_one_by_one(batch, error)
                 else:
-                    _share_out(batch, outputs)
+                    _set_answers(batch, outputs)
         finally:
             self._running = None
 
-    def _next_batch(self, now: float) -> list[_Waiting]:
-        """Return the oldest requests, as many as fit; those past their deadline, or gone, leave the queue on the
-        way.
+    def _next_batch(self, now: float) -> list[_WaitingRequest]:
+        """Return the oldest requests, as many as fit; drop those past their deadline and those whose client
+        is gone.
         """
-        batch: list[_Waiting] = []
+        batch: list[_WaitingRequest] = []
         rows = 0
         while self._queue and (not batch or rows + self._queue[0].rows <= self._max_batch_rows):
-            one = self._queue.popleft()
-            self.waiting_rows -= one.rows
-            if one.answer.done():
+            request = self._queue.popleft()
+            self.waiting_rows -= request.rows
+            if request.answer.done():
                 continue
-            if now > one.deadline:
-                one.answer.set_exception(OverloadedError(_TOO_LATE))
+            if now > request.deadline:
+                request.answer.set_exception(OverloadedError(_DEADLINE_MESSAGE))
                 continue
-            batch.append(one)
-            rows += one.rows
+            batch.append(request)
+            rows += request.rows
         return batch
 
-    async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
-        """After a failed call: one request's rows must not fail those of the others."""
+    async def _retry_one_by_one(self, batch: list[_WaitingRequest], error: Exception) -> None:
+        """Call the model again for each request: the rows of one must not fail the others."""
         loop = asyncio.get_running_loop()
         if len(batch) == 1:
             _fail(batch[0], error)
             return
-        for one in batch:
+        for request in batch:
             try:
-                outputs = await loop.run_in_executor(self._executor, self._call, one.columns)
-            except Exception as own:
-                _fail(one, own)
+                outputs = await loop.run_in_executor(self._executor, self._call, request.columns)
+            except Exception as own_error:
+                _fail(request, own_error)
             else:
-                _share_out([one], outputs)
+                _set_answers([request], outputs)
 
 
-def _fail(one: _Waiting, error: Exception) -> None:
-    if not one.answer.done():
-        one.answer.set_exception(error)
+def _fail(request: _WaitingRequest, error: Exception) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(error)
 
 
-def _joined(batch: Sequence[_Waiting]) -> Mapping[str, list[Any]]:
+def _join_columns(batch: Sequence[_WaitingRequest]) -> Mapping[str, list[Any]]:
     if len(batch) == 1:
         return batch[0].columns
-    return {name: list(itertools.chain.from_iterable(one.columns[name] for one in batch)) for name in batch[0].columns}
+    return {
+        name: list(itertools.chain.from_iterable(request.columns[name] for request in batch))
+        for name in batch[0].columns
+    }
 
 
-def _share_out(batch: Sequence[_Waiting], outputs: Outputs) -> None:
+def _set_answers(batch: Sequence[_WaitingRequest], outputs: Outputs) -> None:
     start = 0
-    for one in batch:
-        end = start + one.rows
-        # Whoever asked may have gone.
-        if not one.answer.done():
-            one.answer.set_result({name: values[start:end] for name, values in outputs.items()})
+    for request in batch:
+        end = start + request.rows
+        # The client may have closed its connection.
+        if not request.answer.done():
+            request.answer.set_result({name: values[start:end] for name, values in outputs.items()})
         start = end

@@ -1,4 +1,4 @@
-"""Serves a model over HTTP and gRPC.
+"""The command that serves a model over HTTP and gRPC.
 
 python -m serving --model-dir runs/census-income/registry/census-income
 """
@@ -13,26 +13,29 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.errors import ConfigError, PipelineError, PushError
 from cli.terminal import say_refusal
 
+if TYPE_CHECKING:
+    from serving.server.service import ServerSettings
+
 _BACKLOG = 2048
 
 EPILOG = """\b
-What answers:
+Endpoints:
   POST /v1/models/NAME[/versions/N|/labels/L]:predict   as TF Serving; GET without :predict, or /metadata
-  POST /predict, GET /health                            as Vertex AI's containers; AIP_* variables set their paths
+  POST /predict, GET /health                            as in Vertex AI's containers; AIP_* variables set their paths
   GET  /  /openapi.json  /metrics  /live                a page to try it, the API, Prometheus
   gRPC PredictionService and ModelService               as TF Serving
 
 \b
-In a container of Vertex AI nothing is set: AIP_STORAGE_URI, AIP_HTTP_PORT, AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE are.
+A container of Vertex AI needs no flags: it sets AIP_STORAGE_URI, AIP_HTTP_PORT, AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE.
 Standard output has one JSON object a line: ready, request, stopped. Exit codes: 0 stopped; 2 a flag is wrong; 5 no
 version can be served, or the port is taken."""
 
@@ -53,30 +56,40 @@ version can be served, or the port is taken."""
     envvar="AIP_HTTP_PORT",
     default=8080,
     show_default=True,
-    help="Of HTTP; 0 takes any.",
+    help="Port of HTTP; 0 takes any free one.",
 )
-@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Of gRPC; 0 takes any.  [default: no gRPC]")
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), help="Port of gRPC; 0 takes any free one.  [default: no gRPC]"
+)
 @click.option(
     "--versions",
     "policy",
     default="champion",
     show_default=True,
     help="champion (the latest, if a folder has no record of one), labels (also previous and candidate), latest, "
-    "latest:N, all, or numbers such as 1,3. New ones are taken up as they come.",
+    "latest:N, all, or numbers such as 1,3. New versions are loaded as they come.",
+)
+@click.option("--allow-unvalidated", is_flag=True, help="Serve models that no push of this product wrote, unchecked.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--max-batch-rows", type=click.IntRange(1), default=512, show_default=True, help="Rows in one call of the model."
 )
 @click.option(
-    "--allow-unvalidated", is_flag=True, help="Serve models that no push of this product left there, unchecked."
+    "--max-waiting-rows",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Rows that may wait; further requests get 503.",
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
-@click.option("--max-batch-rows", type=click.IntRange(1), default=512, show_default=True, help="In one call.")
-@click.option("--max-waiting-rows", type=click.IntRange(1), default=4096, show_default=True, help="Then it is 503.")
-@click.option("--max-request-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of one request.")
+@click.option(
+    "--max-request-rows", type=click.IntRange(1), default=4096, show_default=True, help="Rows of one request."
+)
 @click.option(
     "--max-request-bytes",
     type=click.IntRange(1),
     default=1_500_000,
     show_default=True,
-    help="Of one request; Vertex AI sends no larger ones.",
+    help="Size of one request; Vertex AI sends no larger ones.",
 )
 @click.option(
     "--timeout",
@@ -92,7 +105,7 @@ version can be served, or the port is taken."""
     type=click.FloatRange(0.05),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks at the folder.",
+    help="Seconds between two reads of the folder.",
 )
 @click.option(
     "--drain",
@@ -100,11 +113,15 @@ version can be served, or the port is taken."""
     type=click.FloatRange(0),
     default=2.0,
     show_default=True,
-    help="Seconds to continue answering after SIGTERM, while /health says 503.",
+    help="Seconds to continue serving after SIGTERM, while /health returns 503.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
-@click.option("--until-stdin-ends", is_flag=True, help="Stop, too, when standard input ends: with whoever started it.")
-@click.option("--check", is_flag=True, help="Load and check the versions, say so, and stop.")
+@click.option(
+    "--until-stdin-ends",
+    is_flag=True,
+    help="Stop, too, when standard input ends, with the process that started the server.",
+)
+@click.option("--check", is_flag=True, help="Load and check the versions, print them, and stop.")
 def main(
     model_dir: str,
     host: str | None,
@@ -115,10 +132,10 @@ def main(
     until_stdin_ends: bool,
     **settings: Any,
 ) -> None:
-    """Answer predictions until Ctrl-C or SIGTERM.
+    """Serve predictions until Ctrl-C or SIGTERM.
 
-    A version is served only if it is what was pushed, byte for byte, and answers its golden requests as the evaluated
-    model did. What is wrong with a new version is logged; the serving version is unchanged.
+    A version is served only if it is, byte for byte, the pushed one, and answers its golden requests as the evaluated
+    model did. If not, the error is logged, and the serving version is unchanged.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if until_stdin_ends:
@@ -134,7 +151,7 @@ def main(
 
 
 def _stop_with_stdin() -> None:
-    """End this process as SIGTERM does, once nobody holds the other end of standard input."""
+    """End this process as SIGTERM does, once the other end of standard input is closed."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -150,10 +167,10 @@ def _serve(
     values: dict[str, Any],
     temporary: Path,
 ) -> None:
-    from serving.server.service import Settings
+    from serving.server.service import ServerSettings
 
-    settings = Settings(model_dir=model_dir, **values)
-    folder = _fetched(model_dir, temporary)
+    settings = ServerSettings(model_dir=model_dir, **values)
+    folder = _find_folder(model_dir, temporary)
     if settings.model_name is None and model_dir.startswith("gs://"):
         settings = replace(settings, model_name=os.environ.get("AIP_MODEL_NAME") or "model")
     if check:
@@ -164,13 +181,13 @@ def _serve(
     _warn_of_root()
     address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
     if grpc_port:
-        _bound(address, grpc_port, "--grpc-port").close()
-    with _bound(address, port, "--port") as listening:
+        _bind(address, grpc_port, "--grpc-port").close()
+    with _bind(address, port, "--port") as listening:
         _run(settings, folder, address, listening, grpc_port, workers, temporary)
 
 
 def _run(
-    settings: Any,
+    settings: "ServerSettings",
     folder: Path,
     host: str,
     listening: socket.socket,
@@ -185,7 +202,7 @@ def _run(
 
     # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2: an IPv6 address in a URL stands in brackets.
     host = f"[{host}]" if ":" in host else host
-    listen = worker.Listen(
+    listen = worker.ListenOptions(
         host=host,
         grpc_port=grpc_port,
         share_grpc_port=workers > 1,
@@ -193,45 +210,44 @@ def _run(
         predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
         url=f"http://{host}:{listening.getsockname()[1]}",
     )
-    make = functools.partial(worker.make_application, settings, str(folder), listen)
+    create_application = functools.partial(worker.make_application, settings, str(folder), listen)
     if workers == 1:
-        # Uvicorn raises the signal again once it has stopped; having stopped when asked to is not a failure.
+        # Uvicorn raises the signal again once it has stopped; a requested stop is not a failure.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-        application = make()
-        # Before it says that it is ready; earlier, whoever comes would wait for the model to be loaded.
+        application = create_application()
+        # After the model is loaded, so that no client waits for it, and before the event `ready`.
         _listen(listening)
-        uvicorn.Server(worker.config(application, workers=1, factory=False)).run(sockets=[listening])
+        uvicorn.Server(worker.build_config(application, workers=1, factory=False)).run(sockets=[listening])
         return
-    # Once, in a process of its own: a worker that cannot load its model would be started again for ever.
-    checked = subprocess.run([sys.executable, "-m", "serving", *_flags(settings, folder), "--check"], check=False)
-    if checked.returncode:
-        sys.exit(checked.returncode)
+    # Checked once in a process of its own: uvicorn would restart a worker that cannot load its model for ever.
+    check = subprocess.run([sys.executable, "-m", "serving", *_build_flags(settings, folder), "--check"], check=False)
+    if check.returncode:
+        sys.exit(check.returncode)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
     (temporary / "metrics").mkdir()
     _listen(listening)
-    Multiprocess(worker.config(make, workers=workers, factory=True), [listening]).run()
+    Multiprocess(worker.build_config(create_application, workers=workers, factory=True), [listening]).run()
 
 
-def _check(settings: Any, folder: Path) -> None:
+def _check(settings: "ServerSettings", folder: Path) -> None:
     from serving.server.metrics import Metrics
     from serving.server.model_versions import END
     from serving.server.service import open_versions
 
     versions = open_versions(settings, str(folder), Metrics())
-    found = versions.snapshot
-    if found.default is None or any(state.state == END for state in found.states.values()):
-        raise PushError(versions.why_nothing())
-    click.echo(json.dumps({"event": "checked", "versions": sorted(found.served), "default": found.default}))
+    snapshot = versions.snapshot
+    if snapshot.default is None or any(state.state == END for state in snapshot.states.values()):
+        raise PushError(versions.explain())
+    click.echo(json.dumps({"event": "checked", "versions": sorted(snapshot.served), "default": snapshot.default}))
 
 
-def _flags(settings: Any, folder: Path) -> list[str]:
-    """Return the settings that decide whether a version can be served, as flags again."""
-    known = asdict(settings)
-    flags = ["--model-dir", str(folder), "--versions", known["policy"]]
-    return [*flags, *(["--allow-unvalidated"] if known["allow_unvalidated"] else [])]
+def _build_flags(settings: "ServerSettings", folder: Path) -> list[str]:
+    """Return the flags that decide whether a version can be served."""
+    flags = ["--model-dir", str(folder), "--versions", settings.policy]
+    return [*flags, *(["--allow-unvalidated"] if settings.allow_unvalidated else [])]
 
 
-def _fetched(model: str, folder: Path) -> Path:
+def _find_folder(model: str, folder: Path) -> Path:
     if not model.startswith("gs://"):
         if not Path(model).is_dir():
             raise PushError(f"--model-dir {model}: there is no such folder")
@@ -243,14 +259,14 @@ def _fetched(model: str, folder: Path) -> Path:
     return target
 
 
-def _bound(host: str, port: int, flag: str) -> socket.socket:
+def _bind(host: str, port: int, flag: str) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise PushError(f"{flag} {port}: {host}:{port} cannot be listened at: {error.strerror}") from error
+        raise PushError(f"{flag} {port}: {host}:{port} cannot listen: {error.strerror}") from error
     return listening
 
 
@@ -258,14 +274,14 @@ def _listen(listening: socket.socket) -> None:
     try:
         listening.listen(_BACKLOG)
     except OSError as error:
-        # Two servers that start at once can both bind.
+        # Two servers that start at the same time can both bind.
         port = listening.getsockname()[1]
-        raise PushError(f"--port {port}: cannot be listened at: {error.strerror}") from error
+        raise PushError(f"--port {port}: cannot listen: {error.strerror}") from error
 
 
 def _warn_of_root() -> None:
     if os.getuid() == 0:
-        logging.getLogger(__name__).warning("runs as root; an account without rights will do (the Dockerfile has one)")
+        logging.getLogger(__name__).warning("runs as root; an account without rights is enough, as in the Dockerfile")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a server tells programs: one JSON object a line, on standard output."""
+"""Events of a server for other programs: one JSON object a line, on standard output."""
 
 import sys
 import time
@@ -8,9 +8,9 @@ import orjson
 
 
 def write(event: str, **values: Any) -> None:
-    """Write one line at once; values that are None are left out."""
-    known = {key: value for key, value in values.items() if value is not None}
-    line = orjson.dumps({"time": _now(), "event": event, **known}, option=orjson.OPT_APPEND_NEWLINE)
+    """Write one line and flush it; omit values that are None."""
+    fields = {key: value for key, value in values.items() if value is not None}
+    line = orjson.dumps({"time": _now(), "event": event, **fields}, option=orjson.OPT_APPEND_NEWLINE)
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 

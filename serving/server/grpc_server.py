@@ -24,7 +24,7 @@ from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events
 from serving.server.batching import Outputs
-from serving.server.model_versions import AVAILABLE, Served
+from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
@@ -36,8 +36,13 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 }
 
 
-def grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
-    """Return a server with both services; the caller binds and starts it. With `share_port`, several processes may."""
+def build_grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
+    """Return a server with both services, neither bound nor started.
+
+    Args:
+      service: the model service.
+      share_port: whether several processes may bind the same port.
+    """
     limit = service.settings.max_request_bytes
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", int(share_port))]
@@ -47,31 +52,36 @@ def grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
     return server
 
 
-async def _answered(
-    service: Service, route: str, context: Any, answer: Callable[[], Awaitable[Any]], noted: dict[str, Any]
+async def _handle(
+    service: Service, route: str, context: Any, answer: Callable[[], Awaitable[Any]], fields: dict[str, Any]
 ) -> Any:
-    """Return an answer, or the status that says why there is none; counted, timed and logged."""
+    """Return an answer, or abort with the status of its error; count, time and log the call."""
     started, status = time.perf_counter(), grpc.StatusCode.OK
-    why = ""
+    reason = ""
     try:
         return await answer()
     except (RequestError, NotFoundError, NotReadyError, OverloadedError) as error:
-        status, why = _CODES[type(error)], str(error)
+        status, reason = _CODES[type(error)], str(error)
     except Exception:
         _LOG.exception("%s failed", route)
-        status, why = grpc.StatusCode.INTERNAL, "internal error; the server's log has it"
+        status, reason = grpc.StatusCode.INTERNAL, "internal error; see the server's log"
     finally:
         seconds = time.perf_counter() - started
         service.metrics.requests.labels(route, status.name).inc()
         service.metrics.seconds.labels(route).observe(seconds)
         if service.settings.access_log:
             events.write(
-                "rpc", method=route, status=status.name, ms=round(seconds * 1000, 3), client=context.peer(), **noted
+                "rpc",
+                method=route,
+                status=status.name,
+                ms=round(seconds * 1000, 3),
+                client=context.peer(),
+                **fields,
             )
-    return await context.abort(status, why)
+    return await context.abort(status, reason)
 
 
-def _found(service: Service, spec: model_pb2.ModelSpec) -> Served:
+def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
     version = spec.version.value if spec.HasField("version") else None
     return service.find(spec.name or None, version, spec.version_label or None)
 
@@ -81,65 +91,65 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._service = service
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> Any:  # noqa: N802 (gRPC's name)
-        noted: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
 
         async def answer() -> predict_pb2.PredictResponse:
-            served = _found(self._service, request.model_spec)
+            served = _find_version(self._service, request.model_spec)
             self._service.check_capacity()
             signature = request.model_spec.signature_name or SERVING_DEFAULT
-            outputs = await self._outputs(served, signature, request)
+            outputs = await self._predict(served, signature, request)
             rows = len(next(iter(outputs.values())))
-            noted.update(rows=rows, version=served.number)
+            fields.update(rows=rows, version=served.number)
             self._service.metrics.rows.labels(str(served.number)).inc(rows)
-            wanted = list(request.output_filter) or list(outputs)
-            unknown = [name for name in wanted if name not in outputs]
+            names = list(request.output_filter) or list(outputs)
+            unknown = [name for name in names if name not in outputs]
             if unknown:
                 raise RequestError(f"output_filter: there is no output '{unknown[0]}'; outputs: {', '.join(outputs)}")
             return predict_pb2.PredictResponse(
-                model_spec=_spec(self._service, served, signature),
-                outputs={name: tf.make_tensor_proto(outputs[name]) for name in wanted},
+                model_spec=_build_spec(self._service, served, signature),
+                outputs={name: tf.make_tensor_proto(outputs[name]) for name in names},
             )
 
-        return await _answered(self._service, "Predict", context, answer, noted)
+        return await _handle(self._service, "Predict", context, answer, fields)
 
-    async def _outputs(self, served: Served, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
+    async def _predict(self, served: ServedVersion, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
         most = self._service.settings.max_request_rows
-        columns = {name: _column(name, tensor, most) for name, tensor in request.inputs.items()}
+        columns = {name: _read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if signature == SERVING_DEFAULT:
-            texts = {name: [_text(value) for value in values] for name, values in columns.items()}
+            texts = {name: [_decode(value) for value in values] for name, values in columns.items()}
             return await self._service.answer_columns(served, texts)
         if signature != SERVING_EXAMPLES:
-            known = ", ".join(served.predictor.signatures)
-            raise NotFoundError(f"there is no signature '{signature[:80]}'; version {served.number} has {known}")
+            signatures = ", ".join(served.predictor.signatures)
+            raise NotFoundError(f"there is no signature '{signature[:80]}'; version {served.number} has {signatures}")
         if columns.keys() != {"examples"} or not all(isinstance(record, bytes) for record in columns["examples"]):
             raise RequestError(f"{SERVING_EXAMPLES} takes the one input 'examples', of serialized tf.Example")
         return await self._service.answer_examples(served, columns["examples"])
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         async def answer() -> get_model_metadata_pb2.GetModelMetadataResponse:
-            served = _found(self._service, request.model_spec)
+            served = _find_version(self._service, request.model_spec)
             unknown = [field for field in request.metadata_field if field != "signature_def"]
             if unknown or not request.metadata_field:
                 raise RequestError("metadata_field: expected signature_def")
             packed = any_pb2.Any()
             packed.Pack(signature_defs(served.predictor))
             return get_model_metadata_pb2.GetModelMetadataResponse(
-                model_spec=_spec(self._service, served, ""), metadata={"signature_def": packed}
+                model_spec=_build_spec(self._service, served, ""), metadata={"signature_def": packed}
             )
 
-        return await _answered(self._service, "GetModelMetadata", context, answer, {})
+        return await _handle(self._service, "GetModelMetadata", context, answer, {})
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _not_here(context)
+        return await _reject(context)
 
     async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _not_here(context)
+        return await _reject(context)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _not_here(context)
+        return await _reject(context)
 
 
-async def _not_here(context: Any) -> Any:
+async def _reject(context: Any) -> Any:
     return await context.abort(
         grpc.StatusCode.UNIMPLEMENTED, "this server has Predict, GetModelMetadata, GetModelStatus"
     )
@@ -152,39 +162,39 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         async def answer() -> get_model_status_pb2.GetModelStatusResponse:
             spec = request.model_spec
-            number = _found(self._service, spec).number if spec.WhichOneof("version_choice") else None
+            number = _find_version(self._service, spec).number if spec.WhichOneof("version_choice") else None
             if number is None and spec.name not in ("", self._service.model_name):
-                _found(self._service, spec)
+                _find_version(self._service, spec)
             response = get_model_status_pb2.GetModelStatusResponse()
             kinds = get_model_status_pb2.ModelVersionStatus
             for key, state in sorted(self._service.snapshot.states.items(), reverse=True):
                 if number in (None, key):
-                    one = response.model_version_status.add(
+                    version = response.model_version_status.add(
                         version=key, state=kinds.AVAILABLE if state.state == AVAILABLE else kinds.END
                     )
-                    one.status.error_message = state.error
-                    one.status.error_code = 2 if state.error else 0
+                    version.status.error_message = state.error
+                    version.status.error_code = 2 if state.error else 0
             return response
 
-        return await _answered(self._service, "GetModelStatus", context, answer, {})
+        return await _handle(self._service, "GetModelStatus", context, answer, {})
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await _not_here(context)
+        return await _reject(context)
 
 
-def _spec(service: Service, served: Served, signature: str) -> model_pb2.ModelSpec:
+def _build_spec(service: Service, served: ServedVersion, signature: str) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=service.model_name, signature_name=signature)
     spec.version.value = served.number
     return spec
 
 
-def _column(name: str, tensor: Any, most_rows: int) -> list[Any]:
+def _read_column(name: str, tensor: Any, most_rows: int) -> list[Any]:
     """Return a tensor of shape [rows] or [rows, 1] as a list.
 
     Raises:
-      RequestError: it is damaged, of another shape, or has too many rows.
+      RequestError: the tensor is damaged, has another shape, or has too many rows.
     """
-    # Before it is unpacked: a message of a hundred bytes can say that its one value stands for a thousand million.
+    # Checked before unpacking: a message of a hundred bytes can repeat its only value a thousand million times.
     sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_shape.unknown_rank or len(sizes) not in (1, 2) or sizes[1:] not in ([], [1]) or sizes[0] < 0:
         raise RequestError(f"{name}: has shape {sizes}; expected [rows] or [rows, 1]")
@@ -194,12 +204,12 @@ def _column(name: str, tensor: Any, most_rows: int) -> list[Any]:
         values = tf.make_ndarray(tensor)
     except (ValueError, TypeError, KeyError) as error:
         raise RequestError(f"{name}: the tensor is damaged: {error}") from error
-    listed: list[Any] = values.reshape(-1).tolist()
-    return listed
+    elements: list[Any] = values.reshape(-1).tolist()
+    return elements
 
 
-def _text(value: Any) -> Any:
-    """Bytes as text; a value that is not text is refused by the check of its column."""
+def _decode(value: Any) -> Any:
+    """Decode bytes; the check of the column rejects bytes that are not UTF-8."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:

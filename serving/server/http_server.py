@@ -24,61 +24,60 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from serving.model.predictor import plain, rows_of
+from serving.model.predictor import rows_of, to_list
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.server import events, pages
 from serving.server.batching import Outputs
-from serving.server.model_versions import Served
+from serving.server.model_versions import ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
 _BODY_SECONDS = 30.0
-_MOST_OF_AN_ID = 128
+_MAX_REQUEST_ID_CHARS = 128
 # The only keys of `parameters` that Vertex AI's clients may send.
 _PARAMETERS = {"signature_name", "outputs"}
-# Vertex AI's client closed the connection; nginx's code, in logs and metrics alone.
+# nginx's code for a connection that the client closed; only logs and metrics have it.
 _GONE = 499
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
 class _TooLargeError(Exception):
-    """The body of a request is larger than is taken."""
+    """The body of a request is larger than allowed."""
 
 
-def application(
+def build_application(
     service: Service,
     *,
     health_route: str = "/health",
     predict_route: str = "/predict",
     lifespan: Lifespan | None = None,
 ) -> Starlette:
-    """All routes.
+    """Return the application with all routes.
 
     Args:
-      service: what answers.
-      health_route, predict_route: as Vertex AI asks for them.
-      lifespan: what runs beside the server.
+      service: the model service.
+      health_route, predict_route: paths of Vertex AI's routes.
+      lifespan: context manager around the life of the server.
     """
-    routes = _Routes(service, predict_route, health_route)
+    handlers = _Routes(service, predict_route, health_route)
     model = "/v1/models/{model}"
-    of_version = {"": model, "/versions": f"{model}/versions/{{version}}", "/labels": f"{model}/labels/{{label}}"}
-    listed: list[BaseRoute] = [
-        Route(health_route, routes.observed("health", routes.health)),
-        Route("/live", routes.observed("live", routes.live)),
-        Route(predict_route, routes.observed("predict", routes.vertex_predict), methods=["POST"]),
-        Route("/metrics", routes.observed("metrics", routes.metrics)),
-        Route("/openapi.json", routes.observed("openapi", routes.openapi)),
-        Route("/", routes.observed("page", routes.page)),
+    routes: list[BaseRoute] = [
+        Route(health_route, handlers.observe("health", handlers.health)),
+        Route("/live", handlers.observe("live", handlers.live)),
+        Route(predict_route, handlers.observe("predict", handlers.vertex_predict), methods=["POST"]),
+        Route("/metrics", handlers.observe("metrics", handlers.metrics)),
+        Route("/openapi.json", handlers.observe("openapi", handlers.openapi)),
+        Route("/", handlers.observe("page", handlers.page)),
     ]
-    for path in of_version.values():
-        listed += [
-            Route(f"{path}:predict", routes.observed("tf_serving_predict", routes.tf_predict), methods=["POST"]),
-            Route(f"{path}/metadata", routes.observed("metadata", routes.metadata)),
-            Route(path, routes.observed("status", routes.status)),
+    for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}"):
+        routes += [
+            Route(f"{path}:predict", handlers.observe("tf_serving_predict", handlers.tf_predict), methods=["POST"]),
+            Route(f"{path}/metadata", handlers.observe("metadata", handlers.metadata)),
+            Route(path, handlers.observe("status", handlers.status)),
         ]
     return Starlette(
-        routes=listed, exception_handlers={HTTPException: routes.http_error}, lifespan=lifespan, debug=False
+        routes=routes, exception_handlers={HTTPException: handlers.http_error}, lifespan=lifespan, debug=False
     )
 
 
@@ -89,46 +88,46 @@ class _Routes:
         self._service = service
         self._predict_route, self._health_route = predict_route, health_route
 
-    def observed(
+    def observe(
         self, route: str, handler: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Return a handler whose errors are answers, counted, timed and logged."""
+        """Return a handler that turns errors into responses; it counts, times and logs requests."""
 
         async def run(request: Request) -> Response:
             started = time.perf_counter()
-            identity = request.headers.get("x-request-id", "")[:_MOST_OF_AN_ID] or uuid.uuid4().hex
-            response = await self._answered(handler, request, identity)
+            identity = request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+            response = await self._handle(handler, request, identity)
             response.headers["x-request-id"] = identity
-            if self._service.stopping:
-                # Whoever keeps the connection sends the next request to another server.
+            if self._service.is_stopping:
+                # Clients that keep the connection open send the next request to another server.
                 response.headers["connection"] = "close"
-            self._note(route, request, response, identity, time.perf_counter() - started)
+            self._record(route, request, response, identity, time.perf_counter() - started)
             return response
 
         return run
 
-    async def _answered(
+    async def _handle(
         self, handler: Callable[[Request], Awaitable[Response]], request: Request, identity: str
     ) -> Response:
         try:
             return await handler(request)
         except RequestError as error:
-            return _refused(400, str(error))
+            return _respond_with_error(400, str(error))
         except NotFoundError as error:
-            return _refused(404, str(error))
+            return _respond_with_error(404, str(error))
         except TimeoutError:
-            return _refused(408, f"the request did not arrive within {_BODY_SECONDS:g} s")
+            return _respond_with_error(408, f"the request did not arrive within {_BODY_SECONDS:g} s")
         except _TooLargeError as error:
-            return _refused(413, str(error))
+            return _respond_with_error(413, str(error))
         except (OverloadedError, NotReadyError) as error:
-            return _refused(503, str(error), {"retry-after": "1"})
+            return _respond_with_error(503, str(error), {"retry-after": "1"})
         except ClientDisconnect:
-            return _refused(_GONE, "the client closed the connection")
+            return _respond_with_error(_GONE, "the client closed the connection")
         except Exception:
             _LOG.exception("request %s failed", identity)
-            return _refused(500, f"internal error; the server's log has it under request {identity}")
+            return _respond_with_error(500, f"internal error; see the server's log, request {identity}")
 
-    def _note(self, route: str, request: Request, response: Response, identity: str, seconds: float) -> None:
+    def _record(self, route: str, request: Request, response: Response, identity: str, seconds: float) -> None:
         metrics, status = self._service.metrics, response.status_code
         metrics.requests.labels(route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
@@ -150,44 +149,45 @@ class _Routes:
             )
 
     async def http_error(self, request: Request, error: Exception) -> Response:
-        """Return what no route takes."""
+        """Return the response to a request that no route takes."""
         assert isinstance(error, HTTPException)
-        known = {404: f"there is nothing at {request.url.path[:200]}; / and /openapi.json say what there is"}
+        reasons = {404: f"there is nothing at {request.url.path[:200]}; / and /openapi.json list the paths"}
         if error.status_code == 405:
-            known[405] = f"{request.method} is not taken here; allowed: {(error.headers or {}).get('Allow', 'another')}"
-        response = _refused(error.status_code, known.get(error.status_code, error.detail), error.headers)
-        self._note("none", request, response, request.headers.get("x-request-id", "")[:_MOST_OF_AN_ID], 0.0)
+            allowed = (error.headers or {}).get("Allow", "another")
+            reasons[405] = f"{request.method} is not taken here; allowed: {allowed}"
+        response = _respond_with_error(error.status_code, reasons.get(error.status_code, error.detail), error.headers)
+        self._record("none", request, response, request.headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS], 0.0)
         return response
 
     async def health(self, _: Request) -> Response:
-        """Whether requests are answered."""
+        """Respond with 200 if requests are answered, else 503."""
         service = self._service
         state = {
-            "ready": service.ready,
+            "ready": service.is_ready,
             "versions": sorted(service.snapshot.served),
             "default": service.snapshot.default,
         }
-        return _json(state, 200 if service.ready else 503)
+        return _respond(state, 200 if service.is_ready else 503)
 
     async def live(self, _: Request) -> Response:
-        """Whether the process runs."""
-        return _json({"live": True})
+        """Respond with 200 while the process runs."""
+        return _respond({"live": True})
 
     async def metrics(self, _: Request) -> Response:
-        text = await asyncio.to_thread(self._service.metrics.text)
+        text = await asyncio.to_thread(self._service.metrics.render)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(self, _: Request) -> Response:
-        return _json(pages.openapi(self._service, self._predict_route, self._health_route))
+        return _respond(pages.build_openapi(self._service, self._predict_route, self._health_route))
 
     async def page(self, _: Request) -> Response:
-        page, headers = pages.try_it(self._service)
+        page, headers = pages.render_try_it(self._service)
         return HTMLResponse(page, headers=headers)
 
     async def vertex_predict(self, request: Request) -> Response:
-        """`{"instances": [...], "parameters": {...}}` to `{"predictions": [...]}`."""
+        """Predict `{"instances": [...], "parameters": {...}}` as Vertex AI does: `{"predictions": [...]}`."""
         self._service.check_capacity()
-        content = await self._content(request)
+        content = await self._read_content(request)
         unknown = content.keys() - {"instances", "parameters"}
         if unknown:
             raise RequestError(f"'{min(unknown)[:40]}' is unknown; expected instances and, perhaps, parameters")
@@ -198,14 +198,14 @@ class _Routes:
                 f"parameters: expected an object with no other keys than {', '.join(sorted(_PARAMETERS))}"
             )
         served = self._service.find()
-        outputs = await self._rows(request, served, parameters.get("signature_name"), content.get("instances"))
-        return _json({"predictions": rows_of(_chosen(outputs, parameters.get("outputs")))})
+        outputs = await self._predict_rows(request, served, parameters.get("signature_name"), content.get("instances"))
+        return _respond({"predictions": rows_of(_select_outputs(outputs, parameters.get("outputs")))})
 
     async def tf_predict(self, request: Request) -> Response:
-        """TF Serving's predict, in its row and its column format."""
-        served = self._find(request)
+        """Predict as TF Serving does, in its row and its column format."""
+        served = self._find_version(request)
         self._service.check_capacity()
-        content = await self._content(request)
+        content = await self._read_content(request)
         unknown = content.keys() - {"signature_name", "instances", "inputs"}
         if unknown:
             raise RequestError(f"'{min(unknown)[:40]}' is unknown; expected signature_name, instances or inputs")
@@ -213,21 +213,21 @@ class _Routes:
         if ("instances" in content) == ("inputs" in content):
             raise RequestError('expected either {"instances": [...]}, by row, or {"inputs": {...}}, by column')
         if "instances" in content:
-            rows = rows_of(await self._rows(request, served, signature, content["instances"]))
+            rows = rows_of(await self._predict_rows(request, served, signature, content["instances"]))
             # TF Serving's rule: a single output is not named.
             single = len(rows[0]) == 1
-            return _json({"predictions": [next(iter(row.values())) for row in rows] if single else rows})
-        outputs = await self._columns(request, served, signature, content["inputs"])
-        named = {name: plain(values) for name, values in outputs.items()}
-        return _json({"outputs": next(iter(named.values())) if len(named) == 1 else named})
+            return _respond({"predictions": [next(iter(row.values())) for row in rows] if single else rows})
+        outputs = await self._predict_columns(request, served, signature, content["inputs"])
+        named = {name: to_list(values) for name, values in outputs.items()}
+        return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
     async def status(self, request: Request) -> Response:
-        """TF Serving's status of one version or of all."""
-        number, snapshot = self._number(request), self._service.snapshot
+        """Respond with the state of one version or of all, as TF Serving does."""
+        number, snapshot = self._find_number(request), self._service.snapshot
         states = {key: state for key, state in snapshot.states.items() if number in (None, key)}
         if not states:
-            self._find(request)
-        return _json(
+            self._find_version(request)
+        return _respond(
             {
                 "model_version_status": [
                     {
@@ -241,30 +241,30 @@ class _Routes:
         )
 
     async def metadata(self, request: Request) -> Response:
-        """TF Serving's description of the signatures."""
-        return _json(pages.metadata(self._service.model_name, self._find(request)))
+        """Respond with the signatures, as TF Serving does."""
+        return _respond(pages.build_metadata(self._service.model_name, self._find_version(request)))
 
-    def _find(self, request: Request) -> Served:
+    def _find_version(self, request: Request) -> ServedVersion:
         parameters = request.path_params
-        return self._service.find(parameters["model"], _version(parameters), parameters.get("label"))
+        return self._service.find(parameters["model"], _parse_version(parameters), parameters.get("label"))
 
-    def _number(self, request: Request) -> int | None:
+    def _find_number(self, request: Request) -> int | None:
         parameters = request.path_params
         if parameters["model"] != self._service.model_name or "label" in parameters:
-            return self._find(request).number
-        return _version(parameters)
+            return self._find_version(request).number
+        return _parse_version(parameters)
 
-    async def _content(self, request: Request) -> dict[str, Any]:
-        body = await self._body(request)
+    async def _read_content(self, request: Request) -> dict[str, Any]:
+        body = await self._read_body(request)
         try:
             content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            content = _with_non_finite(body, error)
+            content = _parse_non_finite(body, error)
         if not isinstance(content, dict):
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]}')
         return content
 
-    async def _body(self, request: Request) -> bytes:
+    async def _read_body(self, request: Request) -> bytes:
         most = self._service.settings.max_request_bytes
         pieces, size = [], 0
         async with asyncio.timeout(_BODY_SECONDS):
@@ -276,31 +276,31 @@ class _Routes:
         request.scope["bytes"] = size
         return b"".join(pieces)
 
-    async def _rows(self, request: Request, served: Served, signature: Any, instances: Any) -> Outputs:
+    async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
         if signature in (None, SERVING_DEFAULT):
             outputs = await self._service.answer_instances(served, instances)
         elif signature == SERVING_EXAMPLES:
-            outputs = await self._service.answer_examples(served, _examples(instances))
+            outputs = await self._service.answer_examples(served, _decode_examples(instances))
         else:
-            raise _unknown_signature(signature, served)
-        return _noted(request, served, outputs)
+            raise _build_signature_error(signature, served)
+        return _add_to_log(request, served, outputs)
 
-    async def _columns(self, request: Request, served: Served, signature: Any, inputs: Any) -> Outputs:
+    async def _predict_columns(self, request: Request, served: ServedVersion, signature: Any, inputs: Any) -> Outputs:
         if signature in (None, SERVING_DEFAULT):
             outputs = await self._service.answer_columns(served, inputs)
         elif signature == SERVING_EXAMPLES:
-            listed = inputs.get("examples") if isinstance(inputs, dict) else inputs
-            outputs = await self._service.answer_examples(served, _examples(listed))
+            records = inputs.get("examples") if isinstance(inputs, dict) else inputs
+            outputs = await self._service.answer_examples(served, _decode_examples(records))
         else:
-            raise _unknown_signature(signature, served)
-        return _noted(request, served, outputs)
+            raise _build_signature_error(signature, served)
+        return _add_to_log(request, served, outputs)
 
 
-def _with_non_finite(body: bytes, error: ValueError) -> Any:
-    """Return a request with NaN or Infinity, which Python writes and JSON has not, so that its column decides.
+def _parse_non_finite(body: bytes, error: ValueError) -> Any:
+    """Parse a request with NaN or Infinity: Python writes them, although JSON does not have them.
 
     Raises:
-      RequestError: it is not JSON otherwise either.
+      RequestError: the request is not JSON for another reason.
     """
     if b"NaN" in body or b"Infinity" in body:
         with contextlib.suppress(ValueError, RecursionError):
@@ -308,19 +308,19 @@ def _with_non_finite(body: bytes, error: ValueError) -> Any:
     raise RequestError(f"the request is not JSON: {error}") from error
 
 
-def _noted(request: Request, served: Served, outputs: Outputs) -> Outputs:
-    """For the access log."""
+def _add_to_log(request: Request, served: ServedVersion, outputs: Outputs) -> Outputs:
+    """Add the rows and the version to the entry of the access log; return the outputs."""
     request.scope["rows"] = len(next(iter(outputs.values())))
     request.scope["version"] = served.number
     return outputs
 
 
-def _unknown_signature(signature: Any, served: Served) -> NotFoundError:
-    known = ", ".join(served.predictor.signatures)
-    return NotFoundError(f"there is no signature '{str(signature)[:80]}'; version {served.number} has {known}")
+def _build_signature_error(signature: Any, served: ServedVersion) -> NotFoundError:
+    names = ", ".join(served.predictor.signatures)
+    return NotFoundError(f"there is no signature '{str(signature)[:80]}'; version {served.number} has {names}")
 
 
-def _version(parameters: Mapping[str, Any]) -> int | None:
+def _parse_version(parameters: Mapping[str, Any]) -> int | None:
     text = parameters.get("version")
     if text is None:
         return None
@@ -329,7 +329,7 @@ def _version(parameters: Mapping[str, Any]) -> int | None:
     return int(text)
 
 
-def _examples(instances: Any) -> list[bytes]:
+def _decode_examples(instances: Any) -> list[bytes]:
     """Return serialized records from `{"b64": ...}` or `{"examples": {"b64": ...}}`."""
     if not isinstance(instances, list):
         raise RequestError('expected [{"b64": SERIALIZED_TF_EXAMPLE}, ...]')
@@ -343,7 +343,7 @@ def _examples(instances: Any) -> list[bytes]:
     return examples
 
 
-def _chosen(outputs: Outputs, names: Any) -> Outputs:
+def _select_outputs(outputs: Outputs, names: Any) -> Outputs:
     if names is None:
         return outputs
     if not isinstance(names, list) or not names or not all(name in outputs for name in map(str, names)):
@@ -351,9 +351,9 @@ def _chosen(outputs: Outputs, names: Any) -> Outputs:
     return {str(name): outputs[str(name)] for name in names}
 
 
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _respond(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
-def _refused(code: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
-    return _json({"error": why}, code, headers)
+def _respond_with_error(code: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    return _respond({"error": reason}, code, headers)

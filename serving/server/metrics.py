@@ -1,4 +1,4 @@
-"""What a model server counts, for Prometheus. Several workers share one folder, named by PROMETHEUS_MULTIPROC_DIR.
+"""Prometheus metrics of a model server; several workers share the folder PROMETHEUS_MULTIPROC_DIR.
 
 https://prometheus.github.io/client_python/multiprocess/
 """
@@ -19,35 +19,40 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._known: set[int] = set()
-        known: dict[str, Any] = {"namespace": "model_server", "registry": self._registry}
-        self.requests = Counter("requests", "Requests by route and status.", ["route", "status"], **known)
-        self.seconds = Histogram("request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, **known)
-        self.rows = Counter("rows", "Rows predicted, by version.", ["version"], **known)
-        self.batch_rows = Histogram("batch_rows", "Rows in one call of the model.", buckets=_ROWS, **known)
+        self._numbers: set[int] = set()
+        common: dict[str, Any] = {"namespace": "model_server", "registry": self._registry}
+        self.requests = Counter("requests", "Requests by route and status.", ["route", "status"], **common)
+        self.seconds = Histogram("request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, **common)
+        self.rows = Counter("rows", "Rows predicted, by version.", ["version"], **common)
+        self.batch_rows = Histogram("batch_rows", "Rows in one call of the model.", buckets=_ROWS, **common)
         self.out_of_range = Counter(
-            "ids_out_of_range", "IDs outside the range of their feature, which got the nearest ID.", ["column"], **known
+            "ids_out_of_range",
+            "IDs outside the range of their feature, replaced by the nearest ID.",
+            ["column"],
+            **common,
         )
-        self.waiting_rows = Gauge("waiting_rows", "Rows that wait for the model.", multiprocess_mode="livesum", **known)
-        self.refused = Counter("refused", "Requests refused because too much was waiting.", **known)
+        self.waiting_rows = Gauge(
+            "waiting_rows", "Rows that wait for the model.", multiprocess_mode="livesum", **common
+        )
+        self.rejected = Counter("refused", "Requests rejected because the queue was full.", **common)
         self.served = Gauge(
-            "version_served", "1 for a version that is served.", ["version"], multiprocess_mode="livemax", **known
+            "version_served", "1 for a version that is served.", ["version"], multiprocess_mode="livemax", **common
         )
-        self.refused_versions = Gauge(
-            "versions_refused", "Versions that could not be taken up.", multiprocess_mode="livemax", **known
+        self.rejected_versions = Gauge(
+            "versions_refused", "Versions that could not be loaded.", multiprocess_mode="livemax", **common
         )
-        self.refresh_failures = Counter("refresh_failures", "Looks at the folder that failed.", **known)
+        self.refresh_failures = Counter("refresh_failures", "Reads of the folder that failed.", **common)
 
-    def versions_changed(self, snapshot: Snapshot) -> None:
-        """Show what is served now."""
-        # Not cleared: of several processes, one cannot take back what it has written.
-        self._known |= set(snapshot.served)
-        for number in self._known:
+    def update_versions(self, snapshot: Snapshot) -> None:
+        """Set the gauges of the versions."""
+        # Not cleared: a process cannot delete what another one has written.
+        self._numbers |= set(snapshot.served)
+        for number in self._numbers:
             self.served.labels(str(number)).set(int(number in snapshot.served))
-        self.refused_versions.set(sum(state.state == END for state in snapshot.states.values()))
+        self.rejected_versions.set(sum(state.state == END for state in snapshot.states.values()))
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus's text format."""
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus's text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return bytes(generate_latest(self._registry))
         together = CollectorRegistry()

@@ -1,7 +1,7 @@
-"""Which versions of a model are served: found in a folder, checked, loaded, swapped without a gap.
+"""The versions of a model that are served: listed from a folder, checked, loaded, swapped without a gap.
 
-A version is taken up only if it is what was pushed (its content hash), and answers its golden requests as the evaluated
-model did. Whatever is wrong with a new version, the serving versions are unchanged.
+A version is loaded only if its content hash is that of the push, and its answers to the golden requests are those of
+the evaluated model. If anything is wrong with a new version, the serving versions are unchanged.
 """
 
 import logging
@@ -22,16 +22,18 @@ _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
 AVAILABLE, END = "AVAILABLE", "END"
 
+FileList = list[tuple[str, int, int]]
+
 
 @dataclass(frozen=True)
-class Policy:
-    """Which versions are served.
+class VersionPolicy:
+    """The choice of the versions that are served.
 
     Attributes:
-      kind: `champion`, or the latest where a folder has no record of one; `labels`: also `previous` and `candidate`;
+      kind: `champion`, or the latest if a folder has no record of one; `labels`: also `previous` and `candidate`;
         `latest`: the last `count`; `all`; `numbers`.
-      count: for `latest`.
-      numbers: for `numbers`.
+      count: number of versions of `latest`.
+      numbers: version numbers of `numbers`.
     """
 
     kind: Literal["champion", "labels", "latest", "all", "numbers"] = "champion"
@@ -39,11 +41,11 @@ class Policy:
     numbers: frozenset[int] = frozenset()
 
     @classmethod
-    def parse(cls, text: str) -> "Policy":
-        """From `champion`, `labels`, `latest`, `latest:2`, `all` or `1,3`.
+    def parse(cls, text: str) -> "VersionPolicy":
+        """Parse `champion`, `labels`, `latest`, `latest:2`, `all` or `1,3`.
 
         Raises:
-          ConfigError: it is none of them.
+          ConfigError: the string is none of them.
         """
         match text.split(":"):
             case ["champion" | "labels" | "all" as kind]:
@@ -54,8 +56,13 @@ class Policy:
                 return cls("numbers", numbers=frozenset(map(int, numbers.split(","))))
         raise ConfigError(f"--versions: expected champion, labels, latest, latest:2, all or 1,3; found '{text}'")
 
-    def wanted(self, versions: list[int], labels: Mapping[str, int]) -> set[int]:
-        """Of the versions that are there, those to serve."""
+    def select(self, versions: list[int], labels: Mapping[str, int]) -> set[int]:
+        """Return the numbers of the versions to serve.
+
+        Args:
+          versions: numbers of the existing versions, in ascending order.
+          labels: numbers by label.
+        """
         latest = set(versions[-1:])
         match self.kind:
             case "champion":
@@ -71,11 +78,16 @@ class Policy:
             case kind:
                 assert_never(kind)
 
-    def default(self, served: Collection[int], labels: Mapping[str, int], before: int | None) -> int | None:
-        """Of the versions that are served, the one that answers where a request names none.
+    def choose_default(self, served: Collection[int], labels: Mapping[str, int], before: int | None) -> int | None:
+        """Return the version that answers a request that names none.
 
-        The champion; if it could not be taken up, what answered before, and no other. Where numbers were asked for,
-        or the latest, the highest of them stands in.
+        It is the champion. If that could not be loaded, it is the default before, and no other. With a policy of
+        numbers or of the latest, it is the highest of them.
+
+        Args:
+          served: numbers of the versions that are served.
+          labels: numbers by label.
+          before: the default before.
         """
         highest = max(served, default=None)
         champion = labels.get("champion") if self.kind != "latest" else None
@@ -87,8 +99,8 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that answers."""
+class ServedVersion:
+    """A loaded version."""
 
     number: int
     folder: Path
@@ -98,8 +110,8 @@ class Served:
 
 
 @dataclass(frozen=True)
-class State:
-    """How a version is, in TF Serving's words; `error` says why it is not served."""
+class VersionState:
+    """State of a version in TF Serving's words; `error` is the reason why it is not served."""
 
     state: str
     error: str = ""
@@ -107,50 +119,50 @@ class State:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is served at one moment; replaced as a whole.
+    """The versions that are served at one moment; replaced as a whole.
 
     Attributes:
-      served: by version number.
-      labels: such as `champion`, of versions that are served.
-      default: what answers where a request names neither.
-      states: states of these versions and of those that could not be taken up.
+      served: versions by number.
+      labels: numbers by label, such as `champion`, of versions that are served.
+      default: number of the version that answers a request without a version or a label.
+      states: states of these versions and of those that could not be loaded.
     """
 
-    served: Mapping[int, Served] = field(default_factory=dict)
+    served: Mapping[int, ServedVersion] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     default: int | None = None
-    states: Mapping[int, State] = field(default_factory=dict)
+    states: Mapping[int, VersionState] = field(default_factory=dict)
 
-    def find(self, version: int | None, label: str | None) -> Served | None:
+    def find(self, version: int | None, label: str | None) -> ServedVersion | None:
         """Return the version of a number, of a label, or the default."""
         number = version if version is not None else self.labels.get(label) if label is not None else self.default
         return self.served.get(number) if number is not None else None
 
 
-class Versions:
-    """The versions of one model, as they are now: `snapshot` is read without a lock."""
+class ModelVersions:
+    """The versions of one model; `snapshot` is read without a lock."""
 
     def __init__(
         self,
         folder: Path,
-        policy: Policy,
+        policy: VersionPolicy,
         *,
         allow_unvalidated: bool = False,
-        changed: Callable[[Snapshot], None] = lambda snapshot: None,
+        on_change: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         """Args:
-        folder: folder of versions, as a registry or TF Serving has them; or of one version.
-        policy: which of them to serve.
-        allow_unvalidated: whether to serve models that no push of this product has left there.
-        changed: is told of every change.
+        folder: folder of versions, of a registry or of TF Serving; or of one version.
+        policy: choice of the versions to serve.
+        allow_unvalidated: whether to serve models that no push of this product wrote.
+        on_change: called with the snapshot after every change.
         """
         self.folder, self._policy, self._allow_unvalidated = folder, policy, allow_unvalidated
         self._single = (folder / "saved_model.pb").is_file()
         self._registry = LocalRegistry(folder.parent, folder.name)
-        self._changed = changed
+        self._on_change = on_change
         self._refreshing = threading.Lock()
-        # By version: what its files looked like when it could not be taken up; it is tried again once they change.
-        self._refused: dict[int, object] = {}
+        # Files of versions that could not be loaded, by number: a version is tried again once its files change.
+        self._rejected_files: dict[int, FileList] = {}
         self.snapshot = Snapshot()
 
     @property
@@ -164,76 +176,76 @@ class Versions:
           PushError: the folder cannot be read, or the registry's state is damaged; the serving version is unchanged.
         """
         with self._refreshing:
-            versions, labels = self._found()
+            versions, labels = self._list_versions()
             before = self.snapshot
-            wanted = self._policy.wanted(sorted(versions), labels)
-            served = {number: one for number, one in before.served.items() if number in wanted}
-            states = {number: state for number, state in before.states.items() if number in wanted}
-            for number in sorted(wanted - served.keys()):
-                one = self._take_up(number, versions[number], states)
-                if one is not None:
-                    served[number] = one
+            selected = self._policy.select(sorted(versions), labels)
+            served = {number: version for number, version in before.served.items() if number in selected}
+            states = {number: state for number, state in before.states.items() if number in selected}
+            for number in sorted(selected - served.keys()):
+                version = self._load(number, versions[number], states)
+                if version is not None:
+                    served[number] = version
             if not served and before.served:
-                # Nothing that could take over: the serving version is unchanged.
+                # No version can take over, so the serving version is unchanged.
                 served, labels = dict(before.served), before.labels
                 states = {**{number: before.states[number] for number in served}, **states}
-            default = self._policy.default(served, labels, before.default)
+            default = self._policy.choose_default(served, labels, before.default)
             labels = {label: number for label, number in labels.items() if number in served}
             now = Snapshot(served, labels, default, states)
             if now != before:
                 self.snapshot = now
-                self._changed(now)
+                self._on_change(now)
             return self.snapshot
 
-    def why_nothing(self) -> str:
-        """Why there is a version that is not served, or none at all."""
+    def explain(self) -> str:
+        """Return the reasons why a version, or none at all, is not served."""
         reasons = [state.error for state in self.snapshot.states.values() if state.error]
         if reasons:
             return "; ".join(reasons)
-        there, _ = self._found()
-        if there:
-            known = ", ".join(map(str, sorted(there)))
-            return f"{self.folder}: has version {known}; none of them is what --versions asks for"
+        versions, _ = self._list_versions()
+        if versions:
+            numbers = ", ".join(map(str, sorted(versions)))
+            return f"{self.folder}: has version {numbers}; none of them is what --versions asks for"
         below = sorted(path.name for path in self.folder.iterdir() if LocalRegistry(self.folder, path.name).numbers())
-        hint = f"; the model's own folder is wanted, such as {self.folder / below[0]}" if below else ""
+        hint = f"; expected the model's own folder, such as {self.folder / below[0]}" if below else ""
         return f"{self.folder}: holds no version of a model{hint}"
 
-    def _found(self) -> tuple[dict[int, Path], Mapping[str, int]]:
-        """Return the folders of the versions that are there, by number, and their labels."""
+    def _list_versions(self) -> tuple[dict[int, Path], Mapping[str, int]]:
+        """Return the folders of the existing versions, by number, and their labels."""
         if self._single:
-            return {number_of(self.folder): self.folder}, {}
+            return {read_number(self.folder): self.folder}, {}
         return {number: self.folder / str(number) for number in self._registry.numbers()}, self._registry.labels()
 
-    def _take_up(self, number: int, folder: Path, states: dict[int, State]) -> Served | None:
-        """Load and check a version; None where it cannot be served, for the reason in `states`."""
-        looks = _looks(folder)
-        if self._refused.get(number) == looks:
+    def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
+        """Load and check a version; if it cannot be served, return None and add the reason to `states`."""
+        files = _list_files(folder)
+        if self._rejected_files.get(number) == files:
             return None
         _LOG.info("version %d: loading", number)
         try:
-            one = load(number, folder, allow_unvalidated=self._allow_unvalidated)
+            version = load_version(number, folder, allow_unvalidated=self._allow_unvalidated)
         except PipelineError as error:
             _LOG.error("version %d is not served: %s", number, error)
-            states[number] = State(END, str(error))
-            self._refused[number] = looks
+            states[number] = VersionState(END, str(error))
+            self._rejected_files[number] = files
             return None
-        _LOG.info("version %d: serves", number)
-        self._refused.pop(number, None)
-        states[number] = State(AVAILABLE)
-        return one
+        _LOG.info("version %d: is served", number)
+        self._rejected_files.pop(number, None)
+        states[number] = VersionState(AVAILABLE)
+        return version
 
 
-def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
-    """Load one version, if it is what was pushed and answers as it should.
+def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> ServedVersion:
+    """Load one version, if its content is that of the push and its answers are correct.
 
     Raises:
-      PushError: it is not, or no model can be loaded.
+      PushError: the content or an answer differs, or the model cannot be loaded.
     """
     content = content_hash(folder)
     if not allow_unvalidated:
         _check_release(folder, content)
         _check_number(folder, number)
-    golden = _golden(folder)
+    golden = _read_golden(folder)
     if not allow_unvalidated and not (golden and golden.instances):
         raise PushError(f"{folder}: {GOLDEN_FILE} has no requests, so its answers cannot be checked; push it again")
     try:
@@ -241,10 +253,10 @@ def load(number: int, folder: Path, *, allow_unvalidated: bool) -> Served:
         answers = predictor.predict(golden.instances) if golden else []
     except (ModelError, RequestError) as error:
         raise PushError(str(error)) from error
-    wrong = golden.difference(answers) if golden else None
-    if wrong is not None:
-        raise PushError(f"{folder}: wrong answer to a golden request: {wrong}")
-    return Served(number, folder, predictor, content, golden)
+    difference = golden.find_difference(answers) if golden else None
+    if difference is not None:
+        raise PushError(f"{folder}: wrong answer to a golden request: {difference}")
+    return ServedVersion(number, folder, predictor, content, golden)
 
 
 def _check_release(folder: Path, content: str) -> None:
@@ -272,16 +284,16 @@ def _check_release(folder: Path, content: str) -> None:
 
 
 def _check_number(folder: Path, number: int) -> None:
-    """Refuses a folder that was copied to another number: its answers would say the old one."""
+    """Reject a folder that was copied to another number: its answers would name the old one."""
     file = folder / VERSION_FILE
-    said = file.read_text().strip() if file.is_file() else str(number)
-    if said != str(number):
+    recorded = file.read_text().strip() if file.is_file() else str(number)
+    if recorded != str(number):
         raise PushError(
-            f"{folder}: is version {number} by its name, and {said!r} by {VERSION_FILE}; push the model again"
+            f"{folder}: is version {number} by its name, and {recorded!r} by {VERSION_FILE}; push the model again"
         )
 
 
-def _golden(folder: Path) -> GoldenRequests | None:
+def _read_golden(folder: Path) -> GoldenRequests | None:
     file = folder / GOLDEN_FILE
     try:
         return GoldenRequests.from_json(file.read_bytes()) if file.is_file() else None
@@ -289,8 +301,8 @@ def _golden(folder: Path) -> GoldenRequests | None:
         raise PushError(f"{file}: is damaged: {error}") from error
 
 
-def number_of(folder: Path) -> int:
-    """Return the number of a single version: from what its push wrote, or its folder's name."""
+def read_number(folder: Path) -> int:
+    """Return the number of a single version, from the file of its push or the name of its folder."""
     file = folder / VERSION_FILE
     for text in (file.read_text().strip() if file.is_file() else "", folder.name):
         if text.isdecimal():
@@ -298,6 +310,6 @@ def number_of(folder: Path) -> int:
     return 1
 
 
-def _looks(folder: Path) -> object:
+def _list_files(folder: Path) -> FileList:
     """Return the names, sizes and times of a folder's files; another tool may still be copying into it."""
     return sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))

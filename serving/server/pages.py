@@ -1,4 +1,4 @@
-"""What a server says of itself: OpenAPI, TF Serving's metadata, and a page to try a prediction in a browser."""
+"""Descriptions of a server: OpenAPI, TF Serving's metadata, and a page to try a prediction in a browser."""
 
 import io
 import itertools
@@ -24,62 +24,62 @@ from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inputs import Input
 from serving.model.signature_defs import signature_defs
-from serving.server.model_versions import Served
+from serving.server.model_versions import ServedVersion
 from serving.server.service import NotReadyError, Service
 
-_SHOWN_CATEGORIES = 100
+_MAX_CATEGORIES = 100
 _JSON_TYPES: Mapping[str, str] = {"string": "string", "float": "number", "int": "integer"}
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("serving"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
 )
-# Inline script and style carry the page's nonce; nothing comes from anywhere else.
+# Inline script and style carry the page's nonce; nothing is loaded from other origins.
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-def example_row(served: Served) -> dict[str, Any]:
-    """Return a row that the model takes: of the rows it was validated with, or made up."""
+def build_example_row(served: ServedVersion) -> dict[str, Any]:
+    """Return a row that the model takes: its first golden request, or an invented one."""
     if served.golden is not None and served.golden.instances:
         return dict(served.golden.instances[0])
-    return {name: "a" if one.kind == "string" else 1 for name, one in served.predictor.inputs.items()}
+    return {name: "a" if field.kind == "string" else 1 for name, field in served.predictor.inputs.items()}
 
 
-def metadata(model_name: str, served: Served) -> dict[str, Any]:
-    """TF Serving's answer to GET .../metadata."""
-    known = json_format.MessageToDict(signature_defs(served.predictor), preserving_proto_field_name=True)
+def build_metadata(model_name: str, served: ServedVersion) -> dict[str, Any]:
+    """Return TF Serving's response to GET .../metadata."""
+    definitions = json_format.MessageToDict(signature_defs(served.predictor), preserving_proto_field_name=True)
     spec = {"name": model_name, "signature_name": "", "version": str(served.number)}
-    return {"model_spec": spec, "metadata": {"signature_def": known}}
+    return {"model_spec": spec, "metadata": {"signature_def": definitions}}
 
 
-def openapi(service: Service, predict_route: str, health_route: str) -> dict[str, Any]:
-    """Return the API of what is served now, in OpenAPI 3.1, with the features' names and an example.
+def build_openapi(service: Service, predict_route: str, health_route: str) -> dict[str, Any]:
+    """Return the API of the default version in OpenAPI 3.1, with the features' names and an example.
 
     https://spec.openapis.org/oas/v3.1.0
 
     Raises:
-      NotReadyError: nothing is served yet.
+      NotReadyError: no version is served yet.
     """
     served = service.find()
-    example, name = example_row(served), service.model_name
-    row = _row_schema(served)
-    body = _json_body(
+    example, name = build_example_row(served), service.model_name
+    row = _build_row_schema(served)
+    body = _build_body(
         {
             "type": "object",
             "required": ["instances"],
             "additionalProperties": False,
-            "properties": {"instances": _rows(service, row)},
+            "properties": {"instances": _build_rows_schema(service, row)},
         },
         {"instances": [example]},
     )
-    vertex = _json_body(
+    vertex = _build_body(
         {
             "type": "object",
             "required": ["instances"],
             "additionalProperties": False,
             "properties": {
-                "instances": _rows(service, row),
+                "instances": _build_rows_schema(service, row),
                 "parameters": {
                     "type": "object",
                     "additionalProperties": False,
@@ -87,7 +87,7 @@ def openapi(service: Service, predict_route: str, health_route: str) -> dict[str
                         "outputs": {
                             "type": "array",
                             "minItems": 1,
-                            "items": {"type": "string", "enum": _output_names(served)},
+                            "items": {"type": "string", "enum": _list_outputs(served)},
                         }
                     },
                 },
@@ -95,22 +95,22 @@ def openapi(service: Service, predict_route: str, health_route: str) -> dict[str
         },
         {"instances": [example]},
     )
-    answers = _answers({"predictions": {"type": "array"}}, (400, 404, 408, 413, 503))
+    answers = _build_responses({"predictions": {"type": "array"}}, (400, 404, 408, 413, 503))
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
     label = {"name": "label", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[a-z]+$"}}
     paths: dict[str, Any] = {
         predict_route: {
-            "post": {"summary": "Predict, as Vertex AI asks.", "requestBody": vertex, "responses": answers}
+            "post": {"summary": "Predict, as Vertex AI does.", "requestBody": vertex, "responses": answers}
         },
-        health_route: {"get": {"summary": "Whether requests are answered.", "responses": _answers({}, (503,))}},
-        "/live": {"get": {"summary": "Whether the process runs.", "responses": _answers({}, ())}},
+        health_route: {"get": {"summary": "Whether requests are answered.", "responses": _build_responses({}, (503,))}},
+        "/live": {"get": {"summary": "Whether the process runs.", "responses": _build_responses({}, ())}},
     }
     for below, parameters in {"": [], "/versions/{version}": [version], "/labels/{label}": [label]}.items():
         base = f"/v1/models/{name}{below}"
         for path, method, summary, extra in (
             (f"{base}:predict", "post", "Predict, as TF Serving does.", {"requestBody": body, "responses": answers}),
-            (base, "get", "The state of versions.", {"responses": _answers({}, (404, 503))}),
-            (f"{base}/metadata", "get", "Inputs and outputs.", {"responses": _answers({}, (404, 503))}),
+            (base, "get", "The state of versions.", {"responses": _build_responses({}, (404, 503))}),
+            (f"{base}/metadata", "get", "Inputs and outputs.", {"responses": _build_responses({}, (404, 503))}),
         ):
             operation = {"summary": summary, **extra, **({"parameters": parameters} if parameters else {})}
             paths[path] = {method: operation}
@@ -121,82 +121,83 @@ def openapi(service: Service, predict_route: str, health_route: str) -> dict[str
     }
 
 
-def _rows(service: Service, row: Mapping[str, Any]) -> dict[str, Any]:
+def _build_rows_schema(service: Service, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "minItems": 1, "maxItems": service.settings.max_request_rows, "items": row}
 
 
-def _row_schema(served: Served) -> dict[str, Any]:
+def _build_row_schema(served: ServedVersion) -> dict[str, Any]:
     inputs = served.predictor.inputs
-    features = _by_input(served.predictor.features)
+    features = _group_by_input(served.predictor.features)
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": [name for name, one in inputs.items() if one.required],
+        "required": [name for name, field in inputs.items() if field.required],
         "properties": {
             **{name: {"description": "Not used."} for name in sorted(inputs.other_columns - inputs.keys())},
-            **{name: _value_schema(served, one, features.get(name)) for name, one in inputs.items()},
+            **{name: _build_value_schema(served, field, features.get(name)) for name, field in inputs.items()},
         },
     }
 
 
-def _by_input(features: FeatureSet | None) -> dict[str, Feature]:
+def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
     return {safe_name(name): feature for name, feature in features.features.items()} if features else {}
 
 
-def _value_schema(served: Served, one: Input, feature: Feature | None) -> dict[str, Any]:
-    kind = _JSON_TYPES[one.kind]
+def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | None) -> dict[str, Any]:
+    kind = _JSON_TYPES[field.kind]
     # A string may be a number, or stand for a missing value, as in a CSV file.
     kinds = list(dict.fromkeys([kind, "string", *(["number"] if kind == "string" else [])]))
-    schema: dict[str, Any] = {"type": kinds if one.required else [*kinds, "null"]}
-    if one.kind == "string" and one.required and "" in one.rule.missing_values:
+    schema: dict[str, Any] = {"type": kinds if field.required else [*kinds, "null"]}
+    if field.kind == "string" and field.required and "" in field.rule.missing_values:
         schema["minLength"] = 1
-    if one.kind == "float":
+    if field.kind == "float":
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
-    if one.kind == "int":
+    if field.kind == "int":
         # An ID outside the range of its feature is counted, and gets the nearest ID.
         schema |= {"minimum": INT64.start, "maximum": INT64.stop - 1}
-    known = _categories(served, one.name, feature)
-    if known:
-        schema["examples"] = list(known[:10])
+    categories = _read_categories(served, field.name, feature)
+    if categories:
+        schema["examples"] = list(categories[:10])
     return schema
 
 
-def _categories(served: Served, name: str, feature: Feature | None) -> tuple[str, ...]:
-    """Return the best known categories of a feature: those declared, or those that were learned, most frequent
-    first.
-    """
+def _read_categories(served: ServedVersion, name: str, feature: Feature | None) -> tuple[str, ...]:
+    """Return the first declared categories of a feature, or the most frequent learned ones."""
     match feature:
         case VocabularyList() | VocabularyFile():
-            return feature.values[:_SHOWN_CATEGORIES]
+            return feature.values[:_MAX_CATEGORIES]
         case Vocabulary():
             file = served.folder / "assets" / name
             with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
-                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _SHOWN_CATEGORIES))
+                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))
         case Numeric() | Identity() | Hash() | None:
             return ()
         case _:
             assert_never(feature)
 
 
-def _output_names(served: Served) -> list[str]:
+def _list_outputs(served: ServedVersion) -> list[str]:
     return sorted(served.predictor.signature("serving_default").structured_outputs)
 
 
-def _json_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
+def _build_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
-def _answers(properties: Mapping[str, Any], errors: tuple[int, ...]) -> dict[str, Any]:
-    def answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _build_responses(properties: Mapping[str, Any], errors: tuple[int, ...]) -> dict[str, Any]:
+    def build_response(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         return {"description": description, "content": {"application/json": {"schema": schema}}}
 
-    wrong = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-    good = {"type": "object", "required": list(properties), "properties": dict(properties)}
-    return {"200": answer("The answer.", good), **{str(code): answer("Why not.", wrong) for code in errors}}
+    failure = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    success = {"type": "object", "required": list(properties), "properties": dict(properties)}
+    return {
+        "200": build_response("The answer.", success),
+        **{str(code): build_response("The reason.", failure) for code in errors},
+    }
 
 
-def try_it(service: Service) -> tuple[str, dict[str, str]]:
-    """Return a page with a form of all features, and its headers; without a version it says so."""
+def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
+    """Return a page with a form of all features, and its headers; without a version, a page with the reason."""
     nonce = secrets.token_urlsafe(16)
     headers = {
         "content-security-policy": _POLICY.format(nonce),
@@ -208,11 +209,9 @@ def try_it(service: Service) -> tuple[str, dict[str, str]]:
     try:
         served = service.find()
     except NotReadyError as error:
-        page = _TEMPLATES.get_template("try_it.html.j2").render(
-            nonce=nonce, model=service.model_name, problem=str(error)
-        )
+        page = template.render(nonce=nonce, model=service.model_name, problem=str(error))
         return page, headers
-    features, example = _by_input(served.predictor.features), example_row(served)
+    features, example = _group_by_input(served.predictor.features), build_example_row(served)
     page = template.render(
         nonce=nonce,
         model=service.model_name,
@@ -226,13 +225,13 @@ def try_it(service: Service) -> tuple[str, dict[str, str]]:
         fields=[
             {
                 "name": name,
-                "column": one.column,
-                "type": _JSON_TYPES[one.kind],
-                "required": one.required,
+                "column": field.column,
+                "type": _JSON_TYPES[field.kind],
+                "required": field.required,
                 "value": example.get(name),
-                "choices": _categories(served, name, features.get(name)),
+                "choices": _read_categories(served, name, features.get(name)),
             }
-            for name, one in served.predictor.inputs.items()
+            for name, field in served.predictor.inputs.items()
         ],
     )
     return page, headers

@@ -1,4 +1,4 @@
-"""One process of the model server: opens the versions, listens over HTTP and gRPC, stops without cutting anyone off."""
+"""One process of the model server: loads the versions, serves HTTP and gRPC, stops without breaking off requests."""
 
 import asyncio
 import contextlib
@@ -17,32 +17,32 @@ from starlette.applications import Starlette
 
 from cli.errors import PushError
 
-# tensorflow_without_keras comes first: it must be imported before TensorFlow.
+# Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.server import events
-from serving.server.grpc_server import grpc_server
+from serving.server.grpc_server import build_grpc_server
 from serving.server.http_protocol import LimitedProtocol
-from serving.server.http_server import application
+from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
-from serving.server.service import Service, Settings, freeze_garbage, open_versions
+from serving.server.service import ServerSettings, Service, freeze_garbage, open_versions
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20
-_MOST_CONNECTIONS = 4096
-# With the default of 5 ms, a thread that answers waits that long for one that computes.
+_MAX_CONNECTIONS = 4096
+# With the default of 5 ms, the event loop waits that long for a thread that computes.
 _SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
-class Listen:
-    """Where a server listens.
+class ListenOptions:
+    """Addresses and paths of a server.
 
     Attributes:
-      host: the address.
-      grpc_port: None for no gRPC; 0 for any that is free.
-      share_grpc_port: whether several processes listen at it.
-      health_route, predict_route: as Vertex AI asks for them.
-      url: URL of the HTTP server, for whoever reads the log.
+      host: address to bind.
+      grpc_port: port of gRPC; 0 binds any free one, None starts no gRPC.
+      share_grpc_port: whether several processes bind the gRPC port.
+      health_route, predict_route: paths of Vertex AI's routes.
+      url: URL of the HTTP server, for the log.
     """
 
     host: str
@@ -53,7 +53,7 @@ class Listen:
     url: str
 
 
-def make_application(settings: Settings, folder: str, listen: Listen) -> Starlette:
+def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Starlette:
     """Return the application of one process, its versions loaded.
 
     Raises:
@@ -61,17 +61,17 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # Until `freeze_garbage`: what is loaded here stays.
+    # The objects that are loaded here stay, so nothing is collected until `freeze_garbage`.
     gc.disable()
     metrics = Metrics()
     versions = open_versions(settings, folder, metrics)
     service = Service(versions, settings, metrics)
-    if not service.ready:
-        raise PushError(versions.why_nothing())
+    if not service.is_ready:
+        raise PushError(versions.explain())
     freeze_garbage()
 
     @contextlib.asynccontextmanager
-    async def running(_: Starlette) -> AsyncIterator[None]:
+    async def run_beside(_: Starlette) -> AsyncIterator[None]:
         _drain_when_asked_to_stop(service)
         watching = asyncio.create_task(service.watch())
         rpc, port = await _start_grpc(service, listen)
@@ -85,53 +85,53 @@ def make_application(settings: Settings, folder: str, listen: Listen) -> Starlet
             default=now.default,
             pid=os.getpid(),
         )
-        _LOG.info("%s: version %s answers at %s", service.model_name, now.default, listen.url)
+        _LOG.info("%s: version %s is served at %s", service.model_name, now.default, listen.url)
         try:
             yield
         finally:
-            service.stopping = True
+            service.is_stopping = True
             watching.cancel()
             if rpc is not None:
                 await rpc.stop(_GRACE_SECONDS)
             events.write("stopped", pid=os.getpid())
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
-    return application(service, lifespan=running, **routes)
+    return build_application(service, lifespan=run_beside, **routes)
 
 
 def _drain_when_asked_to_stop(service: Service) -> None:
-    """On SIGTERM: says that it is not ready, and continues answering for some time; a load balancer sends others there.
+    """Set a handler of SIGTERM that reports "not ready" and stops the server some seconds later.
 
-    To close at once would cut off whoever is sending a request at that moment.
+    A load balancer sends no further requests meanwhile. To close at once would break off the requests that arrive.
     """
     stop = signal.getsignal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
 
     def drain(number: int, frame: FrameType | None) -> None:
-        service.stopping = True
+        service.is_stopping = True
         assert callable(stop)
         loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, stop, number, None)
 
     signal.signal(signal.SIGTERM, drain)
 
 
-async def _start_grpc(service: Service, listen: Listen) -> tuple[Any, int | None]:
+async def _start_grpc(service: Service, listen: ListenOptions) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    server = grpc_server(service, share_port=listen.share_grpc_port)
+    server = build_grpc_server(service, share_port=listen.share_grpc_port)
     port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
     await server.start()
     return server, port
 
 
-def config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
-    """Uvicorn's settings; it logs nothing of its own but errors."""
+def build_config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
+    """Return Uvicorn's settings; Uvicorn itself logs only errors."""
     return uvicorn.Config(
         app,
         loop="uvloop",
         http=LimitedProtocol,
-        # More connections than that are told so at once.
-        limit_concurrency=_MOST_CONNECTIONS,
+        # Uvicorn responds to further connections with 503 at once.
+        limit_concurrency=_MAX_CONNECTIONS,
         ws="none",
         lifespan="on",
         workers=workers,

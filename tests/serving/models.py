@@ -90,11 +90,11 @@ def golden_answers(folder: Path, rows: list[dict[str, Any]]) -> GoldenRequests:
 
 def golden(folder: Path, wrong: float = 0.0) -> GoldenRequests:
     """Return what a model answers to two rows, one without what may be missing; or something else."""
-    found = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
-    for answer in found.predictions:
+    requests = golden_answers(folder, [ROW, {"color": "red", "size": 0.0}])
+    for answer in requests.predictions:
         assert isinstance(answer, dict)
         answer["probability"] += wrong
-    return found
+    return requests
 
 
 def push(registry: LocalRegistry, model: Path, *, run_id: str = "run-1", wrong: float = 0.0, **options: Any) -> int:

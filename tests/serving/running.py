@@ -17,8 +17,9 @@ class RunningServer:
     """`python -m serving` on free ports, until the `with` block ends.
 
     Attributes:
-      events: what it wrote to standard output so far.
-      url: URL of the HTTP API; `grpc`: HOST:PORT, if it was asked for.
+      events: events of its standard output so far.
+      url: URL of the HTTP API.
+      grpc: HOST:PORT of gRPC, if it was asked for.
     """
 
     def __init__(self, *arguments: str, **environment: str) -> None:
@@ -65,7 +66,7 @@ class RunningServer:
         self.stop()
 
     def stop(self) -> int:
-        """Asks it to end; its exit code."""
+        """Stop the server and return its exit code."""
         self.process.terminate()
         return self.wait()
 

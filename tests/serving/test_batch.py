@@ -26,11 +26,11 @@ from schemas.data import ReadOptions
 from schemas.features import FeatureSet, safe_name
 from serving.batch import prediction_tables
 from serving.batch.__main__ import main
-from serving.batch.job import Job, Outcome, Record
-from serving.batch.job_runner import _escaped
+from serving.batch.job import Job, JobState, Outcome
+from serving.batch.job_runner import _parse_error
 from serving.batch.predict_file import PredictFile
 from serving.batch.progress import Progress
-from serving.batch.storage import Folder
+from serving.batch.storage import OutputFolder
 from serving.registry import GOLDEN_FILE, LocalRegistry
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
@@ -71,7 +71,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serving.model.signatures import DTYPES
     from trainer.config import Model
     from trainer.model import build_model
-    from trainer.warm_start import named_weights
+    from trainer.warm_start import name_weights
 
     folder = tmp_path_factory.mktemp("models")
     optional = {name for name, feature in FEATURES.features.items() if feature.missing is not None}
@@ -94,7 +94,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exported = folder / "exported" / version
         graph = TransformGraph(tft.TFTransformOutput(str(folder / "transform")))
         options = ReadOptions(other_columns=("id", "note", "tags"))
-        ServedModel(network, named_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
+        ServedModel(network, name_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         LocalRegistry(folder, "mine").push(
             exported,
@@ -115,11 +115,11 @@ def batch(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        said = capfd.readouterr()
-        assert ended.value.code == code, said
-        assert "Traceback" not in said.err
-        assert (said.out if code and "--json" not in arguments else said.err) == ""
-        return said.err if code and "--json" not in arguments else said.out
+        captured = capfd.readouterr()
+        assert ended.value.code == code, captured
+        assert "Traceback" not in captured.err
+        assert (captured.out if code and "--json" not in arguments else captured.err) == ""
+        return captured.err if code and "--json" not in arguments else captured.out
 
     return run
 
@@ -165,7 +165,7 @@ def predictions(output: Path) -> pa.Table:
 
 
 def example(row: list[str]) -> bytes:
-    """As tf.Example; what is missing is left out."""
+    """Return a row as a tf.Example without its missing values."""
     kinds: dict[str, Callable[[str], Any]] = {
         "age": lambda v: tf.train.Feature(float_list=tf.train.FloatList(value=[float(v)])),
         "grade": lambda v: tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v)])),
@@ -211,38 +211,40 @@ def test_every_format_gives_the_predictions_of_the_signature(
         output = tmp_path / "out" / name
         # Keys are copied as they stand, even where the text stands for a missing value.
         keys = ("--key", "id", "--key", "note") if name != "a.parquet" else ("--key", "id")
-        said = batch(tmp_path / name, output, "--model", models, *keys, "--missing-value", "", "--missing-value", "NA")
-        assert said.startswith("predicted 4 rows of 1 file with version 10 in "), name
-        found = predictions(output)
-        assert found.column("file").to_pylist() == [str(tmp_path / name)] * 4
-        assert found.column("row").to_pylist() == list(range(first, first + 4))
-        assert found.column("id").to_pylist() == ["a", "", "NA", "d"]
+        output_text = batch(
+            tmp_path / name, output, "--model", models, *keys, "--missing-value", "", "--missing-value", "NA"
+        )
+        assert output_text.startswith("predicted 4 rows of 1 file with version 10 in "), name
+        table = predictions(output)
+        assert table.column("file").to_pylist() == [str(tmp_path / name)] * 4
+        assert table.column("row").to_pylist() == list(range(first, first + 4))
+        assert table.column("id").to_pylist() == ["a", "", "NA", "d"]
         if name != "a.parquet":
-            assert found.column("note").to_pylist() == ["x", "y", "with, comma", ""]
-        np.testing.assert_array_equal(found.column("probability").to_numpy(), expected["probability"])
-        assert found.column("predicted_label").to_pylist() == [v.decode() for v in expected["predicted_label"]]
-        assert found.column("model_version").to_pylist() == ["10"] * 4
+            assert table.column("note").to_pylist() == ["x", "y", "with, comma", ""]
+        np.testing.assert_array_equal(table.column("probability").to_numpy(), expected["probability"])
+        assert table.column("predicted_label").to_pylist() == [v.decode() for v in expected["predicted_label"]]
+        assert table.column("model_version").to_pylist() == ["10"] * 4
 
 
 def test_every_output_format_has_the_same_values(models: Path, batch: Callable[..., str], tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", text())
     for format in ("parquet", "csv", "jsonl"):
         batch(source, tmp_path / format, "--model", models / "2", "--key", "id", "--output-format", format)
-    wanted = predictions(tmp_path / "parquet")
+    from_parquet = predictions(tmp_path / "parquet")
     (lines,) = (tmp_path / "jsonl").glob("part-*")
-    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    from_json = [json.loads(line) for line in lines.read_text().splitlines()]
     assert (
-        list(found[0])
-        == wanted.schema.names
+        list(from_json[0])
+        == from_parquet.schema.names
         == ["file", "row", "id", "model_version", "predicted_label", "probability", "schema_hash"]
     )
-    assert [{**row, "probability": np.float32(row["probability"])} for row in found] == [
-        {**row, "probability": np.float32(row["probability"])} for row in wanted.to_pylist()
+    assert [{**row, "probability": np.float32(row["probability"])} for row in from_json] == [
+        {**row, "probability": np.float32(row["probability"])} for row in from_parquet.to_pylist()
     ]
     (table,) = (tmp_path / "csv").glob("part-*")
     types = {"probability": pa.float32(), "model_version": pa.string()}
     options = pyarrow.csv.ConvertOptions(column_types=types)
-    assert pyarrow.csv.read_csv(table, convert_options=options).equals(wanted)
+    assert pyarrow.csv.read_csv(table, convert_options=options).equals(from_parquet)
 
 
 def test_a_folder_is_predicted_in_parts_that_keep_the_order(
@@ -256,11 +258,11 @@ def test_a_folder_is_predicted_in_parts_that_keep_the_order(
     )
     names = sorted(path.name for path in (tmp_path / "out").glob("part-*"))
     assert names == [f"part-00000-{n:06d}.parquet" for n in range(3)] + ["part-00001-000000.parquet"]
-    found = predictions(tmp_path / "out")
-    assert found.column("id").to_pylist() == [f"k{n}" for n in range(35)]
-    assert found.column("row").to_pylist() == [*range(2, 27), *range(2, 12)]
+    table = predictions(tmp_path / "out")
+    assert table.column("id").to_pylist() == [f"k{n}" for n in range(35)]
+    assert table.column("row").to_pylist() == [*range(2, 27), *range(2, 12)]
     expected = by_signature(models / "10", many(35))["probability"]
-    np.testing.assert_allclose(found.column("probability").to_numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(table.column("probability").to_numpy(), expected, rtol=1e-6)
     assert whole["rows"] == 35
     assert (whole["files"], whole["parts"], whole["rejected"], whole["reused_parts"]) == (2, 4, 0, 0)
     assert (whole["model"], whole["model_version"]) == (str(models / "10"), "10")
@@ -290,8 +292,8 @@ def test_bad_rows_stop_the_run_or_are_set_aside(models: Path, batch: Callable[..
     assert f"error: more bad rows than --max-bad-rows: 2; {source}:3: age" in batch(
         *command, "--max-bad-rows", 2, code=3
     )
-    said = batch(*command, "--max-bad-rows", 3)
-    assert "predicted 3 rows of 1 file with version 10 (3 rejected: _rejects.jsonl)" in said
+    printed = batch(*command, "--max-bad-rows", 3)
+    assert "predicted 3 rows of 1 file with version 10 (3 rejected: _rejects.jsonl)" in printed
     assert predictions(tmp_path / "out").column("id").to_pylist() == ["k0", "k2", "k4"]
     assert predictions(tmp_path / "out").column("row").to_pylist() == [2, 4, 6]
     rejects = [json.loads(line) for line in (tmp_path / "out" / "_rejects.jsonl").read_text().splitlines()]
@@ -323,11 +325,11 @@ def test_a_refused_file_is_mended_and_only_it_is_predicted_anew(
     write(tmp_path / "in" / "c.csv", text(many(5, start=50)))
     command = [tmp_path / "in", tmp_path / "out", "--model", models, "--key", "id", "--rows-per-part", 10]
     assert f"error: {fixed}:24: age" in batch(*command, code=3)
-    # Full parts before the bad row are there; what comes after the refused file was not begun, whatever the order.
+    # Full parts before the bad row exist; files after the rejected one were not begun, whatever the order.
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-00000-*")}
     write(fixed, text(many(25, start=25)))
-    said = json.loads(batch(*command, "--json"))
-    assert (said["rows"], said["parts"]) == (55, 7)
+    summary = json.loads(batch(*command, "--json"))
+    assert (summary["rows"], summary["parts"]) == (55, 7)
     assert predictions(tmp_path / "out").column("id").to_pylist() == [f"k{n}" for n in range(55)]
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-00000-*")}
     assert {name: after[name] for name in before} == before
@@ -344,14 +346,14 @@ def test_another_job_in_the_folder_is_refused_with_what_differs(
     def refused(*flags: object, model: Path = models / "2") -> str:
         return batch(tmp_path / "in", output, "--model", model, *flags, code=5)
 
-    said = refused(model=models / "10")
-    assert f"error: {output}: holds another job: --model was {models}/2 (" in said
-    assert f", is {models}/10 (" in said
-    assert said.endswith("). Give another OUTPUT, or remove it\n")
+    message = refused(model=models / "10")
+    assert f"error: {output}: holds another job: --model was {models}/2 (" in message
+    assert f", is {models}/10 (" in message
+    assert message.endswith("). Give another OUTPUT, or remove it\n")
     assert "--key was none, is id. Give" in refused("--key", "id")
     assert "--output-format was parquet, is csv. Give" in refused("--output-format", "csv")
     assert "--rows-per-part was 100000, is 5. Give" in refused("--rows-per-part", 5)
-    assert 'how the input is read was {}, is {"missing_values": ["?"]}. Give' in refused("--missing-value", "?")
+    assert 'the read options was {}, is {"missing_values": ["?"]}. Give' in refused("--missing-value", "?")
     write(tmp_path / "in" / "b.csv", text(many(3)))
     assert f"holds another job: {tmp_path}/in/b.csv is new. Give" in refused()
     (tmp_path / "in" / "b.csv").unlink()
@@ -393,7 +395,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
         (
             (source, output, *model, "--decimal", ",", "--thousands", ","),
             2,
-            "how CSV is written: thousands and decimal are both ','",
+            "options of CSV: thousands and decimal are both ','",
         ),
         ((source, output, *model, "--header", "--column-names", "a"), 2, "--header and --column-names: give one"),
         ((source, source, output, *model), 2, "a pattern needs quotes, so that the shell leaves it alone"),
@@ -409,9 +411,9 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
             "a.csv: is CSV or other text; expected Parquet. Set --format csv, or",
         ),
     ):
-        said = batch(*arguments, code=code)
-        assert said.startswith("error: ") and expected in said, said
-        assert said.count("\n") == 1
+        message = batch(*arguments, code=code)
+        assert message.startswith("error: ") and expected in message, message
+        assert message.count("\n") == 1
     assert not output.exists()
     assert json.loads(batch(tmp_path / "empty", output, *model, "--json", code=3)) == {
         "error": f"{tmp_path}/empty: holds no files",
@@ -424,8 +426,8 @@ def test_models_and_beam_options_that_cannot_be_used_are_one_line(
 ) -> None:
     source, output = write(tmp_path / "a.csv", text(many(3))), tmp_path / "out"
     foreign = write(tmp_path / "foreign" / "saved_model.pb", "").parent
-    said = batch(source, output, "--model", foreign, code=5)
-    assert "foreign/assets.extra/feature_set.json: is not there: no model of this pipeline" in said
+    message = batch(source, output, "--model", foreign, code=5)
+    assert "foreign/assets.extra/feature_set.json: does not exist: the model is not one of this pipeline" in message
     damaged = Path(shutil.copytree(models / "2", tmp_path / "damaged"))
     (damaged / "saved_model.pb").write_bytes(b"damaged")
     assert f"error: {damaged}: is not what was pushed: its content hash" in batch(
@@ -467,29 +469,29 @@ def test_a_file_without_rows_has_no_predictions(models: Path, batch: Callable[..
 def test_a_full_disk_is_one_line(
     models: Path, batch: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Folder, name: str, content: bytes) -> None:
+    def full(self: OutputFolder, name: str, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     source, output = write(tmp_path / "a.csv", text(many(3))), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(PredictFile, "process", lambda self, element: full(self, "", b""))
-        said = batch(source, output, "--model", models, code=1)
-        assert said.endswith(f"OSError: [Errno 28] No space left on device; {output}/_log.txt has the whole story\n")
+        message = batch(source, output, "--model", models, code=1)
+        assert message.endswith(f"OSError: [Errno 28] No space left on device; {output}/_log.txt has the traceback\n")
         assert "Traceback" in (output / "_log.txt").read_text()
     with monkeypatch.context() as patch:
         # The job is claimed; then the disk is full.
-        patch.setattr(Folder, "_write_here", full)
-        said = batch(source, output, "--model", models, code=5)
-        assert said == f"error: {output}/_outcomes/00000.failed.json: cannot be written: No space left on device\n"
+        patch.setattr(OutputFolder, "_write_local", full)
+        message = batch(source, output, "--model", models, code=5)
+        assert message == f"error: {output}/_outcomes/00000.failed.json: cannot be written: No space left on device\n"
     assert "predicted 3 rows" in batch(source, output, "--model", models)
 
 
 def test_an_error_of_a_worker_process_is_found_in_what_beam_makes_of_it() -> None:
     traceback_name = f"{DataError.__module__}.DataError"
     text = f"bundle failed: Traceback\n  File x\n{traceback_name}: a.csv:3: bad [while running 'Predict']\n\n"
-    assert _escaped(RuntimeError(text)) == (DataError, "a.csv:3: bad")
-    assert _escaped(ConfigError("a flag [while running 'Predict-ptransform-4']")) == (ConfigError, "a flag")
-    assert _escaped(ValueError("no error of ours"))[0] is None
+    assert _parse_error(RuntimeError(text)) == (DataError, "a.csv:3: bad")
+    assert _parse_error(ConfigError("a flag [while running 'Predict-ptransform-4']")) == (ConfigError, "a flag")
+    assert _parse_error(ValueError("no error of ours"))[0] is None
 
 
 def test_how_the_training_data_was_read_is_the_default(models: Path, batch: Callable[..., str], tmp_path: Path) -> None:
@@ -504,9 +506,9 @@ def test_how_the_training_data_was_read_is_the_default(models: Path, batch: Call
     batch(headed, tmp_path / "two", "--model", version, "--allow-unvalidated", *flags)
     expected = by_signature(version, ROWS)["probability"]
     for name, rows_of in (("one", [1, 2, 3, 4]), ("two", [2, 3, 4, 5])):
-        found = predictions(tmp_path / name)
-        np.testing.assert_array_equal(found.column("probability").to_numpy(), expected)
-        assert found.column("row").to_pylist() == rows_of
+        table = predictions(tmp_path / name)
+        np.testing.assert_array_equal(table.column("probability").to_numpy(), expected)
+        assert table.column("row").to_pylist() == rows_of
 
 
 def start(*arguments: object) -> "subprocess.Popen[str]":
@@ -544,8 +546,8 @@ def test_a_run_that_is_killed_and_one_that_is_interrupted_are_gone_on_with(
     wait_for_parts(tmp_path / "out", after_kill + 5, interrupted)
     assert "another run is writing there" in batch(*command, code=5)
     os.killpg(interrupted.pid, signal.SIGINT)
-    printed, said = interrupted.communicate(timeout=30)
-    assert (printed, without_progress(said)) == (
+    printed, errors = interrupted.communicate(timeout=30)
+    assert (printed, without_progress(errors)) == (
         "",
         "interrupted; finished parts are kept: run the same command again to continue\n",
     )
@@ -583,9 +585,9 @@ def test_a_bucket_to_a_bucket(
     root = f"gs://anonymous@{BUCKET}"
     command = (f"{root}/in/*.csv", f"{root}/out", "--model", f"gs://{BUCKET}/models/2", "--key", "id")
     assert "predicted 10 rows of 2 files with version 2 in " in batch(*command)
-    found = predictions(bucket / "out")
-    assert found.column("id").to_pylist() == [f"k{n}" for n in range(10)]
-    assert found.column("file").to_pylist()[0] == f"{root}/in/a.csv"
+    table = predictions(bucket / "out")
+    assert table.column("id").to_pylist() == [f"k{n}" for n in range(10)]
+    assert table.column("file").to_pylist()[0] == f"{root}/in/a.csv"
     assert "nothing to do" in batch(*command)
     # What Dataflow would get, run here.
     dataflow = {
@@ -596,7 +598,7 @@ def test_a_bucket_to_a_bucket(
     dataflow |= {"region": "europe-west4", "temp_location": f"gs://{BUCKET}/temp", "sdk_container_image": "image:1"}
     options = [f"--{name}={value}" for name, value in {**dataflow, "experiments": "use_runner_v2"}.items()]
     batch(command[0], f"{root}/dataflow", *command[2:], "--", *options)
-    assert predictions(bucket / "dataflow").equals(found)
+    assert predictions(bucket / "dataflow").equals(table)
     assert "no such file" in batch(f"{root}/in/c.csv", *command[1:], code=3)
     odd = "in [1]#%20é?*"
     write(bucket / odd / f"{odd}.csv", text(many(3)))
@@ -605,8 +607,8 @@ def test_a_bucket_to_a_bucket(
         assert f"predicted {rows} rows" in batch(
             f"{root}/{source}", f"{root}/out {rows} {odd}{len(source)}", *command[2:]
         )
-    (found,) = predictions(bucket / f"out 2 {odd}{len(f'{odd}/[x]/*.csv')}").column("file").unique().to_pylist()
-    assert found == f"{root}/{odd}/[x]/b.csv"
+    (file,) = predictions(bucket / f"out 2 {odd}{len(f'{odd}/[x]/*.csv')}").column("file").unique().to_pylist()
+    assert file == f"{root}/{odd}/[x]/b.csv"
     assert (
         "error: gs://anonymous@elsewhere/out/_job.json: cannot be written: The bucket elsewhere does not exist."
         in batch(command[0], "gs://anonymous@elsewhere/out", *command[2:], code=5)
@@ -630,7 +632,7 @@ def made(model: Any, keys: tuple[str, ...] = ()) -> pa.Table:
     features = FeatureSet.model_validate(
         {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "kind": "regression"}}
     )
-    return prediction_tables.predicted(block, "f", keys, model, features)
+    return prediction_tables.predict_block(block, "f", keys, model, features)
 
 
 def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
@@ -642,14 +644,14 @@ def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
             model_version=np.array([b"9", b"9"], object),
         )
     )
-    rows = [json.loads(line) for line in prediction_tables.serialized(table, "jsonl").splitlines()]
+    rows = [json.loads(line) for line in prediction_tables.serialize(table, "jsonl").splitlines()]
     place = {"file": "f", "row": 1}
     assert rows[0] == {**place, "probabilities": [0.1, 0.9], "classes": ["no", "yes"], "count": 1, "model_version": "9"}
     assert rows[1]["probabilities"] == [0.5, 0.25]
-    first, second = pyarrow.csv.read_csv(io.BytesIO(prediction_tables.serialized(table, "csv"))).to_pylist()
+    first, second = pyarrow.csv.read_csv(io.BytesIO(prediction_tables.serialize(table, "csv"))).to_pylist()
     assert (first["probabilities"], first["classes"]) == ("[0.1, 0.9]", '["no", "yes"]')
     assert second["probabilities"] == "[0.5, 0.25]"
-    read = pyarrow.parquet.read_table(io.BytesIO(prediction_tables.serialized(table, "parquet")))
+    read = pyarrow.parquet.read_table(io.BytesIO(prediction_tables.serialize(table, "parquet")))
     assert read.column("classes").to_pylist() == [["no", "yes"]] * 2
     assert read.schema.field("probabilities").type == pa.list_(pa.float32())
 
@@ -698,20 +700,20 @@ def test_progress_counts_rows_of_parts_and_of_finished_files(live: bool, tmp_pat
             "output_format": "csv", "rows_per_part": 1000,
         }
     )  # fmt: skip
-    record = Record(Folder(str(tmp_path)))
-    record.folder.write(job.part_name(0, 0), b"")
+    state = JobState(OutputFolder(str(tmp_path)))
+    state.folder.write(job.part_name(0, 0), b"")
     terminal = Terminal(live)
-    with Progress(record, job, terminal):
+    with Progress(state, job, terminal):
         time.sleep(0.2)
-        record.folder.write(job.part_name(0, 1), b"")
-        record.finish(0, Outcome(path="a", rows=1500, parts=2))
-        record.folder.write(job.part_name(1, 0), b"")
+        state.folder.write(job.part_name(0, 1), b"")
+        state.finish(0, Outcome(path="a", rows=1500, parts=2))
+        state.folder.write(job.part_name(1, 0), b"")
         time.sleep(0.2)
-    said = terminal.getvalue()
-    assert "loading the model; 1,000 rows are predicted already" in said
-    assert "2,500 rows, " in said and " rows/s, 1 of 2 files" in said
-    assert ("\r" in said) == live
-    assert said.endswith("\r\x1b[K" if live else "files\n")
+    printed = terminal.getvalue()
+    assert "loading the model; 1,000 rows are predicted already" in printed
+    assert "2,500 rows, " in printed and " rows/s, 1 of 2 files" in printed
+    assert ("\r" in printed) == live
+    assert printed.endswith("\r\x1b[K" if live else "files\n")
 
 
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """The same raw row has the same prediction, or the same error, on every route.
 
-Routes: the evaluated signature behind ExampleGen's own reading of CSV, batch prediction of CSV, Parquet and TFRecord, and a
+Routes: the evaluated signature behind ExampleGen's reading of CSV; batch prediction of CSV, Parquet and TFRecord; a
 running server by rows and columns of JSON, by gRPC and by tf.Example.
 """
 
@@ -225,15 +225,17 @@ def routes(
     signature = tf.saved_model.load(str(version)).signatures[SERVING_EXAMPLES]
 
     def evaluated(row: dict[str, str]) -> Answer:
-        """As ExampleGen reads it and Evaluator predicts it."""
+        """Return the prediction of a row that ExampleGen reads and Evaluator predicts."""
         table = Table.of(str(_write_csv(folder / "row.csv", [row])), data, FEATURES, max_bad_rows=0)
         batches = list(table.batches())
         if table.bad_rows:
             return _reason(summary(table)[0])
         (record,) = serialized(batches[0].values).to_pylist()
         outputs = signature(examples=tf.constant([record]))
-        found = float(outputs["probability"][0])
-        return (found, outputs["predicted_label"][0].numpy().decode()) if np.isfinite(found) else "not finite"
+        probability = float(outputs["probability"][0])
+        return (
+            (probability, outputs["predicted_label"][0].numpy().decode()) if np.isfinite(probability) else "not finite"
+        )
 
     def batch(format: Format, write: Callable[[Path, dict[str, str]], None]) -> Callable[[dict[str, str]], Answer]:
         def answer(row: dict[str, str]) -> Answer:
@@ -242,12 +244,12 @@ def routes(
             job = Job.model_construct(
                 inputs=(), model="", format=format, reading=read_options(version), keys=("id",), rows_per_part=10
             )
-            table = input_files.input_table(str(path), job, FEATURES, 0)
-            blocks = list(prediction_tables.blocks(table.batches(), 10))
+            table = input_files.open_input(str(path), job, FEATURES, 0)
+            blocks = list(prediction_tables.split_into_blocks(table.batches(), 10))
             if table.bad_rows:
                 return _reason(summary(table)[0])
             try:
-                table_of_one = prediction_tables.predicted(blocks[0], str(path), ("id",), predictor, FEATURES)
+                table_of_one = prediction_tables.predict_block(blocks[0], str(path), ("id",), predictor, FEATURES)
             except DataError as error:
                 assert "is not a finite number" in str(error)
                 return "not finite"
@@ -261,8 +263,8 @@ def routes(
             if status != 200:
                 assert status == 400, content
                 return _reason(content["error"])
-            found = read(content)
-            return found["probability"], found["predicted_label"]
+            prediction = read(content)
+            return prediction["probability"], prediction["predicted_label"]
 
         return answer
 
@@ -397,9 +399,9 @@ def _reason(error: str) -> str:
     """Return the columns's fault in an error of any route, without its place and its remedy."""
     if "is not a finite number" in error:
         return "not finite"
-    found = re.search(r"(?:^|: )([^:]+: (?:expected|the value|the label)[^;]*)", error, re.DOTALL)
-    assert found, error
-    return found[1].strip()
+    match = re.search(r"(?:^|: )([^:]+: (?:expected|the value|the label)[^;]*)", error, re.DOTALL)
+    assert match, error
+    return match[1].strip()
 
 
 def check(row: dict[str, str], data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:

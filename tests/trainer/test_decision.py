@@ -14,7 +14,7 @@ from cli import progress
 from schemas.decision import DecisionCosts, DecisionThreshold
 from tests.trainer.test_model import training, write_source
 from trainer import decision
-from trainer.decision import choose_threshold, threshold_for
+from trainer.decision import choose_threshold, fit_threshold
 
 
 def costs(false_positive: float = 1, false_negative: float = 1) -> DecisionCosts:
@@ -42,8 +42,8 @@ def mean_cost(labels: np.ndarray, probabilities: np.ndarray, declared: DecisionC
 def test_the_cheapest_threshold_lies_between_the_neighbours_that_it_parts() -> None:
     # At the costs' own threshold of 1/6 all 60 negative rows at 0.25 are false positives.
     rows = labelled((60, 0, 0.25), (40, 1, 0.5))
-    found = choose_threshold(*rows, costs(1, 5))
-    assert found == DecisionThreshold(
+    chosen = choose_threshold(*rows, costs(1, 5))
+    assert chosen == DecisionThreshold(
         threshold=0.375, costs=costs(1, 5), chosen_by="eval", rows=100, mean_cost=0.0, mean_cost_at_default=2.0
     )
 
@@ -51,17 +51,17 @@ def test_the_cheapest_threshold_lies_between_the_neighbours_that_it_parts() -> N
 def test_costs_are_weighed() -> None:
     # Missing the 60 positive rows at 0.2 costs 60 * 2, and taking the 60 negative ones there costs 60 * 0.5.
     rows = labelled((100, 0, 0.125), (60, 0, 0.2), (60, 1, 0.2), (20, 1, 0.9))
-    found = choose_threshold(*rows, costs(0.5, 2))
-    assert (found.threshold, found.chosen_by) == (pytest.approx((0.125 + 0.2) / 2), "eval")
-    assert (found.mean_cost, found.mean_cost_at_default) == (30 / 240, 120 / 240)
+    chosen = choose_threshold(*rows, costs(0.5, 2))
+    assert (chosen.threshold, chosen.chosen_by) == (pytest.approx((0.125 + 0.2) / 2), "eval")
+    assert (chosen.mean_cost, chosen.mean_cost_at_default) == (30 / 240, 120 / 240)
 
 
 @pytest.mark.parametrize(("preferred", "nearest"), [(0.1, 0.2), (0.5, 0.425), (0.6, 0.63), (0.99, 0.63)])
 def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float, nearest: float) -> None:
     # Each of the three has two errors.
     labels, probabilities = labelled((9, 0, 0.1), (1, 1, 0.3), (1, 0, 0.4), (1, 1, 0.45), (1, 0, 0.46), (9, 1, 0.8))
-    found = decision._cheapest(labels == 1, probabilities, costs(), preferred)
-    assert found == pytest.approx(nearest)
+    threshold = decision._cheapest(labels == 1, probabilities, costs(), preferred)
+    assert threshold == pytest.approx(nearest)
 
 
 @pytest.mark.parametrize(
@@ -75,22 +75,22 @@ def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float,
     ],
 )
 def test_without_evidence_the_threshold_is_that_of_the_costs(rows: Any, why: str) -> None:
-    found = choose_threshold(*rows, costs(1, 5))
-    assert (found.threshold, found.chosen_by) == (float(np.float32(1 / 6)), "costs"), why
-    assert found.mean_cost == pytest.approx(mean_cost(*rows, costs(1, 5), 1 / 6))
+    chosen = choose_threshold(*rows, costs(1, 5))
+    assert (chosen.threshold, chosen.chosen_by) == (float(np.float32(1 / 6)), "costs"), why
+    assert chosen.mean_cost == pytest.approx(mean_cost(*rows, costs(1, 5), 1 / 6))
 
 
 def test_the_threshold_of_balanced_classes_is_moved_by_their_odds() -> None:
     # Equal odds in training are 1 : 99 in the rows: a row has to be 99 times as likely.
-    found = choose_threshold(*labelled((99, 0, 0.2), (1, 1, 0.995)), costs(), is_balanced=True)
-    assert found.threshold == pytest.approx(99.5 / 1.5 / (99.5 / 1.5 + 1))
-    assert found.chosen_by == "costs"
+    chosen = choose_threshold(*labelled((99, 0, 0.2), (1, 1, 0.995)), costs(), is_balanced=True)
+    assert chosen.threshold == pytest.approx(99.5 / 1.5 / (99.5 / 1.5 + 1))
+    assert chosen.chosen_by == "costs"
 
 
 def test_rows_without_a_finite_prediction_are_left_out() -> None:
     labels, probabilities = labelled((60, 0, 0.25), (40, 1, 0.5), (3, 1, np.nan), (3, 0, np.inf))
-    found = choose_threshold(labels, probabilities, costs(1, 5))
-    assert (found.threshold, found.rows) == (0.375, 100)
+    chosen = choose_threshold(labels, probabilities, costs(1, 5))
+    assert (chosen.threshold, chosen.rows) == (0.375, 100)
     none = choose_threshold(np.array([0, 1]), np.array([np.nan, np.nan]), costs(1, 5))
     assert (none.rows, none.mean_cost, none.threshold) == (0, None, float(np.float32(1 / 6)))
     assert str(none) == (
@@ -101,9 +101,9 @@ def test_rows_without_a_finite_prediction_are_left_out() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, float(np.nextafter(np.float32(0.5), np.float32(1))))])
 def test_neighbours_that_touch_are_parted(low: float, high: float) -> None:
     rows = labelled((50, 0, low), (50, 1, high))
-    found = choose_threshold(*rows, costs(1, 1000))
-    assert low <= np.float32(found.threshold) < high
-    assert found.mean_cost == 0
+    chosen = choose_threshold(*rows, costs(1, 1000))
+    assert low <= np.float32(chosen.threshold) < high
+    assert chosen.mean_cost == 0
 
 
 @pytest.mark.parametrize("declared", [costs(1e6, 1), costs(1, 1e6), costs(1e12, 1e12), costs(1e-300, 1e-300)])
@@ -111,10 +111,10 @@ def test_neighbours_that_touch_are_parted(low: float, high: float) -> None:
 def test_costs_and_predictions_at_their_ends_give_a_threshold(declared: DecisionCosts, value: float) -> None:
     rows = labelled((30, 0, value), (30, 1, value))
     for is_balanced in (False, True):
-        found = choose_threshold(*rows, declared, is_balanced=is_balanced)
-        assert 0 < np.float32(found.threshold) < 1
-        assert float(np.float32(found.threshold)) == found.threshold
-        assert DecisionThreshold.model_validate_json(found.model_dump_json()) == found
+        chosen = choose_threshold(*rows, declared, is_balanced=is_balanced)
+        assert 0 < np.float32(chosen.threshold) < 1
+        assert float(np.float32(chosen.threshold)) == chosen.threshold
+        assert DecisionThreshold.model_validate_json(chosen.model_dump_json()) == chosen
 
 
 @hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)
@@ -134,21 +134,21 @@ def test_on_eval_no_threshold_is_cheaper_by_more_than_chance(
     labels = (random.random(rows) < 1 / (1 + np.exp(-logits))).astype(int)
     probabilities = np.round(1 / (1 + np.exp(-logits - shift)), digits).astype(np.float32)
     declared = costs(false_positive, false_negative)
-    found = choose_threshold(labels, probabilities, declared)
+    chosen = choose_threshold(labels, probabilities, declared)
     own = float(np.float32(false_positive / (false_positive + false_negative)))
-    assert found.mean_cost == pytest.approx(mean_cost(labels, probabilities, declared, found.threshold))
+    assert chosen.mean_cost == pytest.approx(mean_cost(labels, probabilities, declared, chosen.threshold))
     at_own = mean_cost(labels, probabilities, declared, own)
-    assert found.mean_cost is not None
-    assert found.mean_cost <= at_own * (1 + 1e-9)
-    if found.chosen_by == "costs":
-        assert found.threshold == own
+    assert chosen.mean_cost is not None
+    assert chosen.mean_cost <= at_own * (1 + 1e-9)
+    if chosen.chosen_by == "costs":
+        assert chosen.threshold == own
         return
-    assert found.mean_cost < at_own
+    assert chosen.mean_cost < at_own
     every = [0.5, *np.nextafter(probabilities, np.float32(1)), *probabilities]
     # 0 and 1 are no thresholds: a row of probability 1 is always predicted as positive.
     every = [threshold for threshold in every if 0 < threshold < 1]
     least = min(mean_cost(labels, probabilities, declared, t) for t in every)
-    assert found.mean_cost == pytest.approx(least)
+    assert chosen.mean_cost == pytest.approx(least)
 
 
 class Network:
@@ -170,28 +170,28 @@ def heard() -> Any:
 def test_the_rows_of_eval_decide_and_the_threshold_is_reported(tmp_path: Path, heard: list[str]) -> None:
     source = write_source(tmp_path / "eval.gz", rows=400)
     declared = costs(1, 5)
-    found = threshold_for(Network(), source, declared.model_dump_json(), training())
+    chosen = fit_threshold(Network(), source, declared, training())
     ids, numbers, labels = next(iter(source.blocks()))
     assert len(ids) == 400
     expected = choose_threshold(labels.numpy(), tf.sigmoid(numbers[:, 0]).numpy(), declared)
-    assert found == expected
-    assert heard == [f"decision: {found}"]
-    balanced = threshold_for(Network(), source, declared.model_dump_json(), training(imbalance="class_weights"))
+    assert chosen == expected
+    assert heard == [f"decision: {chosen}"]
+    balanced = fit_threshold(Network(), source, declared, training(imbalance="class_weights"))
     # Three of four rows are negative.
     assert balanced.threshold == pytest.approx(3 / 8, abs=0.01) or balanced.chosen_by == "eval"
 
 
 def test_without_costs_nothing_is_chosen_or_reported(heard: list[str]) -> None:
-    assert threshold_for(None, None, None, training()) == DecisionThreshold()  # type: ignore[arg-type]
+    assert fit_threshold(None, None, None, training()) == DecisionThreshold()  # type: ignore[arg-type]
     assert heard == []
 
 
 def test_of_many_rows_an_even_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_source(tmp_path / "eval.gz", rows=9000)
-    every_label, every_probability = decision._predicted(Network(), source)
+    every_label, every_probability = decision._predict(Network(), source)
     assert len(every_label) == 9000
     monkeypatch.setattr(decision, "_MAX_ROWS", 3000)
-    labels, probabilities = decision._predicted(Network(), source)
+    labels, probabilities = decision._predict(Network(), source)
     np.testing.assert_array_equal(labels, every_label[::4])
     np.testing.assert_allclose(probabilities, every_probability[::4], rtol=1e-6)
 

@@ -40,7 +40,7 @@ network, history = fit(
     log_folder=None,
 )
 from trainer import distribution
-folder = distribution.write_folder(str(folder / "model"))
+folder = distribution.choose_write_folder(str(folder / "model"))
 tf.saved_model.save(network, folder)
 replicas = network.distribute_strategy.num_replicas_in_sync
 print(json.dumps({"metrics": history.metrics, "folder": folder, "chief": distribution.is_chief(), "replicas": replicas}))
@@ -61,8 +61,8 @@ def start(kind: str, folder: Path, cluster: dict[str, Any] | None = None) -> sub
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
-    said: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return said
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return result
 
 
 def free_ports(count: int) -> list[int]:
@@ -109,4 +109,4 @@ def test_two_machines_learn_what_one_learns_and_the_chief_alone_writes_the_model
 def test_a_strategy_of_several_machines_needs_to_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ConfigError, match="multi_worker needs several machines"):
-        distribution.strategy(training(distribution="multi_worker"))
+        distribution.build_strategy(training(distribution="multi_worker"))

@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.layers import Dropout, MemberHeads, Members, PiecewiseLinear, Squash, bin_edges
+from trainer.layers import Dropout, MemberHeads, Members, PiecewiseLinear, Squash, compute_bin_edges
 
 
 def test_edges_are_quantiles_of_the_values() -> None:
-    np.testing.assert_array_equal(bin_edges(np.arange(1001.0), 4), [0, 250, 500, 750, 1000])
+    np.testing.assert_array_equal(compute_bin_edges(np.arange(1001.0), 4), [0, 250, 500, 750, 1000])
 
 
 def test_with_fewer_values_than_edges_each_value_is_an_edge() -> None:
-    np.testing.assert_array_equal(bin_edges(np.array([3.0, 1, 1, 7]), 5), [1, 3, 7, 7, 7, 7])
-    np.testing.assert_array_equal(bin_edges(np.array([2.0]), 2), [2, 2, 2])
+    np.testing.assert_array_equal(compute_bin_edges(np.array([3.0, 1, 1, 7]), 5), [1, 3, 7, 7, 7, 7])
+    np.testing.assert_array_equal(compute_bin_edges(np.array([2.0]), 2), [2, 2, 2])
 
 
 def test_a_frequent_value_is_an_edge_and_the_others_share_the_rest() -> None:
     values = np.concatenate([np.zeros(900), np.arange(1, 101.0)])
-    edges = bin_edges(values, 5)
+    edges = compute_bin_edges(values, 5)
     assert edges[0] == 0 and edges[1] == 1 and edges[-1] == 100
     # Plain quantiles would have four edges at zero.
     assert len(np.unique(edges)) == 6

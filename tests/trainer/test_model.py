@@ -9,8 +9,8 @@ import tensorflow as tf
 from cli.errors import DataError
 from schemas.features import FeatureSet
 from trainer.config import Activation, EarlyStopping, GpuOptions, Model, Optimizer, OptimizerName, Training
-from trainer.devices import for_this_machine
-from trainer.input import Source, training_rows
+from trainer.devices import adapt_to_device
+from trainer.input import Source, read_training_rows
 from trainer.model import WIDE_PREFIX, WideAndDeep, build_model, compile_model
 from trainer.optimizers import Schedule
 from trainer.run import DeadActivations, fit
@@ -100,7 +100,7 @@ def test_every_optimizer_changes_its_own_part_and_no_other(name: OptimizerName, 
         steps=4,
     )
     before = weights(network, wide=True), weights(network, wide=False)
-    rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     network.fit(rows.batches, steps_per_epoch=rows.steps_per_epoch, verbose=0)
     assert any((a != b).any() for a, b in zip(before[0], weights(network, wide=True), strict=True))
     for old, new in zip(before[1], weights(network, wide=False), strict=True):
@@ -135,7 +135,7 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
 
 
 def test_class_weights_give_both_classes_the_same_total(source: Source, tmp_path: Path) -> None:
-    rows = training_rows(source, training(imbalance="class_weights"), seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, training(imbalance="class_weights"), seed=1, cache_folder=str(tmp_path))
     totals = {0: 0.0, 1: 0.0}
     for _, label, weight in rows.batches.take(rows.steps_per_epoch):
         for value in totals:
@@ -144,7 +144,7 @@ def test_class_weights_give_both_classes_the_same_total(source: Source, tmp_path
 
 
 def test_oversampling_makes_both_classes_about_as_frequent(source: Source, tmp_path: Path) -> None:
-    batches = training_rows(source, training(imbalance="oversample"), seed=1, cache_folder=str(tmp_path)).batches
+    batches = read_training_rows(source, training(imbalance="oversample"), seed=1, cache_folder=str(tmp_path)).batches
     labels = np.concatenate([label.numpy() for _, label, _ in batches.take(20)])
     assert labels.mean() == pytest.approx(0.5, abs=0.06)
 
@@ -152,7 +152,7 @@ def test_oversampling_makes_both_classes_about_as_frequent(source: Source, tmp_p
 def sizes_of_epochs(source: Source, folder: Path, seed: int) -> list[list[float]]:
     """Return the `size` of each row, which names it, in the order in which two epochs give them."""
     folder.mkdir()
-    rows = training_rows(source, training(batch_size=40), seed=seed, cache_folder=str(folder))
+    rows = read_training_rows(source, training(batch_size=40), seed=seed, cache_folder=str(folder))
     assert rows.steps_per_epoch == 5
     sizes = np.concatenate([inputs["numbers"].numpy()[:, 0] for inputs, _, _ in rows.batches.take(10)])
     return sizes.reshape(2, 200).tolist()
@@ -177,7 +177,7 @@ def test_a_long_epoch_is_rounded_up_to_steps_that_are_taken_together(
     batch_size: int, steps: int, together: int, tmp_path: Path
 ) -> None:
     source = write_source(tmp_path / "rows.gz", rows=330)
-    rows = training_rows(source, training(batch_size=batch_size), seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, training(batch_size=batch_size), seed=1, cache_folder=str(tmp_path))
     assert (rows.steps_per_epoch, rows.steps_together) == (steps, together)
 
 
@@ -186,7 +186,7 @@ def test_a_split_with_one_class_is_refused(tmp_path: Path) -> None:
         r"^train has no row of class 'yes' of label 'y'; every class needs rows: check the declared classes, or add"
     )
     with pytest.raises(DataError, match=message):
-        training_rows(
+        read_training_rows(
             write_source(tmp_path / "one.gz", positive_share=0), training(), seed=1, cache_folder=str(tmp_path)
         )
 
@@ -209,8 +209,8 @@ def test_a_multiclass_network_learns_a_probability_for_each_class(source: Source
     network, history = fit(
         train=labelled, evaluation=labelled, model=Model(hidden_units=(8,)), training=settings, seed=1, log_folder=None
     )
-    given = {"ids": tf.zeros([5, 1], tf.int64), "numbers": tf.ones([5, 1])}
-    assert network(given).shape == (5, 3)
+    inputs = {"ids": tf.zeros([5, 1], tf.int64), "numbers": tf.ones([5, 1])}
+    assert network(inputs).shape == (5, 3)
     assert history.metrics["val_accuracy"][history.kept_epoch] > 0.95
     assert history.metrics["val_log_loss"][history.kept_epoch] == min(history.metrics["val_log_loss"])
 
@@ -225,11 +225,11 @@ def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
         deep_optimizer=deep,
         gpu=GpuOptions(batch_size=64, learning_rate_factor=2, precision="mixed_bfloat16"),
     )
-    assert for_this_machine(settings) == (settings, "float32")
+    assert adapt_to_device(settings) == (settings, "float32")
     # No machine of the tests has one; bfloat16 is computed by a CPU, too, slowly.
     there = tf.config.list_physical_devices
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind] if kind == "GPU" else there(kind))
-    chosen, precision = for_this_machine(settings)
+    chosen, precision = adapt_to_device(settings)
     assert (chosen.batch_size, precision) == (64, "mixed_bfloat16")
     assert chosen.deep_optimizer == deep.model_copy(update={"learning_rate": 0.01})
     assert chosen.wide_optimizer.learning_rate == 2 * settings.wide_optimizer.learning_rate
@@ -270,7 +270,7 @@ def test_a_regression_learns_in_the_unit_of_its_label(tmp_path: Path, monkeypatc
     # The mean of means of blocks that are not equally long.
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 150)
     source = write_numbers(tmp_path / "rows.gz", 400, mean=50_000)
-    rows = training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, training(), seed=1, cache_folder=str(tmp_path))
     untrained = build_model(source.features, Model(architecture="wide"), labels=rows.labels)
     assert untrained(inputs(1)).numpy() == pytest.approx(rows.labels.mean)
     labels = np.concatenate([labels.numpy() for _, _, labels in source.blocks()]).astype(np.float64)
@@ -293,7 +293,7 @@ def test_labels_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "same.gz", rows=10, positive_share=0)
     labelled = with_label(source, {"kind": "regression"})
     with pytest.raises(DataError, match="^label 'y' is 0 in every row of train; there is nothing to learn$"):
-        training_rows(labelled, training(), seed=1, cache_folder=str(tmp_path))
+        read_training_rows(labelled, training(), seed=1, cache_folder=str(tmp_path))
 
 
 def test_dead_units_are_counted(source: Source, tmp_path: Path) -> None:

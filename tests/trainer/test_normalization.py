@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.trainer.test_model import FEATURES, inputs, training, write_source
 from trainer.config import Model, Normalization, Optimizer
-from trainer.input import Source, training_rows
+from trainer.input import Source, read_training_rows
 from trainer.model import WideAndDeep, build_model
 from trainer.normalization import PopulationStatistics, normalization_layer
 from trainer.run import fit
@@ -65,7 +65,7 @@ def test_batches_larger_than_the_table_are_served_as_they_were_trained(tmp_path:
 
 def test_statistics_weigh_rows_as_the_training_repeats_them(tmp_path: Path) -> None:
     source = write_source(tmp_path / "rows.gz", positive_share=0.1)
-    rows = training_rows(source, training(imbalance="oversample"), seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, training(imbalance="oversample"), seed=1, cache_folder=str(tmp_path))
     network = build_model(FEATURES, Model(hidden_units=(8,)))
     statistics = PopulationStatistics(rows.sample)
     statistics.set_model(network)
@@ -83,7 +83,7 @@ def test_statistics_need_no_more_rows_than_the_sample(tmp_path: Path, monkeypatc
     monkeypatch.setattr("trainer.input._SAMPLE_ROWS", 500)
     monkeypatch.setattr("trainer.input._BLOCK_ROWS", 64)
     source = write_source(tmp_path / "rows.gz", rows=2000)
-    sample = training_rows(source, training(), seed=1, cache_folder=str(tmp_path)).sample
+    sample = read_training_rows(source, training(), seed=1, cache_folder=str(tmp_path)).sample
     sizes = np.concatenate([rows["numbers"].numpy()[:, 0] for rows, _ in sample])
     assert 150 < len(sizes) <= 500
     every = np.concatenate([numbers.numpy()[:, 0] for _, numbers, _ in source.blocks()])

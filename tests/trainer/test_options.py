@@ -11,8 +11,8 @@ import tensorflow as tf
 from schemas.features import FeatureSet
 from tests.trainer.test_model import training
 from trainer.config import EarlyStopping, Model, Optimizer
-from trainer.input import Source, training_rows
-from trainer.model import TEMPERATURE, WideAndDeep, build_model, compile_model
+from trainer.input import Source, read_training_rows
+from trainer.model import WideAndDeep, build_model, compile_model
 from trainer.run import History, fit
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ def test_the_temperature_is_that_of_the_least_loss_on_eval(tmp_path: Path) -> No
     source = write_rows(tmp_path / "rows.gz", "binary", 400)
     plain, history = fitted(source, label_smoothing=0.3)
     calibrated, _ = fitted(source, label_smoothing=0.3, calibration="temperature")
-    inverse = float(calibrated.get_layer(TEMPERATURE).inverse)
+    inverse = float(calibrated.get_layer("temperature").inverse)
     # Smoothed labels make the network less certain than it should be.
     assert inverse > 1.2
     before, labels = predictions(plain, source)
@@ -110,7 +110,7 @@ def test_the_averages_follow_their_formula_and_training_continues_with_the_weigh
     source = write_rows(tmp_path / "rows.gz", "binary", 50)
     model = Model(hidden_units=(4,), normalization="none")
     settings = training(ema_momentum=0.3, deep_optimizer=Optimizer(name="sgd", learning_rate=0.1))
-    rows = training_rows(source, settings, seed=1, cache_folder=str(tmp_path))
+    rows = read_training_rows(source, settings, seed=1, cache_folder=str(tmp_path))
     keras.utils.set_random_seed(1)
     network = build_model(source.features, model)
     compile_model(network, settings, "binary", steps=4)

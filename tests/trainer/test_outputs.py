@@ -10,8 +10,8 @@ from trainer.outputs import (
     LabelValues,
     MeanOfMembers,
     Temperature,
-    best_temperature,
-    factor_of_means,
+    choose_temperature,
+    compute_mean_factor,
     label_quantiles,
 )
 
@@ -28,7 +28,7 @@ def values(labels: np.ndarray) -> LabelValues:
 @pytest.mark.parametrize("labels", [LABELS, -LABELS, LABELS - 100, np.round(LABELS), 1e12 + 1e11 * LABELS])
 def test_learned_labels_come_back_in_their_unit(scale: LabelScale, tolerance: float, labels: np.ndarray) -> None:
     unit = LabelUnit(scale, values(labels), clip=False)
-    learned = unit.learned(tf.constant(labels, tf.float32))
+    learned = unit.encode(tf.constant(labels, tf.float32))
     # Some hundred thousandth of the range beside the relative error: z-scores are exact to that.
     near = 1e-5 * (labels.max() - labels.min())
     np.testing.assert_allclose(unit(learned).numpy(), labels, rtol=tolerance, atol=near)
@@ -91,20 +91,20 @@ def test_the_temperature_undoes_logits_that_are_too_large(factor: float, expecte
         labels = (random.random(len(logits)) < 1 / (1 + np.exp(-logits[:, 0]))).astype(int)
     else:
         labels = (random.random((len(logits), 1)) > softmax(logits).cumsum(1)).sum(1)
-    temperature, before, after = best_temperature(factor * logits, labels)
+    temperature, before, after = choose_temperature(factor * logits, labels)
     assert temperature == pytest.approx(expected, rel=0.05)
     assert after <= before
     layer = Temperature()
     scaled = layer(tf.constant(logits, tf.float32))
     np.testing.assert_allclose(scaled.numpy(), logits, rtol=1e-6)
-    layer.set(2.0)
+    layer.set_calibration(2.0)
     np.testing.assert_allclose(layer(tf.constant(logits, tf.float32)).numpy(), logits / 2, rtol=1e-6)
 
 
 def test_a_few_rows_without_an_error_hardly_change_the_temperature() -> None:
     def perfect(rows: int) -> float:
         logits = np.tile([[3.0], [-3.0]], (rows // 2, 1))
-        return best_temperature(logits, np.tile([1, 0], rows // 2))[0]
+        return choose_temperature(logits, np.tile([1, 0], rows // 2))[0]
 
     assert 0.9 < perfect(20) < 1
     assert perfect(20) > perfect(1_000) > perfect(100_000) == 0.5
@@ -112,12 +112,12 @@ def test_a_few_rows_without_an_error_hardly_change_the_temperature() -> None:
 
 def test_a_factor_gives_predictions_the_mean_of_the_labels() -> None:
     labels, predictions = np.array([1.0, 2, 9]), np.array([1.0, 2, 3])
-    assert factor_of_means(labels, predictions, np.ones(3)) == 2
-    assert factor_of_means(labels, predictions, np.array([1.0, 1, 0])) == 1
+    assert compute_mean_factor(labels, predictions, np.ones(3)) == 2
+    assert compute_mean_factor(labels, predictions, np.array([1.0, 1, 0])) == 1
     for wrong in (-labels, 0 * labels):
-        assert factor_of_means(wrong, predictions, np.ones(3)) == 1
-        assert factor_of_means(labels, wrong, np.ones(3)) == 1
+        assert compute_mean_factor(wrong, predictions, np.ones(3)) == 1
+        assert compute_mean_factor(labels, wrong, np.ones(3)) == 1
     unit = LabelUnit("log_z_score", values(LABELS), clip=True)
     before = unit(tf.constant([0.0, 9.0])).numpy()
-    unit.factor.assign(3.0)
+    unit.set_calibration(3.0)
     np.testing.assert_allclose(unit(tf.constant([0.0, 9.0])).numpy(), [3 * before[0], LABELS.max()], rtol=1e-6)

@@ -6,8 +6,8 @@ import pytest
 
 from cli import progress
 from tests.trainer.test_model import write_source
-from trainer.config import Model, Range, Search, Training, shown_values, tuned, values_of
-from trainer.search import search_metric
+from trainer.config import Model, Range, Search, Training, apply_values, format_values, parse_values
+from trainer.search import choose_metric
 
 PARAMETERS: dict[str, Any] = {
     "model.hidden_units": {"choices": [[4], [8, 4]]},
@@ -21,10 +21,10 @@ def training(**changes: Any) -> Training:
 
 
 def test_values_are_set_by_path() -> None:
-    model, changed = tuned(Model(), training(), {"model.hidden_units": [4], "training.wide_optimizer.l1": 0.5})
+    model, changed = apply_values(Model(), training(), {"model.hidden_units": [4], "training.wide_optimizer.l1": 0.5})
     assert model.hidden_units == (4,)
     assert changed.wide_optimizer.l1 == 0.5
-    assert (Model(), training()) == tuned(Model(), training(), {})
+    assert (Model(), training()) == apply_values(Model(), training(), {})
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_values_are_set_by_path() -> None:
 )
 def test_a_value_that_does_not_fit_is_refused(path: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError) as refused:
-        tuned(Model(), training(), {path: value})
+        apply_values(Model(), training(), {path: value})
     assert message in str(refused.value)
 
 
@@ -59,19 +59,19 @@ def test_a_range_that_is_none_is_refused(values: dict[str, Any], message: str) -
 def test_the_metric_is_that_of_early_stopping_unless_named(tmp_path: Path) -> None:
     features = write_source(tmp_path / "rows.gz", rows=4).features
     search = {"max_trials": 2, "parameters": PARAMETERS}
-    assert search_metric(training(search=search), features) == "log_loss"
-    assert search_metric(training(search=search, early_stopping={"metric": "auc", "patience": 1}), features) == "auc"
-    assert search_metric(training(search={**search, "metric": "auc"}), features) == "auc"
+    assert choose_metric(training(search=search), features) == "log_loss"
+    assert choose_metric(training(search=search, early_stopping={"metric": "auc", "patience": 1}), features) == "auc"
+    assert choose_metric(training(search={**search, "metric": "auc"}), features) == "auc"
 
 
 def tuner(folder: Path, search: dict[str, Any]) -> Any:
-    """As TFX's Tuner makes it, but for the Transform output, which is not there."""
+    """Return a tuner as `tuner_fn` does, without the Transform output."""
     from trainer import search as module
 
     source = write_source(folder / "rows.gz")
     config = training(search=search)
     return module._ConfigTuner(
-        oracle=module._oracle(config, source.features, 3),
+        oracle=module._build_oracle(config, source.features, 3),
         train=source,
         evaluation=source,
         model=Model(),
@@ -86,15 +86,15 @@ def test_the_best_trial_is_that_with_the_best_score(algorithm: str, tmp_path: Pa
     heard: list[str] = []
     progress.listeners.append(heard.append)
     try:
-        found = tuner(tmp_path, {"max_trials": 3, "algorithm": algorithm, "parameters": PARAMETERS})
-        found.search()
+        search = tuner(tmp_path, {"max_trials": 3, "algorithm": algorithm, "parameters": PARAMETERS})
+        search.search()
     finally:
         progress.listeners.remove(heard.append)
-    trials = found.oracle.get_best_trials(3)
+    trials = search.oracle.get_best_trials(3)
     scores = [trial.score for trial in trials]
     assert len(scores) == 3
     assert scores == sorted(scores)
-    best = values_of(found.get_best_hyperparameters()[0].get_config())
+    best = parse_values(search.get_best_hyperparameters()[0].get_config())
     assert set(best) == set(PARAMETERS)
     assert best["model.hidden_units"] in ([4], [8, 4])
     assert isinstance(best["training.epochs"], int)
@@ -104,14 +104,14 @@ def test_the_best_trial_is_that_with_the_best_score(algorithm: str, tmp_path: Pa
 
 
 def test_a_trial_that_fails_ends_the_search_with_its_own_error(tmp_path: Path) -> None:
-    found = tuner(tmp_path, {"max_trials": 3, "parameters": {"training.epochs": {"low": 2, "high": 4}}})
-    found._train = SimpleNamespace(features=found._train.features)
+    search = tuner(tmp_path, {"max_trials": 3, "parameters": {"training.epochs": {"low": 2, "high": 4}}})
+    search._train = SimpleNamespace(features=search._train.features)
     with pytest.raises(AttributeError, match="blocks"):
-        found.search()
+        search.search()
 
 
 def test_values_for_people() -> None:
-    assert shown_values({"a": 0.123456, "b": [1, 2], "c": 3}) == "a 0.1235, b [1, 2], c 3"
+    assert format_values({"a": 0.123456, "b": [1, 2], "c": 3}) == "a 0.1235, b [1, 2], c 3"
 
 
 def test_a_search_needs_two_trials() -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from cli import progress
 from cli.errors import DataError, PipelineError
+from schemas.data import ReadOptions
 from schemas.features import FeatureSet
 from tests.trainer.test_model import FEATURES, SPEC, training, write_source
 from trainer.config import EarlyStopping, Model, Optimizer, Training
@@ -102,6 +103,7 @@ def make_tuner(
         "model": Model(hidden_units=(4,)).model_dump_json(),
         "training": training(**settings).model_dump_json(),
         "seed": 3,
+        "read_options": ReadOptions().model_dump_json(),
     }
     files = {
         "train_files": pattern_of(train, folder / "splits" / "train"),

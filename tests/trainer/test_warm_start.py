@@ -13,7 +13,7 @@ from serving.model.served_model import ServedModel
 from tests.serving.models import FEATURES, SCHEMA_HASH, Transform
 from trainer.config import Model, Normalization
 from trainer.model import build_model
-from trainer.warm_start import WarmStart, named_weights
+from trainer.warm_start import WarmStart, name_weights
 
 
 @pytest.mark.parametrize("normalization", ["batch", "batch_renorm"])
@@ -23,7 +23,7 @@ def test_weights_are_taken_over_and_those_of_another_shape_refused(
     keras.utils.set_random_seed(1)
     trained = build_model(FEATURES, Model(hidden_units=(4,), normalization=normalization))
     exported = str(tmp_path / "model")
-    ServedModel(trained, named_weights(trained), Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(exported)
+    ServedModel(trained, name_weights(trained), Transform(), FEATURES, SCHEMA_HASH, ReadOptions()).export(exported)
     start = WarmStart(exported, FEATURES, SimpleNamespace(transform_savedmodel_dir=str(tmp_path)))
     keras.utils.set_random_seed(2)
     network = build_model(FEATURES, Model(hidden_units=(4,), normalization=normalization))

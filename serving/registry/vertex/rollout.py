@@ -389,7 +389,7 @@ class Releaser:
                 others += 1
                 continue
             rows = [json_format.MessageToDict(row) for row in v1.PredictResponse.pb(response).predictions]
-            wrong = golden.difference(rows)
+            wrong = golden.find_difference(rows)
             if wrong is not None:
                 raise PushError(f"wrong answer to a golden request: {wrong}")
             answered += 1

@@ -134,7 +134,10 @@ def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
     }
     assert summary.metrics["overall"]["example_count"] == ROWS
     golden = GoldenRequests.from_json((tmp_path / "evaluation" / GOLDEN_NAME).read_bytes())
-    assert golden.difference(Predictor(models["candidate"] / "Format-Serving").predict(list(golden.instances))) is None
+    assert (
+        golden.find_difference(Predictor(models["candidate"] / "Format-Serving").predict(list(golden.instances)))
+        is None
+    )
     assert tfma.load_validation_result(str(tmp_path / "evaluation")).validation_ok
 
 

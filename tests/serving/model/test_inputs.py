@@ -7,10 +7,10 @@ import pytest
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, Numeric
-from serving.model.inputs import RequestError, check_columns, columns_of, declared_inputs, rows_out_of_range
+from serving.model.inputs import RequestError, build_inputs, convert_columns, convert_rows, count_out_of_range
 from tests.serving.models import FEATURES, ROW
 
-INPUTS = declared_inputs(FEATURES, ReadOptions(missing_values=("", "?"), other_columns=("id", "first name")))
+INPUTS = build_inputs(FEATURES, ReadOptions(missing_values=("", "?"), other_columns=("id", "first name")))
 MISSING_INT = MISSING["int"]
 
 
@@ -25,7 +25,7 @@ def test_inputs_are_those_that_the_features_declare() -> None:
 
 
 def test_rows_become_columns_and_what_may_be_missing_is_filled_in() -> None:
-    columns = columns_of(INPUTS, [ROW, {"color": "red", "size": 3}, {**ROW, "rank": None, "weight": None}])
+    columns = convert_rows(INPUTS, [ROW, {"color": "red", "size": 3}, {**ROW, "rank": None, "weight": None}])
     assert columns["color"] == ["green", "red", "green"]
     assert columns["size"] == [2.5, 3, 2.5]
     assert columns["shop_name"] == ["north", "", "north"]
@@ -63,24 +63,24 @@ def test_rows_become_columns_and_what_may_be_missing_is_filled_in() -> None:
 )
 def test_a_value_that_does_not_fit_is_rejected_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as refused:
-        columns_of(INPUTS, [ROW, {**ROW, **change}])
+        convert_rows(INPUTS, [ROW, {**ROW, **change}])
     assert message in str(refused.value)
 
 
 def test_a_required_value_that_is_left_out_is_refused_by_name() -> None:
     with pytest.raises(RequestError, match=r"^instances\[0\]: size: the value is missing"):
-        columns_of(INPUTS, [{"color": "red"}])
+        convert_rows(INPUTS, [{"color": "red"}])
 
 
 def test_whole_floats_are_integers_and_bytes_may_come_as_base64() -> None:
-    columns = columns_of(INPUTS, [{**ROW, "rank": 3.0, "color": {"b64": "cmVk"}}])
+    columns = convert_rows(INPUTS, [{**ROW, "rank": 3.0, "color": {"b64": "cmVk"}}])
     assert columns["rank"] == [3] and isinstance(columns["rank"][0], int)
     assert columns["color"] == ["red"]
 
 
 def test_strings_and_numbers_are_converted_as_in_a_file() -> None:
     row = {"color": 85711, "size": " 2.5 ", "shop_name": 0.1, "rank": "3.0", "weight": "?"}
-    columns = columns_of(INPUTS, [row, {**row, "size": "+5.", "rank": "-0", "shop_name": "?", "color": 5.0}])
+    columns = convert_rows(INPUTS, [row, {**row, "size": "+5.", "rank": "-0", "shop_name": "?", "color": 5.0}])
     assert columns["color"] == ["85711", "5"]
     assert columns["size"] == [2.5, 5.0]
     assert columns["shop_name"] == ["0.1", ""]
@@ -89,8 +89,8 @@ def test_strings_and_numbers_are_converted_as_in_a_file() -> None:
 
 
 def test_a_model_of_parquet_takes_booleans_as_parquet_has_them() -> None:
-    inputs = declared_inputs(FEATURES, ReadOptions(format="parquet"))
-    assert columns_of(inputs, [{**ROW, "color": True}])["color"] == ["true"]
+    inputs = build_inputs(FEATURES, ReadOptions(format="parquet"))
+    assert convert_rows(inputs, [{**ROW, "color": True}])["color"] == ["true"]
 
 
 def test_a_column_reads_nan_as_missing_if_it_says_so() -> None:
@@ -99,35 +99,37 @@ def test_a_column_reads_nan_as_missing_if_it_says_so() -> None:
             "features": {**FEATURES.features, "weight": Numeric(kind="numeric", missing=0.0, missing_values=("NaN",))}
         }
     )
-    columns = columns_of(declared_inputs(features, ReadOptions()), [{**ROW, "weight": v} for v in (math.nan, "nan", 1)])
+    columns = convert_rows(build_inputs(features, ReadOptions()), [{**ROW, "weight": v} for v in (math.nan, "nan", 1)])
     assert [math.isnan(value) for value in columns["weight"]] == [True, True, False]
 
 
 def test_other_columns_of_the_training_table_are_accepted() -> None:
-    assert columns_of(INPUTS, [{**ROW, "id": 7, "first name": None, "first_name": [1]}]) == columns_of(INPUTS, [ROW])
-    assert check_columns(INPUTS, {**{k: [v] for k, v in ROW.items()}, "id": [7]}) == columns_of(INPUTS, [ROW])
+    assert convert_rows(INPUTS, [{**ROW, "id": 7, "first name": None, "first_name": [1]}]) == convert_rows(
+        INPUTS, [ROW]
+    )
+    assert convert_columns(INPUTS, {**{k: [v] for k, v in ROW.items()}, "id": [7]}) == convert_rows(INPUTS, [ROW])
     with pytest.raises(RequestError, match=r"instances\[0\]: 'idd' is unknown; did you mean 'id'\?"):
-        columns_of(INPUTS, [{**ROW, "idd": 7}])
+        convert_rows(INPUTS, [{**ROW, "idd": 7}])
 
 
 def test_the_datas_own_names_of_columns_will_do() -> None:
     own = {key.replace("shop_name", "shop name"): value for key, value in ROW.items()}
-    assert columns_of(INPUTS, [own]) == columns_of(INPUTS, [ROW])
-    assert check_columns(INPUTS, {name: [value] for name, value in own.items()}) == columns_of(INPUTS, [ROW])
+    assert convert_rows(INPUTS, [own]) == convert_rows(INPUTS, [ROW])
+    assert convert_columns(INPUTS, {name: [value] for name, value in own.items()}) == convert_rows(INPUTS, [ROW])
     with pytest.raises(RequestError, match=r"instances\[0\]: shop_name: is given twice, as 'shop name' too"):
-        columns_of(INPUTS, [{**own, "shop_name": "south"}])
+        convert_rows(INPUTS, [{**own, "shop_name": "south"}])
     with pytest.raises(RequestError, match=r"'shop nam' is unknown; did you mean 'shop name'\?"):
-        columns_of(INPUTS, [{**ROW, "shop nam": "south"}])
+        convert_rows(INPUTS, [{**ROW, "shop nam": "south"}])
 
 
 def test_ids_out_of_range_are_counted_and_missing_ones_are_not() -> None:
-    columns = columns_of(INPUTS, [{**ROW, "rank": rank} for rank in (-1, 0, 3, 4, None, 2**62)])
+    columns = convert_rows(INPUTS, [{**ROW, "rank": rank} for rank in (-1, 0, 3, 4, None, 2**62)])
     assert columns["rank"] == [-1, 0, 3, 4, MISSING_INT, 2**62]
-    assert rows_out_of_range(INPUTS, columns) == {"rank": 3}
+    assert count_out_of_range(INPUTS, columns) == {"rank": 3}
 
 
 def test_columns_are_checked_alike() -> None:
-    columns = check_columns(INPUTS, {"color": ["red", "blue"], "size": [1.0, 2.0], "rank": [1, None]})
+    columns = convert_columns(INPUTS, {"color": ["red", "blue"], "size": [1.0, 2.0], "rank": [1, None]})
     assert columns["rank"] == [1, MISSING_INT]
     assert columns["shop_name"] == ["", ""]
     for wrong, message in (
@@ -137,5 +139,5 @@ def test_columns_are_checked_alike() -> None:
         ({"color": ["red"]}, "instances[0]: size: the value is missing"),
     ):
         with pytest.raises(RequestError) as refused:
-            check_columns(INPUTS, wrong)
+            convert_columns(INPUTS, wrong)
         assert message in str(refused.value)

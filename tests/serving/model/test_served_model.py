@@ -1,4 +1,4 @@
-"""What is exported: each signature once, one graph behind both that predict."""
+"""The exported model: each signature once, one graph behind both prediction signatures."""
 
 import json
 from pathlib import Path
@@ -44,8 +44,8 @@ def test_the_same_probability_has_the_label_of_the_models_own_threshold(tmp_path
     above = float(np.nextafter(np.float32(probability), np.float32(1)))
     # Only a probability above the threshold is positive.
     for threshold, label in ((probability, "no"), (above, "no"), (0.2, "yes")):
-        found = Predictor(export_model(tmp_path / f"{threshold}", offset, decided_at(threshold))).predict([ROW])
-        assert found == [{**answer, "predicted_label": label}]
+        rows = Predictor(export_model(tmp_path / f"{threshold}", offset, decided_at(threshold))).predict([ROW])
+        assert rows == [{**answer, "predicted_label": label}]
 
 
 def test_the_file_of_a_threshold_is_content_and_the_graph_has_the_same(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def model() -> Model:
 
 
 def batcher(model: Model, **limits: int) -> Batcher:
-    known = {"max_batch_rows": 4, "max_waiting_rows": 6, **limits}
-    return Batcher(model, ThreadPoolExecutor(1), **known)
+    settings = {"max_batch_rows": 4, "max_waiting_rows": 6, **limits}
+    return Batcher(model, ThreadPoolExecutor(1), **settings)
 
 
 async def first_in(model: Model, made: Batcher) -> "asyncio.Task[Any]":

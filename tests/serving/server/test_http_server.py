@@ -53,9 +53,9 @@ def expected(model: Path) -> float:
 
 
 def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningServer, exported: list[Path]) -> None:
-    code, said = serving.post("/predict", {"instances": [ROW, {"color": "red", "size": 1}]})
+    code, content = serving.post("/predict", {"instances": [ROW, {"color": "red", "size": 1}]})
     assert code == 200
-    first, second = said["predictions"]
+    first, second = content["predictions"]
     assert first == {
         "probability": pytest.approx(expected(exported[1])),
         "predicted_label": first["predicted_label"],
@@ -63,8 +63,8 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
         "schema_hash": SCHEMA_HASH,
     }
     assert 0 < second["probability"] < 1
-    code, said = serving.post("/predict", {"instances": [ROW], "parameters": {"outputs": ["probability"]}})
-    assert (code, said) == (200, {"predictions": [{"probability": pytest.approx(expected(exported[1]))}]})
+    code, content = serving.post("/predict", {"instances": [ROW], "parameters": {"outputs": ["probability"]}})
+    assert (code, content) == (200, {"predictions": [{"probability": pytest.approx(expected(exported[1]))}]})
     assert serving.get("/health") == (200, {"ready": True, "versions": [1, 2], "default": 2})
     assert serving.get("/live") == (200, {"live": True})
 
@@ -102,20 +102,20 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
 def test_a_request_that_does_not_fit_is_refused_and_says_why(
     serving: RunningServer, body: bytes, code: int, message: str
 ) -> None:
-    found, said = serving.post("/predict", body)
-    assert (found, message in said["error"]) == (code, True), said
+    status, content = serving.post("/predict", body)
+    assert (status, message in content["error"]) == (code, True), content
 
 
 def test_an_example_without_a_required_feature_is_refused_by_name(serving: RunningServer) -> None:
     empty = {"signature_name": "serving_examples", "instances": [{"b64": ""}]}
-    code, said = serving.post(f"{MODEL}:predict", empty)
+    code, content = serving.post(f"{MODEL}:predict", empty)
     assert code == 400
-    assert said["error"] == "instances[0]: color: the value is missing"
+    assert content["error"] == "instances[0]: color: the value is missing"
 
 
 def test_too_many_rows_are_refused(serving: RunningServer) -> None:
-    code, said = serving.post("/predict", {"instances": [{"size": 1}] * 5000})
-    assert (code, said["error"]) == (400, "the request has 5,000 rows; at most 4,096 are taken")
+    code, content = serving.post("/predict", {"instances": [{"size": 1}] * 5000})
+    assert (code, content["error"]) == (400, "the request has 5,000 rows; at most 4,096 are taken")
 
 
 def test_tf_serving_paths_reach_versions_and_labels_by_row_and_by_column(
@@ -128,13 +128,13 @@ def test_tf_serving_paths_reach_versions_and_labels_by_row_and_by_column(
         (f"{MODEL}/labels/champion", new, "2"),
         (f"{MODEL}/labels/previous", old, "1"),
     ):
-        code, said = serving.post(f"{path}:predict", {"instances": [ROW]})
-        assert (code, said["predictions"][0]["model_version"]) == (200, version)
-        assert said["predictions"][0]["probability"] == pytest.approx(probability)
+        code, content = serving.post(f"{path}:predict", {"instances": [ROW]})
+        assert (code, content["predictions"][0]["model_version"]) == (200, version)
+        assert content["predictions"][0]["probability"] == pytest.approx(probability)
         columns = {name: [value, value] for name, value in ROW.items()}
-        code, said = serving.post(f"{path}:predict", {"signature_name": "serving_default", "inputs": columns})
+        code, content = serving.post(f"{path}:predict", {"signature_name": "serving_default", "inputs": columns})
         assert code == 200
-        assert said["outputs"]["probability"] == [pytest.approx(probability)] * 2
+        assert content["outputs"]["probability"] == [pytest.approx(probability)] * 2
 
 
 def test_serialized_examples_are_answered_alike(serving: RunningServer, exported: list[Path]) -> None:
@@ -143,13 +143,13 @@ def test_serialized_examples_are_answered_alike(serving: RunningServer, exported
         {"signature_name": "serving_examples", "instances": [coded]},
         {"signature_name": "serving_examples", "instances": [{"examples": coded}]},
     ):
-        code, said = serving.post(f"{MODEL}:predict", body)
-        assert (code, said["predictions"][0]["probability"]) == (200, pytest.approx(expected(exported[1])))
-    code, said = serving.post(f"{MODEL}:predict", {"signature_name": "serving_examples", "inputs": [coded]})
-    assert (code, said["outputs"]["probability"]) == (200, [pytest.approx(expected(exported[1]))])
+        code, content = serving.post(f"{MODEL}:predict", body)
+        assert (code, content["predictions"][0]["probability"]) == (200, pytest.approx(expected(exported[1])))
+    code, content = serving.post(f"{MODEL}:predict", {"signature_name": "serving_examples", "inputs": [coded]})
+    assert (code, content["outputs"]["probability"]) == (200, [pytest.approx(expected(exported[1]))])
     wrong = {"signature_name": "serving_examples", "instances": [{"b64": "AAAA"}]}
-    code, said = serving.post(f"{MODEL}:predict", wrong)
-    assert code == 400 and said["error"] == "instances[0]: is not a tf.Example"
+    code, content = serving.post(f"{MODEL}:predict", wrong)
+    assert code == 400 and content["error"] == "instances[0]: is not a tf.Example"
 
 
 def tf_example() -> bytes:
@@ -179,21 +179,21 @@ def tf_example() -> bytes:
     ],
 )
 def test_what_is_not_there_is_named(serving: RunningServer, path: str, message: str) -> None:
-    code, said = serving.get(path)
+    code, content = serving.get(path)
     assert code == 404
-    assert message in said["error"]
+    assert message in content["error"]
 
 
 def test_status_metadata_and_metrics(serving: RunningServer) -> None:
-    code, said = serving.get(MODEL)
+    code, content = serving.get(MODEL)
     assert code == 200
-    assert [(one["version"], one["state"]) for one in said["model_version_status"]] == [
+    assert [(version["version"], version["state"]) for version in content["model_version_status"]] == [
         ("2", "AVAILABLE"),
         ("1", "AVAILABLE"),
     ]
-    code, said = serving.get(f"{MODEL}/versions/1/metadata")
-    assert (code, said["model_spec"]["version"]) == (200, "1")
-    definition = said["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    code, content = serving.get(f"{MODEL}/versions/1/metadata")
+    assert (code, content["model_spec"]["version"]) == (200, "1")
+    definition = content["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert definition["inputs"]["size"]["dtype"] == "DT_FLOAT"
     assert set(definition["outputs"]) == {"probability", "predicted_label", "model_version", "schema_hash"}
     code, text = serving.get("/metrics")
@@ -208,7 +208,7 @@ def test_each_request_leaves_a_line_of_json(serving: RunningServer) -> None:
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:
         assert answer.headers["x-request-id"] == "my-id"
-    (line,) = events_soon(serving, "my-id")
+    (line,) = wait_for_events(serving, "my-id")
     assert {key: line[key] for key in ("event", "method", "path", "status", "rows", "version")} == {
         "event": "request",
         "method": "POST",
@@ -220,12 +220,12 @@ def test_each_request_leaves_a_line_of_json(serving: RunningServer) -> None:
     assert line["ms"] > 0
 
 
-def events_soon(serving: RunningServer, identity: str) -> list[dict[str, Any]]:
+def wait_for_events(serving: RunningServer, identity: str) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        found = [event for event in list(serving.events) if event.get("request_id") == identity]
-        if found:
-            return found
+        events = [event for event in list(serving.events) if event.get("request_id") == identity]
+        if events:
+            return events
         time.sleep(0.01)
     return []
 
@@ -285,9 +285,12 @@ def test_tf_servings_own_stubs_get_the_same_numbers(serving: RunningServer, expo
 
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = "shop-model"
-        found = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, timeout=30)
+        response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, timeout=30)
         available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        assert [(one.version, one.state) for one in found.model_version_status] == [(2, available), (1, available)]
+        assert [(version.version, version.state) for version in response.model_version_status] == [
+            (2, available),
+            (1, available),
+        ]
 
 
 def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serving: RunningServer) -> None:
@@ -298,12 +301,12 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
     def fuzz(case: Any) -> None:
         response = case.call(timeout=30)
         statuses.add(response.status_code)
-        wanted = [
+        response_checks = [
             checks.not_a_server_error,
             checks.CHECKS.get_one("status_code_conformance"),
             checks.CHECKS.get_one("response_schema_conformance"),
         ]
-        case.validate_response(response, checks=wanted)
+        case.validate_response(response, checks=response_checks)
 
     settings = hypothesis.settings(
         max_examples=25,
@@ -313,9 +316,9 @@ def test_hostile_requests_by_the_api_are_never_answered_with_a_server_error(serv
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    for found in schema.get_all_operations():
-        operation = found.ok()
-        # What takes nothing cannot be given anything wrong.
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        # An operation without input has no wrong input.
         takes = operation.body or operation.path_parameters
         for mode in list(schemathesis.GenerationMode) if takes else [schemathesis.GenerationMode.POSITIVE]:
             settings(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(fuzz))()
@@ -339,9 +342,9 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         page.keyboard.type("2.5")
         page.keyboard.press("Enter")
         page.wait_for_selector("#answer table")
-        shown = page.inner_text("#answer")
-        assert f"{expected(exported[1]):.4f}" in shown
-        assert "schema_hash" in shown
+        answer = page.inner_text("#answer")
+        assert f"{expected(exported[1]):.4f}" in answer
+        assert "schema_hash" in answer
         heights = [(row.bounding_box() or {})["height"] for row in page.locator("#answer tr").all()]
         assert max(heights) < 40
         assert "curl -s" in page.inner_text("#curl")
@@ -392,7 +395,7 @@ def test_a_stopping_server_answers_what_it_has_taken(registry: LocalRegistry) ->
 
 
 def test_clients_that_go_when_asked_to_are_not_cut_off(registry: LocalRegistry) -> None:
-    """As behind a load balancer: a connection is used until an answer asks to close it."""
+    """A load balancer uses a connection until a response asks to close it."""
     failures: list[Any] = []
     answered, asked_to_go = threading.Event(), []
 
@@ -480,8 +483,8 @@ def test_a_container_of_vertex_fetches_its_model_and_takes_its_paths(
     }
     with RunningServer("--host", "127.0.0.1", **environment) as running:
         assert running.get("/alive") == (200, {"ready": True, "versions": [2], "default": 2})
-        code, said = running.post("/v1:predict", {"instances": [ROW]})
-        assert (code, said["predictions"][0]["model_version"]) == (200, "2")
+        code, content = running.post("/v1:predict", {"instances": [ROW]})
+        assert (code, content["predictions"][0]["model_version"]) == (200, "2")
 
 
 @pytest.fixture
@@ -520,15 +523,15 @@ def test_what_cannot_be_served_is_one_line(bench: Bench, registry: LocalRegistry
             (["--model-dir", str(tmp_path / "nothing")], 5, "there is no such folder"),
             (["--model-dir", f"gs://{BUCKET}/nothing"], 5, "nothing is there"),
             (["--model-dir", str(tmp_path / "empty")], 5, "holds no version of a model"),
-            (["--model-dir", str(registry.folder.parent)], 5, f"wanted, such as {registry.folder}"),
+            (["--model-dir", str(registry.folder.parent)], 5, f"own folder, such as {registry.folder}"),
             (["--model-dir", str(registry.folder), "--versions", "9"], 5, "has version 1, 2; none of them is what"),
             (["--model-dir", str(unpushed.parent)], 5, "no push of this product left it there"),
             (["--model-dir", str(tampered)], 5, "is not what was pushed: its content hash is"),
             (["--model-dir", str(registry.folder), "--versions", "newest"], 2, "--versions: expected champion, labels"),
-            (["--model-dir", str(registry.folder), "--port", port], 5, f"127.0.0.1:{port} cannot be listened at"),
+            (["--model-dir", str(registry.folder), "--port", port], 5, f"127.0.0.1:{port} cannot listen"),
             (["--model-dir", str(registry.folder), "--grpc-port", port], 5, f"--grpc-port {port}: 127.0.0.1:{port}"),
         ):
-            found, stderr = failed_start(*arguments)
+            exit_code, stderr = failed_start(*arguments)
             errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
-            assert (found, len(errors), message in "".join(errors)) == (code, 1, True), (arguments, stderr)
+            assert (exit_code, len(errors), message in "".join(errors)) == (code, 1, True), (arguments, stderr)
             assert "Traceback" not in stderr

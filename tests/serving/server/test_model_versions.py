@@ -13,7 +13,7 @@ import pytest
 
 from cli.errors import ConfigError, PushError
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry
-from serving.server.model_versions import Policy, Versions
+from serving.server.model_versions import ModelVersions, VersionPolicy
 from tests.serving.models import ROW, export_model, push
 from tests.serving.running import RunningServer, registry_of
 
@@ -31,8 +31,8 @@ def registry(tmp_path: Path) -> LocalRegistry:
 
 
 def test_a_policy_names_the_versions_to_serve() -> None:
-    there, labels = [1, 2, 3, 5], {"champion": 2, "previous": 1, "candidate": 5}
-    for text, wanted in {
+    versions, labels = [1, 2, 3, 5], {"champion": 2, "previous": 1, "candidate": 5}
+    for text, selected in {
         "champion": {2},
         "labels": {1, 2, 5},
         "latest": {5},
@@ -41,20 +41,20 @@ def test_a_policy_names_the_versions_to_serve() -> None:
         "1,3": {1, 3},
         "9": set(),
     }.items():
-        assert Policy.parse(text).wanted(there, labels) == wanted, text
-    assert Policy.parse("champion").wanted(there, {}) == {5}
-    assert Policy.parse("labels").wanted([], {}) == set()
+        assert VersionPolicy.parse(text).select(versions, labels) == selected, text
+    assert VersionPolicy.parse("champion").select(versions, {}) == {5}
+    assert VersionPolicy.parse("labels").select([], {}) == set()
 
 
 @pytest.mark.parametrize("text", ["", "newest", "latest:0", "latest:x", "1,", "-1", "champion:2"])
 def test_other_policies_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--versions: expected champion, labels, latest"):
-        Policy.parse(text)
+        VersionPolicy.parse(text)
 
 
 def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
-    versions = Versions(registry.folder, Policy())
+    versions = ModelVersions(registry.folder, VersionPolicy())
     assert versions.refresh().default == 1
     push(registry, models[1])
     assert (versions.refresh().default, sorted(versions.snapshot.served)) == (2, [2])
@@ -71,10 +71,10 @@ def test_the_champion_is_followed_and_a_rollback_too(registry: LocalRegistry, mo
 def test_labels_and_numbers_are_served_together(registry: LocalRegistry, models: list[Path]) -> None:
     for model in models[:3]:
         push(registry, model)
-    now = Versions(registry.folder, Policy.parse("labels")).refresh()
+    now = ModelVersions(registry.folder, VersionPolicy.parse("labels")).refresh()
     assert (sorted(now.served), now.default, dict(now.labels)) == ([2, 3], 3, {"champion": 3, "previous": 2})
     registry.rollback()
-    now = Versions(registry.folder, Policy.parse("all")).refresh()
+    now = ModelVersions(registry.folder, VersionPolicy.parse("all")).refresh()
     assert (sorted(now.served), now.default) == ([1, 2, 3], 2)
 
 
@@ -112,7 +112,7 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
     registry: LocalRegistry, models: list[Path], damage: Callable[[Path], None], message: str
 ) -> None:
     push(registry, models[0])
-    versions = Versions(registry.folder, Policy.parse("latest"))
+    versions = ModelVersions(registry.folder, VersionPolicy.parse("latest"))
     versions.refresh()
     push(registry, models[1])
     damage(registry.folder / "2")
@@ -122,7 +122,7 @@ def test_a_version_that_nobody_vouches_for_is_not_taken_up(
 
 def test_wrong_answers_keep_a_version_out_until_its_files_change(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
-    versions = Versions(registry.folder, Policy())
+    versions = ModelVersions(registry.folder, VersionPolicy())
     versions.refresh()
     push(registry, models[1], wrong=0.1)
     now = versions.refresh()
@@ -142,7 +142,7 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
     registry: LocalRegistry, models: list[Path]
 ) -> None:
     push(registry, models[0])
-    versions = Versions(registry.folder, Policy())
+    versions = ModelVersions(registry.folder, VersionPolicy())
     versions.refresh()
     ledger = registry.folder / "registry.json"
     text = ledger.read_text()
@@ -159,11 +159,11 @@ def test_what_serves_goes_on_when_the_folder_is_gone_or_its_state_damaged(
 def test_a_champion_that_cannot_be_served_is_not_silently_replaced(registry: LocalRegistry, models: list[Path]) -> None:
     push(registry, models[0])
     push(registry, models[1], wrong=0.1)
-    assert Versions(registry.folder, Policy()).refresh().default is None
-    assert Versions(registry.folder, Policy.parse("all")).refresh().default is None
+    assert ModelVersions(registry.folder, VersionPolicy()).refresh().default is None
+    assert ModelVersions(registry.folder, VersionPolicy.parse("all")).refresh().default is None
     # Whoever asks for versions by number, or for the latest that can be served, gets one of those.
-    assert Versions(registry.folder, Policy.parse("1")).refresh().default == 1
-    assert Versions(registry.folder, Policy.parse("latest:2")).refresh().default == 1
+    assert ModelVersions(registry.folder, VersionPolicy.parse("1")).refresh().default == 1
+    assert ModelVersions(registry.folder, VersionPolicy.parse("latest:2")).refresh().default == 1
 
 
 def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegistry, models: list[Path]) -> None:
@@ -171,7 +171,7 @@ def test_numbers_and_the_latest_need_no_champion_among_them(registry: LocalRegis
         push(registry, model)
     registry.rollback()
     for text, default in {"1": 1, "1,9": 1, "1,3": 3, "1,2": 2, "latest": 3, "latest:2": 3}.items():
-        assert Versions(registry.folder, Policy.parse(text)).refresh().default == default, text
+        assert ModelVersions(registry.folder, VersionPolicy.parse(text)).refresh().default == default, text
 
 
 def test_versions_are_swapped_under_load_without_a_failed_request(registry: LocalRegistry, models: list[Path]) -> None:
@@ -187,32 +187,32 @@ def test_versions_are_swapped_under_load_without_a_failed_request(registry: Loca
         push(registry, models[4], wrong=0.2)
         (registry.folder / "77").mkdir()
         (registry.folder / "77" / "saved_model.pb").write_bytes(b"half")
-        server_says(server, "5", "END")
+        wait_for_state(server, "5", "END")
         load.more(200)
     assert load.failures == []
     assert {"1", "2", "3", "4"} <= set(load.answers)
     assert "5" not in load.answers
 
 
-def server_says(server: RunningServer, version: str, state: str) -> None:
-    """Wait until the server has looked at a version."""
+def wait_for_state(server: RunningServer, version: str, state: str) -> None:
+    """Wait until the server reports a state of a version."""
     pause = threading.Event()
     for _ in range(300):
-        _, said = server.get("/v1/models/shop-model")
+        _, status = server.get("/v1/models/shop-model")
         if {"version": version, "state": state}.items() <= {
-            **next((one for one in said["model_version_status"] if one["version"] == version), {})
+            **next((entry for entry in status["model_version_status"] if entry["version"] == version), {})
         }.items():
             return
         pause.wait(0.1)
-    raise AssertionError(said)
+    raise AssertionError(status)
 
 
 class Load:
-    """Two clients that ask as fast as they are answered, until the `with` block ends.
+    """Two clients that send request after request until the `with` block ends.
 
     Attributes:
-      answers: how often each version has answered.
-      failures: all that was not an answer.
+      answers: number of predictions of each version.
+      failures: responses and errors without a prediction.
     """
 
     def __init__(self, url: str) -> None:
@@ -230,13 +230,13 @@ class Load:
             try:
                 connection.request("POST", "/predict", body)
                 response = connection.getresponse()
-                said = json.loads(response.read())
-                version = said["predictions"][0]["model_version"] if response.status == 200 else None
+                content = json.loads(response.read())
+                version = content["predictions"][0]["model_version"] if response.status == 200 else None
             except (OSError, http.client.HTTPException) as error:
-                version, said = None, error
+                version, content = None, error
             with self._changed:
                 if version is None:
-                    self.failures.append(said)
+                    self.failures.append(content)
                 else:
                     self.answers[version] += 1
                 self._changed.notify_all()
@@ -250,8 +250,8 @@ class Load:
     def more(self, count: int) -> None:
         """Wait for so many more answers."""
         with self._changed:
-            wanted = self.answers.total() + count
-            assert self._changed.wait_for(lambda: self.answers.total() >= wanted, timeout=60)
+            total = self.answers.total() + count
+            assert self._changed.wait_for(lambda: self.answers.total() >= total, timeout=60)
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -274,5 +274,5 @@ def test_a_server_that_was_killed_serves_the_last_good_version_again(
         server.process.kill()
         server.wait()
     with RunningServer("--model-dir", str(registry.folder)) as server:
-        _, said = server.post("/predict", {"instances": [ROW]})
-        assert said["predictions"][0]["model_version"] == "1"
+        _, content = server.post("/predict", {"instances": [ROW]})
+        assert content["predictions"][0]["model_version"] == "1"
