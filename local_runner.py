@@ -106,6 +106,7 @@ def main(
 
 def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError") -> None:
     """Keep that a config was refused, in the run root that is named, or that of the config's name."""
+    from cli.terminal import runner
     from pipeline.config import pipeline_config
     from pipeline.run import local
     from pipeline.run.run_root import RunRoot, default_run_root
@@ -114,12 +115,17 @@ def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path 
     if name is not None:
         # Without the settings: what is refused may be a secret in the wrong place.
         place = ["--run-root", str(run_root)] if run_root else []
-        command = ["local_runner.py", "--config", str(config_file), *place]
+        command = [runner("local_runner.py")[-1], "--config", str(config_file), *place]
         local.put_on_record(RunRoot(run_root or default_run_root(name)), name, error, command)
 
 
-if __name__ == "__main__":
+def run_program() -> None:
+    """Run the command; leave at once when it was interrupted."""
     from cli.interrupts import leaves_when_interrupted
 
     with leaves_when_interrupted():
         main()
+
+
+if __name__ == "__main__":
+    run_program()

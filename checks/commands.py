@@ -4,7 +4,9 @@ python -m checks.commands > docs/commands.md
 """
 
 import importlib
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -26,16 +28,32 @@ _HEAD = """# Commands
 
 The `--help` of every command. `python -m checks.commands > docs/commands.md` writes this page, and a test compares it
 with the programs.
+
+An installed product, such as a wheel, has a console script for each of them:
+
+| in a checkout | installed |
+|---|---|
 """
 
 
 def render_page() -> str:
     """Return the page as Markdown."""
-    return _HEAD + "".join(
-        section
-        for line, module in ENTRY_POINTS.items()
-        for section in _render_sections(importlib.import_module(module).main, line, None)
+    return (
+        _HEAD
+        + _render_scripts()
+        + "".join(
+            section
+            for line, module in ENTRY_POINTS.items()
+            for section in _render_sections(importlib.import_module(module).main, line, None)
+        )
     )
+
+
+def _render_scripts() -> str:
+    """Return the rows of the table of console scripts."""
+    project = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text())["project"]
+    scripts = {target.partition(":")[0]: name for name, target in project["scripts"].items()}
+    return "".join(f"| `{line}` | `{scripts[module]}` |\n" for line, module in ENTRY_POINTS.items())
 
 
 def _render_sections(command: click.Command, line: str, parent: click.Context | None) -> Iterator[str]:

@@ -15,6 +15,9 @@ import click
 from cli.errors import PipelineError
 
 INTERRUPTED_EXIT_CODE = 130
+# Console scripts, which pyproject.toml declares, have this prefix; those of the runners by the name of their file.
+SCRIPT_PREFIX = "refpipe"
+RUNNER_SCRIPTS = {"local_runner.py": "refpipe-run", "vertex_runner.py": "refpipe-vertex"}
 
 # sd-daemon(3): what the journal takes from the start of a line.
 Level = Literal["error", "warning", "notice"]
@@ -37,10 +40,17 @@ def command(*arguments: object, note: str = "") -> str:
     return f"{line}    # {note}" if note else line
 
 
-def script(name: str) -> str:
-    """Return the path of a program in this checkout, from the current folder: its mere name in the checkout itself."""
-    file = Path(__file__).resolve().parents[1] / name
-    return name if Path(name).resolve() == file else str(file)
+def runner(name: str) -> list[str]:
+    """Return a runner as a user types it: the file in a checkout, the console script of an installed product.
+
+    Args:
+      name: Name of the file, such as `local_runner.py`.
+    """
+    folder = Path(__file__).resolve().parents[1]
+    # A wheel has the packages and not the file of the project.
+    if not (folder / "pyproject.toml").is_file():
+        return [RUNNER_SCRIPTS[name]]
+    return ["python", name if Path(name).resolve() == folder / name else str(folder / name)]
 
 
 def flags(**values: object) -> str:

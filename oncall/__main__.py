@@ -37,6 +37,12 @@ def main() -> None:
 for command in commands.ALL:
     main.add_command(command)
 
-if __name__ == "__main__":
+
+def run_program() -> None:
+    """Run the command; leave at once when it was interrupted."""
     with leaves_when_interrupted():
         main()
+
+
+if __name__ == "__main__":
+    run_program()

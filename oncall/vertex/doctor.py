@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
-from cli.terminal import command, script
+from cli.terminal import command, runner
 from oncall.doctor import Finding, diagnosis
 from oncall.terminal import Answer, short
 from oncall.vertex.evidence import VertexEvidence
@@ -73,9 +73,7 @@ def _missing(evidence: VertexEvidence, run_id: str) -> Iterator[Finding]:
             continue
         try:
             if not evidence.bucket.is_there(artifact.uri):
-                todo = (
-                    command("python", script("vertex_runner.py"), "submit", "--no-cache") + evidence.where.of_project()
-                )
+                todo = command(*runner("vertex_runner.py"), "submit", "--no-cache") + evidence.where.of_project()
                 yield Finding("missing", f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone", todo)
         except PushError as error:
             evidence.bucket.unread.append(str(error))

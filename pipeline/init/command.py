@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import ConfigError
-from cli.terminal import clean, command, refusals, say, script
+from cli.terminal import clean, command, refusals, runner, say
 
 if TYPE_CHECKING:
     from pipeline.init.starter import Starter
@@ -238,7 +238,7 @@ def _about(share: float) -> str:
 
 
 def _next(output: Path) -> Sequence[str]:
-    return ["python", script("local_runner.py"), "--config", str(output)]
+    return [*runner("local_runner.py"), "--config", str(output)]
 
 
 def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, Any]:

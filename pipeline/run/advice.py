@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from cli.errors import PushError, RunRootError
-from cli.terminal import command, script
+from cli.terminal import RUNNER_SCRIPTS, command, runner
 from pipeline.run.causes import failed_node
 from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, State, command_line, shown_config_flags
 from pipeline.run.rejections import Refusal
@@ -30,13 +30,13 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
     resume = _noted(again(record, here), "finished nodes are reused from the cache")
     match state:
         case State.RUNNING if record.kind is Kind.VERTEX:
-            return [command("python", script("vertex_runner.py"), "status", record.run_id) + _of_project(here)]
+            return [command(*runner("vertex_runner.py"), "status", record.run_id) + _of_project(here)]
         case State.RUNNING:
             return [_follow(record, here)]
         case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
             named = shown_config_flags(record.config_flags)
             note = "what a push would do on Vertex AI"
-            return [command("python", script("vertex_runner.py"), "submit", "--dry-run", *named, note=note)]
+            return [command(*runner("vertex_runner.py"), "submit", "--dry-run", *named, note=note)]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
         case State.ABORTED | State.INCOMPLETE:
@@ -57,7 +57,7 @@ def after_refusal(refusal: Refusal, here: str) -> list[str]:
             return [f"python -m oncall serving{here}    # which versions are taken"]
         case RunRootError.exit_code:
             return [ask_doctor(here)]
-        case _ if refusal.command[0].endswith("local_runner.py"):
+        case _ if Path(refusal.command[0]).name in ("local_runner.py", RUNNER_SCRIPTS["local_runner.py"]):
             typed = [part for part in refusal.command if part != "--quiet"]
             line = command_line([*typed, "--dry-run"], refusal.folder)
             return [f"{line}    # once it is fixed: checks it, and starts nothing"]
@@ -79,7 +79,7 @@ def again(record: RunRecord, here: str) -> str:
             return record.command_line
         case Kind.VERTEX:
             # A job does not know the file of its config.
-            line = command("python", script("vertex_runner.py"), "submit", "--wait") + _of_project(here)
+            line = command(*runner("vertex_runner.py"), "submit", "--wait") + _of_project(here)
             return f"{line}    # add its --config unless that is {DEFAULT_CONFIG}"
 
 

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cli.errors import RunRootError
 from cli.state_files import write_atomically
-from cli.terminal import command
+from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, command
 from pipeline.run.run_root import RunRoot
 
 if TYPE_CHECKING:
@@ -201,8 +201,11 @@ def command_line(arguments: Sequence[str], folder: str = "") -> str:
         return ""
     program, *flags = arguments
     path = Path(program)
-    module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
-    line = command("python", *module, *flags)
+    if path.name.startswith(SCRIPT_PREFIX):
+        line = command(path.name, *flags)
+    else:
+        module = ["-m", path.parent.name] if path.name == "__main__.py" else [program]
+        line = command("python", *module, *flags)
     return f"{command('cd', folder)} && {line}" if folder and Path(folder) != Path.cwd() else line
 
 
@@ -213,7 +216,7 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
       arguments: As `sys.argv` has them; of another program there are none.
     """
     program, *rest = arguments or [""]
-    if not program.endswith("_runner.py"):
+    if not program.endswith("_runner.py") and Path(program).name not in RUNNER_SCRIPTS.values():
         return []
     parts = [part for one in rest for part in (one.split("=", 1) if one.startswith(("--config=", "--set=")) else [one])]
     named = list(itertools.pairwise([*parts, ""]))

@@ -38,7 +38,7 @@ def test_learned_labels_come_back_in_their_unit(scale: LabelScale, tolerance: fl
 def test_what_is_learned_has_mean_0_and_deviation_1() -> None:
     scales: tuple[LabelScale, ...] = ("z_score", "log_z_score", "quantile")
     for scale in scales:
-        learned = LabelUnit(scale, values(LABELS), clip=False).learned(tf.constant(LABELS, tf.float32)).numpy()
+        learned = LabelUnit(scale, values(LABELS), clip=False).encode(tf.constant(LABELS, tf.float32)).numpy()
         assert learned.mean() == pytest.approx(0, abs=0.01), scale
         assert learned.std() == pytest.approx(1, abs=0.02), scale
 
