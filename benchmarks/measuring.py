@@ -122,10 +122,11 @@ def _ours(folder: Path, config_file: Path) -> Any:
     from pipeline.config import pipeline_config
     from pipeline.create_pipeline import create_pipeline
 
+    config = pipeline_config.load(config_file)
     return create_pipeline(
-        pipeline_config.load(config_file),
+        config,
         pipeline_root=str(folder / "artifacts"),
-        registry=str(folder / "registry"),
+        registry=config.registry_settings(folder / "registry"),
         run_id="bench",
         enable_cache=False,
     )

@@ -76,7 +76,7 @@ def transform(config: PipelineConfig, folder: Path, splits: tuple[str, ...]) -> 
     pipeline = create_pipeline(
         config,
         pipeline_root=str(folder / "artifacts"),
-        registry=str(folder / "registry"),
+        registry=config.registry_settings(folder / "registry"),
         run_id="quality",
         enable_cache=False,
         transformed_splits=splits,

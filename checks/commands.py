@@ -19,7 +19,6 @@ ENTRY_POINTS = {
     "python -m serving": "serving.__main__",
     "python -m serving.registry": "serving.registry.__main__",
     "python -m serving.batch": "serving.batch.__main__",
-    "python -m serving.registry.vertex": "serving.registry.vertex.__main__",
     "python -m emulators.vertex": "emulators.vertex.__main__",
     "python -m emulators.storage": "emulators.storage.__main__",
 }

@@ -1,6 +1,9 @@
 """A model's files, wherever TFX keeps them."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,6 +17,17 @@ def copy_folder(source: str, target: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
         for name in files:
             tf.io.gfile.copy(os.path.join(folder, name), str(below / name), overwrite=True)
+
+
+@contextmanager
+def local_folder(source: str) -> Iterator[Path]:
+    """Yield the path of a folder on this machine; of a remote one, a copy that lasts as long as the block."""
+    if "://" not in source:
+        yield Path(source)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        copy_folder(source, Path(temporary) / "model")
+        yield Path(temporary) / "model"
 
 
 def read_bytes(path: str) -> bytes:

@@ -191,7 +191,7 @@ def resume(evidence: Evidence, run: str) -> Answer | int:
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the registry's history.")
 @_yes
 @_registry
-@answers_here("python -m serving.registry.vertex rollback{place} --yes gives an earlier version all traffic")
+@answers_here("python -m serving.registry rollback{place} --yes gives an earlier version all traffic")
 def rollback(
     evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
 ) -> Answer:
@@ -220,9 +220,7 @@ def rollback(
 @click.option("--keep-pushed", is_flag=True, help="Keep what registered versions were made from.")
 @_yes
 @_registry
-@answers_here(
-    "python -m serving.registry.vertex gc{place} deletes versions, and a lifecycle rule of the bucket old artifacts"
-)
+@answers_here("python -m serving.registry gc{place} deletes versions, and a lifecycle rule of the bucket old artifacts")
 def gc(
     evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
 ) -> Answer:

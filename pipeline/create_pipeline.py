@@ -31,7 +31,7 @@ from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
 from components.history.local import last_pushed
 from components.infra_validator.component import InfraValidator
-from components.pusher.component import NEXT_VERSION, RegistryPusher
+from components.pusher.component import NEXT_VERSION, Pusher
 from components.schema_gen.component import CuratedSchema, InferredSchema
 from components.statistics_gen.component import StatisticsGen
 from components.transform import preprocessing
@@ -42,6 +42,7 @@ from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
+from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from trainer.run import run_fn
 
 # The nodes of a DAG by their names, in the order in which they run.
@@ -52,7 +53,7 @@ def create_pipeline(
     config: PipelineConfig,
     *,
     pipeline_root: str,
-    registry: str,
+    registry: LocalRegistrySettings | VertexRegistrySettings,
     run_id: str,
     enable_cache: bool = True,
     on_vertex: bool = False,
@@ -63,7 +64,7 @@ def create_pipeline(
     Args:
       config: Config of the pipeline.
       pipeline_root: Folder of the artifacts.
-      registry: Folder that models are pushed to.
+      registry: Settings of the registry that models are pushed to.
       run_id: ID of the run, which is kept with each pushed version.
       enable_cache: Whether unchanged components are reused from earlier runs.
       on_vertex: Whether it is compiled for Vertex Pipelines.
@@ -78,7 +79,7 @@ def create_pipeline(
     nodes |= _by_name(baseline)
     nodes |= _by_name(_evaluator(config, nodes))
     nodes |= _by_name(_infra_validator(config, nodes))
-    nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id, on_vertex=on_vertex))
+    nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id))
     arguments = beam_args(config)
     check_beam_args(arguments)
     for name in config.beam.components.keys() & nodes.keys():
@@ -124,30 +125,21 @@ def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode
     ).with_id("InfraValidator")
 
 
-def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: str, run_id: str, on_vertex: bool) -> base_node.BaseNode:
-    arguments = {
-        "model": nodes["Trainer"].outputs["model"],
-        "model_blessing": nodes["Evaluator"].outputs["blessing"],
-        "infra_blessing": nodes["InfraValidator"].outputs["blessing"],
-        "evaluation": nodes["Evaluator"].outputs["evaluation"],
-        "model_name": config.push.model_name,
-        "pipeline": config.name,
-        "run_id": run_id,
-        "version": NEXT_VERSION if config.push.version is None else config.push.version,
-    }
-    if on_vertex or config.push.target == "vertex":
-        from components.pusher.vertex import VertexPusher
-
-        pusher = VertexPusher(
-            **arguments,
-            examples=nodes["ExampleGen"].outputs["examples"],
-            statistics=nodes["StatisticsGen"].outputs["statistics"],
-            place=config.place.model_dump_json(),
-            deployment=config.deployment.model_dump_json(),
-        )
-    else:
-        pusher = RegistryPusher(**arguments, registry=registry, promote=config.push.promote)
-    return pusher.with_id("Pusher")
+def _pusher(
+    config: PipelineConfig, nodes: Nodes, *, registry: LocalRegistrySettings | VertexRegistrySettings, run_id: str
+) -> base_node.BaseNode:
+    return Pusher(
+        model=nodes["Trainer"].outputs["model"],
+        model_blessing=nodes["Evaluator"].outputs["blessing"],
+        infra_blessing=nodes["InfraValidator"].outputs["blessing"],
+        examples=nodes["ExampleGen"].outputs["examples"],
+        statistics=nodes["StatisticsGen"].outputs["statistics"],
+        evaluation=nodes["Evaluator"].outputs["evaluation"],
+        registry=registry.model_dump_json(),
+        pipeline=config.name,
+        run_id=run_id,
+        version=NEXT_VERSION if config.push.version is None else config.push.version,
+    ).with_id("Pusher")
 
 
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:

@@ -27,7 +27,7 @@ _LOADED = [
     "oncall.__main__",
     "pipeline.__main__",
     "pipeline.vertex.compiler",
-    "serving.registry.vertex.__main__",
+    "serving.registry.__main__",
     "vertex_runner",
 ]
 # OpenBLAS and Arrow's allocator start threads as they load.

@@ -19,7 +19,8 @@ _PROGRAMS = {
         "from pipeline.create_pipeline import create_pipeline\n"
         "from pipeline.config.pipeline_config import load\n"
         "from pipeline.run import dag_runner\n"
-        "create_pipeline(load(Path('configs/census.yaml'), ()), pipeline_root='', registry='', run_id='1')",
+        "config = load(Path('configs/census.yaml'), ())\n"
+        "create_pipeline(config, pipeline_root='', registry=config.registry_settings(Path('registry')), run_id='1')",
         _CLOUD,
     ),
     "the model server": ("import serving.server.worker", _TRAINING),

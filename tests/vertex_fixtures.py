@@ -11,12 +11,12 @@ import pytest
 
 from emulators.vertex.server import EmulatorServer, make_certificates
 from serving.model.golden_requests import GoldenRequests
-from serving.registry import content_hash
+from serving.registry.protocol import Candidate, PushedVersion
 from serving.registry.vertex import rollout
 from serving.registry.vertex.config import Deployment, Place
 from serving.registry.vertex.connection import Vertex
-from serving.registry.vertex.plan import Wanted
-from serving.registry.vertex.rollout import Content, Pushed, Releaser
+from serving.registry.vertex.registry import VertexRegistry
+from serving.registry.vertex.rollout import RolloutResult
 from serving.registry.vertex.state import Endpoint, Model, read_endpoint, read_model
 
 PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
@@ -79,21 +79,31 @@ class Bench:
     def vertex(self, report: Callable[[str], None] = lambda line: None) -> Vertex:
         return Vertex(self.place, report=report, poll_seconds=0.02)
 
-    def releaser(self, report: Callable[[str], None] = lambda line: None) -> Releaser:
-        return Releaser(self.vertex(report), self.deployment, self.name, lease_seconds=self.lease_seconds)
+    def registry(self, report: Callable[[str], None] = lambda line: None) -> VertexRegistry:
+        return VertexRegistry(self.vertex(report), self.deployment, self.name, lease_seconds=self.lease_seconds)
 
-    def wanted(
-        self, offset: float, run: str = "run-1", pipeline: str = "census-income", version: int | None = None
-    ) -> Wanted:
-        return Wanted(self.name, pipeline, run, content_hash(self.make_model(offset)), (2, 21), version)
-
-    def content(self, offset: float, wrong: float = 0.0) -> Content:
+    def candidate(
+        self,
+        offset: float,
+        run: str = "run-1",
+        *,
+        wrong: float = 0.0,
+        pipeline: str = "census-income",
+        version: int | None = None,
+    ) -> Candidate:
         xs = (0.0, 10.0, 50.0)
         golden = GoldenRequests([{"x": x} for x in xs], [{"probability": offset + x / 100 + wrong} for x in xs])
-        return Content(self.make_model(offset), golden, {"run_id": "run-1"}, {})
+        folder = self.make_model(offset)
+        return Candidate(pipeline, version, run, folder=folder, tensorflow=(2, 21), golden=golden.to_json())
 
-    def push(self, offset: float, run: str = "run-1", *, wrong: float = 0.0, **changes: Any) -> Pushed:
-        return self.releaser().push(self.wanted(offset, run, **changes), self.content(offset, wrong))
+    def push(self, offset: float, run: str = "run-1", **options: Any) -> PushedVersion:
+        return self.registry().push(self.candidate(offset, run, **options))
+
+    def rollout(self, pushed: PushedVersion) -> RolloutResult:
+        """Return the names on Vertex AI that a push recorded."""
+        values = json.loads(pushed.properties["vertex"])
+        del values["at"]
+        return RolloutResult(**values)
 
     def model(self) -> Model:
         return read_model(self.vertex(), self.name)

@@ -1,5 +1,6 @@
-"""The pusher: puts a blessed model into the versioned registry, and never any other."""
+"""Pusher: pushes a blessed model into a registry, and no other model."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as entrypoint
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from cli.errors import NotBlessedError
-from components.evaluator.evaluation import OVERALL, Summary
+from components.evaluator.evaluation import Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
-from components.model_files import read_bytes
+from components.model_files import local_folder, read_bytes, written_by
 from components.pusher.last_push import DESTINATION_PROPERTY, PUSHED_PROPERTY
-from serving.registry import GOLDEN_FILE, LocalRegistry, content_hash
+from schemas.data import TRAIN_SPLIT
+from serving.registry.content import content_hash
+from serving.registry.protocol import Candidate
+from serving.registry.settings import open_registry
 
 VERSION_PROPERTY = "pushed_version"
 HASH_PROPERTY = "content_hash"
@@ -26,48 +30,54 @@ NEXT_VERSION = -1
 
 
 @component
-def RegistryPusher(  # noqa: N802 (TFX names components like classes)
+def Pusher(  # noqa: N802 (TFX names components like classes)
     model: InputArtifact[standard_artifacts.Model],
     model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
     infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    examples: InputArtifact[standard_artifacts.Examples],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     registry: Parameter[str],
-    model_name: Parameter[str],
     pipeline: Parameter[str],
     run_id: Parameter[str],
     version: Parameter[int],
-    promote: Parameter[bool],
 ) -> None:
-    """Push `model` as `version` (`NEXT_VERSION`: one more than the highest) and record where it went.
+    """Push `model` as `version` (`NEXT_VERSION`: one more than the highest) and record its destination.
 
-    It serves at once if `promote` says so, and else waits as the candidate. `pushed` is 1 if this execution wrote the
-    version and 0 if a version, whether it serves or not, holds the same model already.
+    `registry` holds the settings of a registry as JSON (serving/registry/settings.py). `pushed` is 1 if this execution
+    changed anything, and 0 if a version holds the same model already, whether it serves or not.
 
     Raises:
       NotBlessedError: a blessing is negative, damaged, or another model's.
-      PushError: the name or the version is taken, or the registry cannot be written.
+      PushError: the name or the version is another's, another push is active, or the registry cannot be written.
     """
     check_blessing(model, model_blessing)
-    check_infra_blessing(infra_blessing, Path(path_utils.serving_model_path(model.uri)))
-    result = LocalRegistry(registry, model_name).push(
-        path_utils.serving_model_path(model.uri),
-        pipeline=pipeline,
-        run_id=run_id,
-        model_id=model.id,
-        version=None if version == NEXT_VERSION else version,
-        metrics=Summary.read(evaluation.uri).metrics[OVERALL],
-        extra={GOLDEN_FILE: read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME))},
-        promote=promote,
-    )
-    pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(result.pushed))
-    pushed_model.set_string_custom_property(VERSION_PROPERTY, str(result.version))
-    pushed_model.set_string_custom_property(DESTINATION_PROPERTY, result.path)
-    pushed_model.set_string_custom_property(HASH_PROPERTY, result.content_hash)
+    with local_folder(path_utils.serving_model_path(model.uri)) as folder:
+        check_infra_blessing(infra_blessing, folder)
+        candidate = Candidate(
+            pipeline=pipeline,
+            version=None if version == NEXT_VERSION else version,
+            run_id=run_id,
+            model_id=model.id,
+            folder=folder,
+            tensorflow=written_by(folder),
+            metrics=Summary.read(evaluation.uri).metrics,
+            golden=read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)),
+            statistics=read_bytes(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb")),
+            examples=os.path.join(artifact_utils.get_split_uri([examples], TRAIN_SPLIT), "*.gz"),
+        )
+        pushed = open_registry(registry, logging.getLogger(__name__).info).push(candidate)
+    pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(pushed.pushed))
+    pushed_model.set_string_custom_property(VERSION_PROPERTY, str(pushed.version))
+    pushed_model.set_string_custom_property(DESTINATION_PROPERTY, pushed.destination)
+    pushed_model.set_string_custom_property(HASH_PROPERTY, pushed.content_hash)
+    for name, text in pushed.properties.items():
+        pushed_model.set_string_custom_property(name, text)
 
 
 def check_blessing(model: standard_artifacts.Model, blessing: standard_artifacts.ModelBlessing) -> None:
-    """Refuses unless Evaluator blessed this very model.
+    """Check that Evaluator blessed this very model.
 
     Raises:
       NotBlessedError: with the reason.
@@ -82,7 +92,7 @@ def check_blessing(model: standard_artifacts.Model, blessing: standard_artifacts
 
 
 def check_infra_blessing(blessing: standard_artifacts.InfraBlessing, folder: Path) -> None:
-    """Refuses unless InfraValidator has served this very model.
+    """Check that InfraValidator has served this very model.
 
     Raises:
       NotBlessedError: with the reason.

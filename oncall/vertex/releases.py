@@ -51,9 +51,9 @@ def _pushed_to(evidence: "VertexEvidence") -> tuple[str, str | None]:
     for run_id in islice(evidence.record_ids, 1):
         record = evidence.record(run_id)
         pusher: dict[str, Any] = record.config.get("Pusher", {}) if record else {}
-        deployment = pusher.get("deployment")
-        if name := pusher.get("model_name"):
-            return str(name), deployment.get("endpoint") if isinstance(deployment, dict) else None
+        registry = pusher.get("registry")
+        if isinstance(registry, dict) and "deployment" in registry:
+            return str(registry["model_name"]), registry["deployment"].get("endpoint")
     raise NoModelError(f"{evidence.place}: no job says which model is meant; name it with --model")
 
 
@@ -72,7 +72,7 @@ class Registered:
 
     @property
     def back(self) -> str:
-        return f"python -m serving.registry.vertex rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
+        return f"python -m serving.registry rollback{self.evidence.where.of_project()}{flags(model=self.name)}"
 
     @cached_property
     def endpoint(self) -> state.Endpoint:

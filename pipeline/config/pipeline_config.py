@@ -7,7 +7,7 @@ import os
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import yaml
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
@@ -32,6 +32,7 @@ from schemas.declaration import Declaration, did_you_mean
 from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
+from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from serving.registry.vertex.config import MODEL_ID, Deployment, Place
 from trainer.config import Choices, Model, Training, apply_values
 
@@ -240,6 +241,34 @@ class PipelineConfig(Declaration):
         if self.push.vertex is None:
             raise ConfigError("push.vertex: the section is missing: serving_image at least")
         return self.push.vertex
+
+    def registry_settings(self, folder: Path) -> LocalRegistrySettings | VertexRegistrySettings:
+        """Return the settings of the registry that `push.target` names.
+
+        Args:
+          folder: Folder of the local registry.
+
+        Raises:
+          ConfigError: a section is missing.
+        """
+        match self.push.target:
+            case "registry":
+                return LocalRegistrySettings(
+                    model_name=self.push.model_name, folder=str(folder), promote=self.push.promote
+                )
+            case "vertex":
+                return self.vertex_registry_settings
+            case _:
+                assert_never(self.push.target)
+
+    @property
+    def vertex_registry_settings(self) -> VertexRegistrySettings:
+        """The settings of the registry on Vertex AI, which runs there push to.
+
+        Raises:
+          ConfigError: a section is missing.
+        """
+        return VertexRegistrySettings(model_name=self.push.model_name, place=self.place, deployment=self.deployment)
 
     @property
     def feature_set(self) -> FeatureSet:

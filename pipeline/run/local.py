@@ -25,6 +25,7 @@ from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import imported_for_good
 from pipeline.run.records import RecordFile, begun, newest_records
+from pipeline.run.registry import open_registry
 from pipeline.run.rejections import Refusal, Refusals
 from pipeline.run.run_root import RunRoot, new_run_id
 from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
@@ -116,9 +117,9 @@ def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
     config, as_json = asked.config, asked.output == "json"
     if as_json or not shown:
         say_refusal(error, as_json=as_json)
-    # Vertex AI may have been asked just now, for minutes, and have refused.
-    is_known = config.push.target == "registry" or not isinstance(error, PushError)
-    serving = serving_text(config, asked.root) if is_known else ""
+    # A remote registry may have been asked just now, for minutes, and have refused.
+    has_refused = isinstance(error, PushError) and open_registry(config, asked.root).is_remote
+    serving = "" if has_refused else serving_text(config, asked.root)
     refusal = put_on_record(asked.root, config.name, error, sys.argv)
     notifier.refused(config.alerts, asked.root, refusal, serving=serving, shown=shown)
 
@@ -270,7 +271,7 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
     pipeline = create_pipeline(
         config,
         pipeline_root=str(root.artifacts),
-        registry=str(root.registry(config)),
+        registry=config.registry_settings(root.registry(config)),
         run_id=run_id,
         enable_cache=asked.use_cache,
     )

@@ -2,9 +2,8 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +19,13 @@ from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
 from pipeline.profile.targets import target
+from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import FeatureSet, column_type
 from schemas.tables import data_files
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
-from serving.registry import LocalRegistry
-
-if TYPE_CHECKING:
-    from serving.registry.vertex.plan import Plan
 
 # Of each file so many rows are read here; ExampleGen checks them all.
 ROWS_READ = 2_000_000
@@ -91,34 +87,10 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
-    if config.push.target == "vertex":
-        vertex_plan(config)
-    else:
-        registry = LocalRegistry(run_root.registry(config), config.push.model_name)
-        registry.check(pipeline=config.name, version=config.push.version)
+    plan_push(config, open_registry(config, run_root))
     findings = _read(config)
     _check_labels(config.feature_set, findings)
     return findings
-
-
-def vertex_plan(config: PipelineConfig, report: Callable[[str], None] = lambda line: None) -> "Plan":
-    """Return what a push to Vertex AI would do now.
-
-    Raises:
-      ConfigError: a section is missing.
-      PushError: it would be refused.
-    """
-    # A second of imports that only a push to Vertex AI needs.
-    from serving.registry.vertex.connection import Vertex
-    from serving.registry.vertex.plan import expected_plan
-
-    return expected_plan(
-        Vertex(config.place, report=report),
-        config.deployment,
-        model_name=config.push.model_name,
-        pipeline=config.name,
-        version=config.push.version,
-    )
 
 
 def _read(config: PipelineConfig) -> Findings:

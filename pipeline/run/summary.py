@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.errors import DataError, PipelineError
 from cli.node_summary import NodeSummary
-from cli.terminal import INTERRUPTED_EXIT_CODE, command, flags
+from cli.terminal import INTERRUPTED_EXIT_CODE, command
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run import preflight
 from pipeline.run.advice import schema_diff
 from pipeline.run.records import RunRecord
+from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
-from serving.registry import LocalRegistry, State
 
 if TYPE_CHECKING:
     from components.evaluator.summary import EvaluatorSummary
@@ -167,41 +166,16 @@ def _pushed_text(pusher: "PusherSummary | None") -> str:
 
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
-    """Return the effect that a push would have if the model were blessed."""
-    if config.push.target == "vertex":
-        return preflight.vertex_plan(config).summary()
-    registry = _registry(config, root)
-    number = registry.next_version() if config.push.version is None else config.push.version
-    return f"version {number} to {registry.folder}" + ("" if config.push.promote else ", as the candidate")
+    """Return the effect of a push, if the model were blessed."""
+    return plan_push(config, open_registry(config, root)).summary
 
 
 def serving_text(config: PipelineConfig, root: RunRoot) -> str:
     """Return the serving version."""
-    if config.push.target == "vertex":
-        return _vertex_serving_text(config)
-    registry = _registry(config, root)
     try:
-        champion = registry.champion()
-        if champion is None:
-            return f"nothing: {registry.folder} holds no version that serves"
-        release = registry.release(champion)
+        return open_registry(config, root).serving().text
     except PipelineError as error:
         return f"unknown: {error}"
-    return f"version {champion} of {registry.name}" + (f", pushed by run {release.run_id}" if release else "")
-
-
-def _registry(config: PipelineConfig, root: RunRoot) -> LocalRegistry:
-    return LocalRegistry(root.registry(config), config.push.model_name)
-
-
-def _vertex_serving_text(config: PipelineConfig) -> str:
-    try:
-        plan = preflight.vertex_plan(config)
-    except PipelineError as error:
-        return f"unknown: {error}"
-    shares = [f"version {v.number} with {plan.endpoint.share_of(v.id)} %" for v in plan.serving()]
-    endpoint = plan.endpoint.resource.rpartition("/")[2]
-    return f"{' and '.join(shares) or 'nothing'} of {config.push.model_name} on endpoint {endpoint}"
 
 
 def next_steps(
@@ -225,12 +199,7 @@ def next_steps(
     if pusher is None:
         return [command(python, "-m", "oncall", "resume", run_id, "--run-root", root.path)]
     steps = [command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
-    if config.push.target == "vertex":
-        place = flags(project=config.place.project, region=config.place.region, model=config.push.model_name)
-        return [*steps, command(python, "-m", "serving.registry.vertex", "list") + place]
-    registry = _registry(config, root)
-    steps.append(command(python, "-m", "serving", "--model-dir", registry.folder))
-    if registry.state(pusher.version) is State.CANDIDATE:
-        place = flags(registry=registry.folder.parent, model=registry.name)
-        steps.append(command(python, "-m", "serving.registry", "promote") + f"{place} --yes")
-    return steps
+    return [
+        *steps,
+        *(f"{command(python)} {line}" for line in open_registry(config, root).next_commands(pusher.version)),
+    ]

@@ -109,13 +109,13 @@ def submit(
 
 def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
     """Compiles, checks, and says what a push would do now."""
-    from pipeline.run.preflight import vertex_plan
+    from pipeline.run.registry import plan_push
 
     _, job = _compiled(config)
-    plan = vertex_plan(config, _say)
+    plan = plan_push(config, config.vertex_registry_settings.open(_say))
     tasks = list(job["pipelineSpec"]["root"]["dag"]["tasks"])
-    values = {"tasks": tasks, "push": plan.summary(), "plan": plan.lines()}
-    _print(values, "\n".join([plan.summary(), *(f"  {line}" for line in plan.lines())]), as_json=as_json)
+    values = {"tasks": tasks, "push": plan.summary, "plan": list(plan.lines)}
+    _print(values, "\n".join([plan.summary, *(f"  {line}" for line in plan.lines)]), as_json=as_json)
 
 
 def _poll_seconds(config: PipelineConfig) -> float:

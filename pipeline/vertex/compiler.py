@@ -41,7 +41,7 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
     pipeline = create_pipeline(
         remote,
         pipeline_root=vertex.pipeline_root,
-        registry="",
+        registry=remote.vertex_registry_settings,
         run_id=JOB_NAME,
         enable_cache=True,
         on_vertex=True,

@@ -32,7 +32,8 @@ from serving.registry.content import (
 )
 from serving.registry.local.ledger import Event, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
-from serving.registry.local.registry import LocalRegistry, PushResult, Switch
+from serving.registry.local.registry import LocalRegistry
+from serving.registry.protocol import Candidate, PushedVersion, ServingSwitch
 
 __all__ = [
     "DECISION_FILE",
@@ -46,13 +47,14 @@ __all__ = [
     "STATISTICS_FILE",
     "TF_SERVING_FILE",
     "VERSION_FILE",
+    "Candidate",
     "Event",
     "Ledger",
     "LocalRegistry",
-    "PushResult",
+    "PushedVersion",
     "Release",
+    "ServingSwitch",
     "State",
-    "Switch",
     "Versions",
     "content_hash",
     "extra_hashes",

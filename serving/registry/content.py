@@ -20,8 +20,6 @@ STATISTICS_FILE = "assets.extra/train_statistics.pb"
 VERSION_FILE = "assets/model_version.txt"
 # All that a push writes: the same model has the same hash, whenever and as whatever it is pushed.
 NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE})
-# What a push is given to be kept beside the content; the other two it writes by itself.
-EXTRA_FILES = NOT_CONTENT - {RELEASE_FILE, VERSION_FILE}
 _CHUNK_BYTES = 1 << 20
 
 

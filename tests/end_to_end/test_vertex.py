@@ -91,9 +91,9 @@ def test_from_submit_to_a_canary_of_two_machines_to_a_rollback(config: Path, ben
     assert vertex_runner(config, "status", "run-2")[1]["state"] == "SUCCEEDED"
 
     where = ["--project", "my-project", "--region", "europe-west4", "--model", "census-income", "--yes"]
-    assert forked.run("serving.registry.vertex", "promote", *where).returncode == 0
+    assert forked.run("serving.registry", "promote", *where).returncode == 0
     assert bench.serving() == {2: 100}
-    assert forked.run("serving.registry.vertex", "rollback", *where).returncode == 0
+    assert forked.run("serving.registry", "rollback", *where).returncode == 0
     assert bench.serving() == {1: 100}
 
     code, third = vertex_runner(config, "submit", "--wait", "--job-id", "run-3", *changes)
@@ -184,7 +184,7 @@ def _check_what_is_on_call() -> None:
     assert {"statistics", "schema", "data", "code", "packages"} == {
         name for name in ("statistics", "schema", "data", "code", "packages") if not changed[name]
     }
-    assert any(name.startswith("Pusher.deployment.traffic_steps") for name in changed["config"])
+    assert any(name.startswith("Pusher.registry.deployment.traffic_steps") for name in changed["config"])
     anomalies = on_call("anomalies", "run-1", *where)
     assert anomalies["gate"] == "passed"
     bad = [check["name"] for check in on_call("check", "--model", "census-income", *where)["checks"] if not check["ok"]]

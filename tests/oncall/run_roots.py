@@ -15,7 +15,7 @@ from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run.records import RecordFile, RunRecord, begun
 from pipeline.run.run_root import RunRoot
-from serving.registry import LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 NAME = "census-income"
@@ -67,7 +67,7 @@ GRAPH: dict[str, tuple[str, list[tuple[str, str, str]], list[tuple[str, str]]]] 
         [("blessing", "InfraBlessing")],
     ),
     "Pusher": (
-        "components.pusher.component.RegistryPusher",
+        "components.pusher.component.Pusher",
         [("model", "Trainer", "model"), ("infra_blessing", "InfraValidator", "blessing")],
         [("pushed_model", "PushedModel")],
     ),
@@ -223,14 +223,8 @@ class Runs:
         return found
 
     def _push(self, model: mlmd.Artifact, facts: Mapping[str, Any]) -> None:
-        self.registry.push(
-            Path(model.uri) / "Format-Serving",
-            pipeline=NAME,
-            run_id=facts["run_id"],
-            model_id=model.id,
-            version=None,
-            metrics={"auc": facts["auc"]},
-        )
+        folder, metrics = Path(model.uri) / "Format-Serving", {"overall": {"auc": facts["auc"]}}
+        self.registry.push(Candidate(NAME, run_id=facts["run_id"], model_id=model.id, folder=folder, metrics=metrics))
 
     def _type(self, kind: Any, name: str) -> int:
         put = self.store.put_artifact_type if kind is mlmd.ArtifactType else self.store.put_execution_type

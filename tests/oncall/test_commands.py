@@ -19,7 +19,7 @@ from pipeline.run.advice import advice
 from pipeline.run.records import Kind, State, command_line, config_flags, shown_config_flags
 from pipeline.run.rejections import Refusals
 from pipeline.run.run_root import RunRoot
-from serving.registry import LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 from serving.registry.local.lookup import find_registry
 from tests.commands import parsed
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -125,8 +125,8 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
     (saved / "saved_model.pb").write_text("m")
-    registry = LocalRegistry(root.registry(config), config.push.model_name)
-    registry.push(saved, pipeline="p", run_id="r", model_id=1, version=None, promote=False)
+    registry = LocalRegistry(root.registry(config), config.push.model_name, promotes=False)
+    registry.push(Candidate("p", run_id="r", model_id=1, folder=saved))
     board, serve, promote = summary.next_steps(config, root, "r", {"version": 1}, None)
     assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
     assert Path(str(parsed(serve)["model_dir"])) == registry.folder

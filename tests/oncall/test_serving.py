@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.curated.schema_file import load_schema, schema_hash
-from serving.registry import LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 from tests.conftest import ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import FINGERPRINT, NAME, Runs
@@ -68,7 +68,7 @@ def test_a_version_of_another_run_root_or_tool_has_no_data_here(
     (model / "saved_model.pb").write_text("elsewhere")
     # The number is another model's here.
     number = first["Trainer"]["model"].id
-    runs.registry.push(model, pipeline=NAME, run_id="elsewhere", model_id=number, version=None)
+    runs.registry.push(Candidate(NAME, run_id="elsewhere", model_id=number, folder=model))
     (runs.registry.folder / "9").mkdir()
     found = document("serving")["versions"]
     assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
@@ -87,7 +87,7 @@ def test_another_registry_can_be_named(runs: Runs, oncall: Oncall, document: Doc
     model = tmp_path / "model"
     model.mkdir()
     (model / "saved_model.pb").write_text("x")
-    other.push(model, pipeline="mine", run_id="r", model_id=1, version=None)
+    other.push(Candidate("mine", run_id="r", model_id=1, folder=model))
     assert document("serving", "--registry", other.folder.parent, "--model", "mine")["serving"] == 1
 
 

@@ -247,10 +247,7 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     changed = oncall("check", "--json")
     bad = [check for check in json.loads(changed.stdout)["checks"] if not check["ok"]]
     assert (changed.exit_code, [check["name"] for check in bad]) == (1, ["content"])
-    assert (
-        bad[0]["todo"]
-        == f"python -m serving.registry.vertex rollback --project {PROJECT} --region {REGION} --model {NAME}"
-    )
+    assert bad[0]["todo"] == f"python -m serving.registry rollback --project {PROJECT} --region {REGION} --model {NAME}"
 
 
 def test_a_version_that_a_run_of_another_place_pushed_has_no_data_here(bench: Bench, document: Document) -> None:
@@ -289,8 +286,8 @@ def test_doctor_finds_what_is_wrong_and_says_what_does_not_apply(
     ("command", "instead"),
     [
         (("resume", "latest"), "python vertex_runner.py submit --wait"),
-        (("rollback",), "python -m serving.registry.vertex rollback --project my-project --region europe-west4 --yes"),
-        (("gc", "--keep-last", "1"), "python -m serving.registry.vertex gc"),
+        (("rollback",), "python -m serving.registry rollback --project my-project --region europe-west4 --yes"),
+        (("gc", "--keep-last", "1"), "python -m serving.registry gc"),
     ],
 )
 def test_what_there_is_not_on_vertex_names_what_there_is(

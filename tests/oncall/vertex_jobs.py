@@ -135,7 +135,9 @@ def _spec(epochs: int) -> dict[str, Any]:
         "Trainer": {
             "custom_config": json.dumps({"code_fingerprint": "abc", "settings": json.dumps({"epochs": epochs})})
         },
-        "Pusher": {"model_name": NAME, "deployment": json.dumps({"endpoint": None, "traffic_steps": [30, 100]})},
+        "Pusher": {
+            "registry": json.dumps({"model_name": NAME, "deployment": {"endpoint": None, "traffic_steps": [30, 100]}})
+        },
     }
     tasks, components, executors = {}, {}, {}
     for task in GRAPH:

@@ -10,7 +10,7 @@ from schemas.data import ReadOptions
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import FeatureSet
 from serving.model.golden_requests import GoldenRequests
-from serving.registry import GOLDEN_FILE, LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 
 FEATURES = FeatureSet.model_validate(
     {
@@ -97,11 +97,12 @@ def golden(folder: Path, wrong: float = 0.0) -> GoldenRequests:
     return requests
 
 
-def push(registry: LocalRegistry, model: Path, *, run_id: str = "run-1", wrong: float = 0.0, **options: Any) -> int:
-    """Pushes a model with its golden requests; returns the version."""
-    extra = {GOLDEN_FILE: golden(model, wrong).to_json()}
-    result = registry.push(model, pipeline="shop", run_id=run_id, model_id=1, version=None, extra=extra, **options)
-    return int(result.version)
+def push(
+    registry: LocalRegistry, model: Path, *, run_id: str = "run-1", wrong: float = 0.0, promote: bool = True
+) -> int:
+    """Push a model with its golden requests; return the version."""
+    candidate = Candidate("shop", run_id=run_id, model_id=1, folder=model, golden=golden(model, wrong).to_json())
+    return LocalRegistry(registry.folder.parent, registry.name, promotes=promote).push(candidate).version
 
 
 def example(row: dict[str, Any]) -> bytes:

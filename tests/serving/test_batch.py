@@ -31,7 +31,7 @@ from serving.batch.job_runner import _parse_error
 from serving.batch.predict_file import PredictFile
 from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
-from serving.registry import GOLDEN_FILE, LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
 from tests.vertex_fixtures import BUCKET, Bench
@@ -97,12 +97,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ServedModel(network, name_weights(network), graph, FEATURES, "00ff", options).export(str(exported))
         instance = {safe_name(name): row[name] for name in ("size", "town")} | {"age": 40.0, "grade": 1}
         LocalRegistry(folder, "mine").push(
-            exported,
-            pipeline="p",
-            run_id="r",
-            model_id=1,
-            version=int(version),
-            extra={GOLDEN_FILE: golden_answers(exported, [instance]).to_json()},
+            Candidate("p", int(version), "r", 1, folder=exported, golden=golden_answers(exported, [instance]).to_json())
         )
     return folder / "mine"
 

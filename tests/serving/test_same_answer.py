@@ -34,7 +34,7 @@ from serving.batch.job import Job
 from serving.batch.model_loader import read_options
 from serving.model.predictor import Predictor
 from serving.model.signatures import SERVING_EXAMPLES
-from serving.registry import GOLDEN_FILE, LocalRegistry
+from serving.registry import Candidate, LocalRegistry
 from tests.serving.models import decided_at, golden_answers
 from tests.serving.running import RunningServer
 
@@ -199,9 +199,7 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     served.export(str(folder / "exported"))
     instance = {safe_name(name): value for name, value in rows[0].items()}
     golden = golden_answers(folder / "exported", [instance]).to_json()
-    LocalRegistry(folder, "mine").push(
-        folder / "exported", pipeline="p", run_id="r", model_id=1, version=1, extra={GOLDEN_FILE: golden}
-    )
+    LocalRegistry(folder, "mine").push(Candidate("p", 1, "r", 1, folder=folder / "exported", golden=golden))
     return folder / "mine" / "1"
 
 

@@ -1,14 +1,12 @@
 """What `registry.json` says: the state of every version, and what was done. Values only; no file is read here."""
 
 import enum
-import getpass
 import json
-import os
-import socket
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from serving.registry.stamps import timestamp, user_and_host
 
 _FORMAT = 1
 
@@ -105,7 +103,7 @@ class Ledger:
 
     def noted(self, action: str, version: int, *, run_id: str = "", reason: str = "") -> "Ledger":
         """With one event more: now, by whoever runs this; to be called before the change that it tells of."""
-        event = Event(timestamp(), action, version, who(), self.champion, run_id, reason)
+        event = Event(timestamp(), action, version, user_and_host(), self.champion, run_id, reason)
         return replace(self, history=(*self.history, event))
 
     @classmethod
@@ -149,17 +147,3 @@ class Ledger:
 def _event(values: Mapping[str, Any]) -> Event:
     """Return an event; what later releases may add is left out."""
     return Event(**{name: values[name] for name in Event.__dataclass_fields__ if name in values})
-
-
-def timestamp() -> str:
-    """Now, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def who() -> str:
-    """USER@HOST; in a container the user may have no name."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

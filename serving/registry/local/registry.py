@@ -1,184 +1,225 @@
 """The changes of a registry: push, promote, roll back, collect garbage. One at a time for a model's name."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from cli.errors import PushError
-from serving.registry.content import EXTRA_FILES, Release, content_hash, extra_hashes, file_hashes, finite
+from cli.terminal import command, flags
+from schemas.metrics import METRICS
+from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, extra_hashes, file_hashes, finite
 from serving.registry.local import disk, tf_serving
-from serving.registry.local.ledger import Ledger, State, timestamp
+from serving.registry.local.ledger import Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
+from serving.registry.protocol import (
+    SHORT_HASH_CHARS,
+    Candidate,
+    GarbageCollection,
+    PushedVersion,
+    PushPlan,
+    RegisteredVersion,
+    ServingState,
+    ServingSwitch,
+)
+from serving.registry.stamps import timestamp
 
 _LOCK_TIMEOUT_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class PushResult:
-    """What a push has done.
-
-    Attributes:
-      version: that holds the model.
-      path: its folder.
-      pushed: whether this push put it there.
-      content_hash: hash of the model.
-      serving: the version that serves now; None if none does.
-    """
-
-    version: int
-    path: str
-    pushed: bool
-    content_hash: str
-    serving: int | None
-
-
-@dataclass(frozen=True)
-class Switch:
-    """A promotion or a rollback: the version that serves, the one that served before, and whether that is a change."""
-
-    action: str
-    version: int
-    champion_before: int | None
-    changed: bool
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What is to be pushed, and how."""
-
-    source: Path
-    release: Release
-    version: int | None
-    extra: Mapping[str, bytes]
-    promote: bool
+# A table has room for two.
+_MAX_METRICS = 2
 
 
 class LocalRegistry(Versions):
-    """The versions of one model name, and what is done to them."""
+    """A model's versions in a folder, and their changes."""
 
-    def push(
-        self,
-        source: str | Path,
-        *,
-        pipeline: str,
-        run_id: str,
-        model_id: int,
-        version: int | None,
-        metrics: Mapping[str, float | None] | None = None,
-        extra: Mapping[str, bytes] | None = None,
-        promote: bool = True,
-    ) -> PushResult:
+    is_remote = False
+
+    def __init__(self, folder: str | Path, model_name: str, *, promotes: bool = True) -> None:
+        """Open the registry; nothing is read or written yet.
+
+        Args:
+          folder: Folder of the registry, with a folder per model.
+          model_name: Name of the model.
+          promotes: Whether a pushed version serves at once; if not, it waits as the candidate.
+        """
+        super().__init__(folder, model_name)
+        self._promotes = promotes
+
+    @property
+    def resource(self) -> str:
+        """Folder of the model."""
+        return str(self.folder)
+
+    def plan(self, candidate: Candidate) -> PushPlan:
+        """Return the effect of a push.
+
+        Raises:
+          PushError: a folder is taken by a file or not writable; the name belongs to another pipeline; the version
+            exists already, or did; or registry.json is damaged.
+        """
+        self.check(pipeline=candidate.pipeline, version=None)
+        number = self._holding(candidate, self.ledger()) if candidate.folder is not None else None
+        if number is not None and number in self.ledger().states:
+            line = f"nothing to do: version {number} of {self.name} holds this very model already"
+            return PushPlan(number, True, line, [line])
+        self.check(pipeline=candidate.pipeline, version=candidate.version)
+        number = self.next_version() if candidate.version is None else candidate.version
+        line = f"version {number} to {self.folder}" + ("" if self._promotes else ", as the candidate")
+        return PushPlan(number, False, line, [line])
+
+    def push(self, candidate: Candidate) -> PushedVersion:
         """Copy a SavedModel in as a new version, unless one holds it already, whatever that one's state.
 
         So a rollback is not undone by pushing again what was rolled back.
 
-        Args:
-          source: the SavedModel's folder.
-          pipeline: that pushes; the model's name is its own.
-          run_id, model_id: where the model is from, for the release file.
-          version: the number, or None for the next.
-          metrics: for the release file.
-          extra: files to be kept beside the content, by their names, `GOLDEN_FILE` and `STATISTICS_FILE`.
-          promote: whether the version serves at once; if not, it waits as the candidate.
-
         Raises:
-          PushError: as `check`; or the source is not a SavedModel; or another push holds the lock too long.
-          ValueError: `extra` has a name that is none of those.
+          PushError: as `plan`; or the source is not a SavedModel; or another push holds the lock too long.
         """
-        strange = sorted(set(extra or {}) - EXTRA_FILES)
-        if strange:
-            raise ValueError(f"extra: {strange} would change the content hash; expected names of {sorted(EXTRA_FILES)}")
-        content = _saved_model_hash(Path(source))
+        source = candidate.trained_folder
+        _check_saved_model(candidate)
         # Checked before the folder is made, and again under the lock.
-        self.check(pipeline=pipeline, version=None)
+        self.check(pipeline=candidate.pipeline, version=None)
         release = Release(
-            pipeline,
-            run_id,
-            model_id,
-            content,
-            metrics=finite(metrics or {}),
-            extra_hashes=extra_hashes(extra or {}),
-            file_hashes=file_hashes(Path(source)),
+            candidate.pipeline,
+            candidate.run_id,
+            candidate.model_id,
+            candidate.content_hash,
+            metrics=finite(candidate.overall_metrics),
+            extra_hashes=extra_hashes(candidate.golden_file),
+            file_hashes=file_hashes(source),
             pushed_at=timestamp(),
         )
         with self._locked():
-            return self._push(_Order(Path(source), release, version, extra or {}, promote))
+            return self._push(candidate, release)
 
-    def _push(self, order: _Order) -> PushResult:
-        self._check_owner(order.release.pipeline)
+    def _push(self, candidate: Candidate, release: Release) -> PushedVersion:
+        self._check_owner(candidate.pipeline)
         ledger = self._settled()
-        number, reason = self._holding(order, ledger), ""
+        number, reason = self._holding(candidate, ledger), ""
         if number is not None and number in ledger.states:
-            return self._result(number, order, ledger, pushed=False)
+            return self._result(number, candidate, ledger, pushed=False)
         if number is None:
-            if order.version is not None:
-                self._check_free(order.version)
-            number = self.next_version() if order.version is None else order.version
-            disk.write_version(order.source, self.path(number), order.release, order.extra)
+            if candidate.version is not None:
+                self._check_free(candidate.version)
+            number = self.next_version() if candidate.version is None else candidate.version
+            disk.write_version(candidate.trained_folder, self.path(number), release, candidate.golden_file)
         else:
-            found = self.release(number)
-            reason = f"finished the push of run {found.run_id if found else 'unknown'}, which was cut off"
+            interrupted = self.release(number)
+            reason = f"finished the push of run {interrupted.run_id if interrupted else 'unknown'}, which was cut off"
         for other in sorted({*self.numbers()} - {*ledger.states, number}):
             ledger = ledger.noted("retire", other, reason="its push was cut off").retired(other)
-        ledger = ledger.noted("push", number, run_id=order.release.run_id, reason=reason)
-        ledger = ledger.crowned(number) if order.promote else ledger.nominated(number)
+        ledger = ledger.noted("push", number, run_id=candidate.run_id, reason=reason)
+        ledger = ledger.crowned(number) if self._promotes else ledger.nominated(number)
         self._save(ledger)
-        return self._result(number, order, ledger, pushed=True)
+        return self._result(number, candidate, ledger, pushed=True)
 
-    def _holding(self, order: _Order, ledger: Ledger) -> int | None:
-        """Return the version with the content of an order, the champion before others; it may have been cut off.
+    def _holding(self, candidate: Candidate, ledger: Ledger) -> int | None:
+        """Return the version with the content of a candidate, the champion before others; it may have been cut off.
 
         Raises:
-          PushError: the order asks for another number.
+          PushError: the candidate asks for another number.
         """
         for version in sorted(self.numbers(), key=lambda v: (v == ledger.champion, v), reverse=True):
             release = self.release(version)
-            if release is None or release.content_hash != order.release.content_hash or not self.fits(version):
+            if release is None or release.content_hash != candidate.content_hash or not self.fits(version):
                 continue
-            if order.version not in (None, version):
+            if candidate.version not in (None, version):
                 raise PushError(
                     f"{self.folder}: this very model is version {version} already; push.version asks for "
-                    f"{order.version}. Leave it out"
+                    f"{candidate.version}. Leave it out"
                 )
             return version
         return None
 
-    def _result(self, number: int, order: _Order, ledger: Ledger, *, pushed: bool) -> PushResult:
-        return PushResult(number, str(self.path(number)), pushed, order.release.content_hash, ledger.champion)
+    def _result(self, number: int, candidate: Candidate, ledger: Ledger, *, pushed: bool) -> PushedVersion:
+        return PushedVersion(number, str(self.path(number)), pushed, candidate.content_hash, _traffic(ledger.champion))
 
-    def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> Switch:
-        """Lets a version serve: the candidate, or the one that is named. The champion becomes the previous version.
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions, ascending, with the sizes of their folders."""
+        ledger = self.ledger()
+        return [self._registered(number, ledger) for number in self.numbers()]
+
+    def _registered(self, number: int, ledger: Ledger) -> RegisteredVersion:
+        release = self.release(number)
+        state = str(ledger.states.get(number, "cut off")) if release is not None else "of another tool"
+        details = {**(asdict(release) if release is not None else {}), "bytes": _size(self.path(number))}
+        return RegisteredVersion(number, state, details, _cells(number, state, release, details["bytes"]))
+
+    def serving(self) -> ServingState:
+        """Return the champion."""
+        champion = self.champion()
+        if champion is None:
+            return ServingState(None, {}, f"nothing: {self.folder} holds no version that serves")
+        release = self.release(champion)
+        text = f"version {champion} of {self.name}" + (f", pushed by run {release.run_id}" if release else "")
+        return ServingState(champion, _traffic(champion), text)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the changes, the oldest first."""
+        return [event.to_dict() for event in self.ledger().history]
+
+    def inspect(self, version: int | None = None) -> dict[str, Any]:
+        """Return the details of a version, by default of the champion, and compare its files with the pushed ones.
+
+        Raises:
+          PushError: it does not exist, no version serves, or its files cannot be read.
+        """
+        ledger = self.ledger()
+        number = ledger.champion if version is None else version
+        if number is None:
+            raise PushError(f"{self.folder}: no version serves; name one with --version")
+        if number not in self.numbers():
+            self.check_sound(number)
+        folder = self.path(number)
+        return {
+            **self._registered(number, ledger).to_dict(),
+            "path": str(folder),
+            "content_fits": self.fits(number) if self.release(number) is not None else None,
+            "decision": _read_decision(folder),
+            "beside": sorted(name for name in NOT_CONTENT if (folder / name).is_file()),
+        }
+
+    def next_commands(self, version: int) -> list[str]:
+        """Return the commands that follow a push: start the server; promote the version if it is the candidate."""
+        commands = [command("-m", "serving", "--model-dir", self.folder)]
+        if self.state(version) is State.CANDIDATE:
+            place = flags(registry=self.folder.parent, model=self.name)
+            commands.append(f"-m serving.registry promote{place} --yes")
+        return commands
+
+    def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+        """Let a version serve: the candidate, or the one that is named. The champion becomes the previous version.
 
         Args:
-          version: None for the candidate.
-          reason: for the history.
-          dry_run: only says what would be done, or refuses it.
+          version: Number of the version; None for the candidate.
+          reason: Text for the history.
+          dry_run: Whether nothing is changed.
 
         Raises:
           PushError: there is no such version, its files are not those that were pushed, or the lock is held too long.
         """
         return self._switch("promote", version, reason, dry_run)
 
-    def rollback(self, to: int | None = None, *, reason: str = "", dry_run: bool = False) -> Switch:
-        """Goes back to the previous version, or to the one that is named; the champion becomes the previous version.
+    def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+        """Go back to the previous version, or to the one that is named; the champion becomes the previous version.
 
         So a second rollback takes the first one back.
 
         Args:
-          to: None for the previous version.
-          reason: for the history.
-          dry_run: only says what would be done, or refuses it.
+          version: Number of the version; None for the previous one.
+          reason: Text for the history.
+          dry_run: Whether nothing is changed.
 
         Raises:
-          PushError: as `promote`; or `to` is the candidate, which never served.
+          PushError: as `promote`; or it is the candidate, which never served.
         """
-        return self._switch("rollback", to, reason, dry_run)
+        return self._switch("rollback", version, reason, dry_run)
 
-    def _switch(self, action: str, version: int | None, reason: str, dry_run: bool) -> Switch:
+    def _switch(self, action: str, version: int | None, reason: str, dry_run: bool) -> ServingSwitch:
         if dry_run or not self.folder.is_dir():
             return self._planned(action, version, self.ledger())
         with self._locked():
@@ -188,7 +229,7 @@ class LocalRegistry(Versions):
                 self._save(ledger.noted(action, switch.version, reason=reason).crowned(switch.version))
             return switch
 
-    def _planned(self, action: str, version: int | None, ledger: Ledger) -> Switch:
+    def _planned(self, action: str, version: int | None, ledger: Ledger) -> ServingSwitch:
         """Return the switch that is asked for, if it may be done."""
         if version is None:
             version = ledger.labelled(State.CANDIDATE if action == "promote" else State.PREVIOUS)
@@ -196,21 +237,18 @@ class LocalRegistry(Versions):
                 why = "no version waits for its promotion" if action == "promote" else "no earlier version served"
                 raise PushError(f"{self.folder}: {why}; name one with --version")
         if version == ledger.champion:
-            return Switch(action, version, version, changed=False)
+            return ServingSwitch(action, version, version, False, _traffic(version))
         if action == "rollback" and ledger.states.get(version) is State.CANDIDATE:
             raise PushError(f"{self.folder}: version {version} waits for its promotion and never served; promote it")
         self.check_sound(version)
-        return Switch(action, version, ledger.champion, changed=True)
+        return ServingSwitch(action, version, ledger.champion, True, _traffic(ledger.champion))
 
-    def gc(self, *, keep_last: int, dry_run: bool = False) -> list[int]:
+    def gc(self, *, keep_last: int, dry_run: bool = False) -> GarbageCollection:
         """Delete retired versions, but never the last ones, and none that another tool wrote or that was cut off.
 
         Args:
-          keep_last: so many versions of the highest numbers are kept anyway; at least 1.
-          dry_run: only says which would be deleted.
-
-        Returns:
-          Their numbers.
+          keep_last: Number of the latest versions that are kept anyway; at least 1.
+          dry_run: Whether nothing is deleted.
 
         Raises:
           PushError: the folder cannot be written, or the lock is held too long.
@@ -218,7 +256,7 @@ class LocalRegistry(Versions):
         if keep_last < 1:
             raise ValueError(f"keep_last is {keep_last}; expected at least 1")
         if dry_run or not self.folder.is_dir():
-            return self._garbage(self.ledger(), keep_last)
+            return GarbageCollection(self._garbage(self.ledger(), keep_last), deleted=False)
         with self._locked():
             ledger = self._settled()
             doomed = self._garbage(ledger, keep_last)
@@ -228,7 +266,7 @@ class LocalRegistry(Versions):
             self._save(ledger)
             for folder in hidden:
                 shutil.rmtree(folder, ignore_errors=True)
-            return doomed
+            return GarbageCollection(doomed, deleted=True)
 
     def _garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
         old = self.numbers()[:-keep_last]
@@ -275,10 +313,45 @@ class LocalRegistry(Versions):
         disk.write_if_changed(self.folder / TF_SERVING_FILE, text)
 
 
-def _saved_model_hash(source: Path) -> str:
+def _check_saved_model(candidate: Candidate) -> None:
+    source = candidate.trained_folder
     if not (source / "saved_model.pb").is_file():
         raise PushError(f"{source}: is not a SavedModel (no saved_model.pb); nothing was pushed")
     try:
-        return content_hash(source)
+        _ = candidate.content_hash
     except OSError as error:
         raise PushError(f"{source}: cannot be read: {disk.reason(error)}; nothing was pushed") from error
+
+
+def _traffic(champion: int | None) -> dict[int, int]:
+    return {} if champion is None else {champion: 100}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _cells(number: int, state: str, release: Release | None, size: int) -> dict[str, str]:
+    metrics = release.metrics if release else {}
+    names = sorted(metrics, key=lambda name: name not in METRICS or METRICS[name].rank > _MAX_METRICS)
+    return {
+        "version": str(number),
+        "state": state,
+        "run": release.run_id if release else "",
+        "content": release.content_hash[:SHORT_HASH_CHARS] if release else "",
+        "metrics": ", ".join(f"{name} {metrics[name]:.4f}" for name in names[:_MAX_METRICS]),
+        "pushed (UTC)": release.pushed_at.replace("T", " ").removesuffix("Z") if release else "",
+        "size": f"{size / 1e6:,.1f} MB",
+    }
+
+
+def _read_decision(folder: Path) -> dict[str, Any] | None:
+    """Return the threshold of a binary label; None for a version without declared costs, or if it cannot be read."""
+    # With it comes pydantic, which no other command needs.
+    from schemas.decision import DecisionThreshold
+
+    try:
+        threshold = DecisionThreshold.model_validate_json((folder / DECISION_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return {**threshold.model_dump(), "text": str(threshold)}

@@ -80,7 +80,7 @@ class Deployment(Declaration):
     traffic_steps: Annotated[tuple[int, ...], Field(min_length=1)] = (10, 50, 100)
     """The new version's share of the traffic in percent, step by step; after each, the golden requests are sent. An
     empty endpoint starts at 100. If the last step is below 100, the version stays a canary until
-    `python -m serving.registry.vertex promote`."""
+    `python -m serving.registry promote`."""
     keep_deployed: PositiveInt = 2
     """Number of versions that stay deployed: the serving one, and those for a rollback. Each costs its machines."""
     smoke_timeout_seconds: PositiveFloat = 300

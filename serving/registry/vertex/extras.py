@@ -13,7 +13,7 @@ from schemas.features import LabelKind
 from schemas.metrics import METRICS, metrics_of
 from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
 from serving.registry.vertex.connection import Vertex
-from serving.registry.vertex.rollout import Pushed
+from serving.registry.vertex.rollout import RolloutResult
 from serving.registry.vertex.state import read_endpoint
 
 # https://cloud.google.com/vertex-ai/docs/evaluation/import-evaluation: the schema by the kind of the label.
@@ -26,7 +26,7 @@ _SCHEMA_FILES = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingData:
     """What a version was trained on and how well it does.
 
     Attributes:
@@ -44,7 +44,7 @@ class Training:
     metrics: Mapping[str, Mapping[str, float | None]]
 
 
-def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training: Training) -> None:
+def after_push(vertex: Vertex, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
     """Upload the evaluation and sets up what the config asks for.
 
     Raises:
@@ -60,7 +60,7 @@ def after_push(vertex: Vertex, deployment: Deployment, pushed: Pushed, training:
         vertex.retried(lambda: monitor(vertex, pushed, monitoring, training), seconds=seconds)
 
 
-def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> None:
+def import_evaluation(vertex: Vertex, pushed: RolloutResult, training: TrainingData) -> None:
     """Put Evaluator's metrics beside the version, those of the slices among the metadata."""
     parent, name = f"{pushed.model}@{pushed.version_id}", f"evaluation-v{pushed.version}"
     there = vertex.listed(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
@@ -83,7 +83,7 @@ def import_evaluation(vertex: Vertex, pushed: Pushed, training: Training) -> Non
     vertex.call(vertex.models.import_model_evaluation, request)
 
 
-def start_batch_prediction(vertex: Vertex, pushed: Pushed, wanted: BatchPrediction) -> None:
+def start_batch_prediction(vertex: Vertex, pushed: RolloutResult, wanted: BatchPrediction) -> None:
     """Start a batch prediction job of the version."""
     name = f"{pushed.model.rpartition('/')[2]}-v{pushed.version}"
     request = v1.ListBatchPredictionJobsRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
@@ -113,7 +113,7 @@ def start_batch_prediction(vertex: Vertex, pushed: Pushed, wanted: BatchPredicti
     vertex.call(vertex.jobs.create_batch_prediction_job, created)
 
 
-def monitor(vertex: Vertex, pushed: Pushed, wanted: Monitoring, training: Training) -> None:
+def monitor(vertex: Vertex, pushed: RolloutResult, wanted: Monitoring, training: TrainingData) -> None:
     """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
     name = f"monitor-{pushed.endpoint.rpartition('/')[2]}"
     job = v1.ModelDeploymentMonitoringJob(
@@ -158,7 +158,7 @@ def monitor(vertex: Vertex, pushed: Pushed, wanted: Monitoring, training: Traini
     vertex.wait(vertex.jobs, started.operation.name, seconds=600)
 
 
-def _objective(wanted: Monitoring, training: Training) -> v1.ModelMonitoringObjectiveConfig:
+def _objective(wanted: Monitoring, training: TrainingData) -> v1.ModelMonitoringObjectiveConfig:
     config = v1.ModelMonitoringObjectiveConfig()
     kind = v1.ModelMonitoringObjectiveConfig
     if wanted.skew_threshold is not None:

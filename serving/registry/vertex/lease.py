@@ -18,6 +18,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
+from serving.registry.stamps import timestamp, user_and_host
 from serving.registry.vertex.connection import TransientError, Vertex
 from serving.registry.vertex.state import label
 
@@ -182,8 +183,8 @@ def record(vertex: Vertex, model_id: str, action: str, values: Mapping[str, Any]
     metadata = {
         "model_name": model_id,
         "action": action,
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "by": f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}",
+        "at": timestamp(),
+        "by": user_and_host(),
         **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in values.items()},
     }
     execution = v1.Execution(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli.errors import PushError
+from serving.registry.protocol import Candidate
 from serving.registry.vertex.config import ENDPOINT_ID, MODEL_ID, Deployment
 from serving.registry.vertex.connection import Vertex
 from serving.registry.vertex.state import (
@@ -27,27 +28,7 @@ _FULL = 100
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be pushed.
-
-    Attributes:
-      model_name: the model's id and display name.
-      pipeline, run_id: whose it is.
-      content_hash: hash of the SavedModel's files.
-      tensorflow: (major, minor) that wrote the SavedModel.
-      version: the number asked for, or None for the next.
-    """
-
-    model_name: str
-    pipeline: str
-    run_id: str
-    content_hash: str
-    tensorflow: tuple[int, int]
-    version: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
+class RolloutPlan:
     """What a push will do.
 
     Attributes:
@@ -115,49 +96,38 @@ class Plan:
         return version.number if version else int(deployed.version_id)
 
 
-def make_plan(vertex: Vertex, wanted: Wanted, deployment: Deployment) -> Plan:
+def make_plan(vertex: Vertex, model_name: str, candidate: Candidate, deployment: Deployment) -> RolloutPlan:
     """Read the state and decide.
 
     Raises:
       PushError: the name, the version or the endpoint is another's; several could be meant; or the image cannot run the
         model.
     """
-    check_image(deployment, wanted.tensorflow)
-    model = _owned_model(vertex, wanted)
-    endpoint = owned_endpoint(vertex, deployment.endpoint or wanted.model_name, model.resource, wanted.pipeline)
-    existing = next((version for version in reversed(model.versions) if version.holds(wanted.content_hash)), None)
-    taken = model.numbered(wanted.version) if wanted.version is not None else None
-    if taken is not None and not taken.holds(wanted.content_hash):
+    check_image(deployment, candidate.tensorflow or _installed_tensorflow())
+    # A label of another length than a hash is none that a version holds.
+    content = candidate.content_hash if candidate.folder is not None else "not-trained-yet"
+    model = _owned_model(vertex, model_name, candidate.pipeline)
+    endpoint = owned_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
+    existing = next((version for version in reversed(model.versions) if version.holds(content)), None)
+    taken = model.numbered(candidate.version) if candidate.version is not None else None
+    if taken is not None and not taken.holds(content):
         raise PushError(
-            f"version {wanted.version} of '{wanted.model_name}' is taken: it holds other content, pushed by run "
+            f"version {candidate.version} of '{model_name}' is taken: it holds other content, pushed by run "
             f"{taken.labels.get('run-id', 'unknown')}; an alias is never moved to another model. Leave out "
             f"push.version to push as {_next(model)}"
         )
-    if existing is not None and wanted.version not in (None, existing.number):
+    if existing is not None and candidate.version not in (None, existing.number):
         raise PushError(
-            f"this very model is version {existing.number} of '{wanted.model_name}' already; push.version asks for "
-            f"{wanted.version}. Leave it out"
+            f"this very model is version {existing.number} of '{model_name}' already; push.version asks for "
+            f"{candidate.version}. Leave it out"
         )
     # A finished push stays finished, whatever was done to the version since: a rollback is not undone by a rerun.
     done = existing is not None and existing.labels.get(STATE_LABEL) == FINISHED
-    version = existing.number if existing else (_next(model) if wanted.version is None else wanted.version)
+    version = existing.number if existing else (_next(model) if candidate.version is None else candidate.version)
     others = [d for d in endpoint.deployed if existing is None or d.version_id != existing.id]
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
-    return Plan(model, endpoint, version, existing, done, steps, surplus(others, model, kept))
-
-
-def expected_plan(
-    vertex: Vertex, deployment: Deployment, *, model_name: str, pipeline: str, version: int | None
-) -> Plan:
-    """Return what the push of a model that is not trained yet would do.
-
-    Raises:
-      PushError: as `make_plan`, as far as it can be known before.
-    """
-    # A label's value of another length than a hash is none that a version holds.
-    unknown = Wanted(model_name, pipeline, "", "not-trained-yet", _installed_tensorflow(), version)
-    return make_plan(vertex, unknown, deployment)
+    return RolloutPlan(model, endpoint, version, existing, done, steps, surplus(others, model, kept))
 
 
 def _installed_tensorflow() -> tuple[int, int]:
@@ -188,26 +158,26 @@ def check_image(deployment: Deployment, tensorflow: tuple[int, int]) -> None:
         )
 
 
-def _owned_model(vertex: Vertex, wanted: Wanted) -> Model:
-    if not MODEL_ID.fullmatch(wanted.model_name):
+def _owned_model(vertex: Vertex, model_name: str, pipeline: str) -> Model:
+    if not MODEL_ID.fullmatch(model_name):
         raise PushError(
-            f"push.model_name: '{wanted.model_name}' cannot be a model's id on Vertex AI; expected at most 63 of "
+            f"push.model_name: '{model_name}' cannot be a model's id on Vertex AI; expected at most 63 of "
             "lowercase letters, digits, _ and -, a letter first"
         )
-    model = read_model(vertex, wanted.model_name)
-    strangers = [name for name in same_name(vertex, wanted.model_name) if name != model.resource]
+    model = read_model(vertex, model_name)
+    strangers = [name for name in same_name(vertex, model_name) if name != model.resource]
     if strangers:
         raise PushError(
-            f"push.model_name: '{wanted.model_name}' is the display name of {_several(strangers)} not made by this "
+            f"push.model_name: '{model_name}' is the display name of {_several(strangers)} not made by this "
             "pipeline; rename or delete what is not needed, or choose another name"
         )
     for version in model.versions:
         owner = version.labels.get(OWNER_LABEL)
-        if owner != label(wanted.pipeline):
+        if owner != label(pipeline):
             raise PushError(
-                f"push.model_name: '{wanted.model_name}' is taken: version {version.number} of {model.resource} "
+                f"push.model_name: '{model_name}' is taken: version {version.number} of {model.resource} "
                 + (f"belongs to the pipeline '{owner}'" if owner else "belongs to another tool")
-                + f", not to '{wanted.pipeline}'. Choose another name"
+                + f", not to '{pipeline}'. Choose another name"
             )
     return model
 

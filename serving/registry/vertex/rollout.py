@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from google.api_core import exceptions
@@ -16,12 +15,13 @@ from google.protobuf import json_format, struct_pb2
 
 from cli.errors import PushError
 from serving.model.golden_requests import GoldenRequests
-from serving.registry import GOLDEN_FILE, VERSION_FILE
+from serving.registry.content import GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE, extra_hashes
+from serving.registry.protocol import Candidate
 from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import TransientError, Vertex
 from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
-from serving.registry.vertex.plan import Plan, Wanted, make_plan, shifted, surplus
+from serving.registry.vertex.plan import RolloutPlan, make_plan, shifted, surplus
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
@@ -53,7 +53,7 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Pushed:
+class RolloutResult:
     """What a push has done.
 
     Attributes:
@@ -75,17 +75,7 @@ class Pushed:
     serving: Mapping[int, int]
 
 
-@dataclass(frozen=True)
-class Content:
-    """What is pushed: a SavedModel's folder, what it must answer, and what is kept beside it."""
-
-    folder: Path
-    golden: GoldenRequests
-    release: Mapping[str, Any]
-    extra: Mapping[str, bytes]
-
-
-class Releaser:
+class Rollout:
     """Carries out changes of one model, on one endpoint at a time."""
 
     def __init__(
@@ -97,7 +87,7 @@ class Releaser:
         self.resource = f"{vertex.place.parent}/models/{model_name}"
         self._lease_seconds = lease_seconds
 
-    def push(self, wanted: Wanted, content: Content) -> Pushed:
+    def push(self, candidate: Candidate) -> RolloutResult:
         """Register, deploys, shifts traffic, moves the aliases, undeploys what is left over, and records it.
 
         Raises:
@@ -105,41 +95,50 @@ class Releaser:
             requests, in which case the traffic is as it was before.
         """
         # Refuses before anything is written, the lease included.
-        make_plan(self.vertex, wanted, self.deployment)
-        with self._lease(wanted.pipeline, wanted.run_id) as lease:
+        make_plan(self.vertex, self.model_name, candidate, self.deployment)
+        with self._lease(candidate.pipeline, candidate.run_id) as lease:
             self._settle(self.vertex.models, self.resource)
-            plan = make_plan(self.vertex, wanted, self.deployment)
+            plan = make_plan(self.vertex, self.model_name, candidate, self.deployment)
             for line in plan.lines():
                 self.vertex.report(line)
             if plan.done:
                 assert plan.existing is not None
                 return self._result(plan.existing, plan.endpoint.resource, plan.endpoint.split, pushed=False)
-            return self._push(lease, plan, wanted, content)
+            return self._push(lease, plan, candidate)
 
-    def _push(self, lease: Lease, plan: Plan, wanted: Wanted, content: Content) -> Pushed:
-        uri = staging.staged_uri(self.vertex.place.staging, wanted.model_name, wanted.content_hash)
-        extra = {**content.extra, GOLDEN_FILE: content.golden.to_json()}
-        if (content.folder / VERSION_FILE).exists():
+    def _push(self, lease: Lease, plan: RolloutPlan, candidate: Candidate) -> RolloutResult:
+        uri = staging.staged_uri(self.vertex.place.staging, self.model_name, candidate.content_hash)
+        extra = dict(candidate.golden_file)
+        if candidate.statistics:
+            extra[STATISTICS_FILE] = candidate.statistics
+        if (candidate.trained_folder / VERSION_FILE).exists():
             extra[VERSION_FILE] = f"{plan.version}\n".encode()
-        staging.stage(content.folder, uri, project=self.vertex.place.project, release=content.release, extra=extra)
-        version = self._step(lease, partial(self._ensure_registered, plan.version, wanted, uri))
-        endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, wanted.pipeline))
+        release = {
+            "pipeline": candidate.pipeline,
+            "run_id": candidate.run_id,
+            "model_id": candidate.model_id,
+            "content_hash": candidate.content_hash,
+            "extra_hashes": extra_hashes(candidate.golden_file),
+        }
+        staging.stage(candidate.trained_folder, uri, project=self.vertex.place.project, release=release, extra=extra)
+        version = self._step(lease, partial(self._ensure_registered, plan.version, candidate, uri))
+        endpoint = self._step(lease, partial(self._ensure_endpoint, plan.endpoint.resource, candidate.pipeline))
         if lease.journal.get("version_id") != version.id:
             # Written once for a version: a retry must not take its own canary for what was there before.
             lease.note(version_id=version.id, traffic_before=dict(endpoint.split))
         before: dict[str, int] = lease.journal["traffic_before"]
-        self._shift(lease, endpoint.resource, version, before, plan.steps, content.golden)
+        self._shift(lease, endpoint.resource, version, before, plan.steps, GoldenRequests.from_json(candidate.golden))
         if plan.steps[-1] == _FULL:
             self._crown(lease, version)
             self._undeploy(lease, endpoint.resource, [d.id for d in plan.undeploy])
         result = self._result(version, endpoint.resource, before, pushed=True)
-        values = {**asdict(result), "run_id": wanted.run_id, "content_hash": wanted.content_hash}
-        record(self.vertex, wanted.model_name, "push", values, key=f"v{version.number}-{wanted.run_id}")
+        values = {**asdict(result), "run_id": candidate.run_id, "content_hash": candidate.content_hash}
+        record(self.vertex, self.model_name, "push", values, key=f"v{version.number}-{candidate.run_id}")
         self._step(lease, partial(self._set_state, version, FINISHED))
         lease.note(version_id=None, traffic_before=None)
         return result
 
-    def switch(self, target: Version, *, endpoint: str, action: str) -> Pushed:
+    def switch(self, target: Version, *, endpoint: str, action: str, reason: str = "") -> RolloutResult:
         """Give all traffic to a version that is registered: a promotion or a rollback.
 
         Raises:
@@ -163,7 +162,7 @@ class Releaser:
                 self._step(lease, partial(self._set_state, target, FINISHED))
                 lease.note(version_id=None, traffic_before=None)
             result = self._result(target, endpoint, before, pushed=True)
-            record(self.vertex, self.model_name, action, asdict(result))
+            record(self.vertex, self.model_name, action, {**asdict(result), **({"reason": reason} if reason else {})})
             return result
 
     def delete(self, version: Version) -> None:
@@ -203,22 +202,22 @@ class Releaser:
     def _read_model(self) -> Model:
         return read_model(self.vertex, self.model_name)
 
-    def _ensure_registered(self, number: int, wanted: Wanted, uri: str) -> Version:
+    def _ensure_registered(self, number: int, candidate: Candidate, uri: str) -> Version:
         # An upload whose answer was lost may still be running.
         self._settle(self.vertex.models, self.resource)
         model = self._read_model()
-        found = next((version for version in reversed(model.versions) if version.holds(wanted.content_hash)), None)
+        found = next((version for version in reversed(model.versions) if version.holds(candidate.content_hash)), None)
         if found is not None:
             if found.labels.get(STATE_LABEL) != UNFINISHED:
                 self._set_state(found, UNFINISHED)
             return self._merge(found, [f"v{number}", CANDIDATE])
         uploaded = v1.Model(
             display_name=self.model_name,
-            version_description=f"run {wanted.run_id} of pipeline {wanted.pipeline}",
+            version_description=f"run {candidate.run_id} of pipeline {candidate.pipeline}",
             artifact_uri=uri,
             container_spec=v1.ModelContainerSpec(image_uri=self.deployment.serving_image),
             version_aliases=[f"v{number}", CANDIDATE],
-            labels=self._labels(wanted),
+            labels=self._labels(candidate),
             encryption_spec=self._encryption(),
         )
         request = v1.UploadModelRequest(
@@ -233,17 +232,17 @@ class Releaser:
             self._wait(self.vertex.models, self.vertex.call(self.vertex.models.upload_model, request))
         except exceptions.AlreadyExists as error:
             raise TransientError(f"{self.resource} was created meanwhile") from error
-        found = next((v for v in reversed(self._read_model().versions) if v.holds(wanted.content_hash)), None)
+        found = next((v for v in reversed(self._read_model().versions) if v.holds(candidate.content_hash)), None)
         if found is None:
             raise TransientError("the registered version is not listed yet")
         return found
 
-    def _labels(self, wanted: Wanted) -> dict[str, str]:
+    def _labels(self, candidate: Candidate) -> dict[str, str]:
         return {
             **{key: label(value) for key, value in self.vertex.place.labels.items()},
-            OWNER_LABEL: label(wanted.pipeline),
-            RUN_LABEL: label(wanted.run_id),
-            HASH_LABEL: label(wanted.content_hash),
+            OWNER_LABEL: label(candidate.pipeline),
+            RUN_LABEL: label(candidate.run_id),
+            HASH_LABEL: label(candidate.content_hash),
             BLESSED_LABEL: "true",
             STATE_LABEL: UNFINISHED,
         }
@@ -449,11 +448,11 @@ class Releaser:
         request = v1.DeleteModelVersionRequest(name=f"{self.resource}@{version.id}")
         self._wait(self.vertex.models, self.vertex.call(self.vertex.models.delete_model_version, request))
 
-    def _result(self, version: Version, endpoint: str, before: Mapping[str, int], *, pushed: bool) -> Pushed:
+    def _result(self, version: Version, endpoint: str, before: Mapping[str, int], *, pushed: bool) -> RolloutResult:
         model, now = self._read_model(), read_endpoint(self.vertex, endpoint)
         deployed = now.of_version(self.resource, version.id)
         numbers = {v.id: v.number for v in model.versions}
-        return Pushed(
+        return RolloutResult(
             pushed=pushed,
             version=version.number,
             model=self.resource,

@@ -17,7 +17,7 @@ from google.cloud import storage  # type: ignore[attr-defined]
 from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped]
 
 from cli.errors import PushError
-from serving.registry import RELEASE_FILE, VERSION_FILE
+from serving.registry.content import RELEASE_FILE, VERSION_FILE
 from serving.registry.vertex.connection import NO_CREDENTIALS, translated
 
 # So long a request that fails for a passing reason is repeated.

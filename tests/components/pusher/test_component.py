@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 
@@ -10,8 +11,9 @@ from cli.errors import NotBlessedError
 from components.evaluator.evaluation import SUMMARY_NAME
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import BLESSED_PROPERTY
-from components.pusher.component import NEXT_VERSION, RegistryPusher, check_blessing, check_infra_blessing
+from components.pusher.component import NEXT_VERSION, Pusher, check_blessing, check_infra_blessing
 from serving.registry import GOLDEN_FILE, LocalRegistry, State, content_hash
+from serving.registry.settings import LocalRegistrySettings
 
 GOLDEN = b'{"instances": [], "predictions": [], "tolerance": 0.001}'
 
@@ -85,24 +87,32 @@ def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.P
     model.uri = str(folder / content / "model")
     saved = folder / content / "model" / "Format-Serving"
     saved.mkdir(parents=True, exist_ok=True)
-    (saved / "saved_model.pb").write_text(content)
+    graph = meta_graph_pb2.MetaGraphDef.MetaInfoDef(tensorflow_version="2.21.0", tags=[content])
+    saved_model = saved_model_pb2.SavedModel(meta_graphs=[meta_graph_pb2.MetaGraphDef(meta_info_def=graph)])
+    (saved / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    examples, statistics = standard_artifacts.Examples(), standard_artifacts.ExampleStatistics()
+    examples.uri, examples.split_names = str(folder / "examples"), '["train"]'
+    statistics.uri = str(folder / "statistics")
+    (folder / "statistics" / "Split-train").mkdir(parents=True, exist_ok=True)
+    (folder / "statistics" / "Split-train" / "FeatureStats.pb").write_bytes(b"")
+    settings = LocalRegistrySettings(model_name="income", folder=str(folder / "registry"), promote=promote)
     record = standard_artifacts.PushedModel()
     evaluation = standard_artifacts.ModelEvaluation()
     evaluation.uri = str(folder / content)
     (folder / content / SUMMARY_NAME).write_text('{"metrics": {"overall": {"auc": 0.875}}, "failures": []}')
     (folder / content / GOLDEN_NAME).write_bytes(GOLDEN)
-    RegistryPusher.EXECUTOR_SPEC.executor_class._FUNCTION(
+    Pusher.EXECUTOR_SPEC.executor_class._FUNCTION(
         model=model,
         model_blessing=blessing,
         infra_blessing=infra_blessing(saved),
+        examples=examples,
+        statistics=statistics,
         evaluation=evaluation,
         pushed_model=record,
-        registry=str(folder / "registry"),
-        model_name="income",
+        registry=settings.model_dump_json(),
         pipeline="census",
         run_id=f"run-{content}",
         version=NEXT_VERSION,
-        promote=promote,
     )
     return record
 

@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from oncall.evidence import Evidence
 from pipeline.run.records import RecordFile
+from serving.registry import Candidate
 from tests.browser import needs_browser, open_page
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
@@ -73,11 +74,7 @@ def hostile(runs: Runs) -> Runs:
     (Path(made["Gate"]["report"].uri)).write_text(json.dumps({"warnings": [BAD, LONG], "compared": {BAD: 1}}))
     _hostile_metadata(runs)
     runs.registry.push(
-        Path(made["Trainer"]["model"].uri) / "Format-Serving",
-        pipeline="census-income",
-        run_id=BAD,
-        model_id=1,
-        version=None,
+        Candidate("census-income", run_id=BAD, model_id=1, folder=Path(made["Trainer"]["model"].uri) / "Format-Serving")
     )
     runs.registry.rollback(1, reason=f"{BAD} {LONG}")
     return runs

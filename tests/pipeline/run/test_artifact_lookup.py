@@ -14,6 +14,7 @@ from oncall.garbage import gc
 from pipeline.config import pipeline_config
 from pipeline.run import artifact_lookup
 from pipeline.stats.page import page
+from serving.registry import Candidate
 from tests.conftest import CENSUS_CONFIG
 from tests.oncall.run_roots import NAME, Artifacts, Runs
 
@@ -115,12 +116,7 @@ def test_a_push_that_was_killed_after_the_version(runs: Runs, tmp_path: Path) ->
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"another model")
     runs.registry.push(
-        tmp_path / "model",
-        pipeline=NAME,
-        run_id=IDS[1],
-        model_id=1,
-        version=None,
-        metrics={"auc": 0.9},
+        Candidate(NAME, run_id=IDS[1], model_id=1, folder=tmp_path / "model", metrics={"overall": {"auc": 0.9}})
     )
     found = runs.run(IDS[2], pushes=False)
     runs.run(IDS[3], pushes=False)
@@ -136,7 +132,7 @@ def test_a_rollback_does_not_change_which_model_was_pushed_last(runs: Runs) -> N
     assert last(runs) == IDS[1]
     runs.registry.promote(2)
     third = runs.run(IDS[2])
-    assert runs.registry.gc(keep_last=1) == [1]
+    assert runs.registry.gc(keep_last=1).versions == [1]
     assert last(runs) == IDS[2]
     assert gate_finds(runs) == folders(third)
 

@@ -8,7 +8,7 @@ from components.pusher.summary import PusherSummary
 from pipeline.config.pipeline_config import PipelineConfig, load
 from pipeline.run import summary
 from pipeline.run.run_root import RunRoot
-from serving.registry import LEDGER_FILE, LocalRegistry
+from serving.registry import LEDGER_FILE, Candidate, LocalRegistry
 from tests.conftest import CENSUS_CONFIG
 
 
@@ -16,8 +16,8 @@ def push(root: RunRoot, name: str, *, promote: bool = True) -> LocalRegistry:
     folder = root.path / name
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").write_text(name)
-    registry = LocalRegistry(root.registry(config()), "census-income")
-    registry.push(folder, pipeline="census", run_id=f"run-{name}", model_id=7, version=None, promote=promote)
+    registry = LocalRegistry(root.registry(config()), "census-income", promotes=promote)
+    registry.push(Candidate("census-income", run_id=f"run-{name}", model_id=7, folder=folder))
     return registry
 
 

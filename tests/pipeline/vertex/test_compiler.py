@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +77,9 @@ def test_artifacts_are_in_no_folder_that_looks_like_a_pattern() -> None:
 def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
     from pipeline.create_pipeline import create_pipeline
 
-    local = create_pipeline(census, pipeline_root="root", registry="registry", run_id="run")
+    local = create_pipeline(
+        census, pipeline_root="root", registry=census.registry_settings(Path("registry")), run_id="run"
+    )
     for node in local.components:
         if node.id in ("Baseline", "History", "Pusher"):
             continue  # which are others on Vertex
@@ -144,7 +147,7 @@ def test_machines_policy_labels_and_keys_go_into_the_job() -> None:
     assert (job["labels"]["team"], job["labels"]["pipeline"]) == ("risk", "census-income")
     assert job["serviceAccount"].startswith("runner@")
     assert job["encryptionSpec"]["kmsKeyName"].endswith("/k")
-    place = json.loads(tasks(job)["Pusher"]["inputs"]["parameters"]["place"]["runtimeValue"]["constant"])
+    place = json.loads(tasks(job)["Pusher"]["inputs"]["parameters"]["registry"]["runtimeValue"]["constant"])["place"]
     assert (place["labels"], place["cmek_key"]) == (
         {"team": "risk"},
         "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k",

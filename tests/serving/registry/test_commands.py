@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from serving.registry import DECISION_FILE, GOLDEN_FILE, LEDGER_FILE, RELEASE_FILE, LocalRegistry, content_hash
+from serving.registry import DECISION_FILE, LEDGER_FILE, RELEASE_FILE, LocalRegistry, content_hash
 from serving.registry.__main__ import main
 from tests.conftest import ROOT
 from tests.serving.models import decided_at
@@ -107,7 +107,7 @@ def test_the_list_of_many_metrics_and_of_versions_that_are_not_ours(registry: Lo
 def test_one_version_is_shown_with_whether_its_files_are_those_that_were_pushed(
     registry: LocalRegistry, tmp_path: Path
 ) -> None:
-    push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), extra={GOLDEN_FILE: b"{}"}, run_id="run-d")
+    push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), golden=b"{}", run_id="run-d")
     release = registry.release(4)
     assert release is not None
     assert run("show").splitlines() == [
@@ -164,15 +164,17 @@ def test_a_rollback_is_shown_first_then_done_and_recorded(registry: LocalRegistr
         "version": 3,
         "champion_before": 2,
         "changed": True,
+        "traffic_before": {"2": 100},
         "serving": 3,
+        "traffic": {"3": 100},
     }
 
 
 def test_a_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> None:
     push(tmp_path / "runs/census/registry", model(tmp_path / "d", "d"), promote=False)
-    planned = {"action": "promote", "version": 4, "champion_before": 3, "changed": False, "serving": 3}
-    assert run_json("promote") == planned
-    assert run_json("promote", "--yes") == {**planned, "changed": True, "serving": 4}
+    planned = {"action": "promote", "version": 4, "champion_before": 3, "traffic_before": {"3": 100}}
+    assert run_json("promote") == {**planned, "changed": False, "serving": 3, "traffic": {"3": 100}}
+    assert run_json("promote", "--yes") == {**planned, "changed": True, "serving": 4, "traffic": {"4": 100}}
     assert run("promote", "--version", "1") == (
         "would promote: version 1 of income would serve, and now version 4 does; add --yes to do it\n"
     )
@@ -286,3 +288,26 @@ def test_the_command_starts_without_anything_heavy(registry: LocalRegistry) -> N
     # What makes a command wait; the names of Google's packages alone are there from the start.
     heavy = {"tensorflow", "tfx", "apache_beam", "keras", "numpy", "pyarrow", "pydantic", "google.protobuf", "grpc"}
     assert heavy.isdisjoint(loaded)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(registry: LocalRegistry) -> None:
+    command = f"{sys.executable} -m serving.registry show --registry {registry.folder.absolute().parent} | true"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_a_folder_and_a_project_are_not_both_named(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(registry.folder.parent)
+    assert refused("list", "--registry", folder, "--project", "my-project", code=2) == (
+        "error: --registry and --project: a model is in a folder or on Vertex AI; name one of them"
+    )
+    monkeypatch.setenv("VERTEX_PROJECT", "my-project")
+    assert run_json("list", "--registry", folder)["serving"] == 3
+    assert refused("list", code=2) == (
+        "error: --region: is needed with --project; expected it as a flag or as VERTEX_REGION"
+    )
+    monkeypatch.setenv("REGISTRY", folder)
+    assert refused("list", code=2) == (
+        "error: REGISTRY and VERTEX_PROJECT are both set; choose with --registry or --project"
+    )

@@ -2,10 +2,11 @@
 
 import multiprocessing
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.registry import TF_SERVING_FILE, LocalRegistry, PushResult, State
+from serving.registry import TF_SERVING_FILE, Candidate, LocalRegistry, PushedVersion, State
 
 # Children start at once, and have what the parent has: nothing is imported again.
 PROCESSES = multiprocessing.get_context("fork")
@@ -27,11 +28,14 @@ def push(
     pipeline: str = "census",
     run_id: str = "run-1",
     version: int | None = None,
-    **options: Any,
-) -> PushResult:
-    return LocalRegistry(registry, "income").push(
-        source, pipeline=pipeline, run_id=run_id, model_id=7, version=version, **options
+    metrics: Mapping[str, float | None] | None = None,
+    golden: bytes = b"",
+    promote: bool = True,
+) -> PushedVersion:
+    candidate = Candidate(
+        pipeline, version, run_id, model_id=7, folder=source, metrics={"overall": metrics or {}}, golden=golden
     )
+    return LocalRegistry(registry, "income", promotes=promote).push(candidate)
 
 
 def models(folder: Path, files: int = 1) -> Path:

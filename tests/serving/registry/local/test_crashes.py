@@ -160,7 +160,7 @@ def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: Lo
     assert cut_off(before, Push("f", run_id="run-7")) == 6
     inode = (before.folder / "6" / "saved_model.pb").stat().st_ino
     result = Push("f", run_id="run-8")(before)
-    assert (result.version, result.pushed, result.serving) == (6, True, 6)
+    assert (result.version, result.pushed, result.traffic) == (6, True, {6: 100})
     assert (before.folder / "6" / "saved_model.pb").stat().st_ino == inode
     event = before.ledger().history[-1]
     assert (event.run_id, event.reason) == ("run-8", "finished the push of run run-7, which was cut off")
@@ -169,7 +169,7 @@ def test_a_push_that_was_cut_off_is_finished_without_copying_it_again(before: Lo
 def test_another_push_retires_the_one_that_was_cut_off_and_takes_the_next_number(before: LocalRegistry) -> None:
     assert cut_off(before, Push("f", run_id="run-7")) == 6
     result = Push("g", run_id="run-8")(before)
-    assert (result.version, result.serving) == (7, 7)
+    assert (result.version, result.traffic) == (7, {7: 100})
     assert before.state(6) is RETIRED
     retired, pushed = before.ledger().history[-2:]
     assert (retired.action, retired.version, retired.reason) == ("retire", 6, "its push was cut off")
@@ -182,7 +182,7 @@ def test_another_number_for_a_push_that_was_cut_off_is_refused_and_leaves_it_to_
     assert cut_off(before, Push("f")) == 6
     with pytest.raises(PushError, match="this very model is version 6 already; push.version asks for 9. Leave it out"):
         Push("f", version=9)(before)
-    assert Push("f")(before).serving == 6
+    assert Push("f")(before).traffic == {6: 100}
 
 
 def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(before: LocalRegistry) -> None:
@@ -190,7 +190,7 @@ def test_a_chosen_version_that_was_cut_off_is_no_reason_to_refuse_its_rerun(befo
     before.check(pipeline="census", version=9)
     with pytest.raises(PushError, match="version 9 exists already, pushed by run run-7; it is never overwritten"):
         Push("g", version=9)(before)
-    assert Push("f", version=9)(before).serving == 9
+    assert Push("f", version=9)(before).traffic == {9: 100}
 
 
 def test_a_version_that_was_cut_off_can_be_promoted(before: LocalRegistry) -> None:
@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_what_served_and_the_same_push_succeeds_later(
         )
         assert (before.folder / LEDGER_FILE).read_bytes() == record
         assert look(before) == 4
-    assert Push("f")(before).serving == 6
+    assert Push("f")(before).traffic == {6: 100}
 
 
 def test_a_file_that_cannot_be_copied_is_named_by_its_reason(before: LocalRegistry, tmp_path: Path) -> None:

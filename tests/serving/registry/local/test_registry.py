@@ -11,12 +11,10 @@ import pytest
 from cli.errors import PushError
 from serving.registry import (
     GOLDEN_FILE,
-    NOT_CONTENT,
     RELEASE_FILE,
-    STATISTICS_FILE,
     VERSION_FILE,
     LocalRegistry,
-    PushResult,
+    PushedVersion,
     State,
     content_hash,
 )
@@ -27,7 +25,7 @@ def test_the_first_push_is_version_1_and_says_where_it_came_from(tmp_path: Path)
     source = model(tmp_path / "model")
     result = push(tmp_path / "registry", source, metrics={"auc": 0.5, "pr_auc": float("nan")})
     folder = tmp_path / "registry" / "income" / "1"
-    assert result == PushResult(1, str(folder), pushed=True, content_hash=content_hash(source), serving=1)
+    assert result == PushedVersion(1, str(folder), True, content_hash(source), {1: 100})
     release = json.loads((folder / "assets.extra" / "release.json").read_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", release.pop("pushed_at"))
     files = ("saved_model.pb", "variables/data-0")
@@ -48,11 +46,11 @@ def test_the_same_model_is_pushed_once_and_another_becomes_the_next_version(tmp_
     first, second = model(tmp_path / "a", "a"), model(tmp_path / "b", "b")
     pushes = [push(tmp_path / "r", source) for source in (first, first, second, first)]
     # The last one is a rerun of what was replaced since: that is not a reason to serve it again.
-    assert [(p.version, p.pushed, p.serving) for p in pushes] == [
-        (1, True, 1),
-        (1, False, 1),
-        (2, True, 2),
-        (1, False, 2),
+    assert [(p.version, p.pushed, [*p.traffic]) for p in pushes] == [
+        (1, True, [1]),
+        (1, False, [1]),
+        (2, True, [2]),
+        (1, False, [2]),
     ]
     assert LocalRegistry(tmp_path / "r", "income").labels() == {"champion": 2, "previous": 1}
 
@@ -72,10 +70,10 @@ def test_a_push_replaces_the_champion_and_keeps_one_previous_version(tmp_path: P
 def test_a_push_without_promotion_waits_and_takes_the_place_of_the_one_that_waited(tmp_path: Path) -> None:
     registry = LocalRegistry(tmp_path / "r", "income")
     first = push(tmp_path / "r", model(tmp_path / "a", "a"), promote=False)
-    assert (first.version, first.serving, registry.champion(), registry.state(1)) == (1, None, None, State.CANDIDATE)
+    assert (first.version, first.traffic, registry.champion(), registry.state(1)) == (1, {}, None, State.CANDIDATE)
     push(tmp_path / "r", model(tmp_path / "b", "b"))
     third = push(tmp_path / "r", model(tmp_path / "c", "c"), promote=False)
-    assert (third.version, third.serving) == (3, 2)
+    assert (third.version, third.traffic) == (3, {2: 100})
     assert registry.ledger().states == {1: State.RETIRED, 2: State.CHAMPION, 3: State.CANDIDATE}
 
 
@@ -85,11 +83,10 @@ def test_what_is_kept_beside_the_content_does_not_change_its_hash(tmp_path: Path
     (source / VERSION_FILE).write_text("unpushed\n")
     (source / VERSION_FILE).chmod(0o444)
     push(tmp_path / "r", model(tmp_path / "other", "other"))
-    extra = {GOLDEN_FILE: b"{}", STATISTICS_FILE: b"\x00"}
-    result = push(tmp_path / "r", source, extra=extra)
-    folder = Path(result.path)
-    assert {name: (folder / name).read_bytes() for name in NOT_CONTENT - {RELEASE_FILE}} == {
-        **extra,
+    result = push(tmp_path / "r", source, golden=b"{}")
+    folder = Path(result.destination)
+    assert {name: (folder / name).read_bytes() for name in (GOLDEN_FILE, VERSION_FILE)} == {
+        GOLDEN_FILE: b"{}",
         VERSION_FILE: b"2\n",
     }
     assert result.content_hash == content_hash(folder) == content_hash(source)
@@ -99,14 +96,7 @@ def test_what_is_kept_beside_the_content_does_not_change_its_hash(tmp_path: Path
 
 
 def test_a_model_without_a_version_file_gets_none(tmp_path: Path) -> None:
-    assert not (Path(push(tmp_path / "r", model(tmp_path / "a")).path) / VERSION_FILE).exists()
-
-
-@pytest.mark.parametrize("name", ["saved_model.pb", RELEASE_FILE, VERSION_FILE, "../2/saved_model.pb"])
-def test_nothing_else_can_be_put_beside_the_content(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="would change the content hash; expected names of"):
-        push(tmp_path / "r", model(tmp_path / "a"), extra={name: b""})
-    assert not (tmp_path / "r").exists()
+    assert not (Path(push(tmp_path / "r", model(tmp_path / "a")).destination) / VERSION_FILE).exists()
 
 
 def test_an_existing_version_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
@@ -183,7 +173,7 @@ def test_a_number_is_never_given_again(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         push(tmp_path / "r", model(tmp_path / name, name))
     registry = LocalRegistry(tmp_path / "r", "income")
-    assert registry.gc(keep_last=1) == [1]
+    assert registry.gc(keep_last=1).versions == [1]
     message = (
         f"{registry.folder}: version 1 was pushed before and deleted since; a number is never given again. Leave out "
         "push.version to push as 4"
@@ -218,15 +208,15 @@ def test_a_version_whose_files_were_changed_is_no_reason_not_to_push(tmp_path: P
 )
 def test_a_damaged_release_file_is_named(content: str, message: str, tmp_path: Path) -> None:
     result = push(tmp_path / "r", model(tmp_path / "a", "a"))
-    (Path(result.path) / RELEASE_FILE).write_text(content)
+    (Path(result.destination) / RELEASE_FILE).write_text(content)
     with pytest.raises(PushError) as refused:
         push(tmp_path / "r", model(tmp_path / "b", "b"))
-    assert str(refused.value).startswith(f"{result.path}/{RELEASE_FILE}: {message}")
+    assert str(refused.value).startswith(f"{result.destination}/{RELEASE_FILE}: {message}")
 
 
 def test_a_release_file_of_another_release_of_this_package_is_read(tmp_path: Path) -> None:
     result = push(tmp_path / "r", model(tmp_path / "a", "a"))
-    file = Path(result.path) / RELEASE_FILE
+    file = Path(result.destination) / RELEASE_FILE
     values = json.loads(file.read_text())
     del values["metrics"], values["pushed_at"]
     file.write_text(json.dumps({**values, "of_a_later_release": 1}))

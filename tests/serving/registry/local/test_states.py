@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cli.errors import PushError
-from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, State, Switch
-from serving.registry.local.ledger import Ledger, who
+from serving.registry import LEDGER_FILE, RELEASE_FILE, TF_SERVING_FILE, LocalRegistry, ServingSwitch, State
+from serving.registry.local.ledger import Ledger
+from serving.registry.stamps import user_and_host
 from tests.serving.registry.local.registry_bench import model, push
 
 
@@ -21,50 +22,50 @@ def registry(tmp_path: Path) -> LocalRegistry:
 
 
 def test_a_rollback_goes_back_and_a_second_one_returns(registry: LocalRegistry) -> None:
-    assert registry.rollback(reason="bad predictions") == Switch("rollback", 2, 3, changed=True)
+    assert registry.rollback(reason="bad predictions") == ServingSwitch("rollback", 2, 3, changed=True)
     assert registry.labels() == {"champion": 2, "previous": 3}
-    assert registry.rollback() == Switch("rollback", 3, 2, changed=True)
+    assert registry.rollback() == ServingSwitch("rollback", 3, 2, changed=True)
     assert registry.ledger().states == {1: State.RETIRED, 2: State.PREVIOUS, 3: State.CHAMPION}
     first, second = registry.ledger().history[-2:]
     assert (first.action, first.version, first.champion_before, first.reason) == ("rollback", 2, 3, "bad predictions")
     assert (second.action, second.version, second.champion_before, second.reason) == ("rollback", 3, 2, "")
-    assert first.by == who()
+    assert first.by == user_and_host()
 
 
 def test_a_rollback_is_not_undone_by_a_rerun_and_is_by_another_model(registry: LocalRegistry, tmp_path: Path) -> None:
     registry.rollback()
     before = (registry.folder / LEDGER_FILE).read_bytes()
     again = push(tmp_path / "r", tmp_path / "c")
-    assert (again.version, again.pushed, again.serving) == (3, False, 2)
+    assert (again.version, again.pushed, again.traffic) == (3, False, {2: 100})
     assert (registry.folder / LEDGER_FILE).read_bytes() == before
     push(tmp_path / "r", model(tmp_path / "d", "d"))
     assert registry.labels() == {"champion": 4, "previous": 2}
 
 
 def test_a_rollback_to_a_retired_version(registry: LocalRegistry) -> None:
-    assert registry.rollback(1) == Switch("rollback", 1, 3, changed=True)
+    assert registry.rollback(1) == ServingSwitch("rollback", 1, 3, changed=True)
     assert registry.ledger().states == {1: State.CHAMPION, 2: State.RETIRED, 3: State.PREVIOUS}
 
 
 def test_the_candidate_is_promoted(registry: LocalRegistry, tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
     assert registry.champion() == 3
-    assert registry.promote(reason="looks good") == Switch("promote", 4, 3, changed=True)
+    assert registry.promote(reason="looks good") == ServingSwitch("promote", 4, 3, changed=True)
     assert registry.ledger().states == {
         1: State.RETIRED,
         2: State.RETIRED,
         3: State.PREVIOUS,
         4: State.CHAMPION,
     }
-    assert registry.promote(4) == Switch("promote", 4, 4, changed=False)
+    assert registry.promote(4) == ServingSwitch("promote", 4, 4, changed=False)
     assert [event.action for event in registry.ledger().history] == ["push"] * 4 + ["promote"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(registry: LocalRegistry) -> None:
     before = (registry.folder / LEDGER_FILE).read_bytes()
-    assert registry.rollback(dry_run=True) == Switch("rollback", 2, 3, changed=True)
-    assert registry.promote(1, dry_run=True) == Switch("promote", 1, 3, changed=True)
-    assert registry.gc(keep_last=1, dry_run=True) == [1]
+    assert registry.rollback(dry_run=True) == ServingSwitch("rollback", 2, 3, changed=True)
+    assert registry.promote(1, dry_run=True) == ServingSwitch("promote", 1, 3, changed=True)
+    assert registry.gc(keep_last=1, dry_run=True).versions == [1]
     assert (registry.folder / LEDGER_FILE).read_bytes() == before
     assert registry.numbers() == [1, 2, 3]
 
@@ -108,7 +109,7 @@ def test_commands_on_a_model_that_is_not_there_create_nothing(tmp_path: Path) ->
     registry = LocalRegistry(tmp_path / "r", "income")
     with pytest.raises(PushError, match="has no version 1; it has none"):
         registry.promote(1)
-    assert registry.gc(keep_last=1) == []
+    assert registry.gc(keep_last=1).versions == []
     assert (registry.numbers(), registry.champion(), registry.labels()) == ([], None, {})
     assert not registry.folder.exists()
 
@@ -123,8 +124,8 @@ def test_gc_deletes_retired_versions_only(tmp_path: Path) -> None:
     # As by another tool; and as by a push that was cut off.
     (registry.folder / "1" / RELEASE_FILE).unlink()
     shutil.copytree(registry.folder / "2", registry.folder / "0")
-    assert registry.gc(keep_last=3) == [2]
-    assert registry.gc(keep_last=1) == [4]
+    assert registry.gc(keep_last=3).versions == [2]
+    assert registry.gc(keep_last=1).versions == [4]
     assert registry.numbers() == [0, 1, 3, 5, 6]
     assert registry.ledger().states == {1: retired, 3: champion, 5: previous, 6: candidate}
     assert [(e.action, e.version) for e in registry.ledger().history[-3:]] == [
@@ -144,7 +145,7 @@ def test_leftovers_of_whoever_was_killed_are_cleaned_up(registry: LocalRegistry)
     for name in (".unfinished-4", ".deleted-2"):
         shutil.copytree(registry.folder / "1", registry.folder / name)
     assert registry.numbers() == [1, 2, 3]
-    assert registry.gc(keep_last=3) == []
+    assert registry.gc(keep_last=3).versions == []
     assert sorted(path.name for path in registry.folder.iterdir()) == sorted(
         [".lock", "1", "2", "3", LEDGER_FILE, TF_SERVING_FILE]
     )
@@ -156,7 +157,7 @@ def test_a_version_that_somebody_deleted_is_taken_off_the_record_but_not_the_cha
     registry.gc(keep_last=1)
     assert registry.ledger().states == {1: State.RETIRED, 3: State.CHAMPION}
     assert registry.ledger().history[-1].reason == "its folder is gone"
-    assert registry.rollback(1) == Switch("rollback", 1, 3, changed=True)
+    assert registry.rollback(1) == ServingSwitch("rollback", 1, 3, changed=True)
     with pytest.raises(PushError, match="no earlier version served"):
         registry.rollback()
 
@@ -183,7 +184,7 @@ def test_a_first_push_that_comes_in_between_is_not_taken_for_versions_from_befor
         push(tmp_path / "r", model(tmp_path / "a"), promote=False)
         return registry.numbers()
 
-    monkeypatch.setattr(registry, "versions", push_first)
+    monkeypatch.setattr(registry, "numbers", push_first)
     assert registry.champion() is None
     assert registry.labels() == {"candidate": 1}
 
@@ -256,4 +257,4 @@ def test_a_user_without_a_name_can_push(monkeypatch: pytest.MonkeyPatch) -> None
         raise KeyError("getpwuid(): uid not found")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert who() == f"{os.getuid()}@{socket.gethostname()}"
+    assert user_and_host() == f"{os.getuid()}@{socket.gethostname()}"

@@ -1,4 +1,4 @@
-"""`python -m serving.registry.vertex`, as its users run it."""
+"""`python -m serving.registry`, as its users run it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 def run(bench: Bench, *arguments: str, code: int = 0) -> str:
     """Run a command and return what it printed; the environment is that of the emulator."""
     named = ["--project", PROJECT, "--region", REGION, "--model", bench.name, "--staging", f"gs://{BUCKET}/root"]
-    done = forked.run("serving.registry.vertex", arguments[0], *named, *arguments[1:])
+    done = forked.run("serving.registry", arguments[0], *named, *arguments[1:])
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -32,9 +32,9 @@ def run_json(bench: Bench, *arguments: str) -> Any:
 def test_a_rollback_is_shown_first_then_done_and_recorded(bench: Bench) -> None:
     bench.push(0.1)
     bench.push(0.2, "run-2")
-    assert "would rollback: version 1 gets all traffic" in run(bench, "rollback")
+    assert "would rollback: version 1 of census-income would serve, and now version 2 does" in run(bench, "rollback")
     assert bench.serving() == {2: 100}
-    assert "version 1 serves with 100 %" in run(bench, "rollback", "--yes")
+    assert "version 1 of census-income serves; before: version 2\n" in run(bench, "rollback", "--yes")
     assert bench.serving() == {1: 100}
     assert bench.aliases() == {1: ["champion", "default", "v1"], 2: ["previous", "v2"]}
     listed = run_json(bench, "list")
@@ -47,7 +47,7 @@ def test_a_rerun_after_a_rollback_pushes_nothing_and_says_what_serves(bench: Ben
     bench.push(0.2, "run-2")
     run(bench, "rollback", "--yes")
     lines: list[str] = []
-    again = bench.releaser(lines.append).push(bench.wanted(0.2, "run-3"), bench.content(0.2))
+    again = bench.registry(lines.append).push(bench.candidate(0.2, "run-3"))
     assert not again.pushed
     assert bench.serving() == {1: 100}
     assert lines[-2:] == [
@@ -60,7 +60,7 @@ def test_a_canary_is_promoted(bench: Bench) -> None:
     bench.push(0.1)
     bench.deployment = bench.deployment.model_copy(update={"traffic_steps": (10,)})
     bench.push(0.2, "run-2")
-    assert run_json(bench, "promote", "--yes")["serving"] == {"2": 100}
+    assert run_json(bench, "promote", "--yes")["traffic"] == {"2": 100}
     assert bench.aliases() == {1: ["previous", "v1"], 2: ["champion", "default", "v2"]}
     assert run_json(bench, "promote", "--version", "2")["changed"] is False
 
@@ -93,7 +93,7 @@ def test_gc_keeps_what_serves_and_what_has_an_alias(bench: Bench) -> None:
     assert gone is not None
     folder = bench.server.emulator.path(gone.artifact_uri)
     assert not any(path.is_file() for path in folder.rglob("*"))
-    assert bench.push(0.6, "run-6").serving == {6: 100}
+    assert bench.push(0.6, "run-6").traffic == {6: 100}
 
 
 def test_a_model_that_is_not_there_is_one_line(bench: Bench) -> None:
@@ -114,7 +114,7 @@ def test_an_emulator_that_is_not_there_is_not_waited_for(bench: Bench) -> None:
 def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None:
     arguments = ["list", "--project", PROJECT, "--region", REGION, "--model", "x"]
     done = subprocess.run(
-        [sys.executable, "-m", "serving.registry.vertex", *arguments, "--api-endpoint", bench.server.endpoint],
+        [sys.executable, "-m", "serving.registry", *arguments, "--api-endpoint", bench.server.endpoint],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -131,14 +131,15 @@ def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None
 PUSH = """
 import sys
 from tests.vertex_fixtures import *
-from serving.registry.vertex.connection import Vertex
 place = Place(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=sys.argv[1])
-folder = Path(sys.argv[2])
-wanted = Wanted("census-income", "census-income", sys.argv[3], content_hash(folder), (2, 21))
 golden = GoldenRequests([{"x": 0.0}], [{"probability": float(sys.argv[4])}])
 deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
-releaser = Releaser(Vertex(place, poll_seconds=0.02, report=print), deployment, "census-income")
-print(releaser.push(wanted, Content(folder, golden, {}, {})).serving)
+registry = VertexRegistry(Vertex(place, poll_seconds=0.02, report=print), deployment, "census-income")
+folder = Path(sys.argv[2])
+candidate = Candidate(
+    "census-income", None, sys.argv[3], folder=folder, tensorflow=(2, 21), golden=golden.to_json()
+)
+print(registry.push(candidate).traffic)
 """
 
 
@@ -175,7 +176,7 @@ def test_a_lease_of_another_machine_runs_out(bench: Bench, monkeypatch: pytest.M
     with pytest.raises(PushError, match=r"under way: run run-1 .* on elsewhere, since .*its lease ends in [12] s"):
         bench.push(0.1, "run-2")
     time.sleep(2.0)
-    assert bench.push(0.1, "run-2").serving == {1: 100}
+    assert bench.push(0.1, "run-2").traffic == {1: 100}
 
 
 def test_the_state_survives_a_restart_of_the_emulator(bench: Bench, tmp_path: Path, tls: Path) -> None:

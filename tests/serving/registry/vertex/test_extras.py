@@ -10,12 +10,12 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
+from serving.registry.protocol import PushedVersion
 from serving.registry.vertex.config import BatchPrediction, Monitoring
-from serving.registry.vertex.extras import Training, after_push
-from serving.registry.vertex.rollout import Pushed
+from serving.registry.vertex.extras import TrainingData, after_push
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
-_TRAINING = Training(
+_TRAINING = TrainingData(
     label_kind="binary",
     label="income",
     features=["age", "hours"],
@@ -24,8 +24,8 @@ _TRAINING = Training(
 )
 
 
-def extras(bench: Bench, pushed: Pushed, **wanted: Any) -> None:
-    after_push(bench.vertex(), bench.deployment.model_copy(update=wanted), pushed, _TRAINING)
+def extras(bench: Bench, pushed: PushedVersion, **wanted: Any) -> None:
+    after_push(bench.vertex(), bench.deployment.model_copy(update=wanted), bench.rollout(pushed), _TRAINING)
 
 
 def test_the_evaluation_is_put_beside_its_version_once(bench: Bench) -> None:
@@ -37,7 +37,7 @@ def test_the_evaluation_is_put_beside_its_version_once(bench: Bench) -> None:
     assert found.metrics_schema_uri.endswith("/classification_metrics_1.0.0.yaml")
     assert found.metadata["sex=Male"]["auc"] == 0.9
     extras(bench, bench.push(0.2, "run-2"))
-    (second,) = bench.vertex().models.list_model_evaluations(parent=f"{pushed.model}@2")
+    (second,) = bench.vertex().models.list_model_evaluations(parent=pushed.destination)
     assert second.display_name == "evaluation-v2"
 
 
@@ -52,7 +52,7 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
         extras(bench, pushed, batch_prediction=wanted)
     client = bench.vertex().jobs
     (job,) = client.list_batch_prediction_jobs(parent=bench.place.parent)
-    assert (job.model, job.manual_batch_tuning_parameters.batch_size) == (f"{pushed.model}@2", 2)
+    assert (job.model, job.manual_batch_tuning_parameters.batch_size) == (pushed.destination, 2)
     deadline = time.monotonic() + 60
     while job.state != v1.JobState.JOB_STATE_SUCCEEDED:
         assert job.state != v1.JobState.JOB_STATE_FAILED and time.monotonic() < deadline, job

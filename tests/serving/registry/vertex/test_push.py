@@ -1,18 +1,20 @@
 """Pushes to Vertex AI, through the real client, against the emulator."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli.errors import PushError
-from serving.registry.vertex.plan import make_plan, shifted
+from serving.registry.vertex.plan import shifted
 from tests.vertex_fixtures import BUCKET, Bench
 
 
 def test_a_first_push_registers_deploys_and_becomes_the_champion(bench: Bench) -> None:
     pushed = bench.push(0.1)
-    assert (pushed.pushed, pushed.version, pushed.version_id) == (True, 1, "1")
+    assert (pushed.pushed, pushed.version, bench.rollout(pushed).version_id) == (True, 1, "1")
+    assert pushed.destination == f"{bench.model().resource}@1"
     assert bench.serving() == {1: 100}
     assert bench.aliases() == {1: ["champion", "default", "v1"]}
     (version,) = bench.model().versions
@@ -25,11 +27,12 @@ def test_a_first_push_registers_deploys_and_becomes_the_champion(bench: Bench) -
 def test_a_second_push_is_version_2_after_a_canary_and_the_first_stays_deployed(bench: Bench) -> None:
     bench.push(0.1)
     shares = []
-    releaser = bench.releaser(lambda line: shares.append(line) if "answers as it should" in line else None)
-    pushed = releaser.push(bench.wanted(0.2, "run-2"), bench.content(0.2))
+    registry = bench.registry(lambda line: shares.append(line) if "answers as it should" in line else None)
+    pushed = registry.push(bench.candidate(0.2, "run-2"))
     assert [line.split(" at ")[1].split(" %")[0] for line in shares] == ["10", "50", "100"]
-    assert pushed.serving == {2: 100}
-    assert pushed.traffic_before == {bench.endpoint().of_version(pushed.model, "1").id: 100}  # type: ignore[union-attr]
+    assert pushed.traffic == {2: 100}
+    result = bench.rollout(pushed)
+    assert result.traffic_before == {bench.endpoint().of_version(result.model, "1").id: 100}  # type: ignore[union-attr]
     assert bench.aliases() == {1: ["previous", "v1"], 2: ["champion", "default", "v2"]}
     assert {d.version_id for d in bench.endpoint().deployed} == {"1", "2"}
 
@@ -44,7 +47,7 @@ def test_a_third_push_undeploys_all_but_the_last_two(bench: Bench) -> None:
 def test_a_canary_that_is_the_last_step_waits_for_its_promotion(bench: Bench) -> None:
     bench.push(0.1)
     bench.deployment = bench.deployment.model_copy(update={"traffic_steps": (10,)})
-    assert bench.push(0.2, "run-2").serving == {1: 90, 2: 10}
+    assert bench.push(0.2, "run-2").traffic == {1: 90, 2: 10}
     assert bench.aliases() == {1: ["champion", "default", "v1"], 2: ["candidate", "v2"]}
 
 
@@ -52,7 +55,7 @@ def test_the_same_model_again_changes_nothing(bench: Bench) -> None:
     bench.push(0.1)
     bench.server.emulator.faults.calls.clear()
     again = bench.push(0.1, "run-2")
-    assert (again.pushed, again.version, again.serving) == (False, 1, {1: 100})
+    assert (again.pushed, again.version, again.traffic) == (False, 1, {1: 100})
     assert not {"UploadModel", "DeployModel", "UpdateEndpoint"} & {*bench.server.emulator.faults.calls}
 
 
@@ -105,7 +108,7 @@ def test_an_endpoint_that_is_there_is_reused(bench: Bench) -> None:
 
     client = bench.vertex().endpoints
     there = client.create_endpoint(parent=bench.place.parent, endpoint=v1.Endpoint(display_name=bench.name)).result()
-    assert bench.push(0.1).endpoint == there.name
+    assert bench.rollout(bench.push(0.1)).endpoint == there.name
 
 
 def test_an_endpoint_that_serves_other_models_is_refused(bench: Bench) -> None:
@@ -148,9 +151,8 @@ def test_a_model_that_cannot_be_loaded_gives_the_traffic_back(bench: Bench, tmp_
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"not a model")
-    content = bench.content(0.2)
     with pytest.raises(PushError, match="golden requests failed"):
-        bench.releaser().push(bench.wanted(0.2, "run-2"), type(content)(broken, content.golden, {}, {}))
+        bench.registry().push(replace(bench.candidate(0.2, "run-2"), folder=broken))
     assert bench.serving() == {1: 100}
 
 
@@ -200,7 +202,7 @@ def test_a_push_cut_off_at_any_change_is_finished_by_the_next_one(bench: Bench, 
         assert bench.serving() == {pushed.version: 100}
         assert bench.model().with_alias("champion").number == pushed.version  # type: ignore[union-attr]
         assert bench.model().with_alias("candidate") is None
-        held = [v for v in bench.model().versions if v.holds(bench.wanted(offset).content_hash)]
+        held = [v for v in bench.model().versions if v.holds(bench.candidate(offset).content_hash)]
         assert len(held) == 1
         deployed = [d.version_id for d in bench.endpoint().deployed]
         assert len(deployed) == len({*deployed}) == 2
@@ -216,14 +218,14 @@ def test_passing_failures_are_retried_without_a_second_copy(bench: Bench, code: 
         bench.fault(method=method, code=code, when=when)
     pushed = bench.push(0.1)
     assert not bench.server.emulator.faults.waiting
-    assert pushed.serving == {1: 100}
+    assert pushed.traffic == {1: 100}
     assert len(bench.model().versions) == 1
     assert len(bench.endpoint().deployed) == 1
 
 
 def test_a_dropped_operation_is_looked_for_instead_of_started_again(bench: Bench) -> None:
     bench.fault(method="GetOperation", code="NOT_FOUND")
-    assert bench.push(0.1).serving == {1: 100}
+    assert bench.push(0.1).traffic == {1: 100}
     assert len(bench.model().versions) == 1
 
 
@@ -246,7 +248,7 @@ def test_an_exhausted_quota_stops_at_once_and_is_named(bench: Bench) -> None:
     bench.fault(method="DeployModel", code="RESOURCE_EXHAUSTED", message="no more", quota="custom_model_serving_cpus")
     with pytest.raises(PushError, match="quota exhausted: custom_model_serving_cpus"):
         bench.push(0.1)
-    assert bench.push(0.1, "run-2").serving == {1: 100}
+    assert bench.push(0.1, "run-2").traffic == {1: 100}
 
 
 @pytest.mark.parametrize(
@@ -275,8 +277,8 @@ def test_a_service_that_stays_away_ends_the_push_in_time(bench: Bench) -> None:
 def test_the_plan_says_what_would_happen(bench: Bench) -> None:
     for number in (1, 2):
         bench.push(number / 10, f"run-{number}")
-    plan = make_plan(bench.vertex(), bench.wanted(0.3), bench.deployment)
-    assert plan.lines() == [
+    plan = bench.registry().plan(bench.candidate(0.3))
+    assert plan.lines == [
         "version 3 of census-income",
         "endpoint census-income, which serves version 2 with 100 %",
         "10 %, then 50 %, then 100 % of the traffic",

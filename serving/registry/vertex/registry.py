@@ -1,0 +1,300 @@
+"""Vertex AI's Model Registry and an endpoint as a registry: reads them, and carries out changes under a lease."""
+
+import json
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cli.errors import PushError
+from cli.terminal import flags
+from schemas.features import FeatureSet, safe_name
+from serving.registry.content import DECLARATION_FILE, content_hash
+from serving.registry.protocol import (
+    SHORT_HASH_CHARS,
+    Candidate,
+    GarbageCollection,
+    PushedVersion,
+    PushPlan,
+    RegisteredVersion,
+    ServingState,
+    ServingSwitch,
+)
+from serving.registry.stamps import timestamp
+from serving.registry.vertex import lease, staging
+from serving.registry.vertex.config import Deployment
+from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.extras import TrainingData, after_push
+from serving.registry.vertex.plan import make_plan, owned_endpoint
+from serving.registry.vertex.rollout import Rollout, check_switch, garbage
+from serving.registry.vertex.state import (
+    BLESSED_LABEL,
+    CANDIDATE,
+    CHAMPION,
+    FINISHED,
+    HASH_LABEL,
+    OWNER_LABEL,
+    PREVIOUS,
+    RUN_LABEL,
+    STATE_LABEL,
+    Endpoint,
+    Model,
+    Version,
+    label,
+    read_model,
+)
+
+VERTEX_PROPERTY = "vertex"
+_FULL = 100
+
+
+class VertexRegistry:
+    """The versions of a model in the Model Registry, and their shares of an endpoint's traffic."""
+
+    is_remote = True
+
+    def __init__(
+        self, vertex: Vertex, deployment: Deployment, model_name: str, *, lease_seconds: float = lease.LEASE_SECONDS
+    ) -> None:
+        self._vertex = vertex
+        self._deployment = deployment
+        self._rollout = Rollout(vertex, deployment, model_name, lease_seconds=lease_seconds)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self._rollout.model_name
+
+    @property
+    def resource(self) -> str:
+        """Resource name of the model."""
+        return self._rollout.resource
+
+    def plan(self, candidate: Candidate) -> PushPlan:
+        """Return the effect of a push.
+
+        Raises:
+          PushError: the name, the version or the endpoint is another's; or the image cannot run the model.
+        """
+        plan = make_plan(self._vertex, self.name, candidate, self._deployment)
+        return PushPlan(plan.version, plan.done, plan.summary(), plan.lines())
+
+    def push(self, candidate: Candidate) -> PushedVersion:
+        """Register a version, deploy it, shift the traffic, and upload its evaluation.
+
+        Raises:
+          PushError: as `plan`; another push is under way; or the version failed its golden requests, in which case
+            the traffic is as it was before.
+        """
+        result = self._rollout.push(candidate)
+        if candidate.examples:
+            # Each of these is made once: a push that was cut off after its version served is finished here.
+            after_push(self._vertex, self._deployment, result, _training_data(candidate))
+        return PushedVersion(
+            version=result.version,
+            destination=f"{result.model}@{result.version_id}",
+            pushed=result.pushed,
+            content_hash=candidate.content_hash,
+            traffic=result.serving,
+            properties={VERTEX_PROPERTY: json.dumps({**asdict(result), "at": timestamp()})},
+        )
+
+    def _read(self) -> tuple[Model, Endpoint]:
+        """Return the model and its endpoint.
+
+        Raises:
+          PushError: there is no such model; or the endpoint is another pipeline's.
+        """
+        model = read_model(self._vertex, self.name)
+        if not model.versions:
+            raise PushError(f"{self.resource}: there is no such model; check --project, --region and --model")
+        return model, self._endpoint(model)
+
+    def _endpoint(self, model: Model) -> Endpoint:
+        owners = [version.labels[OWNER_LABEL] for version in model.versions if OWNER_LABEL in version.labels]
+        name = self._deployment.endpoint or self.name
+        return owned_endpoint(self._vertex, name, model.resource, owners[0] if owners else "")
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions, the oldest first, with their traffic."""
+        model, endpoint = self._read()
+        return [_registered(version, endpoint) for version in model.versions]
+
+    def serving(self) -> ServingState:
+        """Return the versions that share the traffic."""
+        model = read_model(self._vertex, self.name)
+        endpoint = self._endpoint(model)
+        traffic = _traffic(model, endpoint)
+        shares = " and ".join(f"version {number} with {share} %" for number, share in traffic.items())
+        champion = model.with_alias(CHAMPION)
+        text = f"{shares or 'nothing'} of {self.name} on endpoint {endpoint.resource.rpartition('/')[2]}"
+        return ServingState(champion.number if champion else None, traffic, text)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the changes, the oldest first."""
+        return lease.history(self._vertex, self.name)
+
+    def inspect(self, version: int | None = None) -> dict[str, Any]:
+        """Return the details of a version, by default of the champion, and compare its files with the pushed ones.
+
+        Raises:
+          PushError: it does not exist, no version serves, or its files cannot be read.
+        """
+        model, endpoint = self._read()
+        chosen = self._version(model, version, CHAMPION, "no version serves; name one with --version")
+        return {
+            **_registered(chosen, endpoint).to_dict(),
+            "path": chosen.artifact_uri,
+            "content_fits": self._is_intact(chosen),
+        }
+
+    def _is_intact(self, version: Version) -> bool | None:
+        """Whether the files are those that were pushed; None if another tool pushed them."""
+        expected = version.labels.get(HASH_LABEL)
+        if expected is None:
+            return None
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            try:
+                staging.fetch(version.artifact_uri, folder, project=self._vertex.place.project)
+            except staging.NothingThereError:
+                return False
+            return label(content_hash(folder)) == expected
+
+    def promote(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+        """Give all traffic to a version, by default to the candidate.
+
+        Raises:
+          PushError: it does not exist, was not blessed, or fails its golden requests.
+        """
+        return self._switch("promote", version, CANDIDATE, "no version waits for its promotion", reason, dry_run)
+
+    def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
+        """Give all traffic to an earlier version, by default to the previous one.
+
+        Raises:
+          PushError: as `promote`.
+        """
+        return self._switch("rollback", version, PREVIOUS, "there is no earlier version that served", reason, dry_run)
+
+    def _switch(
+        self, action: str, number: int | None, alias: str, problem: str, reason: str, dry_run: bool
+    ) -> ServingSwitch:
+        model, endpoint = self._read()
+        version = self._version(model, number, alias, f"{problem}; name one with --version")
+        check_switch(version)
+        champion, traffic = model.with_alias(CHAMPION), _traffic(model, endpoint)
+        before = champion.number if champion else None
+        changed = traffic != {version.number: _FULL} or before != version.number
+        if changed and not dry_run:
+            rollout = Rollout(self._vertex, _with_machines_of(self._deployment, endpoint), self.name)
+            rollout.switch(version, endpoint=endpoint.resource, action=action, reason=reason)
+        return ServingSwitch(action, version.number, before, changed, traffic)
+
+    def _version(self, model: Model, number: int | None, alias: str, problem: str) -> Version:
+        version = model.with_alias(alias) if number is None else model.numbered(number)
+        if version is not None:
+            return version
+        if number is None:
+            raise PushError(f"{self.name}: {problem}")
+        numbers = ", ".join(str(version.number) for version in model.versions)
+        raise PushError(f"{self.name}: has no version {number}; it has {numbers}")
+
+    def gc(self, *, keep_last: int, dry_run: bool = False) -> GarbageCollection:
+        """Delete versions that are neither deployed nor have an alias, and their folders in the bucket.
+
+        Args:
+          keep_last: Number of the latest versions that are kept anyway; at least 1.
+          dry_run: Whether nothing is deleted.
+        """
+        model, _ = self._read()
+        versions = garbage(model, keep_last)
+        if not dry_run:
+            for version in versions:
+                self._rollout.delete(version)
+        return GarbageCollection([version.number for version in versions], deleted=not dry_run)
+
+    def next_commands(self, version: int) -> list[str]:
+        """Return the command that lists the versions."""
+        del version
+        place = self._vertex.place
+        return [f"-m serving.registry list{flags(project=place.project, region=place.region, model=self.name)}"]
+
+
+def open_deployed(vertex: Vertex, model_name: str, endpoint: str | None) -> VertexRegistry:
+    """Return the registry of a model that is deployed already; a version brings its own image.
+
+    Args:
+      vertex: Connection.
+      model_name: Name of the model.
+      endpoint: Name of the endpoint; None for the model's.
+    """
+    deployment = Deployment(serving_image="registered", serving_tensorflow="999.0", endpoint=endpoint)
+    return VertexRegistry(vertex, deployment, model_name)
+
+
+def _with_machines_of(deployment: Deployment, endpoint: Endpoint) -> Deployment:
+    """Return a deployment with the machines of the latest deployed version, for one that is deployed again."""
+    deployed = [d.resources for d in endpoint.deployed if d.resources.machine_spec.machine_type]
+    if not deployed:
+        return deployment
+    machine = deployed[-1].machine_spec
+    values: dict[str, Any] = {
+        "machine_type": machine.machine_type,
+        "min_replicas": deployed[-1].min_replica_count,
+        "max_replicas": deployed[-1].max_replica_count or deployed[-1].min_replica_count,
+    }
+    if machine.accelerator_count:
+        values |= {"accelerator": machine.accelerator_type.name, "accelerator_count": machine.accelerator_count}
+    return deployment.model_copy(update=values)
+
+
+def _traffic(model: Model, endpoint: Endpoint) -> dict[int, int]:
+    shares = {version.number: endpoint.share_of(version.id) for version in model.versions}
+    return {number: share for number, share in shares.items() if share}
+
+
+def _state(version: Version) -> str:
+    """Return the state in the words of the local registry, with the progress of a push that is not finished."""
+    pushed = version.labels.get(STATE_LABEL)
+    if pushed is None:
+        return "of another tool"
+    state = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
+    return state if pushed == FINISHED else f"{state}, {pushed}"
+
+
+def _registered(version: Version, endpoint: Endpoint) -> RegisteredVersion:
+    details: dict[str, Any] = {
+        "version_id": version.id,
+        "aliases": sorted(version.aliases),
+        "traffic_percent": endpoint.share_of(version.id),
+        "deployed": any(d.version_id == version.id for d in endpoint.deployed),
+        "run_id": version.labels.get(RUN_LABEL),
+        "content_hash": version.labels.get(HASH_LABEL),
+        "blessed": version.labels.get(BLESSED_LABEL) == "true",
+        "push_state": version.labels.get(STATE_LABEL),
+        "created": time.strftime("%Y-%m-%d %H:%M", time.gmtime(version.created)),
+    }
+    cells = {
+        "version": str(version.number),
+        "aliases": ", ".join(details["aliases"]),
+        "traffic": f"{details['traffic_percent']} %",
+        "deployed": "yes" if details["deployed"] else "",
+        "run": details["run_id"] or "",
+        "content": (details["content_hash"] or "")[:SHORT_HASH_CHARS],
+        "push": details["push_state"] or "",
+        "created (UTC)": details["created"],
+    }
+    return RegisteredVersion(version.number, _state(version), details, cells)
+
+
+def _training_data(candidate: Candidate) -> TrainingData:
+    features = FeatureSet.model_validate_json((candidate.trained_folder / DECLARATION_FILE).read_text())
+    return TrainingData(
+        label_kind=features.label.kind,
+        label=features.label.column,
+        features=[safe_name(name) for name in features.features],
+        examples=candidate.examples,
+        metrics=candidate.metrics,
+    )
