@@ -37,7 +37,7 @@ def test_the_evaluation_is_put_beside_its_version_once(bench: Bench) -> None:
     assert found.metrics_schema_uri.endswith("/classification_metrics_1.0.0.yaml")
     assert found.metadata["sex=Male"]["auc"] == 0.9
     extras(bench, bench.push(0.2, "run-2"))
-    (second,) = bench.vertex().models.list_model_evaluations(parent=pushed.destination)
+    (second,) = bench.vertex().models.list_model_evaluations(parent=f"{bench.model().resource}@2")
     assert second.display_name == "evaluation-v2"
 
 
