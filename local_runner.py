@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine: from a table of data to a validated model in the registry.
+"""Command that runs the pipeline on this machine: from a table of data to a validated model in the registry.
 
 python local_runner.py --config configs/census.yaml
 """
@@ -92,7 +92,7 @@ def main(
             loaded = pipeline_config.load(config_file, settings)
         except ConfigError as error:
             if not dry_run:
-                _put_on_record(config_file, settings, run_root, error)
+                _record_rejection(config_file, settings, run_root, error)
             raise
         root = run_root or default_run_root(loaded.name)
         if dry_run:
@@ -104,7 +104,9 @@ def main(
     sys.exit(code)
 
 
-def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError") -> None:
+def _record_rejection(
+    config_file: Path, settings: tuple[str, ...], run_root: Path | None, error: "PipelineError"
+) -> None:
     """Keep that a config was refused, in the run root that is named, or that of the config's name."""
     from cli.terminal import runner
     from pipeline.config import pipeline_config
@@ -113,10 +115,10 @@ def _put_on_record(config_file: Path, settings: tuple[str, ...], run_root: Path 
 
     name = pipeline_config.name_in(config_file, settings) or (run_root.name if run_root else None)
     if name is not None:
-        # Without the settings: what is refused may be a secret in the wrong place.
+        # Without the settings: one that is rejected may be a secret in the wrong place.
         place = ["--run-root", str(run_root)] if run_root else []
         command = [runner("local_runner.py")[-1], "--config", str(config_file), *place]
-        local.put_on_record(RunRoot(run_root or default_run_root(name)), name, error, command)
+        local.record_rejection(RunRoot(run_root or default_run_root(name)), name, error, command)
 
 
 def run_program() -> None:

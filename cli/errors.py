@@ -1,8 +1,8 @@
-"""The errors a user can cause and fix: each is shown as one line, and ends a run with its own exit code."""
+"""Errors that a user can cause and fix: each is printed as one line, and ends a run with its own exit code."""
 
 
 class PipelineError(Exception):
-    """Something the user can fix; the text says what, where, what was expected and what to do."""
+    """Something the user can fix; the text has the place, the problem, the expected value and the remedy."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run at any stage, within seconds, and its record says so."""
+"""Handling of Ctrl-C and SIGTERM, which end a run at any stage within seconds, with a complete record."""
 
 import os
 import signal

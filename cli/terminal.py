@@ -1,4 +1,4 @@
-"""Keeps the terminal for what a person is to read; writes errors, and commands to type next, in one way."""
+"""Output on the terminal: errors and next commands in one form, and all other output in a log."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
 
 
 def clean(text: object) -> str:
-    """One line without control characters, which can neither colour nor move what a terminal shows: `\\x1b`."""
+    """Return text as one line in which control characters are escaped: `\\x1b` can recolour or move a terminal's text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
@@ -57,10 +57,10 @@ def flags(**values: object) -> str:
     """Return flags for the end of a command, quoted for the shell, with a space before each.
 
     Args:
-      values: By name, `run_root` for --run-root; None and the empty string are left out.
+      values: Values by name, `run_root` for --run-root; None and the empty string are skipped.
     """
-    given = {name.replace("_", "-"): value for name, value in values.items() if value not in (None, "")}
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())
+    flags_by_name = {name.replace("_", "-"): value for name, value in values.items() if value not in (None, "")}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in flags_by_name.items())
 
 
 def say(text: str, level: Level = "error") -> None:
@@ -70,16 +70,16 @@ def say(text: str, level: Level = "error") -> None:
 
 
 def is_journal(stream: TextIO) -> bool:
-    """systemd.exec(5): whether a stream is the one that JOURNAL_STREAM names by its device and inode."""
+    """Whether a stream is the one that JOURNAL_STREAM names by its device and inode: systemd.exec(5)."""
     try:
-        found = os.fstat(stream.fileno())
+        status = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
-    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def say_refusal(error: PipelineError, *, as_json: bool) -> None:
-    """Says why a command did not do what was asked: one line, or one JSON document with its exit code."""
+    """Print the error of a command: one line, or one JSON document with its exit code."""
     _say_end(f"error: {error}", str(error), error.exit_code, as_json)
 
 
@@ -91,17 +91,17 @@ def _say_end(line: str, text: str, exit_code: int, as_json: bool) -> None:
 
 
 def say_interrupted(text: str, *, as_json: bool) -> None:
-    """Says that a command was interrupted, as `say_refusal` says an error."""
+    """Print that a command was interrupted, in the form of `say_refusal`."""
     _say_end(text, text, INTERRUPTED_EXIT_CODE, as_json)
 
 
 @contextmanager
 def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iterator[None]:
-    """End the process of a command that refuses, or is interrupted, with one line and its exit code.
+    """End the process of a command that fails, or is interrupted, with one line and its exit code.
 
     Args:
-      as_json: whether a JSON document is printed instead.
-      interrupted: what is said after Ctrl-C or SIGTERM.
+      as_json: Whether a JSON document is printed instead.
+      interrupted: Text that is printed after Ctrl-C or SIGTERM.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -117,17 +117,17 @@ def refusals(*, as_json: bool = False, interrupted: str = "interrupted") -> Iter
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
-    """Lets SIGTERM end a command as Ctrl-C does."""
+    """Make SIGTERM end a command as Ctrl-C does."""
     raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
 
 @contextmanager
 def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
-    """Send to the log what TFX, Beam and TensorFlow print, from C++ too; yield the terminal, which was standard output.
+    """Redirect the output of TFX, Beam and TensorFlow to the log, from C++ too; yield the terminal.
 
     Args:
-      log: the file to append to; None leaves all of it on the terminal.
-      shown_on: which of the two streams the terminal is.
+      log: File to append to; None leaves all output on the terminal.
+      shown_on: Stream of the terminal.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,7 +15,7 @@ from oncall.releases import named
 from oncall.sources import Releases, Source, Version
 from oncall.terminal import Answer, Rows
 from pipeline.alerts.incidents import NEWEST_RUN, REFUSED
-from pipeline.run.advice import after_refusal, ask_doctor
+from pipeline.run.advice import ask_doctor, suggest_after_rejection
 from pipeline.run.causes import cause
 from pipeline.run.records import State
 
@@ -119,7 +119,7 @@ def _refused(evidence: Source) -> list[Check]:
     found = evidence.refusal
     if found is None:
         return []
-    todo = next(iter(after_refusal(found, evidence.here)), "")
+    todo = next(iter(suggest_after_rejection(found, evidence.here)), "")
     return [Check(REFUSED, False, refused(evidence), todo, f"{found.last}")]
 
 

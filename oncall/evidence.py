@@ -13,7 +13,7 @@ from oncall.metadata import Metadata
 from oncall.sources import Listed, Releases, Run
 from pipeline.database.binding import is_run_root
 from pipeline.run.records import Kind, RunRecord, State
-from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
 LATEST = "latest"
@@ -76,9 +76,9 @@ class Evidence:
         return ""
 
     @cached_property
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> Rejection | None:
         """The last run that was refused since the newest one on record began."""
-        found, newest = Refusals(self.root).known(), next(self.records(), None)
+        found, newest = RejectionFile(self.root).read(), next(self.records(), None)
         return found if found and (newest is None or newest.started < found.last) else None
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from oncall.sources import Source
 from oncall.terminal import moment
-from pipeline.run.advice import after_refusal, ask_doctor
+from pipeline.run.advice import ask_doctor, suggest_after_rejection
 
 
 def refused(evidence: Source) -> str:
@@ -23,4 +23,4 @@ def tries(evidence: Source) -> list[str]:
     """Return what to do about both."""
     found = evidence.refusal
     asked = [ask_doctor(evidence.here)] if evidence.unreadable else []
-    return list(dict.fromkeys([*asked, *(after_refusal(found, evidence.here) if found else [])]))
+    return list(dict.fromkeys([*asked, *(suggest_after_rejection(found, evidence.here) if found else [])]))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from oncall.graph import Graph, Id
 from pipeline.run.records import RunRecord, State
-from pipeline.run.rejections import Refusal
+from pipeline.run.rejections import Rejection
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Source(Protocol):
         """Where it is, for people."""
 
     @property
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> Rejection | None:
         """The last run that was refused since the newest one on record began."""
 
     @property

@@ -12,7 +12,7 @@ from oncall.evaluations import Judgement, judgement
 from oncall.runs import unknown_evidence
 from oncall.sources import Run, Source
 from oncall.terminal import Answer, labelled, short
-from pipeline.run.advice import advice
+from pipeline.run.advice import suggest_commands
 from pipeline.run.causes import cause, failed_node
 from pipeline.run.records import RunRecord, State
 
@@ -54,7 +54,7 @@ def _why(evidence: Source, run: Run, record: RunRecord) -> Answer:
     log, lines, missing = evidence.log(record, node) if is_bad else (record.log, [], "")
     judged = judgement(evidence, run.run_id) if record.exit_code == NotBlessedError.exit_code else Judgement()
     good = evidence.last_good(run.run_id) if run.state is State.FAILED else None
-    tries = advice(record, run.state, evidence.here, "\n".join([said, *lines]), good, Path(evidence.place))
+    tries = suggest_commands(record, run.state, evidence.here, "\n".join([said, *lines]), good, Path(evidence.place))
     document = {
         "run": run.run_id,
         "state": run.state,

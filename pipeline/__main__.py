@@ -1,4 +1,4 @@
-"""What is done around a run: `python -m pipeline init | ...`."""
+"""Commands around a run: `python -m pipeline init | ...`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Exit codes: 0 done, 2 a flag or a config is wrong, 3 the data cannot be read; do
 
 
 class _Group(click.Group):
-    """Ends any command with one line and the exit code of the error."""
+    """A group whose commands end with one line and the exit code of the error."""
 
     def invoke(self, ctx: click.Context) -> None:
         with refusals():
@@ -34,8 +34,8 @@ def main() -> None:
 main.add_command(init)
 
 
-def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the options that say which run of which pipeline."""
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a run of a pipeline."""
     for option in (
         click.option("--run-root", type=click.Path(path_type=Path), help="[default: runs/NAME]"),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As local_runner.py takes it."),
@@ -47,7 +47,7 @@ def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @click.argument("run", default="latest")
-@_of_a_run
+@_run_options
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN_ROOT/reports/stats-RUN.html]"
 )
@@ -74,7 +74,7 @@ def schema() -> None:
 
 
 @schema.command("diff")
-@_of_a_run
+@_run_options
 @click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
 @click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -87,12 +87,12 @@ def schema_diff(
     as_json: bool,
 ) -> None:
     """Print how the schema would change to fit the data of a run, one that the gate stopped included."""
-    _, reviewed = _reviewed(config_file, settings, run_root, run, features)
+    _, reviewed = _review(config_file, settings, run_root, run, features)
     if as_json:
-        found = [asdict(change) for change in reviewed.changes]
-        click.echo(json.dumps({"run_id": reviewed.run_id, "schema": str(reviewed.path), "changes": found}, indent=2))
+        changes = [asdict(change) for change in reviewed.changes]
+        click.echo(json.dumps({"run_id": reviewed.run_id, "schema": str(reviewed.path), "changes": changes}, indent=2))
         return
-    click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_counted(reviewed.changes)}")
+    click.echo(f"{reviewed.path} against the data of run {reviewed.run_id}: {_count_text(reviewed.changes)}")
     for change in reviewed.changes:
         click.echo(str(change))
     if reviewed.changes:
@@ -101,7 +101,7 @@ def schema_diff(
 
 
 @schema.command("accept")
-@_of_a_run
+@_run_options
 @click.option("--run", default="latest", show_default=True, help="A run id, or the start of one.")
 @click.option("--feature", "features", multiple=True, metavar="COLUMN", help="Only this one. May be repeated.")
 def schema_accept(
@@ -110,16 +110,16 @@ def schema_accept(
     """Write the changes that `diff` prints into the schema file; its comments outside of them stay."""
     from pipeline import schema_review
 
-    pipeline_config, reviewed = _reviewed(config_file, settings, run_root, run, features)
+    pipeline_config, reviewed = _review(config_file, settings, run_root, run, features)
     if reviewed.changes:
         schema_review.accept(pipeline_config, reviewed)
-    click.echo(f"{reviewed.path}: {_counted(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
+    click.echo(f"{reviewed.path}: {_count_text(reviewed.changes)} taken over from the data of run {reviewed.run_id}")
     for change in reviewed.changes:
         click.echo(str(change))
 
 
 def _typed_flags() -> list[object]:
-    """Return the options of the command that runs, as they were typed, but for those that only say how it prints."""
+    """Return the typed options of the running command, without those of its output."""
     context = click.get_current_context()
     flags: list[object] = []
     for option in context.command.params:
@@ -130,7 +130,7 @@ def _typed_flags() -> list[object]:
     return flags
 
 
-def _reviewed(
+def _review(
     config_file: str, settings: tuple[str, ...], run_root: Path | None, run: str, features: tuple[str, ...]
 ) -> Any:
     from pipeline import schema_review
@@ -142,7 +142,7 @@ def _reviewed(
     return loaded, schema_review.review(loaded, root, run, features)
 
 
-def _counted(changes: Sequence[object]) -> str:
+def _count_text(changes: Sequence[object]) -> str:
     return f"{len(changes)} change{'' if len(changes) == 1 else 's'}" if changes else "no changes"
 
 

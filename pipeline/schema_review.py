@@ -50,7 +50,7 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
             "data.schema_file: the config names none, so a schema is inferred in each run and there is nothing to "
             "review; name one to curate it"
         )
-    found = artifact_lookup.find(root, run)
+    found = artifact_lookup.find_run(root, run)
     before = load_schema(config.data.schema_file)
     names = [feature.name for feature in before.feature]
     for name in features:

@@ -19,7 +19,7 @@ from oncall.vertex.files import Bucket
 from oncall.vertex.jobs import Jobs, state_of
 from oncall.vertex.metadata import VertexMetadata
 from pipeline.run.records import RunRecord, State
-from pipeline.run.rejections import Refusal
+from pipeline.run.rejections import Rejection
 from pipeline.vertex.jobs import JOB_ID
 from serving.registry.vertex.config import Place
 from serving.registry.vertex.connection import Vertex
@@ -78,7 +78,7 @@ class VertexEvidence:
         self.damaged: dict[str, str] = {}
 
     # What Vertex AI refuses is a job on record, and its database is its own.
-    refusal: Refusal | None = None
+    refusal: Rejection | None = None
     unreadable = ""
 
     @property

@@ -1,1 +1,1 @@
-"""Who is told how runs end, and of what is not as it should be: docs/alerts.md. Imports no TensorFlow."""
+"""Alerts: notifications of how runs end, and of problems: docs/alerts.md. Imports no TensorFlow."""

@@ -1,4 +1,4 @@
-"""What an alert says: what, why, since when, what next; as text for people, and as JSON for a webhook."""
+"""An alert: the event, its reason, its start and the next commands; as text for people, as JSON for a webhook."""
 
 import datetime
 import socket
@@ -9,20 +9,20 @@ from typing import Any
 
 from cli.terminal import clean, flags
 from pipeline.alerts.config import Event
-from pipeline.run.advice import advice, after_refusal
+from pipeline.run.advice import suggest_after_rejection, suggest_commands
 from pipeline.run.causes import cause, failed_node
 from pipeline.run.records import RunRecord, State, newest_records
-from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
 _EVENTS: dict[State, Event] = {State.FAILED: "failure", State.CRASHED: "failure", State.ABORTED: "aborted"}
-_SHOWN_LINES, _SHOWN_CHARACTERS = 20, 400
+_MAX_SHOWN_LINES, _MAX_SHOWN_CHARS = 20, 400
 _AFTER_ALL_RUNS = "~"
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What is told. docs/alerts.md says what each field of the document is."""
+    """One alert; docs/alerts.md describes each field of its document."""
 
     event: Event
     pipeline: str
@@ -44,27 +44,27 @@ class Alert:
 
     @property
     def is_bad(self) -> bool:
-        """Whether something is to be done."""
+        """Whether the on-call engineer has to act."""
         return self.event not in ("success", "recovered")
 
     def text(self) -> str:
-        """For people: a line of what happened, and lines of why, since when, the serving version and what to do."""
+        """Return the alert as lines for people: event, reason, start, serving version, next commands."""
         times = f", {self.count} times in a row" if self.count > 1 else ""
         good = f"; the last good run is {self.last_good}" if self.last_good and self.is_bad else ""
         lines = [f"{self.pipeline}: {self.what}, on {self.host}"]
-        lines += _labelled("why", _shown(self.why))
-        since = f"{_moment(self.since)}{times}{good}"
+        lines += _add_label("why", _shorten(self.why))
+        since = f"{_format_time(self.since)}{times}{good}"
         if self.event == "recovered":
-            lines += _labelled("before", [f"not well since {since}"])
+            lines += _add_label("before", [f"not well since {since}"])
         elif self.event != "success":
-            lines += _labelled("since", [since])
-        lines += _labelled("serving", [self.serving] if self.serving else [])
-        lines += _labelled("next", list(self.next))
-        lines += _labelled("log", [self.log] if self.log else [])
+            lines += _add_label("since", [since])
+        lines += _add_label("serving", [self.serving] if self.serving else [])
+        lines += _add_label("next", list(self.next))
+        lines += _add_label("log", [self.log] if self.log else [])
         return "\n".join(map(clean, lines))
 
     def document(self) -> dict[str, Any]:
-        """For the webhook."""
+        """Return the JSON document for the webhook."""
         return {
             "pipeline": self.pipeline,
             "event": self.event,
@@ -74,7 +74,7 @@ class Alert:
             "node": self.node,
             "what": self.what,
             "why": self.why,
-            "since": _moment(self.since),
+            "since": _format_time(self.since),
             "count": self.count,
             "last_good": self.last_good,
             "next": list(self.next),
@@ -82,34 +82,34 @@ class Alert:
             "host": self.host,
             "run_root": self.run_root,
             "log": self.log,
-            "time": _moment(self.time),
+            "time": _format_time(self.time),
             # As Slack wants it: nothing in it can become a link or call everybody.
             "text": self.text().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
         }
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
-def _shown(why: str) -> list[str]:
-    lines = [line[:_SHOWN_CHARACTERS] for line in why.splitlines()]
-    more = [f"and {len(lines) - _SHOWN_LINES} lines more"] if len(lines) > _SHOWN_LINES else []
-    return [*lines[:_SHOWN_LINES], *more]
+def _shorten(why: str) -> list[str]:
+    lines = [line[:_MAX_SHOWN_CHARS] for line in why.splitlines()]
+    more = [f"and {len(lines) - _MAX_SHOWN_LINES} lines more"] if len(lines) > _MAX_SHOWN_LINES else []
+    return [*lines[:_MAX_SHOWN_LINES], *more]
 
 
-def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+def _add_label(label: str, lines: Sequence[str]) -> list[str]:
     return [f"{label if number == 0 else '':<8} {line.strip()}" for number, line in enumerate(lines)]
 
 
 @dataclass(frozen=True)
 class Streak:
-    """The runs that did not end well since the last that did.
+    """The runs that did not succeed since the last that did.
 
     Attributes:
-      count: number of them.
-      since: when the first of them started; None where there is none.
-      last_good: the run before it.
+      count: Number of runs.
+      since: Start of the first of them; None if there is none.
+      last_good: Run before it, which succeeded.
     """
 
     count: int
@@ -117,15 +117,15 @@ class Streak:
     last_good: str | None
 
 
-def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Refusal | None = None) -> Streak:
-    """Return the runs that did not end well before one, or all.
+def find_streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, rejection: Rejection | None = None) -> Streak:
+    """Return the last runs that did not succeed.
 
     Args:
-      root: run root of the runs.
-      before: a run's id.
-      refused: the runs that were not even started meanwhile; they are counted, too.
+      root: Run root of the runs.
+      before: ID of a run; only runs before it are counted.
+      rejection: Runs that were not started meanwhile, which are counted too.
     """
-    count, starts = refused.count if refused else 0, [refused.since] if refused else []
+    count, starts = rejection.count if rejection else 0, [rejection.since] if rejection else []
     last_good = None
     for record in newest_records(root):
         if record.run_id >= before:
@@ -133,37 +133,37 @@ def streak(root: RunRoot, before: str = _AFTER_ALL_RUNS, refused: Refusal | None
         if record.succeeded:
             last_good = record.run_id
             break
-        goes_on = record.ended is None and root.is_locked
-        if record.state(locked=goes_on) not in (State.INCOMPLETE, State.RUNNING):
+        is_running = record.ended is None and root.is_locked
+        if record.state(locked=is_running) not in (State.INCOMPLETE, State.RUNNING):
             count += 1
             starts.append(record.started)
     return Streak(count, min(starts, default=None), last_good)
 
 
-def of_run(
+def create_run_alert(
     root: RunRoot,
     record: RunRecord,
     *,
     missed: Sequence[str] = (),
     serving: str = "",
 ) -> Alert:
-    """About a run that has ended, or whose process is gone.
+    """Return the alert of a run that has ended, or whose process is gone.
 
     Args:
-      root: run root of the run.
-      record: its record.
-      missed: the thresholds that its model missed.
-      serving: the serving version, where the record does not say it.
+      root: Run root of the run.
+      record: Record of the run.
+      missed: Thresholds that its model missed.
+      serving: Serving version, if the record has none.
     """
     state = record.state(locked=False)
     node = failed_node(record) if state in _EVENTS else None
-    refused = Refusals(root).known()
-    before = streak(root, record.run_id, refused if refused and refused.since < record.started else None)
+    rejection = RejectionFile(root).read()
+    before = find_streak(root, record.run_id, rejection if rejection and rejection.since < record.started else None)
     event = _EVENTS.get(state) or ("recovered" if record.succeeded and before.count else "success")
-    # The error names the first.
+    # The error names the first threshold.
     why = "\n".join(filter(None, [cause(record, state), *(missed if len(missed) > 1 else ())]))
     here = _here(root)
-    asked = [f"python -m oncall why {record.run_id}{here}"] if state in _EVENTS else []
+    questions = [f"python -m oncall why {record.run_id}{here}"] if state in _EVENTS else []
     pushed = f"; pushed {record.summary['pushed']}" if state not in _EVENTS and "pushed" in record.summary else ""
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     return Alert(
@@ -174,7 +174,7 @@ def of_run(
         why=why,
         since=record.started if before.since is None else before.since,
         run_root=str(root.path),
-        next=[*asked, *advice(record, state, here, why, before.last_good, root.path)],
+        next=[*questions, *suggest_commands(record, state, here, why, before.last_good, root.path)],
         serving=serving or record.summary.get("serving", ""),
         count=before.count + (state in _EVENTS),
         last_good=before.last_good,
@@ -185,22 +185,22 @@ def of_run(
     )
 
 
-def of_refusal(root: RunRoot, refusal: Refusal, *, serving: str) -> Alert:
-    """About a run that was not started, as others before it."""
-    before = streak(root, refused=refusal)
+def create_rejection_alert(root: RunRoot, rejection: Rejection, *, serving: str) -> Alert:
+    """Return the alert of a run that was not started."""
+    before = find_streak(root, rejection=rejection)
     return Alert(
         event="refusal",
-        pipeline=refusal.pipeline,
+        pipeline=rejection.pipeline,
         state="REFUSED",
-        what=f"no run was started; exit code {refusal.exit_code}",
-        why=refusal.why,
-        since=before.since or refusal.since,
+        what=f"no run was started; exit code {rejection.exit_code}",
+        why=rejection.why,
+        since=before.since or rejection.since,
         run_root=str(root.path),
-        next=after_refusal(refusal, _here(root)),
+        next=suggest_after_rejection(rejection, _here(root)),
         serving=serving,
         count=before.count,
         last_good=before.last_good,
-        exit_code=refusal.exit_code,
+        exit_code=rejection.exit_code,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user may choose about alerts."""
+"""Section `alerts` of the config."""
 
 import re
 from typing import Annotated, Literal
@@ -12,25 +12,25 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Alerts(Declaration):
-    """Who is told how a run ended, besides whoever reads what it prints: docs/alerts.md. The address of a webhook is a
-    secret, so no config holds it, but names where it is."""
+    """The webhook that is notified of a run's end: docs/alerts.md. The address is a secret; the config only names its
+    place."""
 
     webhook_env: str | None = None
-    """The environment variable that holds the address, such as `ALERT_WEBHOOK`. One that is not set stops no run; it is
-    said on standard error."""
+    """The environment variable that holds the address, such as `ALERT_WEBHOOK`. If it is not set, the run continues and
+    prints a warning."""
     webhook_file: str | None = None
     """The file that holds the address, instead."""
     events: tuple[Event, ...] = ("failure", "aborted", "refusal", "recovered")
-    """What is posted: a run that succeeded, that failed or was killed, that Ctrl-C or SIGTERM ended, that was not
-    started at all, or that succeeded after others did not."""
+    """Events that are posted. `failure`: a run failed or was killed; `aborted`: Ctrl-C or SIGTERM ended it.
+    `refusal`: it was not started; `recovered`: it succeeded after others did not."""
     timeout_seconds: Annotated[PositiveFloat, Field(le=300)] = 20.0
     """A run waits no longer for the webhook, all tries together; it ends as it would without one."""
     repeat_hours: PositiveFloat = 24.0
-    """`python -m oncall check --alert` tells again after so long of what is still not as it should be."""
+    """`python -m oncall check --alert` reports a problem that persists again after this time."""
 
     @model_validator(mode="after")
     def _name_one_place(self) -> "Alerts":
-        # Here, and not with each key: what is wrong with a section is told without its values.
+        # Not with each key, whose error would print its value: an error of the section prints no values.
         if self.webhook_env is not None and not _VARIABLE.fullmatch(self.webhook_env):
             raise ValueError(
                 "webhook_env is the name of an environment variable, of letters, digits and _; the address itself is a "

@@ -1,15 +1,15 @@
-"""Tells how a run ended: on standard error, for cron and systemd, and to the webhook. It changes no run's exit code."""
+"""Notifications of a run's end, on standard error (for cron and systemd) and to the webhook."""
 
 import time
 from collections.abc import Callable, Sequence
 
 from cli.terminal import say
-from pipeline.alerts.alert import Alert, of_refusal, of_run
+from pipeline.alerts.alert import Alert, create_rejection_alert, create_run_alert
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, Standing, Trouble
-from pipeline.alerts.webhook import NotPostedError, address, post
+from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState, Incident
+from pipeline.alerts.webhook import NotPostedError, post, read_address
 from pipeline.run.records import RecordFile, RunRecord
-from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot
 
 POSTED = "posted"
@@ -19,101 +19,103 @@ def deliver(section: Alerts, alert: Alert) -> str:
     """Post an alert, if the config asks for it.
 
     Returns:
-      What became of it, for the record: `posted`, why not, or nothing where there was nothing to post.
+      The outcome, for the record: `posted`, the reason why not, or nothing if there was nothing to post.
     """
-    wanted = {alert.event, *(["success"] if alert.event == "recovered" else [])}
+    events = {alert.event, *(["success"] if alert.event == "recovered" else [])}
     try:
-        # Looked for each time: that it is missing shall be known before it is needed.
-        url = address(section)
-        if url is None or not wanted & {*section.events}:
+        # Read each time: that it is missing shall be reported before it is needed.
+        url = read_address(section)
+        if url is None or not events & {*section.events}:
             return ""
         post(url, alert.document(), seconds=section.timeout_seconds)
     except NotPostedError as error:
-        why = str(error)
+        reason = str(error)
     except KeyboardInterrupt:
-        why = "interrupted"
+        reason = "interrupted"
     else:
         return POSTED
-    say(f"alert not posted: {why}", "warning")
-    return f"not posted: {why}"
+    say(f"alert not posted: {reason}", "warning")
+    return f"not posted: {reason}"
 
 
 def plan(section: Alerts) -> str:
-    """Return what would be told, for a dry run."""
+    """Return the notifications that a run would send, for a dry run."""
     try:
-        found = address(section)
+        url = read_address(section)
     except NotPostedError as error:
         return f"NOT posted: {error}"
     place = section.webhook_env or section.webhook_file
-    return f"{', '.join(section.events)} posted to the address in {place}" if found else "none are posted"
+    return f"{', '.join(section.events)} posted to the address in {place}" if url else "none are posted"
 
 
-def ended(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[str], shown: bool) -> None:
-    """Tells how the run of this process ended.
+def report_end(section: Alerts, root: RunRoot, file: RecordFile, *, missed: Sequence[str], prints: bool) -> None:
+    """Report how the run of this process ended.
 
     Args:
-      section: section of the config.
-      root: run root of the run.
-      file: its record.
-      missed: the thresholds that its model missed.
-      shown: whether what is bad is printed.
+      section: Section of the config.
+      root: Run root of the run.
+      file: Record of the run.
+      missed: Thresholds that the model missed.
+      prints: Whether an alert that is bad is printed.
     """
-    alert = of_run(root, file.record, missed=missed)
-    outcome = told(section, alert, shown=shown and alert.is_bad)
+    alert = create_run_alert(root, file.record, missed=missed)
+    outcome = notify(section, alert, prints=prints and alert.is_bad)
     if outcome:
-        kept("what became of the alert", lambda: file.noted(alert=outcome))
-    kept("that no refusal stands", Refusals(root).forget)
-    standing = Standing.of(root)
-    standing.troubles.pop(REFUSED, None)
+        try_write("the outcome of the alert", lambda: file.update(alert=outcome))
+    try_write("that runs start again", RejectionFile(root).remove)
+    alert_state = AlertState.read(root)
+    alert_state.incidents.pop(REFUSED, None)
     if file.record.succeeded:
-        standing.troubles.pop(NEWEST_RUN, None)
+        alert_state.incidents.pop(NEWEST_RUN, None)
     elif alert.is_bad:
-        standing.troubles[NEWEST_RUN] = _trouble(file.record.run_id, alert, outcome, shown=shown)
-    kept("what was told", lambda: standing.keep(root))
+        alert_state.incidents[NEWEST_RUN] = _create_incident(file.record.run_id, alert, outcome, is_printed=prints)
+    try_write("the incidents", lambda: alert_state.write(root))
 
 
-def crashed(section: Alerts, root: RunRoot, record: RunRecord, *, serving: str, shown: bool) -> None:
-    """Tells, once, of a run before this one whose process is gone."""
-    standing = Standing.of(root)
-    known = standing.troubles.get(NEWEST_RUN)
-    if known is not None and known.about == record.run_id and not known.owed:
+def report_crash(section: Alerts, root: RunRoot, record: RunRecord, *, serving: str, prints: bool) -> None:
+    """Report, once, an earlier run whose process is gone."""
+    alert_state = AlertState.read(root)
+    previous = alert_state.incidents.get(NEWEST_RUN)
+    if previous is not None and previous.subject == record.run_id and not previous.pending:
         return
-    alert = of_run(root, record, serving=serving)
-    outcome = told(section, alert, shown=shown)
-    standing.troubles[NEWEST_RUN] = _trouble(record.run_id, alert, outcome, shown=shown)
-    kept("what was told", lambda: standing.keep(root))
+    alert = create_run_alert(root, record, serving=serving)
+    outcome = notify(section, alert, prints=prints)
+    alert_state.incidents[NEWEST_RUN] = _create_incident(record.run_id, alert, outcome, is_printed=prints)
+    try_write("the incidents", lambda: alert_state.write(root))
 
 
-def refused(section: Alerts, root: RunRoot, refusal: Refusal, *, serving: str, shown: bool) -> None:
-    """Tells that a run was not started, and why."""
-    alert = of_refusal(root, refusal, serving=serving)
-    outcome = told(section, alert, shown=shown)
-    standing = Standing.of(root)
-    standing.troubles[REFUSED] = _trouble(f"{refusal.last}", alert, outcome, shown=shown)
-    kept("what was told", lambda: standing.keep(root))
+def report_rejection(section: Alerts, root: RunRoot, rejection: Rejection, *, serving: str, prints: bool) -> None:
+    """Report why a run was not started."""
+    alert = create_rejection_alert(root, rejection, serving=serving)
+    outcome = notify(section, alert, prints=prints)
+    alert_state = AlertState.read(root)
+    alert_state.incidents[REFUSED] = _create_incident(f"{rejection.last}", alert, outcome, is_printed=prints)
+    try_write("the incidents", lambda: alert_state.write(root))
 
 
-def told(section: Alerts, alert: Alert, *, shown: bool) -> str:
-    """Print an alert if it is to be shown, and post it as the config says; return what became of that."""
-    if shown:
+def notify(section: Alerts, alert: Alert, *, prints: bool) -> str:
+    """Print an alert if `prints` is set, and post it as the config asks; return the outcome of the post."""
+    if prints:
         say(alert.text(), "error" if alert.is_bad else "notice")
     return deliver(section, alert)
 
 
-def is_owed(outcome: str) -> bool:
+def is_pending(outcome: str) -> bool:
     """Whether an alert is still to be posted."""
     return outcome.startswith("not posted")
 
 
-def _trouble(about: str, alert: Alert, outcome: str, *, shown: bool) -> Trouble:
-    """Return what was told, for `oncall check --alert`, which does not tell it again."""
-    told = time.time() if shown or outcome == POSTED else None
-    return Trouble(about=about, since=alert.since, count=alert.count, told=told, owed=is_owed(outcome))
+def _create_incident(subject: str, alert: Alert, outcome: str, *, is_printed: bool) -> Incident:
+    """Return the incident of an alert, which `oncall check --alert` does not report again."""
+    notified = time.time() if is_printed or outcome == POSTED else None
+    return Incident(
+        subject=subject, since=alert.since, count=alert.count, notified=notified, pending=is_pending(outcome)
+    )
 
 
-def kept(what: str, write: Callable[[], None]) -> None:
-    """Write a file that is good to have; that it cannot be written is said, with what it would have been."""
+def try_write(content: str, write: Callable[[], None]) -> None:
+    """Write a file that a run can do without; print a warning that names its content if that fails."""
     try:
         write()
     except OSError as error:
-        say(f"{error.filename or what}: cannot be written: {error.strerror}", "warning")
+        say(f"{error.filename or content}: cannot be written: {error.strerror}", "warning")

@@ -1,4 +1,4 @@
-"""Posts JSON to a webhook, with retries and within a time. Its address is a secret that no text from here shows."""
+"""A client that posts JSON to a webhook, with retries and a time limit; no message contains the secret address."""
 
 import datetime
 import email.utils
@@ -22,19 +22,19 @@ import tenacity
 
 from pipeline.alerts.config import Alerts
 
-_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_RETRIED = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _BACK_OFF = tenacity.wait_random_exponential(multiplier=0.5, max=8)
 _TRIES_IN_TIME = 3
-_LONGEST_ADDRESS = 4096
+_MAX_ADDRESS_CHARS = 4096
 
 
 class NotPostedError(Exception):
-    """An alert could not be posted; the text says why, and nothing of the address."""
+    """An alert could not be posted; the text has the reason, and nothing of the address."""
 
 
 class _TransientError(NotPostedError):
-    """May be otherwise soon; `seconds` is when, if the answer says so."""
+    """An error that a retry may solve; `seconds` is the pause that the answer asks for, if it does."""
 
     def __init__(self, text: str, seconds: float | None = None) -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ class _TransientError(NotPostedError):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Whoever may answer for the webhook's host must not send the alert to another."""
+    """A handler that follows no redirect, so that an alert reaches no other host."""
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
@@ -51,11 +51,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
-def address(section: Alerts) -> str | None:
-    """Return the webhook's address; None where the config names none.
+def read_address(section: Alerts) -> str | None:
+    """Return the webhook's address; None if the config names none.
 
     Raises:
-      NotPostedError: it is not where the config says, or is none.
+      NotPostedError: The address is missing, or is not a web address.
     """
     if section.webhook_env is not None:
         where = f"alerts.webhook_env: the environment variable {section.webhook_env}"
@@ -75,7 +75,7 @@ def address(section: Alerts) -> str | None:
 def _read(where: str, path: str) -> str:
     try:
         with Path(path).open(encoding="utf-8") as file:
-            return file.read(_LONGEST_ADDRESS)
+            return file.read(_MAX_ADDRESS_CHARS)
     except OSError as error:
         raise NotPostedError(f"{where} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -85,26 +85,26 @@ def _read(where: str, path: str) -> str:
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        found = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_web_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return found and text.isascii() and text.isprintable() and " " not in text and parts.username is None
+    return is_web_address and text.isascii() and text.isprintable() and " " not in text and parts.username is None
 
 
 def post(url: str, document: Mapping[str, Any], *, seconds: float) -> None:
     """Post a document.
 
     Args:
-      url: the webhook's address.
-      document: is sent as JSON.
-      seconds: that all of it may take, retries, and looking up the host's name, too.
+      url: Address of the webhook.
+      document: Document, which is sent as JSON.
+      seconds: Time limit of all of it, with retries and the look-up of the host's name.
 
     Raises:
       NotPostedError: it was not accepted in that time.
     """
     ended: queue.SimpleQueue[NotPostedError | None] = queue.SimpleQueue()
     # In a thread that may be left behind: nothing else bounds the look-up of a name, or an answer byte by byte.
-    threading.Thread(target=lambda: ended.put(_tried(url, document, seconds)), daemon=True).start()
+    threading.Thread(target=lambda: ended.put(_post_with_retries(url, document, seconds)), daemon=True).start()
     try:
         failure = ended.get(timeout=seconds)
     except queue.Empty:
@@ -113,15 +113,15 @@ def post(url: str, document: Mapping[str, Any], *, seconds: float) -> None:
         raise failure
 
 
-def _tried(url: str, document: Mapping[str, Any], seconds: float) -> NotPostedError | None:
-    """Post; return why it failed."""
+def _post_with_retries(url: str, document: Mapping[str, Any], seconds: float) -> NotPostedError | None:
+    """Post a document; return the error of the last try, None if it was accepted."""
     body = json.dumps(document).encode()
     started, tries = time.monotonic(), 0
     try:
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
             wait=_wait,
-            # So that the reason is told before whoever waits for it gives up.
+            # The reason has to arrive before the caller's time limit.
             stop=tenacity.stop_before_delay(seconds * 0.95),
             reraise=True,
         ):
@@ -163,7 +163,7 @@ def _try(url: str, body: bytes, timeout_seconds: float) -> None:
 def _refused(error: urllib.error.HTTPError) -> NotPostedError:
     # Its own phrase and body are the server's to choose, and might repeat the address.
     text = f"the webhook answered HTTP {error.code} {_PHRASES.get(error.code, '')}".rstrip()
-    if error.code in _AGAIN or error.code >= 500:
+    if error.code in _RETRIED or error.code >= 500:
         return _TransientError(text, _retry_after(error.headers.get("Retry-After")))
     if 300 <= error.code < 400:
         text += "; a redirect is not followed"
@@ -171,7 +171,7 @@ def _refused(error: urllib.error.HTTPError) -> NotPostedError:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """RFC 9110, 10.2.3: seconds, or a date."""
+    """Return the seconds of a `Retry-After` header, which has seconds or a date (RFC 9110, 10.2.3)."""
     if value is None:
         return None
     if value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""What to try after a run that did not end well: one or two commands, by the kind of its error."""
+"""The next commands after a run, chosen by its state and its error."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from cli.errors import PushError, RunRootError
 from cli.terminal import RUNNER_SCRIPTS, command, runner
 from pipeline.run.causes import failed_node
 from pipeline.run.records import DEFAULT_CONFIG, Kind, RunRecord, State, command_line, shown_config_flags
-from pipeline.run.rejections import Refusal
+from pipeline.run.rejections import Rejection
 from pipeline.run.run_root import default_run_root
 
 _NO_SPACE = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
@@ -15,28 +15,30 @@ _NO_MEMORY = re.compile(r"MemoryError|ResourceExhausted|OOM|out of memory|Cannot
 _LOCKED = re.compile(r"database is locked|subset of tables in MLMD", re.IGNORECASE)
 
 
-def advice(record: RunRecord, state: State, here: str, said: str, last_good: str | None, run_root: Path) -> list[str]:
-    """Commands, each with its reason.
+def suggest_commands(
+    record: RunRecord, state: State, here: str, error: str, last_good: str | None, run_root: Path
+) -> list[str]:
+    """Return the next commands, each with its reason.
 
     Args:
-      record: record of the run.
-      state: its state.
-      here: the flags that name the run root, or the project on Vertex AI, with a space before each; empty if they need
-        not be given.
-      said: its error and the lines of its log.
-      last_good: the last run before it that succeeded.
+      record: Record of the run.
+      state: State of the run.
+      here: Flags that name the run root, or the project on Vertex AI, with a space before each; empty if they are not
+        needed.
+      error: Error of the run and lines of its log.
+      last_good: Last run before it that succeeded.
       run_root: Folder of the run; not used for Vertex AI.
     """
-    resume = _noted(again(record, here), "finished nodes are reused from the cache")
+    resume = _add_note(again(record, here), "finished nodes are reused from the cache")
     match state:
         case State.RUNNING if record.kind is Kind.VERTEX:
-            return [command(*runner("vertex_runner.py"), "status", record.run_id) + _of_project(here)]
+            return [command(*runner("vertex_runner.py"), "status", record.run_id) + _project_flags(here)]
         case State.RUNNING:
             return [_follow(record, here)]
         case State.SUCCEEDED | State.CACHED if record.kind is Kind.REHEARSAL:
-            named = shown_config_flags(record.config_flags)
+            flags = shown_config_flags(record.config_flags)
             note = "what a push would do on Vertex AI"
-            return [command(*runner("vertex_runner.py"), "submit", "--dry-run", *named, note=note)]
+            return [command(*runner("vertex_runner.py"), "submit", "--dry-run", *flags, note=note)]
         case State.SUCCEEDED | State.CACHED:
             return [f"python -m oncall check{here}    # whether what it pushed serves"]
         case State.ABORTED | State.INCOMPLETE:
@@ -44,22 +46,22 @@ def advice(record: RunRecord, state: State, here: str, said: str, last_good: str
         case State.CRASHED:
             return [resume, "journalctl -k --since '2 hours ago' | grep -i 'out of memory'    # the kernel killed it?"]
         case _ if record.kind is Kind.REHEARSAL:
-            return [*_log(record, here), _noted(again(record, here), "once the cause is fixed")]
+            return [*_log(record, here), _add_note(again(record, here), "once the cause is fixed")]
         case _:
-            by_text = _by_text(said, here, resume) if record.kind is Kind.LOCAL else []
-            return [*by_text, *_by_code(record, here, last_good, run_root)][:3]
+            by_error = _suggest_by_error(error, here, resume) if record.kind is Kind.LOCAL else []
+            return [*by_error, *_suggest_by_exit_code(record, here, last_good, run_root)][:3]
 
 
-def after_refusal(refusal: Refusal, here: str) -> list[str]:
-    """Commands for a run that was not started, by its exit code; none where the error says all."""
-    match refusal.exit_code:
+def suggest_after_rejection(rejection: Rejection, here: str) -> list[str]:
+    """Return the commands for a run that was not started, by its exit code; none if the error is enough."""
+    match rejection.exit_code:
         case PushError.exit_code:
             return [f"python -m oncall serving{here}    # which versions are taken"]
         case RunRootError.exit_code:
             return [ask_doctor(here)]
-        case _ if Path(refusal.command[0]).name in ("local_runner.py", RUNNER_SCRIPTS["local_runner.py"]):
-            typed = [part for part in refusal.command if part != "--quiet"]
-            line = command_line([*typed, "--dry-run"], refusal.folder)
+        case _ if Path(rejection.command[0]).name in ("local_runner.py", RUNNER_SCRIPTS["local_runner.py"]):
+            typed = [part for part in rejection.command if part != "--quiet"]
+            line = command_line([*typed, "--dry-run"], rejection.folder)
             return [f"{line}    # once it is fixed: checks it, and starts nothing"]
         case _:
             return []
@@ -79,16 +81,16 @@ def again(record: RunRecord, here: str) -> str:
             return record.command_line
         case Kind.VERTEX:
             # A job does not know the file of its config.
-            line = command(*runner("vertex_runner.py"), "submit", "--wait") + _of_project(here)
+            line = command(*runner("vertex_runner.py"), "submit", "--wait") + _project_flags(here)
             return f"{line}    # add its --config unless that is {DEFAULT_CONFIG}"
 
 
-def _noted(line: str, note: str) -> str:
+def _add_note(line: str, note: str) -> str:
     return f"{line}; {note}" if "    # " in line else f"{line}    # {note}"
 
 
-def _of_project(here: str) -> str:
-    """Return the flags that vertex_runner.py knows, too: its config names the pipeline."""
+def _project_flags(here: str) -> str:
+    """Return the flags that vertex_runner.py has too: its config names the pipeline."""
     return here.partition(" --pipeline ")[0]
 
 
@@ -105,29 +107,29 @@ def _log(record: RunRecord, here: str) -> list[str]:
     log = record.log_of(failed_node(record))
     if log is None:
         return []
-    known = {Kind.LOCAL: f"python -m oncall log {record.run_id}{here}", Kind.REHEARSAL: command("less", "+G", log)}
-    return [f"{known.get(record.kind, log)}    # the whole story"]
+    commands = {Kind.LOCAL: f"python -m oncall log {record.run_id}{here}", Kind.REHEARSAL: command("less", "+G", log)}
+    return [f"{commands.get(record.kind, log)}    # the whole story"]
 
 
-def _by_text(said: str, here: str, resume: str) -> list[str]:
-    if _NO_SPACE.search(said):
+def _suggest_by_error(error: str, here: str, resume: str) -> list[str]:
+    if _NO_SPACE.search(error):
         return [f"python -m oncall gc --keep-last 5 --keep-pushed{here}    # the disk is full; add --yes", resume]
-    if _NO_MEMORY.search(said):
+    if _NO_MEMORY.search(error):
         return ["free -h    # too little memory; give the machine more, or lower training.batch_size", resume]
-    if _LOCKED.search(said):
+    if _LOCKED.search(error):
         return [f"python -m oncall doctor{here}    # who holds the database", resume]
     return []
 
 
 def schema_diff(record: RunRecord, run_root: Path) -> str:
     """Return the command that shows what the schema would be for a run's data."""
-    named = shown_config_flags(record.config_flags)
+    flags = shown_config_flags(record.config_flags)
     place = [] if run_root == default_run_root(record.pipeline) else ["--run-root", run_root]
     note = "if the data is right and the schema is old"
-    return command("python", "-m", "pipeline", "schema", "diff", "--run", record.run_id, *named, *place, note=note)
+    return command("python", "-m", "pipeline", "schema", "diff", "--run", record.run_id, *flags, *place, note=note)
 
 
-def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path) -> list[str]:
+def _suggest_by_exit_code(record: RunRecord, here: str, last_good: str | None, run_root: Path) -> list[str]:
     run = record.run_id
     compared = [f"python -m oncall diff {last_good} {run}{here}    # since the last good run"] if last_good else []
     match record.exit_code:
@@ -141,4 +143,4 @@ def _by_code(record: RunRecord, here: str, last_good: str | None, run_root: Path
         case 6:
             return [ask_doctor(here)]
         case _:
-            return [*compared, *_log(record, here), _noted(again(record, here), "once the cause is fixed")]
+            return [*compared, *_log(record, here), _add_note(again(record, here), "once the cause is fixed")]

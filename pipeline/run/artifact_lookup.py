@@ -1,4 +1,4 @@
-"""Finds what a run left in ML Metadata. Imports neither TFX nor TensorFlow."""
+"""Look-up of a run's artifacts in ML Metadata. Imports neither TFX nor TensorFlow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,18 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class RunArtifacts:
-    """What one run made, or took from the cache.
+    """The artifacts that a run made or reused.
 
     Attributes:
-      run_id: names the run.
-      by_type: the newest artifact of each type, by TFX's name of the type.
+      run_id: ID of the run.
+      by_type: Newest artifact of each type, by TFX's name of the type.
     """
 
     run_id: str
     by_type: dict[str, mlmd.Artifact]
 
     def statistics(self) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
-        """TFDV's statistics by split.
+        """Return TFDV's statistics by split.
 
         Raises:
           DataError: the run ended before there were any, or their files are gone.
@@ -45,7 +45,7 @@ def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStat
     Raises:
       DataError: its files are gone or damaged.
     """
-    found = {}
+    by_split = {}
     for file in sorted(folder.glob("Split-*/FeatureStats.pb")):
         statistics = statistics_pb2.DatasetFeatureStatisticsList()
         try:
@@ -54,34 +54,34 @@ def read_statistics(folder: Path) -> dict[str, statistics_pb2.DatasetFeatureStat
             raise DataError(f"{file}: cannot be read as statistics: {error}") from error
         if not statistics.datasets:
             raise DataError(f"{file}: holds no statistics")
-        found[file.parent.name.removeprefix("Split-")] = statistics.datasets[0]
-    if not found:
+        by_split[file.parent.name.removeprefix("Split-")] = statistics.datasets[0]
+    if not by_split:
         raise DataError(f"{folder}: holds no statistics; were they deleted?")
-    return found
+    return by_split
 
 
-def runs(root: RunRoot) -> list[str]:
-    """All run ids, the newest first."""
-    return [context.name for context in _runs(_store(root))]
+def list_runs(root: RunRoot) -> list[str]:
+    """Return the IDs of all runs, the newest first."""
+    return [context.name for context in _list_contexts(_open_store(root))]
 
 
-def find(root: RunRoot, run: str = LATEST) -> RunArtifacts:
+def find_run(root: RunRoot, run: str = LATEST) -> RunArtifacts:
     """Return the artifacts of a run.
 
     Args:
-      root: where to look.
-      run: a run id, the first characters of one, or `latest`.
+      root: Run root of the run.
+      run: ID of the run, its first characters, or `latest`.
 
     Raises:
       ConfigError: there is no such run, or more than one.
     """
-    store = _store(root)
-    contexts = _runs(store)
+    store = _open_store(root)
+    contexts = _list_contexts(store)
     if run != LATEST:
         contexts = [context for context in contexts if context.name.startswith(run)]
     if not contexts:
-        known = ", ".join(context.name for context in _runs(store)[:5]) or "none"
-        raise ConfigError(f"{root.path}: has no run '{run}'; the newest are: {known}")
+        newest = ", ".join(context.name for context in _list_contexts(store)[:5]) or "none"
+        raise ConfigError(f"{root.path}: has no run '{run}'; the newest are: {newest}")
     if run != LATEST and len(contexts) > 1 and contexts[0].name != run:
         raise ConfigError(
             f"{root.path}: '{run}' fits {', '.join(context.name for context in contexts[:5])} and is ambiguous"
@@ -89,12 +89,12 @@ def find(root: RunRoot, run: str = LATEST) -> RunArtifacts:
     return RunArtifacts(contexts[0].name, {artifact.type: artifact for artifact in outputs(store, contexts[0])})
 
 
-def latest_pushed(root: RunRoot, model_name: str, *, before: str) -> LastPush | None:
+def find_latest_push(root: RunRoot, model_name: str, *, before: str) -> LastPush | None:
     """Return the last push of a model by a run before `before`, as the gate finds it; None if there is none."""
-    return last_push(_store(root), model_name, before=before)
+    return last_push(_open_store(root), model_name, before=before)
 
 
-def _store(root: RunRoot) -> ml_metadata.MetadataStore:
+def _open_store(root: RunRoot) -> ml_metadata.MetadataStore:
     database = root.database
     if not database.is_there:
         raise ConfigError(f"{root.path}: holds no runs; name the folder of the runs with --run-root")
@@ -103,6 +103,6 @@ def _store(root: RunRoot) -> ml_metadata.MetadataStore:
     return store
 
 
-def _runs(store: ml_metadata.MetadataStore) -> list[mlmd.Context]:
+def _list_contexts(store: ml_metadata.MetadataStore) -> list[mlmd.Context]:
     # A run id starts with its time.
     return sorted(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.name, reverse=True)

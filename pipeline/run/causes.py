@@ -1,10 +1,10 @@
-"""Why a run is as it is, from its record alone."""
+"""The cause of a run's state, from its record alone."""
 
 from pipeline.run.records import RunRecord, State
 
 
 def cause(record: RunRecord, state: State) -> str:
-    """Why a run is as it is, in one sentence; empty where all is well."""
+    """Return the cause of a run's state in one sentence; empty if it succeeded."""
     match state:
         case State.RUNNING:
             return f"in {record.running_node}" if record.running_node else "starting"
@@ -35,8 +35,8 @@ def _in_failed(record: RunRecord) -> str:
 
 def _failed_cause(record: RunRecord) -> str:
     node = failed_node(record)
-    said = (record.nodes[node].error if node else "") or record.error or "no error was kept"
-    return said if node is None or said.startswith(f"{node}:") else f"{node}: {said}"
+    error = (record.nodes[node].error if node else "") or record.error or "no error was kept"
+    return error if node is None or error.startswith(f"{node}:") else f"{node}: {error}"
 
 
 def failed_node(record: RunRecord) -> str | None:

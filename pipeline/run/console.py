@@ -37,10 +37,10 @@ class RunView:
     """The nodes of a run and their states, drawn as they change.
 
     Attributes:
-      console: where to draw.
+      console: Console to draw on.
       mode: `live` redraws a table, `plain` prints a line for each change, `silent` nothing.
-      nodes: node ids in the order in which they are shown.
-      log: where the rest of what is printed goes; None is this terminal.
+      nodes: Names of the nodes, in the order of the table.
+      log: File of all other output; None if it is printed here, too.
     """
 
     console: Console
@@ -79,14 +79,14 @@ class RunView:
         self._line(f"{node_id} started")
 
     def progressed(self, text: str) -> None:
-        """Show how far the running node is."""
+        """Show the progress of the running node."""
         for node_id, row in self._rows.items():
             if row.state == RUNNING:
                 row.headline = text
                 self._line(f"{node_id} {text}")
 
     def node_finished(self, node_id: str, state: str, seconds: float, headline: str) -> None:
-        """Show how a node ended."""
+        """Show the end of a node."""
         row = self._rows[node_id]
         row.state, row.seconds, row.headline = state, seconds, headline
         self._line(f"{node_id} {state} in {seconds:.1f} s" + (f": {headline}" if headline else ""))
@@ -111,8 +111,8 @@ class RunView:
             style = _STYLES[row.state]
             seconds = time.monotonic() - row.started if row.state == RUNNING else row.seconds
             mark: RenderableType = Spinner("dots") if row.state == RUNNING else Text(_MARKS[row.state], style)
-            shown = f"{seconds:.1f}" if row.state != WAITING else ""
-            table.add_row(mark, Text(node), Text(row.state, style), shown, Text(row.headline))
+            seconds_text = f"{seconds:.1f}" if row.state != WAITING else ""
+            table.add_row(mark, Text(node), Text(row.state, style), seconds_text, Text(row.headline))
         elapsed = time.monotonic() - self._started
         footer = "loading TFX and TensorFlow ..." if self._loading else f"log: {self.log}"
         return Group(table, Text(f"{elapsed:5.1f} s  {footer}", "dim"))

@@ -1,6 +1,6 @@
-"""Runs a pipeline on this machine, node by node, and stops at the first node that fails.
+"""A runner of pipelines on this machine, which runs node by node and stops at the first that fails.
 
-TFX's LocalDagRunner continues after some failures, and tells nobody how a node ended. This runner drives the same
+TFX's LocalDagRunner continues after some failures, and does not report how a node ended. This runner drives the same
 launcher, reads each node's true state back from ML Metadata, and reports it to an observer.
 """
 
@@ -32,24 +32,24 @@ from pipeline.run import inventory, locks
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
-# Of a failed execution in ML Metadata.
+# Custom property of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
-_AGAIN = "the same command continues from the cache"
-# Of an error that quotes a whole statement of SQL.
-_SHOWN = 160
+_CONTINUES = "the same command continues from the cache"
+# An error may quote a whole statement of SQL.
+_MAX_SHOWN_CHARS = 160
 _STATES = {mlmd.Execution.COMPLETE: COMPLETE, mlmd.Execution.CACHED: CACHED}
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """How a node ended.
+    """Result of a node.
 
     Attributes:
-      node_id: as in the DAG.
+      node_id: Name of the node in the DAG.
       state: COMPLETE, CACHED or FAILED.
-      seconds: wall time in seconds.
-      outputs: its output artifacts as ML Metadata has them; empty when it failed.
-      error: why it failed.
+      seconds: Wall time in seconds.
+      outputs: Output artifacts as ML Metadata has them, by key; empty if it failed.
+      error: Error, if it failed.
     """
 
     node_id: str
@@ -60,26 +60,26 @@ class NodeResult:
 
 
 class Observer(Protocol):
-    """Is told of every node's start and end."""
+    """An observer of every node's start and end."""
 
     def node_started(self, node_id: str) -> None:
-        """Note that a node is about to run."""
+        """Handle the start of a node."""
 
     def node_finished(self, result: NodeResult) -> None:
-        """Note that a node ended, well or not."""
+        """Handle the end of a node."""
 
 
 class NodeFailedError(PipelineError):
-    """A node failed for a reason that is not the user's to fix; the log has the traceback."""
+    """A node failed for a reason that the user cannot fix; the log has the traceback."""
 
 
 class _Launcher(launcher.Launcher):
-    """TFX's launcher, which does not let an executor work on half of its inputs."""
+    """TFX's launcher, which runs no executor on damaged inputs."""
 
     def _run_executor(self, execution_info: Any) -> Any:
-        inputs = [artifact.id for found in execution_info.input_dict.values() for artifact in found]
+        inputs = [artifact.id for artifacts in execution_info.input_dict.values() for artifact in artifacts]
         with self._mlmd_connection as handle:
-            damaged = inventory.damaged(handle.store, inputs)
+            damaged = inventory.find_damaged(handle.store, inputs)
         if damaged:
             raise RunRootError(
                 f"{damaged[0]}: files of it are gone or changed since it was made; the same command makes it again"
@@ -106,7 +106,7 @@ def run(
     runtime_parameter_utils.substitute_runtime_parameter(
         intermediate, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
-    # Once: it warns each time that no connection was compiled.
+    # Called once: each call warns that no connection was compiled.
     deployment = runner_utils.extract_local_deployment_config(intermediate)
     for node in intermediate.nodes:
         if nodes is not None and node.pipeline_node.node_info.id not in nodes:
@@ -129,17 +129,17 @@ def _run_node(
     started = time.monotonic()
     try:
         _forget_damaged(pipeline, node_id, database)
-        state, outputs = _ended(database, _launch(pipeline, deployment, node, database))
+        state, outputs = _read_result(database, _launch(pipeline, deployment, node, database))
         if state == FAILED:
             raise NodeFailedError(f"{node_id}: did not run: its inputs could not be resolved")
     except BaseException as error:
         on_failure()
-        failure = _failure(node_id, error, database)
+        failure = _translate_error(node_id, error, database)
         try:
             if not isinstance(failure, locks.LockedError):
                 _settle(pipeline, database, str(failure) or type(error).__name__)
         except (RuntimeError, OSError, errors.StatusError, PipelineError):
-            # A full disk, a locked database: the error that came first is the one to tell. The next run settles it.
+            # A full disk, a locked database: the first error is the one to report. The next run settles the executions.
             traceback.print_exc()
         observer.node_finished(NodeResult(node_id, FAILED, time.monotonic() - started, {}, str(failure)))
         if failure is error:
@@ -148,43 +148,43 @@ def _run_node(
     observer.node_finished(NodeResult(node_id, state, time.monotonic() - started, outputs))
 
 
-def _failure(node_id: str, error: BaseException, database: Database) -> BaseException:
-    """Return the error as the user sees it: one that can be fixed, or an interrupt, as it is."""
+def _translate_error(node_id: str, error: BaseException, database: Database) -> BaseException:
+    """Return the error that is reported: one that the user can fix, an interrupt, or NodeFailedError."""
     if not isinstance(error, Exception):
         return error
-    # What went wrong first may be hidden behind a database that cannot be told of it.
-    known = next((one for one in _chain(error) if isinstance(one, PipelineError)), None)
-    if known is not None:
-        return known
-    full = next((one for one in _chain(error) if _says_full(one)), None)
+    # The first error may be hidden behind that of a database to which it could not be written.
+    fixable = next((cause for cause in _chain(error) if isinstance(cause, PipelineError)), None)
+    if fixable is not None:
+        return fixable
+    full = next((cause for cause in _chain(error) if _is_disk_full(cause)), None)
     if full is not None:
-        said = f"{node_id}: no space left on the disk: {_one_line(full)[:_SHOWN]}"
-        return RunRootError(f"{said}; free some, and {_AGAIN}")
+        line = _summarize_error(full)[:_MAX_SHOWN_CHARS]
+        return RunRootError(f"{node_id}: no space left on the disk: {line}; free some, and {_CONTINUES}")
     if isinstance(error, errors.StatusError | RuntimeError):
         try:
-            # What ML Metadata says of a connection names no cause.
+            # ML Metadata's own error of a connection names no cause.
             database.check()
         except PipelineError as cause:
             return RunRootError(f"{node_id}: {cause}")
-    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_one_line(error)}")
+    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_summarize_error(error)}")
 
 
 def _chain(error: BaseException | None) -> Iterator[Exception]:
-    """Yield an error, and what it came from."""
+    """Yield an error and its causes."""
     while isinstance(error, Exception):
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _says_full(error: Exception) -> bool:
-    """Whether the disk, or the user's share of it, is full; TensorFlow and SQLite say so in words only."""
+def _is_disk_full(error: Exception) -> bool:
+    """Whether the disk, or the user's quota, is full; the errors of TensorFlow and SQLite have no number for it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(words in str(error) for words in ("No space left on device", "database or disk is full"))
 
 
-def _one_line(error: Exception) -> str:
-    """TensorFlow and Beam put a heading first ("in user code:") and what is wrong last."""
+def _summarize_error(error: Exception) -> str:
+    """Return the main line of an error: the last, if TensorFlow or Beam put a heading first ("in user code:")."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return lines[-1] if lines[0].endswith(":") else lines[0]
 
@@ -198,7 +198,7 @@ def _forget_damaged(pipeline: pipeline_pb2.Pipeline, node_id: str, database: Dat
 def _launch(
     pipeline: pipeline_pb2.Pipeline, deployment: Any, node: pipeline_pb2.PipelineNode, database: Database
 ) -> int:
-    """Drives, executes and publishes one node; returns the id of its execution, 0 where there is none."""
+    """Drive, execute and publish one node; return the ID of its execution, 0 if there is none."""
     info = _Launcher(
         pipeline_node=node,
         mlmd_connection=_Metadata(database),
@@ -226,7 +226,7 @@ class _Metadata(metadata.Metadata):
         return self
 
 
-def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
+def _read_result(database: Database, execution_id: int) -> tuple[str, Artifacts]:
     """Return the state and the outputs of an execution, from ML Metadata: the launcher returns neither."""
     if not execution_id:
         return FAILED, {}
@@ -242,25 +242,27 @@ def _ended(database: Database, execution_id: int) -> tuple[str, Artifacts]:
         for artifact in handle.store.get_artifacts_by_id(sorted(keys)):
             outputs.setdefault(keys[artifact.id], []).append(artifact)
         if state == COMPLETE:
-            inventory.note(handle.store, execution, [a for found in outputs.values() for a in found])
+            inventory.record_files(
+                handle.store, execution, [artifact for artifacts in outputs.values() for artifact in artifacts]
+            )
         return state, outputs
 
 
 def _settle(pipeline: pipeline_pb2.Pipeline, database: Database, error: str) -> None:
-    """After a failure: what TFX has left RUNNING becomes FAILED, its partial output goes, the error's text stays."""
+    """After a failure, mark executions that TFX has left RUNNING as FAILED, and remove their partial output."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     root = pipeline.runtime_spec.pipeline_root.field_value.string_value
     settle_run(database, run_id, Path(root), error)
 
 
 def settle_run(database: Database, run_id: str, artifacts: Path, error: str) -> None:
-    """End what a run has left open in ML Metadata.
+    """End the executions that a run has left open in ML Metadata.
 
     Args:
-      database: database of ML Metadata.
-      run_id: ID of the run; nothing of it may be running.
-      artifacts: the folder below which its partial output is removed.
-      error: why it ended; kept with each failed execution.
+      database: Database of ML Metadata.
+      run_id: ID of the run, which must not be running.
+      artifacts: Folder below which its partial output is removed.
+      error: Error that ended it, which is kept with each failed execution.
     """
     with _Metadata(database) as handle:
         context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)

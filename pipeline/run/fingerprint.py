@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def code_fingerprint(*packages: types.ModuleType) -> str:
-    """SHA-256 over the Python source of whole packages, 16 hexadecimal digits of it."""
+    """Return 16 hexadecimal digits of the SHA-256 of the Python source of whole packages."""
     digest = hashlib.sha256()
     for package in packages:
         folder = Path(str(package.__file__)).parent

@@ -23,10 +23,10 @@ from pipeline.database.binding import examine
 from pipeline.database.database import Database
 from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
-from pipeline.run.fast_imports import imported_for_good
-from pipeline.run.records import RecordFile, begun, newest_records
+from pipeline.run.fast_imports import pause_garbage_collection
+from pipeline.run.records import RecordFile, create_record, newest_records
 from pipeline.run.registry import open_registry
-from pipeline.run.rejections import Refusal, Refusals
+from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot, new_run_id
 from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
 
@@ -38,7 +38,7 @@ Output = Literal["normal", "quiet", "verbose", "json"]
 
 @dataclass
 class _Recorder:
-    """Observes a run: draws it, and keeps what the summary needs."""
+    """An observer that draws a run, and keeps the outcomes of its nodes for the summary."""
 
     view: RunView
     file: RecordFile
@@ -61,8 +61,8 @@ class _Recorder:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a run is to do."""
+class _RunRequest:
+    """Arguments of `run`."""
 
     config: PipelineConfig
     root: RunRoot
@@ -86,73 +86,75 @@ def run(
     """Run a config, report how that ended, and return the exit code that local_runner.py documents.
 
     Args:
-      config: what to run.
-      run_root: where.
-      use_cache: whether finished components are reused from earlier runs.
-      output: what is printed.
-      resumes: the run that this one continues with, for the record.
-      until: the last node that is to run; None for all.
+      config: Config of the run.
+      run_root: Folder of the run root.
+      use_cache: Whether finished components are reused from earlier runs.
+      output: Kind of the printed output.
+      resumes: Run that this one continues, for the record.
+      until: Last node that is to run; None for all.
       config_flags: Arguments that named the config, where this process was started without them.
     """
-    asked = _Asked(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags)
-    shown = output == "quiet" or is_journal(sys.stderr)
+    request = _RunRequest(config, RunRoot(run_root), output, use_cache, resumes, until, config_flags)
+    prints_alert = output == "quiet" or is_journal(sys.stderr)
     with Interrupts() as interrupts:
         try:
             nodes(config, until)
-            preflight.check(config, asked.root)
-            with asked.root.locked(config.metadata) as database, asked.root.temporary_files():
-                _tell_of_crash(asked)
-                file, summary = _run_locked(asked, database, interrupts)
+            preflight.check(config, request.root)
+            with request.root.locked(config.metadata) as database, request.root.temporary_files():
+                _report_crash(request)
+                file, summary = _run_locked(request, database, interrupts)
         except PipelineError as error:
             interrupts.release()
-            _refused(asked, error, shown=shown)
+            _report_rejection(request, error, prints_alert=prints_alert)
             return error.exit_code
         missed = summary.evaluator.failures if summary.evaluator is not None else ()
-        notifier.ended(config.alerts, asked.root, file, missed=missed, shown=shown)
+        notifier.report_end(config.alerts, request.root, file, missed=missed, prints=prints_alert)
     return summary.exit_code
 
 
-def _refused(asked: _Asked, error: PipelineError, *, shown: bool) -> None:
-    """Tells why no run was started."""
-    config, as_json = asked.config, asked.output == "json"
-    if as_json or not shown:
+def _report_rejection(request: _RunRequest, error: PipelineError, *, prints_alert: bool) -> None:
+    """Report why no run was started."""
+    config, as_json = request.config, request.output == "json"
+    if as_json or not prints_alert:
         say_refusal(error, as_json=as_json)
-    # A remote registry may have been asked just now, for minutes, and have refused.
-    has_refused = isinstance(error, PushError) and open_registry(config, asked.root).is_remote
-    serving = "" if has_refused else serving_text(config, asked.root)
-    refusal = put_on_record(asked.root, config.name, error, sys.argv)
-    notifier.refused(config.alerts, asked.root, refusal, serving=serving, shown=shown)
+    # A remote registry may have been asked just now, for minutes, and have rejected the push.
+    has_rejected = isinstance(error, PushError) and open_registry(config, request.root).is_remote
+    serving = "" if has_rejected else serving_text(config, request.root)
+    rejection = record_rejection(request.root, config.name, error, sys.argv)
+    notifier.report_rejection(config.alerts, request.root, rejection, serving=serving, prints=prints_alert)
 
 
-def put_on_record(root: RunRoot, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
-    """Keep that a run was not started, in the run root that it was for, if that is there."""
-    refusals = Refusals(root)
-    refusal = refusals.another(pipeline, error, command)
-    notifier.kept("that no run was started", lambda: refusals.keep(refusal))
-    return refusal
+def record_rejection(root: RunRoot, pipeline: str, error: PipelineError, command: list[str]) -> Rejection:
+    """Record in the run root, if that exists, that a run was not started."""
+    file = RejectionFile(root)
+    rejection = file.create(pipeline, error, command)
+    notifier.try_write("that no run was started", lambda: file.write(rejection))
+    return rejection
 
 
-def _tell_of_crash(asked: _Asked) -> None:
+def _report_crash(request: _RunRequest) -> None:
     """Report an earlier run that was killed and could not report it itself."""
-    last = next(newest_records(asked.root), None)
-    if last is not None and last.ended is None and last.run_id != asked.resumes:
-        serving = serving_text(asked.config, asked.root)
-        notifier.crashed(asked.config.alerts, asked.root, last, serving=serving, shown=asked.output != "json")
+    last = next(newest_records(request.root), None)
+    if last is not None and last.ended is None and last.run_id != request.resumes:
+        serving = serving_text(request.config, request.root)
+        notifier.report_crash(
+            request.config.alerts, request.root, last, serving=serving, prints=request.output != "json"
+        )
 
 
 def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: str | None = None) -> int:
-    """Check all that can be checked without running, and say what a run would do; return the exit code."""
+    """Check all that can be checked without running, print the plan of a run, and return the exit code."""
     root = RunRoot(run_root)
-    wanted = nodes(config, until)
+    planned_nodes = nodes(config, until)
     findings = preflight.check(config, root)
     database = examine(root.path, root.artifacts, config.metadata)
     plan = {
         "pipeline": config.name,
-        "nodes": list(wanted),
+        "nodes": list(planned_nodes),
         **asdict(findings),
         "run_root": str(root.path),
         "database": database.label,
-        "push": push_text(config, root) if "Pusher" in wanted else f"nothing: it would stop after {until}",
+        "push": push_text(config, root) if "Pusher" in planned_nodes else f"nothing: it would stop after {until}",
         "serving": serving_text(config, root),
         "alerts": notifier.plan(config.alerts),
     }
@@ -162,53 +164,53 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
         print(f"{config.name}: the config, the schema, the files and the registry are in order; nothing was run")
         for label, text in findings.lines():
             print(f"{label:<10} {text}")
-        print(f"would run  {' > '.join(wanted)}")
+        print(f"would run  {' > '.join(planned_nodes)}")
         print(f"in         {plan['run_root']}")
         for label in ("database", "push", "serving", "alerts"):
             print(f"{label:<10} {plan[label]}")
     return 0
 
 
-def _run_locked(asked: _Asked, database: Database, interrupts: Interrupts) -> tuple[RecordFile, RunSummary]:
+def _run_locked(request: _RunRequest, database: Database, interrupts: Interrupts) -> tuple[RecordFile, RunSummary]:
     """Run, with the run root held; return the record and the summary."""
-    config, root, run_id = asked.config, asked.root, new_run_id()
-    log = None if asked.output == "verbose" else root.log(run_id)
+    config, root, run_id = request.config, request.root, new_run_id()
+    log = None if request.output == "verbose" else root.log(run_id)
     with own_terminal(log) as terminal:
-        # A record that has begun is ended, whatever comes.
+        # A record that was started is ended in any case.
         interrupts.hold()
-        known = begun(
+        record = create_record(
             config,
             run_id,
             log=log,
             expected=nodes(config),
-            resumes=asked.resumes,
-            until=asked.until,
-            named=asked.config_flags,
+            resumes=request.resumes,
+            until=request.until,
+            typed_flags=request.config_flags,
         )
-        file = RecordFile(root, known)
+        file = RecordFile(root, record)
         console = Console(file=terminal, width=None if terminal.isatty() else 120)
         modes: dict[Output, Mode] = {"normal": "live" if terminal.isatty() else "plain", "verbose": "plain"}
-        view = RunView(console, modes.get(asked.output, "silent"), nodes(config, asked.until), log)
+        view = RunView(console, modes.get(request.output, "silent"), nodes(config, request.until), log)
         recorder = _Recorder(view, file, interrupts)
-        interrupts.end_process = partial(_end_process, asked, recorder, console, terminal)
-        error = _run_recorded(asked, database, run_id, recorder, interrupts)
+        interrupts.end_process = partial(_end_process, request, recorder, console, terminal)
+        error = _run_recorded(request, database, run_id, recorder, interrupts)
         interrupts.end_process = None
         summary = summarize(config, root, file.record, recorder.nodes, error)
         _end(file, summary, interrupts.received if isinstance(error, KeyboardInterrupt) else "")
         interrupts.release()
         try:
             summary.serving = serving_text(config, root)
-            _print(asked.output, console, terminal, summary)
+            _print(request.output, console, terminal, summary)
         except (KeyboardInterrupt, OSError):
-            # Nobody reads the terminal any more, or wants to wait; how the run ended is on record, and stays so.
+            # The terminal is closed, or the user does not wait; the record has the end of the run already.
             traceback.print_exc()
-    notifier.kept(
-        "the serving version", lambda: file.noted(summary={"pushed": summary.pushed, "serving": summary.serving})
+    notifier.try_write(
+        "the serving version", lambda: file.update(summary={"pushed": summary.pushed, "serving": summary.serving})
     )
     return file, summary
 
 
-def _end_process(asked: _Asked, recorder: _Recorder, console: Console, terminal: TextIO) -> None:
+def _end_process(request: _RunRequest, recorder: _Recorder, console: Console, terminal: TextIO) -> None:
     """End a run that was interrupted while the main thread is in native code: its record, the summary, the process.
 
     The next run settles what is open in ML Metadata, as it does after a process that was killed.
@@ -216,37 +218,37 @@ def _end_process(asked: _Asked, recorder: _Recorder, console: Console, terminal:
     try:
         reason = recorder.interrupts.received
         error = KeyboardInterrupt(reason)
-        summary = summarize(asked.config, asked.root, recorder.file.record, recorder.nodes, error)
+        summary = summarize(request.config, request.root, recorder.file.record, recorder.nodes, error)
         _end(recorder.file, summary, reason)
-        _print(asked.output, console, terminal, summary)
+        _print(request.output, console, terminal, summary)
     finally:
         leave_at_once(INTERRUPTED_EXIT_CODE)
 
 
 def _run_recorded(
-    asked: _Asked, database: Database, run_id: str, recorder: _Recorder, interrupts: Interrupts
+    request: _RunRequest, database: Database, run_id: str, recorder: _Recorder, interrupts: Interrupts
 ) -> BaseException | None:
-    """Run the nodes; return what ended them early. Afterwards, signals are held."""
+    """Run the nodes; return the error that ended them early. Afterwards, signals are held."""
     try:
         with recorder.view:
             interrupts.release()
             interrupts.check()
-            _run_pipeline(asked, database, run_id, recorder)
+            _run_pipeline(request, database, run_id, recorder)
             interrupts.hold()
     except (Exception, KeyboardInterrupt) as caught:
         interrupts.hold()
-        asked.root.release_reserve()
-        # The log has the whole story; the terminal gets the line that matters.
+        request.root.release_reserve()
+        # The traceback goes to the log, one line to the terminal.
         traceback.print_exc()
         return interrupts.instead_of(caught)
     return None
 
 
 def _end(file: RecordFile, summary: RunSummary, reason: str) -> None:
-    """Put the end on record. A disk that is full keeps no run from ending."""
+    """Write the end to the record; if the disk is full, the summary has the error."""
     code, error = summary.exit_code, summary.error or ""
     try:
-        file.ended(exit_code=code, error=error, reason=reason, summary={"pushed": summary.pushed})
+        file.end(exit_code=code, error=error, reason=reason, summary={"pushed": summary.pushed})
     except OSError as problem:
         traceback.print_exc()
         summary.error = f"{error}\nthe record cannot be written: {problem.strerror}".strip()
@@ -261,19 +263,19 @@ def _print(output: Output, console: Console, terminal: TextIO, summary: RunSumma
     terminal.flush()
 
 
-def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Recorder) -> None:
+def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorder: _Recorder) -> None:
     # Seconds of imports, which the view is already showing.
-    with imported_for_good():
+    with pause_garbage_collection():
         from pipeline.create_pipeline import create_pipeline
         from pipeline.run import dag_runner
 
-    config, root = asked.config, asked.root
+    config, root = request.config, request.root
     pipeline = create_pipeline(
         config,
         pipeline_root=str(root.artifacts),
         registry=config.registry_settings(root.registry(config)),
         run_id=run_id,
-        enable_cache=asked.use_cache,
+        enable_cache=request.use_cache,
     )
     _settle_unfinished(root, database)
     progress.listeners.append(recorder.view.progressed)
@@ -282,7 +284,7 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
             pipeline,
             database,
             run_id=run_id,
-            nodes=nodes(config, asked.until),
+            nodes=nodes(config, request.until),
             observer=recorder,
             on_failure=root.release_reserve,
         )
@@ -291,13 +293,10 @@ def _run_pipeline(asked: _Asked, database: Database, run_id: str, recorder: _Rec
 
 
 def _settle_unfinished(root: RunRoot, database: Database) -> None:
-    """End in ML Metadata what runs have left open there that were killed, or could not write to it at their end.
-
-    The lock proves that none of them is active.
-    """
+    """End the executions in ML Metadata that killed runs have left open; the lock proves that none is active."""
     from pipeline.run import dag_runner
 
-    # The first is this run's own. What was before one that succeeded, was settled then.
+    # The first record is this run's own. A run that succeeded has settled the runs before it.
     for record in itertools.islice(newest_records(root), 1, None):
         if record.exit_code == 0:
             break

@@ -1,4 +1,4 @@
-"""Who holds a file, and waiting until a database can be written. Imports no TensorFlow.
+"""Holders of locks, and waiting until a database can be written. Imports no TensorFlow.
 
 SQLite lets one process write at a time. ML Metadata waits for some seconds, more or fewer by what it was about to do,
 and then says that tables are missing or that "concurrent writes aborted"; never who it waited for.
@@ -18,8 +18,8 @@ import psutil
 from cli.errors import RunRootError
 
 LIMIT_SECONDS = 30.0
-_LOOK_SECONDS = 0.1
-_SHOWN = 80
+_POLL_SECONDS = 0.1
+_MAX_SHOWN_CHARS = 80
 _TRIES = 5
 
 
@@ -27,49 +27,49 @@ class LockedError(RunRootError):
     """Another process has held the database for too long."""
 
 
-def holders(file: Path) -> set[int]:
+def find_holders(file: Path) -> set[int]:
     """Return the processes that hold a lock on a file; 0 stands for one of another container."""
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except FileNotFoundError:
         return set()
-    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     return {int(pid) for pid in re.findall(rf"(\d+) {place} ", Path("/proc/locks").read_text())}
 
 
 def wait(file: Path, say: Callable[[str], None]) -> None:
-    """Return once a database can be written, at once if nobody holds it.
+    """Wait until a database can be written; return at once if nobody holds it.
 
     Args:
-      file: an SQLite database; need not exist.
-      say: is told once for whom it waits.
+      file: SQLite database, which need not exist.
+      say: Function that is called once, with a line that names the holder.
 
     Raises:
-      LockedError: it is held for longer than LIMIT_SECONDS; with by whom.
+      LockedError: It is held for longer than LIMIT_SECONDS; the text names the holder.
     """
-    started, said = time.monotonic(), False
+    started, is_reported = time.monotonic(), False
     while file.exists() and _is_locked(file):
-        holder = described(holders(file) - {os.getpid()})
-        if not said:
+        holder = describe_processes(find_holders(file) - {os.getpid()})
+        if not is_reported:
             say(f"waits for {file}, at most {LIMIT_SECONDS:g} s: it is locked by {holder}")
-            said = True
+            is_reported = True
         if time.monotonic() - started > LIMIT_SECONDS:
             raise LockedError(
                 f"{file}: the database is locked by {holder}, for more than {LIMIT_SECONDS:g} s; end it, and the same "
                 "command continues from the cache"
             )
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
-    """Lets a MetadataStore wait as `wait` does for whoever comes to hold its database in the middle of a call.
+    """Make a MetadataStore wait as `wait` does if another process locks its database in the middle of a call.
 
     Its own way is to try five times, after random pauses: how long that lasts is chance.
 
     Args:
-      store: store of ML Metadata.
-      file: its database.
-      say: is told for whom it waits.
+      store: Store of ML Metadata.
+      file: Database of the store.
+      say: Function that is called with a line that names the holder.
     """
     from ml_metadata import errors
 
@@ -88,7 +88,7 @@ def make_patient(store: Any, file: Path, say: Callable[[str], None]) -> None:
 
 
 def _is_locked(file: Path) -> bool:
-    """Whether it cannot be written because of another process; what else is wrong with it is not asked here."""
+    """Whether another process keeps it from being written; other problems are not checked here."""
     try:
         address = f"{file.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)) as database:
@@ -100,12 +100,12 @@ def _is_locked(file: Path) -> bool:
     return False
 
 
-def described(pids: set[int]) -> str:
-    """Return the first of some processes that is of this machine, by its command line."""
+def describe_processes(pids: set[int]) -> str:
+    """Return the first process of this machine, with its command line."""
     for pid in sorted(pids):
         try:
             command = " ".join(psutil.Process(pid).cmdline())
         except psutil.Error:
             continue
-        return f"process {pid} ({command[:_SHOWN]})"
+        return f"process {pid} ({command[:_MAX_SHOWN_CHARS]})"
     return "another process"

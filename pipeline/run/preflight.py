@@ -1,4 +1,4 @@
-"""Everything that can be refused before Beam starts, in seconds; the files are read for it. Imports no TensorFlow."""
+"""Checks of config, files and registry, in seconds, before Beam starts. Imports no TensorFlow."""
 
 import datetime
 from collections import Counter
@@ -27,24 +27,24 @@ from schemas.tables import data_files
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
 
-# Of each file so many rows are read here; ExampleGen checks them all.
+# ExampleGen checks all rows of a file; so many are read here.
 ROWS_READ = 2_000_000
-# Leaks and dates are looked for in so many rows, of wide tables in fewer.
+# Leaks and dates are searched in so many rows, and in fewer of wide tables.
 _ROWS_PROFILED, _VALUES_PROFILED = 100_000, 20_000_000
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was read.
+    """Findings in the files.
 
     Attributes:
-      rows: rows of each split that is read from files.
-      split_rows: rows of each split, after parts and shares are taken; empty if not all rows were read.
-      labels: how often each class is there, over all files; empty for a regression.
-      label_range: least and greatest label of a regression.
-      bad_rows: that do not fit, at most `data.max_bad_rows`.
-      unlabelled: rows without a label, which are left out.
-      warnings: anomalies that the policy only warns of.
+      rows: Rows of each split that is read from files.
+      split_rows: Rows of each split, after parts and shares are taken; empty if not all rows were read.
+      labels: Count of each class over all files; empty for a regression.
+      label_range: Least and greatest label of a regression.
+      bad_rows: Number of rows that do not fit, at most `data.max_bad_rows`.
+      unlabelled: Number of rows without a label, which are left out.
+      warnings: Anomalies that the policy only warns of.
     """
 
     rows: dict[str, int]
@@ -56,7 +56,7 @@ class Findings:
     warnings: list[str]
 
     def lines(self) -> list[tuple[str, str]]:
-        """For people: (what, text)."""
+        """Return the findings as lines for people, each a label and a text."""
         total = sum(self.labels.values())
         shares = [f"{value} {count / total:.1%}" for value, count in list(self.labels.items())[:10]]
         if self.label_range is not None:
@@ -76,14 +76,13 @@ class Findings:
 
 
 def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
-    """Hold the config against the schema, the files and the registry.
+    """Check the config against the schema, the files and the registry.
 
     Raises:
-      ConfigError: the schema is not readable or does not describe the declared columns.
-      DataError: a file is missing, cannot be read, has other columns or more bad rows than allowed, a label is not
-        there at all, a value cannot be compared with the bounds of a split, or a feature gives the label away or
-        is a date.
-      PushError: the push could not succeed.
+      ConfigError: The schema is not readable or does not describe the declared columns.
+      DataError: A file is missing, cannot be read, or has other columns or more bad rows than allowed. Or no row has a
+        class; a value cannot be compared with the bounds of a split; a feature leaks the label or is a date.
+      PushError: The push could not succeed.
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
@@ -103,20 +102,20 @@ def _read(config: PipelineConfig) -> Findings:
     bad = unlabelled = 0
     is_complete = True
     counts = TableCounts(Columns.declared(config.data, config.feature_set))
-    found = data_files.inputs(config.data)
+    inputs = data_files.inputs(config.data)
     divided = SplitRows(split_rules(config.data))
-    for one in found:
-        for path in one.files:
+    for split_files in inputs:
+        for path in split_files.files:
             Table.of(path, config.data, config.feature_set, max_bad_rows=0).check_names()
-    for one in found:
-        for path in one.files:
+    for split_files in inputs:
+        for path in split_files.files:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
             counted = TableCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
-                divided.add(one.split, table, batch)
-                counted.add(batch, {one.split: np.ones(len(batch.rows), dtype=bool)})
+                divided.add(split_files.split, table, batch)
+                counted.add(batch, {split_files.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < rows_profiled:
                     profiled.append(batch)
                 if config.label.classes:
@@ -128,7 +127,7 @@ def _read(config: PipelineConfig) -> Findings:
                     break
             counted.locate(table.reader)
             counts.merge(counted)
-            rows[one.split] += read
+            rows[split_files.split] += read
             bad += len(table.bad_rows)
             unlabelled += table.unlabelled
             problems += summary(table)
@@ -144,17 +143,17 @@ def _read(config: PipelineConfig) -> Findings:
 
 
 def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
-    """Leaks of the label and dates among the features, in the first rows."""
+    """Return leaks of the label and dates among the features, in the first rows."""
     if not batches:
         return []
     columns = {name: _column(name, batches) for name in features.column_types}
-    found = []
+    anomalies = []
     for name, feature in features.features.items():
         if columns[name].is_date:
-            found.append(_date(columns[name], is_category=column_type(feature) == "string"))
+            anomalies.append(_date(columns[name], is_category=column_type(feature) == "string"))
     if columns[features.label.column].rows >= MIN_ROWS:
-        found += _leaks(features, columns)
-    return found
+        anomalies += _leaks(features, columns)
+    return anomalies
 
 
 def _column(name: str, batches: list[Batch]) -> Column:
@@ -180,7 +179,7 @@ def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     inputs = [columns[name] for name in features.features]
     leaks = find_leaks(inputs, target(columns[label.column], label.classes).with_rows(inputs))
     remedy = "known when a prediction is asked for? If not, name {} in data.ignored_columns"
-    found = [
+    anomalies = [
         Anomaly(
             "data",
             name,
@@ -191,9 +190,9 @@ def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     ]
     for formula in leaks.sums:
         text = f"is part of {formula}, which explains {formula.share:.1%} of the label '{label.column}'"
-        one = remedy.format("one of them, or all,")
-        found += [Anomaly("data", name, LEAK, f"{text}: are all {one}") for name in formula.names]
-    return found
+        question = remedy.format("one of them, or all,")
+        anomalies += [Anomaly("data", name, LEAK, f"{text}: are all {question}") for name in formula.names]
+    return anomalies
 
 
 def _count(labels: Counter[str], counted: Any) -> None:
@@ -205,7 +204,7 @@ def _check_labels(features: FeatureSet, findings: Findings) -> None:
     column = features.label.column
     for value in features.label.classes:
         if value not in findings.labels:
-            there = ", ".join(map(repr, findings.labels)) or "nothing"
-            raise DataError(f"label '{column}': no row has the value '{value}'; there is only {there}")
+            values = ", ".join(map(repr, findings.labels)) or "nothing"
+            raise DataError(f"label '{column}': no row has the value '{value}'; there is only {values}")
     if not features.label.classes and (findings.label_range is None or len(set(findings.label_range)) < 2):
         raise DataError(f"label '{column}': expected different numbers, found {findings.label_range or 'none'}")

@@ -1,9 +1,9 @@
-"""What is known of a run besides ML Metadata: one JSON file a run, written again with each node. Imports no TensorFlow.
+"""Records of runs besides ML Metadata: one JSON file a run, written again with each node. Imports no TensorFlow.
 
     RUN_ROOT/records/RUN_ID.json
 
-ML Metadata cannot tell a slow run from a dead one, and keeps no error's text. A record says who runs (host, process and
-its start), what was to run, how far it came and why it ended. Only the run root's lock proves that a run is active.
+ML Metadata does not distinguish a slow run from a dead one, and keeps no error's text. A record has the process of a
+run, its config, its progress and its error. Only the run root's lock proves that a run is active.
 """
 
 import getpass
@@ -35,14 +35,14 @@ from pipeline.run.run_root import RunRoot
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
 
-_OURS = ("pipeline", "components", "trainer", "serving", "schemas")
-# That of local_runner.py, vertex_runner.py and `python -m pipeline`, from the checkout's folder.
+_PACKAGES = ("pipeline", "components", "trainer", "serving", "schemas")
+# Default of local_runner.py, vertex_runner.py and `python -m pipeline`, from the checkout's folder.
 DEFAULT_CONFIG = "configs/census.yaml"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class State(StrEnum):
-    """How a run is."""
+    """State of a run."""
 
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -67,10 +67,10 @@ class NodeRecord(BaseModel):
 
     Attributes:
       state: `running`, `complete`, `cached` or `failed`.
-      started, ended: seconds since 1970.
-      error: why it failed.
-      log_from, log_to: its bytes of the run's log.
-      log: its own, where the nodes of a run do not share one.
+      started, ended: Times in seconds since 1970.
+      error: Error, if it failed.
+      log_from, log_to: Its bytes of the run's log.
+      log: Its own log, if the nodes of a run do not share one.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -88,22 +88,22 @@ class RunRecord(BaseModel):
     """One run.
 
     Attributes:
-      run_id, pipeline: its names.
-      kind: where its nodes run; only `local` ones leave something in this machine's ML Metadata.
-      config: all of it, paths absolute, so that it can be run again; `config_hash` names it.
-      revision, dirty: of this checkout; None where there is no git.
-      code: a fingerprint of each package of this product.
-      packages: the installed ones, by version.
-      host, pid, process_started, user, command: who runs it.
+      run_id, pipeline: ID of the run, and name of the pipeline.
+      kind: Kind of the run; only `local` ones write to this machine's ML Metadata.
+      config: Whole config, paths absolute, so that it can be run again; `config_hash` is its hash.
+      revision, dirty: Revision of this checkout, and whether it was changed; None without git.
+      code: Fingerprint of each package of this product.
+      packages: Versions of the installed packages.
+      host, pid, process_started, user, command: Process of the run.
       folder: Current folder of the command, which its relative paths start from.
       config_flags: Arguments that name the config: --config, its path absolute, and each --set.
-      expected: its nodes, in order.
-      nodes: those that have begun.
-      exit_code, error, reason: how it ended; a signal's name is the reason of an interrupt.
-      resumes: the run that this one continues with.
-      until: the node after which it was to stop.
-      summary: what was pushed, and the serving version.
-      alert: what became of the alert about its end.
+      expected: All its nodes, in order.
+      nodes: Nodes that have started.
+      exit_code, error, reason: Its end; the reason of an interrupt is the name of the signal.
+      resumes: Run that this one continues.
+      until: Node after which it was to stop.
+      summary: Result of the push, and the serving version.
+      alert: Outcome of the alert about its end.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -144,12 +144,12 @@ class RunRecord(BaseModel):
 
     @property
     def command_line(self) -> str:
-        """What was typed to run it; empty where that is not known."""
+        """The typed command; empty if the record has none."""
         return command_line(self.command, self.folder)
 
     @property
     def running_node(self) -> str | None:
-        """The node that had begun and not ended when the record was written last."""
+        """The node that had started and not ended when the record was last written."""
         return next((name for name, node in self.nodes.items() if node.ended is None), None)
 
     @property
@@ -159,29 +159,31 @@ class RunRecord(BaseModel):
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ended well, and did all that there is to do."""
+        """Whether it ended without an error, with all its nodes."""
         return self.exit_code == 0 and self.is_whole
 
     def state(self, *, locked: bool) -> State:
-        """How the run is.
+        """Return the state of the run.
 
         Args:
-          locked: whether the run root's lock is held.
+          locked: Whether the run root's lock is held.
         """
         if self.ended is None:
             return State.RUNNING if locked and self._process_lives() else State.CRASHED
         if self.exit_code == 0 and not self.is_whole:
             return State.INCOMPLETE
         if self.exit_code == 0:
-            worked = [node for node in self.nodes.values() if node.state != "cached"]
-            # Compiled, a resolver is called by its node and its kind.
+            executed = [node for node in self.nodes.values() if node.state != "cached"]
+            # In a compiled pipeline the name of a resolver starts with its node's.
             unchanged = {"History", "Gate", "Baseline", "WarmStart", "Pusher"}
-            answered = all(name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in worked)
-            return State.CACHED if answered else State.SUCCEEDED
+            is_cached = all(
+                name.partition("-")[0] in unchanged for name, node in self.nodes.items() if node in executed
+            )
+            return State.CACHED if is_cached else State.SUCCEEDED
         return State.ABORTED if self.reason else State.FAILED
 
     def _process_lives(self) -> bool:
-        """Whether the process still runs; of another machine's it is not known, and the lock decides."""
+        """Whether the process still runs; on another machine the lock decides."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -195,7 +197,7 @@ def command_line(arguments: Sequence[str], folder: str = "") -> str:
 
     Args:
       arguments: As `sys.argv` has them, which names the file of a module.
-      folder: Current folder of whoever typed them; another folder than that of now is entered first.
+      folder: Folder that they were typed in; if it is not the current one, the command enters it first.
     """
     if not arguments:
         return ""
@@ -218,10 +220,14 @@ def config_flags(arguments: Sequence[str]) -> list[str]:
     program, *rest = arguments or [""]
     if not program.endswith("_runner.py") and Path(program).name not in RUNNER_SCRIPTS.values():
         return []
-    parts = [part for one in rest for part in (one.split("=", 1) if one.startswith(("--config=", "--set=")) else [one])]
-    named = list(itertools.pairwise([*parts, ""]))
-    config = next((value for flag, value in reversed(named) if flag == "--config"), _ROOT / DEFAULT_CONFIG)
-    settings = [part for flag, value in named if flag == "--set" for part in (flag, value)]
+    parts = [
+        part
+        for argument in rest
+        for part in (argument.split("=", 1) if argument.startswith(("--config=", "--set=")) else [argument])
+    ]
+    pairs = list(itertools.pairwise([*parts, ""]))
+    config = next((value for flag, value in reversed(pairs) if flag == "--config"), _ROOT / DEFAULT_CONFIG)
+    settings = [part for flag, value in pairs if flag == "--set" for part in (flag, value)]
     return ["--config", os.path.abspath(config), *settings]
 
 
@@ -235,7 +241,7 @@ def shown_config_flags(flags: Sequence[str]) -> list[str]:
     return settings if path == Path(DEFAULT_CONFIG) else [flag, str(path), *settings]
 
 
-def begun(
+def create_record(
     config: "PipelineConfig",
     run_id: str,
     *,
@@ -244,10 +250,20 @@ def begun(
     resumes: str | None,
     kind: Kind = Kind.LOCAL,
     until: str | None = None,
-    named: Sequence[str] = (),
+    typed_flags: Sequence[str] = (),
 ) -> RunRecord:
-    """Return the record of a run that begins now, in this process; `named` are its `config_flags` unless it was typed
-    with some."""
+    """Return the record of a run that starts now, in this process.
+
+    Args:
+      config: Config of the run.
+      run_id: ID of the run.
+      log: Log file; None if the log is printed.
+      expected: All its nodes, in order.
+      resumes: Run that this one continues.
+      kind: Kind of the run.
+      until: Node after which it is to stop.
+      typed_flags: Its `config_flags`, if the command of this process has none.
+    """
     values = config.model_dump(mode="json")
     revision, dirty = git_revision()
     return RunRecord(
@@ -258,7 +274,7 @@ def begun(
         config_hash=config_hash(config),
         revision=revision,
         dirty=dirty,
-        code={name: _fingerprint(name) for name in _OURS},
+        code={name: _fingerprint(name) for name in _PACKAGES},
         packages={"python": platform.python_version(), **_packages()},
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -266,7 +282,7 @@ def begun(
         user=_user(),
         command=sys.argv,
         folder=os.getcwd(),
-        config_flags=config_flags(sys.argv) or list(named),
+        config_flags=config_flags(sys.argv) or list(typed_flags),
         log=str(log) if log else None,
         expected=list(expected),
         started=time.time(),
@@ -276,16 +292,16 @@ def begun(
 
 
 def config_hash(config: "PipelineConfig") -> str:
-    """Names a config by all that it says."""
+    """Return the hash of a config."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def git_revision() -> tuple[str | None, bool | None]:
-    """Return the revision of this checkout, and whether it was changed since; None where there is no git."""
+    """Return the revision of this checkout, and whether it was changed since; None without git."""
     try:
         top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
-        # Installed below somebody else's checkout, it is none of that revision's.
+        # Installed below another product's checkout, it is not part of that revision.
         if Path(top).resolve() != _ROOT:
             return None, None
         return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
@@ -307,23 +323,23 @@ def _user() -> str:
 
 def _fingerprint(package: str) -> str:
     # Without importing it: `trainer` alone would load TensorFlow.
-    found = importlib.util.find_spec(package)
-    assert found is not None and found.origin is not None
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
     digest = hashlib.sha256()
-    for path in sorted(Path(found.origin).parent.rglob("*.py")):
+    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _packages() -> dict[str, str]:
-    return {found.name: found.version for found in importlib.metadata.distributions() if found.name}
+    return {package.name: package.version for package in importlib.metadata.distributions() if package.name}
 
 
 class RecordFile:
     """The record of the active run in this process, kept on disk."""
 
     def __init__(self, root: RunRoot, record: RunRecord) -> None:
-        """Write the record of a run that begins.
+        """Write the record of a run that starts.
 
         Raises:
           RunRootError: it cannot be written.
@@ -352,30 +368,31 @@ class RecordFile:
         return self._log.stat().st_size if self._log and self._log.exists() else 0
 
     def node_started(self, node: str, log: Path | None = None) -> None:
-        """Note that a node has begun; `log` is its own, if it has one."""
-        known = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
-        known.log = str(log) if log else None
-        self.record.nodes[node] = known
+        """Add a node that starts; `log` is its own log, if it has one."""
+        node_record = NodeRecord(state="running", started=time.time(), log_from=self._log_size())
+        node_record.log = str(log) if log else None
+        self.record.nodes[node] = node_record
         self._write()
 
     def node_finished(self, node: str, state: str, error: str) -> None:
-        """Note how a node ended."""
-        known = self.record.nodes[node]
-        known.state, known.error, known.ended, known.log_to = state, error, time.time(), self._log_size()
+        """Set the end of a node."""
+        node_record = self.record.nodes[node]
+        node_record.state, node_record.error, node_record.ended = state, error, time.time()
+        node_record.log_to = self._log_size()
         self._write()
 
-    def ended(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
-        """Note how the run ended."""
+    def end(self, *, exit_code: int, error: str, reason: str, summary: Mapping[str, str]) -> None:
+        """Set the end of the run."""
         self.record.exit_code, self.record.error, self.record.reason = exit_code, error, reason
         self.record.summary, self.record.ended = dict(summary), time.time()
         for node in self.record.nodes.values():
             if node.state == "failed":
-                # Its traceback is written after it.
+                # Its traceback is written after its end.
                 node.log_to = self._log_size()
         self._write()
 
-    def noted(self, **fields: object) -> None:
-        """Note what is known only after the end: `summary`, `alert`."""
+    def update(self, **fields: object) -> None:
+        """Set fields that follow the end: `summary`, `alert`."""
         self.record = self.record.model_copy(update=fields)
         self._write()
 

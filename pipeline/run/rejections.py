@@ -1,6 +1,6 @@
-"""The runs that were refused since the last that ended, kept in RUN_ROOT/refused.json. Imports no TensorFlow.
+"""The runs that were not started since the last that ended, kept in RUN_ROOT/refused.json. Imports no TensorFlow.
 
-What was not started is not a run and leaves no record: whoever asks why there is no newer run finds it here.
+Such a run leaves no record; the file answers why there is no newer run.
 """
 
 import os
@@ -15,17 +15,17 @@ from cli.state_files import read_state, write_atomically
 from pipeline.run.run_root import RunRoot
 
 
-class Refusal(BaseModel):
-    """The last run that was refused, and how often that was before.
+class Rejection(BaseModel):
+    """The last run that was not started, and the number of those before it.
 
     Attributes:
-      pipeline: its name.
-      why: it was not started; may have several lines.
-      exit_code: its exit code.
-      command: its arguments, the program's name among them.
+      pipeline: Name of the pipeline.
+      why: Reason; may have several lines.
+      exit_code: Exit code of the command.
+      command: Arguments of the command, with the program's name.
       folder: Current folder of the command, which its relative paths start from.
-      last, since: when it was, and when the first was, in seconds since 1970.
-      count: number of them.
+      last, since: Times of the last and of the first, in seconds since 1970.
+      count: Number of runs that were not started.
     """
 
     pipeline: str
@@ -39,8 +39,8 @@ class Refusal(BaseModel):
 
 
 @dataclass(frozen=True)
-class Refusals:
-    """Those of one run root."""
+class RejectionFile:
+    """The file of one run root."""
 
     root: RunRoot
 
@@ -48,14 +48,14 @@ class Refusals:
     def _file(self) -> Path:
         return self.root.path / "refused.json"
 
-    def known(self) -> Refusal | None:
-        """Return what is kept; None where nothing is, or the file is damaged."""
-        return read_state(self._file, Refusal)
+    def read(self) -> Rejection | None:
+        """Return its content; None if the file is missing or damaged."""
+        return read_state(self._file, Rejection)
 
-    def another(self, pipeline: str, error: PipelineError, command: list[str]) -> Refusal:
-        """Return a run that is refused now, after those that are kept."""
-        before, now = self.known(), time.time()
-        return Refusal(
+    def create(self, pipeline: str, error: PipelineError, command: list[str]) -> Rejection:
+        """Return the rejection of a run that is not started now, which counts those before it."""
+        before, now = self.read(), time.time()
+        return Rejection(
             pipeline=pipeline,
             why=str(error),
             exit_code=error.exit_code,
@@ -66,19 +66,19 @@ class Refusals:
             count=before.count + 1 if before else 1,
         )
 
-    def keep(self, refusal: Refusal) -> None:
-        """Write it down. A run root that is not there is not made.
+    def write(self, rejection: Rejection) -> None:
+        """Write the file. A run root that does not exist is not made.
 
         Raises:
-          OSError: it cannot be written.
+          OSError: The file cannot be written.
         """
         if self.root.path.is_dir():
-            write_atomically(self._file, refusal.model_dump_json(indent=1))
+            write_atomically(self._file, rejection.model_dump_json(indent=1))
 
-    def forget(self) -> None:
-        """Is called when a run has ended.
+    def remove(self) -> None:
+        """Remove the file, because a run has ended.
 
         Raises:
-          OSError: the file cannot be removed.
+          OSError: The file cannot be removed.
         """
         self._file.unlink(missing_ok=True)

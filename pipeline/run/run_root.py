@@ -1,13 +1,14 @@
-"""The folder a pipeline's runs live in: made, locked, and checked before anything starts. Imports no TensorFlow.
+"""The folder of a pipeline's runs: made, locked, and checked before anything starts. Imports no TensorFlow.
 
-RUN_ROOT/metadata.sqlite    ML Metadata of all runs, unless `metadata` in the config says otherwise
-         database.json      which database is this run root's (pipeline/database/binding.py)
-         artifacts/         what the components wrote
-         registry/          the served models, unless push.registry says otherwise
-         logs/RUN_ID.log    one file for each run
-         records/RUN_ID.json    who runs, what was to run, how far it came (pipeline/run/records.py)
-         refused.json       the runs since the last one that were not even started (pipeline/run/rejections.py)
-         temp/              the temporary files of the active run
+- RUN_ROOT/metadata.sqlite: ML Metadata of all runs, unless `metadata` of the config names another database.
+- database.json: the database of this run root (pipeline/database/binding.py).
+- artifacts/: the outputs of the components.
+- registry/: the served models, unless `push.registry` names another folder.
+- logs/RUN_ID.log: the log of a run.
+- records/RUN_ID.json: the process, config, progress and end of a run (pipeline/run/records.py).
+- refused.json: the runs since the last one that were not started (pipeline/run/rejections.py).
+- alerts.json: the incidents that are not over (pipeline/alerts/incidents.py).
+- temp/: the temporary files of the active run.
 """
 
 import datetime
@@ -31,11 +32,11 @@ from pipeline.database.database import Database
 from pipeline.run import locks
 
 if TYPE_CHECKING:
-    # Whoever only reads what runs have left starts without it.
+    # Commands that only read the run root start without it.
     from pipeline.config.pipeline_config import PipelineConfig
 
 
-# Space that is kept for the end of a run that fills the disk: its record, its log, its last words to the database.
+# Space that is kept for the end of a run that fills the disk: its record, its log, its last write to the database.
 _RESERVE, _RESERVE_BYTES = ".reserve", 1 << 20
 
 
@@ -51,10 +52,10 @@ class RunRoot:
 
     @property
     def database(self) -> Database:
-        """The one that this run root is bound to.
+        """The database that this run root is bound to.
 
         Raises:
-          RunRootError: what says which it is, is damaged.
+          RunRootError: The file that names it is damaged.
         """
         return bound_database(self.path)
 
@@ -63,7 +64,7 @@ class RunRoot:
         return self.path / "artifacts"
 
     def registry(self, config: "PipelineConfig") -> Path:
-        """Where models are pushed."""
+        """Return the folder that models are pushed to."""
         return Path(config.push.registry) if config.push.registry else self.path / "registry"
 
     def log(self, run_id: str) -> Path:
@@ -78,19 +79,19 @@ class RunRoot:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a run holds the folder now. To try the lock would keep out a run that starts in that moment."""
-        return bool(locks.holders(self.path / ".lock"))
+        """Whether a run holds the folder now; trying the lock would stop a run that starts in that moment."""
+        return bool(locks.find_holders(self.path / ".lock"))
 
     @contextmanager
     def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
         """Make the folder, check it, and hold it for one run, with the database that is bound to it.
 
         Args:
-          metadata: metadata of the config; None for the database that it is bound to.
+          metadata: Section `metadata` of the config; None for the database that the run root is bound to.
 
         Raises:
-          RunRootError: it cannot be written, another run holds it, or its database is gone, damaged, another run root's
-            or out of reach.
+          RunRootError: The folder cannot be written, or another run holds it. Or its database is missing, damaged, out
+            of reach, or another run root's.
         """
         self._make()
         with self.held("--run-root"):
@@ -102,10 +103,10 @@ class RunRoot:
         """Hold the folder, which must exist, for one run.
 
         Args:
-          flag: that names the folder, for the error.
+          flag: Name of the flag that names the folder, for the error.
 
         Raises:
-          RunRootError: another run holds it.
+          RunRootError: Another run holds it.
         """
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
@@ -115,13 +116,15 @@ class RunRoot:
                 f"{self.path}: another run is using it: {self._holder()}; wait for its end, or give {flag} "
                 "another folder"
             ) from error
-        with closing(_Releasing(lock)):
+        with closing(_HeldLock(lock)):
             yield
 
     @contextmanager
     def temporary_files(self) -> Iterator[None]:
-        """Has all temporary files of a run, its libraries and its processes below the folder, which must be held, and
-        removes them: TFX, Beam and TensorFlow leave some behind, and a run that is killed all of them."""
+        """Keep all temporary files of a run below the folder, which must be held, and remove them at the end.
+
+        TFX, Beam and TensorFlow leave some behind, and a run that is killed leaves all of them.
+        """
         folder = self.path / "temp"
         shutil.rmtree(folder, ignore_errors=True)
         self._make()
@@ -136,15 +139,15 @@ class RunRoot:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _holder(self) -> str:
-        """Who holds the lock, as far as it can be known."""
-        pids = locks.holders(self.path / ".lock")
+        """Describe the process that holds the lock."""
+        pids = locks.find_holders(self.path / ".lock")
         newest = max(self.records.glob("*.json"), default=None)
         try:
-            known = json.loads(newest.read_bytes()) if newest else {}
+            record = json.loads(newest.read_bytes()) if newest else {}
         except (OSError, ValueError):
-            known = {}
-        name = f"{known['run_id']}, " if known.get("ended") is None and known.get("pid") in pids else ""
-        return name + locks.described(pids)
+            record = {}
+        name = f"{record['run_id']}, " if record.get("ended") is None and record.get("pid") in pids else ""
+        return name + locks.describe_processes(pids)
 
     def _make(self) -> None:
         try:
@@ -160,12 +163,12 @@ class RunRoot:
             ) from error
 
     def release_reserve(self) -> None:
-        """Frees the space that is kept for the end of a run that fails."""
+        """Free the space that is kept for the end of a run that fails."""
         (self.path / _RESERVE).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class _Releasing:
+class _HeldLock:
     lock: filelock.BaseFileLock
 
     def close(self) -> None:
@@ -173,10 +176,10 @@ class _Releasing:
 
 
 def new_run_id() -> str:
-    """Return a run's id: the local time, to the microsecond, in a form that sorts and can name a file."""
+    """Return a new run ID: the local time, to the microsecond, in a form that sorts and can name a file."""
     return datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
 
 
 def default_run_root(name: str) -> Path:
-    """`runs/NAME` below the current folder, of the pipeline with that name."""
+    """Return the default run root of a pipeline: `runs/NAME` below the current folder."""
     return Path(os.getcwd()) / "runs" / name

@@ -100,10 +100,10 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
       ConfigError: there is no such run.
       DataError: the run has no statistics.
     """
-    found = artifact_lookup.find(root, run)
+    found = artifact_lookup.find_run(root, run)
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
     splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
-    push = artifact_lookup.latest_pushed(root, config.push.model_name, before=found.run_id)
+    push = artifact_lookup.find_latest_push(root, config.push.model_name, before=found.run_id)
     pushed = _pushed_train(push)
     compared = _compared(config, found, splits, pushed)
     shown = splits if pushed is None else {**splits, PUSHED: pushed}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import Kind, RecordFile, begun
+from pipeline.run.records import Kind, RecordFile, create_record
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
@@ -51,7 +51,7 @@ class Recorded:
             finished=self._finished,
         )
         expected = list(self._rehearsal.order())
-        record = begun(config, self.job_id, log=None, expected=expected, resumes=None, kind=Kind.REHEARSAL)
+        record = create_record(config, self.job_id, log=None, expected=expected, resumes=None, kind=Kind.REHEARSAL)
         self._file = RecordFile(RunRoot(folder), record)
 
     def run(self) -> dict[str, TaskResult]:
@@ -72,7 +72,7 @@ class Recorded:
         return results
 
     def _ended(self, code: int, error: str, *, reason: str = "", summary: Mapping[str, str] | None = None) -> None:
-        self._file.ended(exit_code=code, error=error, reason=reason, summary=summary or {})
+        self._file.end(exit_code=code, error=error, reason=reason, summary=summary or {})
 
     def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
         """Return the rehearsal as a job's status is shown."""

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config.nodes import nodes
 from pipeline.config.pipeline_config import load
-from pipeline.run.records import RecordFile, State, begun, newest_records
+from pipeline.run.records import RecordFile, State, create_record, newest_records
 from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 
@@ -113,7 +113,7 @@ def _killed_before(config: Path, root: Path) -> str:
     """Leaves the record of a run that was killed in Trainer; returns its id."""
     loaded = load(config)
     root.mkdir()
-    file = RecordFile(RunRoot(root), begun(loaded, "20200101", log=None, expected=nodes(loaded), resumes=None))
+    file = RecordFile(RunRoot(root), create_record(loaded, "20200101", log=None, expected=nodes(loaded), resumes=None))
     file.record.process_started -= 100
     file.node_started("Trainer")
     return file.record.run_id

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
-from pipeline.run.records import RecordFile, RunRecord, begun
+from pipeline.run.records import RecordFile, RunRecord, create_record
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
 from tests.conftest import CENSUS_CONFIG, ROOT
@@ -79,7 +79,7 @@ Artifacts = dict[str, dict[str, mlmd.Artifact]]
 @functools.cache
 def _template() -> RunRecord:
     known = pipeline_config.load(CENSUS_CONFIG)
-    return begun(known, "template", log=None, expected=nodes(known), resumes=None)
+    return create_record(known, "template", log=None, expected=nodes(known), resumes=None)
 
 
 class Runs:
@@ -138,7 +138,7 @@ class Runs:
             champion = self.registry.champion()
             pushed = {"pushed": f"version {champion} to {self.registry.folder}/{champion}", "serving": "version 1"}
             summary = {} if fails or until else pushed
-            file.ended(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
+            file.end(exit_code=code, error=fails[1] if fails else "", reason="", summary=summary)
         if not on_record:
             self.root.record(run_id).unlink()
         return made

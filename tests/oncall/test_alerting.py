@@ -10,8 +10,8 @@ import pytest
 from cli.errors import DataError
 from pipeline.alerts import notifier
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.incidents import NEWEST_RUN, Standing
-from pipeline.run.local import put_on_record
+from pipeline.alerts.incidents import NEWEST_RUN, AlertState
+from pipeline.run.local import record_rejection
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, receiver, status
@@ -36,11 +36,11 @@ def configure(runs: Runs, run_id: str, **section: Any) -> None:
 
 def later(runs: Runs, hours: float) -> None:
     """Lets what was told be told so many hours ago."""
-    standing = Standing.of(runs.root)
-    for trouble in standing.troubles.values():
-        assert trouble.told is not None
-        trouble.told -= hours * 3600
-    standing.keep(runs.root)
+    alert_state = AlertState.read(runs.root)
+    for incident in alert_state.incidents.values():
+        assert incident.notified is not None
+        incident.notified -= hours * 3600
+    alert_state.write(runs.root)
 
 
 def test_nothing_is_said_when_all_is_well(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
@@ -111,9 +111,9 @@ def test_what_a_run_has_told_itself_is_not_told_again(runs: Runs, oncall: Oncall
     runs.run(FIRST)
     runs.run(SECOND, fails=("Gate", "no", 3))
     configure(runs, SECOND)
-    standing = Standing.of(runs.root)
-    standing.add(NEWEST_RUN, SECOND).told = time.time()
-    standing.keep(runs.root)
+    alert_state = AlertState.read(runs.root)
+    alert_state.add(NEWEST_RUN, SECOND).notified = time.time()
+    alert_state.write(runs.root)
     found = oncall("check", "--alert")
     assert (found.exit_code, found.output, hook.documents) == (1, "", [])
 
@@ -153,8 +153,8 @@ def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, onca
 def refuse(runs: Runs, why: str = "/data/train.csv: no such file", shown: bool = False) -> None:
     """Start a run that pipeline/run/local.py rejects, with an alert."""
     section = Alerts(webhook_env="HOOK", timeout_seconds=2)
-    refusal = put_on_record(runs.root, NAME, DataError(why), ["local_runner.py"])
-    notifier.refused(section, runs.root, refusal, serving="version 1", shown=shown)
+    refusal = record_rejection(runs.root, NAME, DataError(why), ["local_runner.py"])
+    notifier.report_rejection(section, runs.root, refusal, serving="version 1", prints=shown)
 
 
 def test_a_refusal_that_could_not_be_posted_is_posted_the_next_time(

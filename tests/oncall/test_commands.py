@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from cli.errors import ConfigError, DataError, PushError, RunRootError
 from oncall.__main__ import main
-from pipeline.alerts.alert import of_refusal, of_run
+from pipeline.alerts.alert import create_rejection_alert, create_run_alert
 from pipeline.config.pipeline_config import load
 from pipeline.run import local, summary
-from pipeline.run.advice import advice
+from pipeline.run.advice import suggest_commands
 from pipeline.run.records import Kind, State, command_line, config_flags, shown_config_flags
-from pipeline.run.rejections import Refusals
+from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
 from serving.registry.local.lookup import find_registry
@@ -42,7 +42,7 @@ def test_after_a_run_that_failed(code: int, runs: Runs, document: Callable[..., 
     runs.run(SECOND, fails=("Gate", "no", code), overrides={"config_flags": CONFIG_FLAGS})
     tries = document("why", "latest")["try"]
     record = next(iter_records(runs.root))
-    alert = [*of_run(runs.root, record).next]
+    alert = [*create_run_alert(runs.root, record).next]
     assert tries
     for line in [*tries, *alert]:
         found = parsed(line)
@@ -97,12 +97,12 @@ def test_after_a_refusal(
 ) -> None:
     runs.run(FIRST)
     typed = ["local_runner.py", "--config", f"{ODD}.yaml", "--run-root", str(runs.root.path), "--quiet"]
-    local.put_on_record(runs.root, NAME, kind("no"), typed)
-    refusal = Refusals(runs.root).known()
+    local.record_rejection(runs.root, NAME, kind("no"), typed)
+    refusal = RejectionFile(runs.root).read()
     assert refusal is not None
     here = os.getcwd()
     monkeypatch.chdir(tmp_path)
-    for line in [*document("why", "latest")["try"], *of_refusal(runs.root, refusal, serving="").next]:
+    for line in [*document("why", "latest")["try"], *create_rejection_alert(runs.root, refusal, serving="").next]:
         found = parsed(line)
         assert found["run_root"] in (runs.root.path, str(runs.root.path))
         if found["program"] == "local_runner.py":
@@ -114,7 +114,7 @@ def test_rehearsals_name_their_config(runs: Runs) -> None:
     overrides = {"kind": Kind.REHEARSAL, "config_flags": CONFIG_FLAGS, "command": ["vertex_runner.py", "rehearse"]}
     runs.run(FIRST, overrides=overrides)
     record = next(iter_records(runs.root))
-    (line,) = advice(record, State.SUCCEEDED, "", "", None, runs.root.path)
+    (line,) = suggest_commands(record, State.SUCCEEDED, "", "", None, runs.root.path)
     found = parsed(line)
     assert (found["command"], found["config_file"], found["dry_run"]) == ("submit", CONFIG_FLAGS[1], True)
 

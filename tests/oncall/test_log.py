@@ -41,7 +41,7 @@ def three_nodes(runs: Runs) -> RecordFile:
     node(file, "SchemaGen", "three\n")
     node(file, "Gate", "four\n", "failed")
     write(file, "Traceback\nfive\n")
-    file.ended(exit_code=3, error="no", reason="", summary={})
+    file.end(exit_code=3, error="no", reason="", summary={})
     return file
 
 
@@ -73,7 +73,7 @@ def test_a_document_has_the_lines_and_their_place(runs: Runs, document: Any) -> 
 def test_control_characters_and_endless_lines_are_harmless(runs: Runs, oncall: Oncall) -> None:
     file = begun(runs)
     node(file, "ExampleGen", "\x1b[31mred\x07 a\tb\r\n\xff " + "x" * 200_000 + "\n", "failed")
-    file.ended(exit_code=1, error="", reason="", summary={})
+    file.end(exit_code=1, error="", reason="", summary={})
     first, *rest = oncall("log", RUN).output.splitlines()
     assert first == "\\x1b[31mred\\x07 a     b"
     assert "".join(rest).count("x") == 200_000
@@ -97,7 +97,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
     assert (found.exit_code, json.loads(found.stdout)["error"]) == (2, both)
     Path(str(file.record.log)).unlink()
     assert why(RUN) == (6, f"error: {file.record.log}: is missing; somebody removed the log of run {RUN}")
-    file.noted(log=None)
+    file.update(log=None)
     assert why(RUN)[0] == 2
     assert "has no log; it was started with --verbose" in why(RUN)[1]
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
 def test_who_stops_reading_is_no_error(runs: Runs) -> None:
     file = begun(runs)
     write(file, "a line\n" * 100_000)
-    file.ended(exit_code=0, error="", reason="", summary={})
+    file.end(exit_code=0, error="", reason="", summary={})
     command = f"{sys.executable} -m oncall log {RUN} --run-root {runs.root.path} | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("starting\n", "")
@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
         write(file, " line\n")
         assert process.stdout.readline() == "half a line\n"
         write(file, "the end, without a newline")
-        file.ended(exit_code=1, error="", reason="", summary={})
+        file.end(exit_code=1, error="", reason="", summary={})
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("the end, without a newline\n", f"run {RUN} FAILED\n", 0)
 

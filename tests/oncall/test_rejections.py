@@ -10,7 +10,7 @@ from cli.errors import DataError, PushError, RunRootError
 from pipeline.database.database import LOCKED
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import local
-from pipeline.run.rejections import Refusals
+from pipeline.run.rejections import RejectionFile
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
 
@@ -20,7 +20,7 @@ Document = Callable[..., Any]
 
 def refuse(runs: Runs, why: str = "/data/train.csv: no such file", kind: type[Any] = DataError) -> None:
     """As local_runner.py does, with --quiet."""
-    local.put_on_record(runs.root, NAME, kind(why), ["local_runner.py", "--config", "a b.yaml", "--quiet"])
+    local.record_rejection(runs.root, NAME, kind(why), ["local_runner.py", "--config", "a b.yaml", "--quiet"])
 
 
 def test_a_refusal_is_said_by_every_command(runs: Runs, oncall: Oncall, document: Document) -> None:
@@ -90,7 +90,7 @@ def test_a_damaged_refusal_is_none_and_is_begun_anew(content: str, runs: Runs, d
     (runs.root.path / "refused.json").write_text(content)
     assert document("why", "latest")["refused"] == ""
     refuse(runs)
-    found = Refusals(runs.root).known()
+    found = RejectionFile(runs.root).read()
     assert found is not None
     assert found.count == 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import DataError
-from pipeline.run.local import put_on_record
+from pipeline.run.local import record_rejection
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST, SECOND
 from tests.oncall.web.conftest import Site, Text
@@ -44,7 +44,7 @@ def test_deleted_artifacts(runs: Runs, text: Text) -> None:
 
 def test_a_run_that_was_refused_since(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
-    put_on_record(runs.root, "census-income", DataError("/data/train.csv: no such file"), ["local_runner.py"])
+    record_rejection(runs.root, "census-income", DataError("/data/train.csv: no such file"), ["local_runner.py"])
     for path in ("/", "/runs/latest"):
         shown = text(path)
         assert "no run was started, exit code 3: /data/train.csv: no such file" in shown

@@ -16,11 +16,11 @@ from cli.errors import ConfigError, DataError, PushError, RunRootError
 from cli.interrupts import Interrupts
 from pipeline.alerts import notifier
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, Standing
+from pipeline.alerts.incidents import NEWEST_RUN, REFUSED, AlertState
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
-from pipeline.run.local import put_on_record
-from pipeline.run.records import RecordFile, begun, newest_records
+from pipeline.run.local import record_rejection
+from pipeline.run.records import RecordFile, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
 from tests.conftest import CENSUS_CONFIG
 from tests.pipeline.alerts.webhooks import SECRET, Receiver, hangs, receiver, status
@@ -48,7 +48,7 @@ def to_hook(**named: Any) -> Alerts:
 
 def started(root: RunRoot, section: Alerts) -> RecordFile:
     known = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"alerts": section})
-    return RecordFile(root, begun(known, new_run_id(), log=root.log("x"), expected=nodes(known), resumes=None))
+    return RecordFile(root, create_record(known, new_run_id(), log=root.log("x"), expected=nodes(known), resumes=None))
 
 
 def run(
@@ -72,8 +72,8 @@ def run(
         if node in (fails_in, stops_after):
             break
     summary = {"pushed": "version 2 to /registry/2", "serving": "version 2 of census-income"}
-    file.ended(exit_code=code if fails_in else 0, error=error, reason=reason, summary=summary)
-    notifier.ended(section, root, file, missed=missed, shown=shown)
+    file.end(exit_code=code if fails_in else 0, error=error, reason=reason, summary=summary)
+    notifier.report_end(section, root, file, missed=missed, prints=shown)
     return file
 
 
@@ -192,7 +192,7 @@ def test_a_webhook_that_fails_changes_nothing_is_said_once_and_kept(
     assert capfd.readouterr().err == "alert not posted: the webhook answered HTTP 404 Not Found\n"
     record = only(root)
     assert (record.alert, record.exit_code) == ("not posted: the webhook answered HTTP 404 Not Found", 1)
-    assert Standing.of(root).troubles[NEWEST_RUN].owed is True
+    assert AlertState.read(root).incidents[NEWEST_RUN].pending is True
     written = "".join(path.read_text() for path in root.path.rglob("*") if path.is_file())
     assert SECRET not in written
     assert "HOOK" in written
@@ -230,8 +230,8 @@ def test_ctrl_c_leaves_a_webhook_that_hangs_and_the_run_as_it_ended(
 
 
 def refuse(root: RunRoot, error: Any) -> None:
-    refusal = put_on_record(root, NAME, error, sys.argv)
-    notifier.refused(to_hook(), root, refusal, serving="version 1", shown=False)
+    refusal = record_rejection(root, NAME, error, sys.argv)
+    notifier.report_rejection(to_hook(), root, refusal, serving="version 1", prints=False)
 
 
 def test_refusals_are_counted_with_the_failures_around_them(
@@ -252,7 +252,7 @@ def test_refusals_are_counted_with_the_failures_around_them(
     assert first["since"] == second["since"] == hook.documents[0]["since"]
     run(root, to_hook(), fails_in="Gate", error="no")
     assert events(hook)[3] == ("failure", "FAILED", 4)
-    assert set(Standing.of(root).troubles) == {NEWEST_RUN}
+    assert set(AlertState.read(root).incidents) == {NEWEST_RUN}
     refuse(root, PushError("taken"))
     run(root, to_hook())
     assert events(hook)[4:] == [("refusal", "REFUSED", 3), ("recovered", "SUCCEEDED", 3)]
@@ -272,7 +272,7 @@ def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot,
     file.node_started("ExampleGen")
     file.record.process_started -= 100
     for _ in range(2):
-        notifier.crashed(to_hook(), root, file.record, serving="version 1", shown=False)
+        notifier.report_crash(to_hook(), root, file.record, serving="version 1", prints=False)
     assert events(hook) == [("failure", "CRASHED", 1)]
     (document,) = hook.documents
     assert document["why"].endswith("is gone: killed in ExampleGen")
@@ -287,11 +287,11 @@ def test_a_run_that_goes_on_is_no_failure_in_the_row(root: RunRoot, hook: Receiv
     assert events(hook) == [("refusal", "REFUSED", 1)]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"troubles": 3}', ""])
+@pytest.mark.parametrize("content", ["{", "[]", '{"incidents": 3}', ""])
 def test_a_damaged_memory_is_begun_anew(content: str, root: RunRoot, hook: Receiver) -> None:
     (root.path / "alerts.json").write_text(content)
     refuse(root, DataError("no"))
-    assert Standing.of(root).troubles[REFUSED].count == 1
+    assert AlertState.read(root).incidents[REFUSED].count == 1
 
 
 def test_a_memory_that_cannot_be_written_is_said(

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from pipeline.alerts.config import Alerts
-from pipeline.alerts.webhook import NotPostedError, address, post
+from pipeline.alerts.webhook import NotPostedError, post, read_address
 from tests.pipeline.alerts.webhooks import SECRET, Answer, babbles, closes, drips, hangs, receiver, status
 
 DOCUMENT = {"text": "Gate: the data does not fit — 430 > 120"}
@@ -139,10 +139,10 @@ def test_a_server_without_tls_and_one_that_nobody_vouches_for(tmp_path: Path) ->
 def test_the_address_is_taken_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"https://hooks.example/{SECRET}"
     monkeypatch.setenv("HOOK", f" {url}\n")
-    assert address(Alerts(webhook_env="HOOK")) == url
+    assert read_address(Alerts(webhook_env="HOOK")) == url
     (tmp_path / "hook").write_text(f"{url}\n")
-    assert address(Alerts(webhook_file=str(tmp_path / "hook"))) == url
-    assert address(Alerts()) is None
+    assert read_address(Alerts(webhook_file=str(tmp_path / "hook"))) == url
+    assert read_address(Alerts()) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_address_is_taken_from_the_environment_or_a_file(tmp_path: Path, mon
 def test_what_is_no_address_is_not_called_and_not_shown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK", text)
     with pytest.raises(NotPostedError) as caught:
-        address(Alerts(webhook_env="HOOK"))
+        read_address(Alerts(webhook_env="HOOK"))
     expected = "alerts.webhook_env: the environment variable HOOK holds no address such as https://HOST/PATH"
     assert str(caught.value) == expected
 
@@ -174,7 +174,7 @@ def test_an_address_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytes
 
     def why(section: Alerts) -> str:
         with pytest.raises(NotPostedError) as caught:
-            address(section)
+            read_address(section)
         return str(caught.value)
 
     assert why(Alerts(webhook_env="HOOK")) == "alerts.webhook_env: the environment variable HOOK is not set"

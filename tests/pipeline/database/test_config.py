@@ -10,7 +10,7 @@ import yaml
 from cli.errors import ConfigError, RunRootError
 from pipeline.config.pipeline_config import PipelineConfig, load
 from pipeline.database.config import MySQL, PostgreSQL, SQLite
-from pipeline.run.records import begun
+from pipeline.run.records import create_record
 from tests.conftest import CENSUS_CONFIG
 
 SERVER = {"kind": "mysql", "host": "db.example.org", "database": "mlmd", "user": "pipeline"}
@@ -121,7 +121,7 @@ def test_the_password_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_record_says_where_the_password_is_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_SECRET", SECRET)
     config = loaded(password_env="DATABASE_SECRET")
-    record = begun(config, "run", log=None, expected=[], resumes=None)
+    record = create_record(config, "run", log=None, expected=[], resumes=None)
     assert record.config["metadata"]["password_env"] == "DATABASE_SECRET"
     assert SECRET not in record.model_dump_json()
     assert PipelineConfig.model_validate(record.config) == config

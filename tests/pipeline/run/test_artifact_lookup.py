@@ -37,7 +37,7 @@ def resolved(runs: Runs, run_id: str, *found: mlmd.Artifact) -> None:
 
 
 def last(runs: Runs, before: str = OVER, model: str = NAME) -> str | None:
-    push = artifact_lookup.latest_pushed(runs.root, model, before=before)
+    push = artifact_lookup.find_latest_push(runs.root, model, before=before)
     return push.run_id if push else None
 
 
@@ -92,7 +92,7 @@ def test_what_the_gate_was_given_is_not_what_a_run_made(runs: Runs) -> None:
     for run_id in IDS[2:4]:
         runs.run(run_id, cached=first, until="Gate")
         resolved(runs, run_id, second["StatisticsGen"]["statistics"], second["Pusher"]["pushed_model"])
-    third = artifact_lookup.find(runs.root, IDS[2])
+    third = artifact_lookup.find_run(runs.root, IDS[2])
     assert third.by_type["ExampleStatistics"].id == first["StatisticsGen"]["statistics"].id
     assert "PushedModel" not in third.by_type
     # It pushed nothing, whatever it was compared with.

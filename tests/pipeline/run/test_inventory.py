@@ -20,7 +20,7 @@ def _noted(runs: Runs) -> mlmd.Artifact:
     model = runs.run("20260101T000000.000000")["Trainer"]["model"]
     (event,) = [e for e in runs.store.get_events_by_artifact_ids([model.id]) if e.type == mlmd.Event.OUTPUT]
     (execution,) = runs.store.get_executions_by_id([event.execution_id])
-    inventory.note(runs.store, execution, [model])
+    inventory.record_files(runs.store, execution, [model])
     return model
 
 
@@ -31,7 +31,7 @@ def _state(store: ml_metadata.MetadataStore, artifact: mlmd.Artifact) -> int:
 def test_what_is_whole_stays(runs: Runs) -> None:
     model = _noted(runs)
     assert inventory.forget_damaged(runs.store, f"{NAME}.Trainer") == []
-    assert inventory.damaged(runs.store, [model.id]) == []
+    assert inventory.find_damaged(runs.store, [model.id]) == []
     assert _state(runs.store, model) == mlmd.Artifact.LIVE
 
 
@@ -45,7 +45,7 @@ def test_what_is_not_whole_is_marked_as_deleted_and_no_file_is_touched(damage: s
         file.write_bytes(file.read_bytes()[:-1])
     else:
         file.with_name("more").touch()
-    assert inventory.damaged(runs.store, [model.id]) == [model.uri]
+    assert inventory.find_damaged(runs.store, [model.id]) == [model.uri]
     assert inventory.forget_damaged(runs.store, f"{NAME}.Trainer") == [model.uri]
     assert _state(runs.store, model) == mlmd.Artifact.DELETED
     assert inventory.forget_damaged(runs.store, f"{NAME}.Trainer") == []
@@ -57,5 +57,5 @@ def test_what_older_releases_made_is_let_be(runs: Runs) -> None:
     (Path(model.uri) / "Format-Serving" / "saved_model.pb").unlink()
     assert inventory.forget_damaged(runs.store, f"{NAME}.Trainer") == []
     assert inventory.forget_damaged(runs.store, f"{NAME}.Tuner") == []
-    assert inventory.damaged(runs.store, [model.id]) == []
-    assert inventory.damaged(runs.store, []) == []
+    assert inventory.find_damaged(runs.store, [model.id]) == []
+    assert inventory.find_damaged(runs.store, []) == []

@@ -14,7 +14,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from pipeline.run import locks
-from pipeline.run.locks import LockedError, described, holders, wait
+from pipeline.run.locks import LockedError, describe_processes, find_holders, wait
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def _held(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
 def test_any_lock_is_waited_for_and_its_holder_is_named(how: str, database: Path) -> None:
     said: list[str] = []
     with _held(database, how) as holder:
-        assert holders(database) == {holder.pid}
+        assert find_holders(database) == {holder.pid}
         waiting = threading.Thread(target=wait, args=(database, lambda text: (said.append(text), holder.kill())))
         waiting.start()
         waiting.join(20)
@@ -80,9 +80,9 @@ def test_a_lock_that_is_held_for_too_long_is_an_error(database: Path, monkeypatc
 
 
 def test_what_is_gone_or_elsewhere_is_another_process() -> None:
-    assert described({0}) == "another process"
-    assert described(set()) == "another process"
-    assert described({0, os.getpid()}).startswith(f"process {os.getpid()} (")
+    assert describe_processes({0}) == "another process"
+    assert describe_processes(set()) == "another process"
+    assert describe_processes({0, os.getpid()}).startswith(f"process {os.getpid()} (")
 
 
 def test_a_store_waits_in_the_middle_of_a_call(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cli.errors import RunRootError
 from pipeline.config import pipeline_config
 from pipeline.config.nodes import nodes
 from pipeline.run import records
-from pipeline.run.records import RecordFile, RunRecord, State, begun, newest_records
+from pipeline.run.records import RecordFile, RunRecord, State, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
 from tests.conftest import CENSUS_CONFIG, ROOT
 
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> RunRoot:
 
 def started(root: RunRoot, log: Path | None = None) -> RecordFile:
     known = pipeline_config.load(CENSUS_CONFIG)
-    return RecordFile(root, begun(known, new_run_id(), log=log, expected=nodes(known), resumes=None))
+    return RecordFile(root, create_record(known, new_run_id(), log=log, expected=nodes(known), resumes=None))
 
 
 def only(root: RunRoot) -> RunRecord:
@@ -40,10 +40,10 @@ def test_a_record_says_who_runs_what(root: RunRoot) -> None:
     assert record.packages["tfx"] == "1.21.0"
     assert record.config["training"]["epochs"] == 6
     again = pipeline_config.load(CENSUS_CONFIG, ["training.epochs=5"])
-    other = begun(again, "run", log=None, expected=[], resumes=None)
+    other = create_record(again, "run", log=None, expected=[], resumes=None)
     assert record.config_hash != other.config_hash
     assert (
-        begun(pipeline_config.load(CENSUS_CONFIG), "run", log=None, expected=[], resumes=None).config_hash
+        create_record(pipeline_config.load(CENSUS_CONFIG), "run", log=None, expected=[], resumes=None).config_hash
         == record.config_hash
     )
 
@@ -108,7 +108,7 @@ def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state:
     file.node_finished("Trainer", node_state, "")
     file.node_started("Pusher")
     file.node_finished("Pusher", "complete", "")
-    file.ended(exit_code=exit_code, error="", reason=reason, summary={"serving": "version 1"})
+    file.end(exit_code=exit_code, error="", reason=reason, summary={"serving": "version 1"})
     assert only(root).state(locked=False) == expected
     assert only(root).summary == {"serving": "version 1"}
 
@@ -119,9 +119,9 @@ def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> No
     for node in file.record.expected[:6]:
         file.node_started(node)
         file.node_finished(node, "complete", "")
-    file.ended(exit_code=0, error="", reason="", summary={})
+    file.end(exit_code=0, error="", reason="", summary={})
     assert (only(root).state(locked=False), only(root).succeeded) == (State.INCOMPLETE, False)
-    file.noted(alert="posted")
+    file.update(alert="posted")
     assert (only(root).alert, only(root).until) == ("posted", "Gate")
 
 
@@ -132,7 +132,7 @@ def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_pa
     file.node_started("Gate")
     file.node_finished("Gate", "failed", "no")
     log.write_text("Traceback\n")
-    file.ended(exit_code=3, error="no", reason="", summary={})
+    file.end(exit_code=3, error="no", reason="", summary={})
     assert only(root).nodes["Gate"].log_to == len("Traceback\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.rejections import Refusals
+from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
 from tests.conftest import ROOT
 from tests.pipeline.alerts.webhooks import receiver, status
@@ -79,9 +79,9 @@ def test_a_config_that_cannot_be_read_is_on_record_where_there_is_a_run_root(
     config, root = small_census(), tmp_path / "run"
     root.mkdir()
     local_runner(config, root, "--dry-run", "--set", "training.epoch=3")
-    assert Refusals(RunRoot(root)).known() is None
+    assert RejectionFile(RunRoot(root)).read() is None
     local_runner(config, root, "--set", "training.epoch=3", "--set", "alerts.webhook=https://hooks.example/SECRET")
-    found = Refusals(RunRoot(root)).known()
+    found = RejectionFile(RunRoot(root)).read()
     assert found is not None
     assert (found.pipeline, found.exit_code, "unknown key 'epoch'" in found.why) == ("census-income", 2, True)
     assert found.command == ["local_runner.py", "--config", str(config), "--run-root", str(root)]
@@ -100,7 +100,7 @@ def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(
     error, warning = done.stderr.splitlines()
     assert error.startswith(f"error: {root}: another run is using it: process ")
     assert warning.startswith("alert not posted: the webhook answered HTTP 503 Service Unavailable")
-    assert json.loads((root / "alerts.json").read_text())["troubles"]["refused"]["count"] == 1
+    assert json.loads((root / "alerts.json").read_text())["incidents"]["refused"]["count"] == 1
 
 
 def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> None:
