@@ -25,7 +25,7 @@ _LEVELS: dict[Level, str] = {"error": "<3>", "warning": "<4>", "notice": "<5>"}
 
 
 def clean(text: object) -> str:
-    """Return text as one line in which control characters are escaped: `\\x1b` can recolour or move a terminal's text."""
+    """Return text as one line with control characters escaped: `\\x1b` can recolour or move a terminal's text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
