@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.proof]
 PROGRAM = """
 import contextlib, json, os, pathlib, signal, sys
 from unittest import mock
-from pipeline import config, local, runner
-from pipeline.alerts import telling
+from pipeline.config import pipeline_config as config
+from pipeline.run import dag_runner as runner, local
+from pipeline.alerts import notifier
 from pipeline.run.records import newest_records
 from pipeline.run.run_root import RunRoot
 from tfx.orchestration.portable.launcher import Launcher
@@ -61,7 +62,7 @@ STAGES = {
     "between": before(local.RunView, "node_finished"),
     "while it settles": twice(),
     "summary": before(local, "serving_text"),
-    "alert": before(telling, "post"),
+    "alert": before(notifier, "post"),
 }
 loaded = config.load(sys.argv[1], ["alerts.webhook_env=HOOK", "alerts.events=[success]"])
 root, found = pathlib.Path(sys.argv[2]), {}
