@@ -36,6 +36,8 @@ from tests.conftest import ROOT
 from tests.serving.models import golden_answers
 from tests.vertex_fixtures import BUCKET, Bench
 
+pytestmark = pytest.mark.integration
+
 FEATURES = FeatureSet.model_validate(
     {
         "features": {

@@ -38,6 +38,8 @@ from serving.registry import Candidate, LocalRegistry
 from tests.serving.models import decided_at, golden_answers
 from tests.serving.running import RunningServer
 
+pytestmark = pytest.mark.integration
+
 FEATURES = FeatureSet.model_validate(
     {
         "features": {

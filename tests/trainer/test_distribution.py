@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.trainer.test_model import training
 from trainer import distribution
 
+pytestmark = pytest.mark.integration
+
 # A process that fits to the rows of test_model and prints the losses of the eval split, epoch by epoch.
 WORKER = """
 import json, sys

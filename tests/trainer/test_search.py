@@ -9,6 +9,8 @@ from tests.trainer.test_model import write_source
 from trainer.config import Model, Range, Search, Training, apply_values, format_values, parse_values
 from trainer.search import choose_metric
 
+pytestmark = pytest.mark.integration
+
 PARAMETERS: dict[str, Any] = {
     "model.hidden_units": {"choices": [[4], [8, 4]]},
     "training.deep_optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},

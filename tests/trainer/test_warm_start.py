@@ -15,6 +15,8 @@ from trainer.config import Model, Normalization
 from trainer.model import build_model
 from trainer.warm_start import WarmStart, name_weights
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("normalization", ["batch", "batch_renorm"])
 def test_weights_are_taken_over_and_those_of_another_shape_refused(

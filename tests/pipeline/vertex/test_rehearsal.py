@@ -21,6 +21,8 @@ from pipeline.vertex.rehearsal_record import Recorded
 from serving.registry.vertex.connection import Vertex
 from tests.vertex_fixtures import BUCKET, Bench
 
+pytestmark = pytest.mark.integration
+
 MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
 # Reads the request, writes what TFX's entry point writes; `CODE` may use `request` and `said`.
 CONTAINER = """

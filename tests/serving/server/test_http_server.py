@@ -25,6 +25,8 @@ from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
 from tests.serving.running import RunningServer, failed_start, registry_of
 from tests.vertex_fixtures import BUCKET, Bench
 
+pytestmark = pytest.mark.integration
+
 MODEL = "/v1/models/shop-model"
 
 
