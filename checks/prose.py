@@ -40,7 +40,14 @@ WORDS = {
     r"who(ever)? is on call": "on-call engineer",
 }
 RULES = ("start", "entries", "long", "words", "names")
-NAMES = frozenset({"found", "known", "wanted", "given", "said", "shown", "told"})
+# Names for how a value came, which do not tell its content.
+NAMES = frozenset({"found", "known", "wanted", "given", "said", "shown", "told", "one", "there"})
+# Participles, which do not tell an action: a function is a verb, and a predicate starts with `is_` or `has_`.
+_PARTICIPLE = re.compile(
+    r"begun|bound|built|chosen|drawn|found|given|held|kept|known|made|missing|overridden|rewritten|said|sent|seen|shown|"
+    r"taken|thrown|told|understood|waiting|written|"
+    r"(?!(?:embed|exceed|feed|need|proceed|seed|shed|speed|succeed)$)[a-z]+ed"
+)
 _WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in WORDS), re.IGNORECASE)
 _START = re.compile(r"\s*(What|Who|Of|For|That|Those|As|So)\b")
 _ENTRY = re.compile(r"^\s+[a-z_*][\w*, ]*: (of|what|how|where|that|which|who|when|as|those)\b", re.MULTILINE)
@@ -48,7 +55,7 @@ _ENTRY = re.compile(r"^\s+[a-z_*][\w*, ]*: (of|what|how|where|that|which|who|whe
 _NOT_CHECKED = ("checks/prose.py", "tests/checks/test_prose.py", "docs/commands.md", "docs/config.md", "CHANGELOG.md")
 _MAX_WORDS_OF_DOCS, _MAX_WORDS_OF_DOCSTRINGS = 25, 30
 # The end of a sentence, of a paragraph, or of an item.
-_SENTENCE_END = re.compile(r"[.!?:;][\"*)]*(?=\s|$)|\n\s*\n|\n\s*[-*|\d]")
+_SENTENCE_END = re.compile(r"[.!?][\"*)]*(?=\s|$)|\n\s*\n|\n\s*[-*|\d]")
 
 
 @dataclass(frozen=True)
@@ -83,14 +90,33 @@ def check_python(file: str, source: str) -> Iterator[Violation]:
             yield Violation("entries", file, line, entry.group().strip())
         yield from _find_long(file, line, text, _MAX_WORDS_OF_DOCSTRINGS)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in NAMES:
-            yield Violation("names", file, node.lineno, node.id)
-        if isinstance(node, ast.arg) and node.arg in NAMES:
-            yield Violation("names", file, node.lineno, node.arg)
+        name = _read_name(node)
+        if name in NAMES or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_participle(node)):
+            yield Violation("names", file, getattr(node, "lineno", 0), name)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING):
             for word in _WORDS.finditer(token.string):
                 yield Violation("words", file, token.start[0], word.group())
+
+
+def _read_name(node: ast.AST) -> str:
+    """Return the name that a node defines; empty if it defines none."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.alias(asname=str(name)):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            return name
+    return ""
+
+
+def _is_participle(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function has a participle for its name; properties, fixtures and tests are named otherwise."""
+    decorators = " ".join(map(ast.unparse, function.decorator_list))
+    if function.name.startswith("test_") or re.search(r"property|fixture|\.setter", decorators):
+        return False
+    return _PARTICIPLE.fullmatch(function.name.strip("_")) is not None
 
 
 def check_markdown(file: str, source: str) -> Iterator[Violation]:

@@ -22,6 +22,13 @@ LONG = " ".join(["word"] * 31)
         ('raise ValueError("there is no model, so what serves goes on")', "words", "what serves"),
         ("found = 1", "names", "found"),
         ("def f(known): ...", "names", "known"),
+        ("try: ...\nexcept ValueError as one: ...", "names", "one"),
+        ("self.there = 1", "names", "there"),
+        ("class A:\n    shown: int", "names", "shown"),
+        ("match x:\n    case str() as said: ...", "names", "said"),
+        ("import a as found", "names", "found"),
+        ("def _noted(): ...", "names", "_noted"),
+        ("async def written(): ...", "names", "written"),
     ],
 )
 def test_each_rule_finds_its_place(source: str, rule: str, text: str) -> None:
@@ -35,6 +42,26 @@ def test_plain_sentences_and_names_pass() -> None:
         '      path: path of the file.\n    """\n    # The file exists.\n    rows = [path]\n    return rows\n'
     )
     assert list(prose.check_python("a/b.py", source)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def need(): ...",
+        "def merged_rows(): ...",
+        "def test_it_is_refused(): ...",
+        "@property\ndef required(self): ...",
+        "@pytest.fixture\ndef registered(): ...",
+        "rows = table.found",
+    ],
+)
+def test_verbs_properties_fixtures_and_names_of_others_pass(source: str) -> None:
+    assert list(prose.check_python("a/b.py", source)) == []
+
+
+def test_a_sentence_continues_after_a_colon() -> None:
+    page = f"{' '.join(['word'] * 15)}: {' '.join(['word'] * 15)}."
+    assert [place.rule for place in prose.check_markdown("a.md", page)] == ["long"]
 
 
 def test_code_of_a_page_is_left_out() -> None:
