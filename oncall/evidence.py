@@ -51,7 +51,7 @@ class Evidence:
     def is_of_rehearsals(self) -> bool:
         """Whether the folder is one of rehearsals, which have neither a database nor a registry."""
         newest = next(self.records(), None)
-        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.database.is_there
+        return newest is not None and newest.kind is Kind.REHEARSAL and not self.root.database.exists
 
     @cached_property
     def metadata(self) -> Metadata:
@@ -125,7 +125,7 @@ class Evidence:
     def run_ids(self) -> list[str]:
         """Of all runs, those that only ML Metadata knows too, the newest first."""
         # A run makes its database before its record.
-        expected = self.root.database.is_there or (self.record_ids and not self.is_of_rehearsals)
+        expected = self.root.database.exists or (self.record_ids and not self.is_of_rehearsals)
         known = {context.name for context in self.metadata.runs()} if expected else set()
         return sorted({*self.record_ids, *known}, reverse=True)
 

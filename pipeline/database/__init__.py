@@ -1,15 +1,15 @@
-"""Where ML Metadata is kept: which database, whether it can be used, whether it is the run root's.
+"""The database of ML Metadata: its section of the config, its checks, and its binding to a run root.
 
-config.py       the section `metadata` of a config
-database.py     what is asked of every database, in SQL that all three know
-sqlite.py, mysql.py, postgresql.py    how each is reached, and what its errors mean
-binding.py      one run root, one database: RUN_ROOT/database.json and a context in ML Metadata name each other
+- config.py: section `metadata` of the config.
+- database.py: checks of every database, in SQL that all three understand.
+- sqlite.py, mysql.py, postgresql.py: connections and errors of each.
+- binding.py: RUN_ROOT/database.json and a context in ML Metadata name each other, one for one.
 """
 
 import os
 
 # ML Metadata's clients tell the terminal of every connection; PostgreSQL's quotes parts of a connection string that it
-# does not like. Read when ml_metadata is loaded, so it is said here.
+# does not like. Read when ml_metadata is loaded, so it is set here.
 os.environ.setdefault("GLOG_minloglevel", "3")
 
 __all__: list[str] = []

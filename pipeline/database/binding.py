@@ -31,11 +31,11 @@ _SETTINGS: TypeAdapter[MetadataBackend] = TypeAdapter(MetadataBackend)
 
 
 class Binding(BaseModel):
-    """Which database is a run root's.
+    """The database of a run root.
 
     Attributes:
       id: ID of the run root.
-      metadata: where the database is, as in a config.
+      metadata: Section `metadata` of the config, which names the database.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +45,7 @@ class Binding(BaseModel):
 
 
 def is_run_root(folder: Path) -> bool:
-    """Whether runs have been there."""
+    """Whether runs have used the folder."""
     return any((folder / name).exists() for name in (FILE, SQLITE_FILE, _RECORDS))
 
 
@@ -55,8 +55,10 @@ def bound_database(folder: Path) -> Database:
     Raises:
       RunRootError: the file that names it is damaged.
     """
-    known = _read(folder)
-    return database_of(known.metadata if known else _recorded(folder), folder, known.id if known else None)
+    binding = _read(folder)
+    return database_of(
+        binding.metadata if binding else _recorded_backend(folder), folder, binding.id if binding else None
+    )
 
 
 def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Database:
@@ -70,16 +72,16 @@ def bind(folder: Path, artifacts: Path, settings: MetadataBackend | None) -> Dat
     Raises:
       RunRootError: they do not belong together, or the database cannot be used; nothing was written then.
     """
-    known = _read(folder)
-    chosen, database, found = _examined(folder, artifacts, settings, known)
-    database.check_rights(found)
-    id_ = (known.id if known else (found.bound or {}).get("id")) or uuid.uuid4().hex
+    binding = _read(folder)
+    metadata, database, contents = _examine(folder, artifacts, settings, binding)
+    database.check_rights(contents)
+    id_ = (binding.id if binding else (contents.bound or {}).get("id")) or uuid.uuid4().hex
     here = {"id": id_, "host": socket.gethostname(), "path": str(folder)}
-    if found.bound != here:
+    if contents.bound != here:
         _write_context(database, here)
-    if known is None or known.metadata != chosen:
-        _write_file(folder, Binding(id=id_, metadata=chosen))
-    return database_of(chosen, folder, id_)
+    if binding is None or binding.metadata != metadata:
+        _write_file(folder, Binding(id=id_, metadata=metadata))
+    return database_of(metadata, folder, id_)
 
 
 def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Database:
@@ -88,17 +90,17 @@ def examine(folder: Path, artifacts: Path, settings: MetadataBackend) -> Databas
     Raises:
       RunRootError: as `bind`.
     """
-    return _examined(folder, artifacts, settings, _read(folder))[1]
+    return _examine(folder, artifacts, settings, _read(folder))[1]
 
 
-def _examined(
-    folder: Path, artifacts: Path, settings: MetadataBackend | None, known: Binding | None
+def _examine(
+    folder: Path, artifacts: Path, settings: MetadataBackend | None, binding: Binding | None
 ) -> tuple[MetadataBackend, Database, Contents]:
-    chosen = settings or (known.metadata if known else _recorded(folder))
-    database = database_of(chosen, folder, known.id if known else None)
-    found = database.contents()
-    _check(folder, artifacts, known, database, found)
-    return chosen, database, found
+    metadata = settings or (binding.metadata if binding else _recorded_backend(folder))
+    database = database_of(metadata, folder, binding.id if binding else None)
+    contents = database.contents()
+    _check(folder, artifacts, binding, database, contents)
+    return metadata, database, contents
 
 
 def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Database:
@@ -118,49 +120,49 @@ def database_of(settings: MetadataBackend, folder: Path, id_: str | None) -> Dat
             assert_never(settings)
 
 
-def _check(folder: Path, artifacts: Path, known: Binding | None, database: Database, found: Contents) -> None:
-    """Refuses a database that is not the run root's, and a run root that is not the database's."""
-    there, owner = database.label, (found.bound or {}).get("id")
+def _check(folder: Path, artifacts: Path, binding: Binding | None, database: Database, contents: Contents) -> None:
+    """Reject a database that is not the run root's, and a run root that is not the database's."""
+    label, owner = database.label, (contents.bound or {}).get("id")
     newest = _newest_execution(artifacts)
-    if found.is_empty and artifacts.is_dir() and any(artifacts.iterdir()):
-        _refuse_fresh(folder, known, there)
-    if owner is not None and owner != (known.id if known else _owner_here(found, folder)):
+    if contents.is_empty and artifacts.is_dir() and any(artifacts.iterdir()):
+        _reject_fresh(folder, binding, label)
+    if owner is not None and owner != (binding.id if binding else _owner_here(contents, folder)):
         raise RunRootError(
-            f"{there}: belongs to the run root {place(found.bound)}, not to {folder}; each run root needs a "
+            f"{label}: belongs to the run root {place(contents.bound)}, not to {folder}; each run root needs a "
             "database of its own: name another one, or that run root"
         )
-    if owner is None and found.last_execution:
-        _check_unbound(folder, known, database)
-    if newest > found.last_execution:
+    if owner is None and contents.last_execution:
+        _check_unbound(folder, binding, database)
+    if newest > contents.last_execution:
         raise RunRootError(
-            f"{there}: is older than {folder}, which has artifacts of execution {newest}, and it knows "
-            f"{found.last_execution}. New runs would overwrite them; restore a newer backup, or give --run-root "
+            f"{label}: is older than {folder}, which has artifacts of execution {newest}, and it knows "
+            f"{contents.last_execution}. New runs would overwrite them; restore a newer backup, or give --run-root "
             "another folder"
         )
     if owner is not None and not isinstance(database, SQLiteFile):
-        _refuse_copy(folder, found.bound or {})
+        _reject_copy(folder, contents.bound or {})
 
 
-def _refuse_fresh(folder: Path, known: Binding | None, there: str) -> None:
-    was = f"; it is bound to {database_of(known.metadata, folder, None).label}" if known else ""
+def _reject_fresh(folder: Path, binding: Binding | None, label: str) -> None:
+    was = f"; it is bound to {database_of(binding.metadata, folder, None).label}" if binding else ""
     raise RunRootError(
         f"{folder}: has artifacts but no {SQLITE_FILE}; a fresh database would overwrite them{was}. "
         "Restore it, or give --run-root another folder"
-        if there == str(folder / SQLITE_FILE)
-        else f"{there}: is empty, and {folder} has artifacts{was}; a fresh database would overwrite them. "
+        if label == str(folder / SQLITE_FILE)
+        else f"{label}: is empty, and {folder} has artifacts{was}; a fresh database would overwrite them. "
         "Restore it, or give --run-root another folder"
     )
 
 
-def _owner_here(found: Contents, folder: Path) -> str | None:
+def _owner_here(contents: Contents, folder: Path) -> str | None:
     """Return the id of a database that is this run root's, though the file that says so was lost, or never written."""
-    bound = found.bound or {}
+    bound = contents.bound or {}
     return bound.get("id") if (bound.get("host"), bound.get("path")) == (socket.gethostname(), str(folder)) else None
 
 
-def _check_unbound(folder: Path, known: Binding | None, database: Database) -> None:
+def _check_unbound(folder: Path, binding: Binding | None, database: Database) -> None:
     """Reject a database with runs that names no run root: it is older than this rule, or not of this product."""
-    if known is not None:
+    if binding is not None:
         raise RunRootError(
             f"{database.label}: is not the database that {folder} is bound to (it is nobody's); restore the right "
             f"one, or, if you are sure, remove {folder / FILE}"
@@ -171,7 +173,7 @@ def _check_unbound(folder: Path, known: Binding | None, database: Database) -> N
         )
 
 
-def _refuse_copy(folder: Path, bound: Mapping[str, str]) -> None:
+def _reject_copy(folder: Path, bound: Mapping[str, str]) -> None:
     """Reject a copied run root, which would share its database with the original."""
     origin = Path(bound.get("path", ""))
     if bound.get("host") != socket.gethostname() or not (origin / FILE).exists() or os.path.samefile(origin, folder):
@@ -204,14 +206,14 @@ def _read(folder: Path) -> Binding | None:
         ) from error
 
 
-def _recorded(folder: Path) -> MetadataBackend:
-    """Where the last run on record had its database, for a folder whose file that says it is lost."""
+def _recorded_backend(folder: Path) -> MetadataBackend:
+    """Return the database of the newest record, for a folder without database.json."""
     for file in sorted((folder / _RECORDS).glob("*.json"), reverse=True):
         try:
-            known = json.loads(file.read_bytes())
+            record = json.loads(file.read_bytes())
             # A rehearsal has none.
-            if known["kind"] == "local":
-                return _SETTINGS.validate_python(known["config"]["metadata"])
+            if record["kind"] == "local":
+                return _SETTINGS.validate_python(record["config"]["metadata"])
         except (OSError, ValueError, LookupError, TypeError):
             # A damaged record; the one before says the same.
             continue
@@ -231,10 +233,10 @@ def _write_context(database: Database, values: Mapping[str, str]) -> None:
     try:
         store = database.store(writable=True)
         kind = store.put_context_type(mlmd.ContextType(name=BOUND))
-        found: Any = store.get_context_by_type_and_name(BOUND, BOUND) or mlmd.Context(type_id=kind, name=BOUND)
+        context: Any = store.get_context_by_type_and_name(BOUND, BOUND) or mlmd.Context(type_id=kind, name=BOUND)
         for name, value in values.items():
-            found.custom_properties[name].string_value = value
-        store.put_contexts([found])
+            context.custom_properties[name].string_value = value
+        store.put_contexts([context])
     except errors.AlreadyExistsError as error:
         raise RunRootError(
             f"{database.label}: another run root has taken it in this moment; name another one"

@@ -90,10 +90,10 @@ class _Server(Declaration):
           RunRootError: it is not there.
         """
         if self.password_env is not None:
-            found = os.environ.get(self.password_env)
-            if not found:
+            password = os.environ.get(self.password_env)
+            if not password:
                 raise RunRootError(f"metadata.password_env: the environment variable {self.password_env} is not set")
-            return found
+            return password
         if self.password_file is None:
             return ""
         where = f"metadata.password_file: {self.password_file}"

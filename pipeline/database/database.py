@@ -1,4 +1,4 @@
-"""What is asked of every database that may hold ML Metadata, whose own errors name no cause."""
+"""Checks of every database that may hold ML Metadata, whose own errors name no cause."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -8,11 +8,11 @@ from typing import Any
 
 from cli.errors import RunRootError
 
-# Of ml-metadata 1.21. Another schema is another release's.
+# Schema of ml-metadata 1.21. Another release has another schema.
 SCHEMA_VERSION = 10
 LOCKED = "is locked by another process; try again in a moment"
 BOUND = "run_root"
-_SHOWN = 3
+_MAX_SHOWN_TABLES = 3
 # Each asks for a right that a run needs, and changes nothing.
 _RIGHTS = (
     "INSERT INTO Event (artifact_id, execution_id, type) SELECT artifact_id, execution_id, type FROM Event WHERE 1 = 0",
@@ -39,12 +39,12 @@ Ask = Callable[[str], Sequence[Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Contents:
-    """What a database holds.
+    """Contents of a database.
 
     Attributes:
-      is_empty: there is not even a table.
-      last_execution: the highest id of an execution, 0 where there is none.
-      bound: what `binding.py` has written into it: id, host and path of the run root; empty where it has not.
+      is_empty: Whether it has no tables.
+      last_execution: Highest ID of an execution; 0 if there is none.
+      bound: ID, host and path of its run root, which `binding.py` has written; None if it has not.
     """
 
     is_empty: bool
@@ -56,10 +56,10 @@ class Database(ABC):
     """One database.
 
     Attributes:
-      label: names it in every message; never with a password.
-      bound_id: the id of the run root whose database it shall be; None where that is not known.
-      kind: what it is, for people.
-      no_cause: what is said where it can be asked, and ML Metadata cannot use it all the same.
+      label: Name in every message; never with a password.
+      bound_id: ID of the run root whose database it has to be; None if it is unknown.
+      kind: Kind of database, for messages.
+      no_cause: Message for a database that answers and that ML Metadata cannot use all the same.
     """
 
     kind: str
@@ -111,51 +111,51 @@ class Database(ABC):
 
     @abstractmethod
     def table_names(self, ask: Ask) -> set[str]:
-        """Of all tables, in small letters."""
+        """Return the names of all tables in lower case."""
 
     @abstractmethod
     def damages(self, ask: Ask) -> Iterator[str]:
-        """Return what is found damaged where everything is read."""
+        """Yield the damages that a complete read finds."""
 
     @abstractmethod
-    def remedy(self, said: str) -> str:
-        """Return what to do about an error of this database; the first words are a command if there is one."""
+    def remedy(self, error: str) -> str:
+        """Return the remedy of an error of this database, which starts with a command if there is one."""
 
     @property
     @abstractmethod
-    def is_there(self) -> bool:
-        """Whether it is worth asking: a file may not be there yet."""
+    def exists(self) -> bool:
+        """Whether it exists; the file of a new run root does not yet."""
 
     def check(self, *, whole: bool = False) -> None:
-        """Says why it cannot be read, which ML Metadata's own errors do not.
+        """Check that it can be read, since ML Metadata's own errors name no cause.
 
         Args:
-          whole: whether all of it is read and checked, not only its head.
+          whole: Whether all of it is read and checked, not only its head.
 
         Raises:
-          RunRootError: it cannot be reached, is empty, foreign, newer, locked, damaged, or another run root's.
+          RunRootError: It cannot be reached, is empty, foreign, newer, locked, damaged, or another run root's.
         """
         with self.session() as ask:
-            found = self._contents(ask)
-            if found.is_empty:
+            contents = self._contents(ask)
+            if contents.is_empty:
                 raise RunRootError(f"{self.label}: holds nothing, not even ML Metadata's tables")
-            self._check_owner(found)
+            self._check_owner(contents)
         if whole:
             with self.session(patient=True) as ask:
                 self.check_damage(ask)
 
     def check_damage(self, ask: Ask) -> None:
-        """Read all of it."""
+        """Read all of it, and raise the first damage."""
         for damage in self.damages(ask):
             raise RunRootError(f"{self.label}: is damaged ({damage}); restore it from a backup")
 
-    def _check_owner(self, found: Contents) -> None:
-        if self.bound_id is not None and (found.bound or {}).get("id") != self.bound_id:
-            whose = f"it is that of {place(found.bound)}" if found.bound else "it is nobody's: a fresh one?"
+    def _check_owner(self, contents: Contents) -> None:
+        if self.bound_id is not None and (contents.bound or {}).get("id") != self.bound_id:
+            whose = f"it is that of {place(contents.bound)}" if contents.bound else "it is nobody's: a fresh one?"
             raise RunRootError(f"{self.label}: is not the database that this run root is bound to; {whose}")
 
     def contents(self) -> Contents:
-        """Return what it holds, whether anything or nothing.
+        """Return its contents, which may be empty.
 
         Raises:
           RunRootError: it cannot be reached, is foreign, newer, locked or damaged.
@@ -163,28 +163,28 @@ class Database(ABC):
         with self.session(writable=True) as ask:
             return self._contents(ask)
 
-    def check_rights(self, found: Contents) -> None:
-        """Asks for each right that a run needs; the run root's lock must be held.
+    def check_rights(self, contents: Contents) -> None:
+        """Check each right that a run needs; the run root's lock must be held.
 
         Raises:
           RunRootError: one is missing, or somebody holds the database.
         """
         with self.session(writable=True) as ask:
-            for question in self.rights(found):
+            for question in self.rights(contents):
                 ask(question)
 
-    def rights(self, found: Contents) -> Sequence[str]:
+    def rights(self, contents: Contents) -> Sequence[str]:
         """Return a question for each right that a run needs."""
-        return () if found.is_empty else _RIGHTS
+        return () if contents.is_empty else _RIGHTS
 
     def _contents(self, ask: Ask) -> Contents:
         names = self.table_names(ask)
         if not names:
             return Contents(is_empty=True)
         if "mlmdenv" not in names:
-            shown = ", ".join(sorted(names)[:_SHOWN])
+            tables = ", ".join(sorted(names)[:_MAX_SHOWN_TABLES])
             raise RunRootError(
-                f"{self.label}: is {self.kind}, but not ML Metadata's (it holds {shown}); is it the right one?"
+                f"{self.label}: is {self.kind}, but not ML Metadata's (it holds {tables}); is it the right one?"
             )
         missing = [name for name in TABLES if name.lower() not in names]
         if missing:
@@ -209,9 +209,9 @@ class Database(ABC):
 
 
 def place(bound: dict[str, str] | None) -> str:
-    """Where a run root is, for people."""
-    known = bound or {}
-    return f"{known.get('path', '?')} on {known.get('host', '?')}"
+    """Return the place of a run root, for messages."""
+    values = bound or {}
+    return f"{values.get('path', '?')} on {values.get('host', '?')}"
 
 
 def _text(value: object) -> str:

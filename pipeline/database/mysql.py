@@ -71,16 +71,16 @@ class MySQLServer(Server):
         if code in (_LOST, _GONE):
             timed_out = TimeoutError() if "timed out" in str(text) else None
             return unreachable(timed_out, settings.timeout_seconds) or _LOST_TEXT
-        said = _said(code, settings)
-        return f"{said} ({text})" if said else f"the server said: {text or error}"
+        cause = _find_cause(code, settings)
+        return f"{cause} ({text})" if cause else f"the server said: {text or error}"
 
     def connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         keep_out_of_logs()
         settings = self._settings
-        found = mlmd.ConnectionConfig()
-        target = found.mysql
+        connection = mlmd.ConnectionConfig()
+        target = connection.mysql
         target.host, target.port, target.database, target.user = (
             self._host,
             settings.port,
@@ -91,15 +91,15 @@ class MySQLServer(Server):
         if settings.tls is not None:
             target.ssl_options.ca = settings.tls.ca
             target.ssl_options.cert, target.ssl_options.key = settings.tls.cert or "", settings.tls.key or ""
-        return found
+        return connection
 
     def table_names(self, ask: Ask) -> set[str]:
         return {name.lower() for (name,) in ask("SHOW TABLES")}
 
     def damages(self, ask: Ask) -> Iterator[str]:
-        for table, _, kind, said in ask(f"CHECK TABLE {', '.join(TABLES)}"):
-            if (kind, said) != ("status", "OK") and kind not in ("note", "info"):
-                yield f"{table}: {said}"
+        for table, _, kind, text in ask(f"CHECK TABLE {', '.join(TABLES)}"):
+            if (kind, text) != ("status", "OK") and kind not in ("note", "info"):
+                yield f"{table}: {text}"
 
     @property
     def sessions_command(self) -> str:
@@ -111,7 +111,7 @@ class MySQLServer(Server):
 _LOST_TEXT = "the connection was lost, or it is not a MySQL server; is it running there, and is the port right?"
 
 
-def _said(code: object, settings: MySQL) -> str:
+def _find_cause(code: object, settings: MySQL) -> str:
     """Return what an error's number means, and what to do."""
     match code:
         case 1045 | 1698:
@@ -141,10 +141,10 @@ def _rows(connection: Any, question: str) -> list[Any]:
 
 def _context(tls: Tls) -> ssl.SSLContext:
     try:
-        found = ssl.create_default_context(cafile=tls.ca)
+        context = ssl.create_default_context(cafile=tls.ca)
         if tls.cert is not None:
-            found.load_cert_chain(tls.cert, tls.key)
+            context.load_cert_chain(tls.cert, tls.key)
     except OSError as error:
         files = ", ".join(name for name in (tls.ca, tls.cert, tls.key) if name)
         raise RunRootError(f"metadata.tls: {files}: cannot be used: {error.strerror or error}") from error
-    return found
+    return context

@@ -44,37 +44,37 @@ class PostgreSQLServer(Server):
             raise RunRootError(f"{self.label}: {self._explained(error)}") from error
 
     def _explained(self, error: Exception) -> str:
-        known = error.args[0] if error.args else None
-        if not isinstance(known, dict):
+        fields = error.args[0] if error.args else None
+        if not isinstance(fields, dict):
             cause = error if isinstance(error, OSError) else error.__cause__
             lost = cause is None or isinstance(cause, ConnectionResetError | BrokenPipeError)
             return _LOST_TEXT if lost else unreachable(cause, self._settings.timeout_seconds) or str(error)
-        said, text = _said(str(known.get("C", "")), self._settings), known.get("M", "")
-        return f"{said} ({text})" if said else f"the server said: {text}"
+        explanation, text = _find_cause(str(fields.get("C", "")), self._settings), fields.get("M", "")
+        return f"{explanation} ({text})" if explanation else f"the server said: {text}"
 
     def connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
         keep_out_of_logs()
         settings = self._settings
-        found = mlmd.ConnectionConfig()
-        target = found.postgresql
+        connection = mlmd.ConnectionConfig()
+        target = connection.postgresql
         target.host, target.port, target.dbname = settings.host, str(settings.port), settings.database
         target.user, target.skip_db_creation = settings.user, True
         secret = settings.secret()
         if secret:
-            target.password = _quoted(secret)
-        return found
+            target.password = _quote(secret)
+        return connection
 
     def adapt(self, store: Any) -> None:
         # ML Metadata 1.21 quotes a text with a backslash wrongly, so that it is a syntax error, or worse: SQL.
         plain = store._pywrap_cc_call
 
         def call(method: Any, request: Any, response: Any) -> None:
-            plain(method, _exchanged(request, _BACKSLASH, _STAND_IN), response)
-            found = _exchanged(response, _STAND_IN, _BACKSLASH)
-            if found is not response:
-                response.CopyFrom(found)
+            plain(method, _exchange(request, _BACKSLASH, _STAND_IN), response)
+            exchanged = _exchange(response, _STAND_IN, _BACKSLASH)
+            if exchanged is not response:
+                response.CopyFrom(exchanged)
 
         store._pywrap_cc_call = call
 
@@ -99,17 +99,17 @@ _STAND_IN = "\ufdd0"
 _LOST_TEXT = "the connection was lost, or it is not a PostgreSQL server; is it running there, and is the port right?"
 
 
-def _quoted(text: str) -> str:
-    """For libpq's connection string, into which ML Metadata puts it as it is; parts of it would be printed otherwise.
+def _quote(text: str) -> str:
+    """Return text quoted for libpq's connection string; without quotes an error would print parts of it.
 
-    >>> _quoted("it's")
+    >>> _quote("it's")
     "'it\\\\'s'"
     """
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
-def _exchanged(message: Any, old: str, new: str) -> Any:
+def _exchange(message: Any, old: str, new: str) -> Any:
     """Return a message with one character for another in all its texts; the very message where there is none."""
     from google.protobuf import json_format
 
@@ -130,7 +130,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
             return value
 
 
-def _said(code: str, settings: PostgreSQL) -> str:
+def _find_cause(code: str, settings: PostgreSQL) -> str:
     """Return what an SQLSTATE means, and what to do: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
     match code:
         case "28P01":

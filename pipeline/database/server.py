@@ -1,4 +1,4 @@
-"""What databases on a server have in common: an address, a user, a password that nobody sees."""
+"""Common base of databases on a server: an address, a user, a password that is never printed."""
 
 import logging
 import socket
@@ -24,17 +24,21 @@ class Server(Database):
         super().__init__(f"{settings.kind}://{place}", bound_id)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return True
 
-    def rights(self, found: Contents) -> Sequence[str]:
+    def rights(self, contents: Contents) -> Sequence[str]:
         # An empty one is about to get ML Metadata's tables.
-        return (f"CREATE TABLE {_PROBE} (id INT)", f"DROP TABLE {_PROBE}") if found.is_empty else super().rights(found)
+        return (
+            (f"CREATE TABLE {_PROBE} (id INT)", f"DROP TABLE {_PROBE}")
+            if contents.is_empty
+            else super().rights(contents)
+        )
 
-    def remedy(self, said: str) -> str:
-        if LOCKED in said:
+    def remedy(self, error: str) -> str:
+        if LOCKED in error:
             return f"{self.sessions_command}    # who holds it; the data is not damaged"
-        if "is damaged" in said:
+        if "is damaged" in error:
             return f"restore {self.label} from a backup; the serving version is unchanged"
         return 'docs/metadata.md, "When it cannot be used"; the serving version is unchanged'
 

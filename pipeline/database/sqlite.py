@@ -35,7 +35,7 @@ class SQLiteFile(Database):
         locks.wait(self.file, say)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return self.file.exists()
 
     @contextmanager
@@ -45,43 +45,43 @@ class SQLiteFile(Database):
         try:
             if not writable:
                 _check_head(self.file)
-            with closing(sqlite3.connect(uri, uri=True, timeout=seconds, isolation_level=None)) as found:
+            with closing(sqlite3.connect(uri, uri=True, timeout=seconds, isolation_level=None)) as connection:
                 if writable:
                     # Takes back what a killed process has left half done; only then the size is right.
-                    found.execute("SELECT count(*) FROM sqlite_master").fetchall()
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
                     _check_head(self.file)
-                yield lambda question: found.execute(question).fetchall()
+                yield lambda question: connection.execute(question).fetchall()
         except sqlite3.Error as error:
-            said = _said(str(error), writable=writable)
-            if said.startswith(_DAMAGED):
+            cause = _find_cause(str(error), writable=writable)
+            if cause.startswith(_DAMAGED):
                 # Which of it: a writer cannot ask this before what a killed process left is taken back.
                 _check_head(self.file)
-            raise RunRootError(f"{self.file}: {said}") from error
+            raise RunRootError(f"{self.file}: {cause}") from error
         except FileNotFoundError as error:
             raise RunRootError(f"{self.file}: there is none; is --run-root right?") from error
         except OSError as error:
             raise RunRootError(f"{self.file}: cannot be read: {error.strerror}") from error
 
     def contents(self) -> Contents:
-        return super().contents() if self.is_there else Contents(is_empty=True)
+        return super().contents() if self.exists else Contents(is_empty=True)
 
-    def check_rights(self, found: Contents) -> None:
-        if self.is_there:
-            super().check_rights(found)
+    def check_rights(self, contents: Contents) -> None:
+        if self.exists:
+            super().check_rights(contents)
             with self.session(writable=True) as ask:
                 self.check_damage(ask)
 
-    def rights(self, found: Contents) -> Sequence[str]:
+    def rights(self, contents: Contents) -> Sequence[str]:
         return ("BEGIN IMMEDIATE", "ROLLBACK")
 
     def connection(self, *, writable: bool) -> Any:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-        found = mlmd.ConnectionConfig()
-        found.sqlite.filename_uri = str(self.file)
+        connection = mlmd.ConnectionConfig()
+        connection.sqlite.filename_uri = str(self.file)
         mode = mlmd.SqliteMetadataSourceConfig
-        found.sqlite.connection_mode = mode.READWRITE_OPENCREATE if writable else mode.READONLY
-        return found
+        connection.sqlite.connection_mode = mode.READWRITE_OPENCREATE if writable else mode.READONLY
+        return connection
 
     def table_names(self, ask: Ask) -> set[str]:
         return {name.lower() for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -91,8 +91,8 @@ class SQLiteFile(Database):
         if verdict != "ok":
             yield verdict
 
-    def remedy(self, said: str) -> str:
-        if LOCKED in said:
+    def remedy(self, error: str) -> str:
+        if LOCKED in error:
             return command("fuser", "-v", self.file, note="who holds it; the data is not damaged")
         return (
             f"restore {self.file} from a backup; the serving version is unchanged. Or begin again: {self._begin_anew()}"
@@ -123,7 +123,7 @@ def _check_head(file: Path) -> None:
         raise RunRootError(f"{file}: is truncated ({size:,} bytes of {expected:,}); restore it from a backup")
 
 
-def _said(text: str, *, writable: bool) -> str:
+def _find_cause(text: str, *, writable: bool) -> str:
     if "locked" in text:
         return LOCKED
     if "not a database" in text:

@@ -96,7 +96,7 @@ def find_latest_push(root: RunRoot, model_name: str, *, before: str) -> LastPush
 
 def _open_store(root: RunRoot) -> ml_metadata.MetadataStore:
     database = root.database
-    if not database.is_there:
+    if not database.exists:
         raise ConfigError(f"{root.path}: holds no runs; name the folder of the runs with --run-root")
     database.check()
     store: ml_metadata.MetadataStore = database.store(writable=False)

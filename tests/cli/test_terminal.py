@@ -30,12 +30,12 @@ def test_what_libraries_print_goes_to_the_log_and_the_rest_to_the_terminal(
     assert sorted(log.read_text().splitlines()) == ["noise", "noise of C++"]
 
 
-def _said(code: str, *, journal: bool) -> str:
-    """Return what a process says on a standard error that is the journal's, or only looks like it."""
+def read_stderr(code: str, *, journal: bool) -> str:
+    """Return the standard error of a process, which is the journal's or only resembles it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        found = os.fstat(theirs.fileno())
-        place = f"{found.st_dev}:{found.st_ino if journal else found.st_ino + 1}"
+        status = os.fstat(theirs.fileno())
+        place = f"{status.st_dev}:{status.st_ino if journal else status.st_ino + 1}"
         environment = {**os.environ, "JOURNAL_STREAM": place}
         subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment, check=False, cwd=ROOT)
         return ours.recv(10_000).decode()
@@ -48,8 +48,8 @@ def test_in_the_journal_every_line_has_its_level() -> None:
         "say_refusal(DataError('first\\nsecond \\x1b[31m'), as_json=False)\n"
         "say('late', 'warning'); say('well again', 'notice')"
     )
-    assert _said(code, journal=True) == "<3>error: first\n<3>second \\x1b[31m\n<4>late\n<5>well again\n"
-    assert _said(code, journal=False) == "error: first\nsecond \\x1b[31m\nlate\nwell again\n"
+    assert read_stderr(code, journal=True) == "<3>error: first\n<3>second \\x1b[31m\n<4>late\n<5>well again\n"
+    assert read_stderr(code, journal=False) == "error: first\nsecond \\x1b[31m\nlate\nwell again\n"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_refusal_and_an_interrupt_are_said_in_one_way(
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
     code = (
         "import os, signal\nfrom cli.terminal import refusals\n"
-        "with refusals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('went on')"
+        "with refusals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('continued')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -1,4 +1,4 @@
-"""What is told of a run's end, to whom, and how often."""
+"""Notifications of a run's end, and how often they are sent."""
 
 import json
 import os
@@ -37,9 +37,9 @@ def root(tmp_path: Path) -> RunRoot:
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as found:
-        monkeypatch.setenv("HOOK", found.url)
-        yield found
+    with receiver() as webhook:
+        monkeypatch.setenv("HOOK", webhook.url)
+        yield webhook
 
 
 def to_hook(**named: Any) -> Alerts:
@@ -47,8 +47,10 @@ def to_hook(**named: Any) -> Alerts:
 
 
 def started(root: RunRoot, section: Alerts) -> RecordFile:
-    known = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"alerts": section})
-    return RecordFile(root, create_record(known, new_run_id(), log=root.log("x"), expected=nodes(known), resumes=None))
+    config = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"alerts": section})
+    return RecordFile(
+        root, create_record(config, new_run_id(), log=root.log("x"), expected=nodes(config), resumes=None)
+    )
 
 
 def run(
@@ -60,7 +62,7 @@ def run(
     code: int = 1,
     reason: str = "",
     stops_after: str = "",
-    shown: bool = False,
+    prints_alert: bool = False,
     missed: tuple[str, ...] = (),
 ) -> RecordFile:
     """Return a run as pipeline/run/local.py records it and tells of it."""
@@ -73,7 +75,7 @@ def run(
             break
     summary = {"pushed": "version 2 to /registry/2", "serving": "version 2 of census-income"}
     file.end(exit_code=code if fails_in else 0, error=error, reason=reason, summary=summary)
-    notifier.report_end(section, root, file, missed=missed, prints=shown)
+    notifier.report_end(section, root, file, missed=missed, prints=prints_alert)
     return file
 
 
@@ -162,10 +164,10 @@ def test_without_a_webhook_nothing_is_said(root: RunRoot, capfd: pytest.CaptureF
 def test_what_is_printed_is_the_text_of_the_alert(
     root: RunRoot, hook: Receiver, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run(root, to_hook(), shown=True)
+    run(root, to_hook(), prints_alert=True)
     assert capfd.readouterr() == ("", "")
     missed = ("auc on sex=Male: 0.84", "auc on sex=Female: 0.85")
-    run(root, to_hook(), fails_in="InfraValidator", error="x <= 3 & more", code=4, shown=True, missed=missed)
+    run(root, to_hook(), fails_in="InfraValidator", error="x <= 3 & more", code=4, prints_alert=True, missed=missed)
     out, err = capfd.readouterr()
     assert (out, err.rstrip("\n")) == ("", hook.documents[0]["text"].replace("&lt;", "<").replace("&amp;", "&"))
     assert "\nwhy      InfraValidator: x <= 3 & more\n         auc on sex=Male: 0.84\n" in err
@@ -174,7 +176,13 @@ def test_what_is_printed_is_the_text_of_the_alert(
 def test_hostile_text_neither_moves_a_terminal_nor_calls_a_channel(
     root: RunRoot, hook: Receiver, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run(root, to_hook(), fails_in="Gate", error="\x1b[31mred <!channel>\n" + "line\n" * 50 + "x" * 5000, shown=True)
+    run(
+        root,
+        to_hook(),
+        fails_in="Gate",
+        error="\x1b[31mred <!channel>\n" + "line\n" * 50 + "x" * 5000,
+        prints_alert=True,
+    )
     assert "\x1b" not in capfd.readouterr().err
     (document,) = hook.documents
     assert "\\x1b[31mred &lt;!channel&gt;" in document["text"]
@@ -203,8 +211,8 @@ def test_an_address_that_is_missing_is_said_though_nothing_is_to_be_posted(
 ) -> None:
     monkeypatch.delenv("HOOK", raising=False)
     run(root, to_hook())
-    said = "not posted: alerts.webhook_env: the environment variable HOOK is not set"
-    assert (capfd.readouterr().err, only(root).alert) == (f"alert {said}\n", said)
+    message = "not posted: alerts.webhook_env: the environment variable HOOK is not set"
+    assert (capfd.readouterr().err, only(root).alert) == (f"alert {message}\n", message)
 
 
 def test_ctrl_c_leaves_a_webhook_that_hangs_and_the_run_as_it_ended(

@@ -60,9 +60,9 @@ def test_a_code_without_a_name_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_followed_to_no_other_host(code: int) -> None:
     with receiver() as other, receiver(status(code, Location=other.url)) as hook:
-        said = not_posted(hook.url)
-    assert said.startswith(f"the webhook answered HTTP {code} ")
-    assert said.endswith("; a redirect is not followed")
+        message = not_posted(hook.url)
+    assert message.startswith(f"the webhook answered HTTP {code} ")
+    assert message.endswith("; a redirect is not followed")
     assert (len(hook.documents), other.documents) == (1, [])
 
 
@@ -94,9 +94,10 @@ def test_a_wait_that_makes_no_sense_is_not_heeded(asked: str) -> None:
 
 def test_it_says_how_often_it_tried() -> None:
     with receiver(status(502)) as hook:
-        said = not_posted(hook.url, seconds=3)
+        message = not_posted(hook.url, seconds=3)
     assert (
-        said == f"the webhook answered HTTP 502 Bad Gateway; tried {len(hook.documents)} times in {said.split()[-2]} s"
+        message
+        == f"the webhook answered HTTP 502 Bad Gateway; tried {len(hook.documents)} times in {message.split()[-2]} s"
     )
     assert len(hook.documents) > 1
 

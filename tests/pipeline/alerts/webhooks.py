@@ -16,7 +16,7 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 @dataclass
 class Receiver:
-    """What came in."""
+    """The received documents."""
 
     url: str = ""
     documents: list[Any] = field(default_factory=list)
@@ -65,13 +65,13 @@ def receiver(*answers: Answer) -> Iterator[Receiver]:
     Args:
       *answers: to the first request, the second, and so on; to all that come after it, the last. None is 200.
     """
-    found = Receiver()
+    received = Receiver()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            number = len(found.documents)
-            found.headers.append(dict(self.headers))
-            found.documents.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            number = len(received.documents)
+            received.headers.append(dict(self.headers))
+            received.documents.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             try:
                 (answers[min(number, len(answers) - 1)] if answers else status(200))(self)
             except (BrokenPipeError, ConnectionResetError):
@@ -85,9 +85,9 @@ def receiver(*answers: Answer) -> Iterator[Receiver]:
         server.daemon_threads, server.block_on_close = True, False
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        found.url = f"http://127.0.0.1:{server.server_address[1]}/services/{SECRET}"
+        received.url = f"http://127.0.0.1:{server.server_address[1]}/services/{SECRET}"
         try:
-            yield found
+            yield received
         finally:
             server.shutdown()
             thread.join()

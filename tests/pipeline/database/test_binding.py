@@ -24,7 +24,7 @@ RUN, OTHER = "20260101T000000.000000", "20260102T000000.000000"
 
 
 def use(folder: Path, values: Any = None) -> None:
-    """As a run and gc use it."""
+    """Lock a run root as a run and `gc` do."""
     with RunRoot(folder).locked(values):
         pass
 
@@ -108,8 +108,8 @@ def test_no_database_over_artifacts(tmp_path: Path) -> None:
 def test_a_fresh_database_over_artifacts(tmp_path: Path) -> None:
     root = used_root(tmp_path / "a")
     shutil.copy(used_root(tmp_path / "b", RUN).metadata, root.metadata)
-    said = f"{root.metadata}: belongs to the run root {tmp_path / 'b'} on "
-    assert refused(root.path).startswith(said)
+    message = f"{root.metadata}: belongs to the run root {tmp_path / 'b'} on "
+    assert refused(root.path).startswith(message)
     with pytest.raises(
         RunRootError, match=f"is not the database that this run root is bound to; it is that of {tmp_path / 'b'} on"
     ):
@@ -146,8 +146,8 @@ def test_a_run_root_that_is_bound_keeps_its_database_once_there_are_artifacts(
     use(tmp_path)
     if keeps:
         (tmp_path / "artifacts" / "Trainer").mkdir()
-        said = refused(tmp_path, values)
-        assert f"is empty, and {tmp_path} has artifacts; it is bound to {tmp_path}/metadata.sqlite" in said
+        message = refused(tmp_path, values)
+        assert f"is empty, and {tmp_path} has artifacts; it is bound to {tmp_path}/metadata.sqlite" in message
         with RunRoot(tmp_path).locked() as database:
             assert database.label == f"{tmp_path}/metadata.sqlite"
     else:
@@ -204,8 +204,8 @@ def oncall_at() -> Callable[[Path], str]:
     from oncall.__main__ import main
 
     def call(folder: Path) -> str:
-        found = CliRunner().invoke(main, ["lineage", "1", "--run-root", str(folder)])
-        assert (found.exit_code, found.output.count("\n")) == (6, 1)
-        return found.output
+        result = CliRunner().invoke(main, ["lineage", "1", "--run-root", str(folder)])
+        assert (result.exit_code, result.output.count("\n")) == (6, 1)
+        return result.output
 
     return call

@@ -41,8 +41,8 @@ def test_the_two_servers_have_their_own_ports() -> None:
 
 @pytest.mark.parametrize("key", ["password", "Password", "passwd", "url", "dsn"])
 def test_a_password_in_the_config_is_refused_by_name_and_not_shown(key: str) -> None:
-    said = refused(**{key: SECRET})
-    assert said.endswith(
+    message = refused(**{key: SECRET})
+    assert message.endswith(
         f"'{key}': no password belongs into a config; name the environment variable that holds it with password_env, "
         "or a file with password_file"
     )
@@ -87,11 +87,11 @@ def test_files_are_beside_the_config(small_census: Callable[..., Path]) -> None:
     values = yaml.safe_load(config.read_text())
     values["metadata"] = {**SERVER, "password_file": "secret/db", "tls": {"ca": "ca.pem"}}
     config.write_text(yaml.safe_dump(values))
-    found = load(config).metadata
-    assert isinstance(found, MySQL)
-    assert found.password_file == str(config.parent / "secret" / "db")
-    assert found.tls is not None
-    assert found.tls.ca == str(config.parent / "ca.pem")
+    metadata = load(config).metadata
+    assert isinstance(metadata, MySQL)
+    assert metadata.password_file == str(config.parent / "secret" / "db")
+    assert metadata.tls is not None
+    assert metadata.tls.ca == str(config.parent / "ca.pem")
 
 
 def test_the_password_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "metadata.md").read_text()
 _PLACES = re.compile(r"\.\.\.|\b(?:RUN_ROOT|OTHER|HOST|X|\d+)\b")
 
 
-def _said() -> str:
+def collect_messages() -> str:
     """Every text of the code that may be said, what is put into it left out."""
     texts = []
     for file in (ROOT / "pipeline" / "database").glob("*.py"):
@@ -26,7 +26,7 @@ def _said() -> str:
 
 
 def test_every_line_that_the_page_quotes_is_said() -> None:
-    said = _said()
+    message = collect_messages()
     quoted = re.findall(r"^\| (`.+`) \|", PAGE, flags=re.MULTILINE) + re.findall(
         r"\| (`.+`) \|$", PAGE, flags=re.MULTILINE
     )
@@ -34,7 +34,7 @@ def test_every_line_that_the_page_quotes_is_said() -> None:
     assert len(phrases) > 18
     for phrase in phrases:
         for part in _PLACES.split(phrase):
-            assert part.strip(" ,;") in said, (phrase, part)
+            assert part.strip(" ,;") in message, (phrase, part)
 
 
 def test_the_config_of_the_page_is_one() -> None:

@@ -174,8 +174,8 @@ def _held(database: Database) -> Iterator[None]:
 def test_tables_of_something_else(database_server: DatabaseServer, tmp_path: Path) -> None:
     values = database_server.new_database()
     database_server.admin("CREATE TABLE orders (id INT)", database=values["database"])
-    said = refusal(tmp_path, values)
-    assert "but not ML Metadata's (it holds orders); is it the right one?" in said
+    message = refusal(tmp_path, values)
+    assert "but not ML Metadata's (it holds orders); is it the right one?" in message
 
 
 def test_a_schema_of_another_release_and_one_with_a_table_missing(
@@ -214,8 +214,8 @@ def test_any_text_comes_back_as_it_was(database_server: DatabaseServer, tmp_path
         made = mlmd.Context(type_id=kind, name=f"{number} {text}")
         made.custom_properties[text].string_value = text
         (id_,) = store.put_contexts([made])
-        (found,) = store.get_contexts_by_id([id_])
-        assert (found.name, dict(found.custom_properties)) == (made.name, dict(made.custom_properties))
+        (stored,) = store.get_contexts_by_id([id_])
+        assert (stored.name, dict(stored.custom_properties)) == (made.name, dict(made.custom_properties))
         assert store.get_context_by_type_and_name("of a test", made.name).id == id_
     assert len(store.get_contexts_by_type("of a test")) == len(texts)
 

@@ -27,12 +27,12 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "root")
 
 
-def resolved(runs: Runs, run_id: str, *found: mlmd.Artifact) -> None:
+def resolved(runs: Runs, run_id: str, *artifacts: mlmd.Artifact) -> None:
     """Put what History found into the context of a run, as TFX does."""
     type_id = runs.store.get_execution_type("tfx.dsl.components.common.resolver.Resolver").id
     execution = mlmd.Execution(type_id=type_id, last_known_state=mlmd.Execution.COMPLETE)
     context = runs.store.get_context_by_type_and_name("pipeline_run", run_id)
-    events = [(artifact, mlmd.Event(type=mlmd.Event.OUTPUT)) for artifact in found]
+    events = [(artifact, mlmd.Event(type=mlmd.Event.OUTPUT)) for artifact in artifacts]
     runs.store.put_execution(execution, events, [context])
 
 
@@ -46,19 +46,19 @@ def gate_finds(runs: Runs, model: str = NAME) -> list[str]:
 
     def live(type_: Any) -> list[Any]:
         artifacts = []
-        for found in runs.store.get_artifacts_by_type(type_.TYPE_NAME):
-            if found.state == mlmd.Artifact.LIVE:
+        for artifact in runs.store.get_artifacts_by_type(type_.TYPE_NAME):
+            if artifact.state == mlmd.Artifact.LIVE:
                 artifacts.append(type_())
-                artifacts[-1].set_mlmd_artifact(found)
+                artifacts[-1].set_mlmd_artifact(artifact)
         return artifacts
 
-    given = {
+    inputs = {
         "statistics": live(standard_artifacts.ExampleStatistics),
         "pushed_model": live(standard_artifacts.PushedModel),
     }
-    found = LastPushedStatistics(model).resolve_artifacts(runs.store, given)
-    assert len(found["statistics"]) == len(found["pushed_model"])
-    return [artifact.uri for artifact in found["statistics"]]
+    resolved_inputs = LastPushedStatistics(model).resolve_artifacts(runs.store, inputs)
+    assert len(resolved_inputs["statistics"]) == len(resolved_inputs["pushed_model"])
+    return [artifact.uri for artifact in resolved_inputs["statistics"]]
 
 
 def folders(*made: Artifacts) -> list[str]:
@@ -112,16 +112,16 @@ def test_statistics_from_the_cache_are_those_of_the_run_that_pushed(runs: Runs) 
 def test_a_push_that_was_killed_after_the_version(runs: Runs, tmp_path: Path) -> None:
     runs.run(IDS[0])
     runs.run(IDS[1], crashes_in="Pusher")
-    # The version is there, but there is no record of it: the next run finds it.
+    # The version exists, but there is no record of it: the next run finds it.
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"another model")
     runs.registry.push(
         Candidate(NAME, run_id=IDS[1], model_id=1, folder=tmp_path / "model", metrics={"overall": {"auc": 0.9}})
     )
-    found = runs.run(IDS[2], pushes=False)
+    third = runs.run(IDS[2], pushes=False)
     runs.run(IDS[3], pushes=False)
     assert last(runs) == IDS[2]
-    assert gate_finds(runs) == folders(found)
+    assert gate_finds(runs) == folders(third)
 
 
 def test_a_rollback_does_not_change_which_model_was_pushed_last(runs: Runs) -> None:

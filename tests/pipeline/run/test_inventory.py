@@ -1,4 +1,4 @@
-"""What an execution has made is known by its files, and what is no longer whole is not found again."""
+"""An output is identified by its files, and a damaged one is not used again."""
 
 from pathlib import Path
 

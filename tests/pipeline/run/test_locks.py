@@ -1,4 +1,4 @@
-"""Who holds a file is named, and a database is waited for."""
+"""The holder of a lock is named, and a locked database is waited for."""
 
 import os
 import sqlite3
@@ -27,12 +27,12 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_nobody_is_waited_for_where_there_is_no_lock_or_no_database(database: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    wait(database, said.append)
-    wait(tmp_path / "none", said.append)
+    message: list[str] = []
+    wait(database, message.append)
+    wait(tmp_path / "none", message.append)
     (tmp_path / "text").write_text("not a database, which others say")
-    wait(tmp_path / "text", said.append)
-    assert said == []
+    wait(tmp_path / "text", message.append)
+    assert message == []
 
 
 _HOLDS = (
@@ -58,14 +58,14 @@ def _held(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE", "BEGIN; SELECT * FROM known"])
 def test_any_lock_is_waited_for_and_its_holder_is_named(how: str, database: Path) -> None:
-    said: list[str] = []
+    message: list[str] = []
     with _held(database, how) as holder:
         assert find_holders(database) == {holder.pid}
-        waiting = threading.Thread(target=wait, args=(database, lambda text: (said.append(text), holder.kill())))
+        waiting = threading.Thread(target=wait, args=(database, lambda text: (message.append(text), holder.kill())))
         waiting.start()
         waiting.join(20)
         assert not waiting.is_alive()
-    (line,) = said
+    (line,) = message
     assert line.startswith(
         f"waits for {database}, at most 30 s: it is locked by process {holder.pid} ({sys.executable} -c"
     )
@@ -86,12 +86,12 @@ def test_what_is_gone_or_elsewhere_is_another_process() -> None:
 
 
 def test_a_store_waits_in_the_middle_of_a_call(tmp_path: Path) -> None:
-    file, said = tmp_path / "metadata.sqlite", list[str]()
+    file, message = tmp_path / "metadata.sqlite", list[str]()
     connection = mlmd.ConnectionConfig()
     connection.sqlite.filename_uri = str(file)
     connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     store = ml_metadata.MetadataStore(connection)
     with _held(file, "BEGIN EXCLUSIVE") as holder:
-        locks.make_patient(store, file, lambda text: (said.append(text), holder.kill()))
+        locks.make_patient(store, file, lambda text: (message.append(text), holder.kill()))
         assert store.put_artifact_type(mlmd.ArtifactType(name="Model")) > 0
-    assert len(said) == 1
+    assert len(message) == 1

@@ -1,4 +1,4 @@
-"""What preflight finds in the values of the files, before anything runs."""
+"""Findings of preflight in the values of the files, before anything runs."""
 
 from pathlib import Path
 from typing import Any

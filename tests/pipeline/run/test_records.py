@@ -1,4 +1,4 @@
-"""What is known of a run besides ML Metadata: who runs it, how far it came, why it ended."""
+"""Records of runs: their process, progress and end."""
 
 import json
 import os
@@ -22,8 +22,8 @@ def root(tmp_path: Path) -> RunRoot:
 
 
 def started(root: RunRoot, log: Path | None = None) -> RecordFile:
-    known = pipeline_config.load(CENSUS_CONFIG)
-    return RecordFile(root, create_record(known, new_run_id(), log=log, expected=nodes(known), resumes=None))
+    config = pipeline_config.load(CENSUS_CONFIG)
+    return RecordFile(root, create_record(config, new_run_id(), log=log, expected=nodes(config), resumes=None))
 
 
 def only(root: RunRoot) -> RunRecord:

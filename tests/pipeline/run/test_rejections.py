@@ -1,4 +1,4 @@
-"""What local_runner.py refuses before anything starts: one clear line, its exit code, nothing lost. Loads no TensorFlow."""
+"""Errors of local_runner.py before anything starts: one clear line, its exit code, nothing lost. Loads no TensorFlow."""
 
 import json
 import subprocess
@@ -81,10 +81,14 @@ def test_a_config_that_cannot_be_read_is_on_record_where_there_is_a_run_root(
     local_runner(config, root, "--dry-run", "--set", "training.epoch=3")
     assert RejectionFile(RunRoot(root)).read() is None
     local_runner(config, root, "--set", "training.epoch=3", "--set", "alerts.webhook=https://hooks.example/SECRET")
-    found = RejectionFile(RunRoot(root)).read()
-    assert found is not None
-    assert (found.pipeline, found.exit_code, "unknown key 'epoch'" in found.why) == ("census-income", 2, True)
-    assert found.command == ["local_runner.py", "--config", str(config), "--run-root", str(root)]
+    rejection = RejectionFile(RunRoot(root)).read()
+    assert rejection is not None
+    assert (rejection.pipeline, rejection.exit_code, "unknown key 'epoch'" in rejection.why) == (
+        "census-income",
+        2,
+        True,
+    )
+    assert rejection.command == ["local_runner.py", "--config", str(config), "--run-root", str(root)]
     assert "SECRET" not in (root / "refused.json").read_text()
 
 
