@@ -1,4 +1,4 @@
-"""What the model that was pushed last was trained on."""
+"""History of a local run: the statistics that the model pushed last was trained on."""
 
 import ml_metadata as mlmd
 from tfx import types

@@ -1,4 +1,4 @@
-"""What the model that serves on Vertex AI was trained on: the History of a run there.
+"""History of a run on Vertex AI: the statistics that the champion was trained on.
 
 Vertex Pipelines knows but two kinds of resolvers, neither of which can ask what was pushed. The pusher keeps the
 statistics beside the version; here they are fetched from the version that serves.

@@ -25,7 +25,7 @@ _OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 @dataclass(frozen=True)
 class Push:
-    """What a Pusher recorded.
+    """Record of a push in ML Metadata.
 
     Attributes:
       id: ID of the artifact; later pushes have higher ones.
@@ -52,8 +52,8 @@ class LastPush:
 
     Attributes:
       run_id: ID of the run.
-      pushed_model: what its Pusher wrote.
-      statistics: what its StatisticsGen wrote; None if it is not kept.
+      pushed_model: Artifact that its Pusher wrote.
+      statistics: Artifact that its StatisticsGen wrote; None if it is not kept.
     """
 
     run_id: str

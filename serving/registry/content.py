@@ -1,4 +1,4 @@
-"""What a version consists of: the content, which its hash stands for, and what is kept beside it."""
+"""The files of a version: the content, which its hash stands for, and the files that are kept beside it."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Release:
-    """What is written beside each version.
+    """Release file of a version.
 
     Attributes:
       pipeline: the name of the pipeline that owns the model's name.
@@ -35,7 +35,7 @@ class Release:
       metrics: metrics of the evaluation, by name.
       extra_hashes: SHA-256 of what is kept beside the content, such as the golden requests, by file.
       file_hashes: SHA-256 of each of the SavedModel's files, by its path in the version's folder.
-      pushed_at: when, in UTC; empty for versions of releases that did not write it.
+      pushed_at: Time of the push in UTC; empty for versions of releases that did not write it.
     """
 
     pipeline: str

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.errors import ConfigError, DataError, PushError, RunRootError
+from components.pusher.summary import PusherSummary
 from oncall.__main__ import main
 from pipeline.alerts.alert import create_rejection_alert, create_run_alert
 from pipeline.config.pipeline_config import load
@@ -127,7 +128,8 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     (saved / "saved_model.pb").write_text("m")
     registry = LocalRegistry(root.registry(config), config.push.model_name, promotes=False)
     registry.push(Candidate("p", run_id="r", model_id=1, folder=saved))
-    board, serve, promote = summary.next_steps(config, root, "r", {"version": 1}, None)
+    pusher = PusherSummary(pushed=True, version=1, path=str(registry.path(1)), content_hash="")
+    board, serve, promote = summary.next_steps(config, root, "r", pusher, None)
     assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
     assert Path(str(parsed(serve)["model_dir"])) == registry.folder
     assert (parsed(promote)["registry"], parsed(promote)["model"]) == (registry.folder.parent, registry.name)

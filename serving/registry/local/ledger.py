@@ -1,4 +1,4 @@
-"""What `registry.json` says: the state of every version, and what was done. Values only; no file is read here."""
+"""The content of `registry.json`: the states of all versions, and the history. No file is read here."""
 
 import enum
 import json
@@ -12,7 +12,7 @@ _FORMAT = 1
 
 
 class State(enum.StrEnum):
-    """What a version is.
+    """State of a version.
 
     `candidate` was pushed and waits for its promotion, `champion` serves, `previous` served before and is what a
     rollback goes back to; there is at most one of each. `retired` are all others.
@@ -32,13 +32,13 @@ class Event:
     """A change, for the history.
 
     Attributes:
-      at: when, in UTC.
+      at: Time in UTC.
       action: push, promote, rollback, retire, delete, or adopt (versions that were there before there were states).
-      version: that was changed.
+      version: Number of the version that was changed.
       by: USER@HOST.
       champion_before: champion until then.
       run_id: ID of the run that pushed.
-      reason: as given, or what led to it.
+      reason: Reason that the user gave, or the cause.
     """
 
     at: str
@@ -108,7 +108,7 @@ class Ledger:
 
     @classmethod
     def adopted(cls, versions: Iterable[int]) -> "Ledger":
-        """Of versions whose states nobody wrote down: then the highest number is the champion."""
+        """Return the ledger of versions without recorded states: the highest number is the champion."""
         ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
         for version in sorted(ledger.states)[-2:]:
             ledger = ledger.crowned(version)

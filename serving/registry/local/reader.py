@@ -16,7 +16,7 @@ _VERSION = re.compile(r"0|[1-9][0-9]*")
 
 
 class Versions:
-    """What is in REGISTRY/NAME. A version that is named here is whole, whatever others do meanwhile."""
+    """Versions in REGISTRY/NAME. A version that is named here is whole, whatever others do meanwhile."""
 
     def __init__(self, folder: str | Path, model_name: str) -> None:
         self.name = model_name
@@ -117,7 +117,7 @@ class Versions:
             raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
 
     def differing_files(self, version: int) -> list[str]:
-        """Those of a version that were changed, removed or added since its push; reads them all.
+        """Return the files of a version that were changed, removed or added since its push; reads them all.
 
         Returns:
           Each with what it is, such as `saved_model.pb changed`; empty where the release does not say what was pushed.

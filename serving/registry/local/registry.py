@@ -11,7 +11,6 @@ import filelock
 
 from cli.errors import PushError
 from cli.terminal import command, flags
-from schemas.metrics import METRICS
 from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, extra_hashes, file_hashes, finite
 from serving.registry.local import disk, tf_serving
 from serving.registry.local.ledger import Ledger, State
@@ -332,6 +331,9 @@ def _size(folder: Path) -> int:
 
 
 def _cells(number: int, state: str, release: Release | None, size: int) -> dict[str, str]:
+    # With it comes pydantic, which the commands start without.
+    from schemas.metrics import METRICS
+
     metrics = release.metrics if release else {}
     names = sorted(metrics, key=lambda name: name not in METRICS or METRICS[name].rank > _MAX_METRICS)
     return {

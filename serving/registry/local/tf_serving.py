@@ -1,4 +1,4 @@
-"""What TF Serving is told: which version to serve under which name.
+"""The config of TF Serving: which version it serves under which name.
 
     tensorflow_model_server --model_config_file=REGISTRY/NAME/tf_serving.config --model_config_file_poll_wait_seconds=10
 
@@ -38,6 +38,6 @@ def config_text(folder: Path, *, champion: int | None, candidate: int | None) ->
 
 
 def _escaped(text: str) -> str:
-    """As protobuf's text format writes a string: bytes that are no plain characters become octal numbers."""
+    """Return a string in protobuf's text format, in which other bytes than plain characters are octal numbers."""
     plain = set(range(32, 127)) - set(b'"\\')
     return "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(text))

@@ -1,4 +1,4 @@
-"""What a user may choose about serving on Vertex AI. Imports no Google client."""
+"""The settings of serving on Vertex AI. Imports no Google client."""
 
 import re
 from typing import Annotated

@@ -62,7 +62,7 @@ class Vertex:
 
     def __init__(self, place: Place, *, report: Report = lambda line: None, poll_seconds: float = 5.0) -> None:
         """Args:
-        place: where.
+        place: Project and region.
         report: is told of retries and waits, a line each.
         poll_seconds: between two looks at a long-running operation.
         """

@@ -1,4 +1,4 @@
-"""What goes with a pushed version: its evaluation in the registry, batch prediction, model monitoring.
+"""Steps that follow a push: the evaluation in the registry, batch prediction, model monitoring.
 
 Each is looked for before it is made, by a name of the version's own: a push that is repeated makes no second one.
 """
@@ -27,7 +27,7 @@ _SCHEMA_FILES = {
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a version was trained on and how well it does.
+    """Training data and metrics of a version.
 
     Attributes:
       label_kind: binary, multiclass or regression.

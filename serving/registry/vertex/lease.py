@@ -34,9 +34,9 @@ class Lease:
     Attributes:
       vertex: the connection.
       model_id: ID of the model that is to be changed.
-      pipeline, run_id: who asks; the same run may take up its own lease again.
-      seconds: how long it lasts without `renew`.
-      journal: what a retry has to know, kept with the lease; written by `note`.
+      pipeline, run_id: Holder; the same run may take up its own lease again.
+      seconds: Seconds that it lasts without `renew`.
+      journal: Values for a retry, kept with the lease; written by `note`.
     """
 
     vertex: Vertex

@@ -1,4 +1,4 @@
-"""What a push would do, decided before anything is changed; and what it must not do, refused by name."""
+"""The plan of a push, made before anything is changed; a clash is rejected and named."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ _FULL = 100
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """What a push will do.
+    """Steps of a push.
 
     Attributes:
-      model: as it is now.
-      endpoint: as it is now.
+      model: Model before the push.
+      endpoint: Endpoint before the push.
       version: the number that the pushed version has or will have.
       existing: the version that holds this content already, if one does.
       done: whether nothing is left to do.

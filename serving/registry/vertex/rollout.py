@@ -1,6 +1,6 @@
 """The changes of a model and its endpoint: push, promote, roll back, collect garbage.
 
-Each step reads what is there and does what is missing, under the model's lease; so it may be repeated at any point.
+Each step reads the current state and makes the missing change, under the model's lease; so it may be repeated at any point.
 """
 
 import time
@@ -54,12 +54,12 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What a push has done.
+    """Outcome of a push, a promotion or a rollback.
 
     Attributes:
       pushed: whether it changed anything.
       version: the number, the N of the alias `vN`.
-      model, version_id, endpoint, deployed_model_id: as Vertex AI names them.
+      model, version_id, endpoint, deployed_model_id: Names on Vertex AI.
       traffic_before, traffic_after: percent by deployed-model id.
       serving: percent by version number.
     """

@@ -88,8 +88,8 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
     Args:
       uri: URI of a folder or an object.
       target: the folder or the file that it becomes.
-      project: that the bucket belongs to.
-      seconds: so long one request is repeated.
+      project: Project of the bucket.
+      seconds: Seconds for which one request is repeated.
 
     Raises:
       NothingThereError: nothing is there.

@@ -1,4 +1,4 @@
-"""What is there: a model's versions, and an endpoint's deployments, read again whenever it matters."""
+"""A model's versions and an endpoint's deployments, read again before each decision."""
 
 import re
 from collections.abc import Mapping

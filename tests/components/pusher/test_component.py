@@ -1,4 +1,4 @@
-"""What the pusher pushes, and what it refuses to push."""
+"""Pushes of the component, and the models that it rejects."""
 
 from pathlib import Path
 

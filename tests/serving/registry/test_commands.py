@@ -51,7 +51,7 @@ def run_json(*arguments: str) -> Any:
 
 
 def cells(line: str) -> list[str]:
-    """Of a row of a table."""
+    """Return the cells of a table's row."""
     return [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
 
 

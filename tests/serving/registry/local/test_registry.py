@@ -1,4 +1,4 @@
-"""What a push does and refuses, one at a time; those that are killed or come together have files of their own."""
+"""Pushes to a folder, one at a time; killed and concurrent ones have files of their own."""
 
 import hashlib
 import json

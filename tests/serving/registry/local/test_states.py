@@ -1,4 +1,4 @@
-"""What the versions of a registry are: promotion, rollback, garbage, and what readers are told."""
+"""States of versions: promotion, rollback, garbage collection, and the readers' view."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What TF Serving is told by the registry, read by TF Serving's own definition of it."""
+"""The config for TF Serving, read with TF Serving's own definition of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What goes with a pushed version, and Google's own high-level client against the same emulator."""
+"""Steps that follow a push, and Google's own high-level client against the same emulator."""
 
 import json
 import shutil
