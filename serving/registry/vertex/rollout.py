@@ -1,6 +1,6 @@
 """The changes of a model and its endpoint: push, promote, roll back, collect garbage.
 
-Each step reads the current state and makes the missing change, under the model's lease; so it may be repeated at any point.
+Each step reads the current state and makes the missing change, under the model's lease; so it may be repeated.
 """
 
 import time
