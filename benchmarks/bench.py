@@ -56,6 +56,10 @@ def _one(which: str, config_file: Path, limit_seconds: float | None = None) -> d
     return measured
 
 
+def _report(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _run(command: list[str], limit_seconds: float | None = None) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_seconds)
     if done.returncode != 0:
@@ -66,20 +70,20 @@ def _size(rows: int, runs: int, say: Callable[[str], None]) -> Runs:
     """Both pipelines on so many rows, by turns."""
     from benchmarks.household import write_config, write_rows
 
-    found: Runs = {"stock": [], "ours": []}
+    measured: Runs = {"stock": [], "ours": []}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_rows(data, rows)
         config_file = write_config(data)
         for number in range(1, runs + 1):
-            for which in found:
+            for which in measured:
                 say(f"{rows:,} rows, run {number} of {runs}: {which} ...")
-                found[which].append(_one(which, config_file))
-    return found
+                measured[which].append(_one(which, config_file))
+    return measured
 
 
 def total_seconds(run: dict[str, Any]) -> float:
-    """Of all components that both pipelines have; start-up is left out."""
+    """Return the sum over all components that both pipelines have, without the start-up."""
     names = {*STOCK_NAMES, *filter(None, STOCK_NAMES.values())} - {"InfraValidator"}
     return float(sum(node["seconds"] for name, node in run["nodes"].items() if name in names))
 
@@ -112,9 +116,9 @@ def size_table(rows: int, runs: Runs) -> Table:
         ours = [run["nodes"][node] for run in runs["ours"]]
         stock = [run["nodes"][stock_name] for run in runs["stock"]] if stock_name else []
         table.add_row(node, *_cells(stock, ours, read))
-    sums = {which: [_sum(run) for run in found] for which, found in runs.items()}
+    sums = {which: [_sum(run) for run in runs_of] for which, runs_of in runs.items()}
     table.add_row("the first five", *_cells(sums["stock"], sums["ours"], rows))
-    starts = {which: [{"seconds": run["start-up"]} for run in found] for which, found in runs.items()}
+    starts = {which: [{"seconds": run["start-up"]} for run in runs_of] for which, runs_of in runs.items()}
     table.add_row("start-up", *_cells(starts["stock"], starts["ours"], None))
     return table
 
@@ -142,8 +146,8 @@ def _cells(stock: Sequence[dict[str, float]], ours: Sequence[dict[str, float]], 
     ratios = sorted(s["seconds"] / o["seconds"] for s, o in zip(stock, ours, strict=False))
 
     def middle(runs: Sequence[dict[str, float]], key: str, unit: float, form: str) -> str:
-        found = [run[key] for run in runs if key in run]
-        return format(statistics.median(found) / unit, form) if found else ""
+        values = [run[key] for run in runs if key in run]
+        return format(statistics.median(values) / unit, form) if values else ""
 
     seconds = statistics.median(run["seconds"] for run in ours)
     return [
@@ -239,16 +243,16 @@ def main(
         _measure_one(which, Path(folder), Path(config_file))
         return
     if wide:
-        found = bench_wide.kept() if show else bench_wide.measured_tables(_one, lambda said: click.echo(said, err=True))
+        tables = bench_wide.kept() if show else bench_wide.measured_tables(_one, _report)
         if keep and not show:
-            bench_wide.keep(found)
-        click.echo(bench_wide.text(found))
+            bench_wide.keep(tables)
+        click.echo(bench_wide.text(tables))
         return
     if show:
         click.echo(text(json.loads(MEASURED_FILE.read_text())))
         return
     _run([sys.executable, "-c", "import tfx.v1, tensorflow_model_analysis"])
-    measured = {str(n): _size(n, runs, lambda said: click.echo(said, err=True)) for n in sorted(rows)}
+    measured = {str(n): _size(n, runs, _report) for n in sorted(rows)}
     if keep:
         MEASURED_FILE.write_text(json.dumps(measured, indent=1) + "\n")
         plot(measured, PLOT_FILE)

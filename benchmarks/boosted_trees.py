@@ -57,7 +57,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the trees get of a run.
+    """Input of the trees from a run.
 
     Attributes:
       fitted: Rows that they are fitted on: `train` and `eval`. The pipeline stops its training early by `eval`; the

@@ -56,10 +56,10 @@ def _run(rows: int) -> Counts:
     return measured
 
 
-def table(found: Counts, kept: Counts) -> str:
-    """Both, a line for each component that reads or writes more where there are more rows."""
+def table(measured: Counts, kept: Counts) -> str:
+    """Return a table of both, a line for each component that reads or writes more where there are more rows."""
     lines = [f"{'bytes a row':<16} {'read':>8} {'kept':>8}   {'written':>8} {'kept':>8}"]
-    for node, counts in found.items():
+    for node, counts in measured.items():
         before = kept.get(node, {})
         if max(counts.values()) >= 1:
             # Zero for what is not counted, too.
@@ -81,10 +81,10 @@ def main(keep: bool, one: tuple[str, str] | None) -> None:
         (folder / "measured.json").write_text(json.dumps(measured))
         return
     kept: Counts = json.loads(COUNTS_FILE.read_text()) if COUNTS_FILE.is_file() else {}
-    found = counted()
+    counts = counted()
     if keep:
-        COUNTS_FILE.write_text(json.dumps(found, indent=1) + "\n")
-    click.echo(table(found, kept))
+        COUNTS_FILE.write_text(json.dumps(counts, indent=1) + "\n")
+    click.echo(table(counts, kept))
 
 
 if __name__ == "__main__":

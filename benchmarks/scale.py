@@ -1,4 +1,4 @@
-"""What the pipeline costs on large data: measured CPU seconds a row, times rows, times prices.
+"""Costs of the pipeline on large data: measured CPU seconds a row, times rows, times prices.
 
     python -m benchmarks.scale               # the tables of docs/scale.md and docs/vertex.md, from rates.json
     python -m benchmarks.scale --measure     # measures rates.json again; about five minutes on two cores
@@ -99,17 +99,17 @@ def costs(scenario: Scenario, rates: dict[str, Any]) -> list[Cost]:
         "Evaluator": trained * _SPLITS["test"] / _SPLITS["train"],
     }
     # Beam's shuffle moves names of files and what was counted of them, no rows.
-    found = []
+    files = []
     for component in _ON_BEAM:
         vcpu_hours = read[component] * rates["cpu_seconds_per_million_rows"][component] / 1e6 / 3600
         # A job has no use for more workers than it has work; ten minutes of it each, and one machine at least.
         vcpus = max(4.0, min(float(scenario.vcpus), vcpu_hours * 6))
         dollars = vcpu_hours * _dataflow_vcpu_hour()
-        found.append(Cost(component, read[component], vcpu_hours, vcpu_hours / vcpus, dollars))
+        files.append(Cost(component, read[component], vcpu_hours, vcpu_hours / vcpus, dollars))
     vcpu_hours = trained * scenario.epochs * rates["cpu_seconds_per_million_rows"]["Trainer"] / 1e6 / 3600
     hours = vcpu_hours / _TRAINING_VCPUS
     dollars = hours * PRICES["training on n1-highmem-16, hour"]
-    return [*found[:3], Cost("Trainer", trained * scenario.epochs, vcpu_hours, hours, dollars), found[3]]
+    return [*files[:3], Cost("Trainer", trained * scenario.epochs, vcpu_hours, hours, dollars), files[3]]
 
 
 def _dataflow_vcpu_hour() -> float:
@@ -160,22 +160,22 @@ def disk_table(rates: dict[str, Any]) -> Table:
 
 def scenario_table(scenario: Scenario, rates: dict[str, Any]) -> Table:
     """One size of data, component by component."""
-    known = costs(scenario, rates)
-    stored = known[0].rows * rates["example_bytes_per_row"] / 1e9
-    kept = known[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
+    costs_of_steps = costs(scenario, rates)
+    stored = costs_of_steps[0].rows * rates["example_bytes_per_row"] / 1e9
+    kept = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
     table = _table(
-        f"{scenario.name}: {known[0].rows:.2g} rows, {stored:,.0f} GB of examples; Dataflow with up to "
+        f"{scenario.name}: {costs_of_steps[0].rows:.2g} rows, {stored:,.0f} GB of examples; Dataflow with up to "
         f"{scenario.vcpus:,} vCPU; n1-highmem-16 trains, with {kept:.0f} GB on its disk",
         ("component", "rows read", "s/M rows", "vCPU hours", "hours", "dollars"),
     )
-    for cost in known:
+    for cost in costs_of_steps:
         rate = rates["cpu_seconds_per_million_rows"][cost.component]
         numbers = (f"{cost.rows:.2g}", f"{rate:.1f}", f"{cost.vcpu_hours:,.1f}", f"{cost.hours:,.2f}")
         table.add_row(cost.component, *numbers, f"{cost.dollars:,.2f}")
     month = stored * PRICES["Cloud Storage, GB month"]
     table.add_row("examples, a month", "", "", "", "", f"{month:,.2f}")
-    hours, dollars = sum(cost.hours for cost in known), sum(cost.dollars for cost in known)
-    vcpu_hours = sum(cost.vcpu_hours for cost in known)
+    hours, dollars = sum(cost.hours for cost in costs_of_steps), sum(cost.dollars for cost in costs_of_steps)
+    vcpu_hours = sum(cost.vcpu_hours for cost in costs_of_steps)
     table.add_row("a run", "", "", f"{vcpu_hours:,.1f}", f"{hours:,.2f}", f"{dollars:,.2f}")
     return table
 

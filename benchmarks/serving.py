@@ -59,17 +59,17 @@ def wrk(url: str, body: str, connections: int) -> dict[str, float]:
         script.write(f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n")
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{_SECONDS}", "--latency", "-s", script.name, url]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said:
-        raise click.ClickException(f"not every request was answered:\n{said}")
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise click.ClickException(f"not every request was answered:\n{output}")
     return {
-        "rate": float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0]),
-        **{f"p{p}": _milliseconds(said, p) for p in (50, 99)},
+        "rate": float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0]),
+        **{f"p{p}": _milliseconds(output, p) for p in (50, 99)},
     }
 
 
-def _milliseconds(said: str, percentile: int) -> float:
-    number, unit = re.findall(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s)", said, re.MULTILINE)[0]
+def _milliseconds(output: str, percentile: int) -> float:
+    number, unit = re.findall(rf"^\s+{percentile}%\s+([\d.]+)(us|ms|s)", output, re.MULTILINE)[0]
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
@@ -114,9 +114,9 @@ def _server(folder: Path, workers: int) -> tuple["subprocess.Popen[str]", str]:
     )
     assert process.stdout is not None
     for line in process.stdout:
-        said = json.loads(line)
-        if said["event"] == "ready":
-            return process, str(said["http"])
+        answer = json.loads(line)
+        if answer["event"] == "ready":
+            return process, str(answer["http"])
     raise click.ClickException("the server did not start")
 
 

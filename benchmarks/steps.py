@@ -1,4 +1,4 @@
-"""What a training step is made of: the input alone, the network alone, both, and the operations that take longest.
+"""Parts of a training step: the input alone, the network alone, both, and the operations that take longest.
 
     python -m benchmarks.steps                  # a minute; docs/performance.md
     python -m benchmarks.steps --members 8      # and how much longer a step of several members is
@@ -141,14 +141,14 @@ def _operations(run: Callable[[], None], folder: Path) -> Counter[str]:
     (file,) = profile.rglob("*.xplane.pb")
     space = xplane_pb2.XSpace()
     space.ParseFromString(file.read_bytes())
-    found: Counter[str] = Counter()
+    seconds_by_name: Counter[str] = Counter()
     for plane in space.planes:
         for event in (event for line in plane.lines for event in line.events):
             name, _, kind = plane.event_metadata[event.metadata_id].name.partition(":")
             # An operation is `name:Kind`; spans of the runtime have other names.
             if kind.isidentifier() and "::" not in name:
-                found[kind] += event.duration_ps / 1e12
-    return found
+                seconds_by_name[kind] += event.duration_ps / 1e12
+    return seconds_by_name
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
 
 
 def _known_anomaly(name: str) -> str:
-    known = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
-    if name not in known:
-        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, known)}")
+    names = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
+    if name not in names:
+        raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
     return name
 
 

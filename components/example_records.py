@@ -127,11 +127,11 @@ def _masked(crcs: Any) -> Any:
 
 
 def _varint(number: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes([*found, number])
+    return bytes([*encoded, number])
 
 
 def _values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
@@ -163,7 +163,7 @@ def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], bytes]:
 
 
 def _by_number(numbers: NDArray[np.int64], text: Callable[[int], bytes]) -> Any:
-    """For each number its text, as an array; as a scalar where all are alike."""
+    """Return the text of each number, as an array; as a scalar where all are alike."""
     if not len(numbers) or numbers.min() == numbers.max():
         return pa.scalar(text(int(numbers[0]) if len(numbers) else 0), pa.binary())
     encoded = pa.array(numbers).dictionary_encode()

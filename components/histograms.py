@@ -111,7 +111,10 @@ def range_shares(
 
 
 def _histogram(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Histogram:
-    """Of equal shares where there is one: with equal widths most of a skewed column would be in one bucket."""
+    """Return the histogram of equal shares where one exists.
+
+    With equal widths most of a skewed column would be in one bucket.
+    """
     histograms = {histogram.type: histogram for histogram in feature.num_stats.histograms}
     standard = histograms.get(statistics_pb2.Histogram.STANDARD, statistics_pb2.Histogram())
     return histograms.get(statistics_pb2.Histogram.QUANTILES, standard)

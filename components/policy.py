@@ -21,7 +21,7 @@ class Anomaly:
       where: the split, or the two that are compared.
       feature: the column, or `all`.
       kind: TFDV's name of the anomaly, or one of components/config.py.
-      text: what is wrong.
+      text: description of the problem.
     """
 
     where: str
@@ -35,13 +35,13 @@ class Anomaly:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a policy makes of anomalies: lines that stop the run, and lines that are shown."""
+    """Judgement of a policy on anomalies: lines that stop the run, and lines that are only printed."""
 
     stops: list[str]
     warnings: list[str]
 
     def error(self) -> str:
-        """Of a run that is stopped; `stopping` reads it."""
+        """Return the error of a run that is stopped; `stopping` reads it."""
         warnings = [f"{_WARNING}{line}" for line in self.warnings]
         return "\n".join([_HEADING, *(f"  {line}" for line in [*self.stops, *warnings, ADVICE])])
 
@@ -58,10 +58,10 @@ def warned(error: str) -> list[str]:
     return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]
 
 
-def judge(found: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
+def judge(anomalies: Sequence[Anomaly], validation: Validation, *, today: datetime.date) -> Verdict:
     """Hold anomalies against a policy; an allowance passes until its last day, that day included."""
     verdict = Verdict([], [])
-    for anomaly in found:
+    for anomaly in anomalies:
         severity = _severity(anomaly, validation)
         line = str(anomaly)
         for allowance in validation.allowed:

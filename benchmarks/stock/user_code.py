@@ -1,4 +1,4 @@
-"""What the stock pipeline's Transform and Trainer call, in the manner of TFX's own taxi template.
+"""Functions that the stock pipeline's Transform and Trainer call, in the manner of TFX's own taxi template.
 
 Differences from the template: no MirroredStrategy (there is one device) and the model of our own pipeline, for the
 data of benchmarks/household.py.

@@ -1,8 +1,8 @@
 """TFX's Evaluator with an executor that predicts in large batches; its artifacts are those of the stock one.
 
-TFMA still slices, aggregates, judges the thresholds and writes the results. What is done differently: each model is
-called once for thousands of rows, rows reach TFMA in arrays by slice instead of one by one, and slices of fewer
-than `min_examples` rows are left out before any threshold is judged on them.
+TFMA still slices, aggregates, judges the thresholds and writes the results. Three things differ.
+Each model is called once for thousands of rows. Rows reach TFMA in arrays by slice instead of one by one. Slices of
+fewer than `min_rows_per_slice` rows are left out before any threshold is judged on them.
 """
 
 import json
@@ -167,13 +167,13 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         examples: raw examples, in gzipped TFRecord.
         model: the candidate.
         baseline_model: the model to compare with; may resolve to none.
-        evaluation: what is measured, on which split of `examples`, and what the candidate must reach.
+        evaluation: metrics, evaluated split of `examples`, and thresholds.
         label: kind of the label.
         has_costs: whether the costs of a binary label's errors are declared.
-        imbalance: how the candidate's training treats uneven classes.
+        imbalance: treatment of uneven classes in the candidate's training.
         hyperparameters: values of a search, which may say otherwise.
-        golden_requests: how many rows are kept with their answers, in the evaluation's folder.
-        golden_tolerance: how far those who serve the model may be off.
+        golden_requests: number of rows that are kept with their answers in the evaluation's folder.
+        golden_tolerance: greatest difference that a serving model may have.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = EvaluatorSpec(
@@ -215,8 +215,8 @@ def _imbalance(configured: str, hyperparameters: list[types.Artifact] | None) ->
     if not hyperparameters:
         return configured
     (file,) = files_in(hyperparameters[0].uri)
-    with tf.io.gfile.GFile(file) as found:
-        values = json.loads(found.read())["values"]
+    with tf.io.gfile.GFile(file) as opened:
+        values = json.loads(opened.read())["values"]
     # Choices are JSON texts: keras-tuner knows no lists.
     return str(json.loads(values[_IMBALANCE])) if _IMBALANCE in values else configured
 

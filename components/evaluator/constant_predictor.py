@@ -131,23 +131,23 @@ class PairedLosses:
     @classmethod
     def of(cls, predictor: ConstantPredictor, labels: Array, predictions: Array) -> "PairedLosses":
         """Return the sums of a batch."""
-        found = cls.none(predictor)
+        losses = cls.none(predictor)
         if predictor.classes:
-            found.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
+            losses.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
         finite: Array = np.isfinite(predictions)
         if finite.ndim > 1:
             finite = np.all(finite, axis=1)
-        found.non_finite = int((~finite).sum())
+        losses.non_finite = int((~finite).sum())
         labels, predictions = labels[finite], predictions[finite]
         if not len(labels):
-            return found
+            return losses
         candidate, constant = predictor.losses(labels, predictions)
         gains = constant - candidate
-        found.rows, found.gain = len(gains), float(gains.mean())
-        found.candidate, found.constant = float(candidate.sum()), float(constant.sum())
-        found.squares = float(((gains - found.gain) ** 2).sum())
-        found.lowest, found.highest = predictions.min(axis=0), predictions.max(axis=0)
-        return found
+        losses.rows, losses.gain = len(gains), float(gains.mean())
+        losses.candidate, losses.constant = float(candidate.sum()), float(constant.sum())
+        losses.squares = float(((gains - losses.gain) ** 2).sum())
+        losses.lowest, losses.highest = predictions.min(axis=0), predictions.max(axis=0)
+        return losses
 
     def merge(self, other: "PairedLosses") -> None:
         """Add the rows of another."""

@@ -1,4 +1,4 @@
-"""What TFMA measures and judges, derived from the config; and what it found, read back."""
+"""TFMA's config, derived from ours; and the summary of its results."""
 
 import json
 import math
@@ -130,7 +130,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """What the evaluated rows show beside TFMA's metrics.
+    """Findings on the evaluated rows beside TFMA's metrics.
 
     Attributes:
       label: declaration of the label.
@@ -159,13 +159,13 @@ Metrics = Mapping[str, Mapping[str, float | None]]
 
 @dataclass(frozen=True)
 class Summary:
-    """What an evaluation found, for whoever reads it without TFMA.
+    """Summary of an evaluation, for readers without TFMA.
 
     Attributes:
       metrics: the candidate's by slice, `OVERALL` first, then by column and value; None is an undefined metric.
       failures: why it is not blessed, in words: the rows, the constant predictor, then the thresholds that it missed,
         all rows together first; empty if it is blessed.
-      warnings: what is to be known of a model that may be blessed, in words.
+      warnings: weaknesses of a model that may be blessed, in words.
       constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
       baseline: the last blessed model's metrics on the same rows; empty if there was none.
       decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value, the threshold of
@@ -196,8 +196,8 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> 
 
     Args:
       evaluation_uri: folder of TFMA's files.
-      rows: what the evaluated rows show.
-      evaluation: what the config asks for.
+      rows: findings on the evaluated rows.
+      evaluation: section of the config.
     """
     compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
     metrics = read_metrics(evaluation_uri)

@@ -74,10 +74,10 @@ def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
 
 def _value(feature: tf.train.Feature) -> Any:
     kind = feature.WhichOneof("kind")
-    found = getattr(feature, kind).value if kind else ()
-    if not found:
+    values = getattr(feature, kind).value if kind else ()
+    if not values:
         return None
-    return found[0].decode("utf-8", errors="surrogateescape") if isinstance(found[0], bytes) else found[0]
+    return values[0].decode("utf-8", errors="surrogateescape") if isinstance(values[0], bytes) else values[0]
 
 
 def _fits(inputs: Inputs, instance: dict[str, Any]) -> bool:

@@ -72,7 +72,7 @@ class PredictAndSlice(beam.DoFn):
         self, models: LoadedModels, output: str, slicings: Sequence[tuple[str, ...]], kinds: Mapping[str, ColumnType]
     ) -> None:
         """Args:
-        models: what predicts.
+        models: models that predict.
         output: output of the signature, which is measured.
         slicings: the columns of each slicing; none for all rows.
         kinds: the types of those columns.

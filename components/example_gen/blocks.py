@@ -35,12 +35,12 @@ class Block:
     """Rows of one split, ready to be written.
 
     Attributes:
-      rows: how many.
+      rows: number of rows.
       content: their records.
       compressed: the same, deflated.
       groups: the hashes of their groups; empty where rows have none.
       labels: counts of their labels; empty where rows have none.
-      compared: their records of `example_equal_rows`.
+      compared: their records of `equal_rows`.
     """
 
     rows: int
@@ -58,7 +58,7 @@ class Division:
     Attributes:
       split: split whose files they are from.
       rules: parts and shares of that split by name, in the order of the config.
-      shares: how its shares are taken.
+      shares: division of its rows among shares.
       shard: name of the shard.
       numbers: numbers of all splits by name.
       one_in: number of rows of which one is recorded to be compared with others.
@@ -104,12 +104,12 @@ def _blocks(
 ) -> tuple[list[tuple[str, Block]], TableCounts]:
     grouped = batch.groups is not None
     row_points = points(batch.group_hashes if grouped else batch.hashes, occurrences)
-    found, left = in_parts(table, batch, division.rules)
-    found |= in_shares(row_points, left, division.split, division.shares.bounds)
+    is_in_split, left = in_parts(table, batch, division.rules)
+    is_in_split |= in_shares(row_points, left, division.split, division.shares.bounds)
     counts = TableCounts(columns)
-    counts.add(batch, found)
+    counts.add(batch, is_in_split)
     blocks = []
-    for name, mine in found.items():
+    for name, mine in is_in_split.items():
         values = batch.values if mine.all() else batch.values.filter(pa.array(mine))
         hashes = batch.hashes[mine]
         groups = np.unique(batch.group_hashes[mine]) if grouped else hashes[:0]

@@ -71,13 +71,13 @@ def example_gen(
     """Return the ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
-      data: where the files are and how they are split.
+      data: location of the files, and their splits.
       features: the columns to read.
       code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
       files_are_here: whether files can be listed now; spans can be resolved only then.
     """
-    found = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
-    spans = [one.span for one in found if one.span is not None]
+    patterns = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
+    spans = [one.span for one in patterns if one.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
@@ -93,7 +93,7 @@ def example_gen(
         example_gen_pb2.Input.Split(
             name=one.split if one.span is None else f"{one.split}{SPAN_SEPARATOR}{one.span}", pattern=one.pattern
         )
-        for one in found
+        for one in patterns
     ]
     component: ContentExampleGen = ContentExampleGen(
         input_base=data.base,
@@ -241,7 +241,7 @@ def _rows_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str,
 def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[str, str]:
     """Names the records of each split, shard by shard; the same records have the same name."""
     shards = {name: [result["content"][name] for result in results if name in result["content"]] for name in names}
-    return {name: hashlib.sha256(" ".join(found).encode()).hexdigest()[:12] for name, found in shards.items()}
+    return {name: hashlib.sha256(" ".join(contents).encode()).hexdigest()[:12] for name, contents in shards.items()}
 
 
 def _labels_by_split(
@@ -281,10 +281,10 @@ def _cut(element: tuple[str, int, int, str], settings: dict[str, Any]) -> list[_
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all pieces must agree on.
+    """Decisions that all pieces share.
 
     Attributes:
-      shares: how the rows of each split are shared out, by the split that files are read for.
+      shares: division of each split's rows, by the split that files are read for.
       numbers: number of each split, by name.
       one_in: number of rows of which one is compared with others.
     """
@@ -325,7 +325,7 @@ def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Pla
         for split in plan.shares
     }
     drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
-    shared_out = {split: found for split, found in by_source.items() if len(found) > 1}
+    shared_out = {split: splits for split, splits in by_source.items() if len(splits) > 1}
     compared = example_equal_rows.compare(uri, names, shared_out, plan.one_in)
     return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
 
@@ -359,8 +359,8 @@ class _ConvertPiece(beam.DoFn):
             bad = table.bad_rows
             places = table.reader.places([row.row for row in bad])
             rejects = [{"place": places[b.row], "column": b.column, "reason": b.reason, "text": b.text} for b in bad]
-            found = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
-            yield {**nothing, **found, **written, "counts": counts.as_json()}
+            report = {"rejects": rejects, "problems": summary(table), "unlabelled": table.unlabelled}
+            yield {**nothing, **report, **written, "counts": counts.as_json()}
         except DataError as error:
             # As a value, not an exception: Beam would bury the one line in a stack trace.
             yield {**nothing, "error": str(error)}

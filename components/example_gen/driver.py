@@ -36,17 +36,17 @@ def fingerprint(base: str, splits: Iterable[example_gen_pb2.Input.Split], memory
       DataError: A pattern matches no file, or a file cannot be read.
     """
     files = [(split.name, matching_files(base, split.pattern, _split_name(split))) for split in splits]
-    paths = list(dict.fromkeys(path for _, found in files for path in found))
-    known = dict(zip(paths, contents(paths, memory), strict=True))
-    return "\n".join(_line(base, name, {path: known[path] for path in found}) for name, found in files)
+    paths = list(dict.fromkeys(path for _, matching in files for path in matching))
+    contents_by_path = dict(zip(paths, contents(paths, memory), strict=True))
+    return "\n".join(_line(base, name, {path: contents_by_path[path] for path in matching}) for name, matching in files)
 
 
-def _line(base: str, split: str, found: dict[str, FileContent]) -> str:
+def _line(base: str, split: str, contents_of: dict[str, FileContent]) -> str:
     # With their names, for these are in error messages and in `rejects.jsonl`.
-    named = [f"{path.removeprefix(base)}\0{content.digest}" for path, content in found.items()]
+    named = [f"{path.removeprefix(base)}\0{content.digest}" for path, content in contents_of.items()]
     digest = hashlib.blake2b("\0".join(named).encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    total = sum(content.bytes for content in found.values())
-    return f"split:{split},num_files:{len(found)},total_bytes:{total},content:{digest}"
+    total = sum(content.bytes for content in contents_of.values())
+    return f"split:{split},num_files:{len(contents_of)},total_bytes:{total},content:{digest}"
 
 
 def _split_name(split: example_gen_pb2.Input.Split) -> str:

@@ -47,13 +47,13 @@ def records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str], spl
       split: number of their split.
       one_in: number of rows of which one is recorded.
     """
-    found = np.zeros(len(hashes), _RECORD)
-    found["row"], found["split"] = hashes, split
+    row_records = np.zeros(len(hashes), _RECORD)
+    row_records["row"], row_records["split"] = hashes, split
     if labels is not None and classes:
-        found["label"] = pc.index_in(labels, pa.array(classes).cast(pa.binary())).to_numpy()
+        row_records["label"] = pc.index_in(labels, pa.array(classes).cast(pa.binary())).to_numpy()
     elif labels is not None:
-        found["label"] = (labels.to_numpy().astype("<f4") + np.float32(0)).view("<u4")
-    return found[_sampled(hashes, one_in)]
+        row_records["label"] = (labels.to_numpy().astype("<f4") + np.float32(0)).view("<u4")
+    return row_records[_sampled(hashes, one_in)]
 
 
 def open_records(uri: str, shard: str) -> Any:
@@ -119,14 +119,14 @@ def _contradictory(labels: NDArray[np.uint32], among: NDArray[np.bool_], starts:
 def _added(rows: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many rows of each kind there are; a kind begins at each of `starts`."""
     ends = np.append(starts, len(rows))
-    found: NDArray[np.int64] = np.diff(np.concatenate([[0], np.cumsum(rows)])[ends])
-    return found
+    sums: NDArray[np.int64] = np.diff(np.concatenate([[0], np.cumsum(rows)])[ends])
+    return sums
 
 
 def _loaded(path: str, one_in: int) -> Records:
     with tf.io.gfile.GFile(path, "rb") as file:
-        found = np.frombuffer(file.read(), _RECORD)
-    return found[_sampled(found["row"], one_in)]
+        row_records = np.frombuffer(file.read(), _RECORD)
+    return row_records[_sampled(row_records["row"], one_in)]
 
 
 def _sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:

@@ -40,10 +40,10 @@ def merge(counts: Iterable[Labels], classes: Sequence[str]) -> dict[str, float]:
     pieces = list(counts)
     if classes:
         return {value: sum(piece.get(value, 0) for piece in pieces) for value in classes}
-    found = Moments()
+    moments = Moments()
     for piece in filter(None, pieces):
-        found = merged(found, Moments(int(piece["rows"]), piece["mean"], piece["m2"]))
-    return {"rows": found.rows, "mean": found.mean, "m2": found.squares}
+        moments = merged(moments, Moments(int(piece["rows"]), piece["mean"], piece["m2"]))
+    return {"rows": moments.rows, "mean": moments.mean, "m2": moments.squares}
 
 
 def published(counts: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:

@@ -39,13 +39,13 @@ def in_parts(table: Table, batch: Batch, rules: Rules) -> tuple[dict[str, NDArra
     Raises:
       DataError: a value cannot be compared with a part's bounds; names its place.
     """
-    found = {}
+    is_in_part = {}
     left = np.ones(len(batch.rows), dtype=bool)
     for name, rule in rules.items():
         if "column" in rule:
-            found[name] = left & np.asarray(_in_part(table, batch, name, rule), dtype=bool)
-            left = left & ~found[name]
-    return found, left
+            is_in_part[name] = left & np.asarray(_in_part(table, batch, name, rule), dtype=bool)
+            left = left & ~is_in_part[name]
+    return is_in_part, left
 
 
 def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any:

@@ -79,9 +79,9 @@ def shares(
       whole: files of the split.
       pieces: function that yields the shards of the split in order, and what is read for each.
     """
-    wanted = {name: rule["fraction"] for name, rule in rules.items() if "fraction" in rule}
-    nominal = Shares(nominal_bounds(wanted))
-    if not wanted or grouped:
+    fractions = {name: rule["fraction"] for name, rule in rules.items() if "fraction" in rule}
+    nominal = Shares(nominal_bounds(fractions))
+    if not fractions or grouped:
         return nominal
     try:
         if len(_counted(whole, rules)) >= MIN_DISTINCT_ROWS:
@@ -96,8 +96,8 @@ def shares(
     for shard, some in counts.items():
         before[shard] = seen.tolist()
         seen = seen + np.array([some[row] for row in rows], np.int64)
-    exact = _exact_bounds(np.array(rows, np.uint64), seen, list(wanted.values()))
-    return Shares(dict(zip(wanted, exact, strict=True)), rows, before)
+    exact = _exact_bounds(np.array(rows, np.uint64), seen, list(fractions.values()))
+    return Shares(dict(zip(fractions, exact, strict=True)), rows, before)
 
 
 def _counted(tables: Iterable[Table], rules: Rules) -> Counter[int]:
@@ -113,32 +113,32 @@ def _counted(tables: Iterable[Table], rules: Rules) -> Counter[int]:
     return counts
 
 
-def _nominal_bounds(wanted: Sequence[float]) -> list[int]:
-    return [int(share * _POINTS) for share in np.cumsum(wanted).tolist()]
+def _nominal_bounds(fractions: Sequence[float]) -> list[int]:
+    return [int(share * _POINTS) for share in np.cumsum(fractions).tolist()]
 
 
-def _exact_bounds(rows: Hashes, times: NDArray[np.int64], wanted: Sequence[float]) -> list[int]:
+def _exact_bounds(rows: Hashes, times: NDArray[np.int64], fractions: Sequence[float]) -> list[int]:
     """Bounds between which as many rows lie as each share asks for, and no fewer than one, if there are enough rows."""
     total = int(times.sum())
-    if total > _EXACT_ROWS or total <= len(wanted):
-        return _nominal_bounds(wanted)
-    sizes = exact_sizes(total, wanted)
+    if total > _EXACT_ROWS or total <= len(fractions):
+        return _nominal_bounds(fractions)
+    sizes = exact_sizes(total, fractions)
     numbers = np.arange(total) - np.repeat(np.cumsum(times) - times, times)
     ordered = np.sort(points(np.repeat(rows, times), numbers))
     return [int(ordered[size]) for size in np.cumsum(sizes)]
 
 
-def exact_sizes(total: int, wanted: Sequence[float]) -> list[int]:
+def exact_sizes(total: int, fractions: Sequence[float]) -> list[int]:
     """Return how many rows each share gets where copies are spread: at least one, if there are enough rows."""
-    sizes = [max(1, round(share * total)) for share in wanted]
+    sizes = [max(1, round(share * total)) for share in fractions]
     while sum(sizes) >= total:
         sizes[int(np.argmax(sizes))] -= 1
     return sizes
 
 
-def nominal_bounds(wanted: Mapping[str, float]) -> dict[str, int]:
+def nominal_bounds(fractions: Mapping[str, float]) -> dict[str, int]:
     """Return by share the point below which its rows lie where equal rows stay together, or a group does."""
-    return dict(zip(wanted, _nominal_bounds(list(wanted.values())), strict=True))
+    return dict(zip(fractions, _nominal_bounds(list(fractions.values())), strict=True))
 
 
 def in_shares(

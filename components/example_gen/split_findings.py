@@ -64,11 +64,12 @@ def contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator
       equal_rows: `EQUAL_ROWS_PROPERTY`.
       column: column of the label.
     """
-    rows, found = (equal_rows["contradictory"]["train"][name] for name in ("rows", "contradictory"))
-    if found > _CONTRADICTORY_SHARE * rows:
+    rows, contradictory = (equal_rows["contradictory"]["train"][name] for name in ("rows", "contradictory"))
+    if contradictory > _CONTRADICTORY_SHARE * rows:
         text = (
-            f"{found:,} of {rows:,} rows ({found / rows:.1%}) have a row that is equal in all features and has another "
-            "label: no model can be right about both. Add a feature that tells them apart, or check the labels"
+            f"{contradictory:,} of {rows:,} rows ({contradictory / rows:.1%}) have a row that is equal in all features "
+            "and has another label: no model can be right about both. "
+            "Add a feature that tells them apart, or check the labels"
         )
         yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _sampled(equal_rows))
 
@@ -78,7 +79,7 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
 
     Args:
       equal_rows: `EQUAL_ROWS_PROPERTY`.
-      validation: how many more are allowed.
+      validation: policy with the share that is allowed in addition.
     """
     shares = shares_in_train(equal_rows)
     own, margin = shares.get(TRAIN_SPLIT, 0.0), validation.train_overlap_margin
@@ -128,12 +129,12 @@ def labels_texts(labels: Mapping[str, Mapping[str, float]]) -> list[str]:
     if "std" in train:
         means = [f"{split} {counts['mean']:.4g} (std {counts['std']:.4g})" for split, counts in labels.items()]
         return [f"mean of {', '.join(means)}"]
-    shown = list(train)[1:] if len(train) == 2 else sorted(train, key=lambda value: -train[value])[:_SHOWN_SHARES]
+    classes = list(train)[1:] if len(train) == 2 else sorted(train, key=lambda value: -train[value])[:_SHOWN_SHARES]
     shares = [
-        f"{split} {' '.join(f'{counts[value] / max(sum(counts.values()), 1):.1%}' for value in shown)}"
+        f"{split} {' '.join(f'{counts[value] / max(sum(counts.values()), 1):.1%}' for value in classes)}"
         for split, counts in labels.items()
     ]
-    return [f"{', '.join(shown)}: {', '.join(shares)}"]
+    return [f"{', '.join(classes)}: {', '.join(shares)}"]
 
 
 def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:

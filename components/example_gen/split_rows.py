@@ -62,12 +62,14 @@ class SplitRows:
 
     def _shared(self, split: str, hashes: Hashes) -> dict[str, int]:
         """Return how many rows of a split each share gets, and how many stay."""
-        wanted = {name: rule["fraction"] for name, rule in rules_of(self._rules, split).items() if "fraction" in rule}
-        if self._is_grouped or len(np.unique(hashes)) >= MIN_DISTINCT_ROWS or len(hashes) <= len(wanted):
-            shares = in_shares(points(hashes), np.ones(len(hashes), dtype=bool), split, nominal_bounds(wanted))
+        fractions = {
+            name: rule["fraction"] for name, rule in rules_of(self._rules, split).items() if "fraction" in rule
+        }
+        if self._is_grouped or len(np.unique(hashes)) >= MIN_DISTINCT_ROWS or len(hashes) <= len(fractions):
+            shares = in_shares(points(hashes), np.ones(len(hashes), dtype=bool), split, nominal_bounds(fractions))
             return {name: int(np.count_nonzero(rows)) for name, rows in shares.items()}
-        sizes = exact_sizes(len(hashes), list(wanted.values()))
-        return {**dict(zip(wanted, sizes, strict=True)), split: len(hashes) - sum(sizes)}
+        sizes = exact_sizes(len(hashes), list(fractions.values()))
+        return {**dict(zip(fractions, sizes, strict=True)), split: len(hashes) - sum(sizes)}
 
 
 def no_rows(split: str, rows: dict[str, int]) -> DataError:
@@ -77,8 +79,8 @@ def no_rows(split: str, rows: dict[str, int]) -> DataError:
       split: Name of the split.
       rows: Rows of all splits.
     """
-    found = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in rows.items())
     return DataError(
-        f"split '{split}' would have no rows; found {found}. Give it more files, a larger share, or a part "
+        f"split '{split}' would have no rows; found {counts}. Give it more files, a larger share, or a part "
         f"(data.splits.{split}: values, at_least, below) that its column has"
     )

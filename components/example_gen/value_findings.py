@@ -49,15 +49,15 @@ def _extreme(name: str, counts: NumberCounts, section: str) -> Iterator[Anomaly]
     if first is None:
         return
     examples = [
-        found for exponent in sorted(counts.examples) if exponent >= first for found in counts.examples[exponent]
+        example for exponent in sorted(counts.examples) if exponent >= first for example in counts.examples[exponent]
     ]
-    shown = ", ".join(f"{text} ({place})" for place, text in examples[:_SHOWN_VALUES])
+    samples = ", ".join(f"{text} ({place})" for place, text in examples[:_SHOWN_VALUES])
     extreme, present = int(counts.exponents[first:].sum()), int(counts.exponents.sum())
     more = f" and {extreme - _SHOWN_VALUES:,} more" if extreme > _SHOWN_VALUES else ""
     text = (
         f"{extreme:,} of {present:,} values are many decades from the others, which are below "
-        f"{counts.bound_below(first):g} in magnitude: {shown}{more}; if they stand for missing values, name their text "
-        f"in {section}.missing_values, otherwise correct the rows"
+        f"{counts.bound_below(first):g} in magnitude: {samples}{more}; if they stand for missing values, name "
+        f"their text in {section}.missing_values, otherwise correct the rows"
     )
     yield Anomaly("data", name, EXTREME, text)
 

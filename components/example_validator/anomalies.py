@@ -1,4 +1,4 @@
-"""What ExampleValidator wrote, read back. Imports no TensorFlow."""
+"""Reading of ExampleValidator's anomalies. Imports no TensorFlow."""
 
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import anomalies_pb2

@@ -37,8 +37,8 @@ def ExampleValidator(  # noqa: N802 (TFX names components like classes)
     for split in artifact_utils.decode_split_names(statistics.split_names):
         folder = f"Split-{split}"
         (data,) = tfdv.load_stats_binary(os.path.join(statistics.uri, folder, BINARY_PB_BASENAME)).datasets
-        found = find_anomalies(data, expected)
-        writer_utils.write_anomalies(os.path.join(anomalies.uri, folder, ANOMALIES_FILE), found)
-        is_clean = not found.anomaly_info and not found.HasField("dataset_anomaly_info")
+        anomalies_of_split = find_anomalies(data, expected)
+        writer_utils.write_anomalies(os.path.join(anomalies.uri, folder, ANOMALIES_FILE), anomalies_of_split)
+        is_clean = not anomalies_of_split.anomaly_info and not anomalies_of_split.HasField("dataset_anomaly_info")
         blessed[split] = BLESSED_VALUE if is_clean else NOT_BLESSED_VALUE
     anomalies.set_json_value_custom_property(ARTIFACT_PROPERTY_BLESSED_KEY, blessed)

@@ -55,11 +55,11 @@ def find_anomalies(
     )
     merged = anomalies_pb2.Anomalies()
     for number, part in enumerate(parts):
-        found = anomalies_pb2.Anomalies.FromString(_validate(*part))
+        anomalies = anomalies_pb2.Anomalies.FromString(_validate(*part))
         if number:
             # Those of the whole data set are found again in each group.
-            found.ClearField("dataset_anomaly_info")
-        merged.MergeFrom(found)
+            anomalies.ClearField("dataset_anomaly_info")
+        merged.MergeFrom(anomalies)
     merged.baseline.CopyFrom(schema)
     return merged
 

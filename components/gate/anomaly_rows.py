@@ -30,27 +30,27 @@ class Concerned:
           kind: TFDV's name of the anomaly.
           name: Name of the feature.
         """
-        found, expected = self._features.get(name), self._expected.get(name)
-        if found is None or expected is None:
+        feature, expected = self._features.get(name), self._expected.get(name)
+        if feature is None or expected is None:
             return ""
         rows, domain = self._data.num_examples, _domain(expected)
         match kind:
             case "FLOAT_TYPE_BIG_FLOAT" | "INT_TYPE_BIG_INT" if domain is not None:
-                return _above(found, domain.max, rows)
+                return _above(feature, domain.max, rows)
             case "FLOAT_TYPE_SMALL_FLOAT" | "INT_TYPE_SMALL_INT" if domain is not None:
-                return _below(found, domain.min, rows)
+                return _below(feature, domain.min, rows)
             case "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
-                return _unexpected(found, _values(expected, self._schema), rows)
+                return _unexpected(feature, _values(expected, self._schema), rows)
             case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
-                stats = found.num_stats if found.HasField("num_stats") else found.string_stats
+                stats = feature.num_stats if feature.HasField("num_stats") else feature.string_stats
                 return f"{stats.common_stats.num_missing:,} of {rows:,} rows have none"
             case _:
                 return ""
 
 
 def _domain(expected: schema_pb2.Feature) -> schema_pb2.FloatDomain | schema_pb2.IntDomain | None:
-    known = expected.WhichOneof("domain_info")
-    return getattr(expected, known) if known in ("float_domain", "int_domain") else None
+    domain = expected.WhichOneof("domain_info")
+    return getattr(expected, domain) if domain in ("float_domain", "int_domain") else None
 
 
 def _values(expected: schema_pb2.Feature, schema: schema_pb2.Schema) -> set[str]:
@@ -58,23 +58,23 @@ def _values(expected: schema_pb2.Feature, schema: schema_pb2.Schema) -> set[str]
     return {value for one in (*shared, expected.string_domain) for value in one.value}
 
 
-def _unexpected(found: statistics_pb2.FeatureNameStatistics, known: set[str], rows: int) -> str:
-    stats = found.string_stats
+def _unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set[str], rows: int) -> str:
+    stats = feature.string_stats
     buckets = stats.rank_histogram.buckets
-    count = sum(bucket.sample_count for bucket in buckets if bucket.label not in known)
+    count = sum(bucket.sample_count for bucket in buckets if bucket.label not in values)
     # Only the most frequent values are counted one by one.
     return f"{'at least ' if stats.unique > len(buckets) else ''}{count:,.0f} of {rows:,} rows"
 
 
-def _above(found: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
-    counts = number_counts(found)
+def _above(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
+    counts = number_counts(feature)
     count = counts.total - counts.up_to([bound])[0]
-    return _of(count, rows, is_exact=counts.is_exact_at([bound])) if has_counts(found) else ""
+    return _of(count, rows, is_exact=counts.is_exact_at([bound])) if has_counts(feature) else ""
 
 
-def _below(found: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
-    counts, edge = number_counts(found), [math.nextafter(bound, -math.inf)]
-    return _of(counts.up_to(edge)[0], rows, is_exact=counts.is_exact_at(edge)) if has_counts(found) else ""
+def _below(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:
+    counts, edge = number_counts(feature), [math.nextafter(bound, -math.inf)]
+    return _of(counts.up_to(edge)[0], rows, is_exact=counts.is_exact_at(edge)) if has_counts(feature) else ""
 
 
 def _of(count: float, rows: int, *, is_exact: bool) -> str:

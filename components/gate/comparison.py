@@ -35,7 +35,7 @@ class Shift:
       feature: the column.
       measure: `L-infinity` or `Jensen-Shannon`.
       value: the distance, from 0 to 1.
-      threshold: what it may be at most.
+      threshold: greatest distance that is allowed.
       moved: the values, or ranges of values, whose shares moved most: (value, share before, share now).
     """
 
@@ -80,21 +80,21 @@ def compare_all(
 
     Args:
       statistics: by split.
-      pushed: those of `train` in the run that was pushed last, if there is one.
+      pushed: statistics of `train` in the run that was pushed last, if there is one.
       schema: with comparators of its own.
       validation: with thresholds by feature.
       compared_splits: whose skew is taken.
     """
     train = statistics[TRAIN_SPLIT]
-    found = [
+    shifted = [
         Compared(f"{split} against {TRAIN_SPLIT}", SKEW, shift)
         for split in compared_splits
         for shift in shifts(train, statistics[split], schema, validation.skew, "skew")
     ]
     if pushed is not None:
         where = f"{TRAIN_SPLIT} against that of the pushed model"
-        found += [Compared(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
-    return found
+        shifted += [Compared(where, DRIFT, s) for s in shifts(pushed, train, schema, validation.drift, "drift")]
+    return shifted
 
 
 def shifts(
@@ -111,13 +111,13 @@ def shifts(
       now: the data set that is judged.
       schema: whose comparators go before those of `comparison`.
       comparison: thresholds by feature.
-      side: which of the schema's comparators count.
+      side: kind of the schema's comparators that count.
     """
     compared = _with_comparators(schema, comparison, side)
-    found = _measured(now, before, compared, side)
+    distances = _measured(now, before, compared, side)
     features = [{_name(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
     result = []
-    for info in found:
+    for info in distances:
         (name,) = info.path.step
         for measured in info.drift_measurements if side == "drift" else info.skew_measurements:
             moved = _moved(features[0].get(name), features[1].get(name))

@@ -57,11 +57,11 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     """
     validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    found = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
-    found += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
+    problems = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    problems += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
-    found += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
-    found += [
+    problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
+    problems += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
         for anomaly in _counted(
@@ -70,8 +70,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     ]
     splits = [TRAIN_SPLIT, *filter(None, compared_splits.split(","))]
     # On Vertex the artifact is always there, and empty before the first push.
-    known = pushed_statistics is not None and artifact_utils.decode_split_names(pushed_statistics.split_names)
-    pushed = _statistics(pushed_statistics.uri, TRAIN_SPLIT) if known else None
+    has_pushed = pushed_statistics is not None and artifact_utils.decode_split_names(pushed_statistics.split_names)
+    pushed = _statistics(pushed_statistics.uri, TRAIN_SPLIT) if has_pushed else None
     compared = compare_all(
         {split: _statistics(statistics.uri, split) for split in splits},
         pushed,
@@ -79,8 +79,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         validation,
         splits[1:],
     )
-    found += [Anomaly(c.where, c.shift.feature, c.kind, str(c.shift)) for c in compared if c.shift.exceeded]
-    verdict = judge(found, validation, today=datetime.date.today())
+    problems += [Anomaly(c.where, c.shift.feature, c.kind, str(c.shift)) for c in compared if c.shift.exceeded]
+    verdict = judge(problems, validation, today=datetime.date.today())
     report.value = {
         "warnings": verdict.warnings,
         "history": pushed is not None,
@@ -106,12 +106,12 @@ def _counted(
     anomalies: anomalies_pb2.Anomalies, split: str, statistics_uri: str, schema: schema_pb2.Schema
 ) -> list[Anomaly]:
     """Return the anomalies of a split, each with how many rows it is about where that is known."""
-    found = listed(anomalies, split)
-    if not found:
+    problems = listed(anomalies, split)
+    if not problems:
         return []
     concerned = Concerned(_statistics(statistics_uri, split), schema)
-    rows = [concerned.rows(one.kind, one.feature) for one in found]
-    return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(found, rows, strict=True)]
+    rows = [concerned.rows(one.kind, one.feature) for one in problems]
+    return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(problems, rows, strict=True)]
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:

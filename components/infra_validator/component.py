@@ -45,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measured:
-    """What the server showed: rows answered alike, the latency of single rows over HTTP, its memory with the model."""
+    """Measurements of the server: rows answered alike, latency of single rows over HTTP, memory with the model."""
 
     golden_requests: int
     p50_ms: float
@@ -83,7 +83,7 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
 
 
 def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
-    """As the pushers' check, which cannot say what was missed."""
+    """Check the blessing as the pushers do, and name the thresholds that were missed."""
     try:
         check_blessing(model, blessing)
     except NotBlessedError as error:
@@ -165,8 +165,8 @@ def _server(folder: Path, timeout_seconds: float) -> Iterator[tuple["subprocess.
                     stream.close()
 
 
-def _why(said: str, code: int, timeout_seconds: float) -> str:
-    errors = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+def _why(output: str, code: int, timeout_seconds: float) -> str:
+    errors = [line.removeprefix("error: ") for line in output.splitlines() if line.startswith("error: ")]
     if errors:
         return errors[-1]
     return f"the server did not start within {timeout_seconds:g} s" if code == -9 else f"the server ended with {code}"
@@ -175,10 +175,10 @@ def _why(said: str, code: int, timeout_seconds: float) -> str:
 def _predict(connection: http.client.HTTPConnection, instances: list[Any]) -> list[Any]:
     connection.request("POST", "/predict", json.dumps({"instances": instances}))
     response = connection.getresponse()
-    said = json.loads(response.read())
+    answer = json.loads(response.read())
     if response.status != 200:
-        raise NotBlessedError(f"infra validation: the server refuses a golden request: {said['error']}")
-    answers: list[Any] = said["predictions"]
+        raise NotBlessedError(f"infra validation: the server refuses a golden request: {answer['error']}")
+    answers: list[Any] = answer["predictions"]
     return answers
 
 

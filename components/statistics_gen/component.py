@@ -206,8 +206,8 @@ def _merged(shards: Iterable[Accumulators]) -> Accumulators:
     ]
 
 
-def _write(found: tuple[str, Accumulators], folder: str) -> None:
-    split, accumulators = found
+def _write(keyed: tuple[str, Accumulators], folder: str) -> None:
+    split, accumulators = keyed
     statistics = stats_impl.extract_statistics_output(accumulators, generators())
     path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
     tf.io.gfile.makedirs(os.path.dirname(path))

@@ -71,8 +71,8 @@ class CustomJobExecutor(base_executor.BaseExecutor):
           PushError: Vertex AI refuses the job.
           PipelineError: the job failed; with its own error and its name.
         """
-        wanted = json.loads(json.loads(exec_properties["custom_config"])[SETTINGS_KEY])
-        vertex = Vertex(Place.model_validate(wanted["place"]), report=_LOG.info)
+        settings = json.loads(json.loads(exec_properties["custom_config"])[SETTINGS_KEY])
+        vertex = Vertex(Place.model_validate(settings["place"]), report=_LOG.info)
         executor = trainer_executor.GenericExecutor
         command = ["python", "-m", "tfx.scripts.run_executor"]
         arguments = [
@@ -84,7 +84,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         # The outputs' folder is the execution's own, so that a repeated attempt finds its job.
         uri = artifact_utils.get_single_uri(output_dict["model"])
         name = f"trainer-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-        job = vertex.retried(lambda: _started(vertex, name, wanted, command, arguments), seconds=600)
+        job = vertex.retried(lambda: _started(vertex, name, settings, command, arguments), seconds=600)
         _follow(vertex, job)
 
 
@@ -94,17 +94,17 @@ class Trainer(components.Trainer):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(CustomJobExecutor)
 
 
-def _started(vertex: Vertex, name: str, wanted: dict[str, Any], command: list[str], arguments: list[str]) -> Any:
+def _started(vertex: Vertex, name: str, settings: dict[str, Any], command: list[str], arguments: list[str]) -> Any:
     parent = vertex.place.parent
     search = v1.ListCustomJobsRequest(parent=parent, filter=f'display_name="{name}"')
-    for found in vertex.listed(vertex.jobs.list_custom_jobs, search):
-        if found.state not in _ENDED or found.state == v1.JobState.JOB_STATE_SUCCEEDED:
-            return found.name
-    pools = [_pool(wanted, command, arguments, 1)]
-    if wanted["replicas"] > 1:
-        pools.append(_pool(wanted, command, arguments, wanted["replicas"] - 1))
+    for earlier in vertex.listed(vertex.jobs.list_custom_jobs, search):
+        if earlier.state not in _ENDED or earlier.state == v1.JobState.JOB_STATE_SUCCEEDED:
+            return earlier.name
+    pools = [_pool(settings, command, arguments, 1)]
+    if settings["replicas"] > 1:
+        pools.append(_pool(settings, command, arguments, settings["replicas"] - 1))
     spec = v1.CustomJobSpec(
-        worker_pool_specs=pools, service_account=wanted["service_account"] or "", network=wanted["network"] or ""
+        worker_pool_specs=pools, service_account=settings["service_account"] or "", network=settings["network"] or ""
     )
     job = v1.CustomJob(display_name=name, job_spec=spec, labels=vertex.place.labels)
     if vertex.place.cmek_key:
@@ -113,12 +113,12 @@ def _started(vertex: Vertex, name: str, wanted: dict[str, Any], command: list[st
     return vertex.call(vertex.jobs.create_custom_job, request).name
 
 
-def _pool(wanted: dict[str, Any], command: list[str], arguments: list[str], replicas: int) -> v1.WorkerPoolSpec:
-    machine = v1.MachineSpec(machine_type=wanted["machine_type"])
-    if wanted["accelerator"]:
-        machine.accelerator_type = getattr(v1.AcceleratorType, wanted["accelerator"])
-        machine.accelerator_count = wanted["accelerator_count"]
-    container = v1.ContainerSpec(image_uri=wanted["image"], command=command, args=arguments)
+def _pool(settings: dict[str, Any], command: list[str], arguments: list[str], replicas: int) -> v1.WorkerPoolSpec:
+    machine = v1.MachineSpec(machine_type=settings["machine_type"])
+    if settings["accelerator"]:
+        machine.accelerator_type = getattr(v1.AcceleratorType, settings["accelerator"])
+        machine.accelerator_count = settings["accelerator_count"]
+    container = v1.ContainerSpec(image_uri=settings["image"], command=command, args=arguments)
     return v1.WorkerPoolSpec(machine_spec=machine, replica_count=replicas, container_spec=container)
 
 

@@ -1,4 +1,4 @@
-"""What the analyzers of a `preprocessing_fn` learn, by TensorFlow in large batches: the first half of Transform.
+"""Analysis of a `preprocessing_fn`, by TensorFlow in large batches: the first half of Transform.
 
 TFT's own tracing finds the analyzers and TFT's own combiners do their arithmetic, so that a `preprocessing_fn` means
 here what it means in stock Transform. What differs is how the data reaches them: records are read, parsed and counted
@@ -86,7 +86,7 @@ def batches(file: str, function: Any, columns: int) -> Iterator[Any]:
 
 # No dataclasses: Beam would take those for rows of a table.
 class Combined:
-    """What was seen by one of TFT's combiners: moments, extremes, quantiles."""
+    """Accumulator of one of TFT's combiners: moments, extremes, quantiles."""
 
     def __init__(self, combiner: Any) -> None:
         self.combiner = combiner
@@ -108,7 +108,7 @@ class Counted:
         self.tokens: Counter[bytes] = Counter()
 
     def add(self, values: tuple[Any, ...]) -> None:
-        """Take in a batch: its tokens and how often each is there."""
+        """Take in a batch: its tokens and the count of each."""
         tokens, counts = values
         self.tokens.update(dict(zip(tokens.tolist(), counts.tolist(), strict=True)))
 
@@ -192,7 +192,7 @@ class Analysis:
 
         Args:
           learned: from all files.
-          folder: where vocabularies are written.
+          folder: folder of the vocabularies.
         """
         return {
             sink.tensor.name: tf.constant(
@@ -252,7 +252,7 @@ def _tensors(source: Any) -> tuple[tf.Tensor, ...]:
 
 
 def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the distinct tokens of a batch, and how often each is there."""
+    """Return the distinct tokens of a batch, and the count of each."""
     distinct = tf.unique_with_counts(tokens, tf.int64)
     return distinct.y, distinct.count
 
@@ -260,12 +260,12 @@ def _counts(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _depends(tensors: Iterable[tf.Tensor], on: set[tf.Operation]) -> bool:
     """Whether tensors are made of the outputs of certain operations."""
     seen: set[tf.Operation] = set()
-    found = [tensor.op for tensor in tensors]
-    while found:
-        operation = found.pop()
+    operations = [tensor.op for tensor in tensors]
+    while operations:
+        operation = operations.pop()
         if operation not in seen:
             seen.add(operation)
-            found += [tensor.op for tensor in operation.inputs]
+            operations += [tensor.op for tensor in operation.inputs]
     return not seen.isdisjoint(on)
 
 

@@ -33,18 +33,18 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
     files = _learned_files({names[number]: features[names[number]] for number in learned}, texts, learned)
     paths, dependencies = [], []
     for file in files:
-        # As `tft.apply_vocabulary` does: the path of a file that is there, and what tells TFT that it is learned first.
+        # As `tft.apply_vocabulary` does: the path of an existing file, and the dependency by which TFT learns it first.
         path, dependency = tf_utils._get_asset_analyzer_output_and_control_dependency(file)
         paths.append(path)
         dependencies += [] if dependency is None else [tf.identity(dependency)]
-    given = {
+    lists = {
         number: feature.values
         for number, feature in enumerate(features.values())
         if not isinstance(feature, Vocabulary)
     }
 
     def table() -> tf.lookup.StaticHashTable:
-        return tf.lookup.StaticHashTable(_Initializer(dict(zip(learned, paths, strict=True)), given), _UNKNOWN)
+        return tf.lookup.StaticHashTable(_Initializer(dict(zip(learned, paths, strict=True)), lists), _UNKNOWN)
 
     # Where TFT only asks which analyzers there are, there is no file: the table is a part of that graph, and never run.
     is_filled = not any(tf.is_symbolic_tensor(path) for path in paths)
@@ -110,9 +110,9 @@ class _Initializer(tf.lookup.TextFileInitializer.__base__):
       given: categories by the number of the column.
     """
 
-    def __init__(self, files: Mapping[int, Any], given: Mapping[int, Sequence[str]]) -> None:
+    def __init__(self, files: Mapping[int, Any], lists: Mapping[int, Sequence[str]]) -> None:
         super().__init__(tf.string, tf.int64)
-        self._given = given
+        self._given = lists
         self._numbers = list(files)
         self._assets = [
             self._track_trackable(tf.saved_model.Asset(path), f"file_{number}") for number, path in files.items()
@@ -142,11 +142,11 @@ def _from_files(assets: Sequence[Any], numbers: Sequence[int]) -> tuple[tf.Tenso
     return tf.concat([keys, columns], axis=0), tf.concat([lines.indices[:, 1], sizes], axis=0)
 
 
-def _from_lists(given: Mapping[int, Sequence[str]]) -> tuple[tf.Tensor, tf.Tensor]:
-    keys = [f"{number}{_SEPARATOR}{value}" for number, values in given.items() for value in values]
-    ids = [place for values in given.values() for place in range(len(values))]
-    sizes = [len(values) for values in given.values()]
-    return tf.constant([*keys, *map(str, given)]), tf.constant([*ids, *sizes], tf.int64)
+def _from_lists(lists: Mapping[int, Sequence[str]]) -> tuple[tf.Tensor, tf.Tensor]:
+    keys = [f"{number}{_SEPARATOR}{value}" for number, values in lists.items() for value in values]
+    ids = [place for values in lists.values() for place in range(len(values))]
+    sizes = [len(values) for values in lists.values()]
+    return tf.constant([*keys, *map(str, lists)]), tf.constant([*ids, *sizes], tf.int64)
 
 
 def _literal(text: str) -> str:

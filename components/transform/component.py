@@ -145,9 +145,9 @@ def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str)
 
 def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str) -> None:
     """Traces a `preprocessing_fn` with what was learned in the place of its analyzers, and writes that."""
-    found = last_analysis(preprocessing)
+    analysis = last_analysis(preprocessing)
     with tempfile.TemporaryDirectory() as vocabularies:
-        context = graph_context.TFGraphContext(tf.Module(), vocabularies, found.outputs(learned, vocabularies))
+        context = graph_context.TFGraphContext(tf.Module(), vocabularies, analysis.outputs(learned, vocabularies))
         function = impl_helper.get_traced_transform_fn(preprocessing, preprocessing.type_specs, context)
         written = saved_transform_io_v2.write_v2_saved_model(
             context.module_to_export,
@@ -168,7 +168,7 @@ def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str
 
 
 def _described(written: Any) -> dict[str, Any]:
-    """Return what a `preprocessing_fn` says of its columns, from the graph that is there: TFT traces it once more
+    """Return the column annotations of a `preprocessing_fn`, from the existing graph: TFT traces it once more
     for that.
     """
     graph = written.graph
@@ -198,8 +198,8 @@ def _described(written: Any) -> dict[str, Any]:
     if not fetches:
         return {}
     holder = wrap_function.VariableHolder(share_variables=True)
-    found: dict[str, Any] = wrap_function.WrappedFunction(graph, variable_holder=holder).prune([], fetches)()
-    return found
+    analysis: dict[str, Any] = wrap_function.WrappedFunction(graph, variable_holder=holder).prune([], fetches)()
+    return analysis
 
 
 class _Encode(beam.DoFn):

@@ -57,8 +57,8 @@ class NumericEncoding:
         if not any(optional):
             return self._exact
         # What a value is computed from in float32 is float32, wherever it comes from.
-        given = np.array([_number(feature.missing) for feature in self._features.values()], np.float32)
-        fill = tf.constant(given.astype(np.float64))
+        missing = np.array([_number(feature.missing) for feature in self._features.values()], np.float32)
+        fill = tf.constant(missing.astype(np.float64))
         by_mean = [number for number, feature in enumerate(self._features.values()) if feature.missing == "mean"]
         if by_mean:
             means = _mean(tf.gather(self._exact, by_mean))
@@ -92,26 +92,26 @@ class NumericEncoding:
         buckets = {name: feature.buckets for name, feature in self._features.items() if feature.buckets is not None}
         values = rows_of(self._numbers, self._numbers_of(names))
         boundaries = self._boundaries(names)
-        found = tf.searchsorted(boundaries, values, side="right", out_type=tf.int64)
+        bucket = tf.searchsorted(boundaries, values, side="right", out_type=tf.int64)
         # After the boundaries of a column there are infinite ones, up to the number that the largest has.
         nonzero = np.array([isinstance(buckets[name], NonzeroQuantiles) for name in names])
         most = np.array([buckets[name].num_ids - 1 for name in names]) - nonzero
-        found = tf.minimum(found, tf.constant(most[:, None], tf.int64))
+        bucket = tf.minimum(bucket, tf.constant(most[:, None], tf.int64))
         if not nonzero.any():
-            return found
-        of_nonzero = tf.where(values == 0, tf.constant(0, tf.int64), 1 + found)
-        return tf.where(tf.constant(nonzero)[:, None], of_nonzero, found)
+            return bucket
+        of_nonzero = tf.where(values == 0, tf.constant(0, tf.int64), 1 + bucket)
+        return tf.where(tf.constant(nonzero)[:, None], of_nonzero, bucket)
 
     def _boundaries(self, names: Sequence[str]) -> tf.Tensor:
         """Return the boundaries of each column, float32 of shape [columns, most boundaries]; infinite after its own."""
-        given = {name: b.boundaries for name in names if isinstance(b := self._features[name].buckets, Boundaries)}
-        learned = [name for name in names if name not in given]
+        boundaries = {name: b.boundaries for name in names if isinstance(b := self._features[name].buckets, Boundaries)}
+        learned = [name for name in names if name not in boundaries]
         parts = []
         if learned:
             parts.append(self._learned_boundaries(learned))
-        if given:
-            width = max(map(len, given.values()))
-            padded = [[*values, *[np.inf] * (width - len(values))] for values in given.values()]
+        if boundaries:
+            width = max(map(len, boundaries.values()))
+            padded = [[*values, *[np.inf] * (width - len(values))] for values in boundaries.values()]
             parts.append(tf.constant(padded, tf.float32))
         width = max(part.shape[1] for part in parts)
         padded_parts = [
@@ -120,7 +120,7 @@ class NumericEncoding:
             else part
             for part in parts
         ]
-        places = {name: place for place, name in enumerate([*learned, *given])}
+        places = {name: place for place, name in enumerate([*learned, *boundaries])}
         together = tf.concat(padded_parts, axis=0) if len(padded_parts) > 1 else padded_parts[0]
         together.set_shape([len(names), width])
         return rows_of(together, [places[name] for name in names])
@@ -170,8 +170,8 @@ def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     is_finite = tf.math.is_finite(raw)
     lows = tft.min(tf.transpose(tf.where(is_finite, raw, np.inf)), reduce_instance_dims=False)
     highs = tft.max(tf.transpose(tf.where(is_finite, raw, -np.inf)), reduce_instance_dims=False)
-    found = [tf.where(tf.math.is_finite(one), one, tf.zeros_like(one)) for one in (lows, highs)]
-    low, high = (tf.cast(one, tf.float64)[:, None] for one in found)
+    bounds = [tf.where(tf.math.is_finite(one), one, tf.zeros_like(one)) for one in (lows, highs)]
+    low, high = (tf.cast(one, tf.float64)[:, None] for one in bounds)
     return low, high
 
 

@@ -12,14 +12,14 @@ _SLACK_RATIO, _SLACK_BYTES = 1.05, 3.0
 
 @pytest.mark.slow
 def test_no_component_reads_or_writes_more_for_a_row_than_was_kept() -> None:
-    kept, found = json.loads(COUNTS_FILE.read_text()), counted()
-    assert {*found} == {*kept}
+    kept, measured = json.loads(COUNTS_FILE.read_text()), counted()
+    assert {*measured} == {*kept}
     grown = {
-        f"{node} {name}": (before, found[node][name])
+        f"{node} {name}": (before, measured[node][name])
         for node, counts in kept.items()
         for name, before in counts.items()
-        if found[node][name] > before * _SLACK_RATIO + _SLACK_BYTES
+        if measured[node][name] > before * _SLACK_RATIO + _SLACK_BYTES
     }
     assert grown == {}, "python -m benchmarks.counts; if it is worth it, --keep"
     # The counters count: what ExampleGen reads is at least the CSV.
-    assert found["ExampleGen"]["read_bytes"] > 50
+    assert measured["ExampleGen"]["read_bytes"] > 50

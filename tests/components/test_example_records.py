@@ -37,8 +37,10 @@ def plain(feature: tf.train.Feature) -> list[object] | None:
 def test_records_hold_the_values_and_a_feature_without_one_where_it_is_missing() -> None:
     batch = columns()
     for record, row in zip(serialized(batch).to_pylist(), batch.to_pylist(), strict=True):
-        found = {name: plain(feature) for name, feature in tf.train.Example.FromString(record).features.feature.items()}
-        assert found == {name: None if value is None else [value] for name, value in row.items()}
+        values = {
+            name: plain(feature) for name, feature in tf.train.Example.FromString(record).features.feature.items()
+        }
+        assert values == {name: None if value is None else [value] for name, value in row.items()}
 
 
 def test_a_slice_of_columns_is_taken_as_it_is() -> None:

@@ -59,8 +59,8 @@ TWO, FOUR = ("no", "yes"), ("a", "b", "c", "d")
 def test_too_few_rows(
     labels: dict[str, float], classes: tuple[str, ...], failures: list[str], warnings: list[str]
 ) -> None:
-    found = check_rows(labels, classes, EVALUATION)
-    assert (list(found.failures), list(found.warnings)) == (failures, warnings)
+    check = check_rows(labels, classes, EVALUATION)
+    assert (list(check.failures), list(check.warnings)) == (failures, warnings)
 
 
 def test_the_numbers_are_configurable() -> None:

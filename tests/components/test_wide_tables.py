@@ -61,13 +61,13 @@ def test_a_column_adds_few_operations_to_transforms_graphs(tmp_path: Path) -> No
     analyzed, written = [], []
     for columns in (80, 240):
         asked = preprocessing(wide_features(columns))
-        found = analyzers.last_analysis(asked)
-        analyzed.append(operations(found._fed))
+        analysis = analyzers.last_analysis(asked)
+        analyzed.append(operations(analysis._fed))
         empty = tmp_path / f"{columns}.gz"
         with tf.io.TFRecordWriter(str(empty), "GZIP"):
             pass
         folder = tmp_path / str(columns)
-        component._trace_and_write(found.learn(str(empty)), asked, str(folder))
+        component._trace_and_write(analysis.learn(str(empty)), asked, str(folder))
         written.append(operations(tf.saved_model.load(str(folder / "transform_fn")).transform_fn))
     analyzers.last_analysis.cache_clear()
     for small, large in (analyzed, written):
@@ -105,8 +105,8 @@ def test_columns_without_values_and_with_one_become_rows_in_their_order() -> Non
         tf.SparseTensor(np.array([[0, 0], [2, 0]]).reshape(-1, 2), [1.0, 3.0], [3, 1]),
         tf.SparseTensor(np.zeros([0, 2], np.int64), np.zeros(0, np.float32), [3, 0]),
     ]
-    found = raw_matrix([sparse[0], tf.constant([7.0, 8.0, 9.0]), sparse[1]], -1.0)
-    np.testing.assert_array_equal(found, [[1, -1, 3], [7, 8, 9], [-1, -1, -1]])
+    actual = raw_matrix([sparse[0], tf.constant([7.0, 8.0, 9.0]), sparse[1]], -1.0)
+    np.testing.assert_array_equal(actual, [[1, -1, 3], [7, 8, 9], [-1, -1, -1]])
 
 
 def test_a_second_value_of_a_row_is_an_error() -> None:
@@ -121,11 +121,11 @@ def test_wide_tables_have_smaller_batches() -> None:
 
 def test_a_graph_without_the_label_answers_as_with_it(tmp_path: Path) -> None:
     asked = preprocessing(wide_features(8))
-    found = analyzers.last_analysis(asked)
+    analysis = analyzers.last_analysis(asked)
     empty = tmp_path / "empty.gz"
     with tf.io.TFRecordWriter(str(empty), "GZIP"):
         pass
-    component._trace_and_write(found.learn(str(empty)), asked, str(tmp_path))
+    component._trace_and_write(analysis.learn(str(empty)), asked, str(tmp_path))
     analyzers.last_analysis.cache_clear()
     component.metadata_io.write_metadata(
         component.dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(asked.feature_spec)),

@@ -82,17 +82,17 @@ def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
     slicer = PredictAndSlice(loaded, "probability", slicings, FEATURES.column_types)
     slicer.setup()
     mine = rows[0::FILES]
-    found = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))
+    slices = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))
     answers = Predictor(models["candidate"] / "Format-Serving").predict_examples(_requests(mine))
     expected: dict[Any, list[int]] = {}
     for number, row in enumerate(mine):
         for slicing in slicings:
             if all(column in row for column in slicing):
                 expected.setdefault(tuple((column, row[column]) for column in slicing), []).append(number)
-    assert found.keys() == expected.keys() and len(found) == 1 + 3 + 4 + 4
+    assert slices.keys() == expected.keys() and len(slices) == 1 + 3 + 4 + 4
     for key, numbers in expected.items():
-        assert found[key]["labels"].tolist() == [mine[n]["bought"] == "yes" for n in numbers]
-        np.testing.assert_allclose(found[key]["predictions"], answers["probability"][numbers], rtol=1e-6)
+        assert slices[key]["labels"].tolist() == [mine[n]["bought"] == "yes" for n in numbers]
+        np.testing.assert_allclose(slices[key]["predictions"], answers["probability"][numbers], rtol=1e-6)
 
 
 def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
@@ -245,14 +245,14 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
     shares = dict(Counter(row["bought"] for row in learnable))
     summary = _evaluate(_write(tmp_path, learnable), able, tmp_path, train=shares)
     assert (summary.failures, summary.warnings, _is_blessed()) == ([], [], True)
-    found = summary.constant_predictor
-    assert json.loads(made["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)) == found
+    comparison = summary.constant_predictor
+    assert json.loads(made["evaluation"].get_string_custom_property(CONSTANT_PROPERTY)) == comparison
     # It predicts each row as it is, so its loss is the one that is measured.
-    assert found["candidate"] == pytest.approx(summary.metrics["overall"]["log_loss"], rel=1e-9)
+    assert comparison["candidate"] == pytest.approx(summary.metrics["overall"]["log_loss"], rel=1e-9)
     share = shares["yes"] / ROWS
-    assert found["constant"] == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
-    assert found["gain"] > found["gain_at_least"] > 0
-    assert (found["rows"], found["is_prior_corrected"]) == (ROWS, False)
+    assert comparison["constant"] == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    assert comparison["gain"] > comparison["gain_at_least"] > 0
+    assert (comparison["rows"], comparison["is_prior_corrected"]) == (ROWS, False)
 
 
 @pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
@@ -375,10 +375,10 @@ def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
     candidate, asked = {"candidate": able["candidate"]}, {"slice_by": []}
     train = {"no": 450.0, "yes": 50.0}
     summary = _evaluate(_write(tmp_path, learnable), candidate, tmp_path, asked, train=train, hyperparameters=best)
-    found = summary.constant_predictor
-    assert found["is_prior_corrected"] is True
+    comparison = summary.constant_predictor
+    assert comparison["is_prior_corrected"] is True
     # The shares of train are not those that the candidate's probabilities are of.
-    assert found["candidate"] > summary.metrics["overall"]["log_loss"] + 0.01
+    assert comparison["candidate"] > summary.metrics["overall"]["log_loss"] + 0.01
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,8 @@ def test_the_shares_of_train_are_put_back_where_a_search_chose_balanced_classes(
     ],
 )
 def test_a_search_goes_before_the_config(searched: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
-    found = None if searched is None else [_hyperparameters(tmp_path, searched)]
-    assert _imbalance("class_weights", found) == expected
+    artifacts = None if searched is None else [_hyperparameters(tmp_path, searched)]
+    assert _imbalance("class_weights", artifacts) == expected
 
 
 def _hyperparameters(folder: Path, values: dict[str, Any]) -> Any:
@@ -425,13 +425,13 @@ def test_each_model_is_measured_by_the_labels_that_it_serves(
     summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
     for name, measured in (("candidate", summary.metrics), ("baseline", summary.baseline)):
         counted = _confusion(models[name], learnable)
-        found = measured["overall"]
-        assert found["precision"] == counted[1, 1] / counted[:, 1].sum()
-        assert found["recall"] == counted[1, 1] / counted[1].sum()
-        assert found["accuracy"] == np.trace(counted) / ROWS
+        overall = measured["overall"]
+        assert overall["precision"] == counted[1, 1] / counted[:, 1].sum()
+        assert overall["recall"] == counted[1, 1] / counted[1].sum()
+        assert overall["accuracy"] == np.trace(counted) / ROWS
         # Both by the candidate's costs, 1 and 5.
         cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
-        assert found.get("mean_cost") == (pytest.approx(cost) if has_costs else None)
+        assert overall.get("mean_cost") == (pytest.approx(cost) if has_costs else None)
     noted = made["evaluation"].get_string_custom_property(DECISION_PROPERTY)
     if not has_costs:
         assert (noted, summary.decision) == ("", {})

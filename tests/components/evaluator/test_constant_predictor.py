@@ -21,53 +21,53 @@ def compare(predictor: ConstantPredictor, labels: np.ndarray, predictions: np.nd
 
 def test_a_binary_candidate_is_compared_by_the_log_loss_of_each_row() -> None:
     labels = np.array([1, 0, 0, 0])
-    found = compare(SHARES, labels, np.array([0.5, 0.2, 0.1, 0.4], np.float32))
+    comparison = compare(SHARES, labels, np.array([0.5, 0.2, 0.1, 0.4], np.float32))
     own = -np.log([0.5, 0.8, 0.9, 0.6])
     constant = -np.log([0.25, 0.75, 0.75, 0.75])
-    assert (found.loss, found.rows) == ("log loss", 4)
-    assert found.candidate == pytest.approx(own.mean(), rel=1e-6)
-    assert found.constant == pytest.approx(constant.mean())
+    assert (comparison.loss, comparison.rows) == ("log loss", 4)
+    assert comparison.candidate == pytest.approx(own.mean(), rel=1e-6)
+    assert comparison.constant == pytest.approx(constant.mean())
     # The interval of a paired t test, as SciPy has it.
     test = stats.ttest_rel(constant, own, alternative="greater")
-    assert found.gain_at_least == pytest.approx(test.confidence_interval(0.95).low, rel=1e-5)
+    assert comparison.gain_at_least == pytest.approx(test.confidence_interval(0.95).low, rel=1e-5)
     deviation = (constant - own).std(ddof=1)
     quantile = stats.t.ppf(0.95, 3)
-    assert found.rows_needed == math.ceil((quantile * deviation / (constant - own).mean()) ** 2)
-    assert (found.is_better, found.is_significant) == (True, False)
+    assert comparison.rows_needed == math.ceil((quantile * deviation / (constant - own).mean()) ** 2)
+    assert (comparison.is_better, comparison.is_significant) == (True, False)
 
 
 def test_a_multiclass_candidate_is_compared_with_the_shares_of_all_classes() -> None:
     predictor = ConstantPredictor.of({"a": 5, "b": 3, "c": 2}, MULTICLASS, is_balanced=False)
-    found = compare(predictor, np.array([0, 2]), np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32))
-    assert found.candidate == pytest.approx(-np.log([0.7, 0.6]).mean(), rel=1e-6)
-    assert found.constant == pytest.approx(-np.log([0.5, 0.2]).mean())
+    comparison = compare(predictor, np.array([0, 2]), np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32))
+    assert comparison.candidate == pytest.approx(-np.log([0.7, 0.6]).mean(), rel=1e-6)
+    assert comparison.constant == pytest.approx(-np.log([0.5, 0.2]).mean())
 
 
 def test_a_regression_is_compared_with_the_mean_of_train_by_the_squared_error() -> None:
     predictor = ConstantPredictor.of({"rows": 9, "mean": 2.0, "std": 1.0}, REGRESSION, is_balanced=False)
-    found = compare(predictor, np.array([1.0, 4.0], np.float32), np.array([1.5, 3.0], np.float32))
-    assert (found.loss, found.candidate, found.constant) == ("squared error", 0.625, 2.5)
-    assert str(found) == "squared error 0.625 of the model against 2.5 of the mean of train"
+    comparison = compare(predictor, np.array([1.0, 4.0], np.float32), np.array([1.5, 3.0], np.float32))
+    assert (comparison.loss, comparison.candidate, comparison.constant) == ("squared error", 0.625, 2.5)
+    assert str(comparison) == "squared error 0.625 of the model against 2.5 of the mean of train"
 
 
 def test_a_class_that_train_lacks_has_a_finite_loss() -> None:
     predictor = ConstantPredictor.of({"a": 8, "b": 4, "c": 0}, MULTICLASS, is_balanced=False)
     np.testing.assert_allclose(predictor.prediction, np.array([8.5, 4.5, 0.5]) / 13.5)
-    found = compare(predictor, np.array([2]), np.array([[0.1, 0.1, 0.8]], np.float32))
-    assert found.constant == pytest.approx(-math.log(0.5 / 13.5))
+    comparison = compare(predictor, np.array([2]), np.array([[0.1, 0.1, 0.8]], np.float32))
+    assert comparison.constant == pytest.approx(-math.log(0.5 / 13.5))
 
 
 def test_the_shares_of_train_are_put_back_where_training_was_balanced() -> None:
     """A model of a balanced training that knows nothing says 0.5, which are the shares of train once put back."""
     balanced = ConstantPredictor.of({"no": 90, "yes": 10}, BINARY, is_balanced=True)
     labels = np.array([0] * 90 + [1] * 10)
-    found = compare(balanced, labels, np.full(100, 0.5, np.float32))
-    assert found.candidate == pytest.approx(found.constant)
-    assert not found.is_better
+    comparison = compare(balanced, labels, np.full(100, 0.5, np.float32))
+    assert comparison.candidate == pytest.approx(comparison.constant)
+    assert not comparison.is_better
     # Bayes by hand: an odds ratio of 4 on prior odds of 1 to 9.
     (own,), _ = balanced.losses(np.array([1]), np.array([0.8], np.float32))
     assert own == pytest.approx(-math.log(4 / 13), rel=1e-6)
-    assert "with the class shares of train put back" in str(found)
+    assert "with the class shares of train put back" in str(comparison)
 
 
 def test_batches_add_up_to_all_rows_and_survive_their_file() -> None:
@@ -79,9 +79,9 @@ def test_batches_add_up_to_all_rows_and_survive_their_file() -> None:
         batch = PairedLosses.of(SHARES, labels[part], predictions[part])
         merged.merge(PairedLosses.from_json(batch.to_json().encode()))
     whole = ConstantComparison.of(SHARES, PairedLosses.of(SHARES, labels, predictions))
-    found = ConstantComparison.of(SHARES, merged)
+    comparison = ConstantComparison.of(SHARES, merged)
     for name in ("candidate", "constant", "gain", "gain_at_least", "rows", "rows_needed"):
-        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+        assert getattr(comparison, name) == pytest.approx(getattr(whole, name), rel=1e-12)
     assert merged.class_rows.tolist() == np.bincount(labels).tolist()
 
 
@@ -96,21 +96,21 @@ def test_a_prediction_that_is_not_finite_is_counted_and_not_averaged(odd: float)
 def test_a_candidate_that_predicts_the_same_for_every_row_knows_nothing() -> None:
     """Even where the rows moved towards what it predicts, and every interval is on its side."""
     labels = np.array([0, 1] * 500)
-    found = compare(SHARES, labels, np.full(1000, 0.4, np.float32) + np.float32(3e-8) * (np.arange(1000) % 2))
-    assert found.gain_at_least is not None and found.gain_at_least > 0
-    assert not found.is_better
-    assert "the model predicts the same for every row" in found.problem("test")
+    comparison = compare(SHARES, labels, np.full(1000, 0.4, np.float32) + np.float32(3e-8) * (np.arange(1000) % 2))
+    assert comparison.gain_at_least is not None and comparison.gain_at_least > 0
+    assert not comparison.is_better
+    assert "the model predicts the same for every row" in comparison.problem("test")
 
 
 def test_equal_is_not_better() -> None:
     labels = np.array([0, 1] * 50)
     half = ConstantPredictor.of({"no": 5, "yes": 5}, BINARY, is_balanced=False)
-    found = compare(half, labels, np.array([0.4, 0.4, 0.6, 0.6] * 25, np.float32))
-    assert not found.is_better
+    comparison = compare(half, labels, np.array([0.4, 0.4, 0.6, 0.6] * 25, np.float32))
+    assert not comparison.is_better
 
 
 def test_messages_have_both_losses_the_interval_and_the_rows_that_are_needed() -> None:
-    found = ConstantComparison(
+    comparison = ConstantComparison(
         loss="log loss",
         constant_name="the class shares of train",
         candidate=0.68,
@@ -122,7 +122,7 @@ def test_messages_have_both_losses_the_interval_and_the_rows_that_are_needed() -
         is_prior_corrected=False,
         is_same_everywhere=False,
     )
-    assert found.problem("test") == (
+    assert comparison.problem("test") == (
         "constant predictor: log loss 0.6800 of the model against 0.6931 of the class shares of train, a gain of 0.0131 in each of "
         "1,500 rows of test, must be above 0 by its one-sided 95% interval, which begins at -0.0050; about 3,400 rows "
         "would be enough: give 'test' more, or bless it with evaluation.insignificant_gain: warn"
@@ -174,6 +174,6 @@ def test_probabilities_around_the_share_that_rank_at_random_never_pass() -> None
 
 
 def test_one_row_has_no_interval() -> None:
-    found = compare(SHARES, np.array([1]), np.array([0.9], np.float32))
-    assert (found.gain_at_least, found.is_significant) == (None, False)
-    assert "undefined" in found.problem("test")
+    comparison = compare(SHARES, np.array([1]), np.array([0.9], np.float32))
+    assert (comparison.gain_at_least, comparison.is_significant) == (None, False)
+    assert "undefined" in comparison.problem("test")

@@ -86,20 +86,20 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
 def assigned(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
     hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
     bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
-    found = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
-    return {name: mine.tolist() for name, mine in found.items()}
+    is_in_split = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
+    return {name: mine.tolist() for name, mine in is_in_split.items()}
 
 
 def test_every_share_gets_its_part_and_every_row_one_split() -> None:
-    found = assigned(20_000, {"eval": 0.1, "test": 0.3})
+    shares = assigned(20_000, {"eval": 0.1, "test": 0.3})
     for name, share in {"eval": 0.1, "test": 0.3, "train": 0.6}.items():
-        assert abs(sum(found[name]) / 20_000 - share) < 0.01
-    assert np.sum([*found.values()], axis=0).tolist() == [1] * 20_000
+        assert abs(sum(shares[name]) / 20_000 - share) < 0.01
+    assert np.sum([*shares.values()], axis=0).tolist() == [1] * 20_000
 
 
 def test_a_row_falls_where_it_always_fell() -> None:
-    found = assigned(12, {"eval": 0.4, "test": 0.3})
-    assert {name: np.flatnonzero(rows).tolist() for name, rows in found.items()} == {
+    shares = assigned(12, {"eval": 0.4, "test": 0.3})
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in shares.items()} == {
         "eval": [1, 2, 4, 6, 7, 11],
         "test": [0, 8, 9, 10],
         "train": [3, 5],
@@ -177,8 +177,8 @@ def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: P
 
     def content() -> dict[str, str]:
         artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
-        found: dict[str, str] = json.loads(artifact.get_string_custom_property(CONTENT_PROPERTY))
-        return found
+        contents: dict[str, str] = json.loads(artifact.get_string_custom_property(CONTENT_PROPERTY))
+        return contents
 
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "eval.csv", rows[50:])
@@ -224,11 +224,11 @@ def test_the_same_rows_fall_into_the_same_splits_whatever_files_they_are_in(tmp_
         for number, part in enumerate(parts):
             write(tmp_path / folder / f"{number}.csv", part)
     splits = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    found = [
+    rows_found = [
         sorted(values(converted(tmp_path / folder, splits, ignored_columns=["group", "when"])[1], "eval"))
         for folder in ("one", "two")
     ]
-    assert found[0] == found[1]
+    assert rows_found[0] == rows_found[1]
 
 
 NAMES = ["Anna", "Böla", '"Cleo, the ""cook"""', '"Dora\nthe second"', ""]
@@ -343,22 +343,22 @@ def test_examples_are_those_of_the_stock_component(tmp_path: Path) -> None:
     CsvExecutor().Do({}, {"examples": [stock]}, properties)
     names = set(config.feature_set.column_types)
     # The stock component shares out a single split too, by another hash.
-    found, expected = (
+    actual, expected = (
         Counter(example for split in ("train", "eval") for example in examples(tmp_path / who, split, names))
         for who in ("mine", "stock")
     )
-    assert found == expected
-    assert sum(found.values()) == 2999
+    assert actual == expected
+    assert sum(actual.values()) == 2999
 
 
 def examples(out: Path, split: str, names: set[str]) -> list[str]:
     """Return some features of each example as text."""
     files = sorted(map(str, (out / f"Split-{split}").iterdir()))
-    found = []
+    rows_found = []
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
         features = tf.train.Example.FromString(record).features.feature
-        found.append(str([(name, _value(features[name])) for name in sorted(names)]))
-    return found
+        rows_found.append(str([(name, _value(features[name])) for name in sorted(names)]))
+    return rows_found
 
 
 def _value(feature: tf.train.Feature) -> Any:

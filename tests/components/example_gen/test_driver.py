@@ -82,11 +82,11 @@ def test_a_touch_is_answered_from_the_cache_and_other_content_of_the_same_second
     assert runs.run().state == dag_runner.CACHED
     # Nothing of the driver's is taken for an artifact or left behind in the data's folder.
     assert [path.name for path in base.iterdir()] == [file.name]
-    found = file.stat()
+    before = file.stat()
     file.write_text(file.read_text().replace("59,1", "58,1"))
-    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     third = runs.run()
-    assert (file.stat().st_size, third.state) == (found.st_size, dag_runner.COMPLETE)
+    assert (file.stat().st_size, third.state) == (before.st_size, dag_runner.COMPLETE)
     time.sleep(2.1)
     assert runs.run().state == dag_runner.CACHED
     memory = runs.root / "artifacts" / "ExampleGen" / ".system" / "input_hashes.json"

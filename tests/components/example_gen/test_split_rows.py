@@ -29,11 +29,11 @@ def counted(folder: Path, rows: list[dict[str, Any]], splits: dict[str, Any], **
     }
     (folder / "a.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     loaded = pipeline_config.load(folder / "a.yaml")
-    found = SplitRows(split_rules(loaded.data))
+    counts = SplitRows(split_rules(loaded.data))
     table = Table.of(str(folder / "a.csv"), loaded.data, loaded.feature_set, max_bad_rows=0)
     for batch in table.batches():
-        found.add("train", table, batch)
-    return found.rows(list(loaded.data.splits))
+        counts.add("train", table, batch)
+    return counts.rows(list(loaded.data.splits))
 
 
 SHARES = {"eval": {"source": "train", "fraction": 0.1}, "test": {"source": "train", "fraction": 0.2}}
@@ -46,11 +46,11 @@ def test_spread_copies_are_counted_exactly(tmp_path: Path) -> None:
 
 def test_rows_are_counted_by_their_hash(tmp_path: Path) -> None:
     rows = [{"x": number, "y": number % 2} for number in range(3_000)]
-    found = counted(tmp_path, rows, SHARES)
-    assert sum(found.values()) == 3_000
-    assert found["test"] == pytest.approx(600, abs=4 * np.sqrt(3_000 * 0.2 * 0.8))
+    counts = counted(tmp_path, rows, SHARES)
+    assert sum(counts.values()) == 3_000
+    assert counts["test"] == pytest.approx(600, abs=4 * np.sqrt(3_000 * 0.2 * 0.8))
     # The order of the rows plays no part.
-    assert counted(tmp_path, rows[::-1], SHARES) == found
+    assert counted(tmp_path, rows[::-1], SHARES) == counts
 
 
 def test_parts_are_taken_before_shares(tmp_path: Path) -> None:

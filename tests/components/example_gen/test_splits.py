@@ -88,15 +88,15 @@ def noted(artifact: Any, name: str) -> Any:
 
 def rows_of(out: Path, split: str) -> list[tuple[str, ...]]:
     files = sorted(map(str, (out / f"Split-{split}").glob("*.gz")))
-    found = []
+    results = []
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
         values = tf.train.Example.FromString(record).features.feature
-        found.append(tuple(b"".join(values[name].bytes_list.value).decode() for name in (*NAMES, "survived")))
-    return found
+        results.append(tuple(b"".join(values[name].bytes_list.value).decode() for name in (*NAMES, "survived")))
+    return results
 
 
 def auc(train: list[tuple[str, ...]], judged: list[tuple[str, ...]]) -> float:
-    """Of the share of survivors among the equal rows of train."""
+    """Return the share of survivors among the equal rows of train."""
     rows, survived = Counter(row[:3] for row in train), Counter(row[:3] for row in train if row[3] == "yes")
     scores = [(survived[row[:3]] / max(rows[row[:3]], 1), row[3]) for row in judged]
     pairs = [(p > q) + (p == q) / 2 for p, a in scores if a == "yes" for q, b in scores if b == "no"]
@@ -107,12 +107,14 @@ def test_few_distinct_rows_are_spread_whatever_their_labels(tmp_path: Path) -> N
     write(tmp_path / "a.csv", titanic())
     artifact, out = converted(tmp_path, SHARES, features=CATEGORIES)
     assert noted(artifact, ROWS_PROPERTY) == {"train": 1052, "eval": 132, "test": 132}
-    found = {split: rows_of(out, split) for split in SHARES}
-    assert sorted(row for rows in found.values() for row in rows) == sorted(tuple(row.split(",")) for row in titanic())
+    rows_by_split = {split: rows_of(out, split) for split in SHARES}
+    assert sorted(row for rows in rows_by_split.values() for row in rows) == sorted(
+        tuple(row.split(",")) for row in titanic()
+    )
     # 0.81 is that of a random split; the standard error on 132 rows is 0.04.
-    assert auc(found["train"], found["test"]) == pytest.approx(0.81, abs=0.08)
+    assert auc(rows_by_split["train"], rows_by_split["test"]) == pytest.approx(0.81, abs=0.08)
     for split in ("eval", "test"):
-        survived = np.mean([row[3] == "yes" for row in found[split]])
+        survived = np.mean([row[3] == "yes" for row in rows_by_split[split]])
         assert survived == pytest.approx(499 / 1316, abs=0.1)
     equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["spread"] == ["train"] and equal_rows["distinct_rows"] == {"train": 12}
@@ -142,10 +144,10 @@ def test_spread_rows_are_the_same_in_whatever_pieces_files_and_with_how_many_wor
             write(tmp_path / folder / f"{number}.csv", part)
         _, out = converted(tmp_path / folder, SHARES, workers=workers, features=CATEGORIES)
         assert len(list((out / "Split-train").iterdir())) >= {"whole": 1, "pieces": 6, "files": 5}[folder]
-        found = {split: rows_of(out, split) for split in SHARES}
+        rows_by_split = {split: rows_of(out, split) for split in SHARES}
         if folder == "whole":
-            expected = found
-        assert found == expected
+            expected = rows_by_split
+        assert rows_by_split == expected
 
 
 def test_a_tiny_table_gives_every_split_a_row(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_the_rows_of_parts_are_not_counted_among_those_that_are_shared_out(tmp_p
 
 def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format(tmp_path: Path) -> None:
     columns = {"class": [f"c{i % 1500}" for i in range(3000)], "age": ["a"] * 3000, "sex": ["b"] * 3000}
-    found = []
+    results = []
     for folder, format in (("csv", "csv"), ("parquet", "parquet")):
         (tmp_path / folder).mkdir()
         labels = ["yes" if (i // 7 + (format == "csv")) % 2 else "no" for i in range(3000)]
@@ -191,10 +193,10 @@ def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format
         assert copies_texts(equal_rows)[0] == "stay together (1,500 distinct rows)"
         assert equal_rows["in_train"]["eval"]["in_train"] == equal_rows["in_train"]["test"]["in_train"] == 0
         assert equal_rows["in_train"]["train"]["in_train"] == equal_rows["in_train"]["train"]["rows"]
-        found.append({split: {row[0] for row in rows_of(out, split)} for split in SHARES})
+        results.append({split: {row[0] for row in rows_of(out, split)} for split in SHARES})
         for split in ("eval", "test"):
-            assert len(found[-1][split]) == pytest.approx(150, abs=40)
-    assert found[0] == found[1]
+            assert len(results[-1][split]) == pytest.approx(150, abs=40)
+    assert results[0] == results[1]
 
 
 def test_exactly_a_thousand_distinct_rows_stay_together(tmp_path: Path) -> None:
@@ -241,8 +243,8 @@ def test_rows_in_train_too_are_counted_and_a_split_made_of_them_stops_the_run(tm
         "all": {"rows": 1500, "contradictory": 350},
     }
     assert copies_texts(equal_rows) == ["rows in train too: eval 25.0%, test 100.0%; within train 20.0%"]
-    (found,) = rows_shared_with_train(equal_rows, Validation())
-    assert judge([found], Validation(), today=None).stops == [  # type: ignore[arg-type]
+    (anomaly,) = rows_shared_with_train(equal_rows, Validation())
+    assert judge([anomaly], Validation(), today=None).stops == [  # type: ignore[arg-type]
         "test: all: 300 of 300 rows (100.0%) have an equal row in train (in all features); 20.0% of train's rows have "
         "another, and at most 20.0% more may. Remove the copies from one of the two, or raise "
         "validation.train_overlap_margin [ROWS_SHARED_WITH_TRAIN]"
@@ -300,8 +302,8 @@ def test_contradictory_labels_are_counted_and_warned_of_above_a_tenth(tmp_path: 
     assert "60 rows of train (6.0%) equal one with another label" in copies_texts(equal_rows)
     assert noted(artifact, FINDINGS_PROPERTY) == []
     equal_rows["contradictory"]["train"]["contradictory"] = 101
-    (found,) = contradictory_labels(equal_rows, "survived")
-    verdict = judge([found], Validation(), today=None)  # type: ignore[arg-type]
+    (anomaly,) = contradictory_labels(equal_rows, "survived")
+    verdict = judge([anomaly], Validation(), today=None)  # type: ignore[arg-type]
     assert not verdict.stops
     assert verdict.warnings[0].startswith("train: survived: 101 of 1,000 rows (10.1%) have a row that is equal in all")
 
@@ -324,8 +326,8 @@ def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_p
     for split in FILES:
         write(tmp_path / f"{split}.csv", [row.replace("yes", "no") for row in mixed] if split == "test" else mixed)
     artifact, _ = converted(tmp_path, FILES, features=CATEGORIES)
-    (found,) = [Anomaly(**one) for one in noted(artifact, FINDINGS_PROPERTY)]
-    verdict = judge([found], Validation(), today=None)  # type: ignore[arg-type]
+    (anomaly,) = [Anomaly(**one) for one in noted(artifact, FINDINGS_PROPERTY)]
+    verdict = judge([anomaly], Validation(), today=None)  # type: ignore[arg-type]
     assert verdict.warnings == [
         "test: survived: no row has the label 'yes'; found 30 of 'no': metrics that need every class are undefined there. "
         "Give 'test' more rows, or rows of other files [CLASS_WITHOUT_ROWS]"
@@ -340,8 +342,8 @@ def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_p
 def test_several_classes_and_numbers_are_judged_too() -> None:
     labels = {"train": {"a": 5, "b": 3, "c": 9}, "eval": {"a": 1, "b": 0, "c": 0}}
     refuse_empty_classes(labels)
-    (found,) = empty_classes(labels, "y")
-    assert found.text.startswith("no row has the label 'b' or 'c'; found 1 of 'a': ")
+    (anomaly,) = empty_classes(labels, "y")
+    assert anomaly.text.startswith("no row has the label 'b' or 'c'; found 1 of 'a': ")
     assert labels_texts(labels) == ["c, a, b: train 52.9% 29.4% 17.6%, eval 0.0% 100.0% 0.0%"]
     numbers = {"train": {"rows": 9, "mean": 4.0, "std": 0.0}, "eval": {"rows": 2, "mean": 4.0, "std": 0.0}}
     assert not list(empty_classes(numbers, "y"))

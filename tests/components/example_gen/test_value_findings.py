@@ -1,4 +1,4 @@
-"""What is found in the values of rows, by the message that a user reads."""
+"""Findings in the values of rows, by the message that a user reads."""
 
 import json
 from pathlib import Path
@@ -162,7 +162,7 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     assert parts.numbers["x"].exponents.tolist() == whole.numbers["x"].exponents.tolist()
     assert parts.numbers["x"].whole.values.tolist() == whole.numbers["x"].whole.values.tolist()
     texts = [[one.text for one in value_findings(counts)] for counts in (whole, parts)]
-    assert [len(found) for found in texts] == [2, 2]
+    assert [len(lines) for lines in texts] == [2, 2]
     assert texts[1][1].split(", such")[0] == texts[0][1].split(", such")[0]
 
 

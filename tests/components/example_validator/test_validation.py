@@ -65,8 +65,8 @@ def schema() -> schema_pb2.Schema:
     return inferred
 
 
-def assert_equal(found: anomalies_pb2.Anomalies, expected: anomalies_pb2.Anomalies) -> None:
-    assert found.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+def assert_equal(actual: anomalies_pb2.Anomalies, expected: anomalies_pb2.Anomalies) -> None:
+    assert actual.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 def test_anomalies_are_those_of_the_whole_table() -> None:

@@ -17,8 +17,8 @@ def shift(before: Any, now: Any) -> Shift:
     schema = text_format.Parse(f'feature {{ name: "x" type: {kind} }}', schema_pb2.Schema())
     comparison = Comparison.model_validate({"default": {"measure": "jensen_shannon", "threshold": 0.1}})
     both = [statistics_of({"x": list(values)}) for values in (before, now)]
-    (found,) = shifts(both[0], both[1], schema, comparison, "drift")
-    return found
+    (measured,) = shifts(both[0], both[1], schema, comparison, "drift")
+    return measured
 
 
 def jensen_shannon(one: Any, other: Any) -> float:
@@ -36,10 +36,10 @@ def test_one_new_value_is_not_a_drift_of_whole_numbers() -> None:
 
 
 def test_whole_numbers_are_as_far_apart_as_their_shares() -> None:
-    found = shift([1] * 10 + [2] * 20 + [3] * 70, [1] * 60 + [2] * 20 + [3] * 20)
-    assert found.value == pytest.approx(jensen_shannon([0.1, 0.2, 0.7], [0.6, 0.2, 0.2]), abs=1e-6)
+    measured = shift([1] * 10 + [2] * 20 + [3] * 70, [1] * 60 + [2] * 20 + [3] * 20)
+    assert measured.value == pytest.approx(jensen_shannon([0.1, 0.2, 0.7], [0.6, 0.2, 0.2]), abs=1e-6)
     # The two that moved by as much, in the order of their names.
-    assert found.moved == [
+    assert measured.moved == [
         ("2 to 3", 0.7, pytest.approx(0.2)),
         ("up to 1", 0.1, pytest.approx(0.6)),
         ("1 to 2", pytest.approx(0.2), pytest.approx(0.2)),

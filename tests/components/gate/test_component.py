@@ -74,9 +74,9 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
         ("SCHEMA_NEW_COLUMN", [20.0] * 10, ["cook"] * 10, ""),
     ],
 )
-def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], said: str) -> None:
+def test_how_many_rows_an_anomaly_is_about(kind: str, ages: list[float], jobs: list[Any], rows_text: str) -> None:
     name = "age" if kind.startswith("FLOAT") else "job"
-    assert Concerned(statistics_of({"age": ages, "job": jobs}), SCHEMA).rows(kind, name) == said
+    assert Concerned(statistics_of({"age": ages, "job": jobs}), SCHEMA).rows(kind, name) == rows_text
 
 
 def test_distances_name_measure_value_threshold_and_what_moved() -> None:
@@ -161,14 +161,14 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
     examples = standard_artifacts.Examples()
     labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
-    (found,) = _few_rows(examples, evaluation, label)
-    (line,) = judge([found], Validation(), today=DAY).warnings
+    (anomaly,) = _few_rows(examples, evaluation, label)
+    (line,) = judge([anomaly], Validation(), today=DAY).warnings
     assert line == (
         "test: bought: rows of test: 18, must be at least 20 (evaluation.min_rows); give 'test' more rows; no model will "
         "be blessed on so few [TOO_FEW_ROWS]"
     )
     stop = Validation.model_validate({"severities": [{"anomaly": "TOO_FEW_ROWS", "severity": "stop"}]})
-    assert judge([found], stop, today=DAY).stops == [line]
+    assert judge([anomaly], stop, today=DAY).stops == [line]
     assert _few_rows(examples, evaluation.model_copy(update={"min_rows": 18}), label) == []
 
 
@@ -177,5 +177,5 @@ def test_the_rows_of_a_regression_are_counted_too() -> None:
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 5}]})
     examples = standard_artifacts.Examples()
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
-    (found,) = _few_rows(examples, evaluation, label)
-    assert (found.where, found.feature, found.text[:16]) == ("test", "price", "rows of test: 7,")
+    (anomaly,) = _few_rows(examples, evaluation, label)
+    assert (anomaly.where, anomaly.feature, anomaly.text[:16]) == ("test", "price", "rows of test: 7,")

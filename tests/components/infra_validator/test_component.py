@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As Trainer leaves it."""
+    """Return a model in the layout of Trainer."""
     return export_model(tmp_path_factory.mktemp("model") / "Format-Serving", offset=-4.0)
 
 

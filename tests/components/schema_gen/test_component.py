@@ -15,8 +15,8 @@ def statistics(jobs: list[str | None]) -> statistics_pb2.DatasetFeatureStatistic
     return tfdv.generate_statistics_from_dataframe(pd.DataFrame({"job": jobs}))
 
 
-def described(found: anomalies_pb2.Anomalies) -> list[str]:
-    return [str(anomaly) for anomaly in listed(found, "train")]
+def described(anomalies: anomalies_pb2.Anomalies) -> list[str]:
+    return [str(anomaly) for anomaly in listed(anomalies, "train")]
 
 
 TRAIN = statistics(["clerk", "cook"] * 100)

@@ -81,13 +81,13 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
     expected = taken(stock.Executor(), examples, tmp_path / "stock")
     assert (mine.split_names, mine.span) == (expected.split_names, 7)
     for split in ("train", "eval"):
-        found, wanted = features(mine, split), features(expected, split)
-        assert list(found) == list(wanted) == sorted(TYPES)
+        actual, reference = features(mine, split), features(expected, split)
+        assert list(actual) == list(reference) == sorted(TYPES)
         for name in ("id", "job", "late", "nobody"):
             # Of values that are equally frequent, as ids are, the stock component names the last.
-            assert found[name] == wanted[name], name
+            assert actual[name] == reference[name], name
         for name in ("age", "kids"):
-            one, other = found[name].num_stats, wanted[name].num_stats
+            one, other = actual[name].num_stats, reference[name].num_stats
             for field in ("min", "max", "num_zeros", "common_stats"):
                 assert getattr(one, field) == getattr(other, field), name
             # Sums of floats in another order.
@@ -101,32 +101,32 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
 
 def values(examples: Any, split: str, name: str) -> Any:
     """Return what is written in the examples."""
-    found: list[float] = []
+    numbers: list[float] = []
     for path in sorted(Path(examples.uri, f"Split-{split}").glob("*")):
         for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():
             feature = tf.train.Example.FromString(record).features.feature[name]
-            found += [*feature.float_list.value, *feature.int64_list.value]
-    return np.array(found)
+            numbers += [*feature.float_list.value, *feature.int64_list.value]
+    return np.array(numbers)
 
 
 def test_numbers_have_true_counts_and_quantiles(examples: Any, tmp_path: Path) -> None:
     mine = ours(examples, tmp_path)
     for split in ("train", "eval"):
-        found = features(mine, split)
-        assert [name for name, feature in found.items() if feature.custom_stats] == ["age", "kids"]
+        actual = features(mine, split)
+        assert [name for name, feature in actual.items() if feature.custom_stats] == ["age", "kids"]
         kids = values(examples, split, "kids")
-        counts = number_counts(found["kids"])
+        counts = number_counts(actual["kids"])
         assert counts.is_exact
         assert dict(zip(counts.low, counts.count, strict=True)) == dict(Counter(kids.tolist()))
         ages = values(examples, split, "age")
-        counts = number_counts(found["age"])
+        counts = number_counts(actual["age"])
         # Bins of the artifact are bounded; the quantiles are from many more.
         assert len(counts.low) <= WRITTEN_BINS and counts.total == len(ages)
         edges = np.linspace(ages.min(), ages.max(), 25)[1:]
         assert np.abs(counts.up_to(edges) - (ages[:, None] <= edges).sum(axis=0)).max() <= 0.002 * len(ages)
         for column, numbers in (("kids", kids), ("age", ages)):
             expected = [np.quantile(numbers, share, method="inverted_cdf") for share in QUANTILES]
-            assert [quantile(found[column], share) for share in QUANTILES] == expected
+            assert [quantile(actual[column], share) for share in QUANTILES] == expected
 
 
 def test_the_readers_of_tfdv_read_the_artifact(examples: Any, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_batches_are_those_of_tfx(tmp_path: Path, name: str) -> None:
     records = [example(number) for number in range(100)]
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     expected = [decoder.DecodeBatch(records[start : start + 40]).select(list(TYPES)) for start in (0, 40, 80)]
-    found = list(record_batches(written(tmp_path / name, records), TYPES, rows=40))
-    assert found == expected
-    assert found[0].column("rare").type == pa.null()
+    batches = list(record_batches(written(tmp_path / name, records), TYPES, rows=40))
+    assert batches == expected
+    assert batches[0].column("rare").type == pa.null()
 
 
 def test_a_file_without_records_has_no_batches(tmp_path: Path) -> None:

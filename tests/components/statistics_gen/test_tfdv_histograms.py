@@ -30,18 +30,18 @@ COLUMNS = {
 }
 
 
-def assert_equal(found: statistics_pb2.Histogram, expected: statistics_pb2.Histogram) -> None:
-    assert (found.type, len(found.buckets)) == (expected.type, len(expected.buckets))
+def assert_equal(actual: statistics_pb2.Histogram, expected: statistics_pb2.Histogram) -> None:
+    assert (actual.type, len(actual.buckets)) == (expected.type, len(expected.buckets))
     for field in ("low_value", "high_value", "sample_count"):
-        ours, theirs = ([getattr(bucket, field) for bucket in one.buckets] for one in (found, expected))
+        ours, theirs = ([getattr(bucket, field) for bucket in one.buckets] for one in (actual, expected))
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-9, err_msg=field)
 
 
 def quantiles(values: Any, buckets: int) -> tuple[Any, Any]:
     sketch = sketches.QuantilesSketch(0.001, 1 << 20, 1)
     sketch.AddValues(pa.array(values))
-    found, counts = sketch.GetQuantilesAndCumulativeWeights(buckets)
-    return found.flatten().to_numpy(zero_copy_only=False), counts.flatten().to_numpy(zero_copy_only=False)
+    actual, counts = sketch.GetQuantilesAndCumulativeWeights(buckets)
+    return actual.flatten().to_numpy(zero_copy_only=False), counts.flatten().to_numpy(zero_copy_only=False)
 
 
 @pytest.mark.parametrize("name", [name for name in COLUMNS if name != "no value"])

@@ -304,9 +304,9 @@ def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: P
     )
     # An argument of a process has at most 128 KiB.
     asked = [*(town[:70] if len(town) > 70 else town for town in TOWNS), "Oslo"]
-    known = [float(n) for n in range(len(TOWNS))]
+    numbers = [float(n) for n in range(len(TOWNS))]
     long = TOWNS.index("z" * 70_000)
-    known[long] = len(TOWNS)
+    numbers[long] = len(TOWNS)
     command = [sys.executable, "-c", code, str(tmp_path / "model"), json.dumps(asked)]
     answered = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert json.loads(answered.stdout.splitlines()[-1]) == [*known, 0.0]
+    assert json.loads(answered.stdout.splitlines()[-1]) == [*numbers, 0.0]

@@ -117,16 +117,16 @@ def _learned(features: dict[str, Any], rows: list[dict[str, Any]], asked: list[d
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     config = {"feature_set": feature_set.model_dump_json()}
 
-    def as_lists(given: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
-        return [{name: [{"y": 0.0, **row}[name]] if name in {"y", *row} else [] for name in spec} for row in given]
+    def as_lists(rows: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
+        return [{name: [{"y": 0.0, **row}[name]] if name in {"y", *row} else [] for name in spec} for row in rows]
 
     with tempfile.TemporaryDirectory() as folder, tft_beam.Context(temp_dir=folder):
         graph = (as_lists(rows), metadata) | tft_beam.AnalyzeDataset(
             lambda inputs: preprocessing_fn(inputs, custom_config=config)
         )
         (data, _) = ((as_lists(asked), metadata), graph) | tft_beam.TransformDataset()
-    found: list[dict[str, Any]] = data
-    return found
+    rows_learned: list[dict[str, Any]] = data
+    return rows_learned
 
 
 def test_a_category_with_a_line_break_and_the_empty_one_are_learned_like_any() -> None:
@@ -134,8 +134,8 @@ def test_a_category_with_a_line_break_and_the_empty_one_are_learned_like_any() -
     # The most frequent first, so that the ids are known.
     rows = [{"v": category} for n, category in enumerate(categories) for _ in range(len(categories) - n)]
     asked = [{"v": category} for category in [*categories, "two lines"]]
-    found = _learned({"v": {"kind": "vocabulary", "max_size": 20}}, rows, asked)
-    assert [int(row["v"]) for row in found] == [*range(len(categories)), len(categories)]
+    learned = _learned({"v": {"kind": "vocabulary", "max_size": 20}}, rows, asked)
+    assert [int(row["v"]) for row in learned] == [*range(len(categories)), len(categories)]
 
 
 def test_moments_of_large_numbers_do_not_overflow() -> None:
@@ -152,31 +152,31 @@ def test_moments_of_large_numbers_do_not_overflow() -> None:
 
 
 def test_a_range_wider_than_float32_is_scaled() -> None:
-    found = _learned(
+    learned = _learned(
         {"x": {"kind": "numeric", "scale": "min_max"}}, [{"x": -3e38}, {"x": 3e38}], [{"x": 0.0}, {"x": 3e38}]
     )
-    assert [float(row["x"]) for row in found] == [0.5, 1]
+    assert [float(row["x"]) for row in learned] == [0.5, 1]
 
 
 def test_numbers_far_from_zero_keep_their_z_scores() -> None:
     # Neighbours in float32, a thousand times each: a mean in float32 is off by more than their distance.
     low, high = 16_777_214.0, 16_777_215.0
-    found = _learned({"x": {"kind": "numeric"}}, [{"x": low}, {"x": high}] * 1000, [{"x": low}, {"x": high}])
-    np.testing.assert_allclose([float(row["x"]) for row in found], [-1, 1], rtol=1e-6)
+    learned = _learned({"x": {"kind": "numeric"}}, [{"x": low}, {"x": high}] * 1000, [{"x": low}, {"x": high}])
+    np.testing.assert_allclose([float(row["x"]) for row in learned], [-1, 1], rtol=1e-6)
 
 
 def test_a_constant_has_no_spread_whatever_rounding_makes_of_its_mean() -> None:
     features = {scale: {"kind": "numeric", "scale": scale} for scale in ("z_score", "log_z_score")}
     same, other = dict.fromkeys(features, 0.1), dict.fromkeys(features, 0.2)
-    found = _learned(features, [same] * 997, [same, other])
+    learned = _learned(features, [same] * 997, [same, other])
     for scale in features:
-        assert float(found[0][scale]) == pytest.approx(0, abs=1e-9)
-        assert 0 < float(found[1][scale]) <= 0.11
+        assert float(learned[0][scale]) == pytest.approx(0, abs=1e-9)
+        assert 0 < float(learned[1][scale]) <= 0.11
 
 
 def test_a_raw_id_of_minus_one_is_out_of_range_and_not_missing() -> None:
-    found = _learned({"g": {"kind": "identity", "num_ids": 4, "missing": 3}}, [{"g": 1}], [{"g": -1}, {}, {"g": 4}])
-    assert [int(row["g"]) for row in found] == [0, 3, 3]
+    learned = _learned({"g": {"kind": "identity", "num_ids": 4, "missing": 3}}, [{"g": 1}], [{"g": -1}, {}, {"g": 4}])
+    assert [int(row["g"]) for row in learned] == [0, 3, 3]
 
 
 def test_crossed_categories_cannot_run_into_each_other() -> None:
