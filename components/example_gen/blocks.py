@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.example_gen import labels as example_labels
-from components.example_gen.equal_rows import records
+from components.example_gen.equal_rows import make_records
+from components.example_gen.labels import LabelCounts, count_labels
 from components.example_gen.parts import Rules, in_parts
 from components.example_gen.shares import Shares, in_shares
 from components.example_records import deflated, framed, serialized
@@ -47,7 +47,7 @@ class Block:
     content: pa.Buffer
     compressed: bytes
     groups: NDArray[np.uint64]
-    labels: example_labels.Labels
+    labels: LabelCounts
     compared: NDArray[Any]
 
 
@@ -72,7 +72,7 @@ class Division:
     one_in: int = 1
 
 
-def converted(table: Table, division: Division, counts: TableCounts) -> Iterator[tuple[str, Block]]:
+def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[tuple[str, Block]]:
     """Yield the good rows of a table as records, by split, in the order of the file; their values are added to
     `counts`.
 
@@ -117,14 +117,14 @@ def _blocks(
             together = values.slice(start, _ROWS_TOGETHER)
             content = framed(serialized(together))
             labels = together.column(table.columns.label) if table.columns.label else None
-            compared = records(
+            compared = make_records(
                 hashes[start:][:_ROWS_TOGETHER],
                 labels,
                 table.columns.labels,
                 division.numbers[name],
                 division.one_in,
             )
-            of_labels = {} if labels is None else example_labels.count(labels)
+            of_labels = {} if labels is None else count_labels(labels)
             blocks.append((name, Block(together.num_rows, content, deflated(content), groups, of_labels, compared)))
             groups = groups[:0]
     return blocks, counts

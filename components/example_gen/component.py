@@ -30,11 +30,11 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from cli.errors import DataError
-from components.example_gen import equal_rows as example_equal_rows
-from components.example_gen import groups as example_groups
-from components.example_gen import labels as example_labels
-from components.example_gen.blocks import Division, converted
+from components.example_gen.blocks import Division, convert
 from components.example_gen.driver import SPAN_SEPARATOR, ContentExampleGen
+from components.example_gen.equal_rows import choose_sampling, compare_rows, open_records
+from components.example_gen.groups import check_groups, write_groups
+from components.example_gen.labels import LabelCounts, merge_label_counts, summarize_label_counts
 from components.example_gen.parts import rules_of, split_rules
 from components.example_gen.shares import Shares, shares
 from components.example_gen.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
@@ -58,7 +58,7 @@ UNLABELLED_PROPERTY, UNLABELLED_BY_SPLIT_PROPERTY = "unlabelled_rows", "unlabell
 FINDINGS_PROPERTY = "findings"
 # The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
 LABELS_PROPERTY = "labels"
-# Rows that are equal in all features, as JSON: the result of `equal_rows.compare`; `spread`, the splits
+# Rows that are equal in all features, as JSON: the result of `compare_rows`; `spread`, the splits
 # whose copies were spread over their shares; `drawn`, the shares that train was divided into so; `grouped`, whether
 # shares are taken of groups.
 EQUAL_ROWS_PROPERTY = "equal_rows"
@@ -146,7 +146,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         rejected = _write_rejects(results, os.path.join(artifact.uri, REJECTS_FILE), settings["max_bad_rows"])
         rows = _rows_by_split(results, names)
         if settings["columns"]["group"]:
-            example_groups.refuse_straddling(artifact.uri, list(rows), settings["columns"]["group"])
+            check_groups(artifact.uri, list(rows), settings["columns"]["group"])
         artifact.split_names = artifact_utils.encode_split_names(list(rows))
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
@@ -250,8 +250,7 @@ def _labels_by_split(
     """Add up the labels of each split over all files."""
     pieces = {name: [result["labels"][name] for result in results if name in result["labels"]] for name in names}
     return {
-        name: example_labels.published(example_labels.merge(counts, classes), classes)
-        for name, counts in pieces.items()
+        name: summarize_label_counts(merge_label_counts(counts, classes), classes) for name, counts in pieces.items()
     }
 
 
@@ -313,7 +312,7 @@ def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, An
         )
 
     numbers = {name: number for number, name in enumerate(names)}
-    one_in = example_equal_rows.sampling([path for _, path in files])
+    one_in = choose_sampling([path for _, path in files])
     return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
 
 
@@ -326,7 +325,7 @@ def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Pla
     }
     drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
     shared_out = {split: splits for split, splits in by_source.items() if len(splits) > 1}
-    compared = example_equal_rows.compare(uri, names, shared_out, plan.one_in)
+    compared = compare_rows(uri, names, shared_out, plan.one_in)
     return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
 
 
@@ -379,22 +378,22 @@ class _ConvertPiece(beam.DoFn):
         files = {name: self._file(name, source.shard) for name in [source.split, *rules]}
         rows = dict.fromkeys(files, 0)
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
-        labels: dict[str, example_labels.Labels] = {}
+        labels: dict[str, LabelCounts] = {}
         classes = table.columns.labels
         try:
-            with example_equal_rows.open_records(self._output_uri, source.shard) as compared:
-                for name, block in converted(table, division, counts):
+            with open_records(self._output_uri, source.shard) as compared:
+                for name, block in convert(table, division, counts):
                     files[name].write(block.content, block.compressed)
                     compared.write(block.compared.tobytes())
                     rows[name] += block.rows
                     groups[name].append(block.groups)
-                    labels[name] = example_labels.merge([labels.get(name, {}), block.labels], classes)
+                    labels[name] = merge_label_counts([labels.get(name, {}), block.labels], classes)
         finally:
             for file in files.values():
                 file.close()
         if table.columns.group:
             for name, hashes in groups.items():
-                example_groups.note(self._output_uri, name, source.shard, hashes)
+                write_groups(self._output_uri, name, source.shard, hashes)
         return {"rows": rows, "content": {name: file.content for name, file in files.items()}, "labels": labels}
 
     def _file(self, split: str, shard: str) -> GzipFile:

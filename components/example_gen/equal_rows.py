@@ -30,14 +30,14 @@ _THREADS = 16
 Records = NDArray[Any]
 
 
-def sampling(paths: Sequence[str]) -> int:
+def choose_sampling(paths: Sequence[str]) -> int:
     """Return the number of rows of which one is recorded, a power of two; 1 unless the files are huge."""
     with ThreadPoolExecutor(_THREADS) as pool:
         size = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, paths))
     return _power_of_two(size / _INPUT_BYTES)
 
 
-def records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str], split: int, one_in: int) -> Records:
+def make_records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str], split: int, one_in: int) -> Records:
     """Return what is left of some rows.
 
     Args:
@@ -61,7 +61,7 @@ def open_records(uri: str, shard: str) -> Any:
     return tf.io.gfile.GFile(os.path.join(uri, f"rows-{shard}.bin"), "wb")
 
 
-def compare(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence[str]], one_in: int) -> dict[str, Any]:
+def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence[str]], one_in: int) -> dict[str, Any]:
     """Compare the rows of all shards, and remove their records.
 
     Args:
@@ -79,15 +79,15 @@ def compare(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence[str]
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
         together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))
-        kept = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _loaded(path, together), files)])
+        kept = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
         list(pool.map(tf.io.gfile.remove, files))
-    return {"one_in": together, **_compared(kept, splits, sources)}
+    return {"one_in": together, **_compare(kept, splits, sources)}
 
 
-def _compared(kept: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _compare(kept: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     kept = kept[np.argsort(kept["row"], kind="stable")]
     starts = np.flatnonzero(np.diff(kept["row"], prepend=~kept["row"][:1]))
-    counts = {name: _added(kept["split"] == number, starts) for number, name in enumerate(splits)}
+    counts = {name: _add_up(kept["split"] == number, starts) for number, name in enumerate(splits)}
     train = counts[TRAIN_SPLIT]
     in_train = {
         name: {"rows": int(of.sum()), "in_train": int(of[train > (name == TRAIN_SPLIT)].sum())}
@@ -108,7 +108,7 @@ def _compared(kept: Records, splits: Sequence[str], sources: Mapping[str, Sequen
 
 def _contradictory(labels: NDArray[np.uint32], among: NDArray[np.bool_], starts: NDArray[np.int64]) -> dict[str, int]:
     """Rows with an equal row that has another label, both `among` some of the rows."""
-    counts = _added(among, starts)
+    counts = _add_up(among, starts)
     if not len(starts):
         return {"rows": 0, "contradictory": 0}
     highest = np.maximum.reduceat(np.where(among, labels, 0), starts)
@@ -116,14 +116,14 @@ def _contradictory(labels: NDArray[np.uint32], among: NDArray[np.bool_], starts:
     return {"rows": int(counts.sum()), "contradictory": int(counts[highest > lowest].sum())}
 
 
-def _added(rows: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many rows of each kind there are; a kind begins at each of `starts`."""
+def _add_up(rows: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of rows of each kind; a kind begins at each of `starts`."""
     ends = np.append(starts, len(rows))
     sums: NDArray[np.int64] = np.diff(np.concatenate([[0], np.cumsum(rows)])[ends])
     return sums
 
 
-def _loaded(path: str, one_in: int) -> Records:
+def _load(path: str, one_in: int) -> Records:
     with tf.io.gfile.GFile(path, "rb") as file:
         row_records = np.frombuffer(file.read(), _RECORD)
     return row_records[_sampled(row_records["row"], one_in)]

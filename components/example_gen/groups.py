@@ -14,13 +14,13 @@ from components.artifact_files import files_in
 Hashes = NDArray[np.uint64]
 
 
-def note(uri: str, split: str, shard: str, hashes: Sequence[Hashes]) -> None:
-    """Leaves the hashes of a shard's groups in the folder of the examples."""
+def write_groups(uri: str, split: str, shard: str, hashes: Sequence[Hashes]) -> None:
+    """Write the hashes of a shard's groups to the folder of the examples."""
     with tf.io.gfile.GFile(os.path.join(uri, f"groups-{split}-{shard}.npy"), "wb") as file:
         file.write(np.unique(np.concatenate(hashes)).tobytes())
 
 
-def refuse_straddling(uri: str, splits: Sequence[str], group: str) -> None:
+def check_groups(uri: str, splits: Sequence[str], group: str) -> None:
     """Compare the hashes of the groups of every two splits, and remove them.
 
     Raises:

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from schemas.moments import Moments, merged
 
 # Rows of each class; or of numbers `rows`, `mean` and `m2`, the sum of the squared distances from the mean.
-Labels = Mapping[str, float]
+LabelCounts = Mapping[str, float]
 
 
-def count(labels: pa.Array) -> Labels:
+def count_labels(labels: pa.Array) -> LabelCounts:
     """Count the labels of some rows.
 
     Args:
@@ -27,7 +27,7 @@ def count(labels: pa.Array) -> Labels:
     return {entry["values"]: entry["counts"] for entry in counted}
 
 
-def merge(counts: Iterable[Labels], classes: Sequence[str]) -> dict[str, float]:
+def merge_label_counts(counts: Iterable[LabelCounts], classes: Sequence[str]) -> dict[str, float]:
     """Add up the counts of pieces.
 
     Args:
@@ -46,7 +46,7 @@ def merge(counts: Iterable[Labels], classes: Sequence[str]) -> dict[str, float]:
     return {"rows": moments.rows, "mean": moments.mean, "m2": moments.squares}
 
 
-def published(counts: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+def summarize_label_counts(counts: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
     """Return merged counts as they are recorded: of numbers `rows`, `mean` and `std` (of the population)."""
     if classes:
         return dict(counts)

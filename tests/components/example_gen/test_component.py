@@ -19,8 +19,7 @@ from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvE
 from tfx.types import standard_artifacts
 
 from cli.errors import DataError
-from components.example_gen.blocks import BATCHES_AHEAD, Division
-from components.example_gen.blocks import converted as converted_blocks
+from components.example_gen.blocks import BATCHES_AHEAD, Division, convert
 from components.example_gen.component import (
     CONTENT_PROPERTY,
     FINDINGS_PROPERTY,
@@ -309,9 +308,7 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
             yield batch
 
     monkeypatch.setattr(table, "batches", counted)
-    for _, block in converted_blocks(
-        table, Division("train", {}, Shares({}), "0", {"train": 0}), TableCounts(table.columns)
-    ):
+    for _, block in convert(table, Division("train", {}, Shares({}), "0", {"train": 0}), TableCounts(table.columns)):
         written += block.rows
         most = max(most, read - written)
     assert written == 20_000

@@ -62,7 +62,7 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "ages", "jobs", "said"),
+    ("kind", "ages", "jobs", "rows_text"),
     [
         ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 9 + [200.0], ["cook"] * 10, "1 of 10 rows"),
         ("FLOAT_TYPE_BIG_FLOAT", [20.0] * 1999 + [200.0], ["cook"] * 2000, "1 of 2,000 rows"),
