@@ -92,7 +92,7 @@ def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--job-id", help="Names the run; an id that is there is not submitted again.  [default: NAME-TIME]")
+@click.option("--job-id", help="ID of the job; an existing one is not submitted again.  [default: NAME-TIME]")
 @click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
 @click.option("--dry-run", is_flag=True, help="Compile, check and say what the push would do; submit nothing.")

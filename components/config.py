@@ -1,4 +1,4 @@
-"""What a user may choose about validation, evaluation and push. Imports no TensorFlow and no TFX."""
+"""Config sections of validation, evaluation and push. Imports no TensorFlow and no TFX."""
 
 import datetime
 from collections.abc import Mapping
@@ -41,10 +41,10 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     COPIES: "warn",
     FEW_ROWS: "warn",
 }
-Anomaly = Annotated[str, AfterValidator(lambda name: _known_anomaly(name))]
+Anomaly = Annotated[str, AfterValidator(lambda name: _check_anomaly(name))]
 
 
-def _known_anomaly(name: str) -> str:
+def _check_anomaly(name: str) -> str:
     names = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
     if name not in names:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
@@ -52,7 +52,7 @@ def _known_anomaly(name: str) -> str:
 
 
 class SeverityRule(Declaration):
-    """What an anomaly does."""
+    """Effect of an anomaly on the run."""
 
     anomaly: Anomaly
     """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
@@ -80,7 +80,7 @@ class Allowance(Declaration):
 
 
 class Distance(Declaration):
-    """How far two distributions of a feature may be apart."""
+    """Largest distance between two distributions of a feature."""
 
     measure: Literal["jensen_shannon", "l_infinity"] = "jensen_shannon"
     """The Jensen-Shannon divergence (base 2, for numbers and categories), or the largest difference of any category's
@@ -90,16 +90,16 @@ class Distance(Declaration):
 
 
 class Comparison(Declaration):
-    """Which features are compared, and how far apart they may be. A comparator in the schema goes first."""
+    """Features that are compared, and their largest distances. A comparator in the schema goes first."""
 
     default: Distance | None = None
-    """For all features that are not named here."""
+    """Defaults for features that are not named here."""
     features: dict[str, Distance] = Field(default_factory=dict)
     """By column name."""
 
 
 class Validation(Declaration):
-    """What the gate lets pass. Every anomaly stops the run, unless a rule or an allowance here says otherwise."""
+    """Policy of the gate. Every anomaly stops the run, unless a rule or an allowance here differs."""
 
     severities: tuple[SeverityRule, ...] = ()
     """Where two rules fit, the later one counts."""
@@ -109,9 +109,10 @@ class Validation(Declaration):
     skew: Comparison = Comparison()
     """`train` against each other split that is not a hash share of it."""
     train_overlap_margin: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """How much larger the share of a split's rows that have an equal row (in all features) in `train` may be than the
-    share of rows of `train` that have another equal row. Above it, `ROWS_SHARED_WITH_TRAIN` stops the run: the split
-    would measure what the model remembers. 1 lets all pass."""
+    """Margin between two shares. The first is the share of a split's rows with an equal row (in all features) in
+    `train`. The second is the share of rows of `train` with another equal row. If the first is larger by more than the
+    margin, `ROWS_SHARED_WITH_TRAIN` stops the run: the split would measure what the model remembers. 1 accepts all
+    splits."""
 
 
 class Threshold(Declaration):
@@ -125,7 +126,7 @@ class Threshold(Declaration):
     the bound is on all rows together."""
 
     @model_validator(mode="after")
-    def _bounded(self) -> "Threshold":
+    def _check_bounds(self) -> "Threshold":
         low, high = self.lower_bound, self.upper_bound
         if low is None and high is None:
             raise ValueError("give lower_bound or upper_bound, or both")
@@ -135,16 +136,16 @@ class Threshold(Declaration):
 
 
 class ChangeThreshold(Declaration):
-    """How much worse than the last blessed model a metric may be, on the same rows."""
+    """Largest regression of a metric against the last blessed model, on the same rows."""
 
     metric: DirectedMetricName
     max_regression: NonNegativeFloat
-    """In the metric's own unit, in its bad direction; 0 asks for a model that is no worse."""
+    """Largest difference in the bad direction, in the metric's own unit; 0 rejects any regression."""
     slice_by: tuple[str, ...] = ()
 
 
 class Evaluation(Declaration):
-    """What is measured, for whom, and what a model must reach to be pushed."""
+    """Metrics of the model, their slices, and the bounds that a pushed model keeps."""
 
     split: SplitName = "test"
     """The split that is evaluated. It is best one that nothing else reads."""
@@ -160,6 +161,7 @@ class Evaluation(Declaration):
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()
+    """Bounds on the change against the last blessed model, as in TFMA."""
     min_rows: PositiveInt = 20
     """The least number of rows of the evaluated split. With fewer, no model is blessed, whatever its metrics are. The
     gate warns of it before the training (`TOO_FEW_ROWS`); a rule of `validation.severities` may make that stop."""
@@ -172,7 +174,7 @@ class Evaluation(Declaration):
     also rejects a candidate that is better by less than the one-sided 95 % interval of the gain; `warn` blesses it."""
 
     @model_validator(mode="after")
-    def _metrics_known(self) -> "Evaluation":
+    def _check_metrics_and_slices(self) -> "Evaluation":
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.change_thresholds)
         for bound in bounds:
             if self.metrics and bound.metric not in self.metrics:
@@ -183,29 +185,30 @@ class Evaluation(Declaration):
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self
 
-    def measured(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
+    def select_metrics(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
         """Return the metrics that are measured; arguments as for `metrics_of`."""
         return self.metrics or metrics_of(label, has_costs=has_costs)
 
 
 class InfraValidation(Declaration):
-    """What the model server must show of a model before it is pushed: started in a process of its own, over HTTP."""
+    """Checks of the model server with the model, in a process of its own and over HTTP, before the push."""
 
     golden_requests: PositiveInt = 16
-    """Rows of the evaluated split that whoever serves the model must answer as the evaluated model did: the server
-    here, every server that starts later, an endpoint on Vertex AI before it gets traffic."""
+    """Number of rows of the evaluated split whose predictions by the server must be those of the evaluated model. They
+    are sent to the server here, to every server that starts later, and to an endpoint on Vertex AI before it gets
+    traffic."""
     golden_tolerance: NonNegativeFloat = 1e-3
-    """How far a number in an answer may be off."""
+    """Largest difference of a number in a prediction."""
     max_latency_ms: Annotated[float, Field(gt=0)] = 100
-    """Within it, 95 of 100 single rows must be answered, one after the other."""
+    """Upper bound of the 95th percentile of the latency of 100 single rows, one after the other."""
     max_memory_mb: Annotated[float, Field(gt=0)] = 2000
-    """Of the server's process with the model loaded."""
+    """Upper bound of the memory of the server's process with the model loaded."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300
-    """So long the server may take to start."""
+    """Time in which the server must start."""
 
 
 class Push(Declaration):
-    """Where a blessed model goes."""
+    """Destination of a blessed model."""
 
     model_name: Name
     """The folder below the registry; one pipeline owns it."""
@@ -217,12 +220,12 @@ class Push(Declaration):
     """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate until
     `python -m serving.registry promote`, and the serving version is unchanged. On Vertex AI `traffic_steps` decides."""
     target: Literal["registry", "vertex"] = "registry"
-    """Where local runs push to: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
+    """Destination of local runs: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
     vertex: Deployment | None = None
-    """How a model is served on Vertex AI."""
+    """Settings of serving on Vertex AI."""
 
     @model_validator(mode="after")
-    def _promotion_is_the_folders(self) -> "Push":
+    def _check_promotion(self) -> "Push":
         if self.target == "vertex" and not self.promote:
             raise ValueError(
                 "promote: false is for the folder; with target: vertex, end push.vertex.traffic_steps below 100"

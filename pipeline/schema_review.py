@@ -20,10 +20,10 @@ class Review:
     """The changes that a run's data asks of a schema.
 
     Attributes:
-      run_id: whose statistics were looked at.
+      run_id: run with the statistics.
       path: the schema file.
       proposed: the schema that has no anomalies in any split.
-      changes: how it differs from the file.
+      changes: differences from the file.
     """
 
     run_id: str
@@ -36,8 +36,8 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     """Compare the curated schema with the data of a run.
 
     Args:
-      config: whose schema it is.
-      root: where the run is.
+      config: config with the schema.
+      root: run root of the run.
       run: a run id, or `latest`.
       features: take over changes of these alone; empty for all.
 
@@ -50,16 +50,16 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
             "data.schema_file: the config names none, so a schema is inferred in each run and there is nothing to "
             "review; name one to curate it"
         )
-    found = artifact_lookup.find_run(root, run)
+    artifacts = artifact_lookup.find_run(root, run)
     before = load_schema(config.data.schema_file)
     names = [feature.name for feature in before.feature]
     for name in features:
         if name not in names:
             raise ConfigError(f"--feature {name}: the schema has no such feature; it has {', '.join(names)}")
-    after = _updated(before, found.statistics())
+    after = _update(before, artifacts.statistics())
     if features:
-        after = _only(before, after, features)
-    return Review(found.run_id, Path(config.data.schema_file), after, changes(before, after))
+        after = _select_features(before, after, features)
+    return Review(artifacts.run_id, Path(config.data.schema_file), after, changes(before, after))
 
 
 def accept(config: PipelineConfig, reviewed: Review) -> None:
@@ -78,7 +78,7 @@ def accept(config: PipelineConfig, reviewed: Review) -> None:
     beside.replace(reviewed.path)
 
 
-def _updated(
+def _update(
     schema: schema_pb2.Schema, statistics: dict[str, statistics_pb2.DatasetFeatureStatistics]
 ) -> schema_pb2.Schema:
     # TensorFlow, which is imported with it, has much to say.
@@ -90,7 +90,9 @@ def _updated(
     return schema
 
 
-def _only(before: schema_pb2.Schema, after: schema_pb2.Schema, features: tuple[str, ...]) -> schema_pb2.Schema:
+def _select_features(
+    before: schema_pb2.Schema, after: schema_pb2.Schema, features: tuple[str, ...]
+) -> schema_pb2.Schema:
     """`before` with the given features, and the domains they use, as in `after`."""
     chosen = schema_pb2.Schema()
     chosen.CopyFrom(before)

@@ -1,1 +1,1 @@
-"""What the data is: feature declarations, curated schemas, rows of files as typed columns. Imports no TensorFlow."""
+"""Data: feature declarations, curated schemas, rows of files as typed columns. Imports no TensorFlow."""

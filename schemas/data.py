@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, fie
 
 from schemas.declaration import Declaration, MissingValues, did_you_mean
 from schemas.tables.number_format import Decimal, NumberFormat, Thousands
-from schemas.tables.ordering import check_format, unordered
+from schemas.tables.ordering import check_format, explain_unordered
 
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
@@ -54,7 +54,7 @@ class CsvOptions(Declaration):
         return NumberFormat(self.decimal, self.thousands, self.currency, self.percent)
 
     @model_validator(mode="after")
-    def _distinct_marks(self) -> "CsvOptions":
+    def _check_marks(self) -> "CsvOptions":
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal are both {self.decimal!r}; a number would be ambiguous")
         if self.delimiter == self.quote:
@@ -63,7 +63,7 @@ class CsvOptions(Declaration):
 
     @field_validator("encoding")
     @classmethod
-    def _known_encoding(cls, value: str) -> str:
+    def _check_encoding(cls, value: str) -> str:
         try:
             codecs.lookup(value)
         except LookupError as error:
@@ -94,42 +94,43 @@ class FileSplit(Declaration):
 
 
 class HashSplit(Declaration):
-    """A split that takes a share of another's rows, chosen by a hash of the values of all features."""
+    """A split that takes a fraction of the rows of another split, by a hash of the values of all features."""
 
     source: SplitName
-    """The split whose rows are shared out; the rows taken are no longer in it."""
+    """The split that the rows are taken from; they are no longer in it."""
     fraction: Annotated[float, Field(gt=0, lt=1)]
-    """The share of the rows. Rows that are equal in all features are in one split, whatever their labels and files.
+    """The fraction of the rows. Rows that are equal in all features are in one split, whatever their labels and files.
     With `data.group_column`, all rows of a group are. Where fewer than 1,000 distinct rows are shared out, equal rows
     are spread instead, and each split gets at least one row. The run reports which of the two it did."""
 
 
 class ColumnSplit(Declaration):
-    """A split that takes those of another's rows whose column has certain values: a time, a region, a fold."""
+    """A split that takes the rows of another split whose column has certain values: a time, a region, a fold."""
 
     source: SplitName
-    """The split whose rows are divided; the rows taken are no longer in it. Parts are taken before shares."""
+    """The split that the rows are taken from; they are no longer in it. Splits with `fraction` come
+    after those with `column`."""
     column: str
     """It need not be a feature."""
     values: tuple[str, ...] = ()
-    """The rows with one of these texts are taken; or give bounds:"""
+    """Values of the rows that are taken. Alternatively, set bounds."""
     at_least: float | str | None = None
-    """The rows from here on. Numbers are compared as numbers, strings letter by letter, which is right for times as
+    """Lower bound, included. Numbers are compared as numbers, strings letter by letter, which is right for times as
     ISO 8601 writes them: `"2013-11-01"`. Where letters do not order a value against the bound (`"9"` against `"10"`,
     or dates in another format), the run stops."""
     below: float | str | None = None
-    """The rows up to here, this value left out."""
+    """Upper bound, excluded."""
     date_format: str | None = None
-    """How the column and the bounds write dates, in the letters of `strptime`: `"%d/%m/%Y"`."""
+    """Format of dates in the column and in the bounds, in the letters of `strptime`: `"%d/%m/%Y"`."""
 
     @field_validator("at_least", "below", mode="before")
     @classmethod
-    def _yaml_date(cls, value: object) -> object:
+    def _date_to_string(cls, value: object) -> object:
         # YAML reads a date without quotes as one; its text is ISO 8601.
         return str(value) if isinstance(value, datetime.date) else value
 
     @model_validator(mode="after")
-    def _one_rule(self) -> "ColumnSplit":
+    def _check_bounds(self) -> "ColumnSplit":
         bounds = [bound for bound in (self.at_least, self.below) if bound is not None]
         if bool(self.values) == bool(bounds):
             raise ValueError("give either values, or at_least or below or both")
@@ -141,13 +142,13 @@ class ColumnSplit(Declaration):
                 raise ValueError("date_format needs at_least or below, in quotes, as the column writes dates")
             check_format(self.date_format, texts)
         else:
-            for reason in filter(None, map(unordered, texts)):
+            for reason in filter(None, map(explain_unordered, texts)):
                 raise ValueError(reason)
-        if len(bounds) == 2 and not self._ordered(bounds[0]) < self._ordered(bounds[1]):
+        if len(bounds) == 2 and not self._to_ordered(bounds[0]) < self._to_ordered(bounds[1]):
             raise ValueError(f"at_least: {self.at_least} is not below 'below': {self.below}; no row would be taken")
         return self
 
-    def _ordered(self, bound: Any) -> Any:
+    def _to_ordered(self, bound: Any) -> Any:
         """Return a bound as it is compared."""
         return bound if self.date_format is None else datetime.datetime.strptime(bound, self.date_format)
 
@@ -168,7 +169,7 @@ Split = Annotated[
 
 
 class Data(Declaration):
-    """Where the rows are, and how they are divided."""
+    """Files of the rows, and their division into splits."""
 
     format: Format = "csv"
     """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
@@ -180,17 +181,17 @@ class Data(Declaration):
     missing_values: MissingValues = ("",)
     """The strings that stand for a missing value of a feature. A feature may have its own, and the label has."""
     ignored_columns: tuple[str, ...] = ()
-    """Columns of the files that are not read; any other undeclared column is refused."""
+    """Columns of the files that are not read; any other undeclared column is an error."""
     group_column: str | None = None
     """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
     group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
     span: NonNegativeInt | None = None
-    """Which `{SPAN}` is read, of it the highest `{VERSION}`; dates count days since 1970. If omitted, the latest."""
+    """The `{SPAN}` that is read, in its highest `{VERSION}`; dates count days since 1970. If omitted, the latest."""
     window: PositiveInt = 1
-    """How many spans are read, up to and with the latest. One that is not there stops the run."""
+    """Number of spans that are read, the latest included. A missing span stops the run."""
     max_bad_rows: NonNegativeInt = 0
-    """So many rows may be left out because they do not fit: a wrong number of fields, a text in a numeric column, no
-    label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
+    """Number of rows that may be dropped because they do not fit: a wrong number of fields, a string in a numeric
+    column, no label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
     schema_file: str | None = None
     """A curated schema (text format); relative to the config's own folder. If omitted, one is inferred from
     `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
@@ -217,7 +218,7 @@ class Data(Declaration):
         )
 
     @model_validator(mode="after")
-    def _splits_fit(self) -> "Data":
+    def _check_splits(self) -> "Data":
         for needed in (TRAIN_SPLIT, EVAL_SPLIT):
             if needed not in self.splits:
                 raise ValueError(f"splits needs '{needed}'; found: {', '.join(self.splits) or 'none'}")

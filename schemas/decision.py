@@ -30,7 +30,7 @@ class DecisionCosts(Declaration):
     """Cost of predicting the negative value for a row of the positive one."""
 
     @model_validator(mode="after")
-    def _are_comparable(self) -> "DecisionCosts":
+    def _check_ratio(self) -> "DecisionCosts":
         low, high = sorted((self.cost_false_positive, self.cost_false_negative))
         if high > low * _MAX_COST_RATIO:
             raise ValueError(

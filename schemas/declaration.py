@@ -9,24 +9,24 @@ from pydantic_core import PydanticCustomError
 _MAX_SUGGESTED = 12
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, names: list[str]) -> str:
     """Return a suggestion for a misspelt name, or the first of the names that may be written instead.
 
     >>> did_you_mean("epoch", ["epochs", "seed"])
     "did you mean 'epochs'?"
     """
-    close = close_match(name, known)
+    close = close_match(name, names)
     if close:
         return f"did you mean '{close}'?"
-    if not known:
+    if not names:
         return "there are no names to choose from"
-    more = f" and {len(known) - _MAX_SUGGESTED} more" if len(known) > _MAX_SUGGESTED else ""
-    return f"expected one of: {', '.join(known[:_MAX_SUGGESTED])}{more}"
+    more = f" and {len(names) - _MAX_SUGGESTED} more" if len(names) > _MAX_SUGGESTED else ""
+    return f"expected one of: {', '.join(names[:_MAX_SUGGESTED])}{more}"
 
 
-def close_match(name: str, known: list[str]) -> str | None:
+def close_match(name: str, names: list[str]) -> str | None:
     """Return the name that was probably meant; None if no name is close."""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
 
 
 def _as_strings(values: Any) -> Any:
@@ -47,7 +47,7 @@ class Declaration(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
+    def _reject_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:

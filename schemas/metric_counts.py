@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
-from schemas.moments import Moments, merged
+from schemas.moments import Moments, merge_moments
 
 # A smaller probability counts as this one in a log loss, as with TFMA and Keras.
 LEAST_PROBABILITY = 1e-7
@@ -245,7 +245,7 @@ class RegressionCounts:
 
     def merge(self, other: "RegressionCounts") -> None:
         """Add the rows of another."""
-        self.rows, self.label_mean, self.label_squares = merged(
+        self.rows, self.label_mean, self.label_squares = merge_moments(
             Moments(self.rows, self.label_mean, self.label_squares),
             Moments(other.rows, other.label_mean, other.label_squares),
         )

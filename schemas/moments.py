@@ -17,7 +17,7 @@ class Moments(NamedTuple):
     squares: float = 0.0
 
 
-def merged(one: Moments, other: Moments) -> Moments:
+def merge_moments(one: Moments, other: Moments) -> Moments:
     """Return the moments of the numbers of both.
 
     Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",

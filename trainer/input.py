@@ -12,7 +12,7 @@ import tensorflow_transform as tft
 
 from cli.errors import DataError
 from schemas.features import FeatureSet, Label
-from schemas.moments import Moments, merged
+from schemas.moments import Moments, merge_moments
 from serving.model.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
 from trainer.outputs import LabelValues, label_quantiles
@@ -63,7 +63,7 @@ class Source:
         """Pack the columns into two matrices: three tensors shuffle many times as fast as dozens."""
         columns = tf.io.parse_example(records, dict(self.feature_spec))
         inputs = network_inputs(self.features, columns)
-        # Ids are below 2^31 (schemas/features.py), and half as large.
+        # Ids are below 2^31 (schemas/features/), and half as large.
         return tf.cast(inputs[IDS], tf.int32), inputs[NUMBERS], columns[self.features.label.name]
 
     def unpack(self, ids: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -134,8 +134,8 @@ class _Labels:
             return
         values = labels.astype(np.float64)
         self.counts += len(values)
-        self._moments = merged(self._moments, _moments(values))
-        self._log_moments = merged(self._log_moments, _moments(np.sign(values) * np.log1p(np.abs(values))))
+        self._moments = merge_moments(self._moments, _moments(values))
+        self._log_moments = merge_moments(self._log_moments, _moments(np.sign(values) * np.log1p(np.abs(values))))
         self.low, self._high = min(self.low, float(values.min())), max(self._high, float(values.max()))
 
     @property

@@ -19,7 +19,7 @@ from scipy import special
 
 from schemas.features import Label
 from schemas.metric_counts import LEAST_PROBABILITY
-from schemas.moments import Moments, merged
+from schemas.moments import Moments, merge_moments
 
 _CONFIDENCE = 0.95
 _LOG_LOSS = "log loss"
@@ -155,7 +155,7 @@ class PairedLosses:
         self.non_finite += other.non_finite
         if not other.rows:
             return
-        self.rows, self.gain, self.squares = merged(
+        self.rows, self.gain, self.squares = merge_moments(
             Moments(self.rows, self.gain, self.squares), Moments(other.rows, other.gain, other.squares)
         )
         self.candidate += other.candidate

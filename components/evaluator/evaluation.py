@@ -35,7 +35,7 @@ def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = F
       has_costs: whether the costs of a binary label's errors are declared.
     """
     model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
-    metrics = [_metric(name, label, evaluation) for name in evaluation.measured(label, has_costs=has_costs)]
+    metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
         slicing_specs=[

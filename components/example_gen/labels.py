@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.moments import Moments, merged
+from schemas.moments import Moments, merge_moments
 
 # Rows of each class; or of numbers `rows`, `mean` and `m2`, the sum of the squared distances from the mean.
 LabelCounts = Mapping[str, float]
@@ -42,7 +42,7 @@ def merge_label_counts(counts: Iterable[LabelCounts], classes: Sequence[str]) ->
         return {value: sum(piece.get(value, 0) for piece in pieces) for value in classes}
     moments = Moments()
     for piece in filter(None, pieces):
-        moments = merged(moments, Moments(int(piece["rows"]), piece["mean"], piece["m2"]))
+        moments = merge_moments(moments, Moments(int(piece["rows"]), piece["mean"], piece["m2"]))
     return {"rows": moments.rows, "mean": moments.mean, "m2": moments.squares}
 
 

@@ -29,7 +29,7 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
       texts: strings of shape [columns, batch], in the order of `features`.
     """
     names = list(features)
-    learned = [number for number, name in enumerate(names) if isinstance(features[name], Vocabulary)]
+    learned = [number for number, name in enumerate(names) if features[name].learns_categories]
     files = _learned_files({names[number]: features[names[number]] for number in learned}, texts, learned)
     paths, dependencies = [], []
     for file in files:
@@ -38,9 +38,7 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
         paths.append(path)
         dependencies += [] if dependency is None else [tf.identity(dependency)]
     lists = {
-        number: feature.values
-        for number, feature in enumerate(features.values())
-        if not isinstance(feature, Vocabulary)
+        number: feature.categories for number, feature in enumerate(features.values()) if not feature.learns_categories
     }
 
     def table() -> tf.lookup.StaticHashTable:

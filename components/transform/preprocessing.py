@@ -6,7 +6,7 @@ The same graph is called by the served model, so a value is encoded alike in tra
 value as an empty string, as NaN, or, for identity features, as -2**63, which is also what a served request may send.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -17,14 +17,16 @@ from components.transform.numeric_encoding import NumericEncoding
 from components.transform.raw_matrix import raw_matrix, rows_of
 from schemas.features import (
     MISSING,
-    ColumnType,
+    BaseFeature,
     Cross,
     FeatureSet,
     Hash,
     Identity,
     Numeric,
+    Vocabulary,
+    VocabularyFile,
+    VocabularyList,
     bucketized_name,
-    column_type,
     safe_name,
 )
 from serving.model.signatures import encode_label
@@ -51,11 +53,13 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     outputs: Tensors = {}
     # What a cross combines: a category's own text, or the number of its bucket.
     texts: Tensors = {}
-    encoders: dict[ColumnType, Any] = {"float": _encode_numbers, "int": _encode_integers, "string": _encode_categories}
-    for kind, encode in encoders.items():
-        features = {name: one for name, one in feature_set.features.items() if column_type(one) == kind}
+    by_encoder: dict[Encoder, dict[str, BaseFeature]] = {encode: {} for encode in ENCODERS.values()}
+    for name, feature in feature_set.features.items():
+        by_encoder[ENCODERS[type(feature)]][name] = feature
+    for encode, features in by_encoder.items():
         if features:
-            raw = raw_matrix([inputs[name] for name in features], MISSING[kind])
+            (column_type,) = {feature.column_type for feature in features.values()}
+            raw = raw_matrix([inputs[name] for name in features], MISSING[column_type])
             encoded, fields = encode(features, raw, crossed)
             outputs |= encoded
             texts |= fields
@@ -103,6 +107,20 @@ def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set
         columns |= dict(zip(hashed, tf.unstack(ids, len(hashed)), strict=True))
     outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
     return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
+
+
+# An encoder takes declarations by name, raw values of shape [columns, batch] in their order, and the names of crossed
+# features. It returns the transformed columns, and the texts of the crossed features. Kinds with one encoder share
+# operations, so they have one column type.
+Encoder = Callable[[Mapping[str, Any], tf.Tensor, set[str]], tuple[Tensors, Tensors]]
+ENCODERS: Mapping[type[BaseFeature], Encoder] = {
+    Numeric: _encode_numbers,
+    Identity: _encode_integers,
+    Vocabulary: _encode_categories,
+    VocabularyList: _encode_categories,
+    VocabularyFile: _encode_categories,
+    Hash: _encode_categories,
+}
 
 
 def _describe_ids(feature_set: FeatureSet, outputs: Tensors) -> None:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from cli.errors import PushError
 from cli.terminal import command
 from pipeline.run.records import Kind, NodeRecord, RunRecord, State
-from pipeline.vertex.jobs import JOB_ID, described, details_of, pushed_text, tasks_of
+from pipeline.vertex.jobs import JOB_ID, details_of, pushed_text, tasks_of, to_status
 from serving.registry.vertex.connection import Vertex
 
 _SECONDS = 60.0
@@ -84,7 +84,7 @@ class Jobs:
         job = self.get(job_id)
         if job is None:
             return None
-        status, config = described(job), _config(job)
+        status, config = to_status(job), _config(job)
         nodes = {task.task_name: node for task in details_of(job) if (node := self._node(task)) is not None}
         dirty = job.labels.get("dirty")
         return RunRecord(

@@ -1,4 +1,4 @@
-"""Writes docs/config.md from the config's own models: `make docs`. A test holds the file against it."""
+"""Writes docs/config.md from the config's own models: `make docs`. A test compares the file with it."""
 
 import datetime
 import sys
@@ -18,7 +18,8 @@ INTRODUCTION = """\
 
 One YAML file describes one pipeline; [configs/census.yaml](../configs/census.yaml) is a whole one. Relative paths
 start at the file's own folder. Any key can be set for one run: `python local_runner.py --set training.epochs=3 --set
-crosses.0.num_ids=500`. Unknown keys are refused, with the nearest known one named.
+crosses.0.num_ids=500`. An unknown key is an error, which suggests the nearest
+one.
 
 This page is written by `make docs` from the models that check the file.
 """
@@ -42,15 +43,15 @@ def _models(model: type[Declaration], seen: set[type] | None = None) -> Iterator
     seen.add(model)
     yield model
     for field in model.model_fields.values():
-        for inner in _mentioned(field.annotation):
+        for inner in _find_declarations(field.annotation):
             yield from _models(inner, seen)
 
 
-def _mentioned(annotation: Any) -> Iterator[type[Declaration]]:
+def _find_declarations(annotation: Any) -> Iterator[type[Declaration]]:
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         yield annotation
     for argument in typing.get_args(annotation):
-        yield from _mentioned(argument)
+        yield from _find_declarations(argument)
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -63,15 +64,15 @@ def _default(value: Any) -> str:
     if value is None or value is PydanticUndefined:
         return "none"
     if isinstance(value, Declaration):
-        given = ", ".join(f"{k}: {v}" for k, v in value.model_dump(exclude_unset=True).items())
-        return f"`{{{given}}}`"
+        entries = ", ".join(f"{k}: {v}" for k, v in value.model_dump(exclude_unset=True).items())
+        return f"`{{{entries}}}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(repr(v) if v == '' else str(v) for v in value)}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _type(annotation: Any) -> str:
-    """Return a type in the words of YAML."""
+    """Return the name of a type in the words of YAML."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _type(arguments[0])
@@ -85,7 +86,7 @@ def _type(annotation: Any) -> str:
         return f"mapping of name to {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "true or false", datetime.date: "date", Any: "any"}[
+    return {str: "string", int: "integer", float: "number", bool: "true or false", datetime.date: "date", Any: "any"}[
         annotation
     ]
 

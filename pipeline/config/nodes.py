@@ -19,9 +19,9 @@ def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
         *(() if config.training.search is not None else ("Tuner",)),
         *(() if config.training.warm_start else ("WarmStart",)),
     }
-    found = tuple(node for node in NODES if node not in left_out)
+    names = tuple(node for node in NODES if node not in left_out)
     if until is None:
-        return found
-    if until not in found:
-        raise ConfigError(f"--until {until}: {config.name} has no such node; it has {', '.join(found)}")
-    return found[: found.index(until) + 1]
+        return names
+    if until not in names:
+        raise ConfigError(f"--until {until}: {config.name} has no such node; it has {', '.join(names)}")
+    return names[: names.index(until) + 1]

@@ -29,7 +29,7 @@ from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
-from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind, VocabularyFile, VocabularyList
+from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
@@ -38,21 +38,21 @@ from trainer.config import Choices, Model, Training, apply_values
 
 
 class PipelineConfig(Declaration):
-    """Everything one pipeline is made of."""
+    """All settings of one pipeline."""
 
     name: Name
-    """Names the pipeline in ML Metadata and on Vertex, whose rule it keeps: `[a-z0-9][a-z0-9-]{0,127}`."""
+    """Name of the pipeline in ML Metadata and on Vertex AI, whose rule it keeps: `[a-z0-9][a-z0-9-]{0,127}`."""
     seed: NonNegativeInt = 0
-    """Everything random starts from it: two runs of one config give the same splits and, nearly, the same model."""
+    """Seed of everything random: two runs of one config give the same splits and, nearly, the same model."""
     data: Data
     features: Annotated[dict[str, Feature], Field(min_length=1)]
-    """By column name. The kind says how values become ids or numbers; `wide` and `embedding` how those are used. In
+    """By column name. The kind defines how values become ids or numbers; `wide` and `embedding` define their use. In
     the inputs of the served model, other than ASCII letters and digits are replaced: `a b` is `a_b`."""
     crosses: tuple[Cross, ...] = ()
-    """Combinations of features the wide part can remember by heart."""
+    """Combinations of features, each of which the wide part learns weights for."""
     label: Label
     decision: DecisionCosts | None = None
-    """For a binary label: what its errors cost. If omitted, both cost the same, and the model predicts the more likely
+    """Costs of the errors of a binary label. If omitted, both cost the same, and the model predicts the more likely
     value."""
     validation: Validation = Validation()
     model: Model = Model()
@@ -63,14 +63,14 @@ class PipelineConfig(Declaration):
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
-    """If omitted, nobody is told but by what is printed and by the exit code."""
+    """If omitted, only the output and the exit code report a run."""
     beam: Beam = Beam()
     """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
     """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> "PipelineConfig":
+    def _check_sections(self) -> "PipelineConfig":
         if self.evaluation.split not in self.data.splits:
             hint = did_you_mean(self.evaluation.split, list(self.data.splits))
             raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
@@ -83,6 +83,7 @@ class PipelineConfig(Declaration):
         self._check_categories()
         self._check_validation()
         self._check_label_kind()
+        self._check_architecture()
         self._check_push()
         both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
         if both:
@@ -104,14 +105,15 @@ class PipelineConfig(Declaration):
 
     def _check_categories(self) -> None:
         """Reject categories that no row can have."""
+        if not self.data.csv.strip_spaces:
+            return
         for name, feature in self.features.items():
-            if self.data.csv.strip_spaces and isinstance(feature, VocabularyList | VocabularyFile):
-                for value in feature.values:
-                    if value != value.strip():
-                        raise ValueError(
-                            f"features.{name}: the category {value!r} has spaces around it, which "
-                            "data.csv.strip_spaces removes from the rows; remove them"
-                        )
+            for category in feature.categories:
+                if category != category.strip():
+                    raise ValueError(
+                        f"features.{name}: the category {category!r} has spaces around it, which "
+                        "data.csv.strip_spaces removes from the rows; remove them"
+                    )
 
     def _check_validation(self) -> None:
         columns = self.feature_set.column_types
@@ -132,63 +134,72 @@ class PipelineConfig(Declaration):
                 raise ValueError(f"validation.{where}: '{name}' is not a declared feature or the label; {hint}")
 
     def _check_label_kind(self) -> None:
+        """Reject metrics and options that the kind of the label does not have."""
         kind = self.label.kind
         if self.decision is not None and kind != "binary":
             raise ValueError(f"decision: is for a binary label, and '{self.label.column}' is {kind}; remove it")
-        known_metrics = metrics_of(kind, has_costs=self.decision is not None)
-        evaluation, stopping = self.evaluation, self.training.early_stopping
-        bounds: tuple[Threshold | ChangeThreshold, ...] = (
-            *evaluation.thresholds,
-            *evaluation.change_thresholds,
-        )
-        for where, name in [
-            *(("metrics", name) for name in evaluation.metrics),
-            *(("thresholds", bound.metric) for bound in bounds),
-        ]:
-            if name not in known_metrics:
-                if name == MEAN_COST and kind == "binary":
-                    raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
-                known = ", ".join(known_metrics)
-                raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {known}")
-        if stopping is not None and stopping.metric is not None and stopping.metric not in watchable_metrics(kind):
-            known = " or ".join(watchable_metrics(kind))
-            raise ValueError(f"training.early_stopping.metric: '{stopping.metric}' is not for a {kind} label: {known}")
-        search = self.training.search
-        if search is not None:
-            if search.metric is not None and search.metric not in watchable_metrics(kind):
-                known = " or ".join(watchable_metrics(kind))
-                raise ValueError(f"training.search.metric: '{search.metric}' is not for a {kind} label: {known}")
-            for path, values in search.parameters.items():
-                for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
-                    try:
-                        apply_values(self.model, self.training, {path: value})
-                    except ValueError as error:
-                        raise ValueError(f"training.search.parameters: {error}") from error
-        self._check_network(kind)
+        self._check_metrics(kind)
+        self._check_search(kind)
+        self._check_options_of_kind(kind)
 
-    def _check_network(self, kind: LabelKind) -> None:
-        """Reject options of the network and the training that this label, or these parts, do not have."""
-        model, training = self.model, self.training
+    def _check_metrics(self, kind: LabelKind) -> None:
+        evaluation, stopping = self.evaluation, self.training.early_stopping
+        label_metrics = metrics_of(kind, has_costs=self.decision is not None)
+        bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
+        names = [("metrics", name) for name in evaluation.metrics]
+        names += [("thresholds", bound.metric) for bound in bounds]
+        for where, name in names:
+            if name == MEAN_COST and kind == "binary" and name not in label_metrics:
+                raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
+            if name not in label_metrics:
+                metrics = ", ".join(label_metrics)
+                raise ValueError(f"evaluation.{where}: '{name}' is not for a {kind} label, which has {metrics}")
+        if stopping is not None:
+            _check_watched("training.early_stopping.metric", stopping.metric, kind)
+
+    def _check_search(self, kind: LabelKind) -> None:
+        search = self.training.search
+        if search is None:
+            return
+        _check_watched("training.search.metric", search.metric, kind)
+        for path, values in search.parameters.items():
+            for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
+                try:
+                    apply_values(self.model, self.training, {path: value})
+                except ValueError as error:
+                    raise ValueError(f"training.search.parameters: {error}") from error
+
+    def _check_options_of_kind(self, kind: LabelKind) -> None:
+        """Reject options of the network and the training that this kind of label does not have."""
         for key in ("imbalance", "calibration", "label_smoothing"):
-            value = getattr(training, key)
+            value = getattr(self.training, key)
             if kind == "regression" and value not in (Training.model_fields[key].default, "mean"):
                 raise ValueError(f"training.{key}: '{value}' needs classes; the label is a number")
-        if kind != "regression" and training.calibration == "mean":
+        if kind == "regression":
+            return
+        if self.training.calibration == "mean":
             raise ValueError(f"training.calibration: 'mean' needs a label that is a number; it has classes ({kind})")
         for key in ("label_scale", "clip_predictions"):
-            value = getattr(model, key)
-            if kind != "regression" and value != Model.model_fields[key].default:
+            value = getattr(self.model, key)
+            if value != Model.model_fields[key].default:
                 raise ValueError(f"model.{key}: '{value}' needs a label that is a number; it has classes ({kind})")
-        features = self.feature_set
-        numbers = [column.encoding or model.number_encoding for column in features.number_columns]
-        used = {
-            "deep": [column.embedding != "none" for column in features.id_columns]
-            + [name != "none" for name in numbers],
-            "wide": [column.wide for column in features.id_columns]
-            + [column.wide for column in features.number_columns],
-        }
-        if not any(any(is_used) for part, is_used in used.items() if model.architecture in (part, "wide_and_deep")):
-            part = {"wide_and_deep": "any"}.get(model.architecture, f"the {model.architecture}")
+
+    def _check_architecture(self) -> None:
+        """Reject a network without inputs, and members of a part that is absent."""
+        model = self.model
+        ids, numbers = self.feature_set.id_columns, self.feature_set.number_columns
+        has_wide = any(column.wide for column in ids) or any(column.wide for column in numbers)
+        has_deep = any(column.embedding != "none" for column in ids) or any(
+            (column.encoding or model.number_encoding) != "none" for column in numbers
+        )
+        match model.architecture:
+            case "wide_and_deep":
+                part, has_inputs = "any", has_wide or has_deep
+            case "wide":
+                part, has_inputs = "the wide", has_wide
+            case "deep":
+                part, has_inputs = "the deep", has_deep
+        if not has_inputs:
             raise ValueError(f"model.architecture: no feature is for {part} part; see wide, embedding and encoding")
         if model.architecture == "wide" and model.ensemble_size > 1:
             raise ValueError(
@@ -287,8 +298,14 @@ _PATHS = (
 )
 
 
+def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:
+    """Reject a metric that is not measured on `eval` after each epoch."""
+    if metric is not None and metric not in watchable_metrics(kind):
+        raise ValueError(f"{key}: '{metric}' is not for a {kind} label: {' or '.join(watchable_metrics(kind))}")
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that is a duplicate; plain YAML would silently keep the last."""
+    """Rejects a duplicate key; plain YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -426,5 +443,5 @@ def _describe(problem: ErrorDetails, data: Any) -> str:
     received = problem["input"]
     # Whatever stands in `metadata` may be a password in the wrong place.
     is_hidden = isinstance(received, dict) or problem["type"] == "missing" or key[:1] == ["metadata"]
-    shown = "" if is_hidden else f", found {received!r}"
-    return f"{where}{rule[0].lower() + rule[1:]}{shown}"
+    value_note = "" if is_hidden else f", found {received!r}"
+    return f"{where}{rule[0].lower() + rule[1:]}{value_note}"

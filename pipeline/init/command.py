@@ -107,6 +107,8 @@ def init(as_json: bool, **flags: Any) -> None:
     \b
       python -m pipeline init data/wine.csv --label quality --kind multiclass
       python -m pipeline init data/orders.csv --label returned --drop refund,comment --missing-value -999
+
+    \b
       python -m pipeline init data/orders.csv --label returned --time ordered_on
       python -m pipeline init data/visits.csv --label readmitted --group patient_id
     """
@@ -225,11 +227,11 @@ def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool
     yield "splits: " + ", ".join(f"{name} {_about(part.share)}{part.expected_rows:,}" for name, part in parts) + " rows"
     yield f"label: {decision.label_column.name}, {decision.label.kind}: {decision.label.summary}"
     notes = decision.notes.texts()
-    shown = notes if verbose else notes[:MAX_SHOWN_NOTES]
-    for note in shown:
+    first_notes = notes if verbose else notes[:MAX_SHOWN_NOTES]
+    for note in first_notes:
         yield f"note: {note}"
-    if len(notes) > len(shown):
-        yield f"{len(notes) - len(shown)} more notes: in {output}, or print all with --verbose"
+    if len(notes) > len(first_notes):
+        yield f"{len(notes) - len(first_notes)} more notes: in {output}, or print all with --verbose"
     yield f"next: {command(*_next(output))}"
 
 

@@ -83,8 +83,8 @@ def _data(decision: Decision) -> Iterator[str]:
         for name, reason in decision.ignored:
             yield f"    - {_flow(name)} # {_comment(reason)}"
     if decision.left_out:
-        what = f"{decision.left_out} are left out, counted, and kept in rejects.jsonl"
-        yield f"  max_bad_rows: {decision.left_out_rows} # {what}"
+        effect = f"{decision.left_out} are dropped, counted, and kept in rejects.jsonl"
+        yield f"  max_bad_rows: {decision.left_out_rows} # {effect}"
     yield f"  schema_file: {_flow(_relative(decision.schema_path, decision.config_folder))}"
 
 
@@ -145,7 +145,7 @@ def _evaluation(decision: Decision) -> Iterator[str]:
     yield f"# worse than the last one. To ask for more, add `thresholds: [{{metric: {metric}, lower_bound: 0.8}}]`."
     yield "evaluation:"
     yield "  split: test"
-    sliced = _sliced(decision)
+    sliced = _choose_slices(decision)
     if sliced:
         yield f"  slice_by: {_flow([[name] for name in sliced])}"
     yield f"  min_rows_per_slice: {max(20, min(100, decision.rows // 100))}"
@@ -154,7 +154,7 @@ def _evaluation(decision: Decision) -> Iterator[str]:
     yield ""
 
 
-def _sliced(decision: Decision) -> list[str]:
+def _choose_slices(decision: Decision) -> list[str]:
     """Return up to two columns of a handful of categories."""
     few = [f for f in decision.features if f.declared["kind"].startswith("vocabulary") and f.column.distinct <= 10]
     return [feature.column.name for feature in sorted(few, key=lambda f: -f.explained)[:2]]

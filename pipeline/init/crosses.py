@@ -8,7 +8,7 @@ from pipeline.init.features import ChosenFeature
 from pipeline.init.kinds import round_up
 from pipeline.init.notes import Notes, Rank
 from pipeline.profile.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
-from pipeline.profile.targets import Target, crossed
+from pipeline.profile.targets import Target, combine_ids
 
 _CROSSED_FEATURES, _CROSSES = 8, 3
 # Less is explained by chance, the more so in a small table.
@@ -29,13 +29,13 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
     usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
     usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
     target = target.of_lookup([feature.column for feature in features])
-    alone = {feature.column.name: target.explained(feature.ids) for feature in usable}
+    alone = {feature.column.name: target.score(feature.ids) for feature in usable}
     leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
-    found, suspects = [], []
+    candidates, suspects = [], []
     for one, other in combinations(usable, 2):
-        ids = crossed(one.ids, other.ids)
+        ids = combine_ids(one.ids, other.ids)
         pairs = int(ids.max()) + 1
-        both = target.explained(ids)
+        both = target.score(ids)
         shares = alone[one.column.name], alone[other.column.name]
         gain = both - max(shares)
         # Two features that say the same explain together what each explains.
@@ -46,15 +46,15 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
             if both > leak >= max(shares):
                 reason += ", are both known beforehand?"
                 suspects.append(f"'{one.column.name}' and '{other.column.name}' {both:.0%}")
-            found.append((gain, [one.column.name, other.column.name], pairs, reason))
+            candidates.append((gain, [one.column.name, other.column.name], pairs, reason))
     if suspects:
-        shown = ", ".join(suspects[:_CROSSES])
+        examples = ", ".join(suspects[:_CROSSES])
         notes.add(
-            Rank.LEAK, f"pairs explain nearly all of the label: {shown}; are they known when a prediction is made?"
+            Rank.LEAK, f"pairs explain nearly all of the label: {examples}; are they known when a prediction is made?"
         )
-    found.sort(key=lambda item: -item[0])
+    candidates.sort(key=lambda item: -item[0])
     chosen: list[ChosenCross] = []
-    for _, names, pairs, reason in found:
+    for _, names, pairs, reason in candidates:
         # Each feature once: columns that are nearly the same would take all the places.
         if len(chosen) < _CROSSES and not {*names} & {name for cross in chosen for name in cross.names}:
             chosen.append(ChosenCross(names, round_up(2 * pairs, 20_000), reason))

@@ -26,7 +26,7 @@ from schemas.tables.row_hash import row_hashes
 
 @dataclass(frozen=True)
 class Decision:
-    """What the config and the schema are written from.
+    """All decisions that the config and the schema are written from.
 
     Attributes:
       name: Name of the pipeline.
@@ -38,7 +38,7 @@ class Decision:
       label_column: Its values, in the rows that have one.
       target: The same as class IDs or numbers.
       features: Columns that become features.
-      ignored: Columns that are left out, each with the reason.
+      ignored: Columns that are excluded, each with the reason.
       crosses: Pairs of features that are crossed.
       notes: What the user should look at.
       config_folder: Folder of the config; its paths are relative to it.

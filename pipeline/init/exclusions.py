@@ -68,8 +68,8 @@ def why_excluded(column: Column) -> str:
     times, words = times_of(column)
     if times.time_form is not None:
         beside = f" beside {' and '.join(map(repr, words))}" if words else ""
-        shown = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
-        return f"{shown}; derive a weekday, an hour or an age from it"
+        description = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
+        return f"{description}; derive a weekday, an hour or an age from it"
     if column.is_number:
         largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
         if largest >= MAX_FLOAT32:
@@ -79,7 +79,7 @@ def why_excluded(column: Column) -> str:
         is_id = (is_id and not _is_year(column)) or is_long(column)
         return _unique_id(column) if is_unique and is_id else ""
     if _is_free_text(column):
-        return f"free text, such as {_shortened(column.values[0][0])!r}"
+        return f"free text, such as {_shorten(column.values[0][0])!r}"
     if column.distinct > _UNIQUE_SHARE * column.present and column.present >= _MIN_UNIQUE_ROWS:
         return _unique_id(column)
     return ""
@@ -178,5 +178,5 @@ def _unique_id(column: Column) -> str:
     return f"id: {column.distinct:,} different values in {column.present:,} rows"
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -17,7 +17,7 @@ from pipeline.init.table import RawTable
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
 from pipeline.profile.targets import Target
-from schemas.features import safe_name
+from schemas.features import KINDS, safe_name
 
 # A feature that explains more than this of the label is worth a note.
 SUSPECT = 0.5
@@ -51,7 +51,7 @@ class ChosenFeature:
 
 @dataclass
 class ChosenColumns:
-    """Which columns are features, and which are left out, each with its reason."""
+    """Columns that are features, and columns that are ignored, each with its reason."""
 
     features: list[ChosenFeature] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
@@ -124,9 +124,9 @@ def _why_leak(column: Column, leaks: Leaks, requests: Requests) -> str:
     share = leaks.shares[column.name]
     if column.name in leaks.columns:
         return f"LEAK? explains {share:.1%} of the label by itself; is it known beforehand?"
-    found = leaks.sum_with(column.name)
-    if found is not None:
-        return f"LEAK? {found} explains {found.share:.1%} of the label; is it known beforehand?"
+    leak = leaks.sum_with(column.name)
+    if leak is not None:
+        return f"LEAK? {leak} explains {leak.share:.1%} of the label; is it known beforehand?"
     return ""
 
 
@@ -145,14 +145,16 @@ def _feature(
     reason += f"; explains {explained:.1%} of the label"
     if explained > SUSPECT:
         reason += ", is it known beforehand?"
-    return ChosenFeature(column, kind.declared, reason, explained, _allowed(column, kind.declared, leaks, requests))
+    return ChosenFeature(
+        column, kind.declared, reason, explained, _allow_anomalies(column, kind.declared, leaks, requests)
+    )
 
 
-def _allowed(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests: Requests) -> tuple[str, ...]:
+def _allow_anomalies(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests: Requests) -> tuple[str, ...]:
     """Return the anomalies of a kept feature that would stop the run, or might in other rows."""
-    found = leaks.sum_with(column.name)
-    is_leak = column.name in leaks.columns or (found is not None and {*found.names} <= {*requests.keep})
-    is_category = declared["kind"] not in ("numeric", "identity")
+    leak = leaks.sum_with(column.name)
+    is_leak = column.name in leaks.columns or (leak is not None and {*leak.names} <= {*requests.keep})
+    is_category = KINDS[declared["kind"]].column_type == "string"
     return (
         *((LEAK,) if is_leak or leaks.is_near(column.name) else ()),
         *((DATE,) if is_category and column.is_date else ()),
@@ -161,9 +163,9 @@ def _allowed(column: Column, declared: Mapping[str, Any], leaks: Leaks, requests
 
 def _note_names(renamed: Mapping[str, str], notes: Notes) -> None:
     if renamed:
-        shown = _first([f"{_shown(name)} (as {_shown(same)})" for name, same in renamed.items()])
+        names = _first([f"{_shown(name)} (as {_shown(same)})" for name, same in renamed.items()])
         notes.add(
-            Rank.COLUMN, f"left out: {shown}: the names would be the same in the served model; rename the columns"
+            Rank.COLUMN, f"left out: {names}: the names would be the same in the served model; rename the columns"
         )
 
 
@@ -173,10 +175,10 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
     if left_out:
         done = "left out as a likely leak" if len(left_out) == 1 else "left out as likely leaks"
         _note(notes, Rank.LEAK, _explaining(left_out), done, "keep", left_out)
-    for found in leaks.sums:
-        names = [name for name in found.names if name in ignored]
+    for leak in leaks.sums:
+        names = [name for name in leak.names if name in ignored]
         if names:
-            text = f"{found} explains {found.share:.1%} of the label"
+            text = f"{leak} explains {leak.share:.1%} of the label"
             _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
     strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT and LEAK not in f.allowed}
     allowed = [
@@ -208,20 +210,20 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
         )
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
-        notes.add(Rank.COLUMN, f"left out: {_listed(texts)}: free text")
+        notes.add(Rank.COLUMN, f"left out: {_list_names(texts)}: free text")
     others = {requests.label, *requests.drop}
     units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
-        shown = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
-        notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {shown}; write them without the unit")
+        names = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
+        notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        shown = _first([f"{_shown(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        names = _first([f"{_shown(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,
-            f"IDs that repeat are features: {shown}; to judge the model on new ones, keep the rows of one in one "
+            f"IDs that repeat are features: {names}; to judge the model on new ones, keep the rows of one in one "
             f"split: --group {_shown(group)}",
         )
 
@@ -236,11 +238,11 @@ def _explaining(shares: Mapping[str, float]) -> str:
     ranked = sorted(shares, key=lambda name: -shares[name])
     if len(ranked) == 1:
         return f"{_shown(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
-    shown = _first([f"{_shown(name)} ({shares[name]:.0%})" for name in ranked])
-    return f"{shown} each explain much of the label"
+    names = _first([f"{_shown(name)} ({shares[name]:.0%})" for name in ranked])
+    return f"{names} each explain much of the label"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return _first([_shown(name) for name in names])
 
 

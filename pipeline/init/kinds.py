@@ -61,14 +61,14 @@ def why_code(column: Column, target: Target) -> str | None:
     if column.present < 2 * column.distinct:
         return None
     # Numbers that are measured hardly repeat at this size; an ID does.
-    if column.collapsed:
-        return f"as numbers, float32 would take {column.collapsed[0]} for {column.collapsed[1]}"
+    if column.collapsed_pair:
+        return f"as numbers, float32 would take {column.collapsed_pair[0]} for {column.collapsed_pair[1]}"
     if column.quantile(0) >= 0 and column.quantile(1) < _MAX_SMALL_NUMBER:
         return None
     if is_id_name(column.name):
         return "by the name"
     if column.is_repeated_number:
-        by_value, by_size = target.explained(column.codes), target.explained(column.ids)
+        by_value, by_size = target.score(column.codes), target.score(column.ids)
         if by_value > (1 + _MORE_BY_VALUE_SHARE) * by_size + _MORE_BY_VALUE:
             return f"its values explain {by_value:.1%} of the label, their size {by_size:.1%}"
     return None
@@ -124,12 +124,12 @@ def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool
     if code_reason is not None:
         return _category(column, code_reason)
     low, high = column.quantile(0), column.quantile(1)
-    shown = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
+    description = f"{'integers' if column.is_integer else 'numbers'} from {low:g} to {high:g}"
     if column.missing_share:
-        shown += f", {column.missing_share:.1%} missing"
-    if column.collapsed:
-        shown += f"; float32 takes {column.collapsed[0]} for {column.collapsed[1]}"
-    return _number(column, target, shown, wide=wide)
+        description += f", {column.missing_share:.1%} missing"
+    if column.collapsed_pair:
+        description += f"; float32 takes {column.collapsed_pair[0]} for {column.collapsed_pair[1]}"
+    return _number(column, target, description, wide=wide)
 
 
 def _category(column: Column, code_reason: str) -> Kind:
@@ -154,18 +154,18 @@ def _category(column: Column, code_reason: str) -> Kind:
     return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, counted)
 
 
-def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
+def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:
     missing = {"missing": "mean"} if column.missing_share else {}
     mostly_zero = column.zero_share > 0.5
     if mostly_zero:
-        shown += f", {column.zero_share:.0%} zero"
+        description += f", {column.zero_share:.0%} zero"
     skewness = column.skewness()
     scale = "z_score"
     if abs(skewness) > _SKEWED:
         of_logs = column.skewness(of_logs=True)
         if abs(of_logs) <= _LESS_SKEWED * abs(skewness):
             scale = "log_z_score"
-            shown += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
+            description += f", skewness {skewness:.1f}, of the logarithms {of_logs:.1f}"
     declared: dict[str, Any] = {"kind": "numeric", "scale": scale}
     has_rows = column.rows >= _MANY_ROWS and not wide
     is_few = (
@@ -177,7 +177,7 @@ def _number(column: Column, target: Target, shown: str, *, wide: bool) -> Kind:
         declared["buckets"] = _buckets(column, mostly_zero=mostly_zero)
         if is_small(column.rows, target.classes):
             declared["embedding"] = 8
-    return Kind({**declared, **missing}, shown)
+    return Kind({**declared, **missing}, description)
 
 
 def _buckets(column: Column, *, mostly_zero: bool) -> dict[str, Any]:

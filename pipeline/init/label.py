@@ -189,9 +189,9 @@ def _too_many(column: Column) -> str:
     expected = f"expected two values, up to {_MAX_CLASSES} classes, or numbers"
     if column.number_share > 0.5:
         others = column.not_numbers
-        shown = ", ".join(map(repr, others[:_MAX_SHOWN]))
-        found = f"holds numbers and {len(others):,} strings such as {shown}"
-        return f"{found}; {expected}. Correct the rows, or add --missing-value"
+        examples = ", ".join(map(repr, others[:_MAX_SHOWN]))
+        problem = f"holds numbers and {len(others):,} strings such as {examples}"
+        return f"{problem}; {expected}. Correct the rows, or add --missing-value"
     mean = float(pc.mean(pc.utf8_length(column.texts)).as_py())
     if column.distinct > 0.9 * column.present:
         what = "free text" if mean > _LONG_CHARS else "different strings"
@@ -212,15 +212,16 @@ def _check_kind(column: Column, kind: str) -> None:
     if kind == "regression" and not column.is_number:
         other = (column.not_numbers or [column.values[0][0]])[0]
         raise ConfigError(f"{where} holds {other!r}; expected numbers only")
-    shown = ", ".join(repr(value) for value, _ in column.values[:_MAX_SHOWN])
+    examples = ", ".join(repr(value) for value, _ in column.values[:_MAX_SHOWN])
     more = ", ..." if column.distinct > _MAX_SHOWN else ""
     if kind == "binary" and column.distinct != 2:
         other = "multiclass or regression" if column.is_number else "multiclass"
-        raise ConfigError(f"{where} has {column.distinct:,} values ({shown}{more}); expected two. Use --kind {other}")
+        values = f"{column.distinct:,} values ({examples}{more})"
+        raise ConfigError(f"{where} has {values}; expected two. Use --kind {other}")
     if kind == "multiclass" and column.distinct == 2:
-        raise ConfigError(f"{where} has two values ({shown}); expected three or more. Use --kind binary")
+        raise ConfigError(f"{where} has two values ({examples}); expected three or more. Use --kind binary")
     if kind == "multiclass" and column.distinct > _MAX_CLASSES:
-        raise ConfigError(f"{where} has {column.distinct:,} values ({shown}{more}); expected at most {_MAX_CLASSES}")
+        raise ConfigError(f"{where} has {column.distinct:,} values ({examples}{more}); expected at most {_MAX_CLASSES}")
 
 
 def _in_one_spelling(column: Column, notes: Notes) -> Column:
@@ -234,8 +235,8 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
     several = {key: spellings for key, spellings in of_class.items() if len(spellings) > 1}
     if several:
         chosen = {value: _spelling(spellings) for spellings in several.values() for value in spellings}
-        shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in list(several.values())[:_MAX_SHOWN])
-        notes.add(Rank.LABEL, f"label '{column.name}': {shown} are one value each, however they are written")
+        examples = "; ".join(" and ".join(map(repr, spellings)) for spellings in list(several.values())[:_MAX_SHOWN])
+        notes.add(Rank.LABEL, f"label '{column.name}': {examples} are one value each, however they are written")
         old = [value for value, _ in values]
         index = pc.index_in(column.texts, pa.array(old))
         column = Column(column.name, pa.array([chosen.get(value, value) for value in old]).take(index))
@@ -244,8 +245,9 @@ def _in_one_spelling(column: Column, notes: Notes) -> Column:
         folded.setdefault(value.strip().casefold(), []).append(value)
     alike = [spellings for spellings in folded.values() if len(spellings) > 1]
     if alike:
-        shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in alike[:_MAX_SHOWN])
-        notes.add(Rank.LABEL, f"label '{column.name}': {shown} differ only in case or spaces, and are separate classes")
+        examples = "; ".join(" and ".join(map(repr, spellings)) for spellings in alike[:_MAX_SHOWN])
+        text = f"label '{column.name}': {examples} differ only in case or spaces, and are separate classes"
+        notes.add(Rank.LABEL, text)
     return column
 
 

@@ -54,13 +54,13 @@ def order_evidence(label: Column, columns: Mapping[str, Column]) -> OrderEvidenc
     """
     numbers = label.numbers
     values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
-    found = [
+    judgements = [
         _name_evidence(label.name),
         _feature_evidence(numbers, values, [c for name, c in columns.items() if name != label.name]),
         _shape_evidence(values, counts),
     ]
-    found += [(-1.0, f"only {len(values)} of them")] if len(values) <= 4 else []
-    return OrderEvidence(sum(points for points, _ in found), [reason for points, reason in found if points])
+    judgements += [(-1.0, f"only {len(values)} of them")] if len(values) <= 4 else []
+    return OrderEvidence(sum(points for points, _ in judgements), [reason for points, reason in judgements if points])
 
 
 def _name_evidence(name: str) -> tuple[float, str]:
@@ -113,22 +113,22 @@ def _as_numbers(column: Column, rows: Array, ranks: Array) -> list[Array]:
     """
     if not column.present or column.distinct < 2:
         return []
-    found = []
+    orders = []
     if column.is_number:
         numbers = column.numbers[rows]
         present = ~np.isnan(numbers)
         order = np.argsort(np.argsort(numbers, kind="stable"), kind="stable").astype(np.float64)
         order[~present] = order[present].mean() if present.any() else 0
-        found = _standardised(order)
+        orders = _standardise(order)
     if column.distinct * _MIN_ROWS_OF_ID > column.present or (column.is_number and not column.is_integer):
-        return found
+        return orders
     _, ids = np.unique(np.asarray(column.texts.dictionary_encode().indices.fill_null(-1))[rows], return_inverse=True)
     categories = int(ids.max()) + 1
     if categories > _MAX_CATEGORIES:
-        return [*found, *(row for shares in _class_shares(ids, ranks) for row in _standardised(shares))]
+        return [*orders, *(row for shares in _class_shares(ids, ranks) for row in _standardise(shares))]
     if column.is_number:
-        return found
-    return [row for category in range(categories) for row in _standardised((ids == category).astype(np.float64))]
+        return orders
+    return [row for category in range(categories) for row in _standardise((ids == category).astype(np.float64))]
 
 
 def _class_shares(ids: Array, ranks: Array) -> Array:
@@ -144,7 +144,7 @@ def _class_shares(ids: Array, ranks: Array) -> Array:
     return shares
 
 
-def _standardised(values: Array) -> list[Array]:
+def _standardise(values: Array) -> list[Array]:
     deviation = values.std()
     return [(values - values.mean()) / deviation] if deviation > 0 else []
 

@@ -77,22 +77,22 @@ def find_missing(columns: Mapping[str, Column], label: str, requested: Sequence[
       notes: Gets what the user should check.
     """
     markers = {name: _markers(column) for name, column in columns.items() if name != label}
-    possible = list(dict.fromkeys(marker for found in markers.values() for marker in found))
-    among_numbers = {m for name, found in markers.items() if columns[name].not_numbers for m in found}
+    possible = list(dict.fromkeys(marker for own in markers.values() for marker in own))
+    among_numbers = {m for name, own in markers.items() if columns[name].not_numbers for m in own}
     anywhere = ["", *requested]
     for marker in possible:
         # A marker of one column may be a category of another: there its rows are not missing.
-        is_category = any(marker not in found and _occurs(columns[n], marker) for n, found in markers.items())
+        is_category = any(marker not in own and _occurs(columns[n], marker) for n, own in markers.items())
         # Among all numbers, NaN stays an error unless some numbers are missing so.
         if not is_category and (not _is_nan(marker) or marker in among_numbers):
             anywhere.append(marker)
     anywhere = list(dict.fromkeys(anywhere))
-    of_columns = {n: [m for m in found if m not in anywhere] for n, found in markers.items()}
-    guesses = {n: _guesses(columns[n], [*found, *anywhere], notes) for n, found in markers.items()}
-    of_columns = {name: [*found, *guesses[name]] for name, found in of_columns.items() if found or guesses[name]}
+    of_columns = {n: [m for m in own if m not in anywhere] for n, own in markers.items()}
+    guesses = {n: _guesses(columns[n], [*own, *anywhere], notes) for n, own in markers.items()}
+    of_columns = {name: [*own, *guesses[name]] for name, own in of_columns.items() if own or guesses[name]}
     _note_of_columns(columns, of_columns, notes)
     fills = [
-        fill for name, found in markers.items() for fill in _fills(columns[name], [*found, *guesses[name], *requested])
+        fill for name, own in markers.items() for fill in _fills(columns[name], [*own, *guesses[name], *requested])
     ]
     for fill in fills:
         if fill.is_certain:
@@ -133,12 +133,12 @@ def _guesses(column: Column, markers: Sequence[str], notes: Notes) -> list[str]:
         return rest
     are_codes = sum(bool(_CODE.fullmatch(value)) for value in rest) > len(rest) / 2 or is_id_name(column.name)
     if rest and not are_codes and _is_mostly_numbers(column, rest, markers):
-        shown = ", ".join(map(repr, rest[:_MAX_SHOWN]))
+        examples = ", ".join(map(repr, rest[:_MAX_SHOWN]))
         count = f"{len(rest):,} different strings" if len(rest) > 1 else "a string"
         notes.add(
             Rank.MISSING,
-            f"'{column.name}' holds numbers and in {_rows(column, rest):,} rows {count} such as {shown}: not read as "
-            "a number; correct these rows, or name what stands for a missing value with --missing-value",
+            f"'{column.name}' holds numbers and in {_rows(column, rest):,} rows {count} such as {examples}: "
+            "not read as a number; correct these rows, or name what stands for a missing value with --missing-value",
         )
     return []
 
@@ -174,9 +174,9 @@ def _occurs(column: Column, value: str) -> bool:
 
 
 def _note_of_columns(columns: Mapping[str, Column], of_columns: Mapping[str, Sequence[str]], notes: Notes) -> None:
-    for name, found in of_columns.items():
-        marks = " or ".join(found)
-        rows = _rows(columns[name], found)
+    for name, markers in of_columns.items():
+        marks = " or ".join(markers)
+        rows = _rows(columns[name], markers)
         notes.add(
             Rank.MISSING,
             f"'{name}' holds {marks} in {rows:,} rows: declared as missing (features.{name}.missing_values)",
@@ -215,7 +215,7 @@ def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
     numbers, counts = np.unique(plain.numbers[~np.isnan(plain.numbers)], return_counts=True)
     if len(numbers) < 3:
         return []
-    found = []
+    fills = []
     for at, rest in ((0, numbers[1:]), (-1, numbers[:-1])):
         value, rows, low, high = float(numbers[at]), int(counts[at]), float(rest[0]), float(rest[-1])
         if rows < _MIN_REPEATS:
@@ -223,8 +223,8 @@ def _fills(column: Column, markers: Sequence[str]) -> list[_Fill]:
         is_certain = _is_fill(value, low, high) and rows <= _MAX_FILLED * plain.present
         if is_certain or _may_be_fill(value, low, high):
             others = f"{low:g} to {high:g}"
-            found.append(_Fill(column.name, value, _spelling(plain, value), rows, others, is_certain))
-    return found
+            fills.append(_Fill(column.name, value, _spelling(plain, value), rows, others, is_certain))
+    return fills
 
 
 def _note_fills(fills: Sequence[_Fill], notes: Notes) -> None:
@@ -268,14 +268,14 @@ def _of_label(column: Column | None, requested: Sequence[str], among_numbers: se
     """Return the label's strings for a missing value; a class may be called NA."""
     if column is None:
         return []
-    found = [marker for marker in _markers(column) if marker not in requested]
-    found += [] if column.is_number else _guesses(column, [*found, *requested], notes)
-    if column.not_numbers and found and _is_numbers_but(column, found):
-        marks = f"{' or '.join(map(repr, found))} in {_rows(column, found):,} rows"
+    markers = [marker for marker in _markers(column) if marker not in requested]
+    markers += [] if column.is_number else _guesses(column, [*markers, *requested], notes)
+    if column.not_numbers and markers and _is_numbers_but(column, markers):
+        marks = f"{' or '.join(map(repr, markers))} in {_rows(column, markers):,} rows"
         notes.add(Rank.LABEL, f"label '{column.name}': {marks} among numbers stands for a missing label")
-        return found
+        return markers
     missing = []
-    for marker in found:
+    for marker in markers:
         rows = _rows(column, [marker])
         is_class = marker.strip().lower() in _POSSIBLE_CLASSES
         if is_class and (marker not in among_numbers or _is_like_others(column, marker)):

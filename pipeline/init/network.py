@@ -38,7 +38,7 @@ class Network:
 
     Attributes:
       model: the shape of the network.
-      training: how it is trained.
+      training: settings of the training.
     """
 
     model: Mapping[str, Choice]

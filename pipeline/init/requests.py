@@ -10,7 +10,7 @@ from schemas.features import LabelKind
 
 @dataclass(frozen=True)
 class Requests:
-    """What a user asks `init` for.
+    """Choices of the user.
 
     Attributes:
       label: Column to predict.
@@ -30,7 +30,7 @@ class Requests:
     time: str | None = None
     missing_values: tuple[str, ...] = ()
 
-    def resolved(self, columns: Sequence[str], hint: str = "") -> "Requests":
+    def resolve(self, columns: Sequence[str], hint: str = "") -> "Requests":
         """Return the requests with all names held against the columns of the table.
 
         Args:

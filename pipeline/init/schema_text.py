@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from tensorflow_metadata.proto.v0 import schema_pb2
+
 from pipeline.init.bounds import min_domain_mass, min_fraction
 from pipeline.init.decision import Decision
+from schemas.curated.schema_file import SCHEMA_TYPES
+from schemas.features import KINDS
 
 _MAX_DOMAIN = 100
 
@@ -16,7 +20,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
     domains = []
     for feature in decision.features:
         column, kind = feature.column, feature.declared["kind"]
-        type_ = {"numeric": "FLOAT", "identity": "INT"}.get(kind, "BYTES")
+        type_ = schema_pb2.FeatureType.Name(SCHEMA_TYPES[KINDS[kind].column_type])
         limit = _text(column.name)
         yield "feature {"
         yield f"  name: {limit}"

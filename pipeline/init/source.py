@@ -15,7 +15,7 @@ from schemas.tables.file_kinds import table_format
 
 @dataclass(frozen=True)
 class Source:
-    """What is read, and how.
+    """Files of a table, and how they are written.
 
     Attributes:
       base: Folder of the files.
@@ -59,11 +59,11 @@ def find_source(
       DataError: There is no such file, or it cannot be read.
       ConfigError: A file is in both splits.
     """
-    folder, pattern = _located(data)
+    folder, pattern = _locate(data)
     base = Path(folder)
     test_pattern = None
     if test is not None:
-        base, pattern, test_pattern = _together(folder, pattern, *_located(test))
+        base, pattern, test_pattern = _together(folder, pattern, *_locate(test))
         _check_files(base, test_pattern, f"--test {test}")
         _check_files(base, pattern, data)
         both = sorted({*data_files(base, pattern)} & {*data_files(base, test_pattern)})
@@ -80,7 +80,7 @@ def find_source(
     return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 
 
-def _located(data: str) -> tuple[str, str]:
+def _locate(data: str) -> tuple[str, str]:
     """Return the folder of files, which exists and is not a pattern, and their name or pattern below it."""
     path = Path(data).expanduser()
     if path.is_dir():
@@ -130,14 +130,14 @@ def data_files(base: Path, pattern: str) -> list[str]:
     return [path for one in inputs(data) for path in one.files]
 
 
-def _check_files(base: Path, pattern: str, given: str) -> None:
+def _check_files(base: Path, pattern: str, argument: str) -> None:
     """Reject a pattern without files, by the words of the user."""
     try:
         data_files(base, pattern)
     except DataError as error:
         # The config that this key is of is not written yet.
         if str(error).endswith("no such file (data.splits.train.files)"):
-            raise DataError(f"{given}: no such file") from error
+            raise DataError(f"{argument}: no such file") from error
         raise
 
 

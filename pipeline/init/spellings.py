@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.init.notes import Notes, Rank
-from schemas.tables.number_format import PLAIN, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
 # Some of a column's numbers are in another format if so many of its values are, and nearly all are in one of the two.
 _LEAST_SHARE, _MOSTLY = 0.01, 0.95
 # 12A is the number of a house sooner than one with a unit.
 _UNIT = r"^[+-]?[0-9][0-9.,]*(\s[A-Za-z/]{1,6}|[A-Za-z/]{2,6}|\s?[%\x{b0}\x{b5}][A-Za-z]{0,2})$"
 _LEAST_WITH_UNIT, _MAX_UNITS = 20, 5
-_PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_PLAIN_NUMBER = rf"^{PLAIN_NUMBER}$"
 _OTHER_FORMATS = (PLAIN, NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."))
 
 
@@ -29,8 +29,8 @@ def note_signs(columns: Mapping[str, pa.Array], format: NumberFormat, notes: Not
     for name, strings in columns.items():
         signs = _rows_by_currency(strings, format)
         if len(signs) > 1:
-            shown = ", ".join(f"{count:,} in {sign}" for sign, count in signs.items())
-            notes.add(Rank.ROWS, f"'{name}' has amounts in several currencies ({shown}); they are not converted")
+            counts = ", ".join(f"{count:,} in {sign}" for sign, count in signs.items())
+            notes.add(Rank.ROWS, f"'{name}' has amounts in several currencies ({counts}); they are not converted")
         if format.percent:
             _note_percent(name, strings, format, notes)
 

@@ -119,9 +119,9 @@ def _check_groups(column: Column, plan: SplitPlan, requests: Requests) -> None:
         raise ConfigError(f"--group {column.name}: holds {column.distinct} values; rows cannot be divided by it")
     test = plan.is_test
     if test is None:
-        wanted = {name: part.share for name, part in plan.parts.items() if name != "train"}
+        fractions = {name: part.share for name, part in plan.parts.items() if name != "train"}
         hashes = points(value_hashes(column.texts))
-        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", nominal_bounds(wanted))
+        shares = in_shares(hashes, np.ones(column.rows, dtype=bool), "train", nominal_bounds(fractions))
         empty = [name for name, rows in shares.items() if not rows.any()]
         if empty:
             raise ConfigError(
@@ -191,8 +191,8 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
     declared = {}
     is_eval = np.zeros(column.rows, dtype=bool)
     if first_test > 1:
-        wanted = from_here[first_test] + EVAL_SHARE
-        first_eval = 1 + int(np.argmin(np.abs(from_here[1:first_test] - wanted)))
+        least_share = from_here[first_test] + EVAL_SHARE
+        first_eval = 1 + int(np.argmin(np.abs(from_here[1:first_test] - least_share)))
         if (
             _MIN_PART < from_here[first_eval] - from_here[first_test] < 3 * EVAL_SHARE
             and from_here[first_eval] < _MAX_PART

@@ -86,7 +86,7 @@ def decide(
     table = read_table(source, requests, notes, progress)
     for name in table.unusable.keys() & {requests.label, requests.group, requests.time, *requests.keep}:
         raise DataError(f"column '{name}' {table.unusable[name]}; expected numbers or strings in each file")
-    requests = requests.resolved([*table.columns, *table.unusable], no_header_hint(source))
+    requests = requests.resolve([*table.columns, *table.unusable], no_header_hint(source))
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
     rows = np.asarray(label.column.texts.is_valid())
@@ -190,8 +190,8 @@ def _check_test_labels(labels: Column, label: ChosenLabel, plan: SplitPlan) -> N
     train = {value for value, _ in Column("", labels.texts.filter(pa.array(~plan.is_test))).values}
     values = [value for value, _ in test.values]
     if values and not train & {*values}:
-        found, expected = (", ".join(map(repr, sorted(some)[:_MAX_SHOWN])) for some in (values, train))
-        raise DataError(f"label '{labels.name}': test has {found}, and train has {expected}; write both in one way")
+        actual, expected = (", ".join(map(repr, sorted(some)[:_MAX_SHOWN])) for some in (values, train))
+        raise DataError(f"label '{labels.name}': test has {actual}, and train has {expected}; write both in one way")
 
 
 def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: Notes) -> None:
@@ -212,10 +212,10 @@ def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: 
     is_rare = range(plan.is_test is not None, _MIN_TEST_ROWS_OF_CLASS)
     rare = {value: count for value, count in rare.items() if count in is_rare}
     if label.kind == "binary" and rare and test.expected_rows >= _MIN_TEST_ROWS:
-        shown = ", ".join(f"{count} rows of {value!r}" for value, count in rare.items())
+        examples = ", ".join(f"{count} rows of {value!r}" for value, count in rare.items())
         notes.add(
             Rank.ROWS,
-            f"test gets {'' if test.share == 1 else 'about '}{shown}; no model is pushed on fewer than "
+            f"test gets {'' if test.share == 1 else 'about '}{examples}; no model is pushed on fewer than "
             f"{_MIN_TEST_ROWS_OF_CLASS} of each class (evaluation.min_rows_per_class): add rows",
         )
     if plan.is_test is None:
@@ -225,6 +225,6 @@ def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: 
         there = set(pc.unique(labels.texts.filter(pa.array(rows))).to_pylist())
         absent = [value for value in label.classes if value not in there]
         if absent:
-            shown = ", ".join(map(repr, absent[:_MAX_SHOWN]))
+            examples = ", ".join(map(repr, absent[:_MAX_SHOWN]))
             classes = "class" if len(absent) == 1 else f"{len(absent)} classes"
-            notes.add(Rank.ROWS, f"{split} has no row of {classes} {shown} of '{labels.name}'")
+            notes.add(Rank.ROWS, f"{split} has no row of {classes} {examples} of '{labels.name}'")

@@ -1,7 +1,7 @@
 """Reads a table as columns of strings, and finds what stands for a missing value."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,45 +71,28 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     Raises:
       DataError: The files cannot be read, or hold no rows.
     """
-    train = _read(source, source.train, progress)
-    parts = [train]
-    if source.test is not None:
-        parts.append(_read(source, source.test, progress, frozenset(train.names)))
-        if requests.label in train.names and requests.label not in parts[1].names:
-            raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
-    together = pa.concat_tables([part.rows for part in parts], promote_options="default")
+    parts = _read_parts(source, requests, progress)
     counts = [part.row_count for part in parts]
-    for part in parts:
-        part.batches.clear()
-    progress.step(f"looking for missing values in {together.num_columns:,} columns")
-    strings = {name: _strings(together.column(name)) for name in together.column_names}
-    del together
-    number_format, others = find_number_format(strings, _prefers_comma(source))
+    strings = _take_strings(parts)
+    progress.step(f"looking for missing values in {len(strings):,} columns")
+    number_format, mixed_formats = find_number_format(strings, _prefers_comma(source))
     columns = {
-        name: Column(name, texts if number_format.is_plain else _plain(name, texts, number_format, requests))
+        name: Column(name, texts if number_format.is_plain else _to_plain(name, texts, number_format, requests))
         for name, texts in strings.items()
     }
     unusable = {name: f"holds {kind}" for part in parts for name, kind in part.unreadable.items()}
     unusable |= {name: f"is not in {path}" for part in parts for name, path in part.absent.items()}
-    for name, text in unusable.items():
-        notes.add(Rank.COLUMN, f"'{name}' {text}: left out")
-        columns.pop(name, None)
-    for name, text in others.items():
-        notes.add(Rank.COLUMN, f"'{name}': {text}")
-        # The run would reject its numbers.
-        if name != requests.label and columns[name].number_share > 0:
-            unusable[name] = text
-            del columns[name]
+    _remove_unusable(columns, unusable, mixed_formats, requests, notes)
     _note_comma(strings, number_format, source, notes)
-    _leave_out_mixed(columns, strings, number_format, requests, unusable, notes)
+    _remove_mixed(columns, strings, number_format, requests, unusable, notes)
     missing = find_missing(columns, requests.label, requests.missing_values, notes)
     columns = {
-        name: with_missing(column, missing.of_label if name == requests.label else missing.of(name))
+        name: mark_missing(column, missing.of_label if name == requests.label else missing.of(name))
         for name, column in columns.items()
     }
     rows = sum(counts)
     is_test = None if len(parts) == 1 else np.arange(rows) >= counts[0]
-    good, mixed = _mixed(columns, rows)
+    good, mixed = _find_mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
     if bad_rows:
         columns = {name: Column(name, column.texts.filter(pa.array(good))) for name, column in columns.items()}
@@ -128,6 +111,44 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     )
 
 
+def _read_parts(source: Source, requests: Requests, progress: Progress) -> list["_Part"]:
+    """Return the rows of train and, if there are such files, those of test."""
+    train = _read(source, source.train, progress)
+    if source.test is None:
+        return [train]
+    test = _read(source, source.test, progress, frozenset(train.names))
+    if requests.label in train.names and requests.label not in test.names:
+        raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
+    return [train, test]
+
+
+def _take_strings(parts: Sequence["_Part"]) -> dict[str, pa.Array]:
+    """Return the columns of all parts as strings; the parts give up their rows, which are needed once."""
+    rows = pa.concat_tables([part.rows for part in parts], promote_options="default")
+    for part in parts:
+        part.batches.clear()
+    return {name: _strings(rows.column(name)) for name in rows.column_names}
+
+
+def _remove_unusable(
+    columns: dict[str, Column],
+    unusable: dict[str, str],
+    mixed_formats: Mapping[str, str],
+    requests: Requests,
+    notes: Notes,
+) -> None:
+    """Remove columns that cannot be read, and those whose numbers have another format than most; note each."""
+    for name, reason in unusable.items():
+        notes.add(Rank.COLUMN, f"'{name}' {reason}: left out")
+        columns.pop(name, None)
+    for name, reason in mixed_formats.items():
+        notes.add(Rank.COLUMN, f"'{name}': {reason}")
+        # The run would reject its numbers.
+        if name != requests.label and columns[name].number_share > 0:
+            unusable[name] = reason
+            del columns[name]
+
+
 def _prefers_comma(source: Source) -> bool:
     """Return whether the delimiter tells that a comma precedes the fraction: where it does, commas cut no fields."""
     return source.format == "csv" and source.csv.delimiter == ";"
@@ -137,8 +158,8 @@ def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, sourc
     """Note numbers such as 12,345 that only the delimiter decides on."""
     if not _prefers_comma(source) or number_format.decimal != "," or number_format.thousands is not None:
         return
-    found, _ = find_number_format(strings)
-    if found.thousands == ",":
+    detected, _ = find_number_format(strings)
+    if detected.thousands == ",":
         notes.add(
             Rank.ROWS,
             "numbers such as '12,345' are read as 12.345, since the delimiter is ';'; if they are thousands, set "
@@ -146,7 +167,7 @@ def _note_comma(strings: dict[str, pa.Array], number_format: NumberFormat, sourc
         )
 
 
-def _leave_out_mixed(
+def _remove_mixed(
     columns: dict[str, Column],
     strings: dict[str, pa.Array],
     number_format: NumberFormat,
@@ -166,7 +187,7 @@ def _leave_out_mixed(
             del columns[name]
 
 
-def _plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
+def _to_plain(name: str, strings: pa.Array, number_format: NumberFormat, requests: Requests) -> pa.Array:
     """Return a column of numbers with plain ones, another column as it is."""
     plain = pc.coalesce(plain_numbers(pc.utf8_trim_whitespace(strings), number_format), strings)
     column = Column(name, plain)
@@ -184,7 +205,7 @@ def _options(number_format: NumberFormat) -> dict[str, Any]:
     return {**asdict(number_format), "currency": tuple(number_format.currency)}
 
 
-def with_missing(column: Column, missing_values: Sequence[str]) -> Column:
+def mark_missing(column: Column, missing_values: Sequence[str]) -> Column:
     """Return a column with null where a value is missing; a number stands for its value, however it is written."""
     markers = [value for value in missing_values if value]
     if not markers:
@@ -219,7 +240,7 @@ class _Part:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
 
 
-def _read(source: Source, pattern: str, progress: Progress, known: frozenset[str] = frozenset()) -> _Part:
+def _read(source: Source, pattern: str, progress: Progress, train_columns: frozenset[str] = frozenset()) -> _Part:
     """Read the files of a pattern, of which each must have some known column, if there are any."""
     part = _Part()
     rows = 0
@@ -227,24 +248,14 @@ def _read(source: Source, pattern: str, progress: Progress, known: frozenset[str
     for number, path in enumerate(files):
         reader = open_table(path, source.format, source.csv, terms=_TERMS)
         names = reader.names()
-        counts = Counter(names)
-        unnamed = counts.pop("", 0)
-        repeated = [name for name, count in counts.items() if count > 1]
-        if repeated:
-            shown = ", ".join(map(repr, repeated[:3]))
-            raise DataError(f"{path}: the header names {shown} twice{no_header_hint(source)}")
+        _check_names(source, path, names, train_columns)
         if not reader.leaves_out_missing:
             # Each file of a split must have all columns.
             others = {name: files[0] for name in names if name not in part.names} if number else {}
             part.absent |= {**others, **{name: path for name in part.names if name not in names}}
-        if known and not known & {*names}:
-            shown = ", ".join(map(repr, names[:3]))
-            raise DataError(
-                f"{path}: has none of the columns of {source.base / source.train}; it has {shown}"
-                f"{_read_as(source)} (--test)"
-            )
         part.names |= {*names}
         part.unreadable |= reader.unreadable()
+        unnamed = names.count("")
         if unnamed > 1:
             part.unreadable[""] = f"{unnamed} columns without a name"
         if part.unreadable:
@@ -271,6 +282,20 @@ def _read(source: Source, pattern: str, progress: Progress, known: frozenset[str
     return part
 
 
+def _check_names(source: Source, path: str, names: Sequence[str], train_columns: frozenset[str]) -> None:
+    """Reject a header with duplicates, or one without any of the columns of train."""
+    repeated = [name for name, count in Counter(names).items() if name and count > 1]
+    if repeated:
+        examples = ", ".join(map(repr, repeated[:3]))
+        raise DataError(f"{path}: the header names {examples} twice{no_header_hint(source)}")
+    if train_columns and not train_columns & {*names}:
+        examples = ", ".join(map(repr, names[:3]))
+        raise DataError(
+            f"{path}: has none of the columns of {source.base / source.train}; it has {examples}"
+            f"{_read_as(source)} (--test)"
+        )
+
+
 def _read_as(source: Source) -> str:
     return f", read with the delimiter {source.csv.delimiter!r}" if source.format == "csv" else ""
 
@@ -281,7 +306,7 @@ def _strings(column: pa.ChunkedArray) -> pa.Array:
     return as_missing(strings, ("",)) if pc.any(pc.equal(strings, "")).as_py() else strings
 
 
-def _mixed(columns: dict[str, Column], rows: int) -> tuple[NDArray[np.bool_], dict[str, tuple[int, str]]]:
+def _find_mixed(columns: dict[str, Column], rows: int) -> tuple[NDArray[np.bool_], dict[str, tuple[int, str]]]:
     """Return whether each row has numbers only in columns of numbers, and what was found instead by column."""
     mixed: dict[str, tuple[int, str]] = {}
     good = np.ones(rows, dtype=bool)

@@ -1,4 +1,4 @@
-"""What the columns of a table are like. Imports no TensorFlow.
+"""Profile of the columns of a table. Imports no TensorFlow.
 
 `python -m pipeline init` chooses kinds of features from it; preflight looks for leaks and for dates among the features.
 """
@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.profile.time_forms import TimeForm, form_of_numbers, form_of_texts
+from schemas.tables.number_format import PLAIN_NUMBER
 from schemas.tables.precision import equal_in_float32, whole_numbers
 
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+_NUMBER = rf"^\s*{PLAIN_NUMBER}\s*$"
 _INTEGER = r"^\s*[+-]?\d{1,18}(\.0+)?\s*$"
 _BINS = 64
 # In small tables: at least so many bins, of so many rows.
@@ -38,15 +39,15 @@ class Column:
     texts: pa.Array
 
     @cached_property
-    def _encoded(self) -> pa.DictionaryArray:
+    def _dictionary(self) -> pa.DictionaryArray:
         return self.texts.dictionary_encode()
 
     @cached_property
-    def _counted(self) -> tuple[pa.Array, Array]:
-        """The distinct values, the most frequent first, and how often each is there."""
-        counts = np.bincount(self.codes, minlength=len(self._encoded.dictionary) + 1)[1:]
+    def _value_counts(self) -> tuple[pa.Array, Array]:
+        """The distinct values, the most frequent first, and how often each occurs."""
+        counts = np.bincount(self.codes, minlength=len(self._dictionary.dictionary) + 1)[1:]
         order = np.argsort(-counts, kind="stable")
-        return self._encoded.dictionary.take(pa.array(order)), counts[order]
+        return self._dictionary.dictionary.take(pa.array(order)), counts[order]
 
     @property
     def rows(self) -> int:
@@ -63,16 +64,16 @@ class Column:
     @property
     def distinct(self) -> int:
         """How many different values there are."""
-        return len(self._counted[0])
+        return len(self._value_counts[0])
 
     @property
     def values(self) -> list[tuple[str, int]]:
         """(value, rows), the most frequent first."""
-        return list(zip(self._counted[0].to_pylist(), self._counted[1].tolist(), strict=True))
+        return list(zip(self._value_counts[0].to_pylist(), self._value_counts[1].tolist(), strict=True))
 
     def share(self, pattern: str) -> float:
         """Return the share of the values that match a regular expression."""
-        values, counts = self._counted
+        values, counts = self._value_counts
         matches = pc.match_substring_regex(values, pattern).to_numpy(zero_copy_only=False)
         return float(counts[matches.astype(bool)].sum()) / max(self.present, 1)
 
@@ -90,9 +91,9 @@ class Column:
         return self.present > 0 and self.share(_INTEGER) == 1
 
     @cached_property
-    def collapsed(self) -> tuple[int, ...]:
+    def collapsed_pair(self) -> tuple[int, ...]:
         """Two whole numbers that are one in float32; empty if there are none."""
-        return equal_in_float32(whole_numbers(self._counted[0])) if self.is_integer else ()
+        return equal_in_float32(whole_numbers(self._value_counts[0])) if self.is_integer else ()
 
     @property
     def is_repeated_number(self) -> bool:
@@ -102,7 +103,7 @@ class Column:
     @cached_property
     def time_form(self) -> TimeForm | None:
         """How the values write times; None if they are no times."""
-        values, counts = self._counted
+        values, counts = self._value_counts
         if self.is_number:
             numbers = pc.cast(pc.utf8_trim_whitespace(values), pa.float64()).to_numpy(zero_copy_only=False)
             return form_of_numbers(self.name, numbers, counts)
@@ -116,7 +117,7 @@ class Column:
     @cached_property
     def not_numbers(self) -> list[str]:
         """The distinct values that are no numbers, if some others are."""
-        values, _ = self._counted
+        values, _ = self._value_counts
         if not len(values):
             return []
         is_number = pc.match_substring_regex(values, _NUMBER)
@@ -135,7 +136,7 @@ class Column:
 
     @property
     def zero_share(self) -> float:
-        """Of the values that are there."""
+        """Share of zeros among the values that are not missing."""
         return float((self.numbers == 0).sum()) / max(self.present, 1)
 
     def skewness(self, *, of_logs: bool = False) -> float:
@@ -163,35 +164,35 @@ class Column:
     @cached_property
     def codes(self) -> Array:
         """A number for each row's value, in `[0, n)`, as int64; 0 for a missing one."""
-        encoded = pc.fill_null(pc.add(self._encoded.indices, 1), 0)
+        encoded = pc.fill_null(pc.add(self._dictionary.indices, 1), 0)
         return np.asarray(encoded.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     @cached_property
     def ids(self) -> Array:
         """A number for each row's value, in `[0, n)`: numbers by quantile, texts each; one for what is missing."""
-        return self._binned(_BINS) if self.is_number else self.codes
+        return self._bin(_BINS) if self.is_number else self.codes
 
     @cached_property
     def coarse_ids(self) -> Array | None:
         """The same with fewer bins, for numbers in so few rows that a bin has hardly any; None if that is not so."""
         bins = max(_MIN_BINS, self.present // _ROWS_OF_COARSE_BIN)
-        return self._binned(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
+        return self._bin(bins) if self.is_number and bins < min(_BINS, self.distinct) else None
 
-    def _binned(self, bins: int) -> Array:
-        found = np.searchsorted(self._edges(bins), self.numbers, side="right") + 1
-        return np.where(np.isnan(self.numbers), 0, found)
+    def _bin(self, bins: int) -> Array:
+        bin_ids = np.searchsorted(self._edges(bins), self.numbers, side="right") + 1
+        return np.where(np.isnan(self.numbers), 0, bin_ids)
 
     def _edges(self, bins: int) -> Array:
         """Return the least number of each bin but the first."""
         present = np.sort(self.numbers[~np.isnan(self.numbers)])
         different = present[np.flatnonzero(np.diff(present, prepend=-np.inf))]
         if len(different) <= bins:
-            return _merged(different[1:], present)
+            return _merge_edges(different[1:], present)
         edges, repeats = np.unique(present[_places(len(present), bins)], return_counts=True)
         # A value of many rows is alone in its bin.
         after = np.nextafter(edges[repeats > 1], np.inf)
         tail = different[_places(len(different), bins // _BINS_OF_TAIL_BIN)]
-        return _merged(np.unique(np.concatenate([edges, after, tail])), present)
+        return _merge_edges(np.unique(np.concatenate([edges, after, tail])), present)
 
 
 def _places(size: int, parts: int) -> Array:
@@ -199,7 +200,7 @@ def _places(size: int, parts: int) -> Array:
     return np.linspace(0, size - 1, parts + 1).astype(np.int64)[1:-1]
 
 
-def _merged(edges: Array, present: Array) -> Array:
+def _merge_edges(edges: Array, present: Array) -> Array:
     """Return the edges of bins, without those of bins that have few rows."""
     starts = np.searchsorted(present, edges, side="left").tolist()
     kept, last = [], 0

@@ -80,7 +80,7 @@ class ColumnSum:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What columns explain of the label.
+    """Shares of the label that columns explain.
 
     Attributes:
       bound: Share of the label above which a column is a leak.
@@ -103,11 +103,12 @@ class Leaks:
 
     def is_near(self, name: str) -> bool:
         """Return whether a column is close to the bound, by itself or in a sum."""
-        return 1 - _NEAR * (1 - self.bound) < self.shares[name] or any(name in found.names for found in self.near_sums)
+        least = 1 - _NEAR * (1 - self.bound)
+        return self.shares[name] > least or any(name in near.names for near in self.near_sums)
 
     def sum_with(self, name: str) -> ColumnSum | None:
         """Return the sum that gives the label away and has a column; None if there is none."""
-        return next((found for found in self.sums if name in found.names), None)
+        return next((column_sum for column_sum in self.sums if name in column_sum.names), None)
 
 
 def find_leaks(columns: Sequence[Column], target: Target) -> Leaks:
@@ -118,7 +119,7 @@ def find_leaks(columns: Sequence[Column], target: Target) -> Leaks:
       target: Label of the same rows, divided by these columns.
     """
     bound = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
-    shares = {column.name: target.explained_by(column) for column in columns}
+    shares = {column.name: target.score_column(column) for column in columns}
     if len(target.labels) < MIN_ROWS:
         # No share is above it.
         return Leaks(1.0, shares)
@@ -126,10 +127,10 @@ def find_leaks(columns: Sequence[Column], target: Target) -> Leaks:
     sums: list[ColumnSum] = []
     searches = []
     for search in _searches(others, target):
-        search.leave_out([name for found in sums for name in found.names])
+        search.leave_out([name for column_sum in sums for name in column_sum.names])
         sums += search.leaks()
         searches.append(search)
-    near = [found for search in searches if (found := search.first(1 - _NEAR * (1 - LEAK_OF_NUMBERS)))]
+    near = [column_sum for search in searches if (column_sum := search.first(1 - _NEAR * (1 - LEAK_OF_NUMBERS)))]
     return Leaks(bound, shares, sums, near, searches[0].first(NAMED_SUM) if searches else None)
 
 
@@ -163,9 +164,9 @@ class _Search:
         self._names = list(values)
         self._values = values
         self._usable = np.ones(len(values), dtype=bool)
-        columns = [_standardized(values[name][learned]) for name in self._names]
+        columns = [_standardize(values[name][learned]) for name in self._names]
         matrix = np.stack(columns, axis=1) if columns else np.zeros((int(learned.sum()), 0))
-        y = _standardized(labels[learned])
+        y = _standardize(labels[learned])
         self._correlations = matrix.T @ matrix / len(y)
         self._with_label = matrix.T @ y / len(y)
         self._usable &= np.diag(self._correlations) > 0
@@ -176,26 +177,26 @@ class _Search:
 
     def leaks(self) -> list[ColumnSum]:
         """Return the sums that give the label away, and leave their columns out of the search."""
-        found: list[ColumnSum] = []
-        while len(found) < _MAX_SUMS and (leak := self.first(LEAK_OF_NUMBERS)):
-            found.append(leak)
+        sums: list[ColumnSum] = []
+        while len(sums) < _MAX_SUMS and (leak := self.first(LEAK_OF_NUMBERS)):
+            sums.append(leak)
             self.leave_out(leak.names)
-        return found
+        return sums
 
     def first(self, bound: float) -> ColumnSum | None:
         """Return the smallest sum that explains a share of the label and clearly more than a smaller one."""
-        best = max((self._measured((i,)).share for i in self._best_singles()), default=0.0)
+        best = max((self._measure((i,)).share for i in self._best_singles()), default=0.0)
         sets = self._best_pairs()
         for size in range(2, _MAX_COLUMNS + 1):
-            measured = [self._measured(chosen) for chosen in sets[:3]]
-            winner = max(measured, key=lambda found: found.share, default=None)
+            measured = [self._measure(chosen) for chosen in sets[:3]]
+            winner = max(measured, key=lambda column_sum: column_sum.share, default=None)
             if winner is None:
                 return None
             if winner.share >= bound and 1 - winner.share <= _CLEARLY_LESS * (1 - best) and winner.is_formula:
                 return winner
             best = max(best, winner.share)
             if size < _MAX_COLUMNS:
-                sets = self._continued([*sets, *((i,) for i in self._best_singles())] if size == 2 else sets)
+                sets = self._extend([*sets, *((i,) for i in self._best_singles())] if size == 2 else sets)
         return None
 
     def _best_singles(self) -> list[int]:
@@ -216,7 +217,7 @@ class _Search:
         pairs = [divmod(int(place), len(usable)) for place in best if shares.flat[place] >= 0]
         return [(int(usable[one]), int(usable[other])) for one, other in pairs]
 
-    def _continued(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    def _extend(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Return the best sets of one column more."""
         scores: dict[tuple[int, ...], float] = {}
         for chosen in sets:
@@ -250,7 +251,7 @@ class _Search:
         gains[list(chosen)] = -1.0
         return np.asarray(gains)
 
-    def _measured(self, chosen: tuple[int, ...]) -> ColumnSum:
+    def _measure(self, chosen: tuple[int, ...]) -> ColumnSum:
         """Return a sum, fitted to the one half of the rows and measured on the other."""
         names = [self._names[i] for i in chosen]
         columns = np.stack([self._values[name] for name in names], axis=1)
@@ -273,7 +274,7 @@ class _Search:
         )
 
 
-def _standardized(values: Array) -> Array:
+def _standardize(values: Array) -> Array:
     """Return numbers of mean 0 and variance 1, 0 where one is missing; zeros if all are equal."""
     present = ~np.isnan(values)
     largest = float(np.abs(values[present]).max(initial=0.0))

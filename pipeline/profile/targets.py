@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.profile.columns import Column
-from schemas.tables.row_hash import mixed
+from schemas.tables.row_hash import mix
 
 Array = NDArray[Any]
 
@@ -69,8 +69,8 @@ class Target:
         """Return the same target where rows that are equal in some columns are always in the same half."""
         codes = np.zeros(len(self.labels), np.uint64)
         for number, column in enumerate(columns, 1):
-            codes += mixed(column.codes.view(np.uint64) ^ mixed(np.array([number], np.uint64)))
-        return replace(self, row_codes=mixed(codes))
+            codes += mix(column.codes.view(np.uint64) ^ mix(np.array([number], np.uint64)))
+        return replace(self, row_codes=mix(codes))
 
     @cached_property
     def halves(self) -> list[Array]:
@@ -79,19 +79,19 @@ class Target:
         if len(np.unique(codes)) < _MIN_DISTINCT_ROWS:
             codes = _own_codes(len(codes))
         divisions = next(number for rows, number in _DIVISIONS if len(codes) >= rows)
-        points = [mixed(codes + np.uint64(division)) >> np.uint64(63) for division in range(divisions)]
+        points = [mix(codes + np.uint64(division)) >> np.uint64(63) for division in range(divisions)]
         return [point == 0 for point in points if 0 < point.sum() < len(codes)]
 
-    def explained_by(self, column: Column) -> float:
+    def score_column(self, column: Column) -> float:
         """Return how much of the label a column explains, from 0 to 1.
 
         For classes, the share of the label's entropy (the uncertainty coefficient; Theil 1970, "On the Estimation of
         Relationships Involving Qualitative Variables"); for numbers the share of its variance (R squared). A column of
         IDs explains nothing: their values are not seen again.
         """
-        explained = self.explained(column.ids)
+        explained = self.score(column.ids)
         if column.coarse_ids is not None:
-            explained = max(explained, self.explained(column.coarse_ids))
+            explained = max(explained, self.score(column.coarse_ids))
         if not self.classes and column.is_number and column.distinct > 2:
             explained = max(explained, self._explained_by_line(column.numbers))
             curve = self._explained_by_curve(column.numbers, self._ranks, _SAMPLED_CURVE_ROWS)
@@ -100,10 +100,10 @@ class Target:
                 of_ranks = self._explained_by_curve(column.numbers, self._ranks, _MAX_CURVE_ROWS)
                 explained = max(explained, of_ranks if of_ranks > _EXACT_CURVE else 0.0)
         if column.is_repeated_number:
-            explained = max(explained, self.explained(column.codes))
+            explained = max(explained, self.score(column.codes))
         return explained
 
-    def explained(self, ids: Array) -> float:
+    def score(self, ids: Array) -> float:
         """Return how much of the label the values of a column explain, from 0 to 1.
 
         Args:
@@ -111,13 +111,13 @@ class Target:
         """
         best = 0.0
         for prior in _PRIORS:
-            shares = [self._explained(ids, half, prior) for first in self.halves for half in (first, ~first)]
+            shares = [self._score(ids, half, prior) for first in self.halves for half in (first, ~first)]
             best = max(best, float(np.mean(shares)) if shares else 0.0)
             if best < _MIN_EXPLAINED:
                 break
         return best
 
-    def _explained(self, ids: Array, learned: Array, prior_rows: float) -> float:
+    def _score(self, ids: Array, learned: Array, prior_rows: float) -> float:
         size = int(ids.max()) + 1
         seen, others = ids[learned], ~learned
         is_seen = np.bincount(seen, minlength=size)[ids] > 0
@@ -130,15 +130,15 @@ class Target:
             joint = np.bincount(seen * self.classes + self.labels[learned], minlength=size * self.classes)
             counts = joint.reshape(size, self.classes) + prior_rows * prior
             likely = counts / counts.sum(axis=1, keepdims=True)
-            found = -np.log(likely[judged, self.labels[others]]).mean()
+            loss = -np.log(likely[judged, self.labels[others]]).mean()
             base = -np.log(prior[self.labels[others]]).mean()
         else:
             prior = self.labels[learned].mean()
             sums = np.bincount(seen, self.labels[learned], minlength=size) + prior_rows * prior
             means = sums / (np.bincount(seen, minlength=size) + prior_rows)
-            found = ((self.labels[others] - means[judged]) ** 2).mean()
+            loss = ((self.labels[others] - means[judged]) ** 2).mean()
             base = ((self.labels[others] - prior) ** 2).mean()
-        return 1 - float(found / base) if base > 0 else 0.0
+        return 1 - float(loss / base) if base > 0 else 0.0
 
     def bends(self, column: Column, *, of_logs: bool) -> bool:
         """Return whether bins of a column's numbers explain clearly more of the label's variance than a line.
@@ -242,11 +242,11 @@ def _means(ids: Array, y: Array, learned: Array) -> Array:
     return np.asarray(means[ids[~learned]])
 
 
-def crossed(one: Array, other: Array) -> Array:
+def combine_ids(one: Array, other: Array) -> Array:
     """Return the IDs of the pairs of two columns' IDs."""
     _, ids = np.unique(one * (int(other.max()) + 1) + other, return_inverse=True)
     return ids
 
 
 def _own_codes(rows: int) -> Array:
-    return mixed(np.arange(rows, dtype=np.uint64))
+    return mix(np.arange(rows, dtype=np.uint64))

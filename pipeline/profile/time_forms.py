@@ -45,7 +45,7 @@ _MIN_EPOCH_VALUES = 10
 
 
 class TimeKind(StrEnum):
-    """What the values of a column of times are."""
+    """Kind of the values of a column of times."""
 
     DATE = "date"
     DATE_TIME = "date and time"
@@ -116,7 +116,7 @@ def _short(kind: TimeKind, expression: str, date_format: str | None = None) -> _
 
 
 def _patterns() -> list[_Pattern]:
-    found = []
+    patterns = []
     for mark, written in (("-", "-"), ("/", "/"), (r"\.", ".")):
         orders = [
             _date(f"{_DAY}{mark}{_MONTH}{mark}{_YEAR}", f"%d{written}%m{written}%Y"),
@@ -135,13 +135,13 @@ def _patterns() -> list[_Pattern]:
                 _date(f"{_MONTH}/{_DAY}/[0-9]{{2}}", "%m/%d/%y"),
             ]
             orders, two_digits = orders[::-1], two_digits[::-1]
-        found += [
+        patterns += [
             _date(f"{_YEAR}{mark}{_MONTH}{mark}{_DAY}", f"%Y{written}%m{written}%d"),
             *orders,
             *two_digits,
         ]
     for mark in ("-", " ", "/"):
-        found += [
+        patterns += [
             _date(f"{_WEEKDAY}?{_DAY}{mark}{_MONTH_NAME}{mark}{_YEAR}", f"%d{mark}%b{mark}%Y"),
             _date(f"{_DAY}{mark}{_MONTH_NAME}{mark}[0-9]{{2}}", f"%d{mark}%b{mark}%y"),
             _date(f"{_YEAR}{mark}{_MONTH_NAME}{mark}{_DAY}", f"%Y{mark}%b{mark}%d"),
@@ -149,7 +149,7 @@ def _patterns() -> list[_Pattern]:
             _short(TimeKind.MONTH, f"{_YEAR}{mark}{_MONTH_NAME}", f"%Y{mark}%b"),
         ]
     return [
-        *found,
+        *patterns,
         _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY}, ?{_YEAR}", "%b %d, %Y"),
         _date(rf"{_WEEKDAY}?{_MONTH_NAME}\.? {_DAY} {_YEAR}", "%b %d %Y"),
         _date(rf"{_DAY}(?:st|nd|rd|th) (?:of )?{_MONTH_NAME},? {_YEAR}", None),

@@ -22,7 +22,7 @@ from pipeline.profile.targets import target
 from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
-from schemas.features import FeatureSet, column_type
+from schemas.features import FeatureSet
 from schemas.tables import data_files
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
@@ -150,7 +150,7 @@ def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
     anomalies = []
     for name, feature in features.features.items():
         if columns[name].is_date:
-            anomalies.append(_date(columns[name], is_category=column_type(feature) == "string"))
+            anomalies.append(_date(columns[name], is_category=feature.column_type == "string"))
     if columns[features.label.column].rows >= MIN_ROWS:
         anomalies += _leaks(features, columns)
     return anomalies

@@ -159,7 +159,7 @@ def _edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, st
 
 
 def _whole_edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
-    """As `_edges`, with as many whole numbers in each bin."""
+    """Return edges like `_edges`, with equally many whole numbers in each bin."""
     low, high = math.ceil(drawn.low), math.floor(drawn.high)
     width = -(-(high - low + 1) // BINS)
     starts = range(low, high + 1, width)

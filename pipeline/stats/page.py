@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jinja2
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
@@ -31,6 +31,13 @@ PUSHED = "pushed train"
 NO_VALUE = "none"
 
 
+class StatisticsPage(NamedTuple):
+    """The HTML page of a run's statistics, and the run's id."""
+
+    run_id: str
+    html: str
+
+
 @dataclass(frozen=True)
 class Side:
     """One feature in one split.
@@ -39,7 +46,7 @@ class Side:
       split: its name.
       count: rows.
       missing: share of rows without a value.
-      numbers: what is shown of its values, by title.
+      numbers: shown statistics of its values, by title.
       values: number of values in each bin, or of each category.
       shares: `values` as shares of all values.
       bars: (share, share on a logarithmic scale) of each bin or category, from 0 to 1 of the highest in the feature.
@@ -76,7 +83,7 @@ class FeatureView:
     ticks: list[Tick]
     are_counted: bool
     flags: list[tuple[str, str]] = field(default_factory=list)
-    compared: list[Any] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
 
     @property
     def missing(self) -> float:
@@ -88,38 +95,38 @@ class FeatureView:
         return max((one.shift.value / one.shift.threshold for one in self.compared), default=0.0)
 
 
-def page(config: PipelineConfig, root: RunRoot, run: str) -> tuple[str, str]:
-    """Return the run's id and the HTML.
+def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
+    """Return the page of a run.
 
     Args:
-      config: whose thresholds the distances are held against.
-      root: where the runs are.
+      config: config with the thresholds of the distances.
+      root: run root of the runs.
       run: a run id, the start of one, or `latest`.
 
     Raises:
       ConfigError: there is no such run.
       DataError: the run has no statistics.
     """
-    found = artifact_lookup.find_run(root, run)
+    artifacts = artifact_lookup.find_run(root, run)
     # `train` first, whatever the alphabet says; what was pushed last is drawn beside it.
-    splits = dict(sorted(found.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
-    push = artifact_lookup.find_latest_push(root, config.push.model_name, before=found.run_id)
+    splits = dict(sorted(artifacts.statistics().items(), key=lambda s: (s[0] != TRAIN_SPLIT, s[0] != EVAL_SPLIT, s[0])))
+    push = artifact_lookup.find_latest_push(root, config.push.model_name, before=artifacts.run_id)
     pushed = _pushed_train(push)
-    compared = _compared(config, found, splits, pushed)
-    shown = splits if pushed is None else {**splits, PUSHED: pushed}
+    compared = _compare(config, artifacts, splits, pushed)
+    all_splits = splits if pushed is None else {**splits, PUSHED: pushed}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = percent
     html = environment.get_template("stats.html.j2").render(
-        title=f"{config.name}, run {found.run_id}",
-        rows={split: int(statistics.num_examples) for split, statistics in shown.items()},
-        features=features(shown, compared),
+        title=f"{config.name}, run {artifacts.run_id}",
+        rows={split: int(statistics.num_examples) for split, statistics in all_splits.items()},
+        features=features(all_splits, compared),
         pushed_run=push.run_id if push is not None else "",
         has_pushed=pushed is not None,
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
     )
-    return found.run_id, html
+    return StatisticsPage(artifacts.run_id, html)
 
 
 def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatistics | None:
@@ -130,17 +137,17 @@ def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatist
 
 
 def features(
-    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Any]
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Compared]
 ) -> list[FeatureView]:
     """Return the features in the order of the first split, each with all that the page shows of it."""
     by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
-    names = list(dict.fromkeys(name for found in by_split.values() for name in found))
+    names = list(dict.fromkeys(name for by_name in by_split.values() for name in by_name))
     views = []
     for name in names:
-        there = {split: found[name] for split, found in by_split.items() if name in found}
-        view = _view(name, there, {split: int(splits[split].num_examples) for split in there})
+        sides = {split: by_name[name] for split, by_name in by_split.items() if name in by_name}
+        view = _view(name, sides, {split: int(splits[split].num_examples) for split in sides})
         view.compared.extend(one for one in compared if one.shift.feature == name)
-        view.flags.extend(_flags(view, next(iter(there.values()))))
+        view.flags.extend(_flags(view, next(iter(sides.values()))))
         views.append(view)
     return views
 
@@ -273,9 +280,9 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
     return flags
 
 
-def _compared(
+def _compare(
     config: PipelineConfig,
-    found: artifact_lookup.RunArtifacts,
+    artifacts: artifact_lookup.RunArtifacts,
     splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
     pushed: statistics_pb2.DatasetFeatureStatistics | None,
 ) -> list[Compared]:
@@ -283,13 +290,13 @@ def _compared(
     lists = {s: statistics_pb2.DatasetFeatureStatisticsList(datasets=[f]) for s, f in splits.items()}
     before = statistics_pb2.DatasetFeatureStatisticsList(datasets=[pushed]) if pushed is not None else None
     independent = [split for split in config.data.independent_splits if split in splits]
-    return compare_all(lists, before, _schema(found), config.validation, independent)
+    return compare_all(lists, before, _schema(artifacts), config.validation, independent)
 
 
-def _schema(found: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:
-    if "Schema" not in found.by_type:
+def _schema(artifacts: artifact_lookup.RunArtifacts) -> schema_pb2.Schema:
+    if "Schema" not in artifacts.by_type:
         return schema_pb2.Schema()
-    return load_schema(str(Path(found.by_type["Schema"].uri) / SCHEMA_FILE_NAME))
+    return load_schema(str(Path(artifacts.by_type["Schema"].uri) / SCHEMA_FILE_NAME))
 
 
 def _logarithmic(share: float) -> float:

@@ -1,4 +1,4 @@
-"""What vertex_runner.py's commands do and print."""
+"""Commands of vertex_runner.py."""
 
 import json
 import os
@@ -28,8 +28,8 @@ _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CACHED": "cyan", "SKIPPED": 
 
 
 def write(config: PipelineConfig, output: Path, *, as_json: bool) -> None:
-    """Compiles and writes the job."""
-    text, job = _compiled(config)
+    """Compile and write the job."""
+    text, job = _compile(config)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text)
@@ -42,7 +42,7 @@ def write(config: PipelineConfig, output: Path, *, as_json: bool) -> None:
         click.echo(f"wrote {output}: {len(tasks)} tasks, {len(text):,} bytes, checked")
 
 
-def _compiled(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
+def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
     if config.metadata.kind != "sqlite":
         _say("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
     # Ten seconds of imports.
@@ -79,39 +79,39 @@ def _vertex(config: PipelineConfig) -> Vertex:
 def submit(
     config: PipelineConfig, *, job_id: str | None, wait: bool, use_cache: bool, cron: str | None, as_json: bool
 ) -> int:
-    """Submit or schedules; return the exit code."""
-    _, job = _compiled(config)
+    """Submit or schedule the job; return the exit code."""
+    _, job = _compile(config)
     if not use_cache:
         job = jobs.without_cache(job)
     vertex = _vertex(config)
     if cron is not None:
-        name, created = jobs.schedule(vertex, job, cron=cron, name=config.name)
-        said = {"schedule": name, "cron": cron, "created": created}
-        _print(said, f"{'created' if created else 'changed'} the schedule {name}: {cron}", as_json=as_json)
+        name, is_new = jobs.schedule(vertex, job, cron=cron, name=config.name)
+        summary = {"schedule": name, "cron": cron, "created": is_new}
+        _print(summary, f"{'created' if is_new else 'changed'} the schedule {name}: {cron}", as_json=as_json)
         return 0
     job["labels"] = {**job["labels"], **jobs.origin(config)}
-    name, created = jobs.submit(vertex, job, job_id or jobs.new_job_id(config.name))
-    chosen = name.rpartition("/")[2]
-    now = jobs.status(vertex, chosen)
+    job_id = job_id or jobs.new_job_id(config.name)
+    _, is_new = jobs.submit(vertex, job, job_id)
+    now = jobs.status(vertex, job_id)
     if not wait:
-        said = {"job_id": chosen, "submitted": created, "state": now.state, "link": now.link}
+        summary = {"job_id": job_id, "submitted": is_new, "state": now.state, "link": now.link}
         text = (
-            f"submitted {chosen}" if created else f"{chosen} is there already, {now.state}; it was not submitted again"
+            f"submitted {job_id}" if is_new else f"{job_id} is there already, {now.state}; it was not submitted again"
         )
-        _print(said, f"{text}\n{now.link}", as_json=as_json)
+        _print(summary, f"{text}\n{now.link}", as_json=as_json)
         return 0
     if not as_json:
-        click.echo(f"submitted {chosen}\n{now.link}" if created else f"{chosen} is there already\n{now.link}")
-    ended = jobs.follow(vertex, chosen, (lambda task: None) if as_json else _show_task, seconds=_poll_seconds(config))
-    _print({**asdict(ended), "exit_code": ended.exit_code}, _outcome(ended), as_json=as_json)
-    return ended.exit_code
+        click.echo(f"submitted {job_id}\n{now.link}" if is_new else f"{job_id} is there already\n{now.link}")
+    final = jobs.follow(vertex, job_id, (lambda task: None) if as_json else _show_task, seconds=_poll_seconds(config))
+    _print({**asdict(final), "exit_code": final.exit_code}, _outcome(final), as_json=as_json)
+    return final.exit_code
 
 
 def show_plan(config: PipelineConfig, *, as_json: bool) -> None:
-    """Compiles, checks, and says what a push would do now."""
+    """Compile and check the job, and print what a push would do now."""
     from pipeline.run.registry import plan_push
 
-    _, job = _compiled(config)
+    _, job = _compile(config)
     plan = plan_push(config, config.vertex_registry_settings.open(_say))
     tasks = list(job["pipelineSpec"]["root"]["dag"]["tasks"])
     values = {"tasks": tasks, "push": plan.summary, "plan": list(plan.lines)}
@@ -133,9 +133,9 @@ def _show_task(task: jobs.Task) -> None:
     )
 
 
-def _outcome(ended: jobs.Status) -> str:
-    failed = [f"{task.name}: {task.error}" for task in ended.tasks if task.state == "FAILED"]
-    return "\n  ".join([f"{ended.name}: {ended.state}", *(failed or filter(None, [ended.error]))])
+def _outcome(final: jobs.Status) -> str:
+    failed = [f"{task.name}: {task.error}" for task in final.tasks if task.state == "FAILED"]
+    return "\n  ".join([f"{final.name}: {final.state}", *(failed or filter(None, [final.error]))])
 
 
 def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
@@ -146,15 +146,15 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
     """Show one job, or the latest."""
     vertex = _vertex(config)
     if job_id is None:
-        found = jobs.latest(vertex, 10, config.name)
+        latest_jobs = jobs.latest(vertex, 10, config.name)
         if as_json:
             click.echo(
-                json.dumps([{"name": one.name, "state": one.state, "link": one.link} for one in found], indent=2)
+                json.dumps([{"name": one.name, "state": one.state, "link": one.link} for one in latest_jobs], indent=2)
             )
             return
-        for one in found:
+        for one in latest_jobs:
             click.echo(f"{one.state:<10} {one.name}")
-        if not found:
+        if not latest_jobs:
             click.echo(f"no job of {config.name} in {vertex.place.parent}")
         return
     now = jobs.status(vertex, job_id)
@@ -184,7 +184,7 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: 
         if config.vertex is None:
             raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
-        _, job = _compiled(local)
+        _, job = _compile(local)
         storage = folder / "vertex" / "storage"
         _link_data(config, storage)
         run = rehearsal_record.Recorded(
@@ -197,14 +197,13 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: 
             finished=lambda task: None if as_json else _show_task(task),
         )
         results = run.run()
-    ended = run.status(results)
+    final = run.status(results)
     failed = [result for result in results.values() if result.state == rehearsal.FAILED]
-    said = {"state": ended.state, "exit_code": ended.exit_code, "tasks": [asdict(r) for r in results.values()]}
-    text = f"rehearsal {ended.state.lower()}; logs and artifacts in {folder}"
-    _print(
-        {**said, "run": ended.name}, "\n".join([text, *(f"  {r.task}: see {r.log}" for r in failed)]), as_json=as_json
-    )
-    return ended.exit_code
+    summary = {"state": final.state, "exit_code": final.exit_code, "tasks": [asdict(r) for r in results.values()]}
+    text = f"rehearsal {final.state.lower()}; logs and artifacts in {folder}"
+    lines = [text, *(f"  {result.task}: see {result.log}" for result in failed)]
+    _print({**summary, "run": final.name}, "\n".join(lines), as_json=as_json)
+    return final.exit_code
 
 
 def _say_started(task: str) -> None:
@@ -230,13 +229,13 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
     Raises:
       ConfigError: the API named is not on this machine, where a rehearsal would push for real.
     """
-    given = config.vertex.api_endpoint if config.vertex else None
-    if given is not None:
-        if not given.startswith(("localhost:", "127.0.0.1:")):
+    address = config.vertex.api_endpoint if config.vertex else None
+    if address is not None:
+        if not address.startswith(("localhost:", "127.0.0.1:")):
             raise ConfigError(
-                f"--api-endpoint {given}: a rehearsal pushes, so only an emulator on this machine will do"
+                f"--api-endpoint {address}: a rehearsal pushes, so only an emulator on this machine will do"
             )
-        yield given, {}
+        yield address, {}
         return
     state = folder / "vertex"
     state.mkdir(parents=True, exist_ok=True)
@@ -260,8 +259,8 @@ def _emulator(config: PipelineConfig, folder: Path) -> Iterator[tuple[str, dict[
             key, _, value = assignment.partition("=")
             exports[key] = value
         else:
-            said = (state / "emulator.log").read_text().strip().rpartition("\n")[2]
-            raise PipelineError(f"the emulator did not start: {said}; see {state / 'emulator.log'}")
+            last_line = (state / "emulator.log").read_text().strip().rpartition("\n")[2]
+            raise PipelineError(f"the emulator did not start: {last_line}; see {state / 'emulator.log'}")
         yield exports["VERTEX_API_ENDPOINT"], exports
     finally:
         running.send_signal(signal.SIGTERM)

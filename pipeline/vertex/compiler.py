@@ -87,17 +87,17 @@ def _resources(machine: Machine) -> dict[str, Any]:
     Raises:
       ConfigError: the machine type's name does not say its cores, or its memory is not known here.
     """
-    found = re.fullmatch(r"([a-z0-9]+)-(standard|highmem|highcpu|megamem)-(\d+)", machine.machine_type)
+    match = re.fullmatch(r"([a-z0-9]+)-(standard|highmem|highcpu|megamem)-(\d+)", machine.machine_type)
     # GB for each core; the first family has a little less: https://cloud.google.com/compute/docs/machine-resource
     memory = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0, "megamem": 14.9}
     if machine.machine_type.startswith("n1-"):
         memory |= {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
-    if found is None:
+    if match is None:
         raise ConfigError(
             f"vertex.machines: '{machine.machine_type}' does not say its cores; expected such as n1-standard-8"
         )
-    cores = int(found[3])
-    resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": cores * memory[found[2]]}
+    cores = int(match[3])
+    resources: dict[str, Any] = {"cpuLimit": float(cores), "memoryLimit": cores * memory[match[2]]}
     if machine.accelerator is not None:
         resources["accelerator"] = {"type": machine.accelerator, "count": str(machine.accelerator_count)}
     return resources
@@ -128,7 +128,7 @@ def lint(job: Mapping[str, Any], config: PipelineConfig) -> list[str]:
 def _wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
     spec = job["pipelineSpec"]
     tasks, components = spec["root"]["dag"]["tasks"], spec["components"]
-    known = set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
+    declared = set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
     for name, task in tasks.items():
         takes = components[task["componentRef"]["name"]].get("inputDefinitions", {})
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
@@ -147,7 +147,7 @@ def _wrong_wiring(job: Mapping[str, Any]) -> Iterator[str]:
             if producer is not None and producer not in tasks:
                 yield f"{name}.{key}: is made by the task '{producer}', which is not there"
             parameter = source.get("componentInputParameter")
-            if parameter is not None and parameter not in known:
+            if parameter is not None and parameter not in declared:
                 yield f"{name}.{key}: the pipeline has no parameter '{parameter}'"
         for upstream in task.get("dependentTasks", ()):
             if upstream not in tasks:
@@ -191,9 +191,9 @@ def _wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
 
 def _local_paths(job: Mapping[str, Any], config: PipelineConfig) -> Iterator[str]:
     for where, text in _texts(job, ""):
-        found = _LOCAL_PATH.search(text)
-        if found is not None and not where.endswith(("values", "description")):
-            yield f"{where.lstrip('.')}: holds a path of this machine: {found[1]}"
+        match = _LOCAL_PATH.search(text)
+        if match is not None and not where.endswith(("values", "description")):
+            yield f"{where.lstrip('.')}: holds a path of this machine: {match[1]}"
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:

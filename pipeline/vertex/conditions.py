@@ -68,11 +68,11 @@ def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, 
       inputs: inputs of the resolver, for its placeholders; an absent one matches nothing.
     """
 
-    def filled(found: re.Match[str]) -> str:
-        given = inputs.get("artifacts", {}).get(found[1], {}).get("artifacts", [])
-        return str(given[0]["metadata"].get(found[2], "")) if given else ""
+    def fill(match: re.Match[str]) -> str:
+        artifacts = inputs.get("artifacts", {}).get(match[1], {}).get("artifacts", [])
+        return str(artifacts[0]["metadata"].get(match[2], "")) if artifacts else ""
 
-    for term in re.split(r"\s+AND\s+", _PLACEHOLDER.sub(filled, query)):
+    for term in re.split(r"\s+AND\s+", _PLACEHOLDER.sub(fill, query)):
         parts = _TERM.match(term)
         if parts is None:
             raise ConfigError(f"resolver query {query}: '{term}' is not known here")
@@ -80,7 +80,7 @@ def query_matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, 
         for part in parts[1].split("."):
             if part not in ("number_value", "string_value"):
                 value = value.get(part) if isinstance(value, Mapping) else None
-        wanted = parts[2].strip('"')
-        if value is None or (float(wanted) != value if isinstance(value, int | float) else wanted != value):
+        expected = parts[2].strip('"')
+        if value is None or (float(expected) != value if isinstance(value, int | float) else expected != value):
             return False
     return True

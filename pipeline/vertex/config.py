@@ -15,7 +15,7 @@ _REFUSED_RUNNERS = {"DaskRunner": "it gives wrong results for outputs with tags,
 
 
 class Machine(Declaration):
-    """What one component runs on."""
+    """Machine of one component."""
 
     machine_type: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] = "e2-standard-4"
     accelerator: Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")] | None = None
@@ -26,7 +26,7 @@ class Machine(Declaration):
 
 
 class Vertex(Declaration):
-    """Where on Vertex AI, and as whom."""
+    """Project, storage and identity of runs on Vertex AI."""
 
     project: Project
     region: Region
@@ -35,11 +35,11 @@ class Vertex(Declaration):
     """The folder of artifacts and of pushed versions. Without `[`, `]`, `*`, `?` and `\\`, which TensorFlow and Beam
     take for a pattern in the names of what they write."""
     input_base: GcsFolder
-    """Stands for `data.base`: the same files below it."""
+    """Replaces `data.base` on Vertex AI; the same files are below it."""
     image: Annotated[str, Field(min_length=1)]
     """The container image that every component runs in, best by digest; docs/vertex.md builds it."""
     service_account: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
-    """If omitted, the project's default one, which may do far too much."""
+    """If omitted, the project's default account, which has far more permissions than a run needs."""
     network: Annotated[str, Field(pattern=r"^projects/[^/]+/global/networks/[^/]+$")] | None = None
     cmek_key: Annotated[str, Field(pattern=r"^projects/.+/cryptoKeys/[^/]+$")] | None = None
     """Encrypts jobs, models and endpoints."""
@@ -50,13 +50,13 @@ class Vertex(Declaration):
     failure_policy: Literal["fast", "slow"] = "fast"
     """`fast` starts nothing more once a task has failed; `slow` finishes what does not depend on it."""
     machines: dict[str, Machine] = Field(default_factory=dict)
-    """By component; left out, Vertex's own choice (e2-standard-4)."""
+    """Machines by component. If omitted, Vertex's own choice (e2-standard-4)."""
     api_endpoint: ApiEndpoint | None = None
     """Host and port of the API, for private access or an emulator. If omitted, the region's."""
 
     @field_validator("pipeline_root")
     @classmethod
-    def _is_no_pattern(cls, value: str) -> str:
+    def _check_no_pattern(cls, value: str) -> str:
         special = sorted({*value} & {*"[]*?\\"})
         if special:
             raise ValueError(
@@ -67,7 +67,7 @@ class Vertex(Declaration):
 
     @field_validator("machines")
     @classmethod
-    def _known_components(cls, machines: dict[str, Machine]) -> dict[str, Machine]:
+    def _check_components(cls, machines: dict[str, Machine]) -> dict[str, Machine]:
         for name, machine in machines.items():
             if name not in NODES:
                 raise ValueError(f"'{name}' is not a component; {did_you_mean(name, list(NODES))}")
@@ -93,7 +93,7 @@ class BeamOptions(Declaration):
     subnetwork: str | None = None
     """Such as `regions/europe-west4/subnetworks/default`."""
     service_account: str | None = None
-    """Of the workers."""
+    """Service account of the workers."""
     setup_file: str | None = None
     """Installs this product on the workers, as each of them starts; `sdk_image` is faster."""
     sdk_image: str | None = None
@@ -103,7 +103,7 @@ class BeamOptions(Declaration):
 
     @field_validator("runner")
     @classmethod
-    def _runner_works(cls, runner: str | None) -> str | None:
+    def _check_runner(cls, runner: str | None) -> str | None:
         if runner in _REFUSED_RUNNERS:
             raise ValueError(f"the runner is not offered: {_REFUSED_RUNNERS[runner]}")
         if runner is not None and runner not in ("direct", "dataflow") and not runner.endswith("Runner"):
@@ -111,7 +111,7 @@ class BeamOptions(Declaration):
         return runner
 
     @model_validator(mode="after")
-    def _options_are_options(self) -> "BeamOptions":
+    def _check_options(self) -> "BeamOptions":
         for name in self.options:
             if name.startswith("-") or name in ("runner", "project", "region", "temp_location"):
                 raise ValueError(f"options.{name}: is set elsewhere, or has dashes; give Beam's name of the option")
@@ -122,11 +122,11 @@ class Beam(BeamOptions):
     """How Beam runs the components that read data."""
 
     components: dict[str, BeamOptions] = Field(default_factory=dict)
-    """For single components, over what is said for all."""
+    """Options of single components, which override those of all."""
 
     @field_validator("components")
     @classmethod
-    def _known_components(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
+    def _check_components(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
         for name in components:
             if name not in RUN_ON_BEAM:
                 raise ValueError(f"'{name}' does not run on Beam; {did_you_mean(name, list(RUN_ON_BEAM))}")

@@ -6,7 +6,7 @@ import time
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
@@ -26,6 +26,18 @@ CANCELLED_EXIT_CODE = 130
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 _KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PipelineError)]
 _CODES: dict[str, int] = {kind.__name__: kind.exit_code for kind in _KINDS}
+
+
+class Submission(NamedTuple):
+    """A job or a schedule on Vertex AI.
+
+    Attributes:
+      name: resource name.
+      is_new: whether it was created now; otherwise it existed.
+    """
+
+    name: str
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """As local_runner.py has them: 0, or the code of what failed first."""
+        """Exit code as of local_runner.py: 0, or the code of the first failure."""
         if self.state == "SUCCEEDED" or not self.ended:
             return 0
         if self.state == "CANCELLED":
@@ -81,8 +93,8 @@ def new_job_id(pipeline: str) -> str:
 def origin(config: PipelineConfig) -> dict[str, str]:
     """Labels that say what a job was made from: the config's hash, the revision of this checkout, its changes."""
     revision, dirty = git_revision()
-    known = {"config-hash": config_hash(config)}
-    return known if revision is None else {**known, "revision": revision, "dirty": str(dirty).lower()}
+    labels = {"config-hash": config_hash(config)}
+    return labels if revision is None else {**labels, "revision": revision, "dirty": str(dirty).lower()}
 
 
 def check_job_id(job_id: str) -> None:
@@ -91,11 +103,8 @@ def check_job_id(job_id: str) -> None:
         raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
 
 
-def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bool]:
+def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> Submission:
     """Create a job, once: an id that is there already is left as it is.
-
-    Returns:
-      The job's resource name, and whether it was created now.
 
     Raises:
       ConfigError: the id breaks Vertex's rule.
@@ -115,8 +124,7 @@ def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> tuple[str, bo
             return name
 
     before = _exists(vertex, name)
-    created = vertex.retried(create, seconds=300)
-    return created, not before
+    return Submission(vertex.retried(create, seconds=300), is_new=not before)
 
 
 def _exists(vertex: Vertex, name: str) -> bool:
@@ -131,8 +139,8 @@ def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
     """Return the compiled job as the request's message; the spec goes inline."""
     message = v1.PipelineJob.pb(v1.PipelineJob())
     json_format.ParseDict(dict(job), message, ignore_unknown_fields=True)
-    found: v1.PipelineJob = v1.PipelineJob.wrap(message)
-    return found
+    request_job: v1.PipelineJob = v1.PipelineJob.wrap(message)
+    return request_job
 
 
 def check_cron(cron: str) -> None:
@@ -152,49 +160,46 @@ def check_cron(cron: str) -> None:
             # MON and JAN are numbers too.
             if name in ("month", "day of the week") and re.fullmatch(r"[A-Za-z]{3}(-[A-Za-z]{3})?", part):
                 continue
-            found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/([1-9]\d*))?", part)
-            numbers = [int(number) for number in (found[1], found[2]) if number] if found else []
-            if found is None or not all(low <= number <= high for number in numbers) or numbers != sorted(numbers):
+            match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/([1-9]\d*))?", part)
+            numbers = [int(number) for number in (match[1], match[2]) if number] if match else []
+            if match is None or not all(low <= number <= high for number in numbers) or numbers != sorted(numbers):
                 raise ConfigError(f"--cron: the {name}, '{text}': expected *, or numbers from {low} to {high}")
 
 
-def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> tuple[str, bool]:
+def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> Submission:
     """Run a job by the clock; a schedule of this name is changed, not doubled.
 
     Args:
       cron: five fields, with `TZ=Europe/Berlin ` before them for another zone than UTC.
       name: the display name.
-
-    Returns:
-      The schedule's resource name, and whether it was created now.
     """
     parent = vertex.place.parent
     request = v1.ListSchedulesRequest(parent=parent, filter=f'display_name="{name}"')
-    there = vertex.listed(vertex.schedules.list_schedules, request)
-    if len(there) > 1:
-        names = ", ".join(found.name for found in there)
+    existing = vertex.listed(vertex.schedules.list_schedules, request)
+    if len(existing) > 1:
+        names = ", ".join(existing_schedule.name for existing_schedule in existing)
         raise PipelineError(f"several schedules are called '{name}': {names}; delete those that are not meant")
-    wanted = v1.Schedule(
+    new = v1.Schedule(
         display_name=name,
         cron=cron,
         max_concurrent_run_count=1,
         create_pipeline_job_request=v1.CreatePipelineJobRequest(parent=parent, pipeline_job=_message(job)),
     )
-    if there:
-        wanted.name = there[0].name
+    if existing:
+        new.name = existing[0].name
         paths = ["cron", "create_pipeline_job_request", "max_concurrent_run_count"]
-        update = v1.UpdateScheduleRequest(schedule=wanted, update_mask={"paths": paths})
+        update = v1.UpdateScheduleRequest(schedule=new, update_mask={"paths": paths})
         vertex.retried(lambda: vertex.call(vertex.schedules.update_schedule, update), seconds=300)
-        return there[0].name, False
+        return Submission(existing[0].name, is_new=False)
 
     def create() -> str:
         again = vertex.listed(vertex.schedules.list_schedules, request)
         if again:
             return str(again[0].name)
-        created = v1.CreateScheduleRequest(parent=parent, schedule=wanted)
+        created = v1.CreateScheduleRequest(parent=parent, schedule=new)
         return str(vertex.call(vertex.schedules.create_schedule, created).name)
 
-    return vertex.retried(create, seconds=300), True
+    return Submission(vertex.retried(create, seconds=300), is_new=True)
 
 
 def status(vertex: Vertex, job_id: str) -> Status:
@@ -205,10 +210,10 @@ def status(vertex: Vertex, job_id: str) -> Status:
     """
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     try:
-        return described(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
+        return to_status(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
     except exceptions.NotFound as error:
-        known = ", ".join(found.name for found in latest(vertex, 5)) or "none"
-        raise ConfigError(f"{name}: there is no such job; the latest are: {known}") from error
+        names = ", ".join(job.name for job in latest(vertex, 5)) or "none"
+        raise ConfigError(f"{name}: there is no such job; the latest are: {names}") from error
 
 
 def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Status]:
@@ -216,10 +221,10 @@ def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Stat
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
         request.filter = f'display_name="{pipeline}"'
-    return [described(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
+    return [to_status(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
 
 
-def described(job: Any) -> Status:
+def to_status(job: Any) -> Status:
     """Return a PipelineJob as it is shown; its tasks are there if it was read by itself, not in a list."""
     _, project, _, region, _, job_id = job.name.split("/")
     return Status(
@@ -234,15 +239,15 @@ def described(job: Any) -> Status:
 def tasks_of(job: Any) -> dict[str, Any]:
     """Return the tasks of a job's DAG as they were compiled, by name."""
     spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
-    found: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
-    return found
+    tasks: dict[str, Any] = spec.get("root", {}).get("dag", {}).get("tasks", {})
+    return tasks
 
 
-def pushed_text(known: Mapping[str, Any]) -> str:
+def pushed_text(properties: Mapping[str, Any]) -> str:
     """Return what was pushed, from the properties of what Pusher made."""
-    version = f"version {known.get('pushed_version')}"
-    if known.get("pushed") == 1:
-        return f"{version} to {known.get('pushed_destination')}"
+    version = f"version {properties.get('pushed_version')}"
+    if properties.get("pushed") == 1:
+        return f"{version} to {properties.get('pushed_destination')}"
     return f"nothing: {version} holds this very model already"
 
 
@@ -251,8 +256,8 @@ def details_of(job: Any) -> list[Any]:
     has an
     entry of its own."""
     names = tasks_of(job)
-    found = [detail for detail in job.job_detail.task_details if detail.task_name in names]
-    return sorted(found, key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
+    details = [detail for detail in job.job_detail.task_details if detail.task_name in names]
+    return sorted(details, key=lambda detail: detail.start_time.timestamp() if detail.start_time else math.inf)
 
 
 def _task(detail: Any) -> Task:

@@ -69,14 +69,14 @@ class TaskResult:
 
 
 class Records:
-    """What earlier rehearsals have made, in one file: for resolvers and the cache."""
+    """Artifacts of earlier rehearsals, in one file, for resolvers and the cache."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
-        known = json.loads(file.read_text()) if file.exists() else {"artifacts": [], "cache": {}}
-        self.artifacts: list[dict[str, Any]] = known["artifacts"]
-        self.cache: dict[str, dict[str, list[dict[str, Any]]]] = known["cache"]
+        records = json.loads(file.read_text()) if file.exists() else {"artifacts": [], "cache": {}}
+        self.artifacts: list[dict[str, Any]] = records["artifacts"]
+        self.cache: dict[str, dict[str, list[dict[str, Any]]]] = records["cache"]
 
     def add(self, fingerprint: str, outputs: Mapping[str, list[dict[str, Any]]]) -> None:
         with self._lock:
@@ -196,34 +196,36 @@ class Rehearsal:
         component = self._spec["components"][task["componentRef"]["name"]]
         executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
         log = self.log(name)
-        given: Mapping[str, list[dict[str, Any]]] = {}
+        artifacts: Mapping[str, list[dict[str, Any]]] = {}
 
-        def ended(state: str, error: str = "", outputs: Mapping[str, list[dict[str, Any]]] | None = None) -> TaskResult:
+        def finish(
+            state: str, error: str = "", outputs: Mapping[str, list[dict[str, Any]]] | None = None
+        ) -> TaskResult:
             written = str(log) if log.exists() else ""
-            return TaskResult(name, state, time.monotonic() - started, error, written, given, outputs or {})
+            return TaskResult(name, state, time.monotonic() - started, error, written, artifacts, outputs or {})
 
         try:
             inputs = self._inputs(task, component)
-            given = {key: found["artifacts"] for key, found in inputs["artifacts"].items()}
+            artifacts = {key: source["artifacts"] for key, source in inputs["artifacts"].items()}
             if "resolver" in executor:
-                return ended(SUCCEEDED, outputs=self._resolve(executor["resolver"], inputs))
+                return finish(SUCCEEDED, outputs=self._resolve(executor["resolver"], inputs))
             if "container" not in executor:
                 raise PipelineError(f"{name}: {', '.join(executor)} cannot be rehearsed")
             condition = task.get("triggerPolicy", {}).get("condition")
             if condition and not condition_holds(condition, inputs):
-                return ended(SKIPPED)
+                return finish(SKIPPED)
             state, made = self._run_container(name, task, component, executor["container"], inputs, package, log)
         except PipelineError as error:
-            return ended(CANCELLED if self._cancelled.is_set() else FAILED, str(error))
-        return ended(state, outputs=made)
+            return finish(CANCELLED if self._cancelled.is_set() else FAILED, str(error))
+        return finish(state, outputs=made)
 
     def _inputs(self, task: Mapping[str, Any], component: Mapping[str, Any]) -> dict[str, Any]:
         artifacts: dict[str, Any] = {}
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             made = source["taskOutputArtifact"]
-            found = self.results[made["producerTask"]].outputs.get(made["outputArtifactKey"], [])
+            upstream = self.results[made["producerTask"]].outputs.get(made["outputArtifactKey"], [])
             kind = component["inputDefinitions"]["artifacts"][key]["artifactType"]
-            artifacts[key] = {"artifacts": [{**_runtime(artifact), "type": kind} for artifact in found]}
+            artifacts[key] = {"artifacts": [{**_runtime(artifact), "type": kind} for artifact in upstream]}
         parameters: dict[str, Any] = {}
         for key, source in task.get("inputs", {}).get("parameters", {}).items():
             if "runtimeValue" in source:
@@ -233,10 +235,10 @@ class Rehearsal:
             else:
                 made = source["taskOutputParameter"]
                 raise PipelineError(f"{key}: a parameter made by {made['producerTask']} cannot be rehearsed")
-            parameters[key] = self._placed(value)
+            parameters[key] = self._localize(value)
         return {"artifacts": artifacts, "parameterValues": parameters}
 
-    def _placed(self, value: Any) -> Any:
+    def _localize(self, value: Any) -> Any:
         """Return a parameter as the task gets it: the job's name filled in, and a whole URI as a path of this
         machine.
         """
@@ -282,10 +284,10 @@ class Rehearsal:
         driver = container.get("lifecycle", {}).get("preCacheCheck")
         if driver is not None:
             self._execute(name, [*driver["command"], *driver.get("args", [])], request, package, log)
-            said = json.loads(output_file.read_text())
-            request["inputs"]["parameterValues"] |= said.get("parameterValues", {})
+            executor_output = json.loads(output_file.read_text())
+            request["inputs"]["parameterValues"] |= executor_output.get("parameterValues", {})
             # The driver's output stays where it is: the executor reads it too.
-            for key, made in said.get("artifacts", {}).items():
+            for key, made in executor_output.get("artifacts", {}).items():
                 outputs[key]["metadata"] = made["artifacts"][0].get("metadata", {})
         fingerprint = _fingerprint(task["componentRef"]["name"], container, request["inputs"])
         if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
@@ -293,8 +295,8 @@ class Rehearsal:
         self._execute(name, [*container["command"], *_offline(container["args"])], request, package, log)
         if not output_file.exists():
             raise PipelineError(f"{name}: wrote no executor_output.json")
-        said = json.loads(output_file.read_text())
-        done = {key: [_recorded(outputs[key], said.get("artifacts", {}).get(key, {}))] for key in outputs}
+        executor_output = json.loads(output_file.read_text())
+        done = {key: [_to_record(outputs[key], executor_output.get("artifacts", {}).get(key, {}))] for key in outputs}
         self._records.add(fingerprint, done)
         return SUCCEEDED, done
 
@@ -307,8 +309,8 @@ class Rehearsal:
 
     def _reusable(self, fingerprint: str) -> bool:
         """Whether the answer is known and its artifacts are still there."""
-        known = self._records.cache.get(fingerprint)
-        return known is not None and all(Path(a["uri"]).exists() for made in known.values() for a in made)
+        outputs = self._records.cache.get(fingerprint)
+        return outputs is not None and all(Path(a["uri"]).exists() for made in outputs.values() for a in made)
 
     def _execute(self, name: str, command: list[str], request: Mapping[str, Any], package: Path, log: Path) -> None:
         """Run a container's command; its output goes to the log.
@@ -360,9 +362,9 @@ def _runtime(artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": artifact["name"], "uri": artifact["uri"], "metadata": artifact.get("metadata", {})}
 
 
-def _recorded(output: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def _to_record(output: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return an output as it is remembered; what the executor said of it goes first."""
-    made = (said.get("artifacts") or [{}])[0]
+    made = (answer.get("artifacts") or [{}])[0]
     return {
         "name": output["name"],
         "uri": made.get("uri") or output["uri"],
@@ -374,14 +376,14 @@ def _recorded(output: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, A
 
 def _title(kind: Mapping[str, Any]) -> str:
     """Return the name of an artifact's type, such as tfx.Model."""
-    found = re.search(r"title: ([\w.]+)", kind.get("instanceSchema", ""))
-    return str(kind.get("schemaTitle") or (found[1] if found else "system.Artifact"))
+    match = re.search(r"title: ([\w.]+)", kind.get("instanceSchema", ""))
+    return str(kind.get("schemaTitle") or (match[1] if match else "system.Artifact"))
 
 
 def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """Vertex's cache key: the component, its container, the parameters, the artifacts that go in."""
-    artifacts = {key: [a["name"] for a in given["artifacts"]] for key, given in inputs["artifacts"].items()}
-    known = [
+    artifacts = {key: [a["name"] for a in source["artifacts"]] for key, source in inputs["artifacts"].items()}
+    content = [
         component,
         container["image"],
         container["command"],
@@ -389,13 +391,13 @@ def _fingerprint(component: str, container: Mapping[str, Any], inputs: Mapping[s
         inputs["parameterValues"],
         artifacts,
     ]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _last_error(log: Path) -> str:
     """Return the last line of a log that names an error, as `Kind: text`."""
     for line in reversed(log.read_text(errors="replace").splitlines()):
-        found = _LAST_ERROR.match(line.strip())
-        if found is not None:
-            return f"{found[1]}: {found[2]}"
+        error_match = _LAST_ERROR.match(line.strip())
+        if error_match is not None:
+            return f"{error_match[1]}: {error_match[2]}"
     return ""

@@ -34,10 +34,16 @@ class Recorded:
         started: Callable[[str], None],
         finished: Callable[[jobs.Task], None],
     ) -> None:
-        """Args:
-        config: that the job was compiled from.
-        job, folder, storage, environment: as Rehearsal has them.
-        started, finished: are told of every task.
+        """Prepare the rehearsal and its record.
+
+        Args:
+          config: config that the job was compiled from.
+          job: compiled job.
+          folder: folder of state and logs.
+          storage: folder that stands for Cloud Storage.
+          environment: environment variables of the tasks.
+          started: callback at the start of a task, with its name.
+          finished: callback at the end of a task.
         """
         self._tell_started, self._tell_finished = started, finished
         self.job_id = jobs.new_job_id(config.name)

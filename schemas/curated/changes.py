@@ -18,7 +18,7 @@ _TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|#[^\n]*|[{}<>]'
 
 @dataclass(frozen=True)
 class Change:
-    """What differs in one feature or domain: lines of the text format, each after `+` or `-`."""
+    """Difference in one feature or domain: lines of the text format, each after `+` or `-`."""
 
     kind: str
     name: str
@@ -31,13 +31,13 @@ class Change:
 def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]:
     """Return what differs between two schemas, by feature and domain."""
     old, new = _blocks(before), _blocks(after)
-    found = []
+    differences = []
     for key in dict.fromkeys([*old, *new]):
         sides = [text_format.MessageToString(side[key]).splitlines() if key in side else [] for side in (old, new)]
         lines = [line for line in difflib.ndiff(*sides) if line[0] in "+-"]
         if lines:
-            found.append(Change(*key, [" ".join(line.split()) for line in lines]))
-    return found
+            differences.append(Change(*key, [" ".join(line.split()) for line in lines]))
+    return differences
 
 
 def rewritten(text: str, after: schema_pb2.Schema) -> str:
@@ -51,10 +51,10 @@ def rewritten(text: str, after: schema_pb2.Schema) -> str:
     for start, stop in _top_level(text):
         parsed = text_format.Parse(text[start:stop], schema_pb2.Schema())
         ((key, block),) = _blocks(parsed).items()
-        wanted = blocks.pop(key, None)
+        replacement = blocks.pop(key, None)
         parts.append(text[end:start])
-        if wanted is not None:
-            parts.append(text[start:stop] if wanted == block else _as_text(key[0], wanted))
+        if replacement is not None:
+            parts.append(text[start:stop] if replacement == block else _as_text(key[0], replacement))
         end = stop
     parts.append(text[end:])
     added = [_as_text(kind, block) for (kind, _), block in blocks.items()]

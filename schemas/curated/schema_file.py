@@ -58,9 +58,9 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
                 f'feature {{ name: "{name}" type: {schema_pb2.FeatureType.Name(SCHEMA_TYPES[kind])} }}'
             )
         if described[name].type != SCHEMA_TYPES[kind]:
-            found = schema_pb2.FeatureType.Name(described[name].type)
+            actual = schema_pb2.FeatureType.Name(described[name].type)
             expected = schema_pb2.FeatureType.Name(SCHEMA_TYPES[kind])
-            raise ConfigError(f"{path}: '{name}' has type {found}; the config's kind of feature needs type {expected}")
+            raise ConfigError(f"{path}: '{name}' has type {actual}; the config's kind of feature needs type {expected}")
     for name in described:
         if name not in declared:
             hint = did_you_mean(name, list(declared))

@@ -32,7 +32,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class FileContent:
-    """What names the content of one file.
+    """Identity of the content of one file.
 
     Attributes:
       bytes: Size.
@@ -49,21 +49,21 @@ class Memory:
 
     Attributes:
       file: Path; None remembers nothing.
-      known: Digest by path and stamp.
+      hashes: Digest by path and stamp.
     """
 
     file: Path | None = None
-    known: dict[str, tuple[list[int], str]] = field(default_factory=dict)
+    hashes: dict[str, tuple[list[int], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.file is not None:
             # Without it the files are read again, which is slower and no less right.
             with suppress(OSError, ValueError, TypeError):
-                self.known = {path: (stamp, digest) for path, stamp, digest in json.loads(self.file.read_bytes())}
+                self.hashes = {path: (stamp, digest) for path, stamp, digest in json.loads(self.file.read_bytes())}
 
     def keep(self, hashes: dict[str, tuple[list[int], str]]) -> None:
         """Write the hashes of a run in place of those before."""
-        if self.file is None or hashes == self.known:
+        if self.file is None or hashes == self.hashes:
             return
         # A full disk or a folder that is read-only costs the next run a reading.
         with suppress(OSError):
@@ -94,35 +94,35 @@ def _content(path: str, memory: Memory) -> tuple[FileContent, tuple[list[int], s
     try:
         filesystem, place = locations.filesystem(path)
         if filesystem.type_name == "local":
-            return _local_content(place, memory.known.get(path))
+            return _local_content(place, memory.hashes.get(path))
         with filesystem.open_input_stream(place, compression=None) as file:
             return FileContent(filesystem.get_file_info(place).size or 0, _digest(file)), None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {what_failed(error)}") from error
 
 
-def _local_content(path: str, known: tuple[list[int], str] | None) -> tuple[FileContent, tuple[list[int], str] | None]:
+def _local_content(path: str, cached: tuple[list[int], str] | None) -> tuple[FileContent, tuple[list[int], str] | None]:
     started = time.time_ns()
     with open(path, "rb", buffering=0) as file:
         stamp = _stamp(os.fstat(file.fileno()))
-        if known is not None and known[0] == stamp:
-            return FileContent(stamp[0], known[1]), known
+        if cached is not None and cached[0] == stamp:
+            return FileContent(stamp[0], cached[1]), cached
         digest = _digest(file)
         after = _stamp(os.fstat(file.fileno()))
     is_settled = stamp == after and max(stamp[2:]) < started - _RACY_NS
     return FileContent(after[0], digest), (stamp, digest) if is_settled else None
 
 
-def _stamp(found: os.stat_result) -> list[int]:
+def _stamp(status: os.stat_result) -> list[int]:
     """Size, inode, and the two times; the second of them changes when the first is set back, as `cp -p` does."""
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _digest(file: Any) -> str:
-    found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     while block := file.read(_READ_BYTES):
-        found.update(block)
-    return found.hexdigest()
+        digest.update(block)
+    return digest.hexdigest()
 
 
 class _Blob(Protocol):
@@ -143,13 +143,13 @@ def _checksums(paths: Sequence[str]) -> list[FileContent]:
     try:
         listing = _listing(bucket, prefix, anonymous=user == "anonymous")
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise DataError(f"gs://{bucket}: cannot be listed: {said} (data.base)") from error
-    found = {blob.name: FileContent(int(blob.size), f"crc32c={blob.crc32c}") for blob in listing}
+        first_line = str(error).splitlines()[0]
+        raise DataError(f"gs://{bucket}: cannot be listed: {first_line} (data.base)") from error
+    content_by_name = {blob.name: FileContent(int(blob.size), f"crc32c={blob.crc32c}") for blob in listing}
     for path, name in zip(paths, names, strict=True):
-        if name not in found:
+        if name not in content_by_name:
             raise DataError(f"{path}: no such file; it was there a moment ago")
-    return [found[name] for name in names]
+    return [content_by_name[name] for name in names]
 
 
 def _listing(bucket: str, prefix: str, *, anonymous: bool) -> list[_Blob]:

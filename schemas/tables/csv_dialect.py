@@ -180,7 +180,7 @@ def _candidates(content: bytes) -> str:
       content: Lines that are not ASCII, the last of which may be cut off.
     """
     place = next(index for index, byte in enumerate(content) if byte >= 0x80)
-    shown = []
+    examples = []
     for encoding in _CANDIDATES:
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(content)
@@ -188,10 +188,10 @@ def _candidates(content: bytes) -> str:
             continue
         if not any(unicodedata.category(letter) in ("Cc", "Co") for letter in {*text} - {*"\r\n\t"}):
             sample = text[place:].splitlines()[0].split(",")[0].split(";")[0][: _MAX_SHOWN_CHARS // 2]
-            shown.append(f"{encoding} reads {sample!r}")
-    if not shown:
+            examples.append(f"{encoding} reads {sample!r}")
+    if not examples:
         return f"it has the bytes {content[place : place + 8]!r}"
-    return ", ".join(shown)
+    return ", ".join(examples)
 
 
 def _blocks(path: str) -> Iterator[bytes]:

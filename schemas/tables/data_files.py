@@ -46,17 +46,17 @@ def inputs(data: Data) -> list[Input]:
     Raises:
       DataError: a pattern has no file, a span is not there, or a file belongs to two splits.
     """
-    found: list[Input] = []
+    split_inputs: list[Input] = []
     for name, split in data.splits.items():
         if isinstance(split, FileSplit):
             for pattern, span in _of_window(data, name, split.files):
-                found.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
+                split_inputs.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
     owner: dict[str, str] = {}
-    for one in found:
+    for one in split_inputs:
         for path in one.files:
             if owner.setdefault(path, one.split) != one.split:
                 raise DataError(f"{path}: is in the files of both '{owner[path]}' and '{one.split}' (data.splits)")
-    return found
+    return split_inputs
 
 
 def has_spans(data: Data) -> bool:
@@ -160,8 +160,8 @@ def _listed_remotely(source: str) -> list[str]:
     filesystem, path = locations.filesystem(source)
     if filesystem.get_file_info(path).is_file:
         return [source]
-    found = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    files = [locations.located(source, i.path) for i in found if i.is_file and i.base_name[0] not in "_."]
+    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    files = [locations.locate(source, i.path) for i in infos if i.is_file and i.base_name[0] not in "_."]
     special = _SPECIAL.search(source)
     if files or special is None:
         return files
@@ -174,14 +174,14 @@ def _remote(base: str, pattern: str) -> list[str]:
     filesystem, folder = locations.filesystem(base)
     literal = f"{folder}/{pattern}"
     if filesystem.get_file_info(literal).is_file:
-        return [locations.located(base, literal)]
+        return [locations.locate(base, literal)]
     selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
     names = [i.path[len(folder) + 1 :] for i in filesystem.get_file_info(selector) if i.is_file]
     below, steps = "", pattern.split("/")
     while len(steps) > 1 and any(name.startswith(f"{below}{steps[0]}/") for name in names):
         below = f"{below}{steps.pop(0)}/"
     fitting = [n for n in names if n.startswith(below) and _fits(n[len(below) :].split("/"), steps)]
-    return sorted(locations.located(base, f"{folder}/{name}") for name in fitting)
+    return sorted(locations.locate(base, f"{folder}/{name}") for name in fitting)
 
 
 def _fits(names: Sequence[str], steps: Sequence[str]) -> bool:
@@ -205,19 +205,19 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
         below = path[len(data.base.rstrip("/")) + 1 :] if is_remote else os.path.relpath(path, data.base)
         numbers = _numbers_in(pattern, below)
         if numbers is not None:
-            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _filled(pattern, numbers)
+            versions.setdefault(_span(numbers, path), {})[int(numbers.get("VERSION", "0"))] = _fill(pattern, numbers)
     if not versions:
         raise DataError(f"{os.path.join(data.base, pattern)}: no such file (data.splits.{split}.files)")
     latest = max(versions) if data.span is None else data.span
-    wanted = range(latest - data.window + 1, latest + 1)
-    gaps = [span for span in wanted if span not in versions]
+    spans = range(latest - data.window + 1, latest + 1)
+    gaps = [span for span in spans if span not in versions]
     if gaps:
         there = ", ".join(map(str, sorted(versions)))
         raise DataError(
             f"{os.path.join(data.base, pattern)}: span {', '.join(map(str, gaps))} is missing; data.window asks for "
-            f"{wanted[0]} to {latest}, and there are: {there}. Add the files, or set data.span or data.window"
+            f"{spans[0]} to {latest}, and there are: {there}. Add the files, or set data.span or data.window"
         )
-    return [(versions[span][max(versions[span])], span) for span in wanted]
+    return [(versions[span][max(versions[span])], span) for span in spans]
 
 
 def _of_any_span(base: str, pattern: str, split: str) -> list[str]:
@@ -241,8 +241,8 @@ def _numbers_in(pattern: str, path: str) -> dict[str, str] | None:
         seen.add(name)
         end = match.end()
     expression += _expression(pattern[end:])
-    found = re.fullmatch(expression, path)
-    return found.groupdict() if found else None
+    whole_match = re.fullmatch(expression, path)
+    return whole_match.groupdict() if whole_match else None
 
 
 def _expression(text: str) -> str:
@@ -260,5 +260,5 @@ def _span(numbers: Mapping[str, str], path: str) -> int:
     return (date - _EPOCH).days
 
 
-def _filled(pattern: str, numbers: Mapping[str, str]) -> str:
+def _fill(pattern: str, numbers: Mapping[str, str]) -> str:
     return _NUMBERS.sub(lambda match: numbers[match[1] or match[3]], pattern)

@@ -46,7 +46,7 @@ class Part:
     start: int
 
 
-def decoded(records: Sequence[bytes], only: Collection[str] | None = None, decimal: str = ".") -> Iterator[Part]:
+def decode(records: Sequence[bytes], only: Collection[str] | None = None, decimal: str = ".") -> Iterator[Part]:
     """Decode records; in one part, unless a feature has values of several types.
 
     Args:
@@ -59,9 +59,9 @@ def decoded(records: Sequence[bytes], only: Collection[str] | None = None, decim
         wanted.
     """
     for names, batch, start in _batches(records):
-        wanted = [name for name in names if only is None or name in only]
-        columns = [_strings(batch, name, start, decimal) for name in wanted]
-        yield Part(pa.RecordBatch.from_arrays(columns, names=wanted), names, start)
+        selected = [name for name in names if only is None or name in only]
+        columns = [_strings(batch, name, start, decimal) for name in selected]
+        yield Part(pa.RecordBatch.from_arrays(columns, names=selected), names, start)
 
 
 def unreadable(records: Sequence[bytes]) -> dict[str, str]:
@@ -70,14 +70,15 @@ def unreadable(records: Sequence[bytes]) -> dict[str, str]:
     Raises:
       ExampleError: A record is not a tf.Example, or is a tf.SequenceExample.
     """
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for names, batch, start in _batches(records):
         for name in names:
             try:
                 _strings(batch, name, start, ".")
             except ExampleError as error:
-                found.setdefault(name, str(error).removeprefix(f"{name}: ").removeprefix("holds ").removeprefix("has "))
-    return found
+                problem = str(error).removeprefix(f"{name}: ").removeprefix("holds ").removeprefix("has ")
+                problems.setdefault(name, problem)
+    return problems
 
 
 def _batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBatch, int]]:
@@ -88,11 +89,11 @@ def _batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBat
                 index, "is a tf.SequenceExample; expected a tf.Example with at most one value in a feature"
             )
     decoder = example_coder.ExamplesToRecordBatchDecoder()
-    for batch, start in _decoded(decoder, records, 0):
+    for batch, start in _decode(decoder, records, 0):
         yield sorted(batch.schema.names), batch, start
 
 
-def _decoded(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _decode(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Yield decoded records and their start; TFX decodes no feature of several types, so those are halved."""
     try:
         yield decoder.DecodeBatch(list(records)), start
@@ -100,8 +101,8 @@ def _decoded(decoder: Any, records: Sequence[bytes], start: int) -> Iterator[tup
         if len(records) == 1:
             raise ExampleError(start, "is not a tf.Example") from error
         half = len(records) // 2
-        yield from _decoded(decoder, records[:half], start)
-        yield from _decoded(decoder, records[half:], start + half)
+        yield from _decode(decoder, records[:half], start)
+        yield from _decode(decoder, records[half:], start + half)
 
 
 def _strings(batch: pa.RecordBatch, name: str, start: int, decimal: str) -> pa.Array:

@@ -64,20 +64,20 @@ def _by_pandas(name: str, call: str, written: str = _TO_CSV) -> FileKind:
     return FileKind(name, f"Convert it, as in pandas.{call}{written}")
 
 
-def _unpacked(name: str, command: str) -> FileKind:
+def _archive_kind(name: str, command: str) -> FileKind:
     return FileKind(name, f"Unpack it ({command}) and name the file in it")
 
 
 _EXCEL = _by_pandas("an Excel workbook", "read_excel('{path}')")
 _ODS = _by_pandas("an OpenDocument spreadsheet", "read_excel('{path}', engine='odf')")
 _FEATHER = _by_pandas("an Arrow or Feather file", "read_feather('{path}')", _TO_PARQUET)
-_ZIP = _unpacked("a zip archive", "unzip '{path}'")
+_ZIP = _archive_kind("a zip archive", "unzip '{path}'")
 _NPZ = _by_pandas(
     "an archive of NumPy arrays (.npz)",
     "DataFrame(numpy.load('{path}')[NAME]).add_prefix('column_')",
     _TO_PARQUET,
 )
-_TAR = _unpacked("a tar archive", "tar xf '{path}'")
+_TAR = _archive_kind("a tar archive", "tar xf '{path}'")
 _R = FileKind("data of R", "Write it in R: write.csv(NAME, '{stem}.csv', row.names = FALSE)")
 _JSON = _by_pandas("JSON", "read_json('{path}')")
 _JSON_LINES = _by_pandas("JSON lines", "read_json('{path}', lines=True)")
@@ -110,8 +110,8 @@ _BY_MAGIC = {
     b"MATLAB 5.0 MAT-file": _by_pandas(
         "a MATLAB file", "DataFrame(scipy.io.loadmat('{path}')[NAME]).add_prefix('column_')", _TO_PARQUET
     ),
-    b"7z\xbc\xaf\x27\x1c": _unpacked("a 7z archive", "7z x '{path}'"),
-    b"Rar!\x1a\x07": _unpacked("a RAR archive", "unrar x '{path}'"),
+    b"7z\xbc\xaf\x27\x1c": _archive_kind("a 7z archive", "7z x '{path}'"),
+    b"Rar!\x1a\x07": _archive_kind("a RAR archive", "unrar x '{path}'"),
     b"\xfd7zXZ\x00": FileKind("compressed by xz", "Decompress it: unxz '{path}'"),
     b"%PDF-": FileKind("a PDF document", "Name another file"),
     b"\x89PNG\r\n": FileKind("an image", "Name another file"),
@@ -187,11 +187,11 @@ def check_format(path: str, expected: Format, option: str) -> bytes:
         return start
     if kind is not None:
         raise kind.error(path)
-    found = known_format(start)
-    if start and found != expected:
+    actual = known_format(start)
+    if start and actual != expected:
         names = {"csv": "CSV or other text", "parquet": "Parquet", "tfrecord": "TFRecord"}
         raise DataError(
-            f"{path}: is {names[found]}; expected {names[expected]}. Set {option} {found}, or name another file"
+            f"{path}: is {names[actual]}; expected {names[expected]}. Set {option} {actual}, or name another file"
         )
     return start
 

@@ -37,11 +37,11 @@ def filesystem(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.LocalFileSystem(), os.path.normpath(rest)
     options = _OPTIONS.search(rest)
     authority, _, name = (rest[: options.start()] if options else rest).partition("/")
-    found, root = pyarrow.fs.FileSystem.from_uri(f"{scheme}://{authority}{options[0] if options else ''}")
-    return found, f"{root.rstrip('/')}/{name.rstrip('/')}".rstrip("/")
+    file_system, root = pyarrow.fs.FileSystem.from_uri(f"{scheme}://{authority}{options[0] if options else ''}")
+    return file_system, f"{root.rstrip('/')}/{name.rstrip('/')}".rstrip("/")
 
 
-def located(base: str, path: str) -> str:
+def locate(base: str, path: str) -> str:
     """Return the URI of a path in the file system of another URI; the user (gs://anonymous@BUCKET) is kept."""
     scheme, _, rest = base.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
@@ -51,5 +51,5 @@ def located(base: str, path: str) -> str:
 def what_failed(error: BaseException) -> str:
     """Return the cause of a file error in one line, without the places in the source of Arrow and Google."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    said = re.search(r'"message": "([^"]+)"', text)
-    return said[1] if said else text
+    match = re.search(r'"message": "([^"]+)"', text)
+    return match[1] if match else text

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Decimal = Literal[".", ","]
 Thousands = Literal[",", ".", " ", "'", "_"]
 
+# A finite number as YAML, JSON and Python write it, without spaces around it.
+PLAIN_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 # Spaces that separate groups of digits, or a number from its unit: also the thin and the non-breaking ones.
 _SPACES = "[ \u00a0\u2009\u202f]"
 _GROUP_SEPARATORS: Mapping[str, str] = {",": ",", ".": r"\.", " ": _SPACES, "'": "['\u2019]", "_": "_"}
@@ -176,7 +178,7 @@ def find_number_format(
         name: f"{_example(sample)} is a number in another format than most columns; {_options(format)} reads it"
         for name, (sample, format) in others.items()
     }
-    return _needed(chosen, read), notes
+    return _reduce(chosen, read), notes
 
 
 def _with_digits(strings: pa.Array) -> pa.Array:
@@ -241,7 +243,7 @@ def _fits(sample: pa.Array, format: NumberFormat) -> bool:
     return _numbers_in(sample, format) >= _MOSTLY * len(sample)
 
 
-def _needed(format: NumberFormat, samples: Sequence[pa.Array]) -> NumberFormat:
+def _reduce(format: NumberFormat, samples: Sequence[pa.Array]) -> NumberFormat:
     """Return a format with only the options that some column needs."""
     strings = pa.concat_arrays(samples) if samples else pa.array([], pa.string())
     currency = tuple(sign for sign in format.currency if _has(strings, re.escape(sign)))

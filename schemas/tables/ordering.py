@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.tables.number_format import PLAIN, NumberFormat, plain_numbers
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
 _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
@@ -23,7 +23,7 @@ _UNORDERED_DATE = re.compile(
 _SIGNED = re.compile(r"^\s*[+-]\d")
 # Digits and what stands between those of a date or number: such a bound orders no other text.
 _DIGITS = re.compile(r"^(?=.*\d)[\d\s:./,TZ+-]+$")
-_NUMBER = re.compile(r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
+_NUMBER = re.compile(rf"^\s*{PLAIN_NUMBER}\s*$")
 
 
 class MisfitError(ValueError):
@@ -34,7 +34,7 @@ class MisfitError(ValueError):
         self.index, self.reason = index, reason
 
 
-def unordered(text: str) -> str | None:
+def explain_unordered(text: str) -> str | None:
     """Return why letters do not order a bound; None where they may."""
     if _UNORDERED_DATE.search(text):
         return (
@@ -83,7 +83,7 @@ def within(
     values, low, high = texts, at_least, below
     if date_format is not None:
         expected = f"expected a date as date_format {date_format!r} describes it"
-        values = _converted(texts, lambda some: _dates(some, date_format), expected)
+        values = _convert(texts, lambda some: _dates(some, date_format), expected)
         low, high = (
             None if bound is None else _dates(pa.array([bound]), date_format)[0] for bound in (at_least, below)
         )
@@ -91,7 +91,7 @@ def within(
         for bound in bounds:
             _check_letters(texts, str(bound))
     else:
-        values = _converted(
+        values = _convert(
             texts, lambda some: _numbers(some, numbers), f"expected a finite number, to be compared with {bounds[0]:g}"
         )
     inside = pc.is_valid(values)
@@ -113,7 +113,7 @@ def _dates(texts: pa.Array, date_format: str) -> pa.Array:
     return pc.strptime(pc.utf8_trim_whitespace(texts), format=date_format, unit="us")
 
 
-def _converted(texts: pa.Array, convert: Callable[[pa.Array], pa.Array], expected: str) -> pa.Array:
+def _convert(texts: pa.Array, convert: Callable[[pa.Array], pa.Array], expected: str) -> pa.Array:
     try:
         return convert(texts)
     except pa.ArrowInvalid as error:

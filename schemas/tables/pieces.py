@@ -44,7 +44,7 @@ def csv_pieces(file: Any, size: int, options: CsvOptions, piece_bytes: int) -> l
 
     Args:
       file: its bytes, binary.
-      size: how many there are.
+      size: number of bytes.
       options: How it is written.
       piece_bytes: a piece has so many bytes or a little more, and no less than half of it.
     """

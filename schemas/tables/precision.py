@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.tables.readers import Reader
-from schemas.tables.row_hash import mixed
+from schemas.tables.row_hash import mix
 from schemas.tables.typed_columns import Batch, Columns
 from schemas.tables.values import Rule, out_of_range
 
@@ -61,7 +61,7 @@ class DistinctSample:
 
     def _filter(self) -> None:
         if self.level:
-            bits = mixed(self.values.astype(np.uint64))
+            bits = mix(self.values.astype(np.uint64))
             self.values = self.values[bits >> np.uint64(64 - self.level) == 0]
 
     @property
@@ -75,7 +75,7 @@ class NumberCounts:
     """Counts of one column of numbers.
 
     Attributes:
-      exponents: how many values have each exponent of float32; 0 is that of zero.
+      exponents: number of values with each exponent of float32; 0 is that of zero.
       examples: (row or place, text) of the first values of each exponent.
       whole: the whole numbers from `FIRST_COLLAPSE` on.
       collapsed: the same as float32, by their bits.
@@ -144,17 +144,17 @@ class NumberCounts:
         """
         first = self.first_extreme
         least = max(self.examples, default=0) if first is None else first
-        kept = {exponent: found for exponent, found in self.examples.items() if exponent >= least}
-        places = {} if first is None else reader.places([row for found in kept.values() for row, _ in found])
+        kept = {exponent: pairs for exponent, pairs in self.examples.items() if exponent >= least}
+        places = {} if first is None else reader.places([row for pairs in kept.values() for row, _ in pairs])
         self.examples = {
-            exponent: [(places.get(row, reader.path), text) for row, text in found] for exponent, found in kept.items()
+            exponent: [(places.get(row, reader.path), text) for row, text in pairs] for exponent, pairs in kept.items()
         }
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
         return {
             "exponents": [[int(n), int(self.exponents[n])] for n in np.flatnonzero(self.exponents)],
-            "examples": [[exponent, found] for exponent, found in self.examples.items()],
+            "examples": [[exponent, pairs] for exponent, pairs in self.examples.items()],
             "whole": [self.whole.level, self.whole.values.tolist()],
             "collapsed": [self.collapsed.level, self.collapsed.values.tolist()],
             "pair": list(self.pair),
@@ -168,7 +168,7 @@ class NumberCounts:
             exponents[exponent] = count
         return cls(
             exponents=exponents,
-            examples={exponent: [(place, text) for place, text in found] for exponent, found in value["examples"]},
+            examples={exponent: [(place, text) for place, text in pairs] for exponent, pairs in value["examples"]},
             whole=DistinctSample(value["whole"][0], np.array(value["whole"][1], np.int64)),
             collapsed=DistinctSample(value["collapsed"][0], np.array(value["collapsed"][1], np.int64)),
             pair=tuple(value["pair"]),
@@ -199,9 +199,9 @@ class TableCounts:
     Attributes:
       columns: columns of the table.
       rows: rows of each split.
-      present: how many rows of each split have a value, by column; a column that always has one is left out.
+      present: number of rows of each split with a value, by column; a column that always has one is absent.
       numbers: by column.
-      outside: how many ids of each split are out of their range, and the text of the first, by column.
+      outside: number of ids of each split that are out of their range, and the text of the first, by column.
     """
 
     columns: Columns
@@ -274,4 +274,4 @@ def _outside(
 ) -> dict[str, tuple[int, str]]:
     outside = out_of_range(values, rule)
     counts = {split: np.flatnonzero(rows & outside) for split, rows in splits.items()} if outside.any() else {}
-    return {split: (len(found), texts[int(found[0])].as_py()) for split, found in counts.items() if len(found)}
+    return {split: (len(row_ids), texts[int(row_ids[0])].as_py()) for split, row_ids in counts.items() if len(row_ids)}

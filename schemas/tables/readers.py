@@ -49,20 +49,20 @@ _UNREADABLE = (OSError, EOFError, zlib.error)
 
 @dataclass(frozen=True)
 class Terms:
-    """What an error calls the settings that it tells the user to change: a config's keys, or another program's flags.
+    """Names of settings in errors: a config's keys, or another program's flags.
 
     Attributes:
       format: format of the files.
       encoding: encoding of CSV files.
-      numbers: how numbers are written.
-      no_quotes: how quotes of CSV are made characters like any other.
-      unreadable: what to do about a column that holds neither numbers nor strings.
+      numbers: settings of the format of numbers.
+      no_quotes: setting by which quotes of CSV are characters like any other.
+      unreadable: remedy for a column that holds neither numbers nor strings.
       missing_values: the strings that stand for a missing value.
-      max_bad_rows: how many rows may be left out.
-      declares: who needs a column.
-      copies: who wants one that is only copied.
-      undeclared: what to do about a column that is not declared.
-      for_missing: what to do about a missing value; `{name}` is the column's.
+      max_bad_rows: setting of the number of rows that may be dropped.
+      declares: subject and verb of a column that is needed.
+      copies: the same of a column that is only copied.
+      undeclared: remedy for a column that is not declared.
+      for_missing: remedy for a missing value; `{name}` is the column's.
     """
 
     format: str = "data.format:"
@@ -113,7 +113,7 @@ class Reader(ABC):
       path: local or remote.
       only: the columns to read; None reads all.
       options: How strings of files are written.
-      terms: what errors call the settings.
+      terms: names of settings in errors.
       piece: the part of the file that is read; None reads all of it. The numbers of its rows begin at 1.
       leaves_out_missing: whether a column without any value is not seen in the file.
       ragged: rows that could not be read and are left out of the batches, in file order.
@@ -154,7 +154,7 @@ class Reader(ABC):
 
     @abstractmethod
     def places(self, rows: Collection[int]) -> dict[int, str]:
-        """For row numbers, the place as a user finds it: `file:line` or `file: row 5`."""
+        """Return the place of each row as a user finds it, `file:line` or `file: row 5`, by its number."""
 
     def unreadable(self) -> dict[str, str]:
         """Return by name what columns hold that are neither numbers nor strings; `only` must leave them out.
@@ -177,7 +177,7 @@ class Reader(ABC):
             self._start = check_format(self.path, expected, self.terms.format)
         return self._start
 
-    def _wanted(self, name: str) -> bool:
+    def _is_selected(self, name: str) -> bool:
         return self.only is None or name in self.only
 
 
@@ -253,11 +253,11 @@ class CsvReader(Reader):
         """
         if self.piece is not None and self.piece.start > 0:
             return
-        found = marked_encoding(self._check_format("csv"))
-        if found is not None and _family(found) != _family(self.options.encoding):
+        marked = marked_encoding(self._check_format("csv"))
+        if marked is not None and _family(marked) != _family(self.options.encoding):
             raise DataError(
                 f"{self.path}:1: is not text in {self.options.encoding}; convert the file to UTF-8, or name its "
-                f"encoding in {self.terms.encoding}: {found}"
+                f"encoding in {self.terms.encoding}: {marked}"
             )
 
     def batches(self) -> Iterator[Texts]:
@@ -277,7 +277,7 @@ class CsvReader(Reader):
                         seen += 1
                     if len(rows):
                         row = int(rows[-1]) + 1
-                        yield Texts(self._stripped(texts), rows)
+                        yield Texts(self._strip(texts), rows)
         except (pa.ArrowInvalid, UnicodeDecodeError, *_UNREADABLE) as error:
             deque(quotes, maxlen=0)
             raise self._unreadable(error, row) from error
@@ -332,14 +332,14 @@ class CsvReader(Reader):
                     yield
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
-        wanted, found = set(rows), {}
-        last = max(wanted, default=0)
+        row_set, places_by_row = set(rows), {}
+        last = max(row_set, default=0)
         for number, line, _ in self._records():
-            if number in wanted:
-                found[number] = f"{self.path}:{line}"
+            if number in row_set:
+                places_by_row[number] = f"{self.path}:{line}"
             if number >= last:
                 break
-        return found
+        return places_by_row
 
     def _records(self) -> Iterator[tuple[int, int, list[str]]]:
         """(row number, line it starts on, fields), as Arrow numbers rows: empty lines do not count."""
@@ -385,12 +385,14 @@ class CsvReader(Reader):
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
-                include_columns=[n for n in names if self._wanted(self._name(n))] if self.only is not None else None,
+                include_columns=[n for n in names if self._is_selected(self._name(n))]
+                if self.only is not None
+                else None,
                 strings_can_be_null=False,
             ),
         )
 
-    def _stripped(self, texts: pa.RecordBatch) -> pa.RecordBatch:
+    def _strip(self, texts: pa.RecordBatch) -> pa.RecordBatch:
         if not self.options.strip_spaces:
             return texts
         columns = [pc.utf8_trim_whitespace(column) for column in texts.columns]
@@ -447,12 +449,12 @@ class ParquetReader(Reader):
         with self._file() as file:
             nested = {field.name: str(field.type) for field in file.schema_arrow if pa.types.is_nested(field.type)}
             binary = [field.name for field in file.schema_arrow if _is_binary(field.type)]
-            found = {}
+            indices = {}
             for batch in file.iter_batches(_ROWS_TOGETHER, columns=binary) if binary else ():
                 for name in binary:
-                    if name not in found and not _is_text(batch.column(name)):
-                        found[name] = f"{batch.column(name).type} that is not UTF-8"
-            return {**nested, **found}
+                    if name not in indices and not _is_text(batch.column(name)):
+                        indices[name] = f"{batch.column(name).type} that is not UTF-8"
+            return {**nested, **indices}
 
     def booleans(self) -> list[str]:
         with self._file() as file:
@@ -461,7 +463,7 @@ class ParquetReader(Reader):
     def batches(self) -> Iterator[Texts]:
         row = 1
         with self._file() as file:
-            names = [name for name in file.schema_arrow.names if self._wanted(name)]
+            names = [name for name in file.schema_arrow.names if self._is_selected(name)]
             groups = range(self.piece.start, self.piece.end) if self.piece else None
             try:
                 for batch in file.iter_batches(_ROWS_TOGETHER, row_groups=groups, columns=names):
@@ -521,33 +523,33 @@ class TFRecordReader(Reader):
     leaves_out_missing: ClassVar[bool] = True
 
     def unreadable(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        problems: dict[str, str] = {}
         for records, first in self._together():
             try:
-                found = {**examples.unreadable(records), **found}
+                problems = {**examples.unreadable(records), **problems}
             except examples.ExampleError as error:
                 raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
-        return found
+        return problems
 
     def names(self) -> list[str]:
         first = next(self._together(), None)
         if first is None:
             raise DataError(f"{self.path}: holds no records")
         # Features that are no columns of strings have names too.
-        return sorted({name for part in self._decoded(*first, only=()) for name in part.names})
+        return sorted({name for part in self._decode(*first, only=()) for name in part.names})
 
     def batches(self) -> Iterator[Texts]:
         for records, first in self._together():
-            for part in self._decoded(records, first, self.only):
+            for part in self._decode(records, first, self.only):
                 rows = np.arange(first + part.start, first + part.start + part.columns.num_rows)
                 yield Texts(part.columns, rows, part.names)
 
     def places(self, rows: Collection[int]) -> dict[int, str]:
         return {row: f"{self.path}: record {row}" for row in rows}
 
-    def _decoded(self, records: Sequence[bytes], first: int, only: Collection[str] | None) -> Iterator[examples.Part]:
+    def _decode(self, records: Sequence[bytes], first: int, only: Collection[str] | None) -> Iterator[examples.Part]:
         try:
-            yield from examples.decoded(records, only, self.options.decimal)
+            yield from examples.decode(records, only, self.options.decimal)
         except examples.ExampleError as error:
             raise DataError(f"{self.path}: record {first + error.index}: {error}") from error
 
@@ -576,15 +578,15 @@ class TFRecordReader(Reader):
             with self._open_records() as file:
                 while head := file.read(12):
                     if len(head) < 12:
-                        raise self._damaged("ends inside the head of a record", offset, count)
+                        raise self._damage_error("ends inside the head of a record", offset, count)
                     (length,) = struct.unpack("<Q", head[:8])
                     if masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
-                        raise self._damaged("the checksum of a record's length does not fit", offset, count)
+                        raise self._damage_error("the checksum of a record's length does not fit", offset, count)
                     body = file.read(length + 4)
                     if len(body) < length + 4:
-                        raise self._damaged("ends inside a record", offset, count)
+                        raise self._damage_error("ends inside a record", offset, count)
                     if masked_crc(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
-                        raise self._damaged("the checksum of a record does not fit", offset, count)
+                        raise self._damage_error("the checksum of a record does not fit", offset, count)
                     yield offset, body[:-4]
                     offset += len(head) + len(body)
                     count += 1
@@ -600,7 +602,7 @@ class TFRecordReader(Reader):
         buffered.close()
         return io.BufferedReader(open_decompressed(self.path))
 
-    def _damaged(self, what: str, offset: int, count: int) -> DataError:
+    def _damage_error(self, what: str, offset: int, count: int) -> DataError:
         return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
 
 

@@ -29,13 +29,13 @@ def row_hashes(columns: pa.RecordBatch, names: Sequence[str]) -> Hashes:
     """
     hashes = np.zeros(columns.num_rows, np.uint64)
     for name in names:
-        hashes += mixed(_codes(columns.column(name)) ^ _code(name.encode()))
-    return mixed(hashes)
+        hashes += mix(_codes(columns.column(name)) ^ _code(name.encode()))
+    return mix(hashes)
 
 
 def value_hashes(values: pa.Array) -> Hashes:
     """Return the hash of each string, [n]; all missing ones have the same."""
-    return mixed(_codes(values.cast(pa.binary())))
+    return mix(_codes(values.cast(pa.binary())))
 
 
 def points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hashes:
@@ -46,7 +46,7 @@ def points(hashes: Hashes, occurrences: NDArray[np.int64] | None = None) -> Hash
       occurrences: number of each row among those that are equal to it; if omitted, equal rows have the same point.
     """
     start = hashes ^ _POINT
-    return mixed(start if occurrences is None else start + occurrences.astype(np.uint64) * _GOLDEN)
+    return mix(start if occurrences is None else start + occurrences.astype(np.uint64) * _GOLDEN)
 
 
 def _codes(column: pa.Array) -> Hashes:
@@ -70,7 +70,7 @@ def _code(text: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
 
 
-def mixed(numbers: Hashes) -> Hashes:
+def mix(numbers: Hashes) -> Hashes:
     """Return numbers whose bits all depend on all bits of the given ones, [n].
 
     The finalizer of SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators").

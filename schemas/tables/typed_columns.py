@@ -23,7 +23,7 @@ from schemas.tables.values import (
     Fault,
     Rule,
     as_missing,
-    converted,
+    convert,
     feature_rules,
     label_rule,
     shown,
@@ -31,16 +31,16 @@ from schemas.tables.values import (
 
 # Kinds of bad rows that an error names, a line for each.
 SHOWN_PROBLEMS = 10
-# Rows that are converted together at least, unless they have so many bytes.
+# Rows that are convert together at least, unless they have so many bytes.
 _ROWS_TOGETHER, _BYTES_TOGETHER = 2048, 32 << 20
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is expected of a file's columns.
+    """Expected columns of a file.
 
     Attributes:
-      rules: how the values of each column to read are converted, by its name.
+      rules: rules of conversion by the name of the column.
       missing_values: strings that stand for a missing value in columns without a rule.
       label: the column of the label; None where rows have none.
       ignored: columns that may be there and are not read; None where any other may.
@@ -105,8 +105,8 @@ class Columns:
         """The columns that have to be there."""
         return [*self.rules, *self.split_by, *([self.group] if self.group else []), *self.copied]
 
-    def undeclared(self, names: Sequence[str]) -> list[str]:
-        """Those of a file's columns that may not be there."""
+    def find_undeclared(self, names: Sequence[str]) -> list[str]:
+        """Return the columns of a file that neither the config nor `ignored` names."""
         if self.ignored is None:
             return []
         declared = {*self.needed, *self.ignored}
@@ -165,8 +165,8 @@ class Table:
     Attributes:
       max_bad_rows: reading ends soon after more were found.
       may_be_empty: whether a file with columns and no rows is taken.
-      bad_rows: what was found so far.
-      unlabelled: how many rows were left out so far for want of a label.
+      bad_rows: bad rows so far.
+      unlabelled: number of rows so far that were dropped because they have no label.
     """
 
     reader: Reader
@@ -234,7 +234,7 @@ class Table:
             expected = ", ".join(self.columns.rules)
             raise DataError(f"{self.path}: holds no rows; expected rows with {expected}")
 
-    def described(self, rows: Sequence[BadRow]) -> list[str]:
+    def describe(self, rows: Sequence[BadRow]) -> list[str]:
         """`place: column: reason` for each of these bad rows."""
         places = self.reader.places([row.row for row in rows])
         return [
@@ -254,7 +254,7 @@ class Table:
         repeated = sorted(name for name in counts if counts[name] > 1 and (name not in may_repeat or name in needed))
         if repeated:
             raise DataError(f"{self.path}: the header names {', '.join(map(repr, repeated))} twice")
-        extra = self.columns.undeclared(names)
+        extra = self.columns.find_undeclared(names)
         if self.reader.leaves_out_missing:
             optional = {name for name, rule in self.columns.rules.items() if not rule.required}
             needed = [name for name in needed if name not in optional]
@@ -273,12 +273,12 @@ class Table:
                 )
 
     def _check_declared(self, names: Sequence[str]) -> None:
-        extra = self.columns.undeclared(names)
+        extra = self.columns.find_undeclared(names)
         if extra:
             close = close_match(extra[0], list(self.columns.rules))
             hint = f"did you mean '{close}'? Or " if close else ""
             raise DataError(
-                f"{self.path}: column {_listed(extra)} is not declared; {hint}{self.reader.terms.undeclared}"
+                f"{self.path}: column {_list_names(extra)} is not declared; {hint}{self.reader.terms.undeclared}"
             )
 
     def _complete(self, texts: Texts) -> Texts:
@@ -295,7 +295,7 @@ class Table:
 
     def _batch(self, texts: Texts) -> Batch:
         """Return the rows that fit; the others go to `bad_rows`, each with its first fault."""
-        columns = {name: converted(texts.columns.column(name), rule) for name, rule in self.columns.rules.items()}
+        columns = {name: convert(texts.columns.column(name), rule) for name, rule in self.columns.rules.items()}
         good = np.ones(len(texts.rows), dtype=bool)
         if self.columns.drops_unlabelled:
             assert self.columns.label is not None
@@ -306,10 +306,10 @@ class Table:
                 good[index] = False
                 values = [column[index].as_py() or "" for column in texts.columns.columns]
                 text = ",".join(values)[:MAX_VALUE_BYTES]
-                self.bad_rows.append(BadRow(int(texts.rows[index]), name, self._advised(fault, name), text))
+                self.bad_rows.append(BadRow(int(texts.rows[index]), name, self._advise(fault, name), text))
         return self._good_batch(texts, columns, None if good.all() else pa.array(good))
 
-    def _advised(self, fault: Fault, name: str) -> str:
+    def _advise(self, fault: Fault, name: str) -> str:
         """Return a fault with its remedy, in the words of whoever reads the table."""
         terms = self.reader.terms
         match fault.kind:
@@ -353,20 +353,20 @@ def _together(batches: Iterable[Texts]) -> Iterator[Texts]:
     waiting: list[Texts] = []
     for texts in batches:
         if waiting and texts.columns.schema != waiting[0].columns.schema:
-            yield _joined(waiting)
+            yield _join(waiting)
             waiting = []
         waiting.append(texts)
         if (
             sum(len(one.rows) for one in waiting) >= _ROWS_TOGETHER
             or sum(one.columns.nbytes for one in waiting) >= _BYTES_TOGETHER
         ):
-            yield _joined(waiting)
+            yield _join(waiting)
             waiting = []
     if waiting:
-        yield _joined(waiting)
+        yield _join(waiting)
 
 
-def _joined(batches: list[Texts]) -> Texts:
+def _join(batches: list[Texts]) -> Texts:
     if len(batches) == 1:
         return batches[0]
     (columns,) = pa.Table.from_batches([texts.columns for texts in batches]).combine_chunks().to_batches()
@@ -375,19 +375,19 @@ def _joined(batches: list[Texts]) -> Texts:
 
 def _first_faults(columns: Mapping[str, Converted]) -> dict[int, tuple[str, Fault]]:
     """Return the first fault of each row that has one: its column, and what it is."""
-    found: dict[int, tuple[str, Fault]] = {}
+    first_faults: dict[int, tuple[str, Fault]] = {}
     for name, column in columns.items():
         for index, fault in column.faults.items():
-            found.setdefault(index, (name, fault))
-    return found
+            first_faults.setdefault(index, (name, fault))
+    return first_faults
 
 
 def too_many_bad_rows(problems: Sequence[str], allowed: int, terms: Terms = CONFIG_TERMS) -> DataError:
     """Return the error for rows that do not fit, from the `summary` of all files."""
-    shown = list(problems[:SHOWN_PROBLEMS])
+    examples = list(problems[:SHOWN_PROBLEMS])
     if allowed:
-        shown[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {shown[0]}"
-    return DataError("\n".join(shown))
+        examples[0] = f"more bad rows than {terms.max_bad_rows}: {allowed:,}; {examples[0]}"
+    return DataError("\n".join(examples))
 
 
 def summary(table: Table) -> list[str]:
@@ -401,13 +401,13 @@ def summary(table: Table) -> list[str]:
         kinds.setdefault(kind, bad)
         counts[kind] += 1
     firsts = list(kinds.values())[:SHOWN_PROBLEMS]
-    lines = table.described(firsts)
+    lines = table.describe(firsts)
     return [
         f"{line} (and {counts[kind] - 1:,} more like it)" if counts[kind] > 1 else line
         for kind, line in zip(list(kinds)[:SHOWN_PROBLEMS], lines, strict=True)
     ]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = f" (and {len(names) - SHOWN_PROBLEMS} more)" if len(names) > SHOWN_PROBLEMS else ""
     return ", ".join(map(repr, names[:SHOWN_PROBLEMS])) + more

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
-from schemas.features import MISSING, BinaryLabel, ColumnType, FeatureSet, Identity, MulticlassLabel, column_type
-from schemas.tables.number_format import PLAIN, NumberFormat, plain_numbers
+from schemas.features import MISSING, ColumnType, FeatureSet
+from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.
@@ -32,7 +32,7 @@ _MAX_SHOWN_CLASSES = 10
 # The spellings of numbers that Arrow reads, one after the other.
 _SHORT_INTEGER = r"^-?[0-9]{1,18}$"
 _LONG_INTEGER = r"^-?[0-9]{19,}$"
-_NUMBER = r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan(\([0-9a-z_]*\))?|inf|infinity)$"
+_NUMBER = rf"(?i)^(?:{PLAIN_NUMBER}|[+-]?(?:nan(?:\([0-9a-z_]*\))?|inf|infinity))$"
 _CLASS_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]{1,2})?")
 # In a number, only "nan", "inf" and "infinity" have these letters.
 _NOT_FINITE = re.compile(r"[nf]", re.IGNORECASE)
@@ -132,10 +132,10 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
     return {
         name: Rule(
             column=name,
-            kind=column_type(feature),
+            kind=feature.column_type,
             required=feature.missing is None,
             missing_values=options.missing_values if feature.missing_values is None else feature.missing_values,
-            num_ids=feature.num_ids if isinstance(feature, Identity) else None,
+            num_ids=feature.raw_num_ids,
             strip_spaces=options.csv.strip_spaces,
             reads_booleans=options.format == "parquet",
             numbers=options.csv.number_format,
@@ -149,7 +149,7 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
     label = features.label
     return Rule(
         column=label.column,
-        kind="string" if isinstance(label, BinaryLabel | MulticlassLabel) else "float",
+        kind=label.column_type,
         required=not label.drop_missing,
         missing_values=label.missing_values,
         classes=label.classes,
@@ -164,7 +164,7 @@ def as_missing(strings: pa.Array, missing_values: Sequence[str]) -> pa.Array:
     return pc.if_else(_is_in(strings, missing_values), pa.scalar(None, pa.string()), strings)
 
 
-def converted(strings: pa.Array, rule: Rule) -> Converted:
+def convert(strings: pa.Array, rule: Rule) -> Converted:
     """Convert the values of one column.
 
     Args:
@@ -176,7 +176,7 @@ def converted(strings: pa.Array, rule: Rule) -> Converted:
     strings = as_missing(strings, rule.missing_values)
     if rule.classes:
         strings = _as_classes(strings, rule.classes)
-    faults = _oversized(strings)
+    faults = _find_oversized(strings)
     match rule.kind:
         case "string":
             values = strings.cast(pa.binary())
@@ -279,7 +279,7 @@ def _is_in(strings: pa.Array, values: Sequence[str]) -> pa.Array:
     return pc.is_in(strings, pa.array(values, pa.string()))
 
 
-def _oversized(strings: pa.Array) -> dict[int, Fault]:
+def _find_oversized(strings: pa.Array) -> dict[int, Fault]:
     sizes = pc.binary_length(strings)
     if (pc.max(sizes).as_py() or 0) <= MAX_VALUE_BYTES:
         return {}
@@ -320,9 +320,9 @@ def class_meaning(value: str) -> str:
 
 
 def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fault]:
-    known = pc.or_(_is_in(strings, classes), strings.is_null())
+    is_class = pc.or_(_is_in(strings, classes), strings.is_null())
     expected = " or ".join(repr(value) for value in classes[:_MAX_SHOWN_CLASSES])
-    rows = np.flatnonzero(~np.asarray(known)).tolist()
+    rows = np.flatnonzero(~np.asarray(is_class)).tolist()
     return {row: Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "other") for row in rows}
 
 

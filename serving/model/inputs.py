@@ -1,7 +1,7 @@
 """The inputs of a model, and the conversion of requests to columns of values. Imports no TensorFlow.
 
 A column is a list of Python's own values: many small requests become one batch by joining lists, converted once.
-`schemas.tables.values.converted` owns the conversion; here only values that it would return unchanged pass without it.
+`schemas.tables.values.convert` owns the conversion; here only values that it would return unchanged pass without it.
 """
 
 import base64
@@ -16,7 +16,7 @@ from schemas.data import ReadOptions
 from schemas.declaration import did_you_mean
 from schemas.features import MISSING, ColumnType, FeatureSet, safe_name
 from schemas.tables import examples
-from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, converted, feature_rules
+from schemas.tables.values import INT64, MAX_FLOAT32, Rule, as_string, convert, feature_rules
 
 # The missing values of the graph; strings are `str` here.
 _MISSING: Mapping[ColumnType, Any] = {**MISSING, "string": ""}
@@ -138,7 +138,7 @@ def convert_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
     """
     columns: Columns = {name: [None] * len(records) for name in inputs}
     try:
-        for part in examples.decoded(records, inputs.own_columns, inputs.decimal):
+        for part in examples.decode(records, inputs.own_columns, inputs.decimal):
             for column in part.names:
                 name = inputs.name_of(column, "")
                 if name is not None:
@@ -188,7 +188,7 @@ def _convert(field: Input, values: Sequence[Any]) -> list[Any]:
     if not unusual_rows:
         return values if isinstance(values, list) else list(values)
     strings = [_as_string(field, values[row], row) for row in unusual_rows]
-    result = converted(pa.array(strings, pa.string()), field.rule)
+    result = convert(pa.array(strings, pa.string()), field.rule)
     for index, fault in sorted(result.faults.items()):
         raise RequestError(f"instances[{unusual_rows[index]}]: {field.column}: {fault.reason}")
     converted_values = list(values)

@@ -4,22 +4,12 @@ import io
 import itertools
 import secrets
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any
 
 import jinja2
 from google.protobuf import json_format
 
-from schemas.features import (
-    Feature,
-    FeatureSet,
-    Hash,
-    Identity,
-    Numeric,
-    Vocabulary,
-    VocabularyFile,
-    VocabularyList,
-    safe_name,
-)
+from schemas.features import Feature, FeatureSet, safe_name
 from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inputs import Input
@@ -163,17 +153,13 @@ def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | 
 
 def _read_categories(served: ServedVersion, name: str, feature: Feature | None) -> tuple[str, ...]:
     """Return the first declared categories of a feature, or the most frequent learned ones."""
-    match feature:
-        case VocabularyList() | VocabularyFile():
-            return feature.values[:_MAX_CATEGORIES]
-        case Vocabulary():
-            file = served.folder / "assets" / name
-            with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
-                return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))
-        case Numeric() | Identity() | Hash() | None:
-            return ()
-        case _:
-            assert_never(feature)
+    if feature is None:
+        return ()
+    if not feature.learns_categories:
+        return feature.categories[:_MAX_CATEGORIES]
+    file = served.folder / "assets" / name
+    with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
+        return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))
 
 
 def _list_outputs(served: ServedVersion) -> list[str]:

@@ -3,18 +3,18 @@
 import pyarrow as pa
 import pytest
 
-from schemas.tables.values import Rule, converted
+from schemas.tables.values import Rule, convert
 
 
 def labels(values: list[str | None], *classes: str) -> tuple[list[str | None], list[str]]:
     """Return the converted strings, and the faults."""
-    found = converted(pa.array(values, pa.string()), Rule("y", "string", classes=classes))
-    strings = found.strings.to_pylist()
-    bad = found.values.to_pylist()
-    assert [s.encode() if s is not None else None for i, s in enumerate(strings) if i not in found.faults] == [
-        b for i, b in enumerate(bad) if i not in found.faults
+    column = convert(pa.array(values, pa.string()), Rule("y", "string", classes=classes))
+    strings = column.strings.to_pylist()
+    bad = column.values.to_pylist()
+    assert [s.encode() if s is not None else None for i, s in enumerate(strings) if i not in column.faults] == [
+        b for i, b in enumerate(bad) if i not in column.faults
     ]
-    return strings, [fault.reason for fault in found.faults.values()]
+    return strings, [fault.reason for fault in column.faults.values()]
 
 
 @pytest.mark.parametrize("value", ["1", "1.0", "1.", "+1", " 1.00 ", "1e0"])

@@ -11,8 +11,8 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from components.transform.preprocessing import cross_field, cross_ids, preprocessing_fn
-from schemas.features import Cross, FeatureSet
+from components.transform.preprocessing import ENCODERS, cross_field, cross_ids, preprocessing_fn
+from schemas.features import KINDS, Cross, FeatureSet
 
 pytestmark = pytest.mark.integration
 
@@ -55,6 +55,10 @@ def transformed() -> dict[str, list[Any]]:
             lambda inputs: preprocessing_fn(inputs, custom_config=config)
         )
     return {name: [row[name] for row in data] for name in data[0]}
+
+
+def test_each_kind_of_feature_has_an_encoder() -> None:
+    assert set(ENCODERS) == set(KINDS.values())
 
 
 def test_a_z_score_uses_the_values_present_and_a_missing_one_becomes_their_mean(
@@ -181,6 +185,6 @@ def test_a_raw_id_of_minus_one_is_out_of_range_and_not_missing() -> None:
 
 def test_crossed_categories_cannot_run_into_each_other() -> None:
     texts = {"a": tf.constant(["x\x1fy", "x", "x\x1e", "x\x1e\x1f"]), "b": tf.constant(["z", "y\x1fz", "\x1fz", "z"])}
-    cross = Cross(of=("a", "b"), num_ids=1_000_000)
+    cross = Cross(features=("a", "b"), num_ids=1_000_000)
     ids = cross_ids(cross, {name: cross_field(text) for name, text in texts.items()})
     assert len({*ids.numpy().tolist()}) == 4

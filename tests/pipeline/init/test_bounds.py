@@ -57,12 +57,12 @@ def test_test_files_of_their_own_have_their_own_share() -> None:
     train, test = ~is_test, is_test
     divided = [Part(train, 0.9), Part(train, 0.1), Part(test)]
     # Half of test misses the value, and no row of train.
-    found = [Sample.of(part, dependence=1.0, is_exact=True) for part in divided]
-    assert min_fraction(column, found, 5) == 0.5
+    parts = [Sample.of(part, dependence=1.0, is_exact=True) for part in divided]
+    assert min_fraction(column, parts, 5) == 0.5
 
 
 @pytest.mark.parametrize(("singles", "bound"), [(0, 0.99), (10, 0.9)])
 def test_new_categories_are_as_likely_as_those_that_occur_once(singles: int, bound: float) -> None:
     values: list[Any] = ["a"] * 500 + ["b"] * (500 - singles) + [f"once {number}" for number in range(singles)]
-    found = min_domain_mass(Column("x", pa.array(values)), samples(1_000, 0.7, 0.1, 0.2), 5)
-    assert found == pytest.approx(bound, abs=0.03)
+    mass = min_domain_mass(Column("x", pa.array(values)), samples(1_000, 0.7, 0.1, 0.2), 5)
+    assert mass == pytest.approx(bound, abs=0.03)

@@ -121,13 +121,13 @@ def noted(folder: Path) -> None:
 def test_five_notes_are_printed_and_the_config_has_all(tmp_path: Path) -> None:
     noted(tmp_path)
     done = init(tmp_path, "orders.csv", "--label", "returned?")
-    shown = [line.removeprefix("note: ") for line in done.stdout.splitlines() if line.startswith("note: ")]
-    assert len(shown) == 5
+    printed_notes = [line.removeprefix("note: ") for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert len(printed_notes) == 5
     # The label comes first.
-    assert shown[0].startswith("label 'returned?': 6 whole numbers taken as ")
+    assert printed_notes[0].startswith("label 'returned?': 6 whole numbers taken as ")
     everything = init(tmp_path, "orders.csv", "--label", "returned?", "--verbose", "--force")
     notes = [line.removeprefix("note: ") for line in everything.stdout.splitlines() if line.startswith("note: ")]
-    assert notes[:5] == shown and len(notes) > 5
+    assert notes[:5] == printed_notes and len(notes) > 5
     assert f"{len(notes) - 5} more notes: in configs/orders.yaml, or print all with --verbose\n" in done.stdout
     assert "more notes" not in everything.stdout
     text = (tmp_path / "configs" / "orders.yaml").read_text()
@@ -152,14 +152,18 @@ def test_more_than_twenty_notes_stand_at_the_end_of_the_config(tmp_path: Path) -
 def test_json_has_every_decision(shop: Path) -> None:
     done = init(shop, "orders.csv", "--label", "returned?", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)
-    assert (found["config"], found["schema"], found["exit_code"]) == ("configs/orders.yaml", "schemas/orders.pbtxt", 0)
-    assert (found["rows"], found["splits"]) == (600, {"train": 420, "eval": 60, "test": 120})
-    assert (found["label"]["kind"], found["label"]["positive"]) == ("binary", "returned")
-    assert found["features"]["unit.price"]["kind"] == "numeric"
-    assert found["ignored"]["shop"].startswith("constant")
-    assert found["notes"]
-    assert parsed(" ".join(found["next"]))["config_file"] == "configs/orders.yaml"
+    document = json.loads(done.stdout)
+    assert (document["config"], document["schema"], document["exit_code"]) == (
+        "configs/orders.yaml",
+        "schemas/orders.pbtxt",
+        0,
+    )
+    assert (document["rows"], document["splits"]) == (600, {"train": 420, "eval": 60, "test": 120})
+    assert (document["label"]["kind"], document["label"]["positive"]) == ("binary", "returned")
+    assert document["features"]["unit.price"]["kind"] == "numeric"
+    assert document["ignored"]["shop"].startswith("constant")
+    assert document["notes"]
+    assert parsed(" ".join(document["next"]))["config_file"] == "configs/orders.yaml"
     failed = init(shop, "orders.csv", "--label", "nothing", "--json", "--force")
     assert failed.returncode == 2
     assert json.loads(failed.stdout)["exit_code"] == 2
@@ -231,9 +235,9 @@ def test_classes_of_test_that_are_written_in_another_way(shop: Path) -> None:
     write(shop / "test.csv", swapped)
     done = init(shop, "orders.csv", "--test", "test.csv", "--label", "returned?")
     train, test = (sorted({str(row["returned?"]) for row in some}) for some in (rows, swapped))
-    found, expected = (", ".join(map(repr, some)) for some in (test, train))
+    actual, expected = (", ".join(map(repr, some)) for some in (test, train))
     assert done.stderr == (
-        f"error: label 'returned?': test has {found}, and train has {expected}; write both in one way\n"
+        f"error: label 'returned?': test has {actual}, and train has {expected}; write both in one way\n"
     )
 
 

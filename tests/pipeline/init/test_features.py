@@ -24,7 +24,7 @@ BOUGHT = np.where(SIZE + RANDOM.normal(size=ROWS) > 0, "yes", "no")
 
 
 class Written:
-    """What `init` writes for a table."""
+    """Config and schema that `init` writes for a table."""
 
     def __init__(self, folder: Path, columns: dict[str, Any], **requests: Any) -> None:
         self.folder = folder

@@ -32,17 +32,17 @@ def test_counts_and_ratings_are_numbers() -> None:
     quality = np.clip(np.round(6 + 0.5 * X[:, 1] + 0.6 * RANDOM.normal(size=ROWS)), 3, 9).astype(int)
     assert evidence(quality, X).is_number
     stars = np.clip(np.round(3 + 0.8 * X[:, 2] + RANDOM.normal(size=ROWS)), 1, 5).astype(int)
-    found = evidence(stars, X, "stars")
-    assert found.is_number
-    assert "named as a quantity" in found.reasons
+    order = evidence(stars, X, "stars")
+    assert order.is_number
+    assert "named as a quantity" in order.reasons
 
 
 def test_counts_with_a_long_tail_are_numbers_though_the_features_tell_little() -> None:
     counts = np.repeat(np.arange(12), [4_000, 700, 200, 60, 20, 9, 6, 4, 3, 1, 1, 1])
     noise = RANDOM.normal(size=(len(counts), 2))
-    found = evidence(counts, noise)
-    assert found.is_number
-    assert found.reasons[-1] == "one peak that thins out, 7 values in fewer than 10 rows"
+    order = evidence(counts, noise)
+    assert order.is_number
+    assert order.reasons[-1] == "one peak that thins out, 7 values in fewer than 10 rows"
 
 
 def test_codes_of_unrelated_classes_are_classes() -> None:
@@ -64,8 +64,8 @@ def test_ratings_beside_ids_alone_are_numbers() -> None:
     item = RANDOM.integers(0, 100, ROWS)
     liked = RANDOM.normal(size=100)
     rating = np.clip(np.round(3 + liked[item] + 0.7 * RANDOM.normal(size=ROWS)), 1, 5).astype(int)
-    found = order_evidence(column("y", rating), {"item": column("item", [f"i{number}" for number in item])})
-    assert found.is_number, found
+    order = order_evidence(column("y", rating), {"item": column("item", [f"i{number}" for number in item])})
+    assert order.is_number, order
 
 
 @pytest.mark.parametrize(

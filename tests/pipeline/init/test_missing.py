@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.init.missing import MissingValues, find_missing
 from pipeline.init.notes import Notes
-from pipeline.init.table import with_missing
+from pipeline.init.table import mark_missing
 from pipeline.profile.columns import Column
 
 NUMBERS = [f"{number % 89}.5" for number in range(200)]
@@ -25,21 +25,21 @@ def with_fill(fill: str, numbers: Sequence[str] = NUMBERS, times: int = 6) -> li
 
 def test_a_marker_of_one_column_is_a_category_of_another() -> None:
     grades = ["+", "-", "0"] * 67
-    found = find(size=with_fill("-"), grade=grades[:200], y=["a", "b"] * 100)
-    assert found.of("size") == ["", "-"]
-    assert found.of("grade") == [""]
-    assert found.anywhere == [""]
+    missing = find(size=with_fill("-"), grade=grades[:200], y=["a", "b"] * 100)
+    assert missing.of("size") == ["", "-"]
+    assert missing.of("grade") == [""]
+    assert missing.anywhere == [""]
 
 
 def test_a_marker_without_a_conflict_is_declared_once() -> None:
-    found = find(size=with_fill("NA"), city=["NA", "Oslo"] * 100, y=["a", "b"] * 100)
-    assert (found.anywhere, found.of_columns) == (["", "NA"], {})
+    missing = find(size=with_fill("NA"), city=["NA", "Oslo"] * 100, y=["a", "b"] * 100)
+    assert (missing.anywhere, missing.of_columns) == (["", "NA"], {})
 
 
 def test_nan_among_strings_is_missing_there_and_an_error_among_numbers() -> None:
-    found = find(city=["nan", "Oslo"] * 100, size=NUMBERS, y=["a", "b"] * 100)
-    assert found.anywhere == [""]
-    assert found.of("city") == ["", "nan"]
+    missing = find(city=["nan", "Oslo"] * 100, size=NUMBERS, y=["a", "b"] * 100)
+    assert missing.anywhere == [""]
+    assert missing.of("city") == ["", "nan"]
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_nan_among_strings_is_missing_there_and_an_error_among_numbers() -> None
 )
 def test_fill_values_far_from_all_others_are_missing(fill: str, numbers: list[str]) -> None:
     notes = Notes()
-    found = find(notes=notes, spend=with_fill(fill, numbers), other=[fill] * 100 + ["5"] * 100, y=["a", "b"] * 100)
-    assert found.of("spend") == ["", fill]
-    assert found.of("other") == [""]
+    missing = find(notes=notes, spend=with_fill(fill, numbers), other=[fill] * 100 + ["5"] * 100, y=["a", "b"] * 100)
+    assert missing.of("spend") == ["", fill]
+    assert missing.of("other") == [""]
     (note,) = [note for note in notes.texts() if "spend" in note]
     assert "in 6 rows and " in note and note.endswith(": declared as missing (missing_values)")
 
@@ -97,14 +97,14 @@ def test_a_label_of_numbers_has_fill_values_too() -> None:
 
 def test_a_number_stands_for_its_value_however_it_is_written() -> None:
     column = Column("x", pa.array(["-999", "-999.0", "1", "2"]))
-    assert with_missing(column, ["", "-999"]).texts.to_pylist() == [None, None, "1", "2"]
+    assert mark_missing(column, ["", "-999"]).texts.to_pylist() == [None, None, "1", "2"]
 
 
 def test_a_class_may_be_called_na() -> None:
     notes = Notes()
     continents = ["AF", "AS", "EU", "NA"] * 50
-    found = find(notes=notes, size=NUMBERS, y=continents)
-    assert found.of_label == [""]
+    missing = find(notes=notes, size=NUMBERS, y=continents)
+    assert missing.of_label == [""]
     (note,) = notes.texts()
     assert "label 'y': 'NA' in 50 rows is a class" in note and "--missing-value NA" in note
     # Also beside numbers that are missing so, if all classes are written alike.
@@ -114,8 +114,8 @@ def test_a_class_may_be_called_na() -> None:
 
 def test_a_label_is_missing_as_numbers_of_the_table_are() -> None:
     notes = Notes()
-    found = find(notes=notes, size=with_fill("NA"), y=["paid", "late", "late", "NA"] * 50)
-    assert found.of_label == ["", "NA"]
+    missing = find(notes=notes, size=with_fill("NA"), y=["paid", "late", "late", "NA"] * 50)
+    assert missing.of_label == ["", "NA"]
     assert "stands for a missing label: these rows are left out" in notes.texts()[0]
     assert find(size=NUMBERS, y=["paid", "late", "late", "?"] * 50).of_label == ["", "?"]
     assert find(size=NUMBERS, y=with_fill("NA")).of_label == ["", "NA"]
@@ -143,9 +143,11 @@ def test_a_word_among_numbers_is_a_category_among_strings() -> None:
 @pytest.mark.parametrize("words", [["error"], ["error", "x"]])
 def test_one_or_two_repeated_strings_among_numbers_are_missing_there_with_a_note(words: list[str]) -> None:
     notes = Notes()
-    found = find(notes=notes, size=[*NUMBERS[40:], *words * (40 // len(words))], kind=["error", "b"] * 100, y=[1] * 200)
-    assert found.of("size") == ["", *words]
-    assert found.of("kind") == [""]
+    missing = find(
+        notes=notes, size=[*NUMBERS[40:], *words * (40 // len(words))], kind=["error", "b"] * 100, y=[1] * 200
+    )
+    assert missing.of("size") == ["", *words]
+    assert missing.of("kind") == [""]
     (note,) = notes.texts()
     marks = " or ".join(words)
     assert note == f"'size' holds {marks} in 40 rows: declared as missing (features.size.missing_values)"

@@ -10,8 +10,8 @@ def test_a_line_comes_only_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     lines: list[str] = []
-    shown = Progress(lines.append)
+    reporter = Progress(lines.append)
     for second in range(13):
         now = float(second)
-        shown.step(f"second {second}")
+        reporter.step(f"second {second}")
     assert lines == ["second 5", "second 10"]

@@ -43,17 +43,17 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_train_and_test_in_any_folders(folders: Path, data: str, test: str, files: tuple[str, str]) -> None:
-    found = source(data.format(root=folders), test.format(root=folders))
-    assert found.test is not None
-    for pattern, file in zip((found.train, found.test), files, strict=True):
+    resolved = source(data.format(root=folders), test.format(root=folders))
+    assert resolved.test is not None
+    for pattern, file in zip((resolved.train, resolved.test), files, strict=True):
         assert ".." not in Path(pattern).parts and not Path(pattern).is_absolute()
-        (path,) = data_files(found.base, pattern)
+        (path,) = data_files(resolved.base, pattern)
         assert Path(path).resolve() == (folders / file).resolve()
 
 
 def test_a_file_in_the_working_directory_has_a_relative_base(folders: Path) -> None:
-    found = source("2023/x.csv", "2024/x.csv")
-    assert (found.base, found.train, found.test) == (Path(), "2023/x.csv", "2024/x.csv")
+    resolved = source("2023/x.csv", "2024/x.csv")
+    assert (resolved.base, resolved.train, resolved.test) == (Path(), "2023/x.csv", "2024/x.csv")
     assert source("2023/x.csv").base == Path("2023")
 
 

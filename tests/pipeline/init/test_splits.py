@@ -30,15 +30,15 @@ def plan(is_test: Any = None, notes: Notes | None = None, **columns: Sequence[An
 
 @pytest.mark.parametrize(("rows", "share"), [(344, 0.2), (4_999, 0.2), (5_000, 0.1), (50_000, 0.1)])
 def test_small_tables_are_tested_on_a_fifth(rows: int, share: float) -> None:
-    found = plan(x=range(rows))
-    assert found.declared["test"][0] == {"source": "train", "fraction": share}
-    assert found.declared["eval"][0] == {"source": "train", "fraction": 0.1}
-    assert [part.expected_rows for part in found.parts.values()] == [
+    split_plan = plan(x=range(rows))
+    assert split_plan.declared["test"][0] == {"source": "train", "fraction": share}
+    assert split_plan.declared["eval"][0] == {"source": "train", "fraction": 0.1}
+    assert [part.expected_rows for part in split_plan.parts.values()] == [
         round((0.9 - share) * rows),
         round(0.1 * rows),
         round(share * rows),
     ]
-    assert found.is_test is None
+    assert split_plan.is_test is None
 
 
 DAYS = [np.datetime64("2023-01-01") + day for day in range(300)]
@@ -63,25 +63,25 @@ DAYS = [np.datetime64("2023-01-01") + day for day in range(300)]
 )
 def test_the_latest_fifth_is_the_test_split(when: list[Any], at_least: Any, date_format: str | None) -> None:
     shuffled = np.random.default_rng(1).permutation(len(when))
-    found = plan(when=[when[number] for number in shuffled])
-    test, evaluated = found.declared["test"][0], found.declared["eval"][0]
+    split_plan = plan(when=[when[number] for number in shuffled])
+    test, evaluated = split_plan.declared["test"][0], split_plan.declared["eval"][0]
     assert test["at_least"] == at_least
     assert test.get("date_format") == date_format
-    assert found.is_test is not None
-    assert found.is_test.tolist() == (shuffled >= 240).tolist()
+    assert split_plan.is_test is not None
+    assert split_plan.is_test.tolist() == (shuffled >= 240).tolist()
     # Early stopping watches the rows before.
     assert evaluated["below"] == at_least
-    assert found.parts["eval"].rows.tolist() == ((shuffled >= 210) & (shuffled < 240)).tolist()
-    assert found.parts["train"].rows.tolist() == (shuffled < 210).tolist()
+    assert split_plan.parts["eval"].rows.tolist() == ((shuffled >= 210) & (shuffled < 240)).tolist()
+    assert split_plan.parts["train"].rows.tolist() == (shuffled < 210).tolist()
     for declared in (test, evaluated):
         ColumnSplit.model_validate(declared)
 
 
 def test_few_times_leave_eval_to_chance() -> None:
-    found = plan(when=[2008] * 60 + [2009] * 40)
-    assert found.declared["test"][0]["at_least"] == 2009
-    assert found.declared["eval"][0] == {"source": "train", "fraction": 0.1}
-    assert (found.parts["eval"].expected_rows, found.parts["test"].expected_rows) == (6, 40)
+    split_plan = plan(when=[2008] * 60 + [2009] * 40)
+    assert split_plan.declared["test"][0]["at_least"] == 2009
+    assert split_plan.declared["eval"][0] == {"source": "train", "fraction": 0.1}
+    assert (split_plan.parts["eval"].expected_rows, split_plan.parts["test"].expected_rows) == (6, 40)
 
 
 def test_a_date_whose_day_or_month_may_be_first_is_noted() -> None:
@@ -111,9 +111,9 @@ def test_rows_that_cannot_be_divided(columns: dict[str, Any], message: str) -> N
 
 def test_files_of_a_test_split() -> None:
     is_test = np.arange(1_000) >= 800
-    found = plan(is_test=is_test, x=range(1_000))
-    assert [part.expected_rows for part in found.parts.values()] == [720, 80, 200]
-    assert set(found.declared) == {"eval"}
+    split_plan = plan(is_test=is_test, x=range(1_000))
+    assert [part.expected_rows for part in split_plan.parts.values()] == [720, 80, 200]
+    assert set(split_plan.declared) == {"eval"}
     with pytest.raises(ConfigError, match="--time: the test split is read from files"):
         plan(is_test=is_test, when=range(1_000))
     with pytest.raises(ConfigError, match="10 of 10 values of test are in train too, by --test"):
@@ -122,7 +122,7 @@ def test_files_of_a_test_split() -> None:
 
 def test_rows_without_a_time_are_in_train_with_a_note() -> None:
     notes = Notes()
-    found = plan(notes=notes, when=[None if number % 4 == 0 else number for number in range(400)])
+    split_plan = plan(notes=notes, when=[None if number % 4 == 0 else number for number in range(400)])
     assert "'when' has no value in 100 rows (25.0%): all of them are in train" in notes.texts()
-    assert found.parts["train"].rows[::4].all()
-    assert found.parts["test"].expected_rows == 60
+    assert split_plan.parts["train"].rows[::4].all()
+    assert split_plan.parts["test"].expected_rows == 60

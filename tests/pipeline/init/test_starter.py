@@ -311,10 +311,10 @@ def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command
     loaded = pipeline_config.load(folder / f"{odd}.yaml")
     assert (loaded.name, loaded.data.base) == ("a-b-c-d-20", str(folder / f"data {odd}"))
     assert "unit.price" in loaded.features
-    found = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))
-    assert (found["program"], found["config_file"]) == (str(ROOT / "local_runner.py"), f"{odd}.yaml")
-    for given in (f"data {odd}/a b*.csv", f"data {odd}/a b c#d%20éx1.csv"):
-        done = init(folder, given, "--label", "refund", "--name", "other", "--force")
+    command = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))
+    assert (command["program"], command["config_file"]) == (str(ROOT / "local_runner.py"), f"{odd}.yaml")
+    for pattern in (f"data {odd}/a b*.csv", f"data {odd}/a b c#d%20éx1.csv"):
+        done = init(folder, pattern, "--label", "refund", "--name", "other", "--force")
         # The other data is of one class: it was read.
         assert "label refund: all values are '0'" in done.stderr
 

@@ -1,4 +1,4 @@
-"""What init reads of the files: rows, columns, numbers as people write them."""
+"""Tables that init reads: rows, columns, numbers as people write them."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def read(data: Path, test: Path | None = None, notes: Notes | None = None, label
 def test_numbers_as_people_write_them_become_numbers_and_options_of_csv(tmp_path: Path) -> None:
     lines = [f"1.{n:03d},5 €;{n % 60},5 %;{n};Bonn;{'ja' if n % 3 else 'nein'}" for n in range(100, 300)]
     (tmp_path / "a.csv").write_text("\n".join(["preis;rabatt;menge;ort;y", *lines]), encoding="utf-8")
-    found = read(tmp_path / "a.csv")
-    assert (found.csv.decimal, found.csv.thousands, found.csv.currency, found.csv.percent) == (",", ".", ("€",), True)
-    assert found.columns["preis"].numbers[0] == 1100.5
-    assert found.columns["rabatt"].numbers[0] == pytest.approx(0.405)
-    assert found.columns["menge"].is_integer
-    assert found.columns["ort"].texts[0].as_py() == "Bonn"
+    table = read(tmp_path / "a.csv")
+    assert (table.csv.decimal, table.csv.thousands, table.csv.currency, table.csv.percent) == (",", ".", ("€",), True)
+    assert table.columns["preis"].numbers[0] == 1100.5
+    assert table.columns["rabatt"].numbers[0] == pytest.approx(0.405)
+    assert table.columns["menge"].is_integer
+    assert table.columns["ort"].texts[0].as_py() == "Bonn"
 
 
 def test_a_label_of_few_amounts_keeps_its_spelling(tmp_path: Path) -> None:
@@ -43,18 +43,18 @@ def test_columns_that_cannot_be_read_are_left_out_with_a_note(tmp_path: Path) ->
     rows = pa.table({"tags": [["a"], ["b", "c"]] * 30, "x": [1, 2] * 30, "y": ["p", "q"] * 30})
     pyarrow.parquet.write_table(rows, tmp_path / "a.parquet")
     notes = Notes()
-    found = read(tmp_path / "a.parquet", notes=notes)
-    assert set(found.columns) == {"x", "y"}
-    assert found.unusable["tags"].startswith("holds list<")
-    assert notes.texts() == [f"'tags' {found.unusable['tags']}: left out"]
+    loaded = read(tmp_path / "a.parquet", notes=notes)
+    assert set(loaded.columns) == {"x", "y"}
+    assert loaded.unusable["tags"].startswith("holds list<")
+    assert notes.texts() == [f"'tags' {loaded.unusable['tags']}: left out"]
 
 
 def test_a_column_that_one_file_lacks_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("x,z,y\n1,2,a\n")
     (tmp_path / "2.csv").write_text("x,y,w\n1,a,2\n")
-    found = read(tmp_path)
-    assert found.unusable == {"z": f"is not in {tmp_path}/2.csv", "w": f"is not in {tmp_path}/1.csv"}
-    assert set(found.columns) == {"x", "y"}
+    table = read(tmp_path)
+    assert table.unusable == {"z": f"is not in {tmp_path}/2.csv", "w": f"is not in {tmp_path}/1.csv"}
+    assert set(table.columns) == {"x", "y"}
 
 
 def test_every_file_is_read_though_the_first_reaches_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +63,9 @@ def test_every_file_is_read_though_the_first_reaches_the_limit(tmp_path: Path, m
             pa.table({"x": [number] * 20_000, "y": ["a"] * 20_000}), tmp_path / f"{number}.parquet"
         )
     monkeypatch.setattr(table, "_ROWS_READ", 40_000)
-    found = read(tmp_path)
-    assert not found.complete
-    assert {value for value, _ in found.columns["x"].values} == {"0", "1", "2", "3"}
+    loaded = read(tmp_path)
+    assert not loaded.complete
+    assert {value for value, _ in loaded.columns["x"].values} == {"0", "1", "2", "3"}
     monkeypatch.setattr(table, "_ROWS_READ", 80_000)
     assert read(tmp_path).complete
 
@@ -73,10 +73,10 @@ def test_every_file_is_read_though_the_first_reaches_the_limit(tmp_path: Path, m
 def test_a_row_with_a_string_among_numbers_is_no_row_of_test_either(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{n},a\n" for n in range(300)) + "oops,b\n")
     (tmp_path / "b.csv").write_text("x,y\n" + "".join(f"{n},a\n" for n in range(99)) + "oops,b\n")
-    found = read(tmp_path / "a.csv", tmp_path / "b.csv")
-    assert found.is_test is not None
-    assert (found.rows, found.bad_rows, len(found.is_test), int(found.is_test.sum())) == (401, 2, 399, 99)
-    assert found.mixed["x"] == (2, "oops")
+    table = read(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert table.is_test is not None
+    assert (table.rows, table.bad_rows, len(table.is_test), int(table.is_test.sum())) == (401, 2, 399, 99)
+    assert table.mixed["x"] == (2, "oops")
 
 
 def noted(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable, list[str]]:
@@ -87,30 +87,30 @@ def noted(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable
 
 
 def test_amounts_in_several_currencies_are_noted(tmp_path: Path) -> None:
-    found, notes = noted(tmp_path / "a.csv", ["$1", "US$2", "€3", "€4"] * 25)
+    table, notes = noted(tmp_path / "a.csv", ["$1", "US$2", "€3", "€4"] * 25)
     assert notes == ["'v' has amounts in several currencies (25 in $, 25 in US$, 50 in €); they are not converted"]
-    assert found.columns["v"].numbers[:4].tolist() == [1, 2, 3, 4]
+    assert table.columns["v"].numbers[:4].tolist() == [1, 2, 3, 4]
     assert noted(tmp_path / "a.csv", ["$1", "$2"] * 50)[1] == []
 
 
 def test_percent_and_plain_numbers_in_one_column_are_noted(tmp_path: Path) -> None:
-    found, notes = noted(tmp_path / "a.csv", [*(f"{n}.5%" for n in range(60)), *(f"{n}.5" for n in range(1, 41)), "NA"])
+    table, notes = noted(tmp_path / "a.csv", [*(f"{n}.5%" for n in range(60)), *(f"{n}.5" for n in range(1, 41)), "NA"])
     assert notes == [
         "'v' has a percent sign in 60 rows and none in 40: '0.5%' is read as 0.005, and '1.5' as it is; write them in "
         "one way, or leave it out (--drop)"
     ]
-    assert found.columns["v"].numbers[60] == 1.5
+    assert table.columns["v"].numbers[60] == 1.5
     # 0.25 is 25%.
     assert noted(tmp_path / "a.csv", ["25%", "0.25"] * 50)[1] == []
 
 
 def test_the_delimiter_tells_that_a_comma_precedes_the_fraction(tmp_path: Path) -> None:
     values = [f"{n},{n:03d}" for n in range(100, 200)]
-    found, notes = noted(tmp_path / "a.csv", values)
-    assert (found.columns["v"].numbers[0], found.csv.decimal) == (100.1, ",")
+    table, notes = noted(tmp_path / "a.csv", values)
+    assert (table.columns["v"].numbers[0], table.csv.decimal) == (100.1, ",")
     assert notes[0].startswith("numbers such as '12,345' are read as 12.345, since the delimiter is ';'; if they are")
-    found, notes = noted(tmp_path / "a.csv", [f'"{value}"' for value in values], ",")
-    assert (found.columns["v"].numbers[0], notes) == (100100, [])
+    table, notes = noted(tmp_path / "a.csv", [f'"{value}"' for value in values], ",")
+    assert (table.columns["v"].numbers[0], notes) == (100100, [])
     # Values that only a decimal comma reads need no note.
     assert noted(tmp_path / "a.csv", [*values, "1,5"])[1] == []
 
@@ -120,18 +120,18 @@ def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path:
         ([f"{n} kg" for n in range(40)], "has 60 numbers such as '0.25' and 40 with a unit such as '0 kg'"),
         ([f"{n},75" for n in range(40)], "has 60 numbers such as '0.25' and 40 in another format such as '0,75'"),
     ):
-        found, notes = noted(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
-        assert found.unusable == {"v": reason}
+        table, notes = noted(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
+        assert table.unusable == {"v": reason}
         assert notes == [f"'v' {reason}: left out; write them in one way"]
     # Missing values count for neither.
-    found, _ = noted(
+    table, _ = noted(
         tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *(f"{n},75" for n in range(40)), *["NA"] * 20]
     )
-    assert "v" in found.unusable
+    assert "v" in table.unusable
     for others in ("A{}", "{}A", "{}-1"):
         values = [*(str(n) for n in range(60)), *(others.format(n) for n in range(40))]
-        found, notes = noted(tmp_path / "a.csv", values)
-        assert ("v" in found.columns, notes) == (True, [])
+        table, notes = noted(tmp_path / "a.csv", values)
+        assert ("v" in table.columns, notes) == (True, [])
 
 
 def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
             example.features.feature["y"].bytes_list.value.append(b"ab"[number % 2 :][:1])
             writer.write(example.SerializeToString())
     notes = Notes()
-    found = read(tmp_path / "a.tfrecord", notes=notes)
-    assert set(found.columns) == {"x", "y"}
+    table = read(tmp_path / "a.tfrecord", notes=notes)
+    assert set(table.columns) == {"x", "y"}
     assert notes.texts() == [
         "'emb' holds 4 values; expected one, or none: left out",
         "'img' holds bytes that are not UTF-8: left out",

@@ -26,14 +26,14 @@ def column(values: Any, name: str = "x") -> Column:
     ],
 )
 def test_what_a_column_holds(values: list[Any], number: bool, integer: bool, date: bool) -> None:
-    found = column(values)
-    assert (found.is_number, found.is_integer, found.is_date) == (number, integer, date)
+    profile = column(values)
+    assert (profile.is_number, profile.is_integer, profile.is_date) == (number, integer, date)
 
 
 def test_counts_and_marks_of_missing_values() -> None:
-    found = column(["a", "b", "a", None, "a"])
-    assert (found.distinct, found.present, found.missing_share) == (2, 4, 0.2)
-    assert found.values == [("a", 3), ("b", 1)]
+    profile = column(["a", "b", "a", None, "a"])
+    assert (profile.distinct, profile.present, profile.missing_share) == (2, 4, 0.2)
+    assert profile.values == [("a", 3), ("b", 1)]
     assert column(["1", "2", "NA", "?"]).not_numbers == ["NA", "?"]
     assert column(["a", "NA"]).not_numbers == []
     assert column([0, 0, 5, None]).zero_share == pytest.approx(2 / 3)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.profile.columns import Column
-from pipeline.profile.targets import Target, crossed, target
+from pipeline.profile.targets import Target, combine_ids, target
 
 
 def column(values: Any, name: str = "x") -> Column:
@@ -24,13 +24,13 @@ def test_what_a_column_explains_of_classes() -> None:
     label = random.integers(0, 2, 4000)
     noisy = np.where(random.random(4000) < 0.9, label, 1 - label)
     about = of_classes(label)
-    assert about.explained(column(label.tolist()).ids) > 0.99
+    assert about.score(column(label.tolist()).ids) > 0.99
     # The entropy that is left of a binary symmetric channel of 10% noise.
     left = -(0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))
-    assert about.explained(noisy) == pytest.approx(1 - left, abs=0.03)
-    assert about.explained(random.integers(0, 50, 4000)) < 0.01
+    assert about.score(noisy) == pytest.approx(1 - left, abs=0.03)
+    assert about.score(random.integers(0, 50, 4000)) < 0.01
     # An id is different in every row: what was learned says nothing about other rows.
-    assert about.explained(np.arange(4000)) < 0.01
+    assert about.score(np.arange(4000)) < 0.01
 
 
 def test_what_a_column_explains_of_numbers() -> None:
@@ -38,16 +38,16 @@ def test_what_a_column_explains_of_numbers() -> None:
     cause = random.normal(size=4000)
     label = cause + random.normal(size=4000)
     about = target(column(label), [])
-    assert about.explained(column(cause.tolist()).ids) == pytest.approx(0.5, abs=0.05)
-    assert about.explained(column(random.normal(size=4000).tolist()).ids) < 0.02
+    assert about.score(column(cause.tolist()).ids) == pytest.approx(0.5, abs=0.05)
+    assert about.score(column(random.normal(size=4000).tolist()).ids) < 0.02
 
 
 def test_a_pair_explains_what_neither_does_alone() -> None:
     random = np.random.default_rng(4)
     one, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
     about = of_classes(one ^ other)
-    assert about.explained(one) < 0.01
-    assert about.explained(crossed(one, other)) > 0.99
+    assert about.score(one) < 0.01
+    assert about.score(combine_ids(one, other)) > 0.99
 
 
 def test_targets_follow_the_order_of_the_classes() -> None:
@@ -74,7 +74,7 @@ def test_equal_rows_are_in_one_half_unless_they_are_a_lookup_table() -> None:
     one, other = column(np.arange(6000) % 10, "one"), column(np.arange(6000) % 7, "other")
     label = of_classes(np.arange(6000) % 2)
     (half, *_) = label.with_rows([one, other]).halves
-    pairs = np.asarray(crossed(one.ids, other.ids))
+    pairs = np.asarray(combine_ids(one.ids, other.ids))
     assert all(len(set(half[pairs == pair])) == 1 for pair in range(70))
     (half, *_) = label.of_lookup([one, other]).halves
     assert all(len(set(half[pairs == pair])) == 2 for pair in range(70))

@@ -63,11 +63,11 @@ def form(values: Sequence[Any], name: str = "x") -> TimeForm | None:
     ],
 )
 def test_forms_of_dates_and_times(written: str, kind: TimeKind, date_format: str | None, is_ordered: bool) -> None:
-    found = form([time.strftime(written) for time in TIMES])
-    assert found is not None
-    assert (found.kind, found.is_ambiguous) == (kind, False)
-    if found.kind is not TimeKind.TIME:
-        assert (found.date_format, found.is_ordered) == (date_format, is_ordered)
+    times = form([time.strftime(written) for time in TIMES])
+    assert times is not None
+    assert (times.kind, times.is_ambiguous) == (kind, False)
+    if times.kind is not TimeKind.TIME:
+        assert (times.date_format, times.is_ordered) == (date_format, is_ordered)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_forms_of_dates_and_times(written: str, kind: TimeKind, date_format: str
     ],
 )
 def test_forms_without_a_format(write: Callable[[datetime.datetime], Any], kind: TimeKind) -> None:
-    found = form([write(time) for time in TIMES])
-    assert found is not None and found.kind is kind
+    times = form([write(time) for time in TIMES])
+    assert times is not None and times.kind is kind
 
 
 def test_the_day_or_the_month_first() -> None:
@@ -103,8 +103,8 @@ def test_the_day_or_the_month_first() -> None:
 
 def test_a_few_other_texts_and_missing_values_are_allowed() -> None:
     dates = [time.strftime("%Y-%m-%d") for time in TIMES]
-    found = form([*dates, "soon", None])
-    assert found is not None and found.kind is TimeKind.DATE
+    times = form([*dates, "soon", None])
+    assert times is not None and times.kind is TimeKind.DATE
     assert form([*dates, *(["soon"] * 40)]) is None
 
 
@@ -133,11 +133,11 @@ def test_what_is_no_time(name: str, values: Sequence[Any]) -> None:
 
 def test_the_name_is_evidence() -> None:
     assert form([1_380_000_000, 1_380_000_600]) is None
-    found = form([1_380_000_000, 1_380_000_600], "created_at")
-    assert found is not None and found.kind is TimeKind.EPOCH_SECONDS
+    times = form([1_380_000_000, 1_380_000_600], "created_at")
+    assert times is not None and times.kind is TimeKind.EPOCH_SECONDS
     assert form([201_301, 201_302]) is None
-    found = form([201_301, 201_302], "month")
-    assert found is not None and found.kind is TimeKind.MONTH
+    times = form([201_301, 201_302], "month")
+    assert times is not None and times.kind is TimeKind.MONTH
 
 
 def test_only_times_of_day_come_again() -> None:
@@ -152,6 +152,6 @@ def test_months_are_spelled_out_or_short() -> None:
         (["3 May 2023", "25 April 2022", "1 Jun 2021"], None),
         (["July 11, 2022", "May 3, 2023"], "%B %d, %Y"),
     ):
-        found = form(values)
-        assert found is not None
-        assert found.date_format == date_format
+        times = form(values)
+        assert times is not None
+        assert times.date_format == date_format

@@ -1,4 +1,4 @@
-"""What the statistics page shows; a whole page of a real run is made in tests/end_to_end."""
+"""Content of the statistics page; tests/end_to_end makes the page of a real run."""
 
 import re
 from itertools import pairwise
@@ -32,7 +32,7 @@ def counted(view: FeatureView, side: int = 0) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, FeatureView]:
+def page_views() -> dict[str, FeatureView]:
     rows = 200
     return views(
         {
@@ -56,16 +56,16 @@ def found() -> dict[str, FeatureView]:
     )
 
 
-def test_numbers(found: dict[str, FeatureView]) -> None:
-    train, test = found["age"].sides
+def test_numbers(page_views: dict[str, FeatureView]) -> None:
+    train, test = page_views["age"].sides
     assert (train.split, train.count, train.missing) == ("train", 200, 0)
     assert (train.numbers["min"], train.numbers["max"], train.numbers["zeros"]) == ("20", "69", "0%")
     assert test.numbers["min"] == "40"
     # Bins are the same for both splits, whole numbers each, and hold all of each.
-    assert found["age"].labels[:2] == ["20 to 22", "23 to 25"]
-    assert found["age"].labels[-1] == "89"
-    assert len(train.bars) == len(found["age"].labels) <= BINS
-    for side in found["age"].sides:
+    assert page_views["age"].labels[:2] == ["20 to 22", "23 to 25"]
+    assert page_views["age"].labels[-1] == "89"
+    assert len(train.bars) == len(page_views["age"].labels) <= BINS
+    for side in page_views["age"].sides:
         assert sum(side.shares) == pytest.approx(1)
         assert sum(side.values) == 200
     assert test.values[0] == 0 and train.values[0] == 12
@@ -177,13 +177,13 @@ def test_labels_do_not_overlap() -> None:
     assert all(before[1] < after[0] for before, after in pairwise(ends))
 
 
-def test_texts(found: dict[str, FeatureView]) -> None:
-    train, test = found["city"].sides
+def test_texts(page_views: dict[str, FeatureView]) -> None:
+    train, test = page_views["city"].sides
     assert train.numbers["different"] == "30"
     assert (test.numbers["most frequent"], test.numbers["its share"]) == ("city 1", "100.0%")
     assert test.missing == 0.5
-    assert len(found["city"].labels) == TOP_VALUES
-    assert found["city"].labels[0] == "city 1"
+    assert len(page_views["city"].labels) == TOP_VALUES
+    assert page_views["city"].labels[0] == "city 1"
 
 
 def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
@@ -195,8 +195,8 @@ def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
     assert not views({"id": ids}, {"id": ["rare"]})["id"].are_counted
 
 
-def test_a_column_that_is_empty_in_one_split_is_still_one_of_numbers(found: dict[str, FeatureView]) -> None:
-    late = found["late"]
+def test_a_column_that_is_empty_in_one_split_is_still_one_of_numbers(page_views: dict[str, FeatureView]) -> None:
+    late = page_views["late"]
     assert late.kind == "int"
     assert set(late.sides[0].numbers.values()) == {"none"}
     assert counted(late, 1) == {"1": 100, "2": 100}
@@ -214,8 +214,8 @@ def test_a_column_that_is_empty_in_one_split_is_still_one_of_numbers(found: dict
         ("late", {"missing", "missing differs"}),
     ],
 )
-def test_flags(name: str, flags: set[str], found: dict[str, FeatureView]) -> None:
-    assert {word for word, _ in found[name].flags} == flags
+def test_flags(name: str, flags: set[str], page_views: dict[str, FeatureView]) -> None:
+    assert {word for word, _ in page_views[name].flags} == flags
 
 
 def test_a_distance_above_its_threshold_is_marked() -> None:

@@ -35,8 +35,8 @@ def job(census_job: dict[str, Any]) -> dict[str, Any]:
 
 
 def tasks(job: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = job["pipelineSpec"]["root"]["dag"]["tasks"]
-    return found
+    dag_tasks: dict[str, Any] = job["pipelineSpec"]["root"]["dag"]["tasks"]
+    return dag_tasks
 
 
 def test_the_job_has_the_nodes_of_the_local_dag(census: PipelineConfig, job: dict[str, Any]) -> None:
@@ -83,12 +83,12 @@ def test_the_job_has_the_parameters_of_the_local_dag(census: PipelineConfig, job
     for node in local.components:
         if node.id in ("Baseline", "History", "Pusher"):
             continue  # which are others on Vertex
-        given = tasks(job)[node.id]["inputs"].get("parameters", {})
-        wanted = {key: value for key, value in node.exec_properties.items() if value is not None}
-        assert set(given) == set(wanted), node.id
-        for key, value in wanted.items():
+        parameters = tasks(job)[node.id]["inputs"].get("parameters", {})
+        expected = {key: value for key, value in node.exec_properties.items() if value is not None}
+        assert set(parameters) == set(expected), node.id
+        for key, value in expected.items():
             if key != "input_base":
-                assert given[key]["runtimeValue"]["constant"] == value, (node.id, key)
+                assert parameters[key]["runtimeValue"]["constant"] == value, (node.id, key)
     assert census.vertex is not None
     base = tasks(job)["ExampleGen"]["inputs"]["parameters"]["input_base"]
     assert base["runtimeValue"]["constant"] == census.vertex.input_base

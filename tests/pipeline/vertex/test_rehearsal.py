@@ -198,8 +198,8 @@ def test_queries_compare_numbers_as_numbers_and_miss_what_is_not_there() -> None
     assert query_matches('schema_title="tfx.Model" AND state=LIVE AND metadata.blessed.number_value=1', artifact, {})
     assert not query_matches("metadata.blessed.number_value=0", artifact, {})
     named = "name=\"{{$.inputs.artifacts['input'].metadata['current_model_id']}}\""
-    given = {"artifacts": {"input": {"artifacts": [{"metadata": {"current_model_id": "m1"}}]}}}
-    assert query_matches(named, artifact, given)
+    inputs = {"artifacts": {"input": {"artifacts": [{"metadata": {"current_model_id": "m1"}}]}}}
+    assert query_matches(named, artifact, inputs)
     assert not query_matches(named, artifact, {"artifacts": {"input": {"artifacts": []}}})
 
 
@@ -347,7 +347,7 @@ def test_two_replicas_train_with_a_cluster_each(bench: Bench, vertex: Vertex) ->
 
 
 class _Config:
-    """As much of a pipeline's config as a record keeps."""
+    """The part of a pipeline's config that a record keeps."""
 
     name = "small"
 
@@ -373,30 +373,35 @@ def test_a_rehearsal_keeps_a_record_that_oncall_reads(tmp_path: Path) -> None:
     )
     with RunRoot(tmp_path).held("--folder"):
         one.run()
-    found = CliRunner().invoke(oncall, ["why", "latest", "--run-root", str(tmp_path), "--json"])
-    said = json.loads(found.stdout)
-    assert (said["run"], said["state"], said["node"], said["exit_code"]) == (one.job_id, "FAILED", "b", 1)
-    assert said["cause"] == "b: ValueError: bad data"
-    assert said["log"] == str(tmp_path / "logs" / one.job_id / "b.log")
-    assert said["lines"][-1] == "ValueError: bad data"
-    assert said["try"][0] == f"less +G {said['log']}    # the whole story"
+    result = CliRunner().invoke(oncall, ["why", "latest", "--run-root", str(tmp_path), "--json"])
+    document = json.loads(result.stdout)
+    assert (document["run"], document["state"], document["node"], document["exit_code"]) == (
+        one.job_id,
+        "FAILED",
+        "b",
+        1,
+    )
+    assert document["cause"] == "b: ValueError: bad data"
+    assert document["log"] == str(tmp_path / "logs" / one.job_id / "b.log")
+    assert document["lines"][-1] == "ValueError: bad data"
+    assert document["try"][0] == f"less +G {document['log']}    # the whole story"
     show = CliRunner().invoke(oncall, ["show", "latest", "--run-root", str(tmp_path), "--json"])
     assert show.exit_code == 0
-    shown = json.loads(show.stdout)
-    assert [(node["node"], node["state"]) for node in shown["nodes"]] == [("a", "complete"), ("b", "failed")]
-    assert shown["config"] == {"name": "small", "vertex": {}}
+    run_document = json.loads(show.stdout)
+    assert [(node["node"], node["state"]) for node in run_document["nodes"]] == [("a", "complete"), ("b", "failed")]
+    assert run_document["config"] == {"name": "small", "vertex": {}}
 
 
 def test_what_a_rehearsal_has_not_is_said(tmp_path: Path) -> None:
     recorded(tmp_path, task("a")).run()
-    for command, said in {
+    for command, message in {
         ("lineage", "1"): "holds rehearsals, which leave nothing in ML Metadata",
         ("serving",): "holds rehearsals, which push to an emulator; nothing serves there",
         ("resume", "latest"): "is a rehearsal; start it again: python",
     }.items():
-        found = CliRunner().invoke(oncall, [*command, "--run-root", str(tmp_path)])
-        assert found.exit_code in (2, 6), found.output
-        assert (found.stderr.count("\n"), said in found.stderr) == (1, True), found.stderr
+        result = CliRunner().invoke(oncall, [*command, "--run-root", str(tmp_path)])
+        assert result.exit_code in (2, 6), result.output
+        assert (result.stderr.count("\n"), message in result.stderr) == (1, True), result.stderr
     doctor = CliRunner().invoke(oncall, ["doctor", "--run-root", str(tmp_path)])
     assert "not here   database, artifacts, registry: a rehearsal has none" in doctor.output
 
@@ -411,7 +416,7 @@ def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: Vertex) -> None:
-    """As Vertex Pipelines does: contexts, an execution for each task, artifacts with TFX's types, events."""
+    """Record a run as Vertex Pipelines does: contexts, an execution for each task, artifacts with TFX's types, events."""
     from google.cloud import aiplatform_v1 as v1
 
     resolver = {"resolver": {"outputArtifactQueries": {"model": {"filter": 'schema_title="tfx.Model"'}}}}

@@ -17,8 +17,8 @@ ODD_NAME = "a [b] c#d%20é?*.csv"
 
 
 def digest(path: Path | str, memory: Memory | None = None) -> str:
-    ((_, found),) = ((one.bytes, one.digest) for one in contents([str(path)], memory or Memory()))
-    return found
+    ((_, content),) = ((one.bytes, one.digest) for one in contents([str(path)], memory or Memory()))
+    return content
 
 
 def test_a_touch_keeps_the_hash_and_other_content_of_the_same_size_and_time_changes_it(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_two_runs_that_write_the_memory_at_once_leave_one_of_both(tmp_path: Path
     kept = [{f"{number}.csv": ([number] * 4, str(number))} for number in range(50)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda one: Memory(memory).keep(one), kept))
-    assert Memory(memory).known in kept
+    assert Memory(memory).hashes in kept
     assert list(tmp_path.iterdir()) == [memory]
 
 

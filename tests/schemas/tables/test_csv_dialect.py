@@ -17,15 +17,15 @@ ROWS = "city,size\n" + "Łódź,1\nTromsø,2\n" * 50
 WEST = "city,size\n" + "Köln,1\nTromsø,2\n" * 50
 
 
-def options(path: Path, content: bytes, **given: Any) -> CsvOptions:
+def options(path: Path, content: bytes, **settings: Any) -> CsvOptions:
     path.write_bytes(content)
-    dialect = find_dialect(str(path), **given)
+    dialect = find_dialect(str(path), **settings)
     assert dialect.notes == []
     return dialect.options
 
 
-def column(path: Path, found: CsvOptions, name: str) -> list[str]:
-    batches = open_table(str(path), "csv", found).batches()
+def column(path: Path, dialect: CsvOptions, name: str) -> list[str]:
+    batches = open_table(str(path), "csv", dialect).batches()
     return [value for texts in batches for value in texts.columns.column(name).to_pylist()]
 
 
@@ -44,10 +44,10 @@ ENCODED = {
 
 @pytest.mark.parametrize(("content", "encoding"), ENCODED.values(), ids=ENCODED)
 def test_an_encoding_is_found_and_the_file_is_read_with_it(content: bytes, encoding: str, tmp_path: Path) -> None:
-    found = options(tmp_path / "a.csv", content)
-    assert (found.encoding, found.delimiter) == (encoding, ",")
-    assert open_table(str(tmp_path / "a.csv"), "csv", found).names() == ["city", "size"]
-    assert column(tmp_path / "a.csv", found, "city")[-2:] == ["Łódź", "Tromsø"]
+    dialect = options(tmp_path / "a.csv", content)
+    assert (dialect.encoding, dialect.delimiter) == (encoding, ",")
+    assert open_table(str(tmp_path / "a.csv"), "csv", dialect).names() == ["city", "size"]
+    assert column(tmp_path / "a.csv", dialect, "city")[-2:] == ["Łódź", "Tromsø"]
 
 
 def test_letters_are_whole_wherever_a_block_ends(tmp_path: Path) -> None:
@@ -102,26 +102,26 @@ DELIMITED = {
 
 @pytest.mark.parametrize(("content", "delimiter"), DELIMITED.values(), ids=DELIMITED)
 def test_a_delimiter_is_found(content: str, delimiter: str, tmp_path: Path) -> None:
-    found = options(tmp_path / "a.csv", content.encode())
-    assert (found.delimiter, found.quote, found.strip_spaces) == (delimiter, '"', False)
+    dialect = options(tmp_path / "a.csv", content.encode())
+    assert (dialect.delimiter, dialect.quote, dialect.strip_spaces) == (delimiter, '"', False)
 
 
 def test_what_is_given_is_taken(tmp_path: Path) -> None:
-    found = options(tmp_path / "a.csv", b"a;b\n1;2\n", delimiter=",", encoding="ascii", quote="'")
-    assert (found.delimiter, found.encoding, found.quote) == (",", "ascii", "'")
-    found = options(tmp_path / "a.csv", b"1;2\n3;4\n", column_names=["x", "y"])
-    assert (found.delimiter, found.column_names) == (";", ("x", "y"))
+    dialect = options(tmp_path / "a.csv", b"a;b\n1;2\n", delimiter=",", encoding="ascii", quote="'")
+    assert (dialect.delimiter, dialect.encoding, dialect.quote) == (",", "ascii", "'")
+    dialect = options(tmp_path / "a.csv", b"1;2\n3;4\n", column_names=["x", "y"])
+    assert (dialect.delimiter, dialect.column_names) == (";", ("x", "y"))
     assert options(tmp_path / "a.csv", b"1;2\n3;4\n", header=False).column_names == ("column_1", "column_2")
 
 
 def test_what_is_not_possible_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
-    for given, message in (
+    for settings, message in (
         ({"encoding": "utf-9"}, "--encoding: 'utf-9' is not an encoding that Python knows, such as utf-8 or latin-1,"),
         ({"delimiter": "||"}, "--delimiter: String should have at most 1 character, found '||'"),
     ):
         with pytest.raises(ConfigError) as refused:
-            find_dialect(str(tmp_path / "a.csv"), **given)  # type: ignore[arg-type]
+            find_dialect(str(tmp_path / "a.csv"), **settings)  # type: ignore[arg-type]
         assert str(refused.value).startswith(message)
 
 
@@ -130,9 +130,9 @@ def test_spaces_after_delimiters(tmp_path: Path) -> None:
 
 
 def test_single_quotes(tmp_path: Path) -> None:
-    found = options(tmp_path / "a.csv", b"a,b\n" + b"'1,5','x'\n" * 9)
-    assert (found.delimiter, found.quote) == (",", "'")
-    assert column(tmp_path / "a.csv", found, "a")[0] == "1,5"
+    dialect = options(tmp_path / "a.csv", b"a,b\n" + b"'1,5','x'\n" * 9)
+    assert (dialect.delimiter, dialect.quote) == (",", "'")
+    assert column(tmp_path / "a.csv", dialect, "a")[0] == "1,5"
     assert options(tmp_path / "a.csv", b"a,b\n" + b"'tis,'twas\n" * 9).quote == '"'
 
 
@@ -222,8 +222,8 @@ def test_text_that_is_not_of_western_europe_is_not_read_as_if_it_were(encoding: 
         find_dialect(str(path))
     assert str(refused.value).startswith(f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as")
     assert candidate in str(refused.value)
-    found = find_dialect(str(path), encoding=encoding).options
-    assert column(path, found, "n") == ["1", "2"]
+    dialect = find_dialect(str(path), encoding=encoding).options
+    assert column(path, dialect, "n") == ["1", "2"]
 
 
 @pytest.mark.parametrize("text", ["a,b\nKöln £3 m³,1\n¿Qué?,2\n", "a,b\n———————,1\nÅÄÖ,2\nx²y,3\n", "a,b\nété…,1\n"])

@@ -74,5 +74,5 @@ def test_what_a_writer_of_csv_writes_passes() -> None:
 
 def test_lines_that_end_in_carriage_returns() -> None:
     content = (HEADER + ROWS + '51,"5 nail,2,a\n' + ROWS + '52,5",3,b\n').replace("\n", "\r")
-    found = problem(content)
-    assert found is not None and found[0] == 52
+    message = problem(content)
+    assert message is not None and message[0] == 52

@@ -48,8 +48,8 @@ def test_a_window_of_spans_and_a_gap_in_it(tmp_path: Path) -> None:
 
 def test_dates_are_spans_of_a_day(tmp_path: Path) -> None:
     touch(tmp_path, "2026-02-28/a.csv", "2026-03-01/a.csv", "2026-13-01x/a.csv")
-    found = read(data(tmp_path, "{YYYY}-{MM}-{DD}/a.csv", window=2))
-    assert found == [(20512, ["2026-02-28/a.csv"]), (20513, ["2026-03-01/a.csv"])]
+    inputs = read(data(tmp_path, "{YYYY}-{MM}-{DD}/a.csv", window=2))
+    assert inputs == [(20512, ["2026-02-28/a.csv"]), (20513, ["2026-03-01/a.csv"])]
     touch(tmp_path, "2026-02-30/a.csv")
     with pytest.raises(DataError, match="2026-02-30 is not a date"):
         read(data(tmp_path, "{YYYY}-{MM}-{DD}/a.csv"))

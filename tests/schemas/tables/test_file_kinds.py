@@ -161,15 +161,15 @@ def test_compression_is_that_of_the_content(tmp_path: Path) -> None:
         assert reader.places([3]) == {3: f"{tmp_path / name}:3"}
 
 
-@pytest.mark.parametrize(("declared", "found"), [("csv", "parquet"), ("csv", "tfrecord"), ("parquet", "csv")])
-def test_a_table_of_another_format_is_named(declared: Format, found: Format, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("declared", "actual"), [("csv", "parquet"), ("csv", "tfrecord"), ("parquet", "csv")])
+def test_a_table_of_another_format_is_named(declared: Format, actual: Format, tmp_path: Path) -> None:
     path = tmp_path / "data"
-    match found:
+    match actual:
         case "csv":
             path.write_bytes(CSV)
         case "parquet":
             pyarrow.parquet.write_table(TABLE, path)
         case "tfrecord":
             records(path)
-    with pytest.raises(DataError, match=rf"data: is .*; expected .*\. Set data.format: {found}, or name another file"):
+    with pytest.raises(DataError, match=rf"data: is .*; expected .*\. Set data.format: {actual}, or name another file"):
         open_table(str(path), declared, CsvOptions()).names()

@@ -28,8 +28,8 @@ ODD = "a [b] c#d%20é?*"
     ],
 )
 def test_nothing_in_a_name_is_decoded(location: str, kind: str, path: str) -> None:
-    filesystem, found = locations.filesystem(location)
-    assert (filesystem.type_name, found) == (kind, path)
+    filesystem, file_path = locations.filesystem(location)
+    assert (filesystem.type_name, file_path) == (kind, path)
 
 
 def test_a_uri_that_names_nothing_is_rejected() -> None:

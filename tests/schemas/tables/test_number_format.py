@@ -89,8 +89,8 @@ FOUND: dict[str, tuple[dict[str, list[str]], NumberFormat, list[str]]] = {
 
 @pytest.mark.parametrize(("columns", "format", "others"), FOUND.values(), ids=FOUND)
 def test_the_format_of_most_columns(columns: dict[str, list[str]], format: NumberFormat, others: list[str]) -> None:
-    found, notes = find_number_format({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    assert (found, list(notes)) == (format, others)
+    number_format, notes = find_number_format({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    assert (number_format, list(notes)) == (format, others)
     assert all("is a number in another format than most columns; data.csv.decimal: " in note for note in notes.values())
 
 

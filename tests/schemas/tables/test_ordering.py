@@ -22,8 +22,8 @@ FEATURES = FeatureSet.model_validate(
 
 
 def taken(values: list[str | None], **bounds: Any) -> list[str | None]:
-    given = {"at_least": None, "below": None, "date_format": None, **bounds}
-    inside = within(pa.array(values, pa.string()), **given)
+    rule = {"at_least": None, "below": None, "date_format": None, **bounds}
+    inside = within(pa.array(values, pa.string()), **rule)
     return [value for value, mine in zip(values, inside.to_pylist(), strict=True) if mine]
 
 
@@ -56,7 +56,7 @@ def test_values_are_compared_as_what_they_are(
 
 
 @pytest.mark.parametrize(
-    ("values", "bounds", "index", "said"),
+    ("values", "bounds", "index", "message"),
     [
         (
             ["10", "9"],
@@ -86,15 +86,15 @@ def test_values_are_compared_as_what_they_are(
     ],
 )
 def test_values_that_letters_do_not_order_are_rejected(
-    values: list[str | None], bounds: dict[str, Any], index: int, said: str
+    values: list[str | None], bounds: dict[str, Any], index: int, message: str
 ) -> None:
     with pytest.raises(MisfitError) as raised:
         taken(values, **bounds)
-    assert raised.value.index == index and said in raised.value.reason
+    assert raised.value.index == index and message in raised.value.reason
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "message"),
     [
         ({"at_least": "01/02/2013"}, "'01/02/2013' is a date that its letters do not order; give date_format"),
         ({"below": "13-Mar-2023"}, "'13-Mar-2023' is a date that its letters do not order"),
@@ -106,11 +106,11 @@ def test_values_that_letters_do_not_order_are_rejected(
         ({"values": ["a"], "date_format": "%d/%m/%Y"}, "date_format needs at_least or below, in quotes"),
     ],
 )
-def test_bounds_that_letters_do_not_order_are_rejected_with_the_config(rule: dict[str, Any], said: str) -> None:
+def test_bounds_that_letters_do_not_order_are_rejected_with_the_config(rule: dict[str, Any], message: str) -> None:
     splits = {"train": {"files": "*"}, "eval": {"source": "train", "column": "when", **rule}}
     with pytest.raises(ValidationError) as raised:
         Data.model_validate({"base": "/", "splits": splits})
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_date_without_quotes_is_a_date() -> None:
@@ -135,8 +135,8 @@ def test_an_error_names_place_column_and_split(tmp_path: Path) -> None:
     )
     path.write_text("x,y,when\n1,0,2013-01-01\n2,1,2013-07-01\n3,1,\n")
     (batch,) = table.batches()
-    found, left = in_parts(table, batch, split_rules(data))
-    assert np.flatnonzero(found["eval"]).tolist() == [1] and left.tolist() == [True, False, True]
+    parts, left = in_parts(table, batch, split_rules(data))
+    assert np.flatnonzero(parts["eval"]).tolist() == [1] and left.tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(

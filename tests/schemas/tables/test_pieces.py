@@ -25,10 +25,10 @@ def cut(content: bytes, encoding: str = "utf-8", piece_bytes: int = 500) -> list
 
 def test_pieces_end_with_lines_and_know_the_lines_before() -> None:
     content = b"".join(ROWS)
-    found = cut(content)
-    assert len(found) == 5
-    assert b"".join(content[piece.start : piece.end] for piece in found) == content
-    for piece in found:
+    pieces = cut(content)
+    assert len(pieces) == 5
+    assert b"".join(content[piece.start : piece.end] for piece in pieces) == content
+    for piece in pieces:
         assert content[piece.start - 1 : piece.start] in (b"", b"\n")
         assert piece.before == content[: piece.start].count(b"\n")
         assert 250 <= piece.end - piece.start < 1000
@@ -37,9 +37,9 @@ def test_pieces_end_with_lines_and_know_the_lines_before() -> None:
 def test_no_row_is_cut_at_a_line_end_within_quotes() -> None:
     rows = [b"a,b\n", *(b'"%s\n""\n",x\n' % (b"y" * (number % 17)) for number in range(200))]
     content = b"".join(rows)
-    found = cut(content)
-    assert len(found) > 2
-    for piece in found:
+    pieces = cut(content)
+    assert len(pieces) > 2
+    for piece in pieces:
         assert content[: piece.start].count(b'",x\n') == len(content[: piece.start].split(b'",x\n')) - 1
         assert piece.start == 0 or content[: piece.start].endswith(b'",x\n')
 

@@ -1,4 +1,4 @@
-"""What readers make of odd files: encodings, quotes, types of Parquet, columns that cannot be read."""
+"""Readers of odd files: encodings, quotes, types of Parquet, columns that cannot be read."""
 
 import datetime
 import decimal
@@ -38,11 +38,11 @@ def table(path: Path, *, format: Format = "csv", **settings: Any) -> Table:
 
 
 def columns(reader: Reader) -> dict[str, list[str | None]]:
-    found: dict[str, list[str | None]] = {}
+    by_column: dict[str, list[str | None]] = {}
     for texts in reader.batches():
         for name, values in texts.columns.to_pydict().items():
-            found.setdefault(name, []).extend(values)
-    return found
+            by_column.setdefault(name, []).extend(values)
+    return by_column
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1", "cp932"])
@@ -60,8 +60,8 @@ def test_bad_rows_have_their_lines_in_every_encoding(encoding: str, tmp_path: Pa
 def test_an_encoding_that_the_file_does_not_have_is_named(tmp_path: Path) -> None:
     for encoding, declared in (("utf-16", "utf-8"), ("utf-16-le", "utf-8"), ("utf-8-sig", "latin-1")):
         (tmp_path / "a.csv").write_text("size,city,y\n1,Köln,true\n", encoding=encoding)
-        found = {"utf-8-sig": "utf-8"}.get(encoding, encoding)
-        expected = rf"a.csv:1: is not text in {declared}; convert .* in data.csv.encoding: {found}$"
+        detected = {"utf-8-sig": "utf-8"}.get(encoding, encoding)
+        expected = rf"a.csv:1: is not text in {declared}; convert .* in data.csv.encoding: {detected}$"
         with pytest.raises(DataError, match=expected):
             table(tmp_path / "a.csv", csv={"encoding": declared}).check_names()
 
@@ -144,8 +144,8 @@ def test_every_line_ends_a_row_of_a_piece_without_quotes(monkeypatch: pytest.Mon
     path.write_bytes(content)
     for quote, cut in (("none", True), ('"', False)):
         with path.open("rb") as file:
-            found = pieces.csv_pieces(file, len(content), CsvOptions.model_validate({"quote": quote}), 500)
-        assert bool(found) == cut
+            parts = pieces.csv_pieces(file, len(content), CsvOptions.model_validate({"quote": quote}), 500)
+        assert bool(parts) == cut
 
 
 def test_a_column_that_is_ignored_may_hold_anything(tmp_path: Path) -> None:
@@ -275,8 +275,8 @@ def test_fractions_of_parquet_are_written_as_the_strings_are(tmp_path: Path) -> 
     path = tmp_path / "a.parquet"
     prices = pa.array([decimal.Decimal("1.108")])
     pyarrow.parquet.write_table(pa.table({"a": [1.108], "b": prices, "c": ["1.108"], "d": [1108]}), path)
-    found = columns(open_table(str(path), "parquet", CsvOptions(decimal=",", thousands=".")))
-    assert found == {"a": ["1,108"], "b": ["1,108"], "c": ["1.108"], "d": ["1108"]}
+    values = columns(open_table(str(path), "parquet", CsvOptions(decimal=",", thousands=".")))
+    assert values == {"a": ["1,108"], "b": ["1,108"], "c": ["1.108"], "d": ["1108"]}
 
 
 def test_features_of_records_that_cannot_be_read(tmp_path: Path) -> None:

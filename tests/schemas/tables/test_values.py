@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.tables.number_format import NumberFormat
-from schemas.tables.values import Rule, as_string, converted
+from schemas.tables.values import Rule, as_string, convert
 
 COMMAS = NumberFormat(",", ".", ("€",), percent=True)
 
@@ -30,7 +30,7 @@ def rule(**settings: Any) -> Rule:
     ],
 )
 def test_a_string_is_read_in_the_format(kind: Any, text: str, value: float) -> None:
-    result = converted(pa.array([text]), rule(kind=kind))
+    result = convert(pa.array([text]), rule(kind=kind))
     assert (result.values.to_pylist(), result.faults) == ([value], {})
     # What follows takes the strings for plain numbers.
     assert result.strings.cast(pa.float64()).to_pylist() == [float(value)]
@@ -39,7 +39,7 @@ def test_a_string_is_read_in_the_format(kind: Any, text: str, value: float) -> N
 @pytest.mark.parametrize("kind", ["float", "int"])
 @pytest.mark.parametrize("text", ["1.5", "1,108.5", "$5", "five", "", "50%%"])
 def test_a_string_in_another_format_is_a_fault(kind: Any, text: str) -> None:
-    result = converted(pa.array([text, "5"]), rule(kind=kind, missing_values=()))
+    result = convert(pa.array([text, "5"]), rule(kind=kind, missing_values=()))
     assert result.values.to_pylist() == [None, 5]
     assert [fault.reason for fault in result.faults.values()] == [
         f"expected {'a finite number' if kind == 'float' else 'an integer'}, found '{text}'"
@@ -50,19 +50,19 @@ def test_a_string_in_another_format_is_a_fault(kind: Any, text: str) -> None:
 def test_numbers_that_stand_for_missing_values(kind: Any) -> None:
     # YAML writes -999.0 of -999.0 whatever the format.
     for marker in ("-999", "-999,0", "-999.0", "-999 €"):
-        result = converted(pa.array(["-999,00", "-999", "7", "NaN"]), rule(kind=kind, missing_values=(marker, "NaN")))
+        result = convert(pa.array(["-999,00", "-999", "7", "NaN"]), rule(kind=kind, missing_values=(marker, "NaN")))
         assert (result.values.to_pylist(), result.faults) == ([None, None, 7, None], {})
 
 
 def test_a_number_is_a_number_whatever_the_format() -> None:
     for number in (1.108, 1108, 0.5, -1e-7, 1e22, 3.5e38 / 2):
         string = as_string(number, rule())
-        (value,) = converted(pa.array([string]), rule()).values.to_pylist()
+        (value,) = convert(pa.array([string]), rule()).values.to_pylist()
         assert value == pytest.approx(number, rel=1e-7), string
 
 
 def test_a_string_stays_a_string() -> None:
-    assert converted(pa.array(["1.108,5"]), rule(kind="string")).values.to_pylist() == [b"1.108,5"]
+    assert convert(pa.array(["1.108,5"]), rule(kind="string")).values.to_pylist() == [b"1.108,5"]
 
 
 def test_a_rule_survives_json() -> None:
@@ -70,4 +70,4 @@ def test_a_rule_survives_json() -> None:
     from dataclasses import asdict
 
     copy = Rule.from_json(json.loads(json.dumps(asdict(rule()))))
-    assert converted(pa.array(["1.108,5 €"]), copy).values.to_pylist() == [1108.5]
+    assert convert(pa.array(["1.108,5 €"]), copy).values.to_pylist() == [1108.5]

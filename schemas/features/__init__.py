@@ -1,0 +1,64 @@
+"""Feature declarations: each feature is declared once, and everything else derives from it.
+
+Two stages are kept apart. *How values become ids* (Transform) is the kind of a feature and its parameters. *How ids
+become vectors* (the model) is `wide` and `embedding`. Every categorical ends as ids in `[0, num_ids)` with `num_ids`
+declared here, so a model can be built without any artifact.
+
+A kind of feature is one class in one file of this package; `base` has the protocol, and `kinds` registers it.
+
+The terms are those of `tf.feature_column` and `keras.utils.FeatureSpace`; derived columns are named as
+`tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
+"""
+
+from schemas.features.base import BaseFeature
+from schemas.features.buckets import Boundaries, Buckets, NonzeroQuantiles, Quantiles
+from schemas.features.columns import (
+    MISSING,
+    ColumnType,
+    Embedding,
+    IdColumn,
+    NumberColumn,
+    NumberEncoding,
+    safe_name,
+)
+from schemas.features.cross import Cross
+from schemas.features.feature_set import FeatureSet
+from schemas.features.hash import Hash
+from schemas.features.identity import Identity
+from schemas.features.kinds import KINDS, Feature
+from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabel, RegressionLabel
+from schemas.features.numeric import Numeric, bucketized_name
+from schemas.features.vocabulary import Vocabulary
+from schemas.features.vocabulary_file import VocabularyFile
+from schemas.features.vocabulary_list import VocabularyList
+
+__all__ = [
+    "KINDS",
+    "MISSING",
+    "BaseFeature",
+    "BinaryLabel",
+    "Boundaries",
+    "Buckets",
+    "ColumnType",
+    "Cross",
+    "Embedding",
+    "Feature",
+    "FeatureSet",
+    "Hash",
+    "IdColumn",
+    "Identity",
+    "Label",
+    "LabelKind",
+    "MulticlassLabel",
+    "NonzeroQuantiles",
+    "NumberColumn",
+    "NumberEncoding",
+    "Numeric",
+    "Quantiles",
+    "RegressionLabel",
+    "Vocabulary",
+    "VocabularyFile",
+    "VocabularyList",
+    "bucketized_name",
+    "safe_name",
+]

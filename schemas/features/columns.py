@@ -1,0 +1,54 @@
+"""Transformed columns: their names, and how the model uses them."""
+
+import keyword
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+ColumnType = Literal["float", "int", "string"]
+Embedding = Annotated[int, Field(ge=1)] | Literal["one_hot", "none"]
+NumberEncoding = Literal["number", "piecewise_linear", "none"]
+
+# The value that stands for a missing one in a graph, which has no nulls. For an integer it is the least one: -1 may be
+# a value.
+MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -(2**63)}
+
+
+@dataclass(frozen=True)
+class IdColumn:
+    """A transformed column of ids in `[0, num_ids)`, and what the model does with them."""
+
+    name: str
+    num_ids: int
+    wide: bool
+    embedding: Embedding
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A transformed column of one scaled number."""
+
+    name: str
+    wide: bool
+    encoding: NumberEncoding | None = None
+
+
+@lru_cache(maxsize=1 << 14)
+def safe_name(column: str) -> str:
+    """Return the name of a column inside the graph and the served model, where TensorFlow expects Python's names, in
+    ASCII.
+
+    >>> safe_name("monthly charge"), safe_name("1st.été"), safe_name("class")
+    ('monthly_charge', 'c_1st_u00e9tu00e9', 'c_class')
+    """
+    name = "".join(_safe_character(character) for character in column)
+    return name if name[:1].isalpha() and not keyword.iskeyword(name) else f"c_{name}"
+
+
+def _safe_character(character: str) -> str:
+    if not character.isascii():
+        return f"u{ord(character):04x}"
+    return character if character.isalnum() else "_"

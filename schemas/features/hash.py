@@ -1,0 +1,18 @@
+"""The kind `hash`."""
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from schemas.features.base import CategoricalFeature
+from schemas.features.columns import IdColumn, safe_name
+
+
+class Hash(CategoricalFeature):
+    """Any string, hashed to `num_ids` ids; for categories too many to list, some of which collide."""
+
+    kind: Literal["hash"]
+    num_ids: PositiveInt
+
+    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return (self.id_column(safe_name(name), self.num_ids),)

@@ -1,0 +1,60 @@
+"""The kind `numeric`."""
+
+from typing import Literal
+
+from pydantic import field_validator, model_validator
+
+from schemas.features.base import BaseFeature
+from schemas.features.buckets import Buckets, as_float32
+from schemas.features.columns import IdColumn, NumberColumn, NumberEncoding, safe_name
+
+Scale = Literal["z_score", "log_z_score", "min_max", "identity", "none"]
+BUCKETIZED_SUFFIX = "_bucketized"
+
+
+class Numeric(BaseFeature):
+    """A number, used scaled, or in buckets, or both."""
+
+    column_type = "float"
+
+    kind: Literal["numeric"]
+    scale: Scale = "z_score"
+    """`log_z_score` is the z-score of sign(x) * log(1 + |x|); `none` leaves only the buckets in the model."""
+    encoding: NumberEncoding | None = None
+    """Input of the deep part for the scaled number: as it is, as a learned piecewise-linear function of it, or none. If
+    omitted, `model.number_encoding`."""
+    buckets: Buckets | None = None
+    missing: Literal["mean"] | float | None = None
+    """Replacement of a missing value: the training mean, or this number. If omitted, a missing value is an error."""
+
+    @field_validator("missing")
+    @classmethod
+    def _check_float32(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, int | float):
+            as_float32(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_is_used(self) -> "Numeric":
+        if self.buckets is None and self.scale == "none":
+            raise ValueError("a numeric feature with scale 'none' needs buckets")
+        if self.scale == "none" and self.encoding is not None:
+            raise ValueError(f"encoding: '{self.encoding}' needs a scaled number; scale is 'none'")
+        if self.buckets is None and self.embedding != "none":
+            raise ValueError("an embedding of a numeric feature needs buckets")
+        return self
+
+    def id_columns(self, name: str) -> tuple[IdColumn, ...]:
+        return () if self.buckets is None else (self.id_column(bucketized_name(name), self.buckets.num_ids),)
+
+    def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
+        return () if self.scale == "none" else (NumberColumn(safe_name(name), self.wide, self.encoding),)
+
+    @property
+    def cross_problem(self) -> str | None:
+        return "a numeric feature without buckets; give it buckets" if self.buckets is None else None
+
+
+def bucketized_name(column: str) -> str:
+    """Return the name of a numeric feature's transformed column of bucket ids."""
+    return safe_name(column) + BUCKETIZED_SUFFIX
