@@ -95,7 +95,7 @@ def _compared(config: PipelineConfig, source: "Source", members: int, normalizat
     repeated = tf.data.Dataset.from_tensors(next(iter(rows.batches))).repeat()
     networks = []
     for count in (1, members):
-        model = config.model.model_copy(update={"ensemble_size": count, "hidden_units": (256, 256), "dropout": 0.1})
+        model = config.model.model_copy(update={"members": count, "hidden_units": (256, 256), "dropout": 0.1})
         model = model.model_copy(update={"normalization": normalization})
         networks.append(_network(config.model_copy(update={"model": model}), rows))
     seconds: list[list[float]] = [[], []]

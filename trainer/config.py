@@ -98,7 +98,7 @@ class Model(Declaration):
     squash: PositiveFloat | None = None
     """Bounds scaled numbers x by x / sqrt(1 + (x / squash)^2), so that no outlier dominates. If omitted, they are used
     as they are."""
-    ensemble_size: Annotated[int, Field(ge=1, le=64)] = 1
+    members: Annotated[int, Field(ge=1, le=64)] = 1
     """The number of networks that share their layers and differ in the scales of their inputs and in their last layer
     (TabM-mini, Gorishniy et al. 2025, https://arxiv.org/abs/2410.24210). The prediction is their mean. Each multiplies
     the work of the hidden layers."""

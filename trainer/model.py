@@ -152,7 +152,7 @@ def build_model(
     logits = [] if model.architecture == "deep" else _build_wide_logits(features, ids, scaled, outputs)
     deep_inputs = [] if model.architecture == "wide" else _build_deep_inputs(features, ids, numbers, scaled, model)
     if deep_inputs:
-        if model.ensemble_size > 1:
+        if model.members > 1:
             # The same for each member.
             logits = [keras.layers.Reshape((1, outputs))(logit) for logit in logits]
         logits.append(_build_deep_logit(_concatenate(deep_inputs, "deep_input"), model, outputs, precision))
@@ -206,8 +206,8 @@ def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precis
     """Return the logits of a multilayer perceptron, or of several at once."""
     if model.embedding_dropout:
         hidden = Dropout(model.embedding_dropout, name="dropout_input")(hidden)
-    if model.ensemble_size > 1:
-        hidden = Members(model.ensemble_size, name="members")(hidden)
+    if model.members > 1:
+        hidden = Members(model.members, name="members")(hidden)
     penalty = keras.regularizers.L1L2(model.l1, model.l2) if model.l1 or model.l2 else None
     for number, units in enumerate(model.hidden_units, start=1):
         normalization = normalization_layer(model.normalization, number, precision)
@@ -222,7 +222,7 @@ def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precis
         hidden = _build_activation(model, number, precision)(hidden)
         if model.dropout:
             hidden = Dropout(model.dropout, dtype=precision, name=f"dropout_{number}")(hidden)
-    head = MemberHeads if model.ensemble_size > 1 else keras.layers.Dense
+    head = MemberHeads if model.members > 1 else keras.layers.Dense
     return head(outputs, kernel_regularizer=penalty, name="deep_logit")(hidden)
 
 

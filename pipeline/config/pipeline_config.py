@@ -201,10 +201,9 @@ class PipelineConfig(Declaration):
                 part, has_inputs = "the deep", has_deep
         if not has_inputs:
             raise ValueError(f"model.architecture: no feature is for {part} part; see wide, embedding and encoding")
-        if model.architecture == "wide" and model.ensemble_size > 1:
+        if model.architecture == "wide" and model.members > 1:
             raise ValueError(
-                f"model.ensemble_size: {model.ensemble_size} members share the deep part, which "
-                "model.architecture: wide leaves out"
+                f"model.members: {model.members} members share the deep part, which model.architecture: wide leaves out"
             )
 
     def _check_push(self) -> None:

@@ -67,7 +67,7 @@ def choose_network(
     if wide:
         # They multiply the time of a step. The noise of many columns is kept out of the deep part by `choose_kind`.
         model.pop("number_encoding", None)
-        model.pop("ensemble_size", None)
+        model.pop("members", None)
     batch = next((size for most, size in _BATCHES if rows < most), _LARGEST_BATCH)
     epochs = _epochs(rows, columns, batch, classes)
     training = {
@@ -107,7 +107,7 @@ def _shape(classes: int) -> dict[str, Choice]:
         "number_encoding": Choice("piecewise_linear"),
     }
     if classes != 2:
-        shape["ensemble_size"] = Choice(8, "networks that share their layers; the prediction is their mean")
+        shape["members"] = Choice(8, "networks that share their layers; the prediction is their mean")
     return shape
 
 

@@ -38,7 +38,7 @@ settings = training(
     early_stopping=EarlyStopping(metric="log_loss", patience=3), ema_momentum=0.5,
 )
 network, history = fit(
-    train=source, evaluation=source, model=Model(hidden_units=(8,), ensemble_size=2), training=settings, seed=4,
+    train=source, evaluation=source, model=Model(hidden_units=(8,), members=2), training=settings, seed=4,
     log_folder=None,
 )
 from trainer import distribution

@@ -24,7 +24,7 @@ RECIPE = Model(
     hidden_units=(16,),
     normalization="layer",
     number_encoding="piecewise_linear",
-    ensemble_size=4,
+    members=4,
     dropout=0.1,
     squash=3,
 )
@@ -135,7 +135,7 @@ def test_the_averages_follow_their_formula_and_training_continues_with_the_weigh
 
 def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 100)
-    network, _ = fitted(source, Model(hidden_units=(4,), ensemble_size=3, normalization="none"), epochs=2)
+    network, _ = fitted(source, Model(hidden_units=(4,), members=3, normalization="none"), epochs=2)
     outputs, _ = predictions(network, source)
     assert outputs.shape == (100, 3) and np.isfinite(outputs).all()
 
@@ -143,7 +143,7 @@ def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_rows_than_members_and_a_constant_column_give_finite_predictions(kind: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", kind, 6, constant=True)
-    network, history = fitted(source, RECIPE.model_copy(update={"ensemble_size": 16}), ema_momentum=0.99, epochs=3)
+    network, history = fitted(source, RECIPE.model_copy(update={"members": 16}), ema_momentum=0.99, epochs=3)
     assert np.isfinite(predictions(network, source)[0]).all()
     assert all(value is not None for values in history.metrics.values() for value in values)
 

@@ -122,8 +122,8 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ("training.calibration=mean", "training.calibration: 'mean' needs a label that is a number"),
         ("model.clip_predictions=true", "model.clip_predictions: 'True' needs a label that is a number"),
         (
-            "model={architecture: wide, ensemble_size: 8}",
-            "model.ensemble_size: 8 members share the deep part, which model.architecture: wide leaves out",
+            "model={architecture: wide, members: 8}",
+            "model.members: 8 members share the deep part, which model.architecture: wide leaves out",
         ),
         (
             "features.age={kind: numeric, scale: none, buckets: {kind: quantiles, count: 4}, encoding: number}",

@@ -54,7 +54,7 @@ def test_few_rows_of_two_classes_get_a_small_network() -> None:
 
 def test_a_wide_table_has_neither_members_nor_piecewise_linear_numbers() -> None:
     chosen = choose_network(np.arange(100) % 3, 8_000, 3, 250, wide=True)
-    assert not {"ensemble_size", "number_encoding"} & {*chosen.model}
+    assert not {"members", "number_encoding"} & {*chosen.model}
     assert chosen.training["wide_optimizer"].value["l1"] == 0.01
 
 
