@@ -1,9 +1,9 @@
-"""Answers for the on-call engineer: the serving version and its origin, failed runs and their causes, the way back.
+"""Commands and pages for the on-call engineer: the serving version and its origin, failed runs, and the way back.
 
     python -m oncall why latest
 
-Reads run records, logs, ML Metadata and the registry; changes nothing unless a command says so. Imports no TensorFlow
-and no TFX, but for `resume`, which runs a pipeline.
+They read run records, logs, ML Metadata and the registry, and change nothing unless a command says so. Only `resume`,
+which runs a pipeline, imports TensorFlow and TFX.
 """
 
 __all__: list[str] = []

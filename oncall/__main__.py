@@ -1,4 +1,4 @@
-"""The tool of the on-call engineer.
+"""Command line of the on-call engineer.
 
 python -m oncall runs
 python -m oncall why latest
@@ -15,14 +15,14 @@ jobs of Vertex Pipelines.
 
 \b
 Exit codes:
-  0    fine
-  1    something is wrong (check, doctor), or gc could not remove a folder;
-       or the resumed run's own
+  0    success
+  1    check or doctor found a problem, or gc could not remove a folder;
+       or the resumed run ended with 1
   2    a flag is wrong, there is no such run, version or artifact, web's port
-       is in use, or report's file is there already
-  3    the resumed run's own, as 4 and 5: local_runner.py --help explains them
-  5    the registry refused a rollback, or cannot be read; Vertex AI or its
-       bucket refuses or does not answer
+       is in use, or report's file exists already
+  3    the resumed run's own, as 4 and 5: see local_runner.py --help
+  5    the registry rejected a rollback, or cannot be read; Vertex AI or its
+       bucket rejects the request or does not respond
   6    the run root or its database cannot be read, a run holds it (resume,
        gc), or report's file cannot be written
   130  interrupted"""
@@ -30,8 +30,10 @@ Exit codes:
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Show the serving version, what failed and why, what changed, and the way back. Only resume, rollback --yes and
-    gc --yes change anything; report writes its file, check --alert stores its notifications."""
+    """Show the serving version, failed runs with their causes, and the way back.
+
+    Only resume, rollback --yes and gc --yes change anything. report writes its file, check --alert its notifications.
+    """
 
 
 for command in commands.ALL:

@@ -1,22 +1,20 @@
-"""The commands of `python -m oncall`, each a few lines: what they do is in the module of their name."""
+"""The commands of `python -m oncall`; each calls the function of its module."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from oncall.evidence import Evidence
-from oncall.shared_options import answers, answers_here
-from oncall.sources import Source
-from oncall.terminal import Answer
+from oncall.local.run_store import LocalRunStore
+from oncall.results import CommandResult
+from oncall.run_store import RunStore
+from oncall.shared_options import local_command, store_command
 
-# Modules are imported where they are used: `--help` should wait for none.
+# Each command imports its own module, so that `--help` loads none.
 
 
 def _registry(command: Callable[..., None]) -> Callable[..., None]:
-    """Which registry is meant, where the newest run's is not."""
+    """Add the options that select the registry."""
     for option in (
         click.option("--model", metavar="NAME", help="push.model_name.  [default: the newest run's]"),
         click.option(
@@ -30,225 +28,223 @@ def _registry(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-_yes = click.option("--yes", is_flag=True, help="Do it.")
+_yes = click.option("--yes", is_flag=True, help="Make the change.")
+
+
+def _is_json() -> bool:
+    return bool(click.get_current_context().params["as_json"])
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many, the newest first.")
-@answers
-def runs(evidence: Source, limit: int) -> Answer:
-    """List the runs: how each ended and why, and what it pushed."""
-    from oncall.runs import listed
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs, newest first.")
+@store_command
+def runs(store: RunStore, limit: int) -> CommandResult:
+    """List the runs with their state, cause and push."""
+    from oncall.runs import list_runs
 
-    return listed(evidence, limit)
-
-
-@click.command()
-@click.argument("run")
-@answers
-def show(evidence: Source, run: str) -> Answer:
-    """Show a run: who ran what, and what each node did."""
-    from oncall.runs import shown
-
-    return shown(evidence, run)
+    return list_runs(store, limit)
 
 
 @click.command()
 @click.argument("run")
-@answers
-def why(evidence: Source, run: str) -> Answer:
+@store_command
+def show(store: RunStore, run: str) -> CommandResult:
+    """Show a run: user, config, command and the state of each node."""
+    from oncall.runs import show_run
+
+    return show_run(store, run)
+
+
+@click.command()
+@click.argument("run")
+@store_command
+def why(store: RunStore, run: str) -> CommandResult:
     """Print why a run failed, and what to try.
 
-    Names the node and the cause, with the lines of the log that say so.
+    Names the node and the cause, with the lines of the log that show it.
     """
-    from oncall import why as module
+    from oncall.failures import explain_run
 
-    return module.why(evidence, run)
+    return explain_run(store, run)
 
 
 @click.command()
 @click.argument("run")
 @click.argument("node", required=False)
-@click.option("--lines", type=click.IntRange(0), metavar="N", help="Only the last N.")
-@click.option("--follow", is_flag=True, help="Continue until the run, or the node, has ended; Ctrl-C leaves it.")
-@answers_here("`why RUN` names the command of Cloud Logging that shows a task's log")
-def log(evidence: Evidence, run: str, node: str | None, lines: int | None, follow: bool) -> Answer | int:
-    """Print what a node of a run wrote to the log.
+@click.option("--lines", type=click.IntRange(0), metavar="N", help="Print only the last N lines.")
+@click.option("--follow", is_flag=True, help="Continue until the run, or the node, has ended, or until Ctrl-C.")
+@local_command("`why RUN` names the command of Cloud Logging that shows a task's log")
+def log(store: LocalRunStore, run: str, node: str | None, lines: int | None, follow: bool) -> CommandResult | int:
+    """Print the log of a run or of one node.
 
-    By default the node that failed, or, where none did, all of the run.
+    Defaults to the node that failed, or to the whole run if none did.
     """
-    from oncall import log as module
+    from oncall.log import print_log
 
-    as_json = bool(click.get_current_context().params["as_json"])
-    return module.log(evidence, run, node, lines=lines, follow=follow, as_json=as_json)
+    return print_log(store, run, node, lines=lines, follow=follow, as_json=_is_json())
 
 
 @click.command()
 @_registry
-@answers
-def serving(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """Print the serving version, and what it was made from.
+@store_command
+def serving(store: RunStore, registry: Path | None, model: str | None) -> CommandResult:
+    """Print the serving version and all others.
 
-    Each version with its run, data, schema and metrics, and whether its files are those that were pushed.
+    Each version has its run, data, schema and metrics, and a check of its files against the push.
     """
-    from oncall import releases
+    from oncall.serving_versions import show_versions
 
-    return releases.serving(evidence, registry, model)
+    return show_versions(store, registry, model)
 
 
 @click.command()
 @click.argument("artifact", metavar="ARTIFACT_ID|vN")
 @_registry
-@answers
-def lineage(evidence: Source, artifact: str, registry: Path | None, model: str | None) -> Answer:
-    """Print what an artifact was made from, and what from it.
+@store_command
+def lineage(store: RunStore, artifact: str, registry: Path | None, model: str | None) -> CommandResult:
+    """Print the inputs and the users of an artifact.
 
-    It is named by its number in ML Metadata, or as a version of the registry: v2.
+    The name is its number in ML Metadata, or a version of the registry: v2.
     """
-    from oncall import lineage as module
+    from oncall.lineage import trace_artifact
 
-    return module.lineage(evidence, artifact, registry, model)
+    return trace_artifact(store, artifact, registry, model)
 
 
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@answers
-def diff(evidence: Source, run_a: str, run_b: str) -> Answer:
-    """Print what changed from one run to another.
+@store_command
+def diff(store: RunStore, run_a: str, run_b: str) -> CommandResult:
+    """Print the changes from one run to another.
 
-    Config, code, packages, data, statistics, schema, anomalies and metrics.
+    Compares config, code, packages, data, statistics, schema, anomalies and metrics.
     """
-    from oncall import diff as module
+    from oncall.diff import compare_runs
 
-    return module.diff(evidence, run_a, run_b)
+    return compare_runs(store, run_a, run_b)
 
 
 @click.command()
 @click.argument("run")
-@answers
-def anomalies(evidence: Source, run: str) -> Answer:
+@store_command
+def anomalies(store: RunStore, run: str) -> CommandResult:
     """Print the anomalies of a run's data, and the gate's verdict."""
-    from oncall import anomalies as module
+    from oncall.anomalies import report_anomalies
 
-    return module.anomalies(evidence, run)
+    return report_anomalies(store, run)
 
 
 @click.command()
-@click.option("--url", metavar="URL", help="Of a model server: its default version shall be the champion.")
+@click.option("--url", metavar="URL", help="Check that the model server at URL serves the champion by default.")
 @click.option(
     "--alert",
     is_flag=True,
-    help="Tell only news, on standard error, and to the webhook of the newest run.",
+    help="Notify of new failures only, on standard error and to the webhook of the newest run.",
 )
 @_registry
-@answers
-def check(evidence: Source, url: str | None, alert: bool, registry: Path | None, model: str | None) -> Answer:
+@store_command
+def check(store: RunStore, url: str | None, alert: bool, registry: Path | None, model: str | None) -> CommandResult:
     """Check the newest run, the champion and the server.
 
-    Ends with 1 if the newest run that ended did not end well, the database cannot be used, no version serves, the
-    champion's files are not those that were pushed by a run on record, or the server of --url serves another version.
+    Ends with 1 if the newest run that has ended failed, the database cannot be used, no version serves, the champion's
+    files are not those that a run on record pushed, or the server of --url serves another version.
     """
-    from oncall import checks
+    from oncall.checks import report_checks, run_checks
 
-    return checks.check(evidence, url, registry, model, alert=alert)
+    checks = run_checks(store, url, registry, model)
+    if not alert:
+        return report_checks(checks)
+    from oncall.check_alerts import alert_on_checks
+
+    return alert_on_checks(store, checks)
 
 
 @click.command()
 @_registry
-@answers
-def doctor(evidence: Source, registry: Path | None, model: str | None) -> Answer:
-    """Print what is wrong with the run root, with remedies.
+@store_command
+def doctor(store: RunStore, registry: Path | None, model: str | None) -> CommandResult:
+    """Print the problems of the run root, with remedies.
 
-    Looks at the database, the lock, crashed runs, artifacts, disk and registry; ends with 1 if something is wrong.
+    Checks the database, the lock, crashed runs, artifacts, disk and registry; ends with 1 if it finds a problem.
     """
-    if isinstance(evidence, Evidence):
-        from oncall import doctor as module
+    if isinstance(store, LocalRunStore):
+        from oncall.local.doctor import diagnose_run_root
 
-        return module.doctor(evidence, registry, model)
-    from oncall.vertex import doctor as on_vertex
-    from oncall.vertex.evidence import VertexEvidence
+        return diagnose_run_root(store, registry, model)
+    from oncall.vertex.doctor import diagnose_vertex
+    from oncall.vertex.run_store import VertexRunStore
 
-    assert isinstance(evidence, VertexEvidence)
-    return on_vertex.doctor(evidence, registry, model)
+    assert isinstance(store, VertexRunStore)
+    return diagnose_vertex(store, registry, model)
 
 
 @click.command()
 @click.argument("run")
-@answers_here("submit the same config again: python vertex_runner.py submit --wait{place}")
-def resume(evidence: Evidence, run: str) -> Answer | int:
-    """Continue a run: its own config, with the cache.
+@local_command("submit the same config again: python vertex_runner.py submit --wait{flags}")
+def resume(store: LocalRunStore, run: str) -> CommandResult | int:
+    """Continue a run with its own config and the cache.
 
-    What it had finished is reused from the cache. Changes the run root, as any run does.
+    Results of finished nodes are reused from the cache. Changes the run root, as any run does.
     """
-    from oncall import resume as module
+    from oncall.resumption import resume_run
 
-    return module.resume(evidence, run, as_json=bool(click.get_current_context().params["as_json"]))
+    return resume_run(store, run, as_json=_is_json())
 
 
 @click.command()
-@click.option("--version", type=click.IntRange(0), metavar="N", help="That shall serve.  [default: the previous one]")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the registry's history.")
+@click.option("--version", type=click.IntRange(0), metavar="N", help="Version to serve.  [default: the previous one]")
+@click.option("--reason", default="", metavar="TEXT", help="Reason, kept in the registry's history.")
 @_yes
 @_registry
-@answers_here("python -m serving.registry rollback{place} --yes gives an earlier version all traffic")
+@local_command("python -m serving.registry rollback{flags} --yes gives an earlier version all traffic")
 def rollback(
-    evidence: Evidence, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
-) -> Answer:
+    store: LocalRunStore, registry: Path | None, model: str | None, version: int | None, reason: str, yes: bool
+) -> CommandResult:
     """Let the previous version serve again.
 
-    Without --yes nothing is changed. A second rollback takes the first one back; a rerun of the pipeline does not.
+    Without --yes nothing is changed. A second rollback reverts the first one; a rerun of the pipeline does not.
     """
-    from oncall.releases import need_version, registry_of
+    from oncall.rollback import roll_back
 
-    found = registry_of(evidence, registry, model)
-    need_version(found, version)
-    switch = found.rollback(version, reason=reason, dry_run=not yes)
-    document: dict[str, Any] = {**asdict(switch), "changed": switch.changed and yes, "serving": found.champion()}
-    before = f"version {switch.champion_before}" if switch.champion_before is not None else "no version"
-    if not switch.changed:
-        said = f"nothing to do: version {switch.version} serves"
-    elif yes:
-        said = f"version {switch.version} of {found.name} serves; before: {before}"
-    else:
-        said = f"would roll back: version {switch.version} would serve, and now {before} does; add --yes to do it"
-    return Answer(document, [said])
+    return roll_back(store, registry, model, version, reason, yes=yes)
 
 
 @click.command()
 @click.option("--keep-last", type=click.IntRange(1), required=True, metavar="N", help="Runs that keep all they used.")
-@click.option("--keep-pushed", is_flag=True, help="Keep what registered versions were made from.")
+@click.option("--keep-pushed", is_flag=True, help="Keep all that registered versions were made from.")
 @_yes
 @_registry
-@answers_here("python -m serving.registry gc{place} deletes versions, and a lifecycle rule of the bucket old artifacts")
+@local_command(
+    "python -m serving.registry gc{flags} deletes versions, and a lifecycle rule of the bucket old artifacts"
+)
 def gc(
-    evidence: Evidence, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
-) -> Answer:
+    store: LocalRunStore, registry: Path | None, model: str | None, keep_last: int, keep_pushed: bool, yes: bool
+) -> CommandResult:
     """Remove the artifacts of old runs.
 
     Without --yes nothing is changed. Artifacts of the serving version, of the next run's baseline and of the last good
     run are kept.
     """
-    from oncall import garbage
+    from oncall.garbage_collection import collect_garbage
 
-    return garbage.gc(evidence, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
+    return collect_garbage(store, keep_last=keep_last, keep_pushed=keep_pushed, yes=yes, folder=registry, model=model)
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="0 takes any free one.")
-@click.option("--url", metavar="URL", help="Of a model server, which `check` asks on the first page.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8502, show_default=True, help="Port; 0 for a free one.")
+@click.option("--url", metavar="URL", help="URL of a model server for the checks of the first page.")
 @_registry
-@answers_here("the Google Cloud console shows its jobs, lineage and models as pages")
-def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
+@local_command("the Google Cloud console shows its jobs, lineage and models as pages")
+def web(store: LocalRunStore, port: int, url: str | None, registry: Path | None, model: str | None) -> int:
     """Show all of this as pages, until Ctrl-C.
 
     Runs, the serving version, and a page for each run, for this machine's browsers alone.
     """
+    from oncall.web.options import PageOptions
     from oncall.web.server import serve
-    from oncall.web.start import Place
 
-    as_json = bool(click.get_current_context().params["as_json"])
-    return serve(evidence, Place(url, registry, model), port=port, as_json=as_json)
+    return serve(store, PageOptions(url, registry, model), port=port, as_json=_is_json())
 
 
 @click.command()
@@ -257,22 +253,22 @@ def web(evidence: Evidence, port: int, url: str | None, registry: Path | None, m
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where it goes.  [default: reports/run-RUN.html in the run root]",
+    help="Output file.  [default: reports/run-RUN.html in the run root]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_registry
-@answers_here("`show RUN --json` and `why RUN --json` hold what an incident needs")
+@local_command("`show RUN --json` and `why RUN --json` hold what an incident needs")
 def report(
-    evidence: Evidence, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
-) -> Answer:
+    store: LocalRunStore, run: str, output: Path | None, overwrite: bool, registry: Path | None, model: str | None
+) -> CommandResult:
     """Write a run's page to a file, for an incident.
 
     One HTML file that needs neither a server nor a network. Writes that file alone.
     """
-    from oncall.web import report as module
-    from oncall.web.start import Place
+    from oncall.web.options import PageOptions
+    from oncall.web.report import write_report
 
-    return module.report(evidence, run, Place(None, registry, model), output=output, overwrite=overwrite)
+    return write_report(store, run, PageOptions(None, registry, model), output=output, overwrite=overwrite)
 
 
 ALL = (runs, show, why, log, serving, lineage, diff, anomalies, check, doctor, resume, rollback, gc, web, report)

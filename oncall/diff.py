@@ -1,4 +1,4 @@
-"""`diff`: what changed between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
+"""`diff`: the differences between two runs: config, code, packages, data, statistics, schema, anomalies, metrics."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,18 +6,18 @@ from typing import Any
 
 from cli.errors import DataError
 from components.policy import warned
-from oncall.anomalies import gate_report, validator_anomalies, verdict
-from oncall.evaluations import metrics
-from oncall.graph import Outputs
-from oncall.provenance import data_of
+from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
+from oncall.evaluations import read_metrics
+from oncall.metadata import Outputs
+from oncall.provenance import read_input_data
+from oncall.results import CommandResult
+from oncall.run_store import Run, RunStore
 from oncall.runs import need_record
-from oncall.sources import Run, Source
-from oncall.terminal import Answer
 from pipeline.run.records import RunRecord
 
-# What may differ by chance is not a change.
-_RELATIVE, _SHARE, _METRIC = 0.02, 0.005, 0.0005
-# The node without which a run has nothing to compare.
+# A smaller difference may be chance: relative for means and counts, absolute for shares and metrics.
+_MAX_RELATIVE_NOISE, _MAX_SHARE_NOISE, _MAX_METRIC_NOISE = 0.02, 0.005, 0.0005
+# The node whose output a section compares.
 _MAKERS = {
     "data": "ExampleGen",
     "statistics": "StatisticsGen",
@@ -25,51 +25,53 @@ _MAKERS = {
     "anomalies": "ExampleValidator",
     "metrics": "Evaluator",
 }
-_FOUND = "found"
+_FINDINGS = "found"
 
 Changes = dict[str, list[Any]]
 Facts = Mapping[str, Any]
 
 
-def diff(evidence: Source, one: str, other: str) -> Answer:
-    """Return what changed from one run to another."""
-    runs = [evidence.find(one), evidence.find(other)]
-    records = [need_record(evidence, run) for run in runs]
-    outputs = [evidence.metadata.outputs(run.run_id) for run in runs]
-    old, new = (_facts(record, found) for record, found in zip(records, outputs, strict=True))
+def compare_runs(store: RunStore, first: str, second: str) -> CommandResult:
+    """Return the changes from one run to another."""
+    runs = [store.find_run(first), store.find_run(second)]
+    records = [need_record(store, run) for run in runs]
+    outputs = [store.metadata.get_run_outputs(run.run_id) for run in runs]
+    old, new = (_collect_facts(record, of_run) for record, of_run in zip(records, outputs, strict=True))
     sections: dict[str, Changes] = {}
     missing: dict[str, str] = {}
     for name in old:
-        lacking = [_lacking(*side, name) for side in zip(runs, outputs, (old[name], new[name]), strict=True)]
-        if any(lacking):
-            missing[name] = "; ".join(filter(None, lacking))
-        compare = moved if name in ("statistics", "metrics") else changed
+        reasons = [_explain_missing(*side, name) for side in zip(runs, outputs, (old[name], new[name]), strict=True)]
+        if any(reasons):
+            missing[name] = "; ".join(filter(None, reasons))
+        compare = find_number_changes if name in ("statistics", "metrics") else _find_changes
         sections[name] = {} if name in missing else compare(old[name], new[name])
     document = {"from": runs[0].run_id, "to": runs[1].run_id, **sections, "missing": missing}
-    shown = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
-    for name, found in sections.items():
-        shown += [f"{name:<10} {line}" for line in ([missing[name]] if name in missing else _lines(found))]
-    same = [name for name, found in sections.items() if not found and name not in missing]
-    return Answer(document, [*shown, *([f"the same   {', '.join(same)}"] if same else [])])
+    lines = [f"{runs[0].run_id} {runs[0].state} -> {runs[1].run_id} {runs[1].state}"]
+    for name, changes in sections.items():
+        section = [missing[name]] if name in missing else _format_changes(changes)
+        lines += [f"{name:<10} {line}" for line in section]
+    same = [name for name, changes in sections.items() if not changes and name not in missing]
+    return CommandResult(document, [*lines, *([f"the same   {', '.join(same)}"] if same else [])])
 
 
-def _facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
-    """Return what is compared of a run."""
-    data = data_of([artifact for found in outputs.values() for kept in found.values() for artifact in kept])
+def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
+    """Return the facts of a run by section."""
+    artifacts = [artifact for by_output in outputs.values() for group in by_output.values() for artifact in group]
+    data = read_input_data(artifacts)
     return {
-        "config": flat(record.config),
+        "config": flatten(record.config),
         "code": {**record.code, "revision": record.revision},
         "packages": record.packages,
-        "data": data.facts(),
-        "statistics": _statistics(outputs),
+        "data": data.list_facts(),
+        "statistics": _read_statistics(outputs),
         "schema": {"hash": data.schema_hash} if data.schema_hash else {},
-        "anomalies": _anomalies(record, outputs),
-        "metrics": metrics(outputs),
+        "anomalies": _collect_anomalies(record, outputs),
+        "metrics": read_metrics(outputs),
     }
 
 
-def _lacking(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
-    """Why a run has nothing to compare; empty if it has."""
+def _explain_missing(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
+    """Return why a run has nothing to compare; empty if it has."""
     node = _MAKERS.get(name)
     if node is None:
         return ""
@@ -78,63 +80,63 @@ def _lacking(run: Run, outputs: Outputs, facts: Facts, name: str) -> str:
     return "" if facts else f"the files of {run.run_id} are gone"
 
 
-def _lines(changes: Changes) -> Iterator[str]:
-    """Yield changes as people read them; of lists of sentences, those that came and those that went."""
+def _format_changes(changes: Changes) -> Iterator[str]:
+    """Yield a line for each change; for lists of sentences, one for each that is new or gone."""
     for key, (old, new) in changes.items():
-        if key == _FOUND:
+        if key == _FINDINGS:
             yield from (f"gone: {line}" for line in old if line not in new)
             yield from (f"new: {line}" for line in new if line not in old)
         else:
-            yield f"{key}: {_shown(old)} -> {_shown(new)}"
+            yield f"{key}: {_format_value(old)} -> {_format_value(new)}"
 
 
-def flat(values: object, prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys; lists count as one value, unless they hold objects."""
+def flatten(values: object, prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted keys; a list counts as one value, unless it holds objects."""
     if isinstance(values, Mapping):
         items = [(str(key), value) for key, value in values.items()]
     elif isinstance(values, list) and any(isinstance(value, Mapping) for value in values):
         items = [(str(number), value) for number, value in enumerate(values)]
     else:
         return {prefix: values}
-    found = {}
+    flat = {}
     for key, value in items:
-        found.update(flat(value, f"{prefix}.{key}" if prefix else key))
-    return found
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else key))
+    return flat
 
 
-def changed(old: Facts, new: Facts) -> Changes:
-    """Return the keys whose values differ; None stands for one that is not there."""
+def _find_changes(old: Facts, new: Facts) -> Changes:
+    """Return the old and the new value of each key that differs; None for a missing one."""
     keys = dict.fromkeys([*old, *new])
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
 
-def moved(old: Mapping[str, float], new: Mapping[str, float]) -> Changes:
-    """Return the numbers that differ by more than chance would have it."""
-    found: Changes = {}
+def find_number_changes(old: Mapping[str, float], new: Mapping[str, float]) -> Changes:
+    """Return the numbers that differ by more than noise."""
+    changes: Changes = {}
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
-        if before is None or after is None or _differ(key, before, after):
-            found[key] = [before, after]
-    return found
+        if before is None or after is None or _is_change(key, before, after):
+            changes[key] = [before, after]
+    return changes
 
 
-def _differ(key: str, before: float, after: float) -> bool:
+def _is_change(key: str, before: float, after: float) -> bool:
     # An undefined metric is NaN.
-    return math.isnan(before) != math.isnan(after) or abs(after - before) > _allowed(key, before)
+    return math.isnan(before) != math.isnan(after) or abs(after - before) > _get_noise(key, before)
 
 
-def _allowed(key: str, before: float) -> float:
+def _get_noise(key: str, before: float) -> float:
     if key.endswith(" missing"):
-        return _SHARE
+        return _MAX_SHARE_NOISE
     is_statistic = key.endswith((" mean", " distinct"))
-    return _RELATIVE * max(abs(before), 1e-9) if is_statistic else _METRIC
+    return _MAX_RELATIVE_NOISE * max(abs(before), 1e-9) if is_statistic else _MAX_METRIC_NOISE
 
 
-def _statistics(outputs: Outputs) -> dict[str, float]:
-    """Mean, share of missing values and number of distinct values, by split and feature."""
+def _read_statistics(outputs: Outputs) -> dict[str, float]:
+    """Return mean, share of missing values and number of distinct values, by split and feature."""
     from pipeline.run.artifact_lookup import read_statistics
 
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for artifact in outputs.get("StatisticsGen", {}).get("statistics", ()):
         try:
             by_split = read_statistics(artifact.folder)
@@ -145,23 +147,23 @@ def _statistics(outputs: Outputs) -> dict[str, float]:
                 name = f"{split} {feature.name or '.'.join(feature.path.step)}"
                 common = (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
                 rows = common.num_non_missing + common.num_missing
-                found[f"{name} missing"] = common.num_missing / max(rows, 1)
+                numbers[f"{name} missing"] = common.num_missing / max(rows, 1)
                 if feature.HasField("num_stats"):
-                    found[f"{name} mean"] = feature.num_stats.mean
+                    numbers[f"{name} mean"] = feature.num_stats.mean
                 else:
-                    found[f"{name} distinct"] = float(feature.string_stats.unique)
-    return found
+                    numbers[f"{name} distinct"] = float(feature.string_stats.unique)
+    return numbers
 
 
-def _anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
-    gate, stops, _ = verdict(record)
+def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
+    gate, stops, _ = read_verdict(record)
     refusal = record.nodes["Gate"].error if record and stops else ""
-    warnings = (gate_report(outputs) or {}).get("warnings", [])
-    found = [*validator_anomalies(outputs), *warnings, *stops, *warned(refusal)]
-    return {"gate": gate, _FOUND: list(dict.fromkeys(found))}
+    warnings = (read_gate_report(outputs) or {}).get("warnings", [])
+    lines = [*read_anomalies(outputs), *warnings, *stops, *warned(refusal)]
+    return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return "undefined" if math.isnan(value) else f"{value:.6g}"
     return "none" if value in (None, "", []) else str(value)

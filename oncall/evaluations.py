@@ -1,4 +1,4 @@
-"""What Evaluator measured, from the summary that it writes beside TFMA's files."""
+"""Metrics and judgement of Evaluator, from the summary that it writes beside TFMA's files."""
 
 import json
 import math
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.errors import DataError, RunRootError
-from oncall.graph import Outputs
-from oncall.sources import Source
+from oncall.metadata import Outputs
+from oncall.run_store import RunStore
 
-# As components/evaluator/evaluation.py calls it.
+# The file's name in components/evaluator/evaluation.py.
 _SUMMARY = "summary.json"
 
 
-def _summary(outputs: Outputs) -> dict[str, Any]:
+def _read_summary(outputs: Outputs) -> dict[str, Any]:
     for artifact in outputs.get("Evaluator", {}).get("evaluation", ()):
         try:
-            found = json.loads((artifact.folder / _SUMMARY).read_text(encoding="utf-8"))
+            summary = json.loads((artifact.folder / _SUMMARY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(summary, dict):
+            return summary
     return {}
 
 
-def metrics(outputs: Outputs) -> dict[str, float]:
-    """Return the candidate's metrics, by slice and name, NaN where one is undefined; none where its files are gone."""
+def read_metrics(outputs: Outputs) -> dict[str, float]:
+    """Return the candidate's metrics as `slice: name`, NaN if one is undefined; none if the files are missing."""
     try:
         return {
-            f"{where}: {name}": math.nan if value is None else float(value)
-            for where, of_slice in _summary(outputs).get("metrics", {}).items()
-            for name, value in of_slice.items()
+            f"{slice_name}: {name}": math.nan if value is None else float(value)
+            for slice_name, metrics in _read_summary(outputs).get("metrics", {}).items()
+            for name, value in metrics.items()
         }
     except (AttributeError, TypeError, ValueError):
         return {}
@@ -39,12 +39,12 @@ def metrics(outputs: Outputs) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What Evaluator said of a run's model, in words; all empty where it cannot be read.
+    """Evaluator's judgement of a run's model, in sentences; all empty if it cannot be read.
 
     Attributes:
-      missed: why the model was not blessed.
-      warned: what is to be known of it nevertheless.
-      constant: its loss beside that of the constant predictor.
+      missed: reasons why the model was not blessed.
+      warned: warnings, which do not keep it from being blessed.
+      constant: comparison with the loss of the constant predictor.
       decision: threshold of a binary label and the costs it was chosen by; empty without declared costs.
     """
 
@@ -54,66 +54,67 @@ class Judgement:
     decision: str = ""
 
 
-def judgement(evidence: Source, run_id: str) -> Judgement:
-    """Return what Evaluator said of a run's model."""
+def read_judgement(store: RunStore, run_id: str) -> Judgement:
+    """Return the judgement of a run's model."""
     try:
-        found = _summary(evidence.metadata.outputs(run_id))
+        summary = _read_summary(store.metadata.get_run_outputs(run_id))
     except RunRootError:
         return Judgement()
     return Judgement(
-        missed=_lines(found.get("failures")),
-        warned=_lines(found.get("warnings")),
-        constant=_text(found.get("constant_predictor")),
-        decision=_text(found.get("decision")),
+        missed=_convert_lines(summary.get("failures")),
+        warned=_convert_lines(summary.get("warnings")),
+        constant=_get_text(summary.get("constant_predictor")),
+        decision=_get_text(summary.get("decision")),
     )
 
 
-def _text(found: Any) -> str:
-    return str(found.get("text", "")) if isinstance(found, dict) else ""
+def _get_text(section: Any) -> str:
+    return str(section.get("text", "")) if isinstance(section, dict) else ""
 
 
-def _lines(found: Any) -> list[str]:
-    return [str(line) for line in found] if isinstance(found, list) else []
+def _convert_lines(lines: Any) -> list[str]:
+    return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One metric of one slice: the candidate's, and the baseline's on the same rows, if it has one."""
+class MetricValue:
+    """One metric of one slice: the candidate's value, and the baseline's on the same rows if it has one."""
 
     value: float | None
     baseline: float | None = None
 
     @property
     def change(self) -> float | None:
+        """Difference from the baseline; None if one of the values is undefined."""
         return None if self.value is None or self.baseline is None else self.value - self.baseline
 
 
-def by_slice(outputs: Outputs) -> dict[str, dict[str, Measured]]:
-    """Return the metrics by slice and name, beside the baseline's; none if Evaluator has not ended.
+def read_metrics_by_slice(outputs: Outputs) -> dict[str, dict[str, MetricValue]]:
+    """Return the metrics by slice and name, with the baseline's; none if Evaluator has not ended.
 
     Raises:
       DataError: they cannot be read.
     """
     if "Evaluator" not in outputs:
         return {}
-    summary = _summary(outputs)
+    summary = _read_summary(outputs)
     try:
         baseline = summary.get("baseline", {})
-        found = {
-            str(where): {
-                str(name): Measured(_number(value), _number(baseline.get(where, {}).get(name)))
-                for name, value in of_slice.items()
+        slices = {
+            str(slice_name): {
+                str(name): MetricValue(_to_number(value), _to_number(baseline.get(slice_name, {}).get(name)))
+                for name, value in metrics.items()
             }
-            for where, of_slice in summary.get("metrics", {}).items()
+            for slice_name, metrics in summary.get("metrics", {}).items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{_SUMMARY}: is damaged: {error}") from error
-    if not found:
-        places = ", ".join(artifact.uri for artifact in outputs["Evaluator"].get("evaluation", ())) or "Evaluator"
-        raise DataError(f"{places}: holds no {_SUMMARY} that can be read; was it deleted?")
-    return found
+    if not slices:
+        uris = ", ".join(artifact.uri for artifact in outputs["Evaluator"].get("evaluation", ())) or "Evaluator"
+        raise DataError(f"{uris}: holds no {_SUMMARY} that can be read; was it deleted?")
+    return slices
 
 
-def _number(value: Any) -> float | None:
-    # An undefined metric is null in the file; earlier it was NaN.
+def _to_number(value: Any) -> float | None:
+    # An undefined metric is null in the file; earlier releases wrote NaN.
     return None if value is None or not math.isfinite(value) else float(value)

@@ -1,4 +1,4 @@
-"""`log`: what a run, or one of its nodes, wrote; of an active run also what it writes."""
+"""`log`: prints the log of a run or of one node, and follows it while the run is active."""
 
 import os
 import time
@@ -10,60 +10,60 @@ from typing import BinaryIO
 import click
 
 from cli.errors import ConfigError, RunRootError
-from cli.terminal import INTERRUPTED_EXIT_CODE, say
-from oncall.evidence import Evidence
+from cli.terminal import INTERRUPTED_EXIT_CODE, clean, say
+from oncall.local.run_store import LocalRunStore
+from oncall.results import CommandResult
 from oncall.runs import need_record
-from oncall.terminal import Answer, clean
 from pipeline.run.causes import failed_node
 from pipeline.run.records import RunRecord, State
 
 _POLL_SECONDS = 0.3
-# Whatever is between two line ends is cut here.
-_LONGEST_LINE = 1 << 16
-_BAD = (State.FAILED, State.ABORTED, State.CRASHED)
+# A longer line is cut into several.
+_MAX_LINE_BYTES = 1 << 16
+_BAD_STATES = (State.FAILED, State.ABORTED, State.CRASHED)
 
 
-def log(
-    evidence: Evidence, name: str, node: str | None, *, lines: int | None, follow: bool, as_json: bool
-) -> Answer | int:
-    """Print a part of a run's log; the answer is the exit code, or with `as_json` a document.
+def print_log(
+    store: LocalRunStore, name: str, node: str | None, *, lines: int | None, follow: bool, as_json: bool
+) -> CommandResult | int:
+    """Print a part of a run's log; return the exit code, or with `as_json` a document.
 
     Args:
-      evidence: evidence of the run.
+      store: runs.
       name: name of the run.
-      node: whose part; None for the node that failed, or else all of it.
-      lines: so many of the last; None for all.
+      node: node; None for the node that failed, or for the whole log if none did.
+      lines: number of the last lines; None for all.
       follow: whether to continue until the run, or the node, has ended.
-      as_json: whether a document is asked for.
+      as_json: whether to return a document.
 
     Raises:
       ConfigError: there is no such run or node, or the run kept no log.
       RunRootError: the log cannot be read.
     """
-    run = evidence.find(name)
-    record = need_record(evidence, run)
+    run = store.find_run(name)
+    record = need_record(store, run)
     if follow and as_json:
         raise ConfigError("--follow and --json: give one of them; a document has an end")
-    if node is None and run.state in _BAD:
+    if node is None and run.state in _BAD_STATES:
         node = failed_node(record)
     _check_node(record, node, follow=follow and run.state is State.RUNNING)
     try:
-        with _file(record, node).open("rb") as file:
+        with _get_file(record, node).open("rb") as file:
             if follow:
-                return _followed(evidence, record, file, node, lines)
-            begin, end = _part(record, node)
+                return _follow(store, record, file, node, lines)
+            begin, end = _find_part(record, node)
             file.seek(begin)
-            found = _last(_lines(file, end), lines)
+            text = _keep_last(_read_lines(file, end), lines)
             if as_json:
-                known = {"run": run.run_id, "state": run.state, "node": node, "log": record.log}
-                return Answer({**known, "from": begin, "to": end, "lines": list(found)}, [])
-            _print(found)
+                head = {"run": run.run_id, "state": run.state, "node": node, "log": record.log}
+                return CommandResult({**head, "from": begin, "to": end, "lines": list(text)}, [])
+            _print_lines(text)
     except FileNotFoundError as error:
         raise RunRootError(f"{record.log}: is missing; somebody removed the log of run {run.run_id}") from error
     return 0
 
 
-def _file(record: RunRecord, node: str | None) -> Path:
+def _get_file(record: RunRecord, node: str | None) -> Path:
     log = record.log_of(node if node in record.nodes else None)
     if log is None:
         raise ConfigError(f"run {record.run_id}: has no log; it was started with --verbose, which prints it instead")
@@ -74,70 +74,72 @@ def _check_node(record: RunRecord, node: str | None, *, follow: bool) -> None:
     if node is None or node in record.nodes or (follow and node in record.expected):
         return
     begun = ", ".join(record.nodes) or "none"
-    what = "did not come to it" if node in record.expected else "has no such node"
-    raise ConfigError(f"{node}: run {record.run_id} {what}; those that began: {begun}")
+    problem = "did not reach it" if node in record.expected else "has no such node"
+    raise ConfigError(f"{node}: run {record.run_id} {problem}; the nodes that began: {begun}")
 
 
-def _part(record: RunRecord, node: str | None) -> tuple[int, int | None]:
-    """Where a node's part begins and ends; no end is that of the file, or not yet known."""
+def _find_part(record: RunRecord, node: str | None) -> tuple[int, int | None]:
+    """Return the start and the end of a node's part in bytes; None for the end of the file, or a later one."""
     if node is None:
         return 0, None
-    known = record.nodes[node]
-    # What is written about a failure comes after it, up to the run's end.
-    return known.log_from, None if known.state == "failed" and record.ended is None else known.log_to
+    node_record = record.nodes[node]
+    # The report of a failure follows the node's part and ends with the run.
+    is_open = node_record.state == "failed" and record.ended is None
+    return node_record.log_from, None if is_open else node_record.log_to
 
 
-def _lines(file: BinaryIO, end: int | None, *, grows: bool = False) -> Iterator[str]:
-    """Lines from where the file stands, without control characters; of one that grows, only whole ones."""
+def _read_lines(file: BinaryIO, end: int | None, *, grows: bool = False) -> Iterator[str]:
+    """Yield the lines from the file's position without control characters; only complete ones if the file grows."""
     while end is None or file.tell() < end:
         begin = file.tell()
-        line = file.readline(_LONGEST_LINE if end is None else min(_LONGEST_LINE, end - begin))
+        line = file.readline(_MAX_LINE_BYTES if end is None else min(_MAX_LINE_BYTES, end - begin))
         if not line:
             return
-        if grows and not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        if grows and not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
             file.seek(begin)
             return
         yield clean(line.decode("utf-8", errors="replace").rstrip("\r\n").expandtabs())
 
 
-def _last(found: Iterable[str], lines: int | None) -> Iterable[str]:
-    return found if lines is None else deque(found, maxlen=lines)
+def _keep_last(text: Iterable[str], lines: int | None) -> Iterable[str]:
+    return text if lines is None else deque(text, maxlen=lines)
 
 
-def _print(found: Iterable[str]) -> None:
-    for line in found:
+def _print_lines(text: Iterable[str]) -> None:
+    for line in text:
         click.echo(line)
 
 
-def _followed(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str | None, lines: int | None) -> int:
-    """Print until the run, or the node, has ended, or Ctrl-C, which is how one leaves a log."""
+def _follow(store: LocalRunStore, record: RunRecord, file: BinaryIO, node: str | None, lines: int | None) -> int:
+    """Print until the run, or the node, has ended, or until Ctrl-C."""
     try:
-        for number, found in enumerate(_growing(evidence, record, file, node)):
-            _print(_last(found, lines) if number == 0 else found)
+        for number, text in enumerate(_read_new_lines(store, record, file, node)):
+            _print_lines(_keep_last(text, lines) if number == 0 else text)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
-    state = (evidence.record(record.run_id) or record).state(locked=evidence.root.is_locked)
+    state = (store.read_record(record.run_id) or record).state(locked=store.root.is_locked)
     say(f"run {record.run_id} {'is running' if state is State.RUNNING else state}", "notice")
     return 0
 
 
-def _growing(evidence: Evidence, record: RunRecord, file: BinaryIO, node: str | None) -> Iterator[Iterable[str]]:
-    """Again and again, the lines that have come since."""
-    is_there = False
+def _read_new_lines(
+    store: LocalRunStore, record: RunRecord, file: BinaryIO, node: str | None
+) -> Iterator[Iterable[str]]:
+    """Yield at each poll the lines that were added since the last one."""
+    has_begun = False
     while True:
-        # In this order: what was there before a node was seen to run is its own; what a run wrote before it was seen
-        # to have ended is there.
+        # The size comes first: bytes before it belong to what ran before the record's state is read.
         size = os.fstat(file.fileno()).st_size
-        record = evidence.record(record.run_id) or record
-        goes_on = record.state(locked=evidence.root.is_locked) is State.RUNNING
+        record = store.read_record(record.run_id) or record
+        is_running = record.state(locked=store.root.is_locked) is State.RUNNING
         if node is None or node in record.nodes:
-            begin, end = _part(record, node)
-            file.seek(file.tell() if is_there else begin)
-            is_there = True
-            grows = goes_on and end is None
-            yield _lines(file, size if grows else end, grows=grows)
+            begin, end = _find_part(record, node)
+            file.seek(file.tell() if has_begun else begin)
+            has_begun = True
+            grows = is_running and end is None
+            yield _read_lines(file, size if grows else end, grows=grows)
             if end is not None:
                 return
-        if not goes_on:
+        if not is_running:
             return
         time.sleep(_POLL_SECONDS)

@@ -1,53 +1,72 @@
-"""`runs` and `show`: what ran, how it ended, and what each node did."""
+"""`runs` and `show`: the runs with their ends, and the nodes of one run."""
 
 import time
 from collections import Counter
 from typing import Any
 
 from cli.errors import ConfigError, RunRootError
-from oncall.evaluations import judgement
-from oncall.graph import properties
-from oncall.rejections import refused, tries
-from oncall.sources import Listed, Run, Source
-from oncall.terminal import Answer, Rows, headline, labelled, moment, seconds
+from oncall.evaluations import read_judgement
+from oncall.results import CommandResult, ResultTable
+from oncall.run_store import Run, RunList, RunStore
+from oncall.start_blockers import describe_rejection, suggest_commands
+from oncall.text_format import format_labels, format_seconds, format_time, join_heading
 from pipeline.run.causes import cause
 from pipeline.run.records import Kind, RunRecord, State
 
-# What pipeline/run/dag_runner.py keeps of a failed execution.
+# The property in which pipeline/run/dag_runner.py keeps the error of a failed execution.
 _ERROR_PROPERTY = "error"
 _KINDS = {Kind.LOCAL: "", Kind.REHEARSAL: ", a rehearsal", Kind.VERTEX: ", on Vertex AI"}
-_NO_RECORD = "no record; only ML Metadata knows it"
+_NO_RECORD = "no record; only ML Metadata has it"
+_RECORD_KEYS = (
+    "config_hash",
+    "revision",
+    "dirty",
+    "host",
+    "pid",
+    "user",
+    "command",
+    "log",
+    "exit_code",
+    "error",
+    "until",
+    "alert",
+)
 
 
-def listed(evidence: Source, limit: int, skip: int = 0) -> Answer:
-    """Return the newest runs, after so many that are skipped."""
-    newest = evidence.listed(limit, skip)
-    found = [_line(evidence, run, readable=not newest.error) for run in newest.runs]
-    rows = Rows(
+def list_runs(store: RunStore, limit: int, skip: int = 0) -> CommandResult:
+    """Return the newest runs after the first `skip`."""
+    newest = store.list_runs(limit, skip)
+    rows = [_describe_run(store, run, readable=not newest.error) for run in newest.runs]
+    table = ResultTable(
         ("run", "state", "started", "took", "pushed", "cause"),
-        [_cells(one) for one in found],
+        [_format_cells(row) for row in rows],
         sentences=("cause",),
         least=("started", "took"),
     )
-    document = {"run_root": evidence.place, "runs": found, "total": newest.total, "refused": refused(evidence)}
-    since = labelled([("refused", headline(refused(evidence))), *(("try", one) for one in tries(evidence))])
+    rejection = describe_rejection(store)
+    document = {"run_root": store.location, "runs": rows, "total": newest.total, "refused": rejection}
+    tries = (("try", line) for line in suggest_commands(store))
+    blockers = format_labels([("refused", join_heading(rejection)), *tries])
     code = RunRootError.exit_code if newest.error else 0
-    return Answer(document, [rows, *_more(newest, limit), *since] if found else ["no runs yet"], code, newest.error)
+    if not rows:
+        return CommandResult(document, ["no runs yet"], code, newest.error)
+    return CommandResult(document, [table, *_describe_rest(newest, limit), *blockers], code, newest.error)
 
 
-def _cells(one: dict[str, Any]) -> list[str]:
-    what, why = push_of(one["pushed"])
-    return [one["run"], one["state"], moment(one["started"]), seconds(one["seconds"]), what, one["cause"] or why]
+def _format_cells(row: dict[str, Any]) -> list[str]:
+    version, reason = split_push(row["pushed"])
+    took = format_seconds(row["seconds"])
+    return [row["run"], row["state"], format_time(row["started"]), took, version, row["cause"] or reason]
 
 
-def push_of(pushed: str) -> tuple[str, str]:
-    """Return what a run pushed, `version 2` or `nothing`; and why nothing, if it succeeded."""
+def split_push(pushed: str) -> tuple[str, str]:
+    """Return the push of a run, `version 2` or `nothing`; and the reason, if it succeeded and pushed nothing."""
     version, to, _ = pushed.partition(" to ")
-    what, _, why = pushed.partition(": ")
-    return (version, "") if to else (what, why)
+    nothing, _, reason = pushed.partition(": ")
+    return (version, "") if to else (nothing, reason)
 
 
-def _more(newest: Listed, limit: int) -> list[str]:
+def _describe_rest(newest: RunList, limit: int) -> list[str]:
     if newest.total is None:
         return [f"older runs are not shown; --limit {10 * limit} shows more"]
     if newest.total <= limit:
@@ -55,85 +74,72 @@ def _more(newest: Listed, limit: int) -> list[str]:
     return [f"{newest.total - limit} older runs are not shown; --limit {newest.total} shows all"]
 
 
-def _line(evidence: Source, run: Run, *, readable: bool) -> dict[str, Any]:
+def _describe_run(store: RunStore, run: Run, *, readable: bool) -> dict[str, Any]:
     record = run.record
     if record is None:
-        said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id, readable)
-        return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": said}
+        reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id, readable)
+        return {"run": run.run_id, "state": run.state, "started": None, "seconds": None, "pushed": "", "cause": reason}
     return {
         "run": run.run_id,
         "state": run.state,
         "started": record.started,
-        "seconds": took(record, run.state),
+        "seconds": _measure_run(record, run.state),
         "pushed": record.summary.get("pushed", ""),
         "cause": cause(record, run.state),
     }
 
 
-def unknown_evidence(evidence: Source, run_id: str, readable: bool = True) -> str:
-    """Return what ML Metadata says of a run without a record: executions by state, the last change."""
-    executions = evidence.metadata.executions(run_id) if readable else []
+def describe_executions(store: RunStore, run_id: str, readable: bool = True) -> str:
+    """Return the executions of a run without a record by state, and their last change."""
+    executions = store.metadata.get_run_executions(run_id) if readable else []
     if not executions:
         return _NO_RECORD
-    counted = Counter(evidence.metadata.state(e) for e in executions)
-    states = ", ".join(f"{number} {state}" for state, number in sorted(counted.items()))
-    last = max(e.last_update_time_since_epoch for e in executions) / 1000
-    return f"no record; executions: {states}; last change {moment(last)}"
+    counts = Counter(execution.state for execution in executions)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    last = max(execution.last_update_time_since_epoch for execution in executions) / 1000
+    return f"no record; executions: {states}; last change {format_time(last)}"
 
 
-def took(record: RunRecord, state: State) -> float | None:
-    """Seconds from start to end, or until now."""
+def _measure_run(record: RunRecord, state: State) -> float | None:
+    """Return the seconds from start to end, or until now."""
     if record.ended is not None:
         return record.ended - record.started
     return time.time() - record.started if state is State.RUNNING else None
 
 
-def need_record(evidence: Source, run: Run) -> RunRecord:
+def need_record(store: RunStore, run: Run) -> RunRecord:
     """Return the record of a run.
 
     Raises:
-      ConfigError: there is none that can be read.
+      ConfigError: it does not exist or cannot be read.
     """
     if run.record is None:
-        why = evidence.damaged.get(run.run_id) or f"run {run.run_id}: has no record; ML Metadata alone knows it"
-        raise ConfigError(why)
+        reason = store.damaged_records.get(run.run_id) or f"run {run.run_id}: has no record; only ML Metadata has it"
+        raise ConfigError(reason)
     return run.record
 
 
-def shown(evidence: Source, name: str) -> Answer:
-    """Everything about one run."""
-    run = evidence.find(name)
+def show_run(store: RunStore, name: str) -> CommandResult:
+    """Return the record of a run and its nodes."""
+    run = store.find_run(name)
     if run.record is None:
-        return _shown_unknown(evidence, run)
+        return _show_without_record(store, run)
     record, error = run.record, ""
     try:
         # A rehearsal leaves nothing in ML Metadata.
-        makers = {} if record.kind == Kind.REHEARSAL else _makers(evidence, run.run_id)
+        makers = {} if record.kind == Kind.REHEARSAL else _find_makers(store, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
-    decision = judgement(evidence, run.run_id).decision
-    nodes = [_node(record, run.state, name, makers) for name in dict.fromkeys([*record.expected, *record.nodes])]
-    kept = (
-        "config_hash",
-        "revision",
-        "dirty",
-        "host",
-        "pid",
-        "user",
-        "command",
-        "log",
-        "exit_code",
-        "error",
-        "until",
-        "alert",
-    )
+    decision = read_judgement(store, run.run_id).decision
+    names = dict.fromkeys([*record.expected, *record.nodes])
+    nodes = [_describe_node(record, run.state, name, makers) for name in names]
     document = {
         "run": run.run_id,
         "state": run.state,
         "pipeline": record.pipeline,
         "started": record.started,
-        "seconds": took(record, run.state),
-        **{name: getattr(record, name) for name in kept},
+        "seconds": _measure_run(record, run.state),
+        **{key: getattr(record, key) for key in _RECORD_KEYS},
         "resumes": record.resumes,
         "config": record.config,
         "summary": record.summary,
@@ -141,30 +147,31 @@ def shown(evidence: Source, name: str) -> Answer:
         "decision": decision,
         "nodes": nodes,
     }
-    rows = Rows(
+    table = ResultTable(
         ("node", "state", "took", "made by run", "error"),
-        [(n["node"], n["state"], seconds(n["seconds"]), n["made_by"], n["error"]) for n in nodes],
+        [(n["node"], n["state"], format_seconds(n["seconds"]), n["made_by"], n["error"]) for n in nodes],
         sentences=("error",),
         least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
-    return Answer(document, [*_head(record, run, decision), rows], code, error)
+    return CommandResult(document, [*_format_record(record, run, decision), table], code, error)
 
 
-def _head(record: RunRecord, run: Run, decision: str) -> list[str]:
-    changed = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
-    return labelled(
+def _format_record(record: RunRecord, run: Run, decision: str) -> list[str]:
+    changes = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
+    took = format_seconds(_measure_run(record, run.state)) or "unknown time"
+    return format_labels(
         [
             ("run", f"{run.run_id} of {record.pipeline}{_KINDS[record.kind]}"),
             ("state", f"{run.state}" + (f", exit code {record.exit_code}" if record.exit_code else "")),
-            ("started", f"{moment(record.started)}, took {seconds(took(record, run.state)) or 'unknown time'}"),
+            ("started", f"{format_time(record.started)}, took {took}"),
             ("resumes", record.resumes),
             ("config", f"{record.config_hash or 'no hash'}; --json shows all of it"),
-            ("revision", f"{record.revision or 'unknown'}{changed}"),
+            ("revision", f"{record.revision or 'unknown'}{changes}"),
             ("by", f"{record.user} on {record.host}, process {record.pid}" if record.user else ""),
             ("command", record.command_line),
             ("log", record.log),
-            ("cause", headline(cause(record, run.state))),
+            ("cause", join_heading(cause(record, run.state))),
             ("decision", decision),
             *(record.summary.items()),
             ("alert", record.alert),
@@ -172,36 +179,37 @@ def _head(record: RunRecord, run: Run, decision: str) -> list[str]:
     )
 
 
-def _makers(evidence: Source, run_id: str) -> dict[str, str]:
+def _find_makers(store: RunStore, run_id: str) -> dict[str, str]:
     """Return the run that made each node's outputs."""
-    outputs = evidence.metadata.outputs(run_id)
-    first = {node: next(iter(found.values()))[0].id for node, found in outputs.items()}
-    made = evidence.metadata.makers(first.values())
-    return {node: evidence.metadata.place(made[id_].id)[0] for node, id_ in first.items() if id_ in made}
+    outputs = store.metadata.get_run_outputs(run_id)
+    first = {node: next(iter(by_output.values()))[0].id for node, by_output in outputs.items()}
+    makers = store.metadata.find_makers(first.values())
+    return {node: store.metadata.get_run_and_node(makers[id_].id)[0] for node, id_ in first.items() if id_ in makers}
 
 
-def _node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
-    known = record.nodes.get(name)
-    if known is None:
+def _describe_node(record: RunRecord, state: State, name: str, makers: dict[str, str]) -> dict[str, Any]:
+    node = record.nodes.get(name)
+    if node is None:
         return {"node": name, "state": "not reached", "seconds": None, "made_by": "", "error": ""}
     return {
         "node": name,
-        "state": known.state if known.ended is not None or state is State.RUNNING else "cut off",
-        "seconds": known.ended - known.started if known.ended is not None else None,
-        "made_by": makers.get(name, "") if known.state == "cached" else "",
-        "error": known.error,
+        "state": node.state if node.ended is not None or state is State.RUNNING else "cut off",
+        "seconds": node.ended - node.started if node.ended is not None else None,
+        "made_by": makers.get(name, "") if node.state == "cached" else "",
+        "error": node.error,
     }
 
 
-def _shown_unknown(evidence: Source, run: Run) -> Answer:
-    metadata = evidence.metadata
+def _show_without_record(store: RunStore, run: Run) -> CommandResult:
+    metadata = store.metadata
     nodes = []
-    for execution in metadata.executions(run.run_id):
-        error = str(properties(execution).get(_ERROR_PROPERTY, ""))
-        nodes.append(
-            {"node": metadata.place(execution.id)[1], "state": metadata.state(execution).lower(), "error": error}
-        )
-    said = evidence.damaged.get(run.run_id) or unknown_evidence(evidence, run.run_id)
-    document = {"run": run.run_id, "state": run.state, "cause": said, "nodes": nodes}
-    rows = Rows(("node", "state", "error"), [(n["node"], n["state"], n["error"]) for n in nodes], sentences=("error",))
-    return Answer(document, [*labelled([("run", run.run_id), ("state", run.state), ("cause", said)]), rows])
+    for execution in metadata.get_run_executions(run.run_id):
+        error = str(execution.properties.get(_ERROR_PROPERTY, ""))
+        node = metadata.get_run_and_node(execution.id)[1]
+        nodes.append({"node": node, "state": execution.state.lower(), "error": error})
+    reason = store.damaged_records.get(run.run_id) or describe_executions(store, run.run_id)
+    document = {"run": run.run_id, "state": run.state, "cause": reason, "nodes": nodes}
+    cells = [(node["node"], node["state"], node["error"]) for node in nodes]
+    table = ResultTable(("node", "state", "error"), cells, sentences=("error",))
+    head = format_labels([("run", run.run_id), ("state", run.state), ("cause", reason)])
+    return CommandResult(document, [*head, table])

@@ -1,4 +1,4 @@
-"""What all commands share: the run root or the project, `--json`, one line for an error, an exit code."""
+"""The options of all commands: the run root or the project, and `--json`; their errors and exit codes."""
 
 import functools
 import sys
@@ -12,22 +12,29 @@ from click.core import ParameterSource
 
 from cli.errors import ConfigError, PushError, RunRootError
 from cli.terminal import flags, refusals
-from oncall.evidence import Evidence
-from oncall.sources import Source
-from oncall.terminal import Answer, show
+from oncall.local.run_store import LocalRunStore
+from oncall.printing import print_result
+from oncall.results import CommandResult
+from oncall.run_store import RunStore
+
+Command = Callable[..., CommandResult | int]
 
 
-def answers(command: Callable[..., Answer | int]) -> Callable[..., None]:
-    """Give a command its common options, and print its answer or its error."""
-    return _asking(command, "")
+def store_command(command: Command) -> Callable[..., None]:
+    """Give a command the shared options and a run store; print its result or its error."""
+    return _wrap(command, "")
 
 
-def answers_here(instead: str) -> Callable[[Callable[..., Answer | int]], Callable[..., None]]:
-    """Return the same for a command that needs a run root; `instead` says what there is on Vertex AI, at {place}."""
-    return lambda command: _asking(command, instead)
+def local_command(alternative: str) -> Callable[[Command], Callable[..., None]]:
+    """Return the decorator for a command that needs a run root.
+
+    Args:
+      alternative: sentence that names the equivalent on Vertex AI, with `{flags}` for the flags of the project.
+    """
+    return lambda command: _wrap(command, alternative)
 
 
-def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[..., None]:
+def _wrap(command: Command, alternative: str) -> Callable[..., None]:
     @functools.wraps(command)
     def run(
         run_root: Path | None,
@@ -38,92 +45,95 @@ def _asking(command: Callable[..., Answer | int], instead: str) -> Callable[...,
         as_json: bool,
         **options: Any,
     ) -> None:
-        def answer() -> Answer | int:
-            found = _source(run_root, project, region, pipeline, api_endpoint, instead)
-            said = command(found, **options)
-            return _with_unread(said, found) if isinstance(said, Answer) else said
+        def execute() -> CommandResult | int:
+            store = _open_store(run_root, project, region, pipeline, api_endpoint, alternative)
+            result = command(store, **options)
+            return _add_read_errors(result, store) if isinstance(result, CommandResult) else result
 
         with refusals(as_json=as_json):
-            code = _answered(answer, as_json)
+            code = _execute_and_print(execute, as_json)
         sys.exit(code)
 
-    if instead:
-        run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {instead.format(place='')}."
-    for option in _options(with_vertex=not instead):
+    if alternative:
+        run.__doc__ = f"{command.__doc__}\n\n    On Vertex AI: {alternative.format(flags='')}."
+    for option in _create_options(with_vertex=not alternative):
         run = option(run)
     return run
 
 
-def _options(*, with_vertex: bool) -> Iterator[Callable[..., Any]]:
-    """Yield the common options, the last one first; those of Vertex AI are taken, and refused, where they are of no
-    use.
+def _create_options(*, with_vertex: bool) -> Iterator[Callable[..., Any]]:
+    """Yield the shared options, the last one first.
+
+    A local command has hidden options for Vertex AI, so that it can reject them with a message.
     """
     yield click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     for name, letters, variable, meaning in (
-        ("--api-endpoint", "HOST:PORT", "VERTEX_API_ENDPOINT", "Of another API than Google's own."),
+        ("--api-endpoint", "HOST:PORT", "VERTEX_API_ENDPOINT", "Address of another API than Google's own."),
         ("--pipeline", "NAME", None, "Only the jobs of this pipeline.  [default: all]"),
-        ("--region", "R", "VERTEX_REGION", "Of the project's jobs, such as europe-west4."),
-        ("--project", "P", "VERTEX_PROJECT", "The Google Cloud project: its jobs, not this machine's runs."),
+        ("--region", "R", "VERTEX_REGION", "Region of the project's jobs, such as europe-west4."),
+        ("--project", "P", "VERTEX_PROJECT", "Google Cloud project, whose jobs replace this machine's runs."),
     ):
         yield click.option(name, metavar=letters, envvar=variable, help=meaning, hidden=not with_vertex)
     yield click.option(
         "--run-root",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
-        help="The folder of the runs.  [default: the only runs/* below the current folder that holds runs]",
+        help="Folder of the runs.  [default: the only runs/* below the current folder that holds runs]",
     )
 
 
-def _source(
+def _open_store(
     run_root: Path | None,
     project: str | None,
     region: str | None,
     pipeline: str | None,
     api_endpoint: str | None,
-    instead: str,
-) -> Source:
-    """Return the run root, or Vertex AI where a project is named; a run root that is named goes over the environment.
+    alternative: str,
+) -> RunStore:
+    """Return the runs of Vertex AI if a project is named, or of the run root; --run-root overrides VERTEX_PROJECT.
 
     Raises:
       ConfigError: both are named, or the command needs the other.
     """
-    given = click.get_current_context().get_parameter_source("project") is ParameterSource.COMMANDLINE
-    if run_root is not None and given:
+    context = click.get_current_context()
+    is_project_typed = context.get_parameter_source("project") is ParameterSource.COMMANDLINE
+    if run_root is not None and is_project_typed:
         raise ConfigError("--run-root and --project: give one of them; runs are on this machine, or on Vertex AI")
     if project is None or run_root is not None:
         if pipeline is not None:
             raise ConfigError("--pipeline: is for Vertex AI; name the project, too, with --project")
-        return Evidence(run_root)
-    if instead:
-        said = instead.format(place=flags(project=project, region=region))
-        raise ConfigError(f"{click.get_current_context().info_name}: is for runs of this machine; {said}")
+        return LocalRunStore(run_root)
+    if alternative:
+        remedy = alternative.format(flags=flags(project=project, region=region))
+        raise ConfigError(f"{context.info_name}: is for runs of this machine; {remedy}")
     # Google's clients take a second to load.
-    from oncall.vertex.evidence import VertexEvidence, Where
+    from oncall.vertex.location import VertexLocation
+    from oncall.vertex.run_store import VertexRunStore
 
-    typed = click.get_current_context().get_parameter_source("api_endpoint") is ParameterSource.COMMANDLINE
-    return VertexEvidence(Where(project, region, pipeline, api_endpoint, is_endpoint_typed=typed))
-
-
-def _with_unread(answer: Answer, source: Source) -> Answer:
-    """Return the answer, with what could not be looked at."""
-    if not source.unread:
-        return answer
-    error = "; ".join(filter(None, [answer.error, *dict.fromkeys(source.unread)]))
-    return replace(answer, error=error, exit_code=answer.exit_code or PushError.exit_code)
+    is_endpoint_typed = context.get_parameter_source("api_endpoint") is ParameterSource.COMMANDLINE
+    return VertexRunStore(VertexLocation(project, region, pipeline, api_endpoint, is_endpoint_typed=is_endpoint_typed))
 
 
-def _answered(question: Callable[[], Answer | int], as_json: bool) -> int:
-    """Print the answer; return the exit code."""
+def _add_read_errors(result: CommandResult, store: RunStore) -> CommandResult:
+    """Return the result with the errors of files that could not be read."""
+    if not store.read_errors:
+        return result
+    error = "; ".join(filter(None, [result.error, *dict.fromkeys(store.read_errors)]))
+    return replace(result, error=error, exit_code=result.exit_code or PushError.exit_code)
+
+
+def _execute_and_print(execute: Callable[[], CommandResult | int], as_json: bool) -> int:
+    """Print the result; return the exit code."""
     try:
-        answer = question()
+        result = execute()
     except BrokenPipeError:
-        # Whoever read along has seen enough, as `head` does; click ends quietly then.
+        # The reader of the pipe has left, as `head` does; click then exits without a message.
         raise
     except OSError as error:
         place = error.filename or "the run root"
         raise RunRootError(f"{place}: cannot be read: {error.strerror or error}") from error
-    if isinstance(answer, int):
-        # It has printed all there is to say.
-        return answer
-    show(answer, as_json=as_json)
-    return answer.exit_code
+    if isinstance(result, int):
+        # The command has printed its output itself.
+        return result
+    print_result(result, as_json=as_json)
+    return result.exit_code

@@ -1,1 +1,1 @@
-"""The same answers for a pipeline on Vertex AI: from its jobs, Vertex ML Metadata, the registry and the endpoint."""
+"""Runs, ML Metadata and model versions on Vertex AI."""

@@ -1,4 +1,4 @@
-"""`doctor` on Vertex AI: jobs that failed, artifacts that are gone, cut-off pushes, traffic that goes astray."""
+"""`doctor` on Vertex AI: failed jobs, missing artifacts, cut-off pushes, traffic of unexpected versions."""
 
 import time
 from collections.abc import Iterator
@@ -10,95 +10,99 @@ from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
 from cli.terminal import command, runner
-from oncall.doctor import Finding, diagnosis
-from oncall.terminal import Answer, short
-from oncall.vertex.evidence import VertexEvidence
-from oncall.vertex.releases import NoModelError, Registered, registered
+from oncall.findings import Finding, report_findings
+from oncall.results import CommandResult
+from oncall.text_format import shorten
+from oncall.vertex.model_versions import NoModelError, VertexModelVersions
+from oncall.vertex.run_store import VertexRunStore
 from pipeline.run.causes import cause
 from pipeline.run.records import State
 from serving.registry.vertex.lease import lease_name
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
-# Since the last that succeeded; no more are looked at.
-_READ_RUNS = 20
+# Jobs after the last that succeeded, at most.
+_MAX_READ_RUNS = 20
 _NOT_HERE = "database, records, disk, orphans: Vertex AI keeps them"
-_KINDS = ("Model", "Schema", "ExampleStatistics", "ModelEvaluation")
+_CHECKED_TYPES = ("Model", "Schema", "ExampleStatistics", "ModelEvaluation")
 
 
-def doctor(evidence: VertexEvidence, folder: Path | None, model: str | None) -> Answer:
-    """All findings; the exit code is 1 if there are any."""
-    findings = list(_runs(evidence))
+def diagnose_vertex(store: VertexRunStore, folder: Path | None, model: str | None) -> CommandResult:
+    """Return the findings of the jobs and the model."""
+    findings = list(_check_runs(store))
     holder = ""
     try:
-        releases = registered(evidence, folder, model)
-        holder = _holder(evidence, releases.name)
-        findings += _registry(releases, holder)
+        model_versions = store.find_model_versions(folder, model)
+        holder = _find_lease_holder(store, model_versions.name)
+        findings += _check_registry(model_versions, holder)
     except NoModelError:
-        # There was no job yet that would have pushed one.
+        # No job has pushed a model yet.
         pass
     except PushError as error:
-        findings.append(Finding("registry", str(error), f"python -m oncall runs{evidence.here}"))
-    return diagnosis(holder, "no push is active", findings, _NOT_HERE)
+        findings.append(Finding("registry", str(error), f"python -m oncall runs{store.location_flags}"))
+    return report_findings(holder, "no push is active", findings, _NOT_HERE)
 
 
-def _holder(evidence: VertexEvidence, model: str) -> str:
-    """Which push holds the model's lease."""
-    request = v1.GetContextRequest(name=lease_name(evidence.vertex, model))
+def _find_lease_holder(store: VertexRunStore, model: str) -> str:
+    """Return the push that holds the model's lease."""
+    request = v1.GetContextRequest(name=lease_name(store.vertex, model))
     try:
-        held = dict(evidence.vertex.read(evidence.vertex.metadata.get_context, request).metadata or {})
+        lease = dict(store.vertex.read(store.vertex.metadata.get_context, request).metadata or {})
     except exceptions.NotFound:
         return ""
-    if float(held.get("expires") or 0) <= time.time():
+    if float(lease.get("expires") or 0) <= time.time():
         return ""
-    return f"held by run {held.get('run_id')}, on {held.get('host')}, since {held.get('since')}"
+    return f"held by run {lease.get('run_id')}, on {lease.get('host')}, since {lease.get('since')}"
 
 
-def _runs(evidence: VertexEvidence) -> Iterator[Finding]:
-    """Jobs that failed and that no later one has made good; and whether the last good one's artifacts are there."""
-    for run_id in islice(evidence.record_ids, _READ_RUNS):
-        run = evidence.run(run_id)
+def _check_runs(store: VertexRunStore) -> Iterator[Finding]:
+    """Yield failed jobs that no later one has made good, and missing artifacts of the last good one."""
+    for run_id in islice(store.record_ids, _MAX_READ_RUNS):
+        run = store.get_run(run_id)
         if run.record is None or run.state is State.RUNNING:
             continue
         if run.state in (State.SUCCEEDED, State.CACHED):
-            yield from _missing(evidence, run_id)
+            yield from _check_artifacts(store, run_id)
             return
-        why = f"python -m oncall why {run_id}{evidence.here}"
-        yield Finding("run", f"{run_id} {run.state}: {short(cause(run.record, run.state), 200)}", why)
+        why = f"python -m oncall why {run_id}{store.location_flags}"
+        yield Finding("run", f"{run_id} {run.state}: {shorten(cause(run.record, run.state), 200)}", why)
 
 
-def _missing(evidence: VertexEvidence, run_id: str) -> Iterator[Finding]:
-    """Yield what the next run, an answer from the cache or a baseline, would look for in vain."""
-    for artifact in evidence.metadata.artifacts_of_run(run_id):
-        if artifact.type not in _KINDS or not artifact.live:
+def _check_artifacts(store: VertexRunStore, run_id: str) -> Iterator[Finding]:
+    """Yield missing artifacts that the next run needs for its cache or as a baseline."""
+    for artifact in store.metadata.get_run_artifacts(run_id):
+        if artifact.type not in _CHECKED_TYPES or not artifact.is_live:
             continue
         try:
-            if not evidence.bucket.is_there(artifact.uri):
-                todo = command(*runner("vertex_runner.py"), "submit", "--no-cache") + evidence.where.of_project()
-                yield Finding("missing", f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone", todo)
+            if not store.bucket.has_files(artifact.uri):
+                submit = command(*runner("vertex_runner.py"), "submit", "--no-cache")
+                message = f"{artifact.type} {artifact.id} of {run_id}: {artifact.uri} is gone"
+                yield Finding("missing", message, submit + store.flags.format_project_flags())
         except PushError as error:
-            evidence.bucket.unread.append(str(error))
+            store.bucket.read_errors.append(str(error))
             return
 
 
-def _registry(releases: Registered, holder: str) -> Iterator[Finding]:
-    where = f"{releases.place}, version"
-    for version in releases.model.versions:
-        if version.labels.get(STATE_LABEL) == UNFINISHED and not holder:
-            said = f"{where} {version.number}: its push was cut off"
-            yield Finding("registry", said, "submit the same config again: it is finished, not repeated")
-        if version.labels.get(STATE_LABEL) == REJECTED and releases.endpoint.share_of(version.id):
-            yield Finding("registry", f"{where} {version.number}: was rejected, and gets traffic", releases.back)
-        if OWNER_LABEL not in version.labels and releases.endpoint.share_of(version.id):
-            yield Finding("registry", f"{where} {version.number}: another tool's, and gets traffic", releases.back)
-    for deployed in releases.endpoint.deployed:
-        known = releases.model.of_id(deployed.version_id) if deployed.model == releases.place else None
-        if known is None and releases.endpoint.split.get(deployed.id):
-            said = (
-                f"{releases.endpoint.resource}: {deployed.model} gets traffic, and is not a version of {releases.name}"
-            )
-            yield Finding("registry", said, releases.back)
-    if releases.champion is None:
-        yield Finding("registry", f"{releases.place}: no version is the champion", releases.back)
-    elif releases.champion not in (v.number for v in releases.versions() if v.traffic):
-        said = f"{where} {releases.champion}: is the champion, and gets no traffic"
-        yield Finding("registry", said, releases.back.replace(" rollback", " promote"))
+def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterator[Finding]:
+    location, endpoint = model_versions.location, model_versions.endpoint
+    rollback = model_versions.rollback_command
+    for version in model_versions.model.versions:
+        name = f"{location}, version {version.number}"
+        push_state = version.labels.get(STATE_LABEL)
+        if push_state == UNFINISHED and not holder:
+            todo = "submit the same config again: it is finished, not repeated"
+            yield Finding("registry", f"{name}: its push was cut off", todo)
+        if push_state == REJECTED and endpoint.share_of(version.id):
+            yield Finding("registry", f"{name}: was rejected, and gets traffic", rollback)
+        if OWNER_LABEL not in version.labels and endpoint.share_of(version.id):
+            yield Finding("registry", f"{name}: another tool's, and gets traffic", rollback)
+    for deployed in endpoint.deployed:
+        version_of = model_versions.model.of_id(deployed.version_id) if deployed.model == location else None
+        if version_of is None and endpoint.split.get(deployed.id):
+            message = f"{deployed.model} gets traffic, and is not a version of {model_versions.name}"
+            yield Finding("registry", f"{endpoint.resource}: {message}", rollback)
+    champion = model_versions.champion
+    if champion is None:
+        yield Finding("registry", f"{location}: no version is the champion", rollback)
+    elif champion not in (version.number for version in model_versions.list_versions() if version.traffic):
+        message = f"{location}, version {champion}: is the champion, and gets no traffic"
+        yield Finding("registry", message, rollback.replace(" rollback", " promote"))

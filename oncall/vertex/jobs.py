@@ -1,4 +1,4 @@
-"""Jobs of Vertex Pipelines as run records: how far each task came and why it ended."""
+"""Jobs of Vertex Pipelines, read as run records with the state and the error of each task."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from pipeline.run.records import Kind, NodeRecord, RunRecord, State
 from pipeline.vertex.jobs import JOB_ID, details_of, pushed_text, tasks_of, to_status
 from serving.registry.vertex.connection import Vertex
 
-_SECONDS = 60.0
-_LISTED = ("name", "display_name", "state", "create_time", "start_time", "end_time", "error", "labels")
-_PAGE = 50
+_TIMEOUT_SECONDS = 60.0
+_LISTED_FIELDS = ("name", "display_name", "state", "create_time", "start_time", "end_time", "error", "labels")
+_PAGE_SIZE = 50
 _FINGERPRINT = "code_fingerprint"
-# What a task's state is called in a record; tasks of other states were not reached.
+# The state in a record by the task's state; tasks of other states were not reached.
 _STATES = {"RUNNING": "running", "SUCCEEDED": "complete", "SKIPPED": "cached", "FAILED": "failed"}
-_ENDING = ("CANCEL_PENDING", "CANCELLING", "CANCELLED")
-_GOING_ON = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
+_CANCELLED_STATES = ("CANCEL_PENDING", "CANCELLING", "CANCELLED")
+_ACTIVE_STATES = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 class Jobs:
@@ -30,62 +30,62 @@ class Jobs:
 
     def __init__(self, vertex: Vertex, pipeline: str | None) -> None:
         self._vertex, self._pipeline = vertex, pipeline
-        self._known: dict[str, Any] = {}
+        self._jobs: dict[str, Any] = {}
 
     def get(self, job_id: str) -> Any:
-        """Return a job with its tasks; None where there is none."""
+        """Return a job with its tasks; None if it does not exist."""
         if not JOB_ID.fullmatch(job_id):
             return None
-        if job_id not in self._known:
+        if job_id not in self._jobs:
             request = v1.GetPipelineJobRequest(name=f"{self._vertex.place.parent}/pipelineJobs/{job_id}")
             call = self._vertex.pipelines.get_pipeline_job
             try:
-                found = self._vertex.retried(lambda: self._vertex.call(call, request), seconds=_SECONDS)
+                job = self._vertex.retried(lambda: self._vertex.call(call, request), seconds=_TIMEOUT_SECONDS)
             except exceptions.NotFound:
-                found = None
-            self._known[job_id] = found
-        return self._known[job_id]
+                job = None
+            self._jobs[job_id] = job
+        return self._jobs[job_id]
 
-    def ids(self, *filters: str) -> Iterator[str]:
-        """Yield the ids of the jobs that fit, the newest first; a page is read when it is needed.
+    def list_ids(self, *filters: str) -> Iterator[str]:
+        """Yield the IDs of the jobs that match, the newest first; a page is read when it is needed.
 
         Raises:
-          PushError: Vertex AI refuses or does not answer, or there is no such project.
+          PushError: Vertex AI rejects the request or does not respond, or there is no such project.
         """
         terms = [*filters, *([f'display_name="{self._pipeline}"'] if self._pipeline else [])]
         parent = self._vertex.place.parent
         request = v1.ListPipelineJobsRequest(
-            parent=parent, filter=" AND ".join(terms), order_by="create_time desc", page_size=_PAGE
+            parent=parent, filter=" AND ".join(terms), order_by="create_time desc", page_size=_PAGE_SIZE
         )
-        request.read_mask = {"paths": list(_LISTED)}
+        request.read_mask = {"paths": list(_LISTED_FIELDS)}
         while True:
-            page = self._page(request)
+            page = self._read_page(request)
             for job in page.pipeline_jobs:
                 yield job.name.rpartition("/")[2]
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
 
-    def _page(self, request: Any) -> Any:
-        def ask() -> Any:
-            # The pager would ask for the next page by itself, and not again if that failed.
+    def _read_page(self, request: Any) -> Any:
+        def read() -> Any:
+            # The pager would request the next page itself, without a retry.
             return next(iter(self._vertex.call(self._vertex.pipelines.list_pipeline_jobs, request).pages))
 
         try:
-            return self._vertex.retried(ask, seconds=_SECONDS)
+            return self._vertex.retried(read, seconds=_TIMEOUT_SECONDS)
         except exceptions.NotFound as error:
-            raise PushError(f"{request.parent}: is not there; check --project and --region") from error
+            raise PushError(f"{request.parent}: does not exist; check --project and --region") from error
 
-    def record(self, job_id: str) -> RunRecord | None:
-        """Return what a job tells, as a run record; None where there is none.
+    def read_record(self, job_id: str) -> RunRecord | None:
+        """Return a job as a run record; None if it does not exist.
 
-        Vertex AI does not say who submitted it, nor which packages the image holds.
+        Vertex AI does not keep who submitted it, nor the packages of the image.
         """
         job = self.get(job_id)
         if job is None:
             return None
-        status, config = to_status(job), _config(job)
-        nodes = {task.task_name: node for task in details_of(job) if (node := self._node(task)) is not None}
+        status, config = to_status(job), _read_config(job)
+        nodes = {task.task_name: node for task in details_of(job) if (node := self._convert_task(task)) is not None}
         dirty = job.labels.get("dirty")
         return RunRecord(
             run_id=job_id,
@@ -95,47 +95,47 @@ class Jobs:
             config_hash=job.labels.get("config-hash", ""),
             revision=job.labels.get("revision"),
             dirty=dirty == "true" if dirty else None,
-            code=_code(job, config),
+            code=_read_code(job, config),
             packages={},
             host="",
             pid=0,
             process_started=0.0,
             user="",
             command=[],
-            log=self._log("aiplatform.googleapis.com/PipelineJob", "pipeline_job_id", job_id),
+            log=self._format_log_command("aiplatform.googleapis.com/PipelineJob", "pipeline_job_id", job_id),
             expected=list(dict.fromkeys([*nodes, *tasks_of(job)])),
-            started=_seconds(job.start_time) or _seconds(job.create_time) or 0.0,
+            started=_to_seconds(job.start_time) or _to_seconds(job.create_time) or 0.0,
             nodes=nodes,
-            ended=_seconds(job.end_time) if status.ended else None,
+            ended=_to_seconds(job.end_time) if status.ended else None,
             exit_code=status.exit_code if status.ended else None,
             error=status.error,
             reason="a request to cancel it" if status.state == "CANCELLED" else "",
-            summary=_summary(details_of(job)),
+            summary=_read_summary(details_of(job)),
         )
 
-    def _node(self, task: Any) -> NodeRecord | None:
+    def _convert_task(self, task: Any) -> NodeRecord | None:
         state = _STATES.get(task.state.name)
-        started, ended = _seconds(task.start_time), _seconds(task.end_time)
-        if task.state.name in _ENDING and started is not None:
+        started, ended = _to_seconds(task.start_time), _to_seconds(task.end_time)
+        if task.state.name in _CANCELLED_STATES and started is not None:
             state = "failed" if ended else "running"
         if state is None:
             return None
-        begun = started or ended or _seconds(task.create_time) or 0.0
-        error = task.error.message or ("cancelled" if task.state.name in _ENDING else "")
+        begun = started or ended or _to_seconds(task.create_time) or 0.0
+        error = task.error.message or ("cancelled" if task.state.name in _CANCELLED_STATES else "")
         job = task.executor_detail.container_detail.main_job or task.executor_detail.custom_job_detail.job
-        log = self._log("ml_job", "job_id", job.rpartition("/")[2]) if job else None
+        log = self._format_log_command("ml_job", "job_id", job.rpartition("/")[2]) if job else None
         return NodeRecord(state=state, started=begun, ended=ended, error=error if state == "failed" else "", log=log)
 
-    def _log(self, kind: str, label: str, value: str) -> str:
+    def _format_log_command(self, kind: str, label: str, value: str) -> str:
         """Return the command that reads a log; https://cloud.google.com/logging/docs/view/logging-query-language."""
         query = f'resource.type="{kind}" AND resource.labels.{label}="{value}"'
         return command("gcloud", "logging", "read", query, "--project", self._vertex.place.project, "--limit", 100)
 
 
-def state_of(job: Any, record: RunRecord) -> State:
-    """How a job is."""
+def get_state(job: Any, record: RunRecord) -> State:
+    """Return the state of a job."""
     state = job.state.name.removeprefix("PIPELINE_STATE_")
-    if state in _GOING_ON:
+    if state in _ACTIVE_STATES:
         return State.RUNNING
     if state == "CANCELLED":
         return State.ABORTED
@@ -143,64 +143,67 @@ def state_of(job: Any, record: RunRecord) -> State:
         return State.FAILED if state == "FAILED" else State.UNKNOWN
     if any(name not in record.nodes for name in record.expected):
         return State.INCOMPLETE
-    # The others look at what is there now.
+    # Nodes without a cache read the current files each time.
     cacheable = [name for name, task in tasks_of(job).items() if task.get("cachingOptions", {}).get("enableCache")]
-    answered = bool(cacheable) and all(record.nodes[name].state == "cached" for name in cacheable)
-    return State.CACHED if answered else State.SUCCEEDED
+    is_cached = bool(cacheable) and all(record.nodes[name].state == "cached" for name in cacheable)
+    return State.CACHED if is_cached else State.SUCCEEDED
 
 
-def _spec(job: Any) -> Mapping[str, Any]:
-    found: dict[str, Any] = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
-    return found
+def _read_spec(job: Any) -> Mapping[str, Any]:
+    spec: dict[str, Any] = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
+    return spec
 
 
-def _config(job: Any) -> dict[str, Any]:
-    """Return what a job was told: the parameters of each task, and where it writes."""
-    found: dict[str, Any] = {"pipeline_root": job.runtime_config.gcs_output_directory}
+def _read_config(job: Any) -> dict[str, Any]:
+    """Return the parameters of each task, and the output folder."""
+    config: dict[str, Any] = {"pipeline_root": job.runtime_config.gcs_output_directory}
     for name, task in tasks_of(job).items():
-        given = task.get("inputs", {}).get("parameters", {})
-        found[name] = {key: _value(source.get("runtimeValue", {}).get("constant")) for key, source in given.items()}
-    return found
+        parameters = task.get("inputs", {}).get("parameters", {})
+        config[name] = {
+            key: _decode_value(parameter.get("runtimeValue", {}).get("constant"))
+            for key, parameter in parameters.items()
+        }
+    return config
 
 
-def _value(value: Any) -> Any:
-    """Return a parameter; TFX writes what is nested as JSON, within JSON."""
+def _decode_value(value: Any) -> Any:
+    """Return a parameter; TFX writes nested values as JSON within JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return _value(json.loads(value))
+            return _decode_value(json.loads(value))
         except ValueError:
             return value
     if isinstance(value, Mapping):
-        return {key: _value(inner) for key, inner in value.items()}
+        return {key: _decode_value(inner) for key, inner in value.items()}
     return value
 
 
-def _code(job: Any, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fingerprints of the code and the images; they are taken out of the config."""
-    found = {}
+def _read_code(job: Any, config: Mapping[str, Any]) -> dict[str, str]:
+    """Remove the fingerprints of the code from the config; return them with the images."""
+    fingerprints = {}
     for name, values in config.items():
         for place in (values, values.get("custom_config")) if isinstance(values, dict) else ():
             if isinstance(place, dict) and _FINGERPRINT in place:
-                found[name] = str(place.pop(_FINGERPRINT))
-    for name, executor in _spec(job).get("deploymentSpec", {}).get("executors", {}).items():
+                fingerprints[name] = str(place.pop(_FINGERPRINT))
+    for name, executor in _read_spec(job).get("deploymentSpec", {}).get("executors", {}).items():
         if image := executor.get("container", {}).get("image"):
-            found[f"image of {name.removesuffix('_executor')}"] = image
-    return found
+            fingerprints[f"image of {name.removesuffix('_executor')}"] = image
+    return fingerprints
 
 
-def _summary(tasks: list[Any]) -> dict[str, str]:
-    """Return what was pushed, from what Pusher wrote."""
+def _read_summary(tasks: list[Any]) -> dict[str, str]:
+    """Return the result of the push from Pusher's artifact."""
     for task in tasks:
         for artifact in task.outputs["pushed_model"].artifacts if "pushed_model" in task.outputs else ():
             return {"pushed": pushed_text(dict(artifact.metadata or {}))}
     return {}
 
 
-def _seconds(time: Any) -> float | None:
+def _to_seconds(time: Any) -> float | None:
     return float(time.timestamp()) if time else None
 
 
-def job_ids_in(uri: str) -> list[str]:
+def parse_job_ids(uri: str) -> list[str]:
     """Return the parts of an artifact's path that can be a job's id: OUTPUT_DIRECTORY/JOB_ID/TASK_ID/KEY."""
     parts = re.sub(r"^gs://[^/]*/", "", uri).rstrip("/").split("/")
     return [part for part in (*parts[-3:-2], *parts[-4:-3]) if JOB_ID.fullmatch(part)]

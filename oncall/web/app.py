@@ -1,4 +1,4 @@
-"""The pages over HTTP: each request reads everything again, nothing is written, and no other site can read along."""
+"""The pages over HTTP: each request reads everything again, nothing is written, and no other site can read them."""
 
 import copy
 import re
@@ -18,122 +18,113 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cli.errors import ConfigError, PipelineError
-from oncall import releases
-from oncall.evidence import Evidence
-from oncall.web import artifact, pages, run, start
-from oncall.web.sections import section
-from oncall.web.start import Place
+from oncall.local.run_store import LocalRunStore
+from oncall.serving_versions import show_versions
+from oncall.web import home_page, rendering
+from oncall.web.artifact_page import read_artifact_page
+from oncall.web.options import PageOptions
+from oncall.web.run_page import read_run_page
+from oncall.web.sections import read_section
 
-# A request that comes by another name may be sent by a page of another site, which would read the answer:
+# A request to another host name may be sent by a page of another site, which would read the response:
 # https://en.wikipedia.org/wiki/DNS_rebinding
 HOSTS = ("127.0.0.1", "localhost")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_MESSAGES = {404: "this page does not exist", 405: "these pages can only be read"}
 
 
-def application(evidence: Evidence, place: Place) -> ASGIApp:
+def create_application(store: LocalRunStore, options: PageOptions) -> ASGIApp:
     """Return the pages of one run root.
 
     Args:
-      evidence: evidence of the run root.
-      place: place of the registry and of a model server.
+      store: runs of the run root.
+      options: options of the command.
     """
-    show = _Pages(evidence, place)
+    pages = _Pages(store, options)
     routes = [
-        Route("/", show.start),
-        Route("/runs/{name:path}", show.run),
-        Route("/artifacts/{name:path}", show.artifact),
-        Route("/versions", show.versions),
+        Route("/", pages.show_home),
+        Route("/runs/{name:path}", pages.show_run),
+        Route("/artifacts/{name:path}", pages.show_artifact),
+        Route("/versions", pages.show_versions),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
-    handlers = {HTTPException: show.refused, Exception: show.refused}
-    # Around all of it: the answer to a mistake of ours has the headers, too.
+    handlers = dict.fromkeys((PipelineError, HTTPException, Exception), pages.show_error)
+    # Around all of it, so that the response to an unexpected exception has the headers, too.
     return _Headers(Starlette(routes=routes, middleware=[trusted], exception_handlers=handlers))
 
 
 class _Pages:
     """One method for each page; starlette runs them in threads, for they wait for files."""
 
-    def __init__(self, evidence: Evidence, place: Place) -> None:
-        self._evidence, self._place = evidence, place
+    def __init__(self, store: LocalRunStore, options: PageOptions) -> None:
+        self._store, self._options = store, options
 
-    def _page(self, template: str, evidence: Evidence, code: int = 200, **values: Any) -> Response:
-        return HTMLResponse(pages.render(template, root=evidence.root.path, **values), code)
+    def _render(
+        self, template: str, code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+    ) -> Response:
+        return HTMLResponse(rendering.render(template, root=self._store.root.path, **values), code, headers)
 
-    def start(self, request: Request) -> Response:
-        evidence = fresh(self._evidence)
-        return self._page(
-            "start.html.j2",
-            evidence,
-            name=start.name_of(evidence),
-            checks=start.checked(evidence, self._place),
-            served=start.served(evidence, self._place),
-            runs=start.runs_page(evidence, _page_number(request.query_params)),
+    def show_home(self, request: Request) -> Response:
+        store = copy_without_cache(self._store)
+        return self._render(
+            "home.html.j2",
+            name=home_page.get_pipeline(store),
+            checks=home_page.read_checks(store, self._options),
+            registry=home_page.read_registry(store, self._options),
+            runs=home_page.read_runs(store, _parse_page(request.query_params)),
         )
 
-    def run(self, request: Request) -> Response:
-        evidence = fresh(self._evidence)
-        try:
-            view = run.view(evidence, request.path_params["name"])
-        except PipelineError as error:
-            return self._sorry(evidence, error)
-        return self._page("run.html.j2", evidence, view=view)
+    def show_run(self, request: Request) -> Response:
+        store = copy_without_cache(self._store)
+        return self._render("run.html.j2", view=read_run_page(store, request.path_params["name"]))
 
-    def artifact(self, request: Request) -> Response:
-        evidence = fresh(self._evidence)
-        try:
-            view = artifact.view(evidence, request.path_params["name"], self._place)
-        except PipelineError as error:
-            return self._sorry(evidence, error)
-        return self._page("artifact.html.j2", evidence, view=view)
+    def show_artifact(self, request: Request) -> Response:
+        store = copy_without_cache(self._store)
+        view = read_artifact_page(store, request.path_params["name"], self._options)
+        return self._render("artifact.html.j2", view=view)
 
-    def versions(self, request: Request) -> Response:
-        evidence = fresh(self._evidence)
-        found = section(lambda: releases.serving(evidence, self._place.registry, self._place.model))
-        return self._page("versions.html.j2", evidence, name=start.name_of(evidence), versions=found)
+    def show_versions(self, request: Request) -> Response:
+        store = copy_without_cache(self._store)
+        versions = read_section(lambda: show_versions(store, self._options.registry, self._options.model))
+        return self._render("versions.html.j2", name=home_page.get_pipeline(store), versions=versions)
 
-    def _sorry(self, evidence: Evidence, error: PipelineError) -> Response:
-        code = 404 if isinstance(error, ConfigError) else 503
-        return self._page("sorry.html.j2", evidence, code, heading=_heading(code), said=str(error))
-
-    def refused(self, request: Request, error: Exception) -> Response:
-        code, headers = 500, None
+    def show_error(self, request: Request, error: Exception) -> Response:
+        """Return the page of an error, headed by the phrase of its HTTP status."""
+        headers = None
         if isinstance(error, HTTPException):
             code, headers = error.status_code, error.headers
-        known = {404: "there is no such page", 405: "these pages can only be read"}
-        said = known.get(code, f"a mistake of this tool: {error!r}")
-        page = pages.render("sorry.html.j2", root=self._evidence.root.path, heading=_heading(code), said=said)
-        return HTMLResponse(page, code, headers)
+            message = _MESSAGES.get(code, error.detail)
+        elif isinstance(error, PipelineError):
+            code, message = 404 if isinstance(error, ConfigError) else 503, str(error)
+        else:
+            code, message = 500, f"a mistake of this tool: {error!r}"
+        return self._render("error.html.j2", code, headers, heading=HTTPStatus(code).phrase, message=message)
 
 
-def _heading(code: int) -> str:
-    """Return the words of an HTTP status; nothing but codes of this module and of Starlette comes here."""
-    return HTTPStatus(code).phrase
-
-
-def fresh(evidence: Evidence) -> Evidence:
-    """Return the same run root, with nothing kept of what was read: pages are to show what is there now."""
-    found = copy.copy(evidence)
-    found.__dict__ = {
+def copy_without_cache(store: LocalRunStore) -> LocalRunStore:
+    """Return the same run root without cached values: a page shows the current files."""
+    copied = copy.copy(store)
+    copied.__dict__ = {
         name: value
-        for name, value in evidence.__dict__.items()
-        if not isinstance(getattr(type(evidence), name, None), cached_property)
+        for name, value in store.__dict__.items()
+        if not isinstance(getattr(type(store), name, None), cached_property)
     }
-    found.damaged = {}
-    return found
+    copied.damaged_records = {}
+    return copied
 
 
-def _page_number(query: Mapping[str, str]) -> int:
+def _parse_page(query: Mapping[str, str]) -> int:
     text = query.get("page", "1")
     return max(int(text), 1) if _NUMBER.fullmatch(text) else 1
 
 
 class _Headers:
-    """Puts the same headers on every answer, refusals among them."""
+    """Adds the same headers to every response, errors among them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._headers = {
-            "content-security-policy": f"{pages.policy()}; frame-ancestors 'none'",
+            "content-security-policy": f"{rendering.get_policy()}; frame-ancestors 'none'",
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-opener-policy": "same-origin",
@@ -142,9 +133,9 @@ class _Headers:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

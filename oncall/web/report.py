@@ -5,52 +5,55 @@ from pathlib import Path
 
 from cli.errors import ConfigError, RunRootError
 from cli.state_files import write_atomically
-from oncall.evidence import Evidence
-from oncall.terminal import Answer, volume
-from oncall.web import pages, run, start
-from oncall.web.start import Place
+from oncall.local.run_store import LocalRunStore
+from oncall.results import CommandResult
+from oncall.text_format import format_bytes
+from oncall.web import home_page, rendering
+from oncall.web.options import PageOptions
+from oncall.web.run_page import read_run_page
 
-# A run that is not ours may have any name.
+# A run of another tool may have any name.
 _NOT_IN_NAMES = re.compile(r"[^\w.-]", re.ASCII)
 
 
-def report(evidence: Evidence, name: str, place: Place, *, output: Path | None, overwrite: bool) -> Answer:
+def write_report(
+    store: LocalRunStore, name: str, options: PageOptions, *, output: Path | None, overwrite: bool
+) -> CommandResult:
     """Write a run's page to a file.
 
     Args:
-      evidence: evidence of the run root.
+      store: runs of the run root.
       name: name of the run.
-      place: place of the registry.
-      output: the file; None for one in the run root, named after the run.
-      overwrite: whether a file that is there already is replaced.
+      options: options of the command.
+      output: path of the file; None for one in the run root, named after the run.
+      overwrite: whether an existing file is replaced.
 
     Raises:
-      ConfigError: there is no such run; or the file is there already.
+      ConfigError: there is no such run; or the file exists already.
       RunRootError: the file cannot be written.
     """
-    view = run.view(evidence, name)
-    file = output or evidence.root.path / "reports" / f"run-{_NOT_IN_NAMES.sub('_', view.run.run_id)}.html"
+    view = read_run_page(store, name)
+    file = output or store.root.path / "reports" / f"run-{_NOT_IN_NAMES.sub('_', view.run.run_id)}.html"
     if file.is_dir():
         raise ConfigError(f"{file}: is a folder; --output names a file")
     replaced = file.exists()
     if replaced and not overwrite:
-        raise ConfigError(f"{file}: is there already; give --output another name, or replace it with --overwrite")
-    page = pages.render(
+        raise ConfigError(f"{file}: exists already; give --output another name, or replace it with --overwrite")
+    page = rendering.render(
         "run.html.j2",
         offline=True,
-        root=evidence.root.path,
+        root=store.root.path,
         view=view,
-        checks=start.checked(evidence, place),
-        served=start.served(evidence, place),
+        checks=home_page.read_checks(store, options),
+        registry=home_page.read_registry(store, options),
     )
     content = page.encode()
     _write(file, content, make_folder=output is None)
     document = {"report": str(file), "run": view.run.run_id, "bytes": len(content), "replaced": replaced}
-    return Answer(document, [f"{file}: {'replaced, ' if replaced else ''}{volume(len(content))}"])
+    return CommandResult(document, [f"{file}: {'replaced, ' if replaced else ''}{format_bytes(len(content))}"])
 
 
 def _write(file: Path, content: bytes, *, make_folder: bool) -> None:
-    """Write the whole file or none."""
     try:
         if make_folder:
             file.parent.mkdir(exist_ok=True)

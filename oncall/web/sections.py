@@ -1,11 +1,11 @@
-"""A part of a page: what was found, or why it could not be."""
+"""A part of a page: its content, or the reason why that cannot be read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cli.errors import PipelineError
-from oncall.terminal import Answer
+from oncall.results import CommandResult
 
 
 @dataclass(frozen=True)
@@ -13,22 +13,22 @@ class Section:
     """One part of a page.
 
     Attributes:
-      found: what is shown; None where there is nothing yet, or a problem.
-      problem: why that is not all.
+      content: values that the template shows; None if there are none yet, or if there is a problem.
+      problem: reason why the content is missing or incomplete.
     """
 
-    found: Any = None
+    content: Any = None
     problem: str = ""
 
 
-def section(question: Callable[[], Any]) -> Section:
-    """Asks; of an Answer, the document is what was found."""
+def read_section(read: Callable[[], Any]) -> Section:
+    """Return the value as a section; for a command's result, its document."""
     try:
-        found = question()
+        value = read()
     except PipelineError as error:
         return Section(problem=str(error))
     except OSError as error:
         return Section(problem=f"{error.filename or 'a file'}: cannot be read: {error.strerror or error}")
-    if isinstance(found, Answer):
-        return Section(found.document, found.error)
-    return Section(found)
+    if isinstance(value, CommandResult):
+        return Section(value.document, value.error)
+    return Section(value)

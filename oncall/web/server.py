@@ -1,4 +1,4 @@
-"""`web`: the pages, until Ctrl-C, for this machine alone."""
+"""`web`: serves the pages until Ctrl-C, for this machine alone."""
 
 import json
 import signal
@@ -9,30 +9,30 @@ import click
 import uvicorn
 
 from cli.errors import ConfigError
-from oncall.evidence import Evidence
-from oncall.web.app import application
-from oncall.web.start import Place
+from oncall.local.run_store import LocalRunStore
+from oncall.web.app import create_application
+from oncall.web.options import PageOptions
 
 _HOST = "127.0.0.1"
 _DRAIN_SECONDS = 2
 
 
-def serve(evidence: Evidence, place: Place, *, port: int, as_json: bool) -> int:
-    """Serve until Ctrl-C or SIGTERM, which are no failure.
+def serve(store: LocalRunStore, options: PageOptions, *, port: int, as_json: bool) -> int:
+    """Serve until Ctrl-C or SIGTERM; return exit code 0 then.
 
     Args:
-      evidence: evidence of the run root.
-      place: place of the registry and of a model server.
-      port: 0 for any that is free.
+      store: runs of the run root.
+      options: options of the command.
+      port: port to listen on; 0 for any that is free.
       as_json: whether the address is printed as a JSON document.
 
     Raises:
-      ConfigError: the port cannot be listened at.
+      ConfigError: the port cannot be opened.
     """
-    listening = _bound(port)
-    address = f"http://{_HOST}:{listening.getsockname()[1]}/"
+    listener = _listen(port)
+    address = f"http://{_HOST}:{listener.getsockname()[1]}/"
     config = uvicorn.Config(
-        application(evidence, place),
+        create_application(store, options),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -41,23 +41,23 @@ def serve(evidence: Evidence, place: Place, *, port: int, as_json: bool) -> int:
     # Uvicorn raises the signal again once it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        with listening:
-            listening.listen()
+        with listener:
+            listener.listen()
             click.echo(json.dumps({"url": address}) if as_json else f"{address}    Ctrl-C ends it")
-            uvicorn.Server(config).run(sockets=[listening])
+            uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def _bound(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((_HOST, port))
+        listener.bind((_HOST, port))
     except OSError as error:
-        listening.close()
+        listener.close()
         raise ConfigError(
-            f"--port {port}: {_HOST}:{port} cannot be listened at: {error.strerror}; --port 0 takes any that is free"
+            f"--port {port}: {_HOST}:{port} cannot be opened: {error.strerror}; --port 0 takes any that is free"
         ) from error
-    return listening
+    return listener

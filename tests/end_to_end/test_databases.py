@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from oncall.metadata import Metadata
+from oncall.local.metadata import LocalMetadata
 from pipeline.run.run_root import RunRoot
 from serving.registry import LocalRegistry
 from tests import forked
@@ -96,8 +96,8 @@ def _oncall(root: RunRoot, *arguments: str, code: int = 0) -> Any:
 
 
 def _execution_states(root: RunRoot) -> set[str]:
-    metadata = Metadata(root.database)
-    return {metadata.state(one) for run in metadata.runs() for one in metadata.executions(run.name)}
+    metadata = LocalMetadata(root.database)
+    return {metadata.state(one) for run in metadata.get_run_contexts() for one in metadata.get_run_executions(run.name)}
 
 
 def _all_texts(root: RunRoot) -> str:

@@ -51,7 +51,7 @@ def test_a_run_does_not_start_on_a_database_that_stays_locked(place: Place) -> N
     assert code == 6
     assert f"the database is locked by process {holder.pid} (" in line
     assert line.endswith("for more than 3 s; end it, and the same command continues from the cache")
-    assert (finding["kind"], "is locked by" in finding["said"]) == ("database", True)
+    assert (finding["kind"], "is locked by" in finding["message"]) == ("database", True)
     assert place.oncall("runs")["total"] == runs
     before.check()
     assert place.run_again()[0] == 0

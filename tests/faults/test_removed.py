@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from oncall.metadata import Metadata
+from oncall.local.metadata import LocalMetadata
 from tests.faults import injections
 from tests.faults.invariants import Before, check_explanation, is_blessed
 from tests.faults.processes import Place
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 def _find_output(place: Place, node: str, key: str) -> Path:
     """Return the folder of an output of a node in the newest run, made by it or reused."""
-    outputs = Metadata(place.root.database).outputs(place.record().run_id)
+    outputs = LocalMetadata(place.root.database).get_run_outputs(place.record().run_id)
     (artifact,) = outputs[node][key]
     return Path(artifact.uri)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oncall import doctor
+from oncall.local import doctor
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import content
@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, docum
         runs.run(SECOND, crashes_in="Trainer")
         found = document("check")
     assert checks(found)["newest run"] is True
-    assert found["checks"][0]["said"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
+    assert found["checks"][0]["message"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
 
 
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
@@ -77,12 +77,12 @@ def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: 
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
     found = {one["name"]: one for one in document("check")["checks"]}
     assert found["content"]["ok"] is False
-    assert found["content"]["said"] == "version 1: its files are NOT those that were pushed: saved_model.pb changed"
+    assert found["content"]["message"] == "version 1: its files are NOT those that were pushed: saved_model.pb changed"
     # No version before it could serve: its run pushes the model again.
     again = f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
     assert found["content"]["todo"].startswith(again)
     (told,) = [one for one in document("doctor")["findings"] if one["kind"] == "registry"]
-    assert "saved_model.pb changed" in told["said"]
+    assert "saved_model.pb changed" in told["message"]
     assert again in told["todo"]
     shutil.rmtree(runs.registry.path(1))
     gone = {one["name"]: one for one in document("check")["checks"]}["champion"]
@@ -94,7 +94,7 @@ def test_where_a_version_before_is_whole_it_is_the_way_back(runs: Runs, document
     runs.run(SECOND, auc=0.95)
     (runs.registry.path(2) / "more.txt").write_text("mine")
     found = {one["name"]: one for one in document("check")["checks"]}["content"]
-    assert found["said"].endswith("NOT those that were pushed: more.txt is new")
+    assert found["message"].endswith("NOT those that were pushed: more.txt is new")
     assert found["todo"].startswith("python -m oncall rollback")
     (runs.registry.path(1) / "saved_model.pb").unlink()
     found = {one["name"]: one for one in document("check")["checks"]}["content"]
@@ -113,8 +113,8 @@ def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Do
         (b'{"ready": true, "versions": [1], "default": 1}', 200, True, "serves version 1; version 1 is the champion"),
         (b'{"ready": true, "versions": [7], "default": 7}', 200, False, "serves version 7; version 1 is the champion"),
         (b'{"ready": false, "versions": [], "default": null}', 503, False, "is not ready; versions []"),
-        (b"<html>", 200, False, "no answer of a model server"),
-        (b"[]", 200, False, "no answer of a model server"),
+        (b"<html>", 200, False, "does not respond as a model server"),
+        (b"[]", 200, False, "does not respond as a model server"),
     ],
     ids=["the champion", "another version", "not ready", "a page", "another document"],
 )
@@ -125,7 +125,7 @@ def test_the_model_server_must_serve_the_champion(
     with server(answer, status) as url:
         found = document("check", "--url", f"{url}/")
     assert checks(found)["model server"] is ok
-    assert said in found["checks"][-1]["said"]
+    assert said in found["checks"][-1]["message"]
 
 
 def test_a_server_that_is_down_is_not_ok_and_a_wrong_url_is_refused(runs: Runs, oncall: Oncall) -> None:
@@ -151,7 +151,7 @@ def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Docum
     found = document("doctor")
     assert kinds(found) == ["run", "partial"]
     assert found["findings"][0]["todo"] == f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
-    assert "left by execution 8, which is RUNNING" in found["findings"][1]["said"]
+    assert "left by execution 8, which is RUNNING" in found["findings"][1]["message"]
     runs.run(SECOND)
     assert kinds(document("doctor")) == ["partial"]
 
@@ -174,7 +174,7 @@ def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Run
     (runs.root.artifacts / "Trainer" / ".system" / "executor_execution" / "8").mkdir(parents=True)
     found = document("doctor")
     assert kinds(found) == ["missing", "orphan"]
-    assert found["findings"][0]["said"].startswith("TransformGraph ")
+    assert found["findings"][0]["message"].startswith("TransformGraph ")
     assert found["findings"][1]["todo"] == f"rm -r {orphan}"
 
 
@@ -184,8 +184,8 @@ def test_what_was_cut_off_in_the_registry_is_found(runs: Runs, document: Documen
     shutil.copytree(runs.registry.path(1), runs.registry.path(3))
     found = document("doctor")
     assert kinds(found) == ["registry", "registry"]
-    assert "its push was cut off after the copy" in found["findings"][0]["said"]
-    assert ".unfinished-2: a push or a gc was cut off" in found["findings"][1]["said"]
+    assert "its push was cut off after the copy" in found["findings"][0]["message"]
+    assert ".unfinished-2: a push or a gc was cut off" in found["findings"][1]["message"]
 
 
 def test_a_damaged_registry_is_found(runs: Runs, document: Document, oncall: Oncall) -> None:
@@ -201,7 +201,7 @@ def test_a_damaged_registry_is_found(runs: Runs, document: Document, oncall: Onc
 
 def test_a_full_disk_is_found(runs: Runs, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.run(FIRST)
-    monkeypatch.setattr(doctor, "_FREE_BYTES", 1e18)
+    monkeypatch.setattr(doctor, "_MIN_FREE_BYTES", 1e18)
     (finding,) = document("doctor")["findings"]
     assert (finding["kind"], "gc --keep-last 5 --keep-pushed" in finding["todo"]) == ("disk", True)
 
@@ -211,7 +211,7 @@ def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document
     assert "database" not in {one["name"] for one in document("check")["checks"]}
     runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
     found = {one["name"]: one for one in document("check")["checks"]}["database"]
-    assert (found["ok"], "is truncated" in found["said"]) == (False, True)
+    assert (found["ok"], "is truncated" in found["message"]) == (False, True)
 
 
 def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stays(
@@ -237,4 +237,4 @@ def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stay
     (aside,) = runs.root.path.glob("damaged-*")
     assert {path.name for path in aside.iterdir()} == {"metadata.sqlite", "artifacts"}
     found = oncall("lineage", "v2")
-    assert (found.exit_code, f"v2 is of run {SECOND}, which the database does not know" in found.output) == (2, True)
+    assert (found.exit_code, f"v2 is of run {SECOND}, which is not in the database" in found.output) == (2, True)

@@ -147,7 +147,7 @@ def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypat
         (tmp_path / "runs" / name / "registry" / "m" / "1").mkdir(parents=True)
         (tmp_path / "runs" / name / "registry" / "m" / "1" / "saved_model.pb").write_text("m")
     said = CliRunner().invoke(main, ["runs"]).stderr
-    flags = [shlex.split(part)[:2] for part in re.split(" or |meant: ?", said)[1:]]
+    flags = [shlex.split(part)[:2] for part in re.split(" or |choose one: ?", said)[1:]]
     assert sorted(flags) == sorted([["--run-root", f"runs/{name}"] for name in (ODD, "b")])
     with pytest.raises(ConfigError) as caught:
         find_registry(None, None)

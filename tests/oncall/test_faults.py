@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.terminal import clean
 from oncall.__main__ import main
-from oncall.terminal import clean, short
+from oncall.text_format import shorten
 from pipeline.database.config import MySQL
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
@@ -146,7 +147,7 @@ def test_a_damaged_record_is_named_and_hides_no_other(content: str, runs: Runs, 
     runs.root.record(OTHER).write_text(content)
     assert [one["state"] for one in document("runs")["runs"]] == ["UNKNOWN", "SUCCEEDED"]
     (finding,) = [one for one in document("doctor")["findings"] if one["kind"] == "record"]
-    assert finding["said"].startswith(f"{runs.root.record(OTHER)}: is damaged: ")
+    assert finding["message"].startswith(f"{runs.root.record(OTHER)}: is damaged: ")
     why = oncall("why", "latest")
     assert (why.exit_code, "is damaged" in why.output) == (0, True)
     assert oncall("resume", OTHER).exit_code == 2
@@ -174,8 +175,8 @@ def test_hostile_text_neither_colours_nor_breaks_what_is_shown(runs: Runs, oncal
 
 
 def test_a_heading_is_shown_with_what_it_is_the_heading_of() -> None:
-    assert short("the data does not fit:\n  age: 430\n  more") == "the data does not fit: age: 430"
-    assert (short("one\ntwo"), short(""), short("x" * 100, 10)) == ("one", "", "xxxxxxx...")
+    assert shorten("the data does not fit:\n  age: 430\n  more") == "the data does not fit: age: 430"
+    assert (shorten("one\ntwo"), shorten(""), shorten("x" * 100, 10)) == ("one", "", "xxxxxxx...")
 
 
 def test_control_characters_are_shown_as_their_escapes() -> None:
@@ -200,4 +201,4 @@ def test_the_only_run_root_is_found_and_several_are_listed(tmp_path: Path, monke
     Runs(tmp_path / "runs" / "b")
     several = CliRunner().invoke(main, ["runs"])
     assert several.exit_code == 2
-    assert several.output == "error: several run roots could be meant: --run-root runs/a or --run-root runs/b\n"
+    assert several.output == "error: several folders hold runs; choose one: --run-root runs/a or --run-root runs/b\n"

@@ -88,9 +88,9 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
         assert found.output.count("\n") == 1
         return found.exit_code, found.stderr.strip()
 
-    began = "those that began: ExampleGen, SchemaGen, Gate"
-    assert why(RUN, "Trainer") == (2, f"error: Trainer: run {RUN} did not come to it; {began}")
-    assert why(RUN, "Trainer", "--follow") == (2, f"error: Trainer: run {RUN} did not come to it; {began}")
+    began = "the nodes that began: ExampleGen, SchemaGen, Gate"
+    assert why(RUN, "Trainer") == (2, f"error: Trainer: run {RUN} did not reach it; {began}")
+    assert why(RUN, "Trainer", "--follow") == (2, f"error: Trainer: run {RUN} did not reach it; {began}")
     assert why(RUN, "Nobody") == (2, f"error: Nobody: run {RUN} has no such node; {began}")
     both = "--follow and --json: give one of them; a document has an end"
     found = oncall("log", RUN, "--follow", "--json")

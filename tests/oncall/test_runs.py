@@ -99,7 +99,7 @@ def test_the_last_good_run_is_a_whole_one(runs: Runs, document: Document) -> Non
 def test_where_only_incomplete_runs_are_on_record_none_is_whole(runs: Runs, document: Document) -> None:
     runs.run(FIRST, until="Gate")
     (newest, *_) = document("check")["checks"]
-    assert (newest["ok"], newest["said"]) == (
+    assert (newest["ok"], newest["message"]) == (
         False,
         f"no whole run has ended on record; run {FIRST} stopped after Gate, as asked",
     )
@@ -133,7 +133,7 @@ def test_a_run_is_named_by_its_first_characters_if_they_fit_one(runs: Runs, onca
     several = oncall("show", "2026")
     assert (several.exit_code, several.stderr.strip()) == (
         2,
-        f"error: {runs.root.path}: '2026' fits {SECOND}, {FIRST} and is ambiguous",
+        f"error: {runs.root.path}: '2026' is ambiguous: it matches {SECOND}, {FIRST}",
     )
     none = oncall("why", "2027")
     assert (none.exit_code, none.stderr.strip()) == (
@@ -157,7 +157,7 @@ def test_a_document_has_the_whole_cause_and_a_table_its_first_words(
     cause = f"Gate: {error}"
     assert document("runs")["runs"][0]["cause"] == document("why", FIRST)["cause"] == cause
     newest = document("check")["checks"][0]
-    assert newest["said"] == f"{FIRST} FAILED: {cause}"
+    assert newest["message"] == f"{FIRST} FAILED: {cause}"
     for command in ("runs", "check"):
         table = oncall(command).output
         assert ("Gate: the data" in table, "x 0" in table, "x 1" in table) == (True, True, False), command

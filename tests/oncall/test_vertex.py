@@ -88,9 +88,7 @@ def test_only_as_many_jobs_are_read_as_are_asked_for(jobs: VertexJobs, oncall: O
 
 
 def test_pages_are_read_on(jobs: VertexJobs, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
-    from oncall.vertex import jobs as module
-
-    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr("oncall.vertex.jobs._PAGE_SIZE", 2)
     for number in range(5):
         jobs.run(f"run-{number}", stops_in=("ExampleGen", "RUNNING"))
     jobs.emulator.faults.calls.clear()
@@ -111,7 +109,7 @@ def test_a_run_is_found_by_its_first_characters(jobs: VertexJobs, document: Docu
     jobs.run("census-tuesday", stops_in=("ExampleGen", "RUNNING"))
     assert document("why", "census-m")["run"] == "census-monday"
     several = oncall("why", "census")
-    assert (several.exit_code, "fits census-tuesday, census-monday and is ambiguous" in several.stderr) == (2, True)
+    assert (several.exit_code, "is ambiguous: it matches census-tuesday, census-monday" in several.stderr) == (2, True)
     none = oncall("why", "sunday")
     assert none.exit_code == 2
     assert none.stderr == f"error: {PARENT}: has no run 'sunday'; the newest are: census-tuesday, census-monday\n"
@@ -147,7 +145,7 @@ def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(
     found = document("why", "bad")
     assert (found["state"], found["node"], found["exit_code"]) == ("FAILED", "Gate", 3)
     assert found["cause"] == "Gate: DataError: the data does not fit its schema"
-    assert "it says nothing more" not in oncall("why", "bad").output
+    assert "the log has no more lines about it" not in oncall("why", "bad").output
     command = shlex.split(found["log"])
     assert command[:3] == ["gcloud", "logging", "read"]
     assert command[3].startswith('resource.type="ml_job" AND resource.labels.job_id="4')
@@ -211,7 +209,7 @@ def test_a_bucket_that_may_not_be_read_is_told_with_the_rest(
 ) -> None:
     jobs.run("one")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    monkeypatch.setattr("oncall.vertex.files._SECONDS", 0.1)
+    monkeypatch.setattr("oncall.vertex.bucket._TIMEOUT_SECONDS", 0.1)
     found = oncall("anomalies", "latest", "--json")
     assert (found.exit_code, json.loads(found.stdout)["run"]) == (5, "one")
     assert f"gs://{BUCKET}/root" in json.loads(found.stdout)["error"]
@@ -240,7 +238,7 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     assert "70 %" in oncall("serving").output
     assert document("lineage", "v2")["made_from"]["run"] == "run-2"
     checks = {check["name"]: check for check in document("check")["checks"]}
-    assert checks["endpoint"]["said"] == "serves version 1 with 70 %, version 2 with 30 %"
+    assert checks["endpoint"]["message"] == "serves version 1 with 70 %, version 2 with 30 %"
     # Somebody writes into the bucket.
     uri = bench.model().versions[0].artifact_uri
     (bench.server.emulator.path(uri) / "saved_model.pb").write_text("mine")
@@ -273,7 +271,7 @@ def test_doctor_finds_what_is_wrong_and_says_what_does_not_apply(
         bench.push(0.2, "run-2")
     found = oncall("doctor", "--json")
     assert found.exit_code == 1
-    said = {(one["kind"], one["said"].split(":")[0]) for one in json.loads(found.stdout)["findings"]}
+    said = {(one["kind"], one["message"].split(":")[0]) for one in json.loads(found.stdout)["findings"]}
     model = made["Trainer"]["model"]["name"].rpartition("/")[2]
     assert said == {
         ("run", "run-2 FAILED"),
@@ -330,14 +328,12 @@ def test_the_environment_names_the_project_unless_a_run_root_is_named(
 def test_a_refusal_or_an_outage_is_one_line(
     jobs: VertexJobs, bench: Bench, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oncall.vertex import jobs as module
-
     jobs.run("one")
-    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    monkeypatch.setattr("oncall.vertex.jobs._TIMEOUT_SECONDS", 0.0)
     for code, said in {
         "PERMISSION_DENIED": "permission denied: injected; grant roles/aiplatform.user",
         "UNAUTHENTICATED": "Vertex AI does not accept the credentials",
-        "NOT_FOUND": f"{PARENT}: is not there; check --project and --region",
+        "NOT_FOUND": f"{PARENT}: does not exist; check --project and --region",
         "UNAVAILABLE": "Vertex AI did not answer within 0 s",
     }.items():
         bench.fault(method="ListPipelineJobs", code=code)

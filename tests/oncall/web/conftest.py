@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from oncall.evidence import Evidence
-from oncall.web.app import application
-from oncall.web.start import Place
+from oncall.local.run_store import LocalRunStore
+from oncall.web.app import create_application
+from oncall.web.options import PageOptions
 from tests.oncall.run_roots import Runs
 
 
@@ -57,7 +57,7 @@ class Site:
 @contextmanager
 def served(root: Path) -> Iterator[Site]:
     """Yield the pages of a run root."""
-    application_ = application(Evidence(root), Place())
+    application_ = create_application(LocalRunStore(root), PageOptions())
     server = uvicorn.Server(uvicorn.Config(application_, log_level="critical"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from oncall.evidence import Evidence
-from oncall.why import why
+from oncall.failures import explain_run
+from oncall.local.run_store import LocalRunStore
 from serving.registry import LocalRegistry
 from tests.oncall.big_database import make
 from tests.oncall.run_roots import NAME, Runs
@@ -54,7 +54,7 @@ def test_a_runs_page_says_what_why_says(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
     log = 'Traceback (most recent call last):\n  File "/work/x.py", line 3, in f\n    boom()\nValueError: <no> such "thing"\n'
     runs.run(SECOND, fails=("Trainer", 'ValueError: <no> such "thing"', 1), log=log)
-    answer = why(Evidence(runs.root.path), SECOND).document
+    answer = explain_run(LocalRunStore(runs.root.path), SECOND).document
     shown = text(f"/runs/{SECOND}")
     assert "FAILED in Trainer, exit code 1" in shown
     assert answer["cause"] in shown
@@ -81,7 +81,7 @@ def test_latest_and_first_characters_name_a_run(runs: Runs, text: Text, site: Si
     runs.run(SECOND)
     assert f"Run {SECOND}" in text("/runs/latest")
     assert f"Run {FIRST}" in text("/runs/20260101")
-    assert "fits" in site.get("/runs/2026").text
+    assert "is ambiguous: it matches" in site.get("/runs/2026").text
 
 
 def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
@@ -91,11 +91,24 @@ def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
         "/artifacts/9999": "has no artifact 9999",
         "/artifacts/x": "'x': is neither an artifact's number nor a version such as v2",
         "/artifacts/v7": "has no version 7 of a run; it has v1",
-        "/nothing": "there is no such page",
+        "/nothing": "this page does not exist",
     }.items():
         got = site.get(path)
         assert (got.code, said in got.text) == (404, True), (path, got.text)
         assert "<h1>Not Found</h1>" in got.html
+
+
+def test_an_exception_is_a_page_headed_by_its_status(runs: Runs, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.run(FIRST)
+
+    def fail(*_: object) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr("oncall.web.app.read_run_page", fail)
+    response = site.get("/runs/latest")
+    assert (response.code, "<h1>Internal Server Error</h1>" in response.html) == (500, True)
+    assert "a mistake of this tool: ValueError('planted')" in response.text
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_pages_of_runs(runs: Runs) -> None:
@@ -116,8 +129,8 @@ def test_each_request_reads_anew(runs: Runs, text: Text) -> None:
     made = runs.run(FIRST)
     model = made["Trainer"]["model"]
     row = f"Model {model.id} Trainer Evaluator, InfraValidator, Pusher"
-    assert "state there" in text(f"/artifacts/{model.id}")
-    assert f"{row} there" in text(f"/runs/{FIRST}")
+    assert "state exists" in text(f"/artifacts/{model.id}")
+    assert f"{row} exist" in text(f"/runs/{FIRST}")
     shutil.rmtree(model.uri)
     assert "state its files are gone" in text(f"/artifacts/{model.id}")
     assert f"{row} its files are gone" in text(f"/runs/{FIRST}")
@@ -174,4 +187,4 @@ def test_a_run_that_only_ml_metadata_knows(runs: Runs, text: Text) -> None:
     assert "UNKNOWN" in shown
     assert "no record; executions: 12 COMPLETE; last change" in shown
     assert "ExampleGen complete in" in shown
-    assert "Config It is not on record." in shown
+    assert "Config The config is not on record." in shown

@@ -9,7 +9,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from playwright.sync_api import Page
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from oncall.evidence import Evidence
+from oncall.local.run_store import LocalRunStore
 from pipeline.run.records import RecordFile
 from serving.registry import Candidate
 from tests.browser import needs_browser, open_page
@@ -58,9 +58,9 @@ def hostile(runs: Runs) -> Runs:
     """Two runs, the second failed, with hostile strings wherever a page takes one from."""
     made = runs.run(FIRST, log=BAD)
     runs.run(SECOND, fails=("Trainer", f"ValueError: {BAD} {LONG}\n{BAD}", 1), log=f"error: {BAD}\n{LONG}\n")
-    evidence = Evidence(runs.root.path)
+    store = LocalRunStore(runs.root.path)
     for run_id in (FIRST, SECOND):
-        record = evidence.record(run_id)
+        record = store.read_record(run_id)
         assert record is not None
         record.host, record.user, record.command = BAD, BAD, ["local_runner.py", BAD, LONG]
         record.config[BAD] = {BAD: [BAD, LONG]}

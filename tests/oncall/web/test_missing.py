@@ -26,8 +26,8 @@ def test_a_crashed_run(runs: Runs, text: Text) -> None:
     assert "StatisticsGen cut off" in shown
     assert "Pusher not reached" in shown
     assert "The gate: not reached" in shown
-    assert "The run did not come so far: Evaluator has not ended." in shown
-    assert "The run did not come so far: StatisticsGen has not ended." in shown
+    assert "The run did not reach it: Evaluator has not ended." in shown
+    assert "The run did not reach it: StatisticsGen has not ended." in shown
 
 
 def test_deleted_artifacts(runs: Runs, text: Text) -> None:

@@ -35,8 +35,7 @@ def test_a_file_that_is_there_stays(runs: Runs, oncall: Oncall, tmp_path: Path) 
     refused = oncall("report", "latest", "--output", file)
     assert refused.exit_code == 2
     assert (
-        refused.stderr
-        == f"error: {file}: is there already; give --output another name, or replace it with --overwrite\n"
+        refused.stderr == f"error: {file}: exists already; give --output another name, or replace it with --overwrite\n"
     )
     assert file.read_text() == "mine"
     replaced = json.loads(oncall("report", "latest", "--output", file, "--overwrite", "--json").stdout)

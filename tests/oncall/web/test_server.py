@@ -63,7 +63,7 @@ def test_a_port_in_use_is_one_line(runs: Runs, oncall: Oncall) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = oncall("web", "--port", port)
-    said = f"--port {port}: 127.0.0.1:{port} cannot be listened at: Address already in use; --port 0 takes any that is free"
+    said = f"--port {port}: 127.0.0.1:{port} cannot be opened: Address already in use; --port 0 takes any that is free"
     assert (refused.exit_code, refused.stdout, refused.stderr) == (2, "", f"error: {said}\n")
 
 

@@ -12,7 +12,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from cli.errors import RunRootError
-from oncall.metadata import Metadata
+from oncall.local.metadata import LocalMetadata
 from pipeline.database.binding import FILE
 from pipeline.database.config import SQLite
 from pipeline.run.run_root import RunRoot
@@ -70,17 +70,17 @@ def test_a_run_root_and_its_database_stay_together(tmp_path: Path) -> None:
     root.path.rename(tmp_path / "b")
     use(tmp_path / "b")
     assert RunRoot(tmp_path / "b").database.bound_id == bound
-    Metadata(RunRoot(tmp_path / "b").database)
+    LocalMetadata(RunRoot(tmp_path / "b").database)
 
 
 def test_a_run_root_of_before_there_were_bindings_is_bound_as_it_is(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     runs.run(RUN)
-    Metadata(runs.root.database)
+    LocalMetadata(runs.root.database)
     assert not (tmp_path / FILE).exists()
     use(tmp_path)
     assert runs.root.database.bound_id is not None
-    assert [context.name for context in Metadata(runs.root.database).runs()] == [RUN]
+    assert [context.name for context in LocalMetadata(runs.root.database).get_run_contexts()] == [RUN]
 
 
 def test_a_lost_file_is_written_anew(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_fresh_database_over_artifacts(tmp_path: Path) -> None:
     with pytest.raises(
         RunRootError, match=f"is not the database that this run root is bound to; it is that of {tmp_path / 'b'} on"
     ):
-        Metadata(root.database)
+        LocalMetadata(root.database)
 
 
 def test_a_database_with_tables_and_no_runs_over_artifacts(tmp_path: Path) -> None:

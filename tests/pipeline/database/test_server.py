@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pydantic import TypeAdapter
 
 from cli.errors import RunRootError
-from oncall.metadata import Metadata
+from oncall.local.metadata import LocalMetadata
 from pipeline.database.binding import database_of
 from pipeline.database.config import MetadataBackend
 from pipeline.database.database import LOCKED, Database
@@ -145,7 +145,7 @@ def test_a_user_who_may_only_read_answers_on_call_and_runs_nothing(
     let_read(database_server, reader["user"], values["database"])
     file = tmp_path / "database.json"
     file.write_text(file.read_text().replace(f'"{USER}"', f'"{reader["user"]}"'))
-    assert Metadata(RunRoot(tmp_path).database).runs() == []
+    assert LocalMetadata(RunRoot(tmp_path).database).get_run_contexts() == []
     RunRoot(tmp_path).database.check(whole=True)
     assert f"user {reader['user']} has not the rights" in refusal(tmp_path, {**values, **reader})
 
@@ -192,7 +192,7 @@ def test_a_schema_of_another_release_and_one_with_a_table_missing(
 def test_reading_makes_no_tables(database_server: DatabaseServer, tmp_path: Path) -> None:
     database = database_of(settings(database_server.new_database()), tmp_path, None)
     with pytest.raises(RunRootError, match="holds nothing, not even ML Metadata's tables"):
-        Metadata(database)
+        LocalMetadata(database)
     with database.session() as ask:
         assert database.table_names(ask) == set()
 
@@ -251,6 +251,6 @@ def test_a_server_that_wants_tls(mariadb: DatabaseServer, tmp_path: Path, monkey
         with pytest.raises(RunRootError, match=r"metadata.tls: .*none.pem: cannot be used: No such file"):
             bound(root, {**values, "tls": {"ca": str(tmp_path / "none.pem")}})
         trusted = bound(root, {**values, "tls": {"ca": str(tmp_path / "ca.pem")}})
-        assert Metadata(trusted).runs() == []
+        assert LocalMetadata(trusted).get_run_contexts() == []
         with trusted.session() as ask:
             assert ask("SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLSv1.")

@@ -9,8 +9,8 @@ from tfx.types import standard_artifacts
 
 from components.history.local import LastPushedStatistics
 from components.pusher.last_push import Push
-from oncall.evidence import Evidence
-from oncall.garbage import gc
+from oncall.garbage_collection import collect_garbage
+from oncall.local.run_store import LocalRunStore
 from pipeline.config import pipeline_config
 from pipeline.run import artifact_lookup
 from pipeline.stats.page import page
@@ -156,7 +156,9 @@ def test_gc_changes_neither(runs: Runs) -> None:
     runs.store.put_artifacts([artifact])
     for run_id in IDS[3:6]:
         runs.run(run_id, until="Gate")
-    removed = gc(Evidence(runs.root.path), keep_last=1, keep_pushed=False, yes=True, folder=None, model=None)
+    removed = collect_garbage(
+        LocalRunStore(runs.root.path), keep_last=1, keep_pushed=False, yes=True, folder=None, model=None
+    )
     assert first["Pusher"]["pushed_model"].id in removed.document["artifacts"]
     assert last(runs) == IDS[1]
     assert gate_finds(runs) == folders(second)

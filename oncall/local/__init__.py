@@ -1,0 +1,1 @@
+"""Runs, ML Metadata and model versions of this machine."""

@@ -1,0 +1,112 @@
+"""The model versions in a registry of this machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.errors import ConfigError, PipelineError
+from cli.terminal import flags
+from oncall.model_versions import ModelVersion
+from pipeline.run.records import RunRecord
+from serving.registry import LocalRegistry
+from serving.registry.local import lookup
+
+
+def find_registry(run_root: Path, newest: RunRecord | None, folder: Path | None, model: str | None) -> LocalRegistry:
+    """Return the registry of a run's config.
+
+    Args:
+      run_root: folder of the runs; the registry is in it if neither `folder` nor the config names one.
+      newest: record of the newest run.
+      folder: folder of the registry; None for the config's.
+      model: name of the model; None for the config's.
+
+    Raises:
+      ConfigError: the registry is ambiguous, there is no such model, or the models are on Vertex AI.
+      PushError: the registry cannot be read, or has no model.
+    """
+    push = newest.config.get("push") if newest else None
+    config: dict[str, Any] = push if isinstance(push, dict) else {}
+    if folder is None and config.get("target") == "vertex":
+        raise ConfigError(
+            f"the newest run pushes to Vertex AI: python -m oncall serving{_vertex_flags(newest)} prints its version"
+        )
+    default = run_root / "registry"
+    registry = folder or Path(str(config.get("registry") or default))
+    name = model or config.get("model_name")
+    if (
+        model is not None
+        and name != config.get("model_name")
+        and registry.is_dir()
+        and model not in lookup.model_names(registry)
+    ):
+        names = ", ".join(lookup.model_names(registry)) or "none"
+        raise ConfigError(f"--model {model}: {registry} has no such model; it has {names}")
+    # Before the first push the default folder does not exist; any other may not be mounted.
+    if name is None or not (registry.is_dir() or registry == default):
+        return lookup.find_registry(registry, model)
+    return LocalRegistry(registry, str(name))
+
+
+def _vertex_flags(record: RunRecord | None) -> str:
+    """Return the flags that name where on Vertex AI a run pushes to."""
+    config = record.config if record else {}
+    vertex, push = config.get("vertex") or {}, config.get("push") or {}
+    return flags(project=vertex.get("project"), region=vertex.get("region"), model=push.get("model_name"))
+
+
+class LocalModelVersions:
+    """The versions of one model in a registry's folder."""
+
+    def __init__(self, registry: LocalRegistry, run_flags: str, registry_flags: str) -> None:
+        """Keep the registry.
+
+        Args:
+          registry: registry of the model.
+          run_flags: flags of proposed commands that name the run root.
+          registry_flags: flags of proposed commands that name the run root and the registry.
+        """
+        self.name, self.location = registry.name, str(registry.folder)
+        self._registry, self._run_flags, self._registry_flags = registry, run_flags, registry_flags
+
+    @property
+    def rollback_command(self) -> str:
+        """Command that makes the previous version serve; if none is intact, that pushes the champion again."""
+        previous, champion = self._registry.labels().get("previous"), self.champion
+        is_intact = previous is not None and self._registry.path(previous).is_dir() and self._registry.fits(previous)
+        pusher = self._registry.pushed_by(champion) if champion is not None and not is_intact else ""
+        if not pusher:
+            return f"python -m oncall rollback{self._registry_flags} --reason '...'"
+        return f"python -m oncall resume {pusher}{self._run_flags}    # pushes its model again, as a new version"
+
+    @property
+    def champion(self) -> int | None:
+        """Number of the version that should serve."""
+        return self._registry.champion()
+
+    def list_versions(self) -> list[ModelVersion]:
+        """Return the versions, the oldest first; the state of a damaged one is the reason."""
+        states = self._registry.ledger().states
+        return [self._read_version(number, str(states.get(number) or "cut off")) for number in self._registry.numbers()]
+
+    def _read_version(self, number: int, state: str) -> ModelVersion:
+        try:
+            release = self._registry.release(number)
+        except PipelineError as error:
+            return ModelVersion(number, f"damaged: {error}")
+        if release is None:
+            return ModelVersion(number, "of another tool")
+        return ModelVersion(number, state, release.run_id, release.model_id)
+
+    def is_intact(self, version: int) -> bool | None:
+        """Check that a version's files are those that were pushed; None if that is not known."""
+        return self._registry.fits(version)
+
+    def list_changed_files(self, version: int) -> list[str]:
+        """Return the files that are not as they were pushed, each with its difference."""
+        return self._registry.differing_files(version)
+
+    def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
+        """Return the metrics of the version's evaluation, by name."""
+        release = self._registry.release(version.number)
+        return release.metrics if release else {}

@@ -1,0 +1,174 @@
+"""The versions of a model in Vertex AI's registry, and their shares of the endpoint's traffic."""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cli.errors import ConfigError, PushError
+from cli.terminal import flags
+from oncall.evaluations import read_metrics
+from oncall.model_versions import ModelVersion
+from oncall.vertex.jobs import Jobs
+from oncall.vertex.location import VertexLocation
+from oncall.vertex.metadata import VertexMetadata
+from serving.registry import content_hash
+from serving.registry.vertex import state
+from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
+
+_OVERALL = "overall: "
+
+
+class NoModelError(ConfigError):
+    """No job names a model, and no flag does."""
+
+
+def find_model_versions(
+    vertex: Vertex,
+    jobs: Jobs,
+    metadata: VertexMetadata,
+    location: VertexLocation,
+    folder: Path | None,
+    model: str | None,
+) -> "VertexModelVersions":
+    """Return the versions of the named model, or of the model that the newest job pushes to.
+
+    Args:
+      vertex: connection.
+      jobs: jobs of the location.
+      metadata: ML Metadata of the jobs.
+      location: flags of the command.
+      folder: folder of a registry; an error on Vertex AI.
+      model: name of the model; None for the newest job's.
+
+    Raises:
+      ConfigError: no job names a model, there is none of the given name, or a folder is named.
+      PushError: the model of the newest job does not exist.
+    """
+    if folder is not None:
+        raise ConfigError("--registry: names a folder; on Vertex AI give the model's name as --model")
+    model_name = model or os.environ.get("VERTEX_MODEL")
+    name, endpoint = (model_name, None) if model_name else _read_push_target(vertex, jobs)
+    registered = state.read_model(vertex, name)
+    if not registered.versions:
+        error_class = ConfigError if model else PushError
+        raise error_class(f"{registered.resource}: does not exist; check --project, --region and --model")
+    return VertexModelVersions(vertex, jobs, metadata, location, registered, name, endpoint or name)
+
+
+def _read_push_target(vertex: Vertex, jobs: Jobs) -> tuple[str, str | None]:
+    """Return the names of the newest job's model and endpoint."""
+    for run_id in islice(jobs.list_ids(), 1):
+        record = jobs.read_record(run_id)
+        pusher: dict[str, Any] = record.config.get("Pusher", {}) if record else {}
+        registry = pusher.get("registry")
+        if isinstance(registry, dict) and "deployment" in registry:
+            return str(registry["model_name"]), registry["deployment"].get("endpoint")
+    raise NoModelError(f"{vertex.place.parent}: no job names a model; name it with --model")
+
+
+@dataclass
+class VertexModelVersions:
+    """The versions of a model and its endpoint, as they are now."""
+
+    vertex: Vertex
+    jobs: Jobs
+    metadata: VertexMetadata
+    command_flags: VertexLocation
+    model: state.Model
+    name: str
+    endpoint_name: str
+
+    @property
+    def location(self) -> str:
+        """Resource name of the model."""
+        return self.model.resource
+
+    @property
+    def rollback_command(self) -> str:
+        """Command that gives the previous version all traffic."""
+        command_flags = self.command_flags.format_project_flags() + flags(model=self.name)
+        return f"python -m serving.registry rollback{command_flags}"
+
+    @cached_property
+    def endpoint(self) -> state.Endpoint:
+        """The endpoint whose ID is the name; or else one with this display name that serves the model."""
+        endpoint = state.read_endpoint(self.vertex, f"{self.vertex.place.parent}/endpoints/{self.endpoint_name}")
+        others = [] if endpoint.exists else state.endpoints_named(self.vertex, self.endpoint_name)
+        serving = (e for e in others if any(deployed.model == self.model.resource for deployed in e.deployed))
+        return next(serving, endpoint)
+
+    @property
+    def champion(self) -> int | None:
+        """Number of the version that should serve."""
+        version = self.model.with_alias(CHAMPION)
+        return version.number if version else None
+
+    def list_versions(self) -> list[ModelVersion]:
+        """Return the versions, the oldest first."""
+        return [self._convert_version(version) for version in self.model.versions]
+
+    def _convert_version(self, version: state.Version) -> ModelVersion:
+        run = self._find_run(version)
+        models = self.metadata.get_run_outputs(run).get("Trainer", {}).get("model", []) if run else []
+        share = self.endpoint.share_of(version.id)
+        return ModelVersion(version.number, _describe_state(version), run, models[0].id if models else None, share)
+
+    def _find_run(self, version: state.Version) -> str:
+        """Return the run that pushed a version. A label holds 63 characters, and a job's ID may be longer."""
+        label = version.labels.get(RUN_LABEL, "")
+        if len(label) < state.LABEL_LENGTH:
+            return label
+        return next(self.jobs.list_ids(f'pipeline_job_user_id:"{label}*"'), label)
+
+    def is_intact(self, version: int) -> bool | None:
+        """Check that a deployed version's files in the bucket are those that were pushed.
+
+        The files of other versions are not read: a model may be large, and these serve nobody.
+
+        Raises:
+          PushError: they cannot be read.
+        """
+        registered = self.model.numbered(version)
+        if registered is None or not any(d.version_id == registered.id for d in self.endpoint.deployed):
+            return None
+        expected = registered.labels.get(HASH_LABEL)
+        if expected is None:
+            return None
+        from serving.registry.vertex import staging
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            try:
+                staging.fetch(registered.artifact_uri, folder, project=self.command_flags.project)
+            except staging.NothingThereError:
+                return False
+            return state.label(content_hash(folder)) == expected
+
+    def list_changed_files(self, version: int) -> list[str]:
+        """Return no files: the labels of a model hold one hash for all of them."""
+        return []
+
+    def read_metrics(self, version: ModelVersion) -> Mapping[str, float]:
+        """Return the metrics over all rows of the evaluation that the run left in the bucket."""
+        metrics = read_metrics(self.metadata.get_run_outputs(version.run)) if version.run else {}
+        return {
+            key.removeprefix(_OVERALL): value
+            for key, value in metrics.items()
+            if key.startswith(_OVERALL) and math.isfinite(value)
+        }
+
+
+def _describe_state(version: state.Version) -> str:
+    """Return a version's state in the words of the local registry, and the state of its push if it has not ended."""
+    alias = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
+    pushed = version.labels.get(STATE_LABEL)
+    if pushed is None:
+        return "of another tool"
+    return alias if pushed == state.FINISHED else f"{alias}, {pushed}"

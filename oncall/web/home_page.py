@@ -1,0 +1,112 @@
+"""The first page: checks, serving version and runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.errors import PushError
+from oncall.checks import report_checks, run_checks
+from oncall.local.run_store import LocalRunStore
+from oncall.runs import list_runs
+from oncall.web.options import PageOptions
+from oncall.web.sections import Section, read_section
+from serving.registry import Event, LocalRegistry
+
+RUNS_PER_PAGE = 25
+_MAX_VERSIONS, _MAX_EVENTS = 10, 50
+# Events that may change the serving version.
+_PROMOTIONS = ("push", "promote", "rollback", "adopt")
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version of the registry, with its state and a part of its release."""
+
+    number: int
+    state: str
+    run: str = ""
+    pushed_at: str = ""
+    metrics: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RegistrySummary:
+    """The serving version and its promotion; the newest versions and events, and the number of all of them."""
+
+    folder: Path
+    name: str
+    champion: int | None
+    since: Event | None
+    versions: list[VersionRow]
+    all_versions: int
+    events: list[Event]
+    all_events: int
+
+
+@dataclass(frozen=True)
+class RunsPage:
+    """Some of the runs, newest first, and their place among all."""
+
+    runs: list[dict[str, Any]]
+    page: int
+    pages: int
+    total: int
+
+
+def get_pipeline(store: LocalRunStore) -> str:
+    """Return the pipeline's name, or the run root's if no run is on record."""
+    return next((record.pipeline for record in store.read_records()), store.root.path.name)
+
+
+def read_checks(store: LocalRunStore, options: PageOptions) -> Section:
+    """Return the document of `check`."""
+    return read_section(lambda: report_checks(run_checks(store, options.url, options.registry, options.model)))
+
+
+def read_registry(store: LocalRunStore, options: PageOptions) -> Section:
+    """Return the summary of the registry."""
+    return read_section(lambda: _summarize(store.find_registry(options.registry, options.model)))
+
+
+def _summarize(registry: LocalRegistry) -> RegistrySummary:
+    ledger = registry.ledger()
+    versions = registry.numbers()
+    labelled = {*ledger.labels.values()}
+    newest = sorted({*versions[-_MAX_VERSIONS:], *labelled}, reverse=True)
+    events = list(reversed(ledger.history))
+    since = next((e for e in events if e.version == ledger.champion and e.action in _PROMOTIONS), None)
+    return RegistrySummary(
+        folder=registry.folder,
+        name=registry.name,
+        champion=ledger.champion,
+        since=since,
+        versions=[_read_version(registry, number, str(ledger.states.get(number, "cut off"))) for number in newest],
+        all_versions=len({*versions, *labelled}),
+        events=events[:_MAX_EVENTS],
+        all_events=len(events),
+    )
+
+
+def _read_version(registry: LocalRegistry, number: int, state: str) -> VersionRow:
+    try:
+        release = registry.release(number)
+    except PushError as error:
+        return VersionRow(number, state, problem=str(error))
+    if release is None:
+        has_folder = number in registry.numbers()
+        return VersionRow(number, state, problem="of another tool" if has_folder else "its folder is gone")
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in list(release.metrics.items())[:3])
+    return VersionRow(number, state, release.run_id, release.pushed_at, metrics)
+
+
+def read_runs(store: LocalRunStore, page: int) -> Section:
+    """Return the runs of one page, counted from 1; of the last page if there are fewer."""
+    section = read_section(lambda: list_runs(store, RUNS_PER_PAGE, (page - 1) * RUNS_PER_PAGE))
+    if section.content is None:
+        return section
+    total = section.content["total"]
+    pages = max(-(-total // RUNS_PER_PAGE), 1)
+    if page > pages:
+        return read_runs(store, pages)
+    return Section(RunsPage(section.content["runs"], page, pages, total), section.problem)

@@ -1,0 +1,101 @@
+"""Tables: in a terminal ids stay whole and what matters least goes first; what is piped has all of it."""
+
+import fcntl
+import itertools
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from oncall import printing
+from oncall.results import ResultTable
+from oncall.runs import split_push
+from tests.conftest import ROOT
+from tests.oncall.conftest import Oncall
+from tests.oncall.run_roots import Runs
+from tests.oncall.test_cli import CALLS, FIRST, SECOND
+
+ERROR = "the data does not fit its schema or has changed:\n  train: age: " + "very " * 40 + "high value"
+_ID = re.compile(r"2026010\d{1,2}T000000\.000000")
+
+
+@pytest.fixture
+def three_runs(runs: Runs) -> Runs:
+    first = runs.run(FIRST)
+    runs.run(SECOND, cached=first)
+    runs.run("20260103T000000.000000", cached=first, fails=("Gate", ERROR, 3))
+    return runs
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(printing, "_measure_terminal", lambda: width)
+
+
+def test_no_table_is_wider_than_the_terminal_and_no_id_is_broken(
+    three_runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for (command, arguments), width in itertools.product(CALLS.items(), (50, 80, 120)):
+        with monkeypatch.context() as patch:
+            piped = oncall(command, *arguments).output
+            narrow(patch, width)
+            shown = oncall(command, *arguments).output
+        table = [line for line in shown.splitlines() if line[-1:] in "┓┃┩│┘"]
+        assert max(map(len, table), default=0) <= width, (command, width)
+        if command != "show":
+            assert {*_ID.findall(shown)} == {*_ID.findall(piped)}, (command, width)
+        for word in ("champion", "as pushed", "FAILED", "version 1"):
+            assert (word in shown) == (word in piped), (command, width, word)
+
+
+def test_columns_that_matter_least_are_left_out_and_named(
+    three_runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch, 80)
+    heading, *rest = oncall("runs").output.splitlines()[1:]
+    assert heading.replace("┃", " ").split() == ["run", "state", "pushed", "cause"]
+    assert rest[-1] == "not shown: started, took; a wider terminal has room"
+    narrow(monkeypatch, 50)
+    assert oncall("runs").output.startswith("run        20260103T000000.000000\nstate      FAILED\nstarted    ")
+
+
+def test_what_is_piped_is_neither_cut_nor_folded(three_runs: Runs, oncall: Oncall) -> None:
+    assert any("high value │" in line and "FAILED" in line for line in oncall("runs").output.splitlines())
+    assert any("high value │" in line and "Gate" in line for line in oncall("show", "latest").output.splitlines())
+    assert any("high value │" in line and "NOT ok" in line for line in oncall("check").output.splitlines())
+
+
+def test_a_real_terminal_of_80_columns(three_runs: Runs) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "oncall", "runs", "--run-root", str(three_runs.root.path)]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    # What is shown has room in the terminal's buffer.
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=theirs, check=False)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    assert len(lines[0]) == 80
+    assert sum(SECOND in line and "version 1" in line for line in lines) == 1
+
+
+def test_what_a_run_pushed_is_a_word_or_two() -> None:
+    assert split_push("version 2 to /runs/a: b/registry/census-income/2") == ("version 2", "")
+    assert split_push("nothing: version 1 holds this very model already") == (
+        "nothing",
+        "version 1 holds this very model already",
+    )
+    assert split_push("nothing") == ("nothing", "")
+    assert split_push("") == ("", "")
+
+
+def test_a_wide_letter_takes_its_place() -> None:
+    rows = ResultTable(("run", "cause"), [("漢" * 30, "x")], sentences=("cause",))
+    assert len(printing._render_table(rows, 80)) == 1
+    assert [str(line) for line in printing._render_table(rows, 60)] == [f"run        {'漢' * 30}", "cause      x"]
