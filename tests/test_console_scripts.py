@@ -1,5 +1,6 @@
 """The console scripts of a wheel that is built and installed into a folder."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -68,6 +69,12 @@ def test_commands_to_type_name_the_file_of_a_checkout(monkeypatch: pytest.Monkey
     assert runner("local_runner.py") == ["python", "local_runner.py"]
     monkeypatch.chdir(tmp_path)
     assert runner("local_runner.py") == ["python", str(ROOT / "local_runner.py")]
+
+
+@pytest.mark.parametrize("target", SCRIPTS.values(), ids=list(SCRIPTS))
+def test_the_target_of_a_script_exists(target: str) -> None:
+    module, _, function = target.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_every_script_has_the_prefix_and_every_runner_a_script() -> None:
