@@ -62,14 +62,14 @@ class Release:
             raise ValueError(f"expected an object, found {type(values).__name__}")
         kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
         optional: dict[str, type] = {"metrics": dict, "extra_hashes": dict, "file_hashes": dict, "pushed_at": str}
-        known = {name: values[name] for name in {**kinds, **optional} if name in values}
+        fields = {name: values[name] for name in {**kinds, **optional} if name in values}
         for name, kind in kinds.items():
-            if name not in known:
+            if name not in fields:
                 raise ValueError(f"there is no '{name}'")
-            _check_kind(name, known[name], kind)
+            _check_kind(name, fields[name], kind)
         for name, kind in optional.items():
-            _check_kind(name, known.get(name, kind()), kind)
-        return cls(**known)
+            _check_kind(name, fields.get(name, kind()), kind)
+        return cls(**fields)
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
@@ -78,7 +78,7 @@ def _check_kind(name: str, value: Any, kind: type) -> None:
 
 
 def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
-    """SHA-256 of each file's content."""
+    """Return the SHA-256 of each file's content."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in extra.items()}
 
 
@@ -88,7 +88,7 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the relative paths and contents of all files but those of `NOT_CONTENT`."""
+    """Return the SHA-256 over the relative paths and contents of all files but those of `NOT_CONTENT`."""
     digest = hashlib.sha256()
     for name, path in _content_files(folder):
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
@@ -99,12 +99,12 @@ def content_hash(folder: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that `content_hash` stands for, by its path in the folder."""
-    found = {}
+    """Return the SHA-256 of each file that `content_hash` stands for, by its path in the folder."""
+    hashes = {}
     for name, path in _content_files(folder):
         with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _content_files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -60,27 +60,27 @@ class Ledger:
     states: Mapping[int, State]
     history: tuple[Event, ...] = ()
 
-    def labelled(self, state: State) -> int | None:
+    def find_by_state(self, state: State) -> int | None:
         """Return the version with a state of which there is at most one."""
-        return next((version for version, found in self.states.items() if found is state), None)
+        return next((version for version, its_state in self.states.items() if its_state is state), None)
 
     @property
     def champion(self) -> int | None:
-        return self.labelled(State.CHAMPION)
+        return self.find_by_state(State.CHAMPION)
 
     @property
     def labels(self) -> dict[str, int]:
         """The versions that are champion, previous and candidate, by that word."""
-        found = {str(state): self.labelled(state) for state in LABELS}
-        return {label: version for label, version in found.items() if version is not None}
+        versions = {str(state): self.find_by_state(state) for state in LABELS}
+        return {label: version for label, version in versions.items() if version is not None}
 
     @property
     def used(self) -> set[int]:
         """The numbers that were ever given, those of deleted versions among them."""
         return {*self.states, *(event.version for event in self.history)}
 
-    def crowned(self, version: int) -> "Ledger":
-        """With another champion: the one before becomes previous, the previous one retired."""
+    def promote(self, version: int) -> "Ledger":
+        """Return the ledger with another champion: the one before becomes previous, the previous one retired."""
         if version == self.champion:
             return self
         states = dict(self.states)
@@ -90,28 +90,28 @@ class Ledger:
         states[version] = State.CHAMPION
         return replace(self, states=states)
 
-    def nominated(self, version: int) -> "Ledger":
-        """With another candidate: the one before becomes retired."""
+    def nominate(self, version: int) -> "Ledger":
+        """Return the ledger with another candidate: the one before becomes retired."""
         states = {v: State.RETIRED if s is State.CANDIDATE else s for v, s in self.states.items()}
         return replace(self, states={**states, version: State.CANDIDATE})
 
-    def retired(self, version: int) -> "Ledger":
+    def retire(self, version: int) -> "Ledger":
         return replace(self, states={**self.states, version: State.RETIRED})
 
-    def without(self, version: int) -> "Ledger":
+    def remove(self, version: int) -> "Ledger":
         return replace(self, states={v: s for v, s in self.states.items() if v != version})
 
-    def noted(self, action: str, version: int, *, run_id: str = "", reason: str = "") -> "Ledger":
-        """With one event more: now, by whoever runs this; to be called before the change that it tells of."""
+    def record(self, action: str, version: int, *, run_id: str = "", reason: str = "") -> "Ledger":
+        """Return the ledger with one event more: now, by the current user. Call it before the change itself."""
         event = Event(timestamp(), action, version, user_and_host(), self.champion, run_id, reason)
         return replace(self, history=(*self.history, event))
 
     @classmethod
-    def adopted(cls, versions: Iterable[int]) -> "Ledger":
+    def adopt(cls, versions: Iterable[int]) -> "Ledger":
         """Return the ledger of versions without recorded states: the highest number is the champion."""
         ledger = cls(dict.fromkeys(sorted(versions), State.RETIRED))
         for version in sorted(ledger.states)[-2:]:
-            ledger = ledger.crowned(version)
+            ledger = ledger.promote(version)
         return ledger
 
     def to_json(self) -> str:
@@ -133,12 +133,12 @@ class Ledger:
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f"expected an object with format {_FORMAT}")
         try:
-            states = {int(version): State(known["state"]) for version, known in values["versions"].items()}
+            states = {int(version): State(entry["state"]) for version, entry in values["versions"].items()}
             history = tuple(_event(event) for event in values["history"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"unexpected content: {error!r}") from error
         for state in LABELS:
-            several = [version for version, found in states.items() if found is state]
+            several = [version for version, its_state in states.items() if its_state is state]
             if len(several) > 1:
                 raise ValueError(f"there are several versions with the state {state}: {', '.join(map(str, several))}")
         return cls(states, history)

@@ -1,4 +1,4 @@
-"""Which model a command is about, when its flags leave that open."""
+"""The choice of a model for a command whose flags leave it open."""
 
 from pathlib import Path
 
@@ -27,15 +27,16 @@ def find_registry(folder: Path | None, model: str | None) -> LocalRegistry:
     if folder is not None and _is_model(folder.absolute().parent, folder.absolute().name):
         raise ConfigError(f"--registry: {folder} is a model's folder; expected the one above, and the name as --model")
     registries = sorted(Path().glob(_USUAL_PLACES)) if folder is None else [folder]
-    there = [(registry, name) for registry in registries for name in model_names(registry)]
-    meant = [(registry, name) for registry, name in there if model in (None, name)]
-    if len(meant) == 1:
-        return LocalRegistry(*meant[0])
-    if meant:
-        raise ConfigError("several models could be meant; choose one with " + " or ".join(map(_flags, meant)))
-    if there or folder is not None:
-        known = ", ".join(sorted({name for _, name in there})) or "no model"
-        raise PushError(f"{' and '.join(map(str, registries))}: no model {model or 'is there'}; there is {known}")
+    models = [(registry, name) for registry in registries for name in model_names(registry)]
+    matches = [(registry, name) for registry, name in models if model in (None, name)]
+    if len(matches) == 1:
+        return LocalRegistry(*matches[0])
+    if matches:
+        raise ConfigError("several models could be meant; choose one with " + " or ".join(map(_flags, matches)))
+    if models or folder is not None:
+        names = ", ".join(sorted({name for _, name in models})) or "no model"
+        problem = f"no model {model}; there is {names}" if model else "holds no model"
+        raise PushError(f"{' and '.join(map(str, registries))}: {problem}")
     raise ConfigError(f"{Path.cwd()}: {_USUAL_PLACES} holds no model; name the registry's folder with --registry")
 
 

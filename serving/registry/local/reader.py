@@ -23,11 +23,11 @@ class Versions:
         self.folder = Path(folder) / model_name
 
     def path(self, version: int) -> Path:
-        """Where a version is, or would be."""
+        """Return the folder of a version, which need not exist."""
         return self.folder / str(version)
 
     def numbers(self) -> list[int]:
-        """All whole versions, ascending."""
+        """Return all whole versions, ascending."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
@@ -42,12 +42,12 @@ class Versions:
           PushError: registry.json is damaged, or cannot be read.
         """
         file = self.folder / LEDGER_FILE
-        known = self._read_ledger(file)
-        if known is None:
-            adopted = Ledger.adopted(version for version in self.numbers() if self.release(version) is not None)
-            # A first push may have begun since: what it has written says more than what it left.
-            known = self._read_ledger(file) or adopted
-        return known
+        ledger = self._read_ledger(file)
+        if ledger is None:
+            adopted_ledger = Ledger.adopt(version for version in self.numbers() if self.release(version) is not None)
+            # A first push may have begun since: the file that it has written replaces the guess from the folders.
+            ledger = self._read_ledger(file) or adopted_ledger
+        return ledger
 
     def _read_ledger(self, file: Path) -> Ledger | None:
         try:
@@ -93,9 +93,9 @@ class Versions:
     def pushed_by(self, version: int) -> str:
         """Return the run that pushed a version, even where its folder is gone; empty if nothing says so."""
         events = (e for e in self.ledger().history if e.version == version and e.action == "push")
-        known = next((event.run_id for event in events), "")
-        if known or not (release := self.release(version)):
-            return known
+        run_id = next((event.run_id for event in events), "")
+        if run_id or not (release := self.release(version)):
+            return run_id
         return release.run_id
 
     def next_version(self) -> int:
@@ -129,24 +129,24 @@ class Versions:
         if release is None or not release.file_hashes:
             return []
         try:
-            pushed, found = release.file_hashes, file_hashes(self.path(version))
+            pushed, current = release.file_hashes, file_hashes(self.path(version))
         except OSError as error:
             raise PushError(f"{self.path(version)}: cannot be read: {disk.reason(error)}") from error
-        names = sorted(name for name in {**pushed, **found} if pushed.get(name) != found.get(name))
+        names = sorted(name for name in {**pushed, **current} if pushed.get(name) != current.get(name))
         return [
-            f"{name} {'is new' if name not in pushed else 'is gone' if name not in found else 'changed'}"
+            f"{name} {'is new' if name not in pushed else 'is gone' if name not in current else 'changed'}"
             for name in names
         ]
 
     def check_sound(self, version: int) -> None:
-        """Refuses a version that must not serve.
+        """Reject a version that must not serve.
 
         Raises:
           PushError: it is not there, another tool's, or not what was pushed.
         """
         if version not in self.numbers():
-            known = ", ".join(map(str, self.numbers())) or "none"
-            raise PushError(f"{self.folder}: has no version {version}; it has {known}")
+            numbers = ", ".join(map(str, self.numbers())) or "none"
+            raise PushError(f"{self.folder}: has no version {version}; it has {numbers}")
         if self.release(version) is None:
             raise PushError(
                 f"{self.folder}: version {version} was written by another tool (it has no {RELEASE_FILE}): nobody "
@@ -160,7 +160,7 @@ class Versions:
             )
 
     def check(self, *, pipeline: str, version: int | None) -> None:
-        """Refuses a push that could not succeed, before anything is done for it.
+        """Reject a push that could not succeed, before anything is done for it.
 
         Args:
           pipeline: the pipeline that would push.

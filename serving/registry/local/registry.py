@@ -61,7 +61,7 @@ class LocalRegistry(Versions):
             exists already, or did; or registry.json is damaged.
         """
         self.check(pipeline=candidate.pipeline, version=None)
-        number = self._holding(candidate, self.ledger()) if candidate.folder is not None else None
+        number = self._find_holder(candidate, self.ledger()) if candidate.folder is not None else None
         if number is not None and number in self.ledger().states:
             line = f"nothing to do: version {number} of {self.name} holds this very model already"
             return PushPlan(number, True, line, [line])
@@ -92,13 +92,13 @@ class LocalRegistry(Versions):
             file_hashes=file_hashes(source),
             pushed_at=timestamp(),
         )
-        with self._locked():
+        with self._hold_lock():
             return self._push(candidate, release)
 
     def _push(self, candidate: Candidate, release: Release) -> PushedVersion:
         self._check_owner(candidate.pipeline)
-        ledger = self._settled()
-        number, reason = self._holding(candidate, ledger), ""
+        ledger = self._clean_up()
+        number, reason = self._find_holder(candidate, ledger), ""
         if number is not None and number in ledger.states:
             return self._result(number, candidate, ledger, pushed=False)
         if number is None:
@@ -110,13 +110,13 @@ class LocalRegistry(Versions):
             interrupted = self.release(number)
             reason = f"finished the push of run {interrupted.run_id if interrupted else 'unknown'}, which was cut off"
         for other in sorted({*self.numbers()} - {*ledger.states, number}):
-            ledger = ledger.noted("retire", other, reason="its push was cut off").retired(other)
-        ledger = ledger.noted("push", number, run_id=candidate.run_id, reason=reason)
-        ledger = ledger.crowned(number) if self._promotes else ledger.nominated(number)
+            ledger = ledger.record("retire", other, reason="its push was cut off").retire(other)
+        ledger = ledger.record("push", number, run_id=candidate.run_id, reason=reason)
+        ledger = ledger.promote(number) if self._promotes else ledger.nominate(number)
         self._save(ledger)
         return self._result(number, candidate, ledger, pushed=True)
 
-    def _holding(self, candidate: Candidate, ledger: Ledger) -> int | None:
+    def _find_holder(self, candidate: Candidate, ledger: Ledger) -> int | None:
         """Return the version with the content of a candidate, the champion before others; it may have been cut off.
 
         Raises:
@@ -140,9 +140,9 @@ class LocalRegistry(Versions):
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, ascending, with the sizes of their folders."""
         ledger = self.ledger()
-        return [self._registered(number, ledger) for number in self.numbers()]
+        return [self._describe_version(number, ledger) for number in self.numbers()]
 
-    def _registered(self, number: int, ledger: Ledger) -> RegisteredVersion:
+    def _describe_version(self, number: int, ledger: Ledger) -> RegisteredVersion:
         release = self.release(number)
         state = str(ledger.states.get(number, "cut off")) if release is not None else "of another tool"
         details = {**(asdict(release) if release is not None else {}), "bytes": _size(self.path(number))}
@@ -175,7 +175,7 @@ class LocalRegistry(Versions):
             self.check_sound(number)
         folder = self.path(number)
         return {
-            **self._registered(number, ledger).to_dict(),
+            **self._describe_version(number, ledger).to_dict(),
             "path": str(folder),
             "content_fits": self.fits(number) if self.release(number) is not None else None,
             "decision": _read_decision(folder),
@@ -220,18 +220,18 @@ class LocalRegistry(Versions):
 
     def _switch(self, action: str, version: int | None, reason: str, dry_run: bool) -> ServingSwitch:
         if dry_run or not self.folder.is_dir():
-            return self._planned(action, version, self.ledger())
-        with self._locked():
-            ledger = self._settled()
-            switch = self._planned(action, version, ledger)
+            return self._plan_switch(action, version, self.ledger())
+        with self._hold_lock():
+            ledger = self._clean_up()
+            switch = self._plan_switch(action, version, ledger)
             if switch.changed:
-                self._save(ledger.noted(action, switch.version, reason=reason).crowned(switch.version))
+                self._save(ledger.record(action, switch.version, reason=reason).promote(switch.version))
             return switch
 
-    def _planned(self, action: str, version: int | None, ledger: Ledger) -> ServingSwitch:
+    def _plan_switch(self, action: str, version: int | None, ledger: Ledger) -> ServingSwitch:
         """Return the switch that is asked for, if it may be done."""
         if version is None:
-            version = ledger.labelled(State.CANDIDATE if action == "promote" else State.PREVIOUS)
+            version = ledger.find_by_state(State.CANDIDATE if action == "promote" else State.PREVIOUS)
             if version is None:
                 why = "no version waits for its promotion" if action == "promote" else "no earlier version served"
                 raise PushError(f"{self.folder}: {why}; name one with --version")
@@ -256,23 +256,23 @@ class LocalRegistry(Versions):
             raise ValueError(f"keep_last is {keep_last}; expected at least 1")
         if dry_run or not self.folder.is_dir():
             return GarbageCollection(self._garbage(self.ledger(), keep_last), deleted=False)
-        with self._locked():
-            ledger = self._settled()
-            doomed = self._garbage(ledger, keep_last)
-            hidden = [disk.hide(self.path(version)) for version in doomed]
-            for version in doomed:
-                ledger = ledger.noted("delete", version).without(version)
+        with self._hold_lock():
+            ledger = self._clean_up()
+            versions = self._garbage(ledger, keep_last)
+            hidden = [disk.hide(self.path(version)) for version in versions]
+            for version in versions:
+                ledger = ledger.record("delete", version).remove(version)
             self._save(ledger)
             for folder in hidden:
                 shutil.rmtree(folder, ignore_errors=True)
-            return GarbageCollection(doomed, deleted=True)
+            return GarbageCollection(versions, deleted=True)
 
     def _garbage(self, ledger: Ledger, keep_last: int) -> list[int]:
         old = self.numbers()[:-keep_last]
         return [v for v in old if ledger.states.get(v) is State.RETIRED and self.release(v) is not None]
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         """Hold the model's lock; a process that is killed gives it back."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -288,8 +288,8 @@ class LocalRegistry(Versions):
                 "and run the same again"
             ) from error
 
-    def _settled(self) -> Ledger:
-        """Return the ledger, after what was cut off is cleared up; for whoever holds the lock.
+    def _clean_up(self) -> Ledger:
+        """Finish or undo interrupted changes, and return the ledger; for the holder of the lock.
 
         It is written before the first version is, so that a version whose push was cut off is told from one that was
         there before there were states.
@@ -297,17 +297,17 @@ class LocalRegistry(Versions):
         disk.remove_leftovers(self.folder)
         ledger = self.ledger()
         if ledger.champion is not None and not (self.folder / LEDGER_FILE).is_file():
-            ledger = ledger.noted("adopt", ledger.champion, reason="there was no registry.json")
+            ledger = ledger.record("adopt", ledger.champion, reason="there was no registry.json")
         # A champion that is gone stays on record until another takes its place: nothing else names the champion.
         for version in sorted(ledger.states):
             if version != ledger.champion and not self.path(version).is_dir():
-                ledger = ledger.noted("delete", version, reason="its folder is gone").without(version)
+                ledger = ledger.record("delete", version, reason="its folder is gone").remove(version)
         self._save(ledger)
         return ledger
 
     def _save(self, ledger: Ledger) -> None:
         disk.write_if_changed(self.folder / LEDGER_FILE, ledger.to_json())
-        candidate = ledger.labelled(State.CANDIDATE)
+        candidate = ledger.find_by_state(State.CANDIDATE)
         text = tf_serving.config_text(self.folder, champion=ledger.champion, candidate=candidate)
         disk.write_if_changed(self.folder / TF_SERVING_FILE, text)
 

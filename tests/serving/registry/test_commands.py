@@ -36,8 +36,8 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def refused(*arguments: str, code: int) -> str:
-    """Return the only line of a command that is refused."""
+def run_rejected(*arguments: str, code: int) -> str:
+    """Run a command that fails, and return its only line."""
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     (line,) = done.stderr.splitlines()
@@ -146,8 +146,8 @@ def test_a_version_is_shown_with_its_threshold(registry: LocalRegistry, tmp_path
         "0.375 at 0.5"
     )
     assert f"decision  {text}" in run("show").splitlines()
-    shown = run_json("show")["decision"]
-    assert (shown["threshold"], shown["costs"]["cost_false_negative"], shown["text"]) == (0.25, 5, text)
+    decision = run_json("show")["decision"]
+    assert (decision["threshold"], decision["costs"]["cost_false_negative"], decision["text"]) == (0.25, 5, text)
     assert run_json("show", "1")["decision"] is None
 
 
@@ -209,8 +209,8 @@ def test_the_registry_may_be_named_by_a_flag_or_the_environment(
 def test_if_several_models_could_be_meant_they_are_listed(registry: LocalRegistry, tmp_path: Path) -> None:
     shutil.copytree("runs/census", "runs/other")
     both = "--registry runs/census/registry --model income or --registry runs/other/registry --model income"
-    assert refused("list", code=2) == f"error: several models could be meant; choose one with {both}"
-    assert refused("list", "--model", "income", code=2).endswith(both)
+    assert run_rejected("list", code=2) == f"error: several models could be meant; choose one with {both}"
+    assert run_rejected("list", "--model", "income", code=2).endswith(both)
     shutil.move("runs/other/registry/income", "runs/other/registry/churn")
     assert run_json("list", "--model", "churn")["model"] == "runs/other/registry/churn"
 
@@ -219,33 +219,33 @@ def test_what_cannot_be_found_is_named(
     registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = "runs/census/registry"
-    assert refused("list", "--model", "churn", code=5) == f"error: {folder}: no model churn; there is income"
-    assert refused("list", "--registry", "nowhere", code=2) == (
+    assert run_rejected("list", "--model", "churn", code=5) == f"error: {folder}: no model churn; there is income"
+    assert run_rejected("list", "--registry", "nowhere", code=2) == (
         "error: --registry: nowhere is not a folder; expected the registry's, with a folder per model"
     )
-    assert refused("list", "--registry", f"{folder}/income", code=2) == (
+    assert run_rejected("list", "--registry", f"{folder}/income", code=2) == (
         f"error: --registry: {folder}/income is a model's folder; expected the one above, and the name as --model"
     )
     monkeypatch.chdir("runs/census/registry/income")
-    assert refused("list", "--registry", ".", code=2).startswith("error: --registry: . is a model's folder")
+    assert run_rejected("list", "--registry", ".", code=2).startswith("error: --registry: . is a model's folder")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert refused("list", "--registry", ".", code=5) == "error: .: no model is there; there is no model"
-    assert refused("list", code=2) == (
+    assert run_rejected("list", "--registry", ".", code=5) == "error: .: holds no model"
+    assert run_rejected("list", code=2) == (
         f"error: {tmp_path}/empty: runs/*/registry holds no model; name the registry's folder with --registry"
     )
 
 
 def test_what_is_refused_is_one_line_with_its_code(registry: LocalRegistry) -> None:
     folder = "runs/census/registry/income"
-    assert refused("promote", "--yes", code=5) == (
+    assert run_rejected("promote", "--yes", code=5) == (
         f"error: {folder}: no version waits for its promotion; name one with --version"
     )
-    assert refused("show", "9", code=5) == f"error: {folder}: has no version 9; it has 1, 2, 3"
-    assert refused("show", "1", "--version", "2", code=2) == "error: --version: 2 is not 1; name one version"
+    assert run_rejected("show", "9", code=5) == f"error: {folder}: has no version 9; it has 1, 2, 3"
+    assert run_rejected("show", "1", "--version", "2", code=2) == "error: --version: 2 is not 1; name one version"
     (registry.folder / LEDGER_FILE).write_text("{}")
     for command in ("list", "show", "promote", "rollback", "gc"):
-        assert refused(command, code=5).startswith(
+        assert run_rejected(command, code=5).startswith(
             f"error: {folder}/{LEDGER_FILE}: is damaged (expected an object with"
         )
 
@@ -256,23 +256,23 @@ def test_wrong_flags_end_with_2(registry: LocalRegistry) -> None:
 
 
 def test_an_interrupted_command_ends_with_130(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalRegistry, "gc", interrupted)
+    monkeypatch.setattr(LocalRegistry, "gc", interrupt)
     done = CliRunner().invoke(main, ["gc", "--yes"])
     assert (done.exit_code, done.stderr) == (130, "interrupted; run the command again to finish what was begun\n")
 
 
 def test_what_may_not_be_read_is_one_line(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(path: Path, *_: Any, **__: Any) -> None:
+    def deny(path: Path, *_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     for name in ("read_text", "rglob", "iterdir"):
         with monkeypatch.context() as patched:
-            patched.setattr(Path, name, denied)
+            patched.setattr(Path, name, deny)
             assert re.fullmatch(
-                r"error: runs/census/registry.*: (cannot be read: )?Permission denied", refused("list", code=5)
+                r"error: runs/census/registry.*: (cannot be read: )?Permission denied", run_rejected("list", code=5)
             )
 
 
@@ -299,15 +299,15 @@ def test_a_reader_that_leaves_ends_the_command_quietly(registry: LocalRegistry) 
 
 def test_a_folder_and_a_project_are_not_both_named(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(registry.folder.parent)
-    assert refused("list", "--registry", folder, "--project", "my-project", code=2) == (
+    assert run_rejected("list", "--registry", folder, "--project", "my-project", code=2) == (
         "error: --registry and --project: a model is in a folder or on Vertex AI; name one of them"
     )
     monkeypatch.setenv("VERTEX_PROJECT", "my-project")
     assert run_json("list", "--registry", folder)["serving"] == 3
-    assert refused("list", code=2) == (
+    assert run_rejected("list", code=2) == (
         "error: --region: is needed with --project; expected it as a flag or as VERTEX_REGION"
     )
     monkeypatch.setenv("REGISTRY", folder)
-    assert refused("list", code=2) == (
+    assert run_rejected("list", code=2) == (
         "error: REGISTRY and VERTEX_PROJECT are both set; choose with --registry or --project"
     )

@@ -34,8 +34,8 @@ _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.ut
 When = Callable[[str, tuple[Any, ...]], bool]
 
 
-def _dies(when: When, change: Change, registry: LocalRegistry) -> None:
-    """Carries out a change, until it is about to change the disk in a way that is asked for."""
+def _change_until_killed(when: When, change: Change, registry: LocalRegistry) -> None:
+    """Carry out a change; kill the process before the step that `when` selects."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
@@ -46,9 +46,9 @@ def _dies(when: When, change: Change, registry: LocalRegistry) -> None:
     change(registry)
 
 
-def killed(when: When, change: Change, registry: LocalRegistry) -> bool:
-    """Whether a change was killed; if not, it never came to that point."""
-    process = PROCESSES.Process(target=_dies, args=(when, change, registry))
+def is_killed(when: When, change: Change, registry: LocalRegistry) -> bool:
+    """Return whether a change was killed; if not, it never came to that point."""
+    process = PROCESSES.Process(target=_change_until_killed, args=(when, change, registry))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
@@ -56,13 +56,13 @@ def killed(when: When, change: Change, registry: LocalRegistry) -> bool:
 
 
 def step(number: int) -> When:
-    """Before the Nth step that changes the disk."""
+    """Return a condition for the Nth step that changes the disk."""
     steps = itertools.count(1)
     return lambda event, arguments: next(steps) == number
 
 
 def after_version() -> When:
-    """Before the step after the one that puts a version in its place."""
+    """Return a condition for the step after the one that puts a version in its place."""
     in_place: list[bool] = []
 
     def when(event: str, arguments: tuple[Any, ...]) -> bool:
@@ -88,11 +88,11 @@ def before(tmp_path: Path) -> LocalRegistry:
 
 
 def check_every_kill(before: LocalRegistry, change: Change, after: States, champions: set[int | None]) -> int:
-    """Kills a change before each of its steps, looks, and repeats it; returns how many steps there were."""
+    """Kill a change before each of its steps, check, and repeat it; return the number of steps."""
     for number in itertools.count(1):
         registry = LocalRegistry(before.folder.parent.parent / f"killed-{number}", "income")
         shutil.copytree(before.folder.parent, registry.folder.parent)
-        was_killed = killed(step(number), change, registry)
+        was_killed = is_killed(step(number), change, registry)
         assert look(registry) in champions, number
         change(registry)
         look(registry)
@@ -148,10 +148,10 @@ def test_a_first_push_that_is_killed_at_any_step_is_finished_by_the_next(promote
 
 
 def cut_off(registry: LocalRegistry, change: Change) -> int:
-    """Kills a push between its version and its record; returns the version."""
-    there = registry.numbers()
-    assert killed(after_version(), change, registry)
-    (new,) = set(registry.numbers()) - set(there)
+    """Kill a push between its version and its record; return the version."""
+    numbers = registry.numbers()
+    assert is_killed(after_version(), change, registry)
+    (new,) = set(registry.numbers()) - set(numbers)
     assert registry.state(new) is None
     return new
 

@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(registry: LocalRe
 
 
 def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: LocalRegistry, tmp_path: Path) -> None:
-    def refused(action: str, version: int | None = None) -> str:
+    def read_error(action: str, version: int | None = None) -> str:
         before = registry.ledger()
         messages = set()
         for dry_run in (True, False):
@@ -82,18 +82,18 @@ def test_what_cannot_be_switched_to_is_refused_and_says_why(registry: LocalRegis
         (message,) = messages
         return message
 
-    assert refused("promote") == "no version waits for its promotion; name one with --version"
-    assert refused("promote", 9) == "has no version 9; it has 1, 2, 3"
+    assert read_error("promote") == "no version waits for its promotion; name one with --version"
+    assert read_error("promote", 9) == "has no version 9; it has 1, 2, 3"
     push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
-    assert refused("rollback", 4) == "version 4 waits for its promotion and never served; promote it"
+    assert read_error("rollback", 4) == "version 4 waits for its promotion and never served; promote it"
     (registry.folder / "2" / "saved_model.pb").write_text("tampered")
     changed = (
         "the files of version 2 are not those that were pushed (saved_model.pb changed); it is not served. Restore "
         "the folder, or choose another version"
     )
-    assert refused("rollback") == refused("promote", 2) == changed
+    assert read_error("rollback") == read_error("promote", 2) == changed
     (registry.folder / "1" / RELEASE_FILE).unlink()
-    assert refused("rollback", 1) == (
+    assert read_error("rollback", 1) == (
         "version 1 was written by another tool (it has no assets.extra/release.json): nobody vouches for it. Push its "
         "model instead"
     )

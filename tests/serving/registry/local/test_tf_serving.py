@@ -18,25 +18,25 @@ def registry(tmp_path: Path) -> LocalRegistry:
     return LocalRegistry(tmp_path / "r", "income")
 
 
-def served(registry: LocalRegistry) -> dict[str, list[int]]:
-    """Return what TF Serving is told: the versions by the name that they are served under."""
+def read_config(registry: LocalRegistry) -> dict[str, list[int]]:
+    """Return the versions in the config of TF Serving, by the name that they are served under."""
     config = text_format.Parse(
         (registry.folder / TF_SERVING_FILE).read_text(), model_server_config_pb2.ModelServerConfig()
     )
-    for one in config.model_config_list.config:
-        assert (one.base_path, one.model_platform) == (str(registry.folder), "tensorflow")
-        assert not one.version_labels
-    return {one.name: list(one.model_version_policy.specific.versions) for one in config.model_config_list.config}
+    for entry in config.model_config_list.config:
+        assert (entry.base_path, entry.model_platform) == (str(registry.folder), "tensorflow")
+        assert not entry.version_labels
+    return {entry.name: list(entry.model_version_policy.specific.versions) for entry in config.model_config_list.config}
 
 
 def test_tf_serving_follows_a_push_a_rollback_and_a_candidate(registry: LocalRegistry, tmp_path: Path) -> None:
-    assert served(registry) == {"income": [3]}
+    assert read_config(registry) == {"income": [3]}
     registry.rollback()
-    assert served(registry) == {"income": [2]}
+    assert read_config(registry) == {"income": [2]}
     push(tmp_path / "r", model(tmp_path / "d", "d"), promote=False)
-    assert served(registry) == {"income": [2], "income-candidate": [4]}
+    assert read_config(registry) == {"income": [2], "income-candidate": [4]}
     registry.promote()
-    assert served(registry) == {"income": [4]}
+    assert read_config(registry) == {"income": [4]}
 
 
 def test_tf_serving_is_told_an_absolute_path_whatever_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +44,12 @@ def test_tf_serving_is_told_an_absolute_path_whatever_is_in_it(tmp_path: Path, m
     folder.mkdir()
     monkeypatch.chdir(folder)
     push(Path("r"), model(tmp_path / "a"))
-    assert served(LocalRegistry(folder / "r", "income")) == {"income": [1]}
+    assert read_config(LocalRegistry(folder / "r", "income")) == {"income": [1]}
 
 
 def test_before_a_promotion_tf_serving_serves_the_candidate_only_under_its_own_name(tmp_path: Path) -> None:
     push(tmp_path / "r", model(tmp_path / "a"), promote=False)
-    assert served(LocalRegistry(tmp_path / "r", "income")) == {"income-candidate": [1]}
+    assert read_config(LocalRegistry(tmp_path / "r", "income")) == {"income-candidate": [1]}
 
 
 def test_a_stale_config_of_tf_serving_is_written_anew_by_the_next_change_or_rerun(
@@ -57,4 +57,4 @@ def test_a_stale_config_of_tf_serving_is_written_anew_by_the_next_change_or_reru
 ) -> None:
     (registry.folder / TF_SERVING_FILE).write_text("model_config_list {}")
     push(tmp_path / "r", tmp_path / "c")
-    assert served(registry) == {"income": [3]}
+    assert read_config(registry) == {"income": [3]}

@@ -10,23 +10,23 @@ from serving.registry import LocalRegistry
 from tests.serving.registry.local.registry_bench import CHAMPION, PREVIOUS, PROCESSES, RETIRED, Push, look, models
 
 
-def _pushes(registry: LocalRegistry, name: str, version: int | None, start: Barrier, said: Any) -> None:
+def _push(registry: LocalRegistry, name: str, version: int | None, start: Barrier, outcomes: Any) -> None:
     start.wait()
     try:
         result = Push(name, run_id=f"run-{name}", version=version)(registry)
     except PushError as error:
-        said.put((name, str(error)))
+        outcomes.put((name, str(error)))
     else:
-        said.put((name, result.version))
+        outcomes.put((name, result.version))
 
 
-def together(registry: LocalRegistry, names: str, version: int | None = None) -> dict[str, int | str]:
-    """Pushes models at once, from a process each; what each was told."""
-    start, said = PROCESSES.Barrier(len(names)), PROCESSES.Queue()
-    processes = [PROCESSES.Process(target=_pushes, args=(registry, name, version, start, said)) for name in names]
+def push_together(registry: LocalRegistry, names: str, version: int | None = None) -> dict[str, int | str]:
+    """Push models at once, each from its own process; return the version or the error of each."""
+    start, outcomes = PROCESSES.Barrier(len(names)), PROCESSES.Queue()
+    processes = [PROCESSES.Process(target=_push, args=(registry, name, version, start, outcomes)) for name in names]
     for process in processes:
         process.start()
-    answers = dict(said.get(timeout=60) for _ in names)
+    answers = dict(outcomes.get(timeout=60) for _ in names)
     for process in processes:
         process.join()
     return answers
@@ -34,7 +34,7 @@ def together(registry: LocalRegistry, names: str, version: int | None = None) ->
 
 def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_path: Path) -> None:
     registry = LocalRegistry(models(tmp_path) / "r", "income")
-    assert sorted(together(registry, "abcd").values()) == [1, 2, 3, 4]
+    assert sorted(push_together(registry, "abcd").values()) == [1, 2, 3, 4]
     assert registry.numbers() == [1, 2, 3, 4]
     assert all(registry.fits(version) for version in registry.numbers())
     assert registry.ledger().states == {1: RETIRED, 2: RETIRED, 3: PREVIOUS, 4: CHAMPION}
@@ -48,7 +48,7 @@ def test_four_pushes_at_once_become_four_whole_versions_and_one_champion(tmp_pat
 
 def test_of_pushes_of_one_version_at_once_exactly_one_wins_and_the_others_are_told_who_did(tmp_path: Path) -> None:
     registry = LocalRegistry(models(tmp_path) / "r", "income")
-    answers = together(registry, "abcd", version=3)
+    answers = push_together(registry, "abcd", version=3)
     (winner,) = [name for name, answer in answers.items() if answer == 3]
     release = registry.release(3)
     assert release is not None and release.run_id == f"run-{winner}"
@@ -64,11 +64,11 @@ def test_of_pushes_of_one_model_at_once_one_writes_it_and_the_others_find_it(tmp
     for name in "bcd":
         shutil.rmtree(tmp_path / name)
         shutil.copytree(tmp_path / "a", tmp_path / name)
-    assert together(registry, "abcd") == dict.fromkeys("abcd", 1)
+    assert push_together(registry, "abcd") == dict.fromkeys("abcd", 1)
     assert [event.action for event in registry.ledger().history] == ["push"]
 
 
-def _reads(registry: LocalRegistry, ready: Event, stop: Event, said: Any) -> None:
+def _read(registry: LocalRegistry, ready: Event, stop: Event, outcomes: Any) -> None:
     looks, seen = 0, set()
     try:
         while not stop.is_set():
@@ -77,15 +77,15 @@ def _reads(registry: LocalRegistry, ready: Event, stop: Event, said: Any) -> Non
             ready.set()
     except BaseException as error:
         ready.set()
-        said.put(f"after {looks} looks: {error!r}")
+        outcomes.put(f"after {looks} looks: {error!r}")
         raise
-    said.put((looks, seen))
+    outcomes.put((looks, seen))
 
 
 def test_a_reader_never_sees_half_a_change(tmp_path: Path) -> None:
     registry = LocalRegistry(models(tmp_path, files=40) / "r", "income")
-    ready, stop, said = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Queue()
-    reader = PROCESSES.Process(target=_reads, args=(registry, ready, stop, said))
+    ready, stop, outcomes = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Queue()
+    reader = PROCESSES.Process(target=_read, args=(registry, ready, stop, outcomes))
     reader.start()
     assert ready.wait(60)
     for name in "abcdefg":
@@ -94,7 +94,7 @@ def test_a_reader_never_sees_half_a_change(tmp_path: Path) -> None:
             registry.rollback()
             registry.rollback()
     stop.set()
-    looks, seen = said.get(timeout=60)
+    looks, seen = outcomes.get(timeout=60)
     reader.join()
     assert reader.exitcode == 0
     assert looks > len(seen) > 1
