@@ -13,11 +13,11 @@ from emulators.vertex.server import EmulatorServer, make_certificates
 from serving.model.golden_requests import GoldenRequests
 from serving.registry.protocol import Candidate, PushedVersion
 from serving.registry.vertex import rollout
-from serving.registry.vertex.config import Deployment, Place
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.config import Deployment, VertexProject
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.registry import VertexRegistry
 from serving.registry.vertex.rollout import RolloutResult
-from serving.registry.vertex.state import Endpoint, Model, read_endpoint, read_model
+from serving.registry.vertex.state import Endpoint, VertexModel, read_endpoint, read_model
 
 PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
 
@@ -73,11 +73,13 @@ class Bench:
     lease_seconds: float = 5.0
 
     @property
-    def place(self) -> Place:
-        return Place(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=self.server.endpoint)
+    def place(self) -> VertexProject:
+        return VertexProject(
+            project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=self.server.endpoint
+        )
 
-    def vertex(self, report: Callable[[str], None] = lambda line: None) -> Vertex:
-        return Vertex(self.place, report=report, poll_seconds=0.02)
+    def vertex(self, report: Callable[[str], None] = lambda line: None) -> VertexClient:
+        return VertexClient(self.place, report=report, poll_seconds=0.02)
 
     def registry(self, report: Callable[[str], None] = lambda line: None) -> VertexRegistry:
         return VertexRegistry(self.vertex(report), self.deployment, self.name, lease_seconds=self.lease_seconds)
@@ -105,7 +107,7 @@ class Bench:
         del values["at"]
         return RolloutResult(**values)
 
-    def model(self) -> Model:
+    def model(self) -> VertexModel:
         return read_model(self.vertex(), self.name)
 
     def endpoint(self) -> Endpoint:

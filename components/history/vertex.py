@@ -14,8 +14,8 @@ from tfx.types import standard_artifacts
 from schemas.data import TRAIN_SPLIT
 from serving.registry import STATISTICS_FILE
 from serving.registry.vertex import staging
-from serving.registry.vertex.config import Place
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.config import VertexProject
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.state import CHAMPION, read_model
 
 
@@ -30,8 +30,8 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     Raises:
       PushError: Vertex AI or Cloud Storage refuses.
     """
-    where = Place.model_validate_json(place)
-    champion = read_model(Vertex(where), model_name).with_alias(CHAMPION)
+    where = VertexProject.model_validate_json(place)
+    champion = read_model(VertexClient(where), model_name).find_by_alias(CHAMPION)
     statistics.split_names = "[]"
     if champion is None:
         return

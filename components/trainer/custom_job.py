@@ -16,8 +16,8 @@ from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils
 
 from cli.errors import PipelineError
-from serving.registry.vertex.config import Place
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.config import VertexProject
+from serving.registry.vertex.connection import VertexClient
 
 # In Trainer's custom_config: CustomJobSettings as JSON.
 SETTINGS_KEY = "custom_job"
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 def settings(
     *,
-    place: Place,
+    place: VertexProject,
     image: str,
     machine_type: str,
     replicas: int,
@@ -72,7 +72,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
           PipelineError: the job failed; with its own error and its name.
         """
         settings = json.loads(json.loads(exec_properties["custom_config"])[SETTINGS_KEY])
-        vertex = Vertex(Place.model_validate(settings["place"]), report=_LOG.info)
+        vertex = VertexClient(VertexProject.model_validate(settings["place"]), report=_LOG.info)
         executor = trainer_executor.GenericExecutor
         command = ["python", "-m", "tfx.scripts.run_executor"]
         arguments = [
@@ -84,7 +84,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         # The outputs' folder is the execution's own, so that a repeated attempt finds its job.
         uri = artifact_utils.get_single_uri(output_dict["model"])
         name = f"trainer-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-        job = vertex.retried(lambda: _started(vertex, name, settings, command, arguments), seconds=600)
+        job = vertex.retry(lambda: _started(vertex, name, settings, command, arguments), seconds=600)
         _follow(vertex, job)
 
 
@@ -94,10 +94,12 @@ class Trainer(components.Trainer):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(CustomJobExecutor)
 
 
-def _started(vertex: Vertex, name: str, settings: dict[str, Any], command: list[str], arguments: list[str]) -> Any:
+def _started(
+    vertex: VertexClient, name: str, settings: dict[str, Any], command: list[str], arguments: list[str]
+) -> Any:
     parent = vertex.place.parent
     search = v1.ListCustomJobsRequest(parent=parent, filter=f'display_name="{name}"')
-    for earlier in vertex.listed(vertex.jobs.list_custom_jobs, search):
+    for earlier in vertex.list_all(vertex.jobs.list_custom_jobs, search):
         if earlier.state not in _ENDED or earlier.state == v1.JobState.JOB_STATE_SUCCEEDED:
             return earlier.name
     pools = [_pool(settings, command, arguments, 1)]
@@ -122,7 +124,7 @@ def _pool(settings: dict[str, Any], command: list[str], arguments: list[str], re
     return v1.WorkerPoolSpec(machine_spec=machine, replica_count=replicas, container_spec=container)
 
 
-def _follow(vertex: Vertex, name: str, *, poll_seconds: float = 5.0) -> None:
+def _follow(vertex: VertexClient, name: str, *, poll_seconds: float = 5.0) -> None:
     state = None
     while True:
         job = vertex.read(vertex.jobs.get_custom_job, v1.GetCustomJobRequest(name=name))

@@ -44,7 +44,7 @@ class Bucket:
             return target
         try:
             staging.fetch(uri, target, project=self._project, seconds=_TIMEOUT_SECONDS)
-        except staging.NothingThereError:
+        except staging.MissingObjectError:
             # The reader of the path reports the missing file.
             return target
         except PushError as error:
@@ -61,4 +61,4 @@ class Bucket:
         """
         from serving.registry.vertex import staging
 
-        return not uri.startswith("gs://") or staging.is_there(uri, project=self._project, seconds=_TIMEOUT_SECONDS)
+        return not uri.startswith("gs://") or staging.exists(uri, project=self._project, seconds=_TIMEOUT_SECONDS)

@@ -96,7 +96,7 @@ def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterato
         if OWNER_LABEL not in version.labels and endpoint.share_of(version.id):
             yield Finding("registry", f"{name}: another tool's, and gets traffic", rollback)
     for deployed in endpoint.deployed:
-        version_of = model_versions.model.of_id(deployed.version_id) if deployed.model == location else None
+        version_of = model_versions.model.find_by_id(deployed.version_id) if deployed.model == location else None
         if version_of is None and endpoint.split.get(deployed.id):
             message = f"{deployed.model} gets traffic, and is not a version of {model_versions.name}"
             yield Finding("registry", f"{endpoint.resource}: {message}", rollback)

@@ -13,7 +13,7 @@ from cli.errors import PushError
 from cli.terminal import command
 from pipeline.run.records import Kind, NodeRecord, RunRecord, State
 from pipeline.vertex.jobs import JOB_ID, details_of, pushed_text, tasks_of, to_status
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 _TIMEOUT_SECONDS = 60.0
 _LISTED_FIELDS = ("name", "display_name", "state", "create_time", "start_time", "end_time", "error", "labels")
@@ -28,7 +28,7 @@ _ACTIVE_STATES = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
 class Jobs:
     """The jobs of one project and region, perhaps of one pipeline only."""
 
-    def __init__(self, vertex: Vertex, pipeline: str | None) -> None:
+    def __init__(self, vertex: VertexClient, pipeline: str | None) -> None:
         self._vertex, self._pipeline = vertex, pipeline
         self._jobs: dict[str, Any] = {}
 
@@ -40,7 +40,7 @@ class Jobs:
             request = v1.GetPipelineJobRequest(name=f"{self._vertex.place.parent}/pipelineJobs/{job_id}")
             call = self._vertex.pipelines.get_pipeline_job
             try:
-                job = self._vertex.retried(lambda: self._vertex.call(call, request), seconds=_TIMEOUT_SECONDS)
+                job = self._vertex.retry(lambda: self._vertex.call(call, request), seconds=_TIMEOUT_SECONDS)
             except exceptions.NotFound:
                 job = None
             self._jobs[job_id] = job
@@ -72,7 +72,7 @@ class Jobs:
             return next(iter(self._vertex.call(self._vertex.pipelines.list_pipeline_jobs, request).pages))
 
         try:
-            return self._vertex.retried(read, seconds=_TIMEOUT_SECONDS)
+            return self._vertex.retry(read, seconds=_TIMEOUT_SECONDS)
         except exceptions.NotFound as error:
             raise PushError(f"{request.parent}: does not exist; check --project and --region") from error
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from cli.errors import ConfigError
 from cli.terminal import flags
-from serving.registry.vertex.config import Place
+from serving.registry.vertex.config import VertexProject
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class VertexLocation:
         """Return the flags without the pipeline, for tools whose config or model names it."""
         return replace(self, pipeline=None).format_flags()
 
-    def validate(self) -> Place:
+    def validate(self) -> VertexProject:
         """Return the project and the region for a connection.
 
         Raises:
@@ -45,7 +45,7 @@ class VertexLocation:
         if self.region is None:
             raise ConfigError("--region: is missing; expected one such as europe-west4 (or VERTEX_REGION)")
         try:
-            return Place(project=self.project, region=self.region, api_endpoint=self.api_endpoint)
+            return VertexProject(project=self.project, region=self.region, api_endpoint=self.api_endpoint)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             flag, rule = str(problem["loc"][0]).replace("_", "-"), problem["msg"].removeprefix("Value error, ")

@@ -14,7 +14,7 @@ from oncall.metadata import Artifact, Event, Execution, Outputs
 from oncall.vertex.bucket import Bucket
 from oncall.vertex.jobs import Jobs, parse_job_ids
 from pipeline.vertex.jobs import details_of
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class BucketArtifact(Artifact):
 class VertexMetadata:
     """Queries to Vertex ML Metadata, each cached for the life of the process."""
 
-    def __init__(self, vertex: Vertex, jobs: Jobs, bucket: Bucket) -> None:
+    def __init__(self, vertex: VertexClient, jobs: Jobs, bucket: Bucket) -> None:
         self._vertex, self._jobs, self._bucket = vertex, jobs, bucket
         self._store = f"{vertex.place.parent}/metadataStores/default"
         self._artifacts: dict[str, Artifact] = {}
@@ -54,7 +54,7 @@ class VertexMetadata:
         self._kept_jobs: set[str] = set()
 
     def _read(self, method: Callable[..., Any], request: Any) -> Any:
-        return self._vertex.retried(lambda: self._vertex.call(method, request), seconds=_TIMEOUT_SECONDS)
+        return self._vertex.retry(lambda: self._vertex.call(method, request), seconds=_TIMEOUT_SECONDS)
 
     def _read_job(self, run_id: str) -> bool:
         """Keep the executions of a job's tasks; return False if there is no such job."""
@@ -115,7 +115,7 @@ class VertexMetadata:
 
     def _list(self, method: Callable[..., Any], request: Any) -> list[Any]:
         try:
-            return self._vertex.listed(method, request)
+            return self._vertex.list_all(method, request)
         except exceptions.NotFound:
             return []
 

@@ -19,7 +19,7 @@ from oncall.vertex.location import VertexLocation
 from oncall.vertex.metadata import VertexMetadata
 from serving.registry import content_hash
 from serving.registry.vertex import state
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
 _OVERALL = "overall: "
@@ -30,7 +30,7 @@ class NoModelError(ConfigError):
 
 
 def find_model_versions(
-    vertex: Vertex,
+    vertex: VertexClient,
     jobs: Jobs,
     metadata: VertexMetadata,
     location: VertexLocation,
@@ -62,7 +62,7 @@ def find_model_versions(
     return VertexModelVersions(vertex, jobs, metadata, location, registered, name, endpoint or name)
 
 
-def _read_push_target(vertex: Vertex, jobs: Jobs) -> tuple[str, str | None]:
+def _read_push_target(vertex: VertexClient, jobs: Jobs) -> tuple[str, str | None]:
     """Return the names of the newest job's model and endpoint."""
     for run_id in islice(jobs.list_ids(), 1):
         record = jobs.read_record(run_id)
@@ -77,11 +77,11 @@ def _read_push_target(vertex: Vertex, jobs: Jobs) -> tuple[str, str | None]:
 class VertexModelVersions:
     """The versions of a model and its endpoint, as they are now."""
 
-    vertex: Vertex
+    vertex: VertexClient
     jobs: Jobs
     metadata: VertexMetadata
     command_flags: VertexLocation
-    model: state.Model
+    model: state.VertexModel
     name: str
     endpoint_name: str
 
@@ -100,27 +100,27 @@ class VertexModelVersions:
     def endpoint(self) -> state.Endpoint:
         """The endpoint whose ID is the name; or else one with this display name that serves the model."""
         endpoint = state.read_endpoint(self.vertex, f"{self.vertex.place.parent}/endpoints/{self.endpoint_name}")
-        others = [] if endpoint.exists else state.endpoints_named(self.vertex, self.endpoint_name)
+        others = [] if endpoint.exists else state.list_endpoints(self.vertex, self.endpoint_name)
         serving = (e for e in others if any(deployed.model == self.model.resource for deployed in e.deployed))
         return next(serving, endpoint)
 
     @property
     def champion(self) -> int | None:
         """Number of the version that should serve."""
-        version = self.model.with_alias(CHAMPION)
+        version = self.model.find_by_alias(CHAMPION)
         return version.number if version else None
 
     def list_versions(self) -> list[ModelVersion]:
         """Return the versions, the oldest first."""
         return [self._convert_version(version) for version in self.model.versions]
 
-    def _convert_version(self, version: state.Version) -> ModelVersion:
+    def _convert_version(self, version: state.VertexVersion) -> ModelVersion:
         run = self._find_run(version)
         models = self.metadata.get_run_outputs(run).get("Trainer", {}).get("model", []) if run else []
         share = self.endpoint.share_of(version.id)
         return ModelVersion(version.number, _describe_state(version), run, models[0].id if models else None, share)
 
-    def _find_run(self, version: state.Version) -> str:
+    def _find_run(self, version: state.VertexVersion) -> str:
         """Return the run that pushed a version. A label holds 63 characters, and a job's ID may be longer."""
         label = version.labels.get(RUN_LABEL, "")
         if len(label) < state.LABEL_LENGTH:
@@ -135,7 +135,7 @@ class VertexModelVersions:
         Raises:
           PushError: they cannot be read.
         """
-        registered = self.model.numbered(version)
+        registered = self.model.find_by_number(version)
         if registered is None or not any(d.version_id == registered.id for d in self.endpoint.deployed):
             return None
         expected = registered.labels.get(HASH_LABEL)
@@ -147,7 +147,7 @@ class VertexModelVersions:
             folder = Path(temporary) / "model"
             try:
                 staging.fetch(registered.artifact_uri, folder, project=self.command_flags.project)
-            except staging.NothingThereError:
+            except staging.MissingObjectError:
                 return False
             return state.label(content_hash(folder)) == expected
 
@@ -165,7 +165,7 @@ class VertexModelVersions:
         }
 
 
-def _describe_state(version: state.Version) -> str:
+def _describe_state(version: state.VertexVersion) -> str:
     """Return a version's state in the words of the local registry, and the state of its push if it has not ended."""
     alias = next((alias for alias in (CHAMPION, PREVIOUS, CANDIDATE) if alias in version.aliases), "retired")
     pushed = version.labels.get(STATE_LABEL)

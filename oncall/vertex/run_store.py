@@ -19,7 +19,7 @@ from oncall.vertex.model_versions import VertexModelVersions, find_model_version
 from pipeline.run.records import RunRecord, State
 from pipeline.run.rejections import Rejection
 from pipeline.vertex.jobs import JOB_ID
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 _MAX_REQUESTS_AT_ONCE = 8
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
@@ -36,7 +36,7 @@ class VertexRunStore:
         """
         self.flags = flags
         self.location_flags = flags.format_flags()
-        self.vertex = Vertex(flags.validate(), report=lambda line: click.echo(line, err=True))
+        self.vertex = VertexClient(flags.validate(), report=lambda line: click.echo(line, err=True))
         self.bucket = Bucket(flags.project)
         self.jobs = Jobs(self.vertex, flags.pipeline)
         self.metadata = VertexMetadata(self.vertex, self.jobs, self.bucket)

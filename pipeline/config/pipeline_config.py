@@ -33,7 +33,7 @@ from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
-from serving.registry.vertex.config import MODEL_ID, Deployment, Place
+from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
 from trainer.config import Choices, Model, Training, apply_values
 
 
@@ -224,7 +224,7 @@ class PipelineConfig(Declaration):
             )
 
     @property
-    def place(self) -> Place:
+    def place(self) -> VertexProject:
         """Where on Vertex AI models are pushed to.
 
         Raises:
@@ -232,7 +232,7 @@ class PipelineConfig(Declaration):
         """
         if self.vertex is None:
             raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
-        return Place(
+        return VertexProject(
             project=self.vertex.project,
             region=self.vertex.region,
             staging=self.vertex.pipeline_root,

@@ -22,7 +22,7 @@ from cli.errors import ConfigError, PipelineError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs, rehearsal, rehearsal_record
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 _COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "CACHED": "cyan", "SKIPPED": "cyan", "RUNNING": "yellow"}
 
@@ -72,8 +72,8 @@ def _quiet() -> Iterator[None]:
             os.close(kept)
 
 
-def _vertex(config: PipelineConfig) -> Vertex:
-    return Vertex(config.place, report=_say)
+def _vertex(config: PipelineConfig) -> VertexClient:
+    return VertexClient(config.place, report=_say)
 
 
 def submit(

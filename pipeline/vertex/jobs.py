@@ -16,7 +16,7 @@ from cli import errors
 from cli.errors import ConfigError, PipelineError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.records import config_hash, git_revision
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 # https://en.wikipedia.org/wiki/Cron#Cron_expression
 _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
@@ -103,7 +103,7 @@ def check_job_id(job_id: str) -> None:
         raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
 
 
-def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> Submission:
+def submit(vertex: VertexClient, job: Mapping[str, Any], job_id: str) -> Submission:
     """Create a job, once: an id that is there already is left as it is.
 
     Raises:
@@ -124,10 +124,10 @@ def submit(vertex: Vertex, job: Mapping[str, Any], job_id: str) -> Submission:
             return name
 
     before = _exists(vertex, name)
-    return Submission(vertex.retried(create, seconds=300), is_new=not before)
+    return Submission(vertex.retry(create, seconds=300), is_new=not before)
 
 
-def _exists(vertex: Vertex, name: str) -> bool:
+def _exists(vertex: VertexClient, name: str) -> bool:
     try:
         vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name))
     except exceptions.NotFound:
@@ -166,7 +166,7 @@ def check_cron(cron: str) -> None:
                 raise ConfigError(f"--cron: the {name}, '{text}': expected *, or numbers from {low} to {high}")
 
 
-def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) -> Submission:
+def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: str) -> Submission:
     """Run a job by the clock; a schedule of this name is changed, not doubled.
 
     Args:
@@ -175,7 +175,7 @@ def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) ->
     """
     parent = vertex.place.parent
     request = v1.ListSchedulesRequest(parent=parent, filter=f'display_name="{name}"')
-    existing = vertex.listed(vertex.schedules.list_schedules, request)
+    existing = vertex.list_all(vertex.schedules.list_schedules, request)
     if len(existing) > 1:
         names = ", ".join(existing_schedule.name for existing_schedule in existing)
         raise PipelineError(f"several schedules are called '{name}': {names}; delete those that are not meant")
@@ -189,20 +189,20 @@ def schedule(vertex: Vertex, job: Mapping[str, Any], *, cron: str, name: str) ->
         new.name = existing[0].name
         paths = ["cron", "create_pipeline_job_request", "max_concurrent_run_count"]
         update = v1.UpdateScheduleRequest(schedule=new, update_mask={"paths": paths})
-        vertex.retried(lambda: vertex.call(vertex.schedules.update_schedule, update), seconds=300)
+        vertex.retry(lambda: vertex.call(vertex.schedules.update_schedule, update), seconds=300)
         return Submission(existing[0].name, is_new=False)
 
     def create() -> str:
-        again = vertex.listed(vertex.schedules.list_schedules, request)
+        again = vertex.list_all(vertex.schedules.list_schedules, request)
         if again:
             return str(again[0].name)
         created = v1.CreateScheduleRequest(parent=parent, schedule=new)
         return str(vertex.call(vertex.schedules.create_schedule, created).name)
 
-    return Submission(vertex.retried(create, seconds=300), is_new=True)
+    return Submission(vertex.retry(create, seconds=300), is_new=True)
 
 
-def status(vertex: Vertex, job_id: str) -> Status:
+def status(vertex: VertexClient, job_id: str) -> Status:
     """Return a job's state.
 
     Raises:
@@ -216,12 +216,12 @@ def status(vertex: Vertex, job_id: str) -> Status:
         raise ConfigError(f"{name}: there is no such job; the latest are: {names}") from error
 
 
-def latest(vertex: Vertex, count: int, pipeline: str | None = None) -> list[Status]:
+def latest(vertex: VertexClient, count: int, pipeline: str | None = None) -> list[Status]:
     """Return the last jobs, newest first."""
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
         request.filter = f'display_name="{pipeline}"'
-    return [to_status(job) for job in vertex.listed(vertex.pipelines.list_pipeline_jobs, request)[:count]]
+    return [to_status(job) for job in vertex.list_all(vertex.pipelines.list_pipeline_jobs, request)[:count]]
 
 
 def to_status(job: Any) -> Status:
@@ -267,7 +267,7 @@ def _task(detail: Any) -> Task:
     return Task(detail.task_name, detail.state.name, seconds, detail.error.message)
 
 
-def follow(vertex: Vertex, job_id: str, changed: Callable[[Task], None], *, seconds: float = 10.0) -> Status:
+def follow(vertex: VertexClient, job_id: str, changed: Callable[[Task], None], *, seconds: float = 10.0) -> Status:
     """Poll a job until it has ended, and report every task whose state changed."""
     seen: dict[str, str] = {}
     while True:
@@ -281,12 +281,12 @@ def follow(vertex: Vertex, job_id: str, changed: Callable[[Task], None], *, seco
         time.sleep(seconds)
 
 
-def cancel(vertex: Vertex, job_id: str) -> Status:
+def cancel(vertex: VertexClient, job_id: str) -> Status:
     """Asks for the end of a job; one that has ended is left as it is."""
     now = status(vertex, job_id)
     if not now.ended:
         request = v1.CancelPipelineJobRequest(name=f"{vertex.place.parent}/pipelineJobs/{job_id}")
-        vertex.retried(lambda: vertex.call(vertex.pipelines.cancel_pipeline_job, request), seconds=120)
+        vertex.retry(lambda: vertex.call(vertex.pipelines.cancel_pipeline_job, request), seconds=120)
     return status(vertex, job_id)
 
 

@@ -63,19 +63,19 @@ def _open_vertex(model: str | None, values: _VertexFlags) -> ModelRegistry:
     # A second of imports, which only Vertex AI needs.
     from pydantic import ValidationError
 
-    from serving.registry.vertex.config import Place
-    from serving.registry.vertex.connection import Vertex
+    from serving.registry.vertex.config import VertexProject
+    from serving.registry.vertex.connection import VertexClient
     from serving.registry.vertex.registry import open_deployed
 
     try:
-        place = Place.model_validate(
+        place = VertexProject.model_validate(
             {name: getattr(values, name) for name in ("project", "region", "staging", "api_endpoint")}
         )
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         flag, rule = str(problem["loc"][0]).replace("_", "-"), problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--{flag}: {rule}, found {problem['input']!r}") from error
-    vertex = Vertex(place, report=lambda line: click.echo(line, err=True))
+    vertex = VertexClient(place, report=lambda line: click.echo(line, err=True))
     return open_deployed(vertex, str(model), values.endpoint)
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from schemas.declaration import Declaration
 from serving.registry.protocol import ModelRegistry
-from serving.registry.vertex.config import Deployment, Place
+from serving.registry.vertex.config import Deployment, VertexProject
 
 Report = Callable[[str], None]
 
@@ -39,16 +39,16 @@ class VertexRegistrySettings(Declaration):
 
     target: Literal["vertex"] = "vertex"
     model_name: str
-    place: Place
+    place: VertexProject
     deployment: Deployment
 
     def open(self, report: Report = _report_nothing) -> ModelRegistry:
         """Return the registry."""
         # A second of imports, which only Vertex AI needs.
-        from serving.registry.vertex.connection import Vertex
+        from serving.registry.vertex.connection import VertexClient
         from serving.registry.vertex.registry import VertexRegistry
 
-        return VertexRegistry(Vertex(self.place, report=report), self.deployment, self.model_name)
+        return VertexRegistry(VertexClient(self.place, report=report), self.deployment, self.model_name)
 
 
 RegistrySettings = Annotated[LocalRegistrySettings | VertexRegistrySettings, Field(discriminator="target")]

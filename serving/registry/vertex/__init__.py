@@ -2,8 +2,8 @@
 
     python -m serving.registry list --project P --region R --model census-income
 
-Every step looks at what is there before it does what is missing, so that a push that was cut off is finished by running
-it again. What is written where: aliases and labels on the model's versions name their owner, their content and the
-serving version; a lease in Vertex ML Metadata keeps two pushes apart; each change leaves an execution there, as a
-record of who did what.
+Every step reads the current state and makes the missing change, so that a second run finishes an interrupted push.
+
+Aliases and labels on the model's versions name their owner, their content and the serving version. A lease in Vertex ML
+Metadata keeps two pushes apart. Each change leaves an execution there, as a record of the change and its user.
 """

@@ -13,8 +13,8 @@ MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def _fits(pattern: str, expected: str) -> AfterValidator:
-    """Return a text that fits, or words for what was expected, which a pattern is not."""
+def _match_pattern(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator of strings that match a pattern; its error names what was expected."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -25,12 +25,12 @@ def _fits(pattern: str, expected: str) -> AfterValidator:
 
 
 Project = Annotated[
-    str, _fits(r"[a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]+", "a project's id (such as my-project) or its number")
+    str, _match_pattern(r"[a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]+", "a project's id (such as my-project) or its number")
 ]
-Region = Annotated[str, _fits(r"[a-z]+-[a-z]+[0-9]+", "a region such as europe-west4")]
+Region = Annotated[str, _match_pattern(r"[a-z]+-[a-z]+[0-9]+", "a region such as europe-west4")]
 ApiEndpoint = Annotated[
     str,
-    _fits(
+    _match_pattern(
         r"(?!(localhost|127\.0\.0\.1)$)[A-Za-z0-9.-]+(:[0-9]+)?", "HOST:PORT without https://, such as localhost:8443"
     ),
 ]
@@ -55,10 +55,10 @@ class Monitoring(Declaration):
     """The share of the requests that is logged and looked at."""
     interval_hours: PositiveInt = 24
     skew_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.3
-    """For every feature: the Jensen-Shannon divergence for numbers, L-infinity for categories."""
+    """Limit for every feature: of the Jensen-Shannon divergence for numbers, of L-infinity for categories."""
     drift_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.3
     emails: tuple[str, ...] = ()
-    """Who is told."""
+    """Recipients of alerts."""
 
 
 class Deployment(Declaration):
@@ -84,21 +84,21 @@ class Deployment(Declaration):
     keep_deployed: PositiveInt = 2
     """Number of versions that stay deployed: the serving one, and those for a rollback. Each costs its machines."""
     smoke_timeout_seconds: PositiveFloat = 300
-    """So long the golden requests are repeated until the new version has answered them."""
+    """Seconds for which the golden requests are repeated until the new version has answered them."""
     deadline_seconds: PositiveFloat = 3600
-    """So long one step of a push may take, with all retries."""
+    """Limit on one step of a push, with all retries."""
     batch_prediction: BatchPrediction | None = None
     monitoring: Monitoring | None = None
 
     @field_validator("traffic_steps")
     @classmethod
-    def _rising(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_rising(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
         if list(steps) != sorted(set(steps)) or not all(1 <= step <= 100 for step in steps):
             raise ValueError("must rise, each from 1 to 100, such as [10, 50, 100]")
         return steps
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Deployment":
+    def _check_consistent(self) -> "Deployment":
         if self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas: {self.max_replicas} is below min_replicas: {self.min_replicas}")
         if self.image_tensorflow is None:
@@ -112,8 +112,8 @@ class Deployment(Declaration):
     def image_tensorflow(self) -> tuple[int, int] | None:
         """(major, minor) of the TensorFlow in the image, as declared or from its name."""
         if self.serving_tensorflow is not None:
-            found = re.fullmatch(r"(\d+)\.(\d+)(\..*)?", self.serving_tensorflow)
-            return (int(found[1]), int(found[2])) if found else None
+            match = re.fullmatch(r"(\d+)\.(\d+)(\..*)?", self.serving_tensorflow)
+            return (int(match[1]), int(match[2])) if match else None
         named = _NAMED_RELEASE.search(self.serving_image)
         if named is None:
             return None
@@ -121,15 +121,15 @@ class Deployment(Declaration):
         return int(major), int(minor)
 
 
-class Place(Declaration):
-    """Where on Vertex AI, and as whom."""
+class VertexProject(Declaration):
+    """Project, region, bucket and account on Vertex AI."""
 
     project: Project
     region: Region
     staging: str = ""
     """The `gs://` folder that pushed models are kept in."""
     api_endpoint: ApiEndpoint | None = None
-    """Host and port of the API; left out, the region's own."""
+    """Host and port of the API. If omitted, the region's own."""
     service_account: str | None = None
     cmek_key: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)

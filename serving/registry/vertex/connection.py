@@ -17,7 +17,7 @@ from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
 
 from cli.errors import PushError
-from serving.registry.vertex.config import Place
+from serving.registry.vertex.config import VertexProject
 
 T = TypeVar("T")
 Report = Callable[[str], None]
@@ -57,14 +57,14 @@ class TransientError(Exception):
     """May go away: the step that met it looks at what is there now and tries again."""
 
 
-class Vertex:
+class VertexClient:
     """The clients of one project and region."""
 
-    def __init__(self, place: Place, *, report: Report = lambda line: None, poll_seconds: float = 5.0) -> None:
+    def __init__(self, place: VertexProject, *, report: Report = lambda line: None, poll_seconds: float = 5.0) -> None:
         """Args:
         place: Project and region.
-        report: is told of retries and waits, a line each.
-        poll_seconds: between two looks at a long-running operation.
+        report: Function that prints a line on a retry or a wait.
+        poll_seconds: Seconds between two reads of a long-running operation.
         """
         self.place = place
         self.report = report
@@ -75,16 +75,16 @@ class Vertex:
     def _client(self, kind: type[T]) -> T:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
-            _reach(endpoint)
+            _check_emulator(endpoint)
             # An emulator: it is never sent anybody's token.
-            who: Any = credentials.AnonymousCredentials()
+            account: Any = credentials.AnonymousCredentials()
         else:
             try:
-                who, _ = default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+                account, _ = default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
             except auth_exceptions.DefaultCredentialsError as error:
                 raise PushError(NO_CREDENTIALS) from error
         options = client_options.ClientOptions(api_endpoint=endpoint)
-        return kind(credentials=who, client_options=options)  # type: ignore[call-arg]
+        return kind(credentials=account, client_options=options)  # type: ignore[call-arg]
 
     @cached_property
     def models(self) -> v1.ModelServiceClient:
@@ -115,7 +115,7 @@ class Vertex:
         return self._client(v1.ScheduleServiceClient)
 
     def call(self, method: Callable[..., Any], request: Any, *, seconds: float = _CALL_SECONDS) -> Any:
-        """One call, once.
+        """Make one call, once.
 
         Raises:
           TransientError: it may work later; a change may or may not have been made.
@@ -127,16 +127,16 @@ class Vertex:
         except (exceptions.NotFound, exceptions.AlreadyExists):
             raise
         except exceptions.GoogleAPICallError as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
         except grpc.RpcError as error:
             raise TransientError(str(error)) from error
 
     def read(self, method: Callable[..., Any], request: Any) -> Any:
         """Return a call that changes nothing, repeated until it is answered."""
-        return self.retried(lambda: self.call(method, request), seconds=300)
+        return self.retry(lambda: self.call(method, request), seconds=300)
 
-    def listed(self, method: Callable[..., Any], request: Any) -> list[Any]:
-        """All items of all pages."""
+    def list_all(self, method: Callable[..., Any], request: Any) -> list[Any]:
+        """Return all items of all pages."""
 
         def pages() -> list[Any]:
             try:
@@ -144,12 +144,12 @@ class Vertex:
             except (exceptions.NotFound, exceptions.AlreadyExists):
                 raise
             except exceptions.GoogleAPICallError as error:
-                raise translated(error) from error
+                raise translate_error(error) from error
 
-        return self.retried(pages, seconds=300)
+        return self.retry(pages, seconds=300)
 
-    def retried(self, step: Callable[[], T], *, seconds: float) -> T:
-        """Repeats a step that looks before it acts, until it succeeds.
+    def retry(self, step: Callable[[], T], *, seconds: float) -> T:
+        """Repeat a step that looks before it acts, until it succeeds.
 
         Raises:
           PushError: it still failed after `seconds`; or a refusal that repeating does not fix, at once.
@@ -159,7 +159,7 @@ class Vertex:
                 retry=tenacity.retry_if_exception_type(TransientError),
                 wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
                 stop=tenacity.stop_after_delay(seconds),
-                before_sleep=self._say_retry,
+                before_sleep=self._report_retry,
             ):
                 with attempt:
                     return step()
@@ -170,7 +170,7 @@ class Vertex:
             ) from last
         raise AssertionError("tenacity returns or raises")
 
-    def _say_retry(self, state: tenacity.RetryCallState) -> None:
+    def _report_retry(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0
         self.report(f"attempt {state.attempt_number} failed: {error}; again in {wait:.1f} s")
@@ -182,7 +182,7 @@ class Vertex:
         except exceptions.NotFound as error:
             raise TransientError(f"the operation {name} is gone") from error
         except exceptions.GoogleAPICallError as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
 
     def wait(self, client: Any, name: str, *, seconds: float) -> operations_pb2.Operation:
         """Wait until an operation is done.
@@ -193,7 +193,7 @@ class Vertex:
         """
         deadline = time.monotonic() + seconds
         while True:
-            operation = self.retried(lambda: self.operation(client, name), seconds=60)
+            operation = self.retry(lambda: self.operation(client, name), seconds=60)
             if operation.done:
                 break
             if time.monotonic() > deadline:
@@ -202,24 +202,24 @@ class Vertex:
             if self.heartbeat is not None:
                 self.heartbeat()
         if operation.HasField("error"):
-            raise translated(_failed(operation))
+            raise translate_error(_read_error(operation))
         return operation
 
     def settle(self, client: Any, resource: str, *, seconds: float) -> None:
         """Wait for operations that somebody, perhaps a push that was cut off, has started on a resource."""
 
-        def unfinished() -> list[str]:
+        def list_unfinished() -> list[str]:
             try:
-                found = client.transport.operations_client.list_operations(
+                operations = client.transport.operations_client.list_operations(
                     resource, "", timeout=_CALL_SECONDS, retry=None
                 )
-                return [operation.name for operation in found if not operation.done]
+                return [operation.name for operation in operations if not operation.done]
             except exceptions.NotFound:
                 return []
             except exceptions.GoogleAPICallError as error:
-                raise translated(error) from error
+                raise translate_error(error) from error
 
-        for name in self.retried(unfinished, seconds=seconds):
+        for name in self.retry(list_unfinished, seconds=seconds):
             self.report(f"waiting for {name}, which was started before")
             try:
                 self.wait(client, name, seconds=seconds)
@@ -228,7 +228,7 @@ class Vertex:
                 self.report(f"{name}: {error}")
 
 
-def _reach(endpoint: str) -> None:
+def _check_emulator(endpoint: str) -> None:
     """Check whether an emulator was started at all: nothing waits for one that was not.
 
     Raises:
@@ -244,20 +244,20 @@ def _reach(endpoint: str) -> None:
         ) from error
 
 
-def _failed(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
+def _read_error(operation: operations_pb2.Operation) -> exceptions.GoogleAPICallError:
     """Return the error of an operation, with the quota in its details if there is one."""
     details = []
     for packed in operation.error.details:
         failure = error_details_pb2.QuotaFailure()
         if packed.Unpack(failure):
             details.append(failure)
-    found: exceptions.GoogleAPICallError = exceptions.from_grpc_status(
+    error: exceptions.GoogleAPICallError = exceptions.from_grpc_status(
         operation.error.code, operation.error.message, details=details
     )
-    return found
+    return error
 
 
-def translated(error: exceptions.GoogleAPICallError) -> Exception:
+def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
     """Return a service's error as TransientError, or as one line that names the role or the quota that is missing."""
     details = list(getattr(error, "details", None) or ())
     text = " ".join(str(error.message).split())

@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2, struct_pb2
 from schemas.features import LabelKind
 from schemas.metrics import METRICS, metrics_of
 from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.rollout import RolloutResult
 from serving.registry.vertex.state import read_endpoint
 
@@ -44,27 +44,27 @@ class TrainingData:
     metrics: Mapping[str, Mapping[str, float | None]]
 
 
-def after_push(vertex: Vertex, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
-    """Upload the evaluation and sets up what the config asks for.
+def after_push(vertex: VertexClient, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
+    """Upload the evaluation, and set up the batch prediction and the monitoring of the config.
 
     Raises:
       PushError: Vertex AI refuses. The version serves nevertheless.
     """
     seconds = deployment.deadline_seconds
-    vertex.retried(lambda: import_evaluation(vertex, pushed, training), seconds=seconds)
+    vertex.retry(lambda: import_evaluation(vertex, pushed, training), seconds=seconds)
     if deployment.batch_prediction is not None:
-        wanted = deployment.batch_prediction
-        vertex.retried(lambda: start_batch_prediction(vertex, pushed, wanted), seconds=seconds)
+        batch_prediction = deployment.batch_prediction
+        vertex.retry(lambda: start_batch_prediction(vertex, pushed, batch_prediction), seconds=seconds)
     if deployment.monitoring is not None:
         monitoring = deployment.monitoring
-        vertex.retried(lambda: monitor(vertex, pushed, monitoring, training), seconds=seconds)
+        vertex.retry(lambda: monitor(vertex, pushed, monitoring, training), seconds=seconds)
 
 
-def import_evaluation(vertex: Vertex, pushed: RolloutResult, training: TrainingData) -> None:
+def import_evaluation(vertex: VertexClient, pushed: RolloutResult, training: TrainingData) -> None:
     """Put Evaluator's metrics beside the version, those of the slices among the metadata."""
     parent, name = f"{pushed.model}@{pushed.version_id}", f"evaluation-v{pushed.version}"
-    there = vertex.listed(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
-    if any(evaluation.display_name == name for evaluation in there):
+    evaluations = vertex.list_all(vertex.models.list_model_evaluations, v1.ListModelEvaluationsRequest(parent=parent))
+    if any(evaluation.display_name == name for evaluation in evaluations):
         return
     schema = _SCHEMA_FILES[training.label_kind]
     overall = next(iter(training.metrics.values()), {})
@@ -83,37 +83,37 @@ def import_evaluation(vertex: Vertex, pushed: RolloutResult, training: TrainingD
     vertex.call(vertex.models.import_model_evaluation, request)
 
 
-def start_batch_prediction(vertex: Vertex, pushed: RolloutResult, wanted: BatchPrediction) -> None:
+def start_batch_prediction(vertex: VertexClient, pushed: RolloutResult, settings: BatchPrediction) -> None:
     """Start a batch prediction job of the version."""
     name = f"{pushed.model.rpartition('/')[2]}-v{pushed.version}"
     request = v1.ListBatchPredictionJobsRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
-    if vertex.listed(vertex.jobs.list_batch_prediction_jobs, request):
+    if vertex.list_all(vertex.jobs.list_batch_prediction_jobs, request):
         return
     job = v1.BatchPredictionJob(
         display_name=name,
         model=f"{pushed.model}@{pushed.version_id}",
         input_config=v1.BatchPredictionJob.InputConfig(
-            instances_format="jsonl", gcs_source=v1.GcsSource(uris=[wanted.source])
+            instances_format="jsonl", gcs_source=v1.GcsSource(uris=[settings.source])
         ),
         output_config=v1.BatchPredictionJob.OutputConfig(
-            predictions_format="jsonl", gcs_destination=v1.GcsDestination(output_uri_prefix=wanted.destination)
+            predictions_format="jsonl", gcs_destination=v1.GcsDestination(output_uri_prefix=settings.destination)
         ),
         dedicated_resources=v1.BatchDedicatedResources(
-            machine_spec=v1.MachineSpec(machine_type=wanted.machine_type),
+            machine_spec=v1.MachineSpec(machine_type=settings.machine_type),
             starting_replica_count=1,
-            max_replica_count=wanted.max_replicas,
+            max_replica_count=settings.max_replicas,
         ),
-        manual_batch_tuning_parameters=v1.ManualBatchTuningParameters(batch_size=wanted.batch_size),
+        manual_batch_tuning_parameters=v1.ManualBatchTuningParameters(batch_size=settings.batch_size),
         service_account=vertex.place.service_account or "",
         encryption_spec=_encryption(vertex),
         labels=dict(vertex.place.labels),
     )
-    vertex.report(f"starting the batch prediction {name} of {wanted.source}")
+    vertex.report(f"starting the batch prediction {name} of {settings.source}")
     created = v1.CreateBatchPredictionJobRequest(parent=vertex.place.parent, batch_prediction_job=job)
     vertex.call(vertex.jobs.create_batch_prediction_job, created)
 
 
-def monitor(vertex: Vertex, pushed: RolloutResult, wanted: Monitoring, training: TrainingData) -> None:
+def monitor(vertex: VertexClient, pushed: RolloutResult, settings: Monitoring, training: TrainingData) -> None:
     """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
     name = f"monitor-{pushed.endpoint.rpartition('/')[2]}"
     job = v1.ModelDeploymentMonitoringJob(
@@ -121,30 +121,30 @@ def monitor(vertex: Vertex, pushed: RolloutResult, wanted: Monitoring, training:
         endpoint=pushed.endpoint,
         model_deployment_monitoring_objective_configs=[
             v1.ModelDeploymentMonitoringObjectiveConfig(
-                deployed_model_id=deployed.id, objective_config=_objective(wanted, training)
+                deployed_model_id=deployed.id, objective_config=_objective(settings, training)
             )
             for deployed in read_endpoint(vertex, pushed.endpoint).deployed
         ],
         model_deployment_monitoring_schedule_config=v1.ModelDeploymentMonitoringScheduleConfig(
-            monitor_interval=duration_pb2.Duration(seconds=wanted.interval_hours * 3600)
+            monitor_interval=duration_pb2.Duration(seconds=settings.interval_hours * 3600)
         ),
         logging_sampling_strategy=v1.SamplingStrategy(
-            random_sample_config=v1.SamplingStrategy.RandomSampleConfig(sample_rate=wanted.sampling_rate)
+            random_sample_config=v1.SamplingStrategy.RandomSampleConfig(sample_rate=settings.sampling_rate)
         ),
         model_monitoring_alert_config=v1.ModelMonitoringAlertConfig(
-            email_alert_config=v1.ModelMonitoringAlertConfig.EmailAlertConfig(user_emails=list(wanted.emails))
+            email_alert_config=v1.ModelMonitoringAlertConfig.EmailAlertConfig(user_emails=list(settings.emails))
         ),
         encryption_spec=_encryption(vertex),
         labels=dict(vertex.place.labels),
     )
     parent = vertex.place.parent
     search = v1.ListModelDeploymentMonitoringJobsRequest(parent=parent, filter=f'display_name="{name}"')
-    there = vertex.listed(vertex.jobs.list_model_deployment_monitoring_jobs, search)
-    if not there:
+    jobs = vertex.list_all(vertex.jobs.list_model_deployment_monitoring_jobs, search)
+    if not jobs:
         created = v1.CreateModelDeploymentMonitoringJobRequest(parent=parent, model_deployment_monitoring_job=job)
         vertex.call(vertex.jobs.create_model_deployment_monitoring_job, created)
         return
-    job.name = there[0].name
+    job.name = jobs[0].name
     paths = [
         "model_deployment_monitoring_objective_configs",
         "model_deployment_monitoring_schedule_config",
@@ -158,23 +158,23 @@ def monitor(vertex: Vertex, pushed: RolloutResult, wanted: Monitoring, training:
     vertex.wait(vertex.jobs, started.operation.name, seconds=600)
 
 
-def _objective(wanted: Monitoring, training: TrainingData) -> v1.ModelMonitoringObjectiveConfig:
+def _objective(settings: Monitoring, training: TrainingData) -> v1.ModelMonitoringObjectiveConfig:
     config = v1.ModelMonitoringObjectiveConfig()
     kind = v1.ModelMonitoringObjectiveConfig
-    if wanted.skew_threshold is not None:
+    if settings.skew_threshold is not None:
         config.training_dataset = kind.TrainingDataset(
             data_format="tf-record", gcs_source=v1.GcsSource(uris=[training.examples]), target_field=training.label
         )
         config.training_prediction_skew_detection_config = kind.TrainingPredictionSkewDetectionConfig(
-            skew_thresholds={name: v1.ThresholdConfig(value=wanted.skew_threshold) for name in training.features}
+            skew_thresholds={name: v1.ThresholdConfig(value=settings.skew_threshold) for name in training.features}
         )
-    if wanted.drift_threshold is not None:
+    if settings.drift_threshold is not None:
         config.prediction_drift_detection_config = kind.PredictionDriftDetectionConfig(
-            drift_thresholds={name: v1.ThresholdConfig(value=wanted.drift_threshold) for name in training.features}
+            drift_thresholds={name: v1.ThresholdConfig(value=settings.drift_threshold) for name in training.features}
         )
     return config
 
 
-def _encryption(vertex: Vertex) -> v1.EncryptionSpec | None:
+def _encryption(vertex: VertexClient) -> v1.EncryptionSpec | None:
     key = vertex.place.cmek_key
     return v1.EncryptionSpec(kms_key_name=key) if key else None

@@ -19,7 +19,7 @@ from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
 from serving.registry.stamps import timestamp, user_and_host
-from serving.registry.vertex.connection import TransientError, Vertex
+from serving.registry.vertex.connection import TransientError, VertexClient
 from serving.registry.vertex.state import label
 
 LEASE_SECONDS = 300.0
@@ -39,7 +39,7 @@ class Lease:
       journal: Values for a retry, kept with the lease; written by `note`.
     """
 
-    vertex: Vertex
+    vertex: VertexClient
     model_id: str
     pipeline: str
     run_id: str
@@ -57,7 +57,7 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         ensure_store(self.vertex)
-        self.vertex.retried(self._take, seconds=120)
+        self.vertex.retry(self._take, seconds=120)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -81,11 +81,11 @@ class Lease:
         except exceptions.AlreadyExists:
             self._take_over(self.vertex.call(client.get_context, v1.GetContextRequest(name=self._name)))
 
-    def _take_over(self, found: Any) -> None:
-        held = _plain(found.metadata)
+    def _take_over(self, context: Any) -> None:
+        held = _to_dict(context.metadata)
         self._refuse_held(held)
         self.journal = json.loads(held.get("journal") or "{}")
-        self._etag = found.etag
+        self._etag = context.etag
         self._write(expires=time.time() + self.seconds)
 
     def _refuse_held(self, held: Mapping[str, Any]) -> None:
@@ -124,20 +124,20 @@ class Lease:
         self._etag = self.vertex.call(self.vertex.metadata.update_context, request).etag
 
     def renew(self) -> None:
-        """Lets the lease last again; to be called before every step.
+        """Extend the lease; to be called before every step.
 
         Raises:
           PushError: somebody else has taken it over since it ran out.
         """
 
         def check_and_write() -> None:
-            found = self.vertex.call(self.vertex.metadata.get_context, v1.GetContextRequest(name=self._name))
-            if _plain(found.metadata).get("token") != self._token:
-                self._refuse_held(_plain(found.metadata))
-            self._etag = found.etag
+            context = self.vertex.call(self.vertex.metadata.get_context, v1.GetContextRequest(name=self._name))
+            if _to_dict(context.metadata).get("token") != self._token:
+                self._refuse_held(_to_dict(context.metadata))
+            self._etag = context.etag
             self._write(expires=time.time() + self.seconds)
 
-        self.vertex.retried(check_and_write, seconds=120)
+        self.vertex.retry(check_and_write, seconds=120)
 
     def note(self, **values: Any) -> None:
         """Write values into the journal; None removes one."""
@@ -145,7 +145,7 @@ class Lease:
         self.renew()
 
 
-def lease_name(vertex: Vertex, model_id: str) -> str:
+def lease_name(vertex: VertexClient, model_id: str) -> str:
     """Return the context that stands for the right to change a model."""
     return f"{vertex.place.parent}/metadataStores/default/contexts/{label(f'push-{model_id}')}"
 
@@ -160,7 +160,7 @@ def _holder_is_dead(held: Mapping[str, Any]) -> bool:
         return True
 
 
-def ensure_store(vertex: Vertex) -> None:
+def ensure_store(vertex: VertexClient) -> None:
     """Create the default metadata store of a project that never had one."""
     name = f"{vertex.place.parent}/metadataStores/default"
     try:
@@ -168,14 +168,14 @@ def ensure_store(vertex: Vertex) -> None:
     except exceptions.NotFound:
         request = v1.CreateMetadataStoreRequest(parent=vertex.place.parent, metadata_store_id="default")
         try:
-            started = vertex.retried(lambda: vertex.call(vertex.metadata.create_metadata_store, request), seconds=120)
+            started = vertex.retry(lambda: vertex.call(vertex.metadata.create_metadata_store, request), seconds=120)
             vertex.wait(vertex.metadata, started.operation.name, seconds=300)
         except exceptions.AlreadyExists:
             vertex.settle(vertex.metadata, name, seconds=300)
 
 
-def record(vertex: Vertex, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:
-    """Leaves an execution that says what was done to a model, by whom, and what was there before and after.
+def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:
+    """Write an execution that records a change of a model, its user, and the state before and after.
 
     A `key` names the change: a second record of it, by a retry, is left out.
     """
@@ -198,24 +198,26 @@ def record(vertex: Vertex, model_id: str, action: str, values: Mapping[str, Any]
     identity = label(f"{model_id}-{action}-{key or time.time_ns()}").replace("_", "-")[-60:].strip("-")
     request = v1.CreateExecutionRequest(parent=parent, execution=execution, execution_id=f"r-{identity}")
     try:
-        vertex.retried(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
+        vertex.retry(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
     except exceptions.AlreadyExists:
         # An earlier attempt was carried out and its answer lost.
         return
 
 
-def history(vertex: Vertex, model_id: str) -> list[dict[str, Any]]:
-    """All records of a model, oldest first."""
+def history(vertex: VertexClient, model_id: str) -> list[dict[str, Any]]:
+    """Return all records of a model, oldest first."""
     request = v1.ListExecutionsRequest(
         parent=f"{vertex.place.parent}/metadataStores/default",
         filter=f'schema_title="{RECORD_SCHEMA}" AND metadata.model_name.string_value="{model_id}"',
     )
     try:
-        found = vertex.listed(vertex.metadata.list_executions, request)
+        executions = vertex.list_all(vertex.metadata.list_executions, request)
     except exceptions.NotFound:
         return []
-    return [_plain(execution.metadata) for execution in sorted(found, key=lambda execution: execution.create_time)]
+    return [
+        _to_dict(execution.metadata) for execution in sorted(executions, key=lambda execution: execution.create_time)
+    ]
 
 
-def _plain(metadata: Any) -> dict[str, Any]:
+def _to_dict(metadata: Any) -> dict[str, Any]:
     return dict(metadata or {})

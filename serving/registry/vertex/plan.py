@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from cli.errors import PushError
 from serving.registry.protocol import Candidate
 from serving.registry.vertex.config import ENDPOINT_ID, MODEL_ID, Deployment
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.state import (
     CHAMPION,
     FINISHED,
     OWNER_LABEL,
     STATE_LABEL,
-    Deployed,
+    DeployedVersion,
     Endpoint,
-    Model,
-    Version,
-    endpoints_named,
+    VertexModel,
+    VertexVersion,
     label,
+    list_endpoints,
+    list_model_names,
     read_endpoint,
     read_model,
-    same_name,
 )
 
 _FULL = 100
@@ -41,13 +41,13 @@ class RolloutPlan:
       undeploy: the deployments that go, once the last step is passed.
     """
 
-    model: Model
+    model: VertexModel
     endpoint: Endpoint
     version: int
-    existing: Version | None
+    existing: VertexVersion | None
     done: bool
     steps: tuple[int, ...]
-    undeploy: tuple[Deployed, ...]
+    undeploy: tuple[DeployedVersion, ...]
 
     def summary(self) -> str:
         """Return the plan in one line."""
@@ -87,16 +87,16 @@ class RolloutPlan:
         lines.append(f"undeploy {', '.join(numbers) or 'none'}")
         return lines
 
-    def serving(self) -> list[Version]:
+    def serving(self) -> list[VertexVersion]:
         """Return the versions that have traffic now."""
         return [version for version in self.model.versions if self.endpoint.share_of(version.id)]
 
-    def _number(self, deployed: Deployed) -> int:
-        version = self.model.of_id(deployed.version_id)
+    def _number(self, deployed: DeployedVersion) -> int:
+        version = self.model.find_by_id(deployed.version_id)
         return version.number if version else int(deployed.version_id)
 
 
-def make_plan(vertex: Vertex, model_name: str, candidate: Candidate, deployment: Deployment) -> RolloutPlan:
+def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deployment: Deployment) -> RolloutPlan:
     """Read the state and decide.
 
     Raises:
@@ -109,7 +109,7 @@ def make_plan(vertex: Vertex, model_name: str, candidate: Candidate, deployment:
     model = _owned_model(vertex, model_name, candidate.pipeline)
     endpoint = owned_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
     existing = next((version for version in reversed(model.versions) if version.holds(content)), None)
-    taken = model.numbered(candidate.version) if candidate.version is not None else None
+    taken = model.find_by_number(candidate.version) if candidate.version is not None else None
     if taken is not None and not taken.holds(content):
         raise PushError(
             f"version {candidate.version} of '{model_name}' is taken: it holds other content, pushed by run "
@@ -135,21 +135,21 @@ def _installed_tensorflow() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def surplus(others: list[Deployed], model: Model, keep: int) -> tuple[Deployed, ...]:
-    """All but the last `keep` of the other deployments; the one that serves now counts as the latest."""
-    champion = model.with_alias(CHAMPION)
+def surplus(others: list[DeployedVersion], model: VertexModel, keep: int) -> tuple[DeployedVersion, ...]:
+    """Return all but the last `keep` of the other deployments; the one that serves now counts as the latest."""
+    champion = model.find_by_alias(CHAMPION)
     ranked = sorted(
         others, key=lambda d: (champion is not None and d.version_id == champion.id, int(d.version_id), d.created)
     )
     return tuple(ranked[: max(0, len(ranked) - keep)])
 
 
-def _next(model: Model) -> int:
+def _next(model: VertexModel) -> int:
     return max((max(version.number, int(version.id)) for version in model.versions), default=0) + 1
 
 
 def check_image(deployment: Deployment, tensorflow: tuple[int, int]) -> None:
-    """Refuses an image whose TensorFlow is older than the one that wrote the model."""
+    """Reject an image whose TensorFlow is older than the one that wrote the model."""
     image = deployment.image_tensorflow
     if image is not None and image < tensorflow:
         raise PushError(
@@ -158,17 +158,17 @@ def check_image(deployment: Deployment, tensorflow: tuple[int, int]) -> None:
         )
 
 
-def _owned_model(vertex: Vertex, model_name: str, pipeline: str) -> Model:
+def _owned_model(vertex: VertexClient, model_name: str, pipeline: str) -> VertexModel:
     if not MODEL_ID.fullmatch(model_name):
         raise PushError(
             f"push.model_name: '{model_name}' cannot be a model's id on Vertex AI; expected at most 63 of "
             "lowercase letters, digits, _ and -, a letter first"
         )
     model = read_model(vertex, model_name)
-    strangers = [name for name in same_name(vertex, model_name) if name != model.resource]
-    if strangers:
+    foreign_models = [name for name in list_model_names(vertex, model_name) if name != model.resource]
+    if foreign_models:
         raise PushError(
-            f"push.model_name: '{model_name}' is the display name of {_several(strangers)} not made by this "
+            f"push.model_name: '{model_name}' is the display name of {_several(foreign_models)} not made by this "
             "pipeline; rename or delete what is not needed, or choose another name"
         )
     for version in model.versions:
@@ -182,7 +182,7 @@ def _owned_model(vertex: Vertex, model_name: str, pipeline: str) -> Model:
     return model
 
 
-def owned_endpoint(vertex: Vertex, display_name: str, model: str, pipeline: str) -> Endpoint:
+def owned_endpoint(vertex: VertexClient, display_name: str, model: str, pipeline: str) -> Endpoint:
     """Return the endpoint of a name, or where it would be created.
 
     Raises:
@@ -193,13 +193,13 @@ def owned_endpoint(vertex: Vertex, display_name: str, model: str, pipeline: str)
             f"push.vertex.endpoint: '{display_name}' cannot be an endpoint's id; expected at most 63 of lowercase "
             "letters, digits and -, a letter first, no - last"
         )
-    named = endpoints_named(vertex, display_name)
-    if len(named) > 1:
+    endpoints = list_endpoints(vertex, display_name)
+    if len(endpoints) > 1:
         raise PushError(
-            f"push.vertex.endpoint: '{display_name}' is the name of {_several([e.resource for e in named])}; delete "
-            "or rename what is not meant"
+            f"push.vertex.endpoint: '{display_name}' is the name of {_several([e.resource for e in endpoints])}; "
+            "delete or rename what is not meant"
         )
-    endpoint = named[0] if named else read_endpoint(vertex, f"{vertex.place.parent}/endpoints/{display_name}")
+    endpoint = endpoints[0] if endpoints else read_endpoint(vertex, f"{vertex.place.parent}/endpoints/{display_name}")
     owner = endpoint.labels.get(OWNER_LABEL)
     if owner not in (None, label(pipeline)):
         raise PushError(
@@ -218,7 +218,7 @@ def _several(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} resources ({', '.join(sorted(names))})"
 
 
-def shifted(split: Mapping[str, int], deployed_id: str, share: int) -> dict[str, int]:
+def shift_share(split: Mapping[str, int], deployed_id: str, share: int) -> dict[str, int]:
     """Return a split in which one deployment has `share` percent and the others keep their proportions; sums to 100.
 
     What rounding leaves goes to the largest remainders (Hamilton's method).

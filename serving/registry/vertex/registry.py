@@ -24,7 +24,7 @@ from serving.registry.protocol import (
 from serving.registry.stamps import timestamp
 from serving.registry.vertex import lease, staging
 from serving.registry.vertex.config import Deployment
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.extras import TrainingData, after_push
 from serving.registry.vertex.plan import make_plan, owned_endpoint
 from serving.registry.vertex.rollout import Rollout, check_switch, garbage
@@ -39,8 +39,8 @@ from serving.registry.vertex.state import (
     RUN_LABEL,
     STATE_LABEL,
     Endpoint,
-    Model,
-    Version,
+    VertexModel,
+    VertexVersion,
     label,
     read_model,
 )
@@ -55,7 +55,12 @@ class VertexRegistry:
     is_remote = True
 
     def __init__(
-        self, vertex: Vertex, deployment: Deployment, model_name: str, *, lease_seconds: float = lease.LEASE_SECONDS
+        self,
+        vertex: VertexClient,
+        deployment: Deployment,
+        model_name: str,
+        *,
+        lease_seconds: float = lease.LEASE_SECONDS,
     ) -> None:
         self._vertex = vertex
         self._deployment = deployment
@@ -100,7 +105,7 @@ class VertexRegistry:
             properties={VERTEX_PROPERTY: json.dumps({**asdict(result), "at": timestamp()})},
         )
 
-    def _read(self) -> tuple[Model, Endpoint]:
+    def _read(self) -> tuple[VertexModel, Endpoint]:
         """Return the model and its endpoint.
 
         Raises:
@@ -111,7 +116,7 @@ class VertexRegistry:
             raise PushError(f"{self.resource}: there is no such model; check --project, --region and --model")
         return model, self._endpoint(model)
 
-    def _endpoint(self, model: Model) -> Endpoint:
+    def _endpoint(self, model: VertexModel) -> Endpoint:
         owners = [version.labels[OWNER_LABEL] for version in model.versions if OWNER_LABEL in version.labels]
         name = self._deployment.endpoint or self.name
         return owned_endpoint(self._vertex, name, model.resource, owners[0] if owners else "")
@@ -119,7 +124,7 @@ class VertexRegistry:
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, the oldest first, with their traffic."""
         model, endpoint = self._read()
-        return [_registered(version, endpoint) for version in model.versions]
+        return [_describe_version(version, endpoint) for version in model.versions]
 
     def serving(self) -> ServingState:
         """Return the versions that share the traffic."""
@@ -127,7 +132,7 @@ class VertexRegistry:
         endpoint = self._endpoint(model)
         traffic = _traffic(model, endpoint)
         shares = " and ".join(f"version {number} with {share} %" for number, share in traffic.items())
-        champion = model.with_alias(CHAMPION)
+        champion = model.find_by_alias(CHAMPION)
         text = f"{shares or 'nothing'} of {self.name} on endpoint {endpoint.resource.rpartition('/')[2]}"
         return ServingState(champion.number if champion else None, traffic, text)
 
@@ -142,14 +147,14 @@ class VertexRegistry:
           PushError: it does not exist, no version serves, or its files cannot be read.
         """
         model, endpoint = self._read()
-        chosen = self._version(model, version, CHAMPION, "no version serves; name one with --version")
+        target = self._version(model, version, CHAMPION, "no version serves; name one with --version")
         return {
-            **_registered(chosen, endpoint).to_dict(),
-            "path": chosen.artifact_uri,
-            "content_fits": self._is_intact(chosen),
+            **_describe_version(target, endpoint).to_dict(),
+            "path": target.artifact_uri,
+            "content_fits": self._is_intact(target),
         }
 
-    def _is_intact(self, version: Version) -> bool | None:
+    def _is_intact(self, version: VertexVersion) -> bool | None:
         """Whether the files are those that were pushed; None if another tool pushed them."""
         expected = version.labels.get(HASH_LABEL)
         if expected is None:
@@ -158,7 +163,7 @@ class VertexRegistry:
             folder = Path(temporary) / "model"
             try:
                 staging.fetch(version.artifact_uri, folder, project=self._vertex.place.project)
-            except staging.NothingThereError:
+            except staging.MissingObjectError:
                 return False
             return label(content_hash(folder)) == expected
 
@@ -184,7 +189,7 @@ class VertexRegistry:
         model, endpoint = self._read()
         version = self._version(model, number, alias, f"{problem}; name one with --version")
         check_switch(version)
-        champion, traffic = model.with_alias(CHAMPION), _traffic(model, endpoint)
+        champion, traffic = model.find_by_alias(CHAMPION), _traffic(model, endpoint)
         before = champion.number if champion else None
         changed = traffic != {version.number: _FULL} or before != version.number
         if changed and not dry_run:
@@ -192,8 +197,8 @@ class VertexRegistry:
             rollout.switch(version, endpoint=endpoint.resource, action=action, reason=reason)
         return ServingSwitch(action, version.number, before, changed, traffic)
 
-    def _version(self, model: Model, number: int | None, alias: str, problem: str) -> Version:
-        version = model.with_alias(alias) if number is None else model.numbered(number)
+    def _version(self, model: VertexModel, number: int | None, alias: str, problem: str) -> VertexVersion:
+        version = model.find_by_alias(alias) if number is None else model.find_by_number(number)
         if version is not None:
             return version
         if number is None:
@@ -222,7 +227,7 @@ class VertexRegistry:
         return [f"-m serving.registry list{flags(project=place.project, region=place.region, model=self.name)}"]
 
 
-def open_deployed(vertex: Vertex, model_name: str, endpoint: str | None) -> VertexRegistry:
+def open_deployed(vertex: VertexClient, model_name: str, endpoint: str | None) -> VertexRegistry:
     """Return the registry of a model that is deployed already; a version brings its own image.
 
     Args:
@@ -250,12 +255,12 @@ def _with_machines_of(deployment: Deployment, endpoint: Endpoint) -> Deployment:
     return deployment.model_copy(update=values)
 
 
-def _traffic(model: Model, endpoint: Endpoint) -> dict[int, int]:
+def _traffic(model: VertexModel, endpoint: Endpoint) -> dict[int, int]:
     shares = {version.number: endpoint.share_of(version.id) for version in model.versions}
     return {number: share for number, share in shares.items() if share}
 
 
-def _state(version: Version) -> str:
+def _state(version: VertexVersion) -> str:
     """Return the state in the words of the local registry, with the progress of a push that is not finished."""
     pushed = version.labels.get(STATE_LABEL)
     if pushed is None:
@@ -264,7 +269,7 @@ def _state(version: Version) -> str:
     return state if pushed == FINISHED else f"{state}, {pushed}"
 
 
-def _registered(version: Version, endpoint: Endpoint) -> RegisteredVersion:
+def _describe_version(version: VertexVersion, endpoint: Endpoint) -> RegisteredVersion:
     details: dict[str, Any] = {
         "version_id": version.id,
         "aliases": sorted(version.aliases),

@@ -19,9 +19,9 @@ from serving.registry.content import GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE,
 from serving.registry.protocol import Candidate
 from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
-from serving.registry.vertex.connection import TransientError, Vertex
+from serving.registry.vertex.connection import TransientError, VertexClient
 from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
-from serving.registry.vertex.plan import RolloutPlan, make_plan, shifted, surplus
+from serving.registry.vertex.plan import RolloutPlan, make_plan, shift_share, surplus
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
@@ -35,10 +35,10 @@ from serving.registry.vertex.state import (
     RUN_LABEL,
     STATE_LABEL,
     UNFINISHED,
-    Deployed,
+    DeployedVersion,
     Endpoint,
-    Model,
-    Version,
+    VertexModel,
+    VertexVersion,
     label,
     read_endpoint,
     read_model,
@@ -47,8 +47,8 @@ from serving.registry.vertex.state import (
 T = TypeVar("T")
 _FULL = 100
 # The golden requests have to be answered so often by the new version, and may so often fail.
-_ANSWERS_WANTED = 3
-_FAILURES_ALLOWED = 5
+_REQUIRED_ANSWERS = 3
+_MAX_FAILURES = 5
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
@@ -76,10 +76,10 @@ class RolloutResult:
 
 
 class Rollout:
-    """Carries out changes of one model, on one endpoint at a time."""
+    """Changes of one model, on one endpoint at a time."""
 
     def __init__(
-        self, vertex: Vertex, deployment: Deployment, model_name: str, *, lease_seconds: float = LEASE_SECONDS
+        self, vertex: VertexClient, deployment: Deployment, model_name: str, *, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self.vertex = vertex
         self.deployment = deployment
@@ -88,7 +88,7 @@ class Rollout:
         self._lease_seconds = lease_seconds
 
     def push(self, candidate: Candidate) -> RolloutResult:
-        """Register, deploys, shifts traffic, moves the aliases, undeploys what is left over, and records it.
+        """Register, deploy, shift traffic, move the aliases, undeploy surplus versions, and record the push.
 
         Raises:
           PushError: refused (see `make_plan`); another push is under way; or the new version failed its golden
@@ -129,7 +129,7 @@ class Rollout:
         before: dict[str, int] = lease.journal["traffic_before"]
         self._shift(lease, endpoint.resource, version, before, plan.steps, GoldenRequests.from_json(candidate.golden))
         if plan.steps[-1] == _FULL:
-            self._crown(lease, version)
+            self._make_champion(lease, version)
             self._undeploy(lease, endpoint.resource, [d.id for d in plan.undeploy])
         result = self._result(version, endpoint.resource, before, pushed=True)
         values = {**asdict(result), "run_id": candidate.run_id, "content_hash": candidate.content_hash}
@@ -138,7 +138,7 @@ class Rollout:
         lease.note(version_id=None, traffic_before=None)
         return result
 
-    def switch(self, target: Version, *, endpoint: str, action: str, reason: str = "") -> RolloutResult:
+    def switch(self, target: VertexVersion, *, endpoint: str, action: str, reason: str = "") -> RolloutResult:
         """Give all traffic to a version that is registered: a promotion or a rollback.
 
         Raises:
@@ -149,11 +149,11 @@ class Rollout:
         with self._lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
             self._settle(self.vertex.endpoints, endpoint)
             before = dict(read_endpoint(self.vertex, endpoint).split)
-            kept = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
-            if kept is None:
+            golden_file = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
+            if golden_file is None:
                 raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
-            self._shift(lease, endpoint, target, before, (_FULL,), GoldenRequests.from_json(kept), reject=False)
-            self._crown(lease, target)
+            self._shift(lease, endpoint, target, before, (_FULL,), GoldenRequests.from_json(golden_file), reject=False)
+            self._make_champion(lease, target)
             now, model = read_endpoint(self.vertex, endpoint), read_model(self.vertex, self.model_name)
             others = [d for d in now.deployed if d.version_id != target.id]
             spare = surplus(others, model, self.deployment.keep_deployed - 1)
@@ -165,14 +165,14 @@ class Rollout:
             record(self.vertex, self.model_name, action, {**asdict(result), **({"reason": reason} if reason else {})})
             return result
 
-    def delete(self, version: Version) -> None:
+    def delete(self, version: VertexVersion) -> None:
         """Delete a version and the folder it was kept in.
 
         Raises:
           PushError: it serves, or has an alias that says it might.
         """
         with self._lease(version.labels.get(OWNER_LABEL, ""), f"gc-{time.time_ns()}") as lease:
-            current = read_model(self.vertex, self.model_name).of_id(version.id)
+            current = read_model(self.vertex, self.model_name).find_by_id(version.id)
             if current is None:
                 return
             if not is_garbage(current):
@@ -189,7 +189,7 @@ class Rollout:
         lease.renew()
         self.vertex.heartbeat = lease.renew
         try:
-            return self.vertex.retried(step, seconds=self.deployment.deadline_seconds)
+            return self.vertex.retry(step, seconds=self.deployment.deadline_seconds)
         finally:
             self.vertex.heartbeat = None
 
@@ -199,18 +199,18 @@ class Rollout:
     def _settle(self, client: Any, resource: str) -> None:
         self.vertex.settle(client, resource, seconds=self.deployment.deadline_seconds)
 
-    def _read_model(self) -> Model:
+    def _read_model(self) -> VertexModel:
         return read_model(self.vertex, self.model_name)
 
-    def _ensure_registered(self, number: int, candidate: Candidate, uri: str) -> Version:
+    def _ensure_registered(self, number: int, candidate: Candidate, uri: str) -> VertexVersion:
         # An upload whose answer was lost may still be running.
         self._settle(self.vertex.models, self.resource)
         model = self._read_model()
-        found = next((version for version in reversed(model.versions) if version.holds(candidate.content_hash)), None)
-        if found is not None:
-            if found.labels.get(STATE_LABEL) != UNFINISHED:
-                self._set_state(found, UNFINISHED)
-            return self._merge(found, [f"v{number}", CANDIDATE])
+        existing = next((v for v in reversed(model.versions) if v.holds(candidate.content_hash)), None)
+        if existing is not None:
+            if existing.labels.get(STATE_LABEL) != UNFINISHED:
+                self._set_state(existing, UNFINISHED)
+            return self._merge(existing, [f"v{number}", CANDIDATE])
         uploaded = v1.Model(
             display_name=self.model_name,
             version_description=f"run {candidate.run_id} of pipeline {candidate.pipeline}",
@@ -232,10 +232,10 @@ class Rollout:
             self._wait(self.vertex.models, self.vertex.call(self.vertex.models.upload_model, request))
         except exceptions.AlreadyExists as error:
             raise TransientError(f"{self.resource} was created meanwhile") from error
-        found = next((v for v in reversed(self._read_model().versions) if v.holds(candidate.content_hash)), None)
-        if found is None:
+        version = next((v for v in reversed(self._read_model().versions) if v.holds(candidate.content_hash)), None)
+        if version is None:
             raise TransientError("the registered version is not listed yet")
-        return found
+        return version
 
     def _labels(self, candidate: Candidate) -> dict[str, str]:
         return {
@@ -253,9 +253,9 @@ class Rollout:
 
     def _ensure_endpoint(self, resource: str, pipeline: str) -> Endpoint:
         self._settle(self.vertex.endpoints, resource)
-        found = read_endpoint(self.vertex, resource)
-        if found.exists:
-            return found
+        existing = read_endpoint(self.vertex, resource)
+        if existing.exists:
+            return existing
         name = resource.rpartition("/")[2]
         endpoint = v1.Endpoint(
             display_name=name, labels={OWNER_LABEL: label(pipeline)}, encryption_spec=self._encryption()
@@ -272,14 +272,14 @@ class Rollout:
         self,
         lease: Lease,
         endpoint: str,
-        version: Version,
+        version: VertexVersion,
         before: Mapping[str, int],
         steps: Sequence[int],
         golden: GoldenRequests,
         *,
         reject: bool = True,
     ) -> None:
-        """Deploys a version and gives it its shares of the traffic, step by step; takes all back if it fails."""
+        """Deploy a version and raise its share of the traffic, step by step; restore the split if it fails."""
         was_there = any(d.version_id == version.id for d in read_endpoint(self.vertex, endpoint).deployed)
         deployed = self._step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
         try:
@@ -302,14 +302,14 @@ class Rollout:
                 f"version {version.number} was taken off again, the traffic is as before: {error}"
             ) from error
 
-    def _ensure_deployed(self, endpoint: str, version: Version, share: int) -> Deployed:
+    def _ensure_deployed(self, endpoint: str, version: VertexVersion, share: int) -> DeployedVersion:
         self._settle(self.vertex.endpoints, endpoint)
         now = read_endpoint(self.vertex, endpoint)
-        found = now.of_version(self.resource, version.id)
-        if found is not None:
-            return found
+        existing = now.find_deployment(self.resource, version.id)
+        if existing is not None:
+            return existing
         # A deployment without an entry in the split would get no traffic; an empty endpoint takes nothing but 100.
-        split = shifted(now.split, "0", share) if now.split else {"0": _FULL}
+        split = shift_share(now.split, "0", share) if now.split else {"0": _FULL}
         deployed = v1.DeployedModel(
             model=f"{self.resource}@{version.id}",
             display_name=f"{self.model_name}-v{version.number}",
@@ -319,36 +319,36 @@ class Rollout:
         request = v1.DeployModelRequest(endpoint=endpoint, deployed_model=deployed, traffic_split=split)
         self.vertex.report(f"deploying version {version.number} with {split['0']} % of the traffic")
         self._wait(self.vertex.endpoints, self.vertex.call(self.vertex.endpoints.deploy_model, request))
-        found = read_endpoint(self.vertex, endpoint).of_version(self.resource, version.id)
-        if found is None:
+        deployment = read_endpoint(self.vertex, endpoint).find_deployment(self.resource, version.id)
+        if deployment is None:
             raise TransientError("the deployment is not listed yet")
-        return found
+        return deployment
 
     def _resources(self, endpoint: Endpoint) -> v1.DedicatedResources:
-        wanted = self.deployment
-        machine = v1.MachineSpec(machine_type=wanted.machine_type)
-        if wanted.accelerator is not None:
-            machine.accelerator_type = getattr(v1.AcceleratorType, wanted.accelerator)
-            machine.accelerator_count = wanted.accelerator_count
+        settings = self.deployment
+        machine = v1.MachineSpec(machine_type=settings.machine_type)
+        if settings.accelerator is not None:
+            machine.accelerator_type = getattr(v1.AcceleratorType, settings.accelerator)
+            machine.accelerator_count = settings.accelerator_count
         return v1.DedicatedResources(
-            machine_spec=machine, min_replica_count=wanted.min_replicas, max_replica_count=wanted.max_replicas
+            machine_spec=machine, min_replica_count=settings.min_replicas, max_replica_count=settings.max_replicas
         )
 
     def _ensure_share(self, endpoint: str, deployed_id: str, share: int) -> None:
         now = read_endpoint(self.vertex, endpoint)
         if now.split.get(deployed_id, 0) < share:
-            self._update_split(now, shifted(now.split, deployed_id, share))
+            self._update_split(now, shift_share(now.split, deployed_id, share))
 
     def _restore(self, endpoint: str, deployed_id: str, before: Mapping[str, int]) -> None:
         """Restore the recorded split, as far as its deployments still exist."""
         now = read_endpoint(self.vertex, endpoint)
-        there = {d.id for d in now.deployed}
-        wanted = {key: share for key, share in before.items() if key in there and share}
-        if wanted and wanted != now.split:
-            if sum(wanted.values()) != _FULL:
-                first = next(iter(wanted))
-                wanted = shifted({k: v for k, v in wanted.items() if k != first}, first, wanted[first])
-            self._update_split(now, wanted)
+        deployed_ids = {d.id for d in now.deployed}
+        split = {key: share for key, share in before.items() if key in deployed_ids and share}
+        if split and split != now.split:
+            if sum(split.values()) != _FULL:
+                first = next(iter(split))
+                split = shift_share({k: v for k, v in split.items() if k != first}, first, split[first])
+            self._update_split(now, split)
 
     def _update_split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
         # With the etag that was read: a change by somebody else in between is seen, and the step begins again.
@@ -357,7 +357,7 @@ class Rollout:
         self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")
         self.vertex.call(self.vertex.endpoints.update_endpoint, request)
 
-    def _smoke_test(self, endpoint: str, deployed: Deployed, golden: GoldenRequests) -> None:
+    def _smoke_test(self, endpoint: str, deployed: DeployedVersion, golden: GoldenRequests) -> None:
         """Send the golden requests until the deployment has answered them often enough.
 
         Raises:
@@ -368,7 +368,7 @@ class Rollout:
         v1.PredictRequest.pb(request).instances.extend(instances)
         deadline = time.monotonic() + self.deployment.smoke_timeout_seconds
         answered, failures, others = 0, 0, 0
-        while answered < _ANSWERS_WANTED:
+        while answered < _REQUIRED_ANSWERS:
             if time.monotonic() > deadline:
                 raise PushError(
                     f"no answer of deployment {deployed.id} to the golden requests within "
@@ -378,7 +378,7 @@ class Rollout:
                 response = self.vertex.call(self.vertex.predictions.predict, request)
             except TransientError as error:
                 failures += 1
-                if failures > _FAILURES_ALLOWED:
+                if failures > _MAX_FAILURES:
                     raise PushError(f"the golden requests failed {failures} times: {error}") from error
                 self.vertex.report(f"a golden request failed: {error}")
                 continue
@@ -393,14 +393,14 @@ class Rollout:
                 raise PushError(f"wrong answer to a golden request: {wrong}")
             answered += 1
 
-    def _crown(self, lease: Lease, version: Version) -> None:
+    def _make_champion(self, lease: Lease, version: VertexVersion) -> None:
         """Make a version the champion and the default, and the champion before it `previous`."""
 
         def move() -> None:
-            champion = self._read_model().with_alias(CHAMPION)
+            champion = self._read_model().find_by_alias(CHAMPION)
             if champion is not None and champion.id != version.id:
                 self._merge(champion, [PREVIOUS])
-            now = self._read_model().of_id(version.id)
+            now = self._read_model().find_by_id(version.id)
             assert now is not None
             # An alias in use is taken from its version without a word; here that is what is meant.
             self._merge(now, [a for a in (CHAMPION, DEFAULT) if a not in now.aliases])
@@ -408,16 +408,16 @@ class Rollout:
 
         self._step(lease, move)
 
-    def _merge(self, version: Version, aliases: list[str]) -> Version:
+    def _merge(self, version: VertexVersion, aliases: list[str]) -> VertexVersion:
         if aliases:
             request = v1.MergeVersionAliasesRequest(name=f"{self.resource}@{version.id}", version_aliases=aliases)
             self.vertex.call(self.vertex.models.merge_version_aliases, request)
-        found = self._read_model().of_id(version.id)
-        if found is None:
+        merged = self._read_model().find_by_id(version.id)
+        if merged is None:
             raise TransientError(f"version {version.id} is not listed")
-        return found
+        return merged
 
-    def _set_state(self, version: Version, state: str) -> None:
+    def _set_state(self, version: VertexVersion, state: str) -> None:
         labels = {**version.labels, STATE_LABEL: state}
         changed = v1.Model(name=f"{self.resource}@{version.id}", labels=labels)
         request = v1.UpdateModelRequest(model=changed, update_mask={"paths": ["labels"]})
@@ -441,16 +441,18 @@ class Rollout:
         except exceptions.NotFound:
             return
 
-    def _ensure_deleted(self, version: Version) -> None:
+    def _ensure_deleted(self, version: VertexVersion) -> None:
         self._settle(self.vertex.models, self.resource)
-        if self._read_model().of_id(version.id) is None:
+        if self._read_model().find_by_id(version.id) is None:
             return
         request = v1.DeleteModelVersionRequest(name=f"{self.resource}@{version.id}")
         self._wait(self.vertex.models, self.vertex.call(self.vertex.models.delete_model_version, request))
 
-    def _result(self, version: Version, endpoint: str, before: Mapping[str, int], *, pushed: bool) -> RolloutResult:
+    def _result(
+        self, version: VertexVersion, endpoint: str, before: Mapping[str, int], *, pushed: bool
+    ) -> RolloutResult:
         model, now = self._read_model(), read_endpoint(self.vertex, endpoint)
-        deployed = now.of_version(self.resource, version.id)
+        deployed = now.find_deployment(self.resource, version.id)
         numbers = {v.id: v.number for v in model.versions}
         return RolloutResult(
             pushed=pushed,
@@ -469,8 +471,8 @@ class Rollout:
         )
 
 
-def check_switch(target: Version) -> None:
-    """Refuses to give traffic to a version that was not blessed, or failed its golden requests.
+def check_switch(target: VertexVersion) -> None:
+    """Reject a switch of traffic to a version that was not blessed, or failed its golden requests.
 
     Raises:
       PushError: with the reason.
@@ -481,12 +483,12 @@ def check_switch(target: Version) -> None:
         raise PushError(f"version {target.number} failed its golden requests when it was pushed; it gets no traffic")
 
 
-def is_garbage(version: Version) -> bool:
+def is_garbage(version: VertexVersion) -> bool:
     """Whether nothing needs a version: it is not deployed, and no alias but its number points to it."""
     return not version.endpoints and not {CHAMPION, PREVIOUS, CANDIDATE, DEFAULT} & {*version.aliases}
 
 
-def garbage(model: Model, keep_last: int) -> list[Version]:
+def garbage(model: VertexModel, keep_last: int) -> list[VertexVersion]:
     """Return the versions that may be deleted; the last `keep_last`, one at least (the next run's baseline), are
     kept.
     """

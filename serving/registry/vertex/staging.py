@@ -1,4 +1,4 @@
-"""The folder in Cloud Storage that a pushed version is kept in: named by its content, complete or not there.
+"""The folder in Cloud Storage that a pushed version is kept in: named by its content, and complete if it exists.
 
 gs://BUCKET/ROOT/models/NAME/HASH/saved_model.pb ...
                                   assets.extra/release.json, golden.json, train_statistics.pb
@@ -18,18 +18,18 @@ from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-unty
 
 from cli.errors import PushError
 from serving.registry.content import RELEASE_FILE, VERSION_FILE
-from serving.registry.vertex.connection import NO_CREDENTIALS, translated
+from serving.registry.vertex.connection import NO_CREDENTIALS, translate_error
 
-# So long a request that fails for a passing reason is repeated.
-_SECONDS = 120.0
+# For transient errors.
+_RETRY_SECONDS = 120.0
 
 
-class NothingThereError(PushError):
+class MissingObjectError(PushError):
     """Cloud Storage has nothing at a URI."""
 
 
 def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
-    """Where a version of this content is kept."""
+    """Return the folder of a version with this content."""
     return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
 
 
@@ -48,7 +48,7 @@ def _bucket(uri: str, project: str | None) -> tuple[storage.Bucket, str]:
 
 
 def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], extra: Mapping[str, bytes]) -> None:
-    """Copy a SavedModel and what goes with it, unless it is there; the release file comes last and marks it whole.
+    """Copy a SavedModel and its extra files, unless they exist; the release file comes last and marks the copy whole.
 
     Raises:
       PushError: the bucket is not there, or may not be written.
@@ -68,7 +68,7 @@ def stage(folder: Path, uri: str, *, project: str, release: Mapping[str, Any], e
     except exceptions.NotFound as error:
         raise PushError(f"{uri}: the bucket is not there; create it, or set vertex.pipeline_root") from error
     except exceptions.GoogleAPICallError as error:
-        raise PushError(f"{uri}: cannot be written: {translated(error)}") from error
+        raise PushError(f"{uri}: cannot be written: {translate_error(error)}") from error
 
 
 def read(uri: str, *, project: str) -> bytes | None:
@@ -79,10 +79,10 @@ def read(uri: str, *, project: str) -> bytes | None:
     except exceptions.NotFound:
         return None
     except exceptions.GoogleAPICallError as error:
-        raise PushError(f"{uri}: cannot be read: {translated(error)}") from error
+        raise PushError(f"{uri}: cannot be read: {translate_error(error)}") from error
 
 
-def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float = _SECONDS) -> None:
+def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float = _RETRY_SECONDS) -> None:
     """Copy all that is below to a folder here; where the URI is one object's, that object to a file.
 
     Args:
@@ -92,7 +92,7 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
       seconds: Seconds for which one request is repeated.
 
     Raises:
-      NothingThereError: nothing is there.
+      MissingObjectError: there is no object.
       PushError: it may not be read, or an object's name leads out of the folder.
     """
     bucket, prefix = _bucket(uri.rstrip("/"), project)
@@ -108,16 +108,16 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
             path.parent.mkdir(parents=True, exist_ok=True)
             blob.download_to_filename(str(path), retry=retry)
     except exceptions.NotFound as error:
-        raise NothingThereError(f"{uri}: nothing is there") from error
+        raise MissingObjectError(f"{uri}: nothing is there") from error
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
-        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+        raise PushError(f"{uri}: cannot be read: {_describe_error(error)}") from error
 
 
-def is_there(uri: str, *, project: str, seconds: float = _SECONDS) -> bool:
-    """Whether an object is at a URI, or below it.
+def exists(uri: str, *, project: str, seconds: float = _RETRY_SECONDS) -> bool:
+    """Return whether an object is at a URI, or below it.
 
     Raises:
-      PushError: it cannot be looked at.
+      PushError: it cannot be read.
     """
     bucket, prefix = _bucket(uri.rstrip("/"), project)
     retry = DEFAULT_RETRY.with_timeout(seconds)
@@ -127,13 +127,13 @@ def is_there(uri: str, *, project: str, seconds: float = _SECONDS) -> bool:
     except exceptions.NotFound:
         return False
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
-        raise PushError(f"{uri}: cannot be read: {_said(error)}") from error
+        raise PushError(f"{uri}: cannot be read: {_describe_error(error)}") from error
 
 
-def _said(error: Exception) -> object:
+def _describe_error(error: Exception) -> object:
     if isinstance(error, exceptions.RetryError):
         return f"no answer: {error.cause or error}"
-    return translated(error) if isinstance(error, exceptions.GoogleAPICallError) else error
+    return translate_error(error) if isinstance(error, exceptions.GoogleAPICallError) else error
 
 
 def remove(uri: str, *, project: str) -> None:

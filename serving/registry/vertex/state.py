@@ -8,7 +8,7 @@ from typing import Any
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 
 CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "default"
 OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
@@ -23,7 +23,7 @@ def label(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Version:
+class VertexVersion:
     """One version of a model in the registry."""
 
     id: str
@@ -44,24 +44,24 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Model:
+class VertexModel:
     """A model and its versions, oldest first; none where the name is free."""
 
     resource: str
-    versions: tuple[Version, ...] = ()
+    versions: tuple[VertexVersion, ...] = ()
 
-    def with_alias(self, alias: str) -> Version | None:
+    def find_by_alias(self, alias: str) -> VertexVersion | None:
         return next((version for version in self.versions if alias in version.aliases), None)
 
-    def numbered(self, number: int) -> Version | None:
+    def find_by_number(self, number: int) -> VertexVersion | None:
         return next((version for version in self.versions if version.number == number), None)
 
-    def of_id(self, version_id: str) -> Version | None:
+    def find_by_id(self, version_id: str) -> VertexVersion | None:
         return next((version for version in self.versions if version.id == version_id), None)
 
 
 @dataclass(frozen=True)
-class Deployed:
+class DeployedVersion:
     """One deployment on an endpoint."""
 
     id: str
@@ -77,35 +77,35 @@ class Endpoint:
 
     resource: str
     exists: bool = False
-    deployed: tuple[Deployed, ...] = ()
+    deployed: tuple[DeployedVersion, ...] = ()
     split: Mapping[str, int] = field(default_factory=dict)
     etag: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def of_version(self, model: str, version_id: str) -> Deployed | None:
-        found = [d for d in self.deployed if d.model == model and d.version_id == version_id]
+    def find_deployment(self, model: str, version_id: str) -> DeployedVersion | None:
+        deployments = [d for d in self.deployed if d.model == model and d.version_id == version_id]
         # The one with traffic first: a second deployment of one version is a leftover.
-        return max(found, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
+        return max(deployments, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
 
     def share_of(self, version_id: str) -> int:
-        """Percent of the traffic."""
+        """Return the percent of the traffic."""
         return sum(self.split.get(d.id, 0) for d in self.deployed if d.version_id == version_id)
 
 
-def read_model(vertex: Vertex, model_id: str) -> Model:
+def read_model(vertex: VertexClient, model_id: str) -> VertexModel:
     """Return the model of an id, with all its versions."""
     resource = f"{vertex.place.parent}/models/{model_id}"
     try:
-        found = vertex.listed(
+        versions = vertex.list_all(
             vertex.models.list_model_versions, v1.ListModelVersionsRequest(name=resource, page_size=100)
         )
     except exceptions.NotFound:
-        return Model(resource)
-    return Model(resource, tuple(sorted((_version(version) for version in found), key=lambda v: int(v.id))))
+        return VertexModel(resource)
+    return VertexModel(resource, tuple(sorted((_to_version(version) for version in versions), key=lambda v: int(v.id))))
 
 
-def _version(model: Any) -> Version:
-    return Version(
+def _to_version(model: Any) -> VertexVersion:
+    return VertexVersion(
         id=model.version_id,
         aliases=tuple(model.version_aliases),
         labels=dict(model.labels),
@@ -115,42 +115,42 @@ def _version(model: Any) -> Version:
     )
 
 
-def same_name(vertex: Vertex, display_name: str) -> list[str]:
-    """All models of a display name, which is not unique."""
+def list_model_names(vertex: VertexClient, display_name: str) -> list[str]:
+    """Return the names of all models of a display name, which is not unique."""
     request = v1.ListModelsRequest(parent=vertex.place.parent, filter=f'display_name="{display_name}"')
-    return [model.name for model in vertex.listed(vertex.models.list_models, request)]
+    return [model.name for model in vertex.list_all(vertex.models.list_models, request)]
 
 
-def endpoints_named(vertex: Vertex, display_name: str) -> list[Endpoint]:
-    """All endpoints of a display name."""
+def list_endpoints(vertex: VertexClient, display_name: str) -> list[Endpoint]:
+    """Return all endpoints of a display name."""
     request = v1.ListEndpointsRequest(parent=vertex.place.parent, filter=f'display_name="{display_name}"')
-    return [_endpoint(found) for found in vertex.listed(vertex.endpoints.list_endpoints, request)]
+    return [_to_endpoint(endpoint) for endpoint in vertex.list_all(vertex.endpoints.list_endpoints, request)]
 
 
-def read_endpoint(vertex: Vertex, resource: str) -> Endpoint:
+def read_endpoint(vertex: VertexClient, resource: str) -> Endpoint:
     """Return an endpoint as it is now."""
     try:
-        return _endpoint(vertex.read(vertex.endpoints.get_endpoint, v1.GetEndpointRequest(name=resource)))
+        return _to_endpoint(vertex.read(vertex.endpoints.get_endpoint, v1.GetEndpointRequest(name=resource)))
     except exceptions.NotFound:
         return Endpoint(resource)
 
 
-def _endpoint(found: Any) -> Endpoint:
+def _to_endpoint(endpoint: Any) -> Endpoint:
     deployed = [
-        Deployed(
+        DeployedVersion(
             id=d.id,
             model=d.model.partition("@")[0],
             version_id=d.model_version_id,
             created=d.create_time.timestamp() if d.create_time else 0.0,
             resources=d.dedicated_resources,
         )
-        for d in found.deployed_models
+        for d in endpoint.deployed_models
     ]
     return Endpoint(
-        resource=found.name,
+        resource=endpoint.name,
         exists=True,
         deployed=tuple(deployed),
-        split={key: share for key, share in found.traffic_split.items() if share},
-        etag=found.etag,
-        labels=dict(found.labels),
+        split={key: share for key, share in endpoint.traffic_split.items() if share},
+        etag=endpoint.etag,
+        labels=dict(endpoint.labels),
     )

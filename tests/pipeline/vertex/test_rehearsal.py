@@ -18,7 +18,7 @@ from pipeline.vertex import jobs
 from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.rehearsal import Rehearsal, install_package
 from pipeline.vertex.rehearsal_record import Recorded
-from serving.registry.vertex.connection import Vertex
+from serving.registry.vertex.connection import VertexClient
 from tests.vertex_fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.integration
@@ -209,15 +209,15 @@ def test_tasks_that_wait_for_each_other_are_refused(rehearse: Callable[..., dict
 
 
 @pytest.fixture
-def vertex(bench: Bench) -> Vertex:
+def vertex(bench: Bench) -> VertexClient:
     return bench.vertex()
 
 
-def ended(vertex: Vertex, job_id: str) -> jobs.Status:
+def ended(vertex: VertexClient, job_id: str) -> jobs.Status:
     return jobs.follow(vertex, job_id, lambda task: None, seconds=0.1)
 
 
-def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, vertex: Vertex) -> None:
+def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, vertex: VertexClient) -> None:
     bench.fault(method="CreatePipelineJob", code="UNAVAILABLE", when="after")
     name, created = jobs.submit(vertex, job(task("a")), "small-1")
     assert (name.rpartition("/")[2], created) == ("small-1", True)
@@ -231,7 +231,7 @@ def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, ver
 @pytest.mark.parametrize(
     ("error", "code"), [("cli.errors.DataError", 3), ("cli.errors.NotBlessedError", 4), ("ValueError", 1)]
 )
-def test_a_failed_job_ends_with_the_code_of_its_error(vertex: Vertex, error: str, code: int) -> None:
+def test_a_failed_job_ends_with_the_code_of_its_error(vertex: VertexClient, error: str, code: int) -> None:
     kind = error.rpartition(".")[2]
     raised = f"import cli.errors\nraise {error}('it is so')"
     jobs.submit(vertex, job(task("a", raised), task("b", after=("a",))), "small-1")
@@ -243,7 +243,7 @@ def test_a_failed_job_ends_with_the_code_of_its_error(vertex: Vertex, error: str
     ]
 
 
-def test_a_job_is_cancelled_in_its_task(vertex: Vertex) -> None:
+def test_a_job_is_cancelled_in_its_task(vertex: VertexClient) -> None:
     jobs.submit(vertex, job(task("a", "import time; time.sleep(60)"), task("b", after=("a",))), "small-1")
     deadline = time.monotonic() + 30
     while not any(t.state == "RUNNING" for t in jobs.status(vertex, "small-1").tasks):
@@ -261,7 +261,7 @@ def test_a_job_is_cancelled_in_its_task(vertex: Vertex) -> None:
     [(False, "FAILED", ["FAILED", "NOT_TRIGGERED"]), (True, "CANCELLED", ["CANCELLED", "NOT_TRIGGERED"])],
 )
 def test_a_job_ends_with_the_emulator_that_ran_it(
-    bench: Bench, vertex: Vertex, monkeypatch: pytest.MonkeyPatch, cancelled: bool, state: str, tasks: list[str]
+    bench: Bench, vertex: VertexClient, monkeypatch: pytest.MonkeyPatch, cancelled: bool, state: str, tasks: list[str]
 ) -> None:
     # As if it was killed: it gives no sign to its task any more.
     monkeypatch.setattr(Rehearsal, "cancel", lambda self: None)
@@ -278,19 +278,19 @@ def test_a_job_ends_with_the_emulator_that_ran_it(
     assert done.tasks[0].error == "The emulator was stopped."
 
 
-def test_a_job_ends_though_its_container_cannot_be_started(vertex: Vertex) -> None:
+def test_a_job_ends_though_its_container_cannot_be_started(vertex: VertexClient) -> None:
     container = {"image": "i", "command": ["no-such-program"], "args": []}
     jobs.submit(vertex, job(task("a", executor={"container": container})), "small-1")
     assert ended(vertex, "small-1").error.startswith("the emulator failed: FileNotFoundError")
 
 
-def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: Vertex) -> None:
+def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: VertexClient) -> None:
     jobs.submit(vertex, job(task("a")), "small-1")
     with pytest.raises(PipelineError, match="there is no such job; the latest are: small-1"):
         jobs.status(vertex, "other")
 
 
-def test_a_schedule_is_changed_not_doubled(vertex: Vertex) -> None:
+def test_a_schedule_is_changed_not_doubled(vertex: VertexClient) -> None:
     name, created = jobs.schedule(vertex, job(task("a")), cron="0 3 * * *", name="small")
     assert created
     assert jobs.schedule(vertex, job(task("a")), cron="TZ=Europe/Berlin 0 4 * * *", name="small") == (name, False)
@@ -318,12 +318,12 @@ def test_a_schedule_that_is_none_is_refused(cron: str, message: str | None) -> N
     assert str(refused.value) == message
 
 
-def test_a_wrong_job_id_is_refused_before_it_is_sent(vertex: Vertex) -> None:
+def test_a_wrong_job_id_is_refused_before_it_is_sent(vertex: VertexClient) -> None:
     with pytest.raises(ConfigError, match="--job-id: 'Small_1' does not match"):
         jobs.submit(vertex, job(task("a")), "Small_1")
 
 
-def test_two_replicas_train_with_a_cluster_each(bench: Bench, vertex: Vertex) -> None:
+def test_two_replicas_train_with_a_cluster_each(bench: Bench, vertex: VertexClient) -> None:
     """The emulator runs a custom job's replicas as Vertex does."""
     from google.cloud import aiplatform_v1 as v1
 
@@ -415,7 +415,7 @@ def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> Non
         pass
 
 
-def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: Vertex) -> None:
+def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: VertexClient) -> None:
     """Record a run as Vertex Pipelines does: contexts, an execution for each task, artifacts with TFX's types, events."""
     from google.cloud import aiplatform_v1 as v1
 

@@ -87,7 +87,7 @@ def test_gc_keeps_what_serves_and_what_has_an_alias(bench: Bench) -> None:
         bench.push(number / 10, f"run-{number}")
     run(bench, "rollback", "--yes")
     assert "would delete 1, 2, 3" in run(bench, "gc", "--keep-last", "1")
-    gone = bench.model().numbered(1)
+    gone = bench.model().find_by_number(1)
     run(bench, "gc", "--keep-last", "1", "--yes")
     assert sorted(bench.aliases()) == [4, 5]
     assert gone is not None
@@ -131,10 +131,10 @@ def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None
 PUSH = """
 import sys
 from tests.vertex_fixtures import *
-place = Place(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=sys.argv[1])
+place = VertexProject(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=sys.argv[1])
 golden = GoldenRequests([{"x": 0.0}], [{"probability": float(sys.argv[4])}])
 deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
-registry = VertexRegistry(Vertex(place, poll_seconds=0.02, report=print), deployment, "census-income")
+registry = VertexRegistry(VertexClient(place, poll_seconds=0.02, report=print), deployment, "census-income")
 folder = Path(sys.argv[2])
 candidate = Candidate(
     "census-income", None, sys.argv[3], folder=folder, tensorflow=(2, 21), golden=golden.to_json()

@@ -24,19 +24,19 @@ _TRAINING = TrainingData(
 )
 
 
-def extras(bench: Bench, pushed: PushedVersion, **wanted: Any) -> None:
-    after_push(bench.vertex(), bench.deployment.model_copy(update=wanted), bench.rollout(pushed), _TRAINING)
+def run_extras(bench: Bench, pushed: PushedVersion, **settings: Any) -> None:
+    after_push(bench.vertex(), bench.deployment.model_copy(update=settings), bench.rollout(pushed), _TRAINING)
 
 
 def test_the_evaluation_is_put_beside_its_version_once(bench: Bench) -> None:
     pushed = bench.push(0.1)
     for _ in range(2):
-        extras(bench, pushed)
-    (found,) = bench.vertex().models.list_model_evaluations(parent=f"{bench.model().resource}@1")
-    assert dict(found.metrics) == {"auRoc": 0.91, "logLoss": 0.3}
-    assert found.metrics_schema_uri.endswith("/classification_metrics_1.0.0.yaml")
-    assert found.metadata["sex=Male"]["auc"] == 0.9
-    extras(bench, bench.push(0.2, "run-2"))
+        run_extras(bench, pushed)
+    (evaluation,) = bench.vertex().models.list_model_evaluations(parent=f"{bench.model().resource}@1")
+    assert dict(evaluation.metrics) == {"auRoc": 0.91, "logLoss": 0.3}
+    assert evaluation.metrics_schema_uri.endswith("/classification_metrics_1.0.0.yaml")
+    assert evaluation.metadata["sex=Male"]["auc"] == 0.9
+    run_extras(bench, bench.push(0.2, "run-2"))
     (second,) = bench.vertex().models.list_model_evaluations(parent=f"{bench.model().resource}@2")
     assert second.display_name == "evaluation-v2"
 
@@ -45,11 +45,13 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
     source = bench.server.emulator.storage / BUCKET / "batch" / "in.jsonl"
     source.parent.mkdir()
     source.write_text("".join(json.dumps({"x": float(x)}) + "\n" for x in (0, 10, 50)))
-    wanted = BatchPrediction(source=f"gs://{BUCKET}/batch/*.jsonl", destination=f"gs://{BUCKET}/answers", batch_size=2)
+    settings = BatchPrediction(
+        source=f"gs://{BUCKET}/batch/*.jsonl", destination=f"gs://{BUCKET}/answers", batch_size=2
+    )
     bench.push(0.1)
     pushed = bench.push(0.2, "run-2")
     for _ in range(2):
-        extras(bench, pushed, batch_prediction=wanted)
+        run_extras(bench, pushed, batch_prediction=settings)
     client = bench.vertex().jobs
     (job,) = client.list_batch_prediction_jobs(parent=bench.place.parent)
     assert (job.model, job.manual_batch_tuning_parameters.batch_size) == (pushed.destination, 2)
@@ -65,7 +67,9 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
 
 
 def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> None:
-    extras(bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6))
+    run_extras(
+        bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6)
+    )
     client = bench.vertex().jobs
     (job,) = client.list_model_deployment_monitoring_jobs(parent=bench.place.parent)
     assert job.model_deployment_monitoring_schedule_config.monitor_interval.total_seconds() == 6 * 3600
@@ -75,7 +79,7 @@ def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> N
     assert objective.objective_config.training_dataset.target_field == "income"
     assert "prediction_drift_detection_config" not in objective.objective_config
 
-    extras(bench, bench.push(0.2, "run-2"), monitoring=Monitoring(emails=("on-call@example.com",)))
+    run_extras(bench, bench.push(0.2, "run-2"), monitoring=Monitoring(emails=("on-call@example.com",)))
     (changed,) = client.list_model_deployment_monitoring_jobs(parent=bench.place.parent)
     assert changed.name == job.name
     watched = {config.deployed_model_id for config in changed.model_deployment_monitoring_objective_configs}
@@ -88,7 +92,7 @@ def test_extras_that_are_refused_name_the_role_and_leave_the_version_serving(ben
     pushed = bench.push(0.1)
     bench.fault(method="ImportModelEvaluation", code="PERMISSION_DENIED", times=9)
     with pytest.raises(PushError, match="roles/aiplatform"):
-        extras(bench, pushed)
+        run_extras(bench, pushed)
     assert bench.serving() == {1: 100}
 
 

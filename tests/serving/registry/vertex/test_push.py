@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import PushError
-from serving.registry.vertex.plan import shifted
+from serving.registry.vertex.plan import shift_share
 from tests.vertex_fixtures import BUCKET, Bench
 
 
@@ -32,7 +32,7 @@ def test_a_second_push_is_version_2_after_a_canary_and_the_first_stays_deployed(
     assert [line.split(" at ")[1].split(" %")[0] for line in shares] == ["10", "50", "100"]
     assert pushed.traffic == {2: 100}
     result = bench.rollout(pushed)
-    assert result.traffic_before == {bench.endpoint().of_version(result.model, "1").id: 100}  # type: ignore[union-attr]
+    assert result.traffic_before == {bench.endpoint().find_deployment(result.model, "1").id: 100}  # type: ignore[union-attr]
     assert bench.aliases() == {1: ["previous", "v1"], 2: ["champion", "default", "v2"]}
     assert {d.version_id for d in bench.endpoint().deployed} == {"1", "2"}
 
@@ -107,8 +107,8 @@ def test_an_endpoint_that_is_there_is_reused(bench: Bench) -> None:
     from google.cloud import aiplatform_v1 as v1
 
     client = bench.vertex().endpoints
-    there = client.create_endpoint(parent=bench.place.parent, endpoint=v1.Endpoint(display_name=bench.name)).result()
-    assert bench.rollout(bench.push(0.1)).endpoint == there.name
+    endpoint = client.create_endpoint(parent=bench.place.parent, endpoint=v1.Endpoint(display_name=bench.name)).result()
+    assert bench.rollout(bench.push(0.1)).endpoint == endpoint.name
 
 
 def test_an_endpoint_that_serves_other_models_is_refused(bench: Bench) -> None:
@@ -135,7 +135,7 @@ def test_wrong_answers_give_the_traffic_back(bench: Bench) -> None:
     assert bench.serving() == {1: 100}
     assert {d.version_id for d in bench.endpoint().deployed} == {"1"}
     assert bench.aliases() == {1: ["champion", "default", "v1"], 2: ["v2"]}
-    assert bench.model().of_id("2").labels["push-state"] == "rejected"  # type: ignore[union-attr]
+    assert bench.model().find_by_id("2").labels["push-state"] == "rejected"  # type: ignore[union-attr]
 
 
 def test_a_rejected_model_that_answers_well_at_the_next_try_is_served(bench: Bench) -> None:
@@ -200,14 +200,14 @@ def test_a_push_cut_off_at_any_change_is_finished_by_the_next_one(bench: Bench, 
             bench.server.emulator.faults.waiting.clear()
             break
         assert bench.serving() == {pushed.version: 100}
-        assert bench.model().with_alias("champion").number == pushed.version  # type: ignore[union-attr]
-        assert bench.model().with_alias("candidate") is None
+        assert bench.model().find_by_alias("champion").number == pushed.version  # type: ignore[union-attr]
+        assert bench.model().find_by_alias("candidate") is None
         held = [v for v in bench.model().versions if v.holds(bench.candidate(offset).content_hash)]
         assert len(held) == 1
         deployed = [d.version_id for d in bench.endpoint().deployed]
         assert len(deployed) == len({*deployed}) == 2
     assert cut >= 9
-    assert len(bench.vertex().listed(bench.vertex().endpoints.list_endpoints, {"parent": bench.place.parent})) == 1
+    assert len(bench.vertex().list_all(bench.vertex().endpoints.list_endpoints, {"parent": bench.place.parent})) == 1
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
@@ -287,9 +287,9 @@ def test_the_plan_says_what_would_happen(bench: Bench) -> None:
 
 
 def test_a_split_always_sums_to_100_and_keeps_proportions() -> None:
-    assert shifted({"a": 33, "b": 33, "c": 34}, "0", 10) == {"0": 10, "a": 30, "b": 30, "c": 30}
-    assert shifted({"a": 90, "b": 10}, "b", 50) == {"b": 50, "a": 50}
-    assert shifted({"a": 1, "b": 1, "c": 98}, "0", 33) == {"0": 33, "a": 1, "b": 1, "c": 65}
-    assert shifted({}, "a", 10) == {"a": 100}
+    assert shift_share({"a": 33, "b": 33, "c": 34}, "0", 10) == {"0": 10, "a": 30, "b": 30, "c": 30}
+    assert shift_share({"a": 90, "b": 10}, "b", 50) == {"b": 50, "a": 50}
+    assert shift_share({"a": 1, "b": 1, "c": 98}, "0", 33) == {"0": 33, "a": 1, "b": 1, "c": 65}
+    assert shift_share({}, "a", 10) == {"a": 100}
     for share in range(1, 100):
-        assert sum(shifted({"a": 13, "b": 29, "c": 58}, "0", share).values()) == 100
+        assert sum(shift_share({"a": 13, "b": 29, "c": 58}, "0", share).values()) == 100
