@@ -1,10 +1,10 @@
 """The job of a batch prediction and its state, kept beside its output, so that a rerun continues it.
 
     OUTPUT/part-00003-000012.parquet     the 13th part of the predictions for the 4th input file
-           _job.json                     inputs, model and options; another job may not write here
-           _outcomes/00003.json          the 4th file is finished; 00003.failed.json: it was rejected
-           _outcomes/00003.rejects.jsonl its bad rows
-           _rejects.jsonl, _SUCCESS      of all files, once all are finished
+           _job.json                     inputs, model and options. Another job may not write here.
+           _outcomes/00003.json          the 4th file is finished (00003.failed.json: was rejected).
+           _outcomes/00003.rejects.jsonl its bad rows.
+           _rejects.jsonl, _SUCCESS      bad rows and mark of all files, once all are finished
 
 Arrow, pandas and Spark ignore names that start with `_` when they read the folder. Imports no TensorFlow.
 """

@@ -26,8 +26,8 @@ def find_version_folder(model: str) -> Path:
     """Return the folder of a version, on this machine.
 
     Args:
-      model: path of such a folder; or folder of a model's versions, whose champion is used, or the highest without a
-        champion; or gs:// URI of a version, which is copied once for each process.
+      model: Folder of a version, folder of a model's versions, or gs:// URI of a version. Of a model's versions, the
+        champion is used, or without one the highest. A URI is copied once for each process.
 
     Raises:
       PushError: the folder holds no model.

@@ -340,24 +340,24 @@ def test_another_job_in_the_folder_is_refused_with_what_differs(
     batch(tmp_path / "in", output, "--model", models / "2")
     kept = predictions(output)
 
-    def refused(*flags: object, model: Path = models / "2") -> str:
+    def run_rejected(*flags: object, model: Path = models / "2") -> str:
         return batch(tmp_path / "in", output, "--model", model, *flags, code=5)
 
-    message = refused(model=models / "10")
+    message = run_rejected(model=models / "10")
     assert f"error: {output}: holds another job: --model was {models}/2 (" in message
     assert f", is {models}/10 (" in message
     assert message.endswith("). Give another OUTPUT, or remove it\n")
-    assert "--key was none, is id. Give" in refused("--key", "id")
-    assert "--output-format was parquet, is csv. Give" in refused("--output-format", "csv")
-    assert "--rows-per-part was 100000, is 5. Give" in refused("--rows-per-part", 5)
-    assert 'the read options was {}, is {"missing_values": ["?"]}. Give' in refused("--missing-value", "?")
+    assert "--key was none, is id. Give" in run_rejected("--key", "id")
+    assert "--output-format was parquet, is csv. Give" in run_rejected("--output-format", "csv")
+    assert "--rows-per-part was 100000, is 5. Give" in run_rejected("--rows-per-part", 5)
+    assert 'the read options was {}, is {"missing_values": ["?"]}. Give' in run_rejected("--missing-value", "?")
     write(tmp_path / "in" / "b.csv", text(many(3)))
-    assert f"holds another job: {tmp_path}/in/b.csv is new. Give" in refused()
+    assert f"holds another job: {tmp_path}/in/b.csv is new. Give" in run_rejected()
     (tmp_path / "in" / "b.csv").unlink()
     write(source, text(many(4)))
-    assert f"holds another job: {source} has changed. Give" in refused()
+    assert f"holds another job: {source} has changed. Give" in run_rejected()
     source.rename(tmp_path / "in" / "c.csv")
-    assert f"{source} is no longer among the input files; {tmp_path}/in/c.csv is new" in refused()
+    assert f"{source} is no longer among the input files; {tmp_path}/in/c.csv is new" in run_rejected()
     assert predictions(output).equals(kept)
     foreign = write(tmp_path / "foreign" / "letter.txt", "mine").parent
     assert "holds other files, such as letter.txt; give a folder of its own" in batch(
@@ -624,7 +624,7 @@ class Columns:
         return {name: np.asarray(values) for name, values in self.outputs.items()}
 
 
-def made(model: Any, keys: tuple[str, ...] = ()) -> pa.Table:
+def predict_block(model: Any, keys: tuple[str, ...] = ()) -> pa.Table:
     block = pa.table({"feature:x": pa.array([1.0, 2.0], pa.float32()), "row": [1, 2], "key:id": ["a", "b"]})
     features = FeatureSet.model_validate(
         {"features": {"x": {"kind": "numeric"}}, "label": {"column": "y", "kind": "regression"}}
@@ -633,7 +633,7 @@ def made(model: Any, keys: tuple[str, ...] = ()) -> pa.Table:
 
 
 def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
-    table = made(
+    table = predict_block(
         Columns(
             probabilities=np.array([[0.1, 0.9], [0.5, 0.25]], np.float32),
             classes=np.array([[b"no", b"yes"]] * 2, object),
@@ -655,21 +655,21 @@ def test_outputs_of_several_values_are_lists_and_json_in_csv() -> None:
 
 def test_a_prediction_that_is_not_finite_stops_with_its_row() -> None:
     with pytest.raises(DataError, match="f: row 2: the model's p is not a finite number"):
-        made(Columns(p=np.array([0.5, np.nan], np.float32)))
+        predict_block(Columns(p=np.array([0.5, np.nan], np.float32)))
 
 
 def test_a_model_that_fails_or_answers_otherwise_is_refused() -> None:
     with pytest.raises(ConfigError, match="--key id: the model has an output of this name"):
-        made(Columns(id=[1, 2]), keys=("id",))
+        predict_block(Columns(id=[1, 2]), keys=("id",))
     with pytest.raises(PushError, match=r"the model's output 'p' has shape \[3\] for 2 rows"):
-        made(Columns(p=[1, 2, 3]))
+        predict_block(Columns(p=[1, 2, 3]))
 
     class Failing(Columns):
         def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
             raise tf.errors.InvalidArgumentError(None, None, "indices out of range\nmore")
 
     with pytest.raises(PushError, match="^the model failed: indices out of range$"):
-        made(Failing())
+        predict_block(Failing())
 
 
 class Terminal(io.StringIO):

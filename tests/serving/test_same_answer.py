@@ -1,7 +1,10 @@
 """The same raw row has the same prediction, or the same error, on every route.
 
-Routes: the evaluated signature behind ExampleGen's reading of CSV; batch prediction of CSV, Parquet and TFRecord; a
-running server by rows and columns of JSON, by gRPC and by tf.Example.
+Routes:
+
+- the evaluated signature behind ExampleGen's reading of CSV
+- batch prediction of CSV, Parquet and TFRecord
+- a running server by rows and columns of JSON, by gRPC and by tf.Example
 """
 
 import csv
@@ -171,7 +174,7 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
         else tf.io.VarLenFeature(DTYPES[kind])
         for name, kind in FEATURES.column_types.items()
     }
-    rows = [_written(row, data) for row in ROWS]
+    rows = [_write_numbers(row, data) for row in ROWS]
     table = Table.of(str(_write_csv(folder / "train.csv", rows)), data, FEATURES, max_bad_rows=0)
     optional = {name for name, kind in spec.items() if isinstance(kind, tf.io.VarLenFeature)}
     train = [
@@ -224,7 +227,7 @@ def routes(
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
     signature = tf.saved_model.load(str(version)).signatures[SERVING_EXAMPLES]
 
-    def evaluated(row: dict[str, str]) -> Answer:
+    def evaluate(row: dict[str, str]) -> Answer:
         """Return the prediction of a row that ExampleGen reads and Evaluator predicts."""
         table = Table.of(str(_write_csv(folder / "row.csv", [row])), data, FEATURES, max_bad_rows=0)
         batches = list(table.batches())
@@ -257,7 +260,7 @@ def routes(
 
         return answer
 
-    def posted(body: Callable[[dict[str, str]], Any], read: Callable[[Any], Any]) -> Callable[[dict[str, str]], Answer]:
+    def post(body: Callable[[dict[str, str]], Any], read: Callable[[Any], Any]) -> Callable[[dict[str, str]], Answer]:
         def answer(row: dict[str, str]) -> Answer:
             status, content = server.post("/v1/models/mine:predict", body(row))
             if status != 200:
@@ -272,7 +275,7 @@ def routes(
         def answer(row: dict[str, str]) -> Answer:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = "mine"
-            for name, value in {**(_typed(row, data) if typed else row), "id": "1"}.items():
+            for name, value in {**(_convert_numbers(row, data) if typed else row), "id": "1"}.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto([value]))
             try:
                 outputs = stub.Predict(request, timeout=30).outputs
@@ -283,11 +286,11 @@ def routes(
 
         return answer
 
-    def named(row: dict[str, Any]) -> dict[str, Any]:
+    def add_columns(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "id": "1", "bought": "yes"}
 
     def examples(row: dict[str, Any]) -> dict[str, Any]:
-        return {"signature_name": SERVING_EXAMPLES, "instances": [{"b64": _base64(_example(named(row)))}]}
+        return {"signature_name": SERVING_EXAMPLES, "instances": [{"b64": _base64(_example(add_columns(row)))}]}
 
     def as_row(content: Any) -> Any:
         return content["predictions"][0]
@@ -296,22 +299,22 @@ def routes(
         return {name: column[0] for name, column in content["outputs"].items()}
 
     return {
-        "evaluation": evaluated,
+        "evaluation": evaluate,
         "batch of csv": batch("csv", lambda path, row: void(_write_csv(path, [row]))),
         "batch of parquet": batch("parquet", _write_parquet),
         "batch of tfrecord": batch("tfrecord", lambda path, row: _write_records(path, _example({**row, "id": "1"}))),
         "typed tfrecord": batch(
-            "tfrecord", lambda path, row: _write_records(path, _example({**_typed(row, data), "id": "1"}))
+            "tfrecord", lambda path, row: _write_records(path, _example({**_convert_numbers(row, data), "id": "1"}))
         ),
-        "rows": posted(lambda row: {"instances": [named(row)]}, as_row),
-        "python's json": posted(lambda row: _as_python_writes_it(named(row)), as_row),
-        "typed rows": posted(lambda row: {"instances": [named(_typed(row, data))]}, as_row),
-        "columns": posted(lambda row: {"inputs": {k: [v] for k, v in named(row).items()}}, as_columns),
-        "typed columns": posted(
-            lambda row: {"inputs": {k: [v] for k, v in named(_typed(row, data)).items()}}, as_columns
+        "rows": post(lambda row: {"instances": [add_columns(row)]}, as_row),
+        "python's json": post(lambda row: _as_python_writes_it(add_columns(row)), as_row),
+        "typed rows": post(lambda row: {"instances": [add_columns(_convert_numbers(row, data))]}, as_row),
+        "columns": post(lambda row: {"inputs": {k: [v] for k, v in add_columns(row).items()}}, as_columns),
+        "typed columns": post(
+            lambda row: {"inputs": {k: [v] for k, v in add_columns(_convert_numbers(row, data)).items()}}, as_columns
         ),
-        "examples": posted(examples, as_row),
-        "typed examples": posted(lambda row: examples(_typed(row, data)), as_row),
+        "examples": post(examples, as_row),
+        "typed examples": post(lambda row: examples(_convert_numbers(row, data)), as_row),
         "grpc": by_grpc(typed=False),
         "typed grpc": by_grpc(typed=True),
     }
@@ -339,7 +342,7 @@ def _write_records(path: Path, record: bytes) -> None:
         writer.write(record)
 
 
-def _written(row: dict[str, str], data: Data) -> dict[str, str]:
+def _write_numbers(row: dict[str, str], data: Data) -> dict[str, str]:
     """Return a row with the numbers of its columns of numbers as a table has them."""
     swapped = str.maketrans(",.", ".,") if data.csv.decimal == "," else {}
     return {
@@ -348,7 +351,7 @@ def _written(row: dict[str, str], data: Data) -> dict[str, str]:
     }
 
 
-def _typed(row: dict[str, str], data: Data) -> dict[str, Any]:
+def _convert_numbers(row: dict[str, str], data: Data) -> dict[str, Any]:
     """Return a row with numbers in place of the strings that JSON reads back as they were.
 
     The number 5.0 in a column of strings is "5", as it is in Parquet.
@@ -361,7 +364,7 @@ def _typed(row: dict[str, str], data: Data) -> dict[str, Any]:
         and json.dumps(json.loads(plain)) == plain
         else row[name]
         # With commas and points exchanged once more, a row has numbers as JSON has them.
-        for name, plain in _written(row, data).items()
+        for name, plain in _write_numbers(row, data).items()
     }
 
 
@@ -405,7 +408,7 @@ def _reason(error: str) -> str:
 
 
 def check(row: dict[str, str], data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]) -> None:
-    row = _written(row, data)
+    row = _write_numbers(row, data)
     answers = {name: route(row) for name, route in routes.items()}
     expected = answers["evaluation"]
     for name, answer in answers.items():
@@ -427,7 +430,7 @@ def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, 
     @hypothesis.given(row=few_odd)
     def every_route_agrees(row: dict[str, str]) -> None:
         check(row, data, routes)
-        answer = routes["rows"](_written(row, data))
+        answer = routes["rows"](_write_numbers(row, data))
         seen.add(type(answer).__name__)
         if isinstance(answer, tuple):
             labels.add((answer[1], answer[0] > 0.5))

@@ -15,7 +15,7 @@ MISSING_INT = MISSING["int"]
 
 
 def test_inputs_are_those_that_the_features_declare() -> None:
-    assert [(one.name, one.kind, one.required) for one in INPUTS.values()] == [
+    assert [(declared.name, declared.kind, declared.required) for declared in INPUTS.values()] == [
         ("color", "string", True),
         ("size", "float", True),
         ("shop_name", "string", False),

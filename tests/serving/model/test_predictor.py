@@ -33,24 +33,24 @@ def test_an_answer_says_the_version_that_a_push_wrote_and_the_schema(model: Path
 
 
 def test_rows_and_examples_are_answered_alike(model: Path) -> None:
-    def encoded(row: dict[str, Any]) -> bytes:
+    def encode(row: dict[str, Any]) -> bytes:
         return example({key.replace("shop_name", "shop name"): value for key, value in row.items()})
 
     predictor = Predictor(model)
     rows = [ROW, {"color": "red", "size": 0.0}, {**ROW, "color": "pink", "rank": 9}]
     by_row = predictor.predict(rows)
-    by_example = predictor.predict_examples([encoded(row) for row in rows])
+    by_example = predictor.predict_examples([encode(row) for row in rows])
     np.testing.assert_allclose([row["probability"] for row in by_row], by_example["probability"], atol=1e-6)
     # size 2.5, rank 2, weight 1, less 4, and the ids of the color (0 to 2) and the shop (0 to 4).
     logit = np.log(by_row[0]["probability"] / (1 - by_row[0]["probability"]))
     assert logit == pytest.approx(1.5 + round(logit - 1.5), abs=1e-3) and 1.4 <= logit <= 7.6
-    good = encoded(ROW)
+    good = encode(ROW)
     for wrong, message in (
         (b"\x00nonsense", "is not a tf.Example"),
         (b"", "(color|size): the value is missing"),
-        (encoded({"color": "red"}), "size: the value is missing"),
-        (encoded({**ROW, "size": "old"}), "size: expected a finite number, found 'old'"),
-        (encoded({**ROW, "size": math.nan}), "size: expected a finite number, found 'nan'"),
+        (encode({"color": "red"}), "size: the value is missing"),
+        (encode({**ROW, "size": "old"}), "size: expected a finite number, found 'old'"),
+        (encode({**ROW, "size": math.nan}), "size: expected a finite number, found 'nan'"),
     ):
         with pytest.raises(RequestError, match=rf"^instances\[1\]: {message}"):
             predictor.predict_examples([good, wrong, good, wrong, good])
@@ -60,7 +60,7 @@ def test_an_example_with_integers_and_strings_is_converted_as_in_a_file(model: P
     predictor = Predictor(model)
     row = {"color": "green", "size": 3.0, "shop name": "12", "rank": 2, "weight": 1.0}
     same = [{**row, "size": 3}, {**row, "size": "3"}, {**row, "shop name": 12}, {**row, "rank": 2.0}]
-    answers = predictor.predict_examples([example(one) for one in (row, *same)])
+    answers = predictor.predict_examples([example(variant) for variant in (row, *same)])
     assert len(set(answers["probability"].tolist())) == 1
 
 
@@ -92,6 +92,6 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, make_model: Cal
 
 def test_a_model_of_another_origin_is_served_with_all_inputs_required(make_model: Callable[[float], Path]) -> None:
     predictor = Predictor(make_model(0.25))
-    assert [(one.name, one.required) for one in predictor.inputs.values()] == [("x", True)]
+    assert [(declared.name, declared.required) for declared in predictor.inputs.values()] == [("x", True)]
     assert (predictor.version, predictor.schema_hash) == ("", "")
     assert predictor.predict([{"x": 10}])[0]["probability"] == pytest.approx(0.35)

@@ -12,7 +12,7 @@ import pytest
 from serving.server.batching import Batcher, OverloadedError
 
 
-class Model:
+class BlockingModel:
     """Doubles x; waits in its first call until it is let go."""
 
     def __init__(self) -> None:
@@ -29,75 +29,75 @@ class Model:
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model()
+def model() -> BlockingModel:
+    return BlockingModel()
 
 
-def batcher(model: Model, **limits: int) -> Batcher:
+def make_batcher(model: BlockingModel, **limits: int) -> Batcher:
     settings = {"max_batch_rows": 4, "max_waiting_rows": 6, **limits}
     return Batcher(model, ThreadPoolExecutor(1), **settings)
 
 
-async def first_in(model: Model, made: Batcher) -> "asyncio.Task[Any]":
+async def submit_first(model: BlockingModel, batcher: Batcher) -> "asyncio.Task[Any]":
     """Return a request that the model is busy with."""
-    first = asyncio.create_task(made.submit({"x": [0]}, 1, timeout_seconds=10))
+    first = asyncio.create_task(batcher.submit({"x": [0]}, 1, timeout_seconds=10))
     await asyncio.to_thread(model.entered.wait, 10)
     return first
 
 
-def waiting(made: Batcher, values: list[list[int]], timeout_seconds: float = 10) -> "list[asyncio.Task[Any]]":
+def submit_all(batcher: Batcher, values: list[list[int]], timeout_seconds: float = 10) -> "list[asyncio.Task[Any]]":
     return [
-        asyncio.create_task(made.submit({"x": rows}, len(rows), timeout_seconds=timeout_seconds)) for rows in values
+        asyncio.create_task(batcher.submit({"x": rows}, len(rows), timeout_seconds=timeout_seconds)) for rows in values
     ]
 
 
-def test_what_comes_while_the_model_is_busy_goes_into_one_call(model: Model) -> None:
+def test_what_comes_while_the_model_is_busy_goes_into_one_call(model: BlockingModel) -> None:
     async def run() -> None:
-        made = batcher(model)
-        first = await first_in(model, made)
-        tasks = waiting(made, [[1], [2, 3], [4], [5]])
+        batcher = make_batcher(model)
+        first = await submit_first(model, batcher)
+        tasks = submit_all(batcher, [[1], [2, 3], [4], [5]])
         await asyncio.sleep(0)
-        assert made.waiting_rows == 5
+        assert batcher.waiting_rows == 5
         model.go_on.set()
         answers = [(await task)["y"].tolist() for task in (first, *tasks)]
         assert answers == [[0], [2], [4, 6], [8], [10]]
         # Four rows are the most of a call; requests are not divided.
         assert model.calls == [[0], [1, 2, 3, 4], [5]]
-        assert made.waiting_rows == 0
+        assert batcher.waiting_rows == 0
 
     asyncio.run(run())
 
 
-def test_beyond_the_bound_requests_are_refused_at_once(model: Model) -> None:
+def test_beyond_the_bound_requests_are_refused_at_once(model: BlockingModel) -> None:
     async def run() -> None:
-        made = batcher(model)
-        first = await first_in(model, made)
-        tasks = waiting(made, [[1, 2, 3], [4, 5, 6]])
+        batcher = make_batcher(model)
+        first = await submit_first(model, batcher)
+        tasks = submit_all(batcher, [[1, 2, 3], [4, 5, 6]])
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="6 rows are waiting already; try again later"):
-            await made.submit({"x": [7]}, 1, timeout_seconds=10)
+            await batcher.submit({"x": [7]}, 1, timeout_seconds=10)
         model.go_on.set()
         assert [(await task)["y"].tolist() for task in (first, *tasks)] == [[0], [2, 4, 6], [8, 10, 12]]
 
     asyncio.run(run())
 
 
-def test_a_request_larger_than_a_batch_is_one_call(model: Model) -> None:
+def test_a_request_larger_than_a_batch_is_one_call(model: BlockingModel) -> None:
     async def run() -> None:
         model.go_on.set()
-        made = batcher(model, max_waiting_rows=2)
-        answer = await made.submit({"x": list(range(9))}, 9, timeout_seconds=10)
+        batcher = make_batcher(model, max_waiting_rows=2)
+        answer = await batcher.submit({"x": list(range(9))}, 9, timeout_seconds=10)
         assert answer["y"].tolist() == [2 * x for x in range(9)]
 
     asyncio.run(run())
 
 
-def test_rows_past_their_deadline_are_refused_and_not_predicted(model: Model) -> None:
+def test_rows_past_their_deadline_are_refused_and_not_predicted(model: BlockingModel) -> None:
     async def run() -> None:
-        made = batcher(model)
-        first = await first_in(model, made)
-        (late,) = waiting(made, [[1]], timeout_seconds=0.0)
-        (patient,) = waiting(made, [[2]])
+        batcher = make_batcher(model)
+        first = await submit_first(model, batcher)
+        (late,) = submit_all(batcher, [[1]], timeout_seconds=0.0)
+        (patient,) = submit_all(batcher, [[2]])
         await asyncio.sleep(0.01)
         model.go_on.set()
         with pytest.raises(OverloadedError, match="waited past its deadline"):
@@ -109,11 +109,11 @@ def test_rows_past_their_deadline_are_refused_and_not_predicted(model: Model) ->
     asyncio.run(run())
 
 
-def test_a_failed_call_fails_none_but_the_request_at_fault(model: Model) -> None:
+def test_a_failed_call_fails_none_but_the_request_at_fault(model: BlockingModel) -> None:
     async def run() -> None:
-        made = batcher(model)
-        first = await first_in(model, made)
-        good, bad, other = waiting(made, [[1], [-1], [2]])
+        batcher = make_batcher(model)
+        first = await submit_first(model, batcher)
+        good, bad, other = submit_all(batcher, [[1], [-1], [2]])
         await asyncio.sleep(0)
         model.go_on.set()
         with pytest.raises(RuntimeError, match="a bad row"):
@@ -123,11 +123,11 @@ def test_a_failed_call_fails_none_but_the_request_at_fault(model: Model) -> None
     asyncio.run(run())
 
 
-def test_a_request_whose_client_has_gone_is_not_predicted(model: Model) -> None:
+def test_a_request_whose_client_has_gone_is_not_predicted(model: BlockingModel) -> None:
     async def run() -> None:
-        made = batcher(model)
-        first = await first_in(model, made)
-        gone, other = waiting(made, [[1], [2]])
+        batcher = make_batcher(model)
+        first = await submit_first(model, batcher)
+        gone, other = submit_all(batcher, [[1], [2]])
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(0)

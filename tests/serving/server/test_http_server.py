@@ -50,7 +50,7 @@ def serving(registry: LocalRegistry) -> Iterator[RunningServer]:
         yield running
 
 
-def expected(model: Path) -> float:
+def predict_probability(model: Path) -> float:
     return float(Predictor(model).predict([ROW])[0]["probability"])
 
 
@@ -59,14 +59,14 @@ def test_vertex_contract_answers_rows_with_version_and_schema(serving: RunningSe
     assert code == 200
     first, second = content["predictions"]
     assert first == {
-        "probability": pytest.approx(expected(exported[1])),
+        "probability": pytest.approx(predict_probability(exported[1])),
         "predicted_label": first["predicted_label"],
         "model_version": "2",
         "schema_hash": SCHEMA_HASH,
     }
     assert 0 < second["probability"] < 1
     code, content = serving.post("/predict", {"instances": [ROW], "parameters": {"outputs": ["probability"]}})
-    assert (code, content) == (200, {"predictions": [{"probability": pytest.approx(expected(exported[1]))}]})
+    assert (code, content) == (200, {"predictions": [{"probability": pytest.approx(predict_probability(exported[1]))}]})
     assert serving.get("/health") == (200, {"ready": True, "versions": [1, 2], "default": 2})
     assert serving.get("/live") == (200, {"live": True})
 
@@ -123,7 +123,7 @@ def test_too_many_rows_are_refused(serving: RunningServer) -> None:
 def test_tf_serving_paths_reach_versions_and_labels_by_row_and_by_column(
     serving: RunningServer, exported: list[Path]
 ) -> None:
-    old, new = map(expected, exported)
+    old, new = map(predict_probability, exported)
     for path, probability, version in (
         (MODEL, new, "2"),
         (f"{MODEL}/versions/1", old, "1"),
@@ -146,9 +146,12 @@ def test_serialized_examples_are_answered_alike(serving: RunningServer, exported
         {"signature_name": "serving_examples", "instances": [{"examples": coded}]},
     ):
         code, content = serving.post(f"{MODEL}:predict", body)
-        assert (code, content["predictions"][0]["probability"]) == (200, pytest.approx(expected(exported[1])))
+        assert (code, content["predictions"][0]["probability"]) == (
+            200,
+            pytest.approx(predict_probability(exported[1])),
+        )
     code, content = serving.post(f"{MODEL}:predict", {"signature_name": "serving_examples", "inputs": [coded]})
-    assert (code, content["outputs"]["probability"]) == (200, [pytest.approx(expected(exported[1]))])
+    assert (code, content["outputs"]["probability"]) == (200, [pytest.approx(predict_probability(exported[1]))])
     wrong = {"signature_name": "serving_examples", "instances": [{"b64": "AAAA"}]}
     code, content = serving.post(f"{MODEL}:predict", wrong)
     assert code == 400 and content["error"] == "instances[0]: is not a tf.Example"
@@ -254,19 +257,19 @@ def test_tf_servings_own_stubs_get_the_same_numbers(serving: RunningServer, expo
         response = stub.Predict(request, timeout=30)
         assert response.model_spec.version.value == 2
         probability = tf.make_ndarray(response.outputs["probability"])
-        assert probability.tolist() == [pytest.approx(expected(exported[1]))] * 2
+        assert probability.tolist() == [pytest.approx(predict_probability(exported[1]))] * 2
         assert tf.make_ndarray(response.outputs["model_version"]).tolist() == [b"2", b"2"]
         request.model_spec.version_label = "previous"
         request.output_filter.append("probability")
         response = stub.Predict(request, timeout=30)
         assert (response.model_spec.version.value, list(response.outputs)) == (1, ["probability"])
-        assert tf.make_ndarray(response.outputs["probability"])[0] == pytest.approx(expected(exported[0]))
+        assert tf.make_ndarray(response.outputs["probability"])[0] == pytest.approx(predict_probability(exported[0]))
 
         examples = predict_pb2.PredictRequest()
         examples.model_spec.signature_name = "serving_examples"
         examples.inputs["examples"].CopyFrom(tf.make_tensor_proto([tf_example()]))
         answer = stub.Predict(examples, timeout=30)
-        assert tf.make_ndarray(answer.outputs["probability"])[0] == pytest.approx(expected(exported[1]))
+        assert tf.make_ndarray(answer.outputs["probability"])[0] == pytest.approx(predict_probability(exported[1]))
 
         del request.inputs["size"]
         for change, code, message in (
@@ -345,7 +348,7 @@ def test_a_prediction_can_be_tried_in_a_browser(serving: RunningServer, exported
         page.keyboard.press("Enter")
         page.wait_for_selector("#answer table")
         answer = page.inner_text("#answer")
-        assert f"{expected(exported[1]):.4f}" in answer
+        assert f"{predict_probability(exported[1]):.4f}" in answer
         assert "schema_hash" in answer
         heights = [(row.bounding_box() or {})["height"] for row in page.locator("#answer tr").all()]
         assert max(heights) < 40
