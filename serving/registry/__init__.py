@@ -7,10 +7,10 @@
                          2/...
                          registry.json                  which version is what, and what was done: replaced whole
                          tf_serving.config              for TF Serving's --model_config_file: it follows the champion
-                         .lock                          held by whoever changes something
+                         .lock                          held during a change
 
 A version is written beside, flushed to disk and renamed; after that `registry.json` names it. Readers need no lock:
-`registry.json` is replaced in one step, and never names a version that is not whole. Whoever is killed in between
+`registry.json` is replaced in one step, and never names a version that is not whole. A push that is killed in between
 leaves a version that nothing names, which the next push of the same content takes up.
 
 States: `candidate` waits for its promotion, `champion` is the serving version, `previous` is that before, which a

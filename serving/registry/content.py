@@ -82,7 +82,7 @@ def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in extra.items()}
 
 
-def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+def drop_undefined(metrics: Mapping[str, float | None]) -> dict[str, float]:
     """Return the metrics that JSON can hold; one that is undefined, None or NaN, is left out."""
     return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 

@@ -1,4 +1,4 @@
-"""Writing so that a reader, or a machine that starts again, sees the old or the new, and never half of it."""
+"""Atomic changes on disk: a reader, or a machine that restarts, sees the old or the new, and never half of it."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Replace a small file in one step, unless it says this already; for whoever holds the lock."""
+    """Replace a small file in one step, unless it has this content already; for the holder of the lock."""
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
@@ -62,7 +62,7 @@ def hide(version: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what was cut off: copies that were not finished, deletions that were not. For whoever holds the lock."""
+    """Remove what was cut off: copies that were not finished, deletions that were not. For the holder of the lock."""
     for path in folder.iterdir():
         if path.name.startswith((UNFINISHED_PREFIX, DELETED_PREFIX)):
             shutil.rmtree(path, ignore_errors=True)

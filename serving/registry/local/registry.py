@@ -11,7 +11,7 @@ import filelock
 
 from cli.errors import PushError
 from cli.terminal import command, flags
-from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, extra_hashes, file_hashes, finite
+from serving.registry.content import DECISION_FILE, NOT_CONTENT, Release, drop_undefined, extra_hashes, file_hashes
 from serving.registry.local import disk, tf_serving
 from serving.registry.local.ledger import Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
@@ -73,7 +73,7 @@ class LocalRegistry(Versions):
     def push(self, candidate: Candidate) -> PushedVersion:
         """Copy a SavedModel in as a new version, unless one holds it already, whatever that one's state.
 
-        So a rollback is not undone by pushing again what was rolled back.
+        A rollback is not undone by another push of the model that was rolled back.
 
         Raises:
           PushError: as `plan`; or the source is not a SavedModel; or another push holds the lock too long.
@@ -87,7 +87,7 @@ class LocalRegistry(Versions):
             candidate.run_id,
             candidate.model_id,
             candidate.content_hash,
-            metrics=finite(candidate.overall_metrics),
+            metrics=drop_undefined(candidate.overall_metrics),
             extra_hashes=extra_hashes(candidate.golden_file),
             file_hashes=file_hashes(source),
             pushed_at=timestamp(),
@@ -206,7 +206,7 @@ class LocalRegistry(Versions):
     def rollback(self, version: int | None = None, *, reason: str = "", dry_run: bool = False) -> ServingSwitch:
         """Go back to the previous version, or to the one that is named; the champion becomes the previous version.
 
-        So a second rollback takes the first one back.
+        A second rollback takes the first one back.
 
         Args:
           version: Number of the version; None for the previous one.
@@ -291,7 +291,7 @@ class LocalRegistry(Versions):
     def _clean_up(self) -> Ledger:
         """Finish or undo interrupted changes, and return the ledger; for the holder of the lock.
 
-        It is written before the first version is, so that a version whose push was cut off is told from one that was
+        It is written before the first version is, so that a version whose push was cut off differs from one that was
         there before there were states.
         """
         disk.remove_leftovers(self.folder)
@@ -308,7 +308,7 @@ class LocalRegistry(Versions):
     def _save(self, ledger: Ledger) -> None:
         disk.write_if_changed(self.folder / LEDGER_FILE, ledger.to_json())
         candidate = ledger.find_by_state(State.CANDIDATE)
-        text = tf_serving.config_text(self.folder, champion=ledger.champion, candidate=candidate)
+        text = tf_serving.format_config(self.folder, champion=ledger.champion, candidate=candidate)
         disk.write_if_changed(self.folder / TF_SERVING_FILE, text)
 
 

@@ -24,7 +24,7 @@ _ENTRY = """\
 """
 
 
-def config_text(folder: Path, *, champion: int | None, candidate: int | None) -> str:
+def format_config(folder: Path, *, champion: int | None, candidate: int | None) -> str:
     """Return a ModelServerConfig as text: of the versions in REGISTRY/NAME, those to be loaded."""
     versions: Mapping[str, int | None] = {folder.name: champion, f"{folder.name}-candidate": candidate}
     # TF Serving takes no relative paths.

@@ -54,7 +54,7 @@ _ROLES = {
 
 
 class TransientError(Exception):
-    """May go away: the step that met it looks at what is there now and tries again."""
+    """An error that may go away: the step reads the state again and retries."""
 
 
 class VertexClient:
@@ -68,7 +68,7 @@ class VertexClient:
         """
         self.place = place
         self.report = report
-        # Called while an operation is waited for; whoever holds a lease renews it.
+        # Called while an operation is waited for; the holder of a lease renews it.
         self.heartbeat: Callable[[], None] | None = None
         self._poll_seconds = poll_seconds
 
@@ -120,7 +120,7 @@ class VertexClient:
         Raises:
           TransientError: it may work later; a change may or may not have been made.
           google.api_core.exceptions.NotFound, AlreadyExists: as the service says; the caller knows what they mean.
-          PushError: any other refusal, in one line.
+          PushError: any other error, in one line.
         """
         try:
             return method(request=request, timeout=seconds, retry=None)
@@ -152,7 +152,7 @@ class VertexClient:
         """Repeat a step that looks before it acts, until it succeeds.
 
         Raises:
-          PushError: it still failed after `seconds`; or a refusal that repeating does not fix, at once.
+          PushError: it still failed after `seconds`; or an error that a retry does not fix, at once.
         """
         try:
             for attempt in tenacity.Retrying(
@@ -224,7 +224,7 @@ class VertexClient:
             try:
                 self.wait(client, name, seconds=seconds)
             except (PushError, TransientError) as error:
-                # It failed or is gone: what it left is seen by whoever looks next.
+                # It failed or is gone: the caller reads the state that it left.
                 self.report(f"{name}: {error}")
 
 

@@ -44,11 +44,11 @@ class TrainingData:
     metrics: Mapping[str, Mapping[str, float | None]]
 
 
-def after_push(vertex: VertexClient, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
+def set_up_extras(vertex: VertexClient, deployment: Deployment, pushed: RolloutResult, training: TrainingData) -> None:
     """Upload the evaluation, and set up the batch prediction and the monitoring of the config.
 
     Raises:
-      PushError: Vertex AI refuses. The version serves nevertheless.
+      PushError: Vertex AI rejects a request. The version serves nevertheless.
     """
     seconds = deployment.deadline_seconds
     vertex.retry(lambda: import_evaluation(vertex, pushed, training), seconds=seconds)

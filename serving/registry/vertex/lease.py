@@ -1,8 +1,8 @@
 """One change of a model at a time, and a record of each: kept in Vertex ML Metadata.
 
-The lease is a context with a name of the model's own. Whoever creates it, or takes it over by an update with the etag
-that was read, holds it: the service lets exactly one of two do so. It runs out by itself, so that a push that was
-killed keeps nobody out for long.
+The lease is a context with a name of the model's own. The process that creates it holds it, or that takes it over by an
+update with the etag that was read: the service lets exactly one of two do so. It runs out by itself, so that a push
+that was killed keeps nobody out for long.
 """
 
 import json
@@ -83,12 +83,12 @@ class Lease:
 
     def _take_over(self, context: Any) -> None:
         held = _to_dict(context.metadata)
-        self._refuse_held(held)
+        self._check_free(held)
         self.journal = json.loads(held.get("journal") or "{}")
         self._etag = context.etag
         self._write(expires=time.time() + self.seconds)
 
-    def _refuse_held(self, held: Mapping[str, Any]) -> None:
+    def _check_free(self, held: Mapping[str, Any]) -> None:
         """Raise unless the lease has run out, is this run's own, or its holder on this machine is dead."""
         left = float(held.get("expires") or 0) - time.time()
         if left <= 0 or held.get("token") == self._token or _holder_is_dead(held):
@@ -133,7 +133,7 @@ class Lease:
         def check_and_write() -> None:
             context = self.vertex.call(self.vertex.metadata.get_context, v1.GetContextRequest(name=self._name))
             if _to_dict(context.metadata).get("token") != self._token:
-                self._refuse_held(_to_dict(context.metadata))
+                self._check_free(_to_dict(context.metadata))
             self._etag = context.etag
             self._write(expires=time.time() + self.seconds)
 

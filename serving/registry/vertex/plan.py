@@ -106,15 +106,15 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
     check_image(deployment, candidate.tensorflow or _installed_tensorflow())
     # A label of another length than a hash is none that a version holds.
     content = candidate.content_hash if candidate.folder is not None else "not-trained-yet"
-    model = _owned_model(vertex, model_name, candidate.pipeline)
-    endpoint = owned_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
+    model = _find_own_model(vertex, model_name, candidate.pipeline)
+    endpoint = find_own_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
     existing = next((version for version in reversed(model.versions) if version.holds(content)), None)
     taken = model.find_by_number(candidate.version) if candidate.version is not None else None
     if taken is not None and not taken.holds(content):
         raise PushError(
             f"version {candidate.version} of '{model_name}' is taken: it holds other content, pushed by run "
             f"{taken.labels.get('run-id', 'unknown')}; an alias is never moved to another model. Leave out "
-            f"push.version to push as {_next(model)}"
+            f"push.version to push as {_next_number(model)}"
         )
     if existing is not None and candidate.version not in (None, existing.number):
         raise PushError(
@@ -123,11 +123,11 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
         )
     # A finished push stays finished, whatever was done to the version since: a rollback is not undone by a rerun.
     done = existing is not None and existing.labels.get(STATE_LABEL) == FINISHED
-    version = existing.number if existing else (_next(model) if candidate.version is None else candidate.version)
+    version = existing.number if existing else (_next_number(model) if candidate.version is None else candidate.version)
     others = [d for d in endpoint.deployed if existing is None or d.version_id != existing.id]
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
-    return RolloutPlan(model, endpoint, version, existing, done, steps, surplus(others, model, kept))
+    return RolloutPlan(model, endpoint, version, existing, done, steps, find_surplus(others, model, kept))
 
 
 def _installed_tensorflow() -> tuple[int, int]:
@@ -135,7 +135,7 @@ def _installed_tensorflow() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def surplus(others: list[DeployedVersion], model: VertexModel, keep: int) -> tuple[DeployedVersion, ...]:
+def find_surplus(others: list[DeployedVersion], model: VertexModel, keep: int) -> tuple[DeployedVersion, ...]:
     """Return all but the last `keep` of the other deployments; the one that serves now counts as the latest."""
     champion = model.find_by_alias(CHAMPION)
     ranked = sorted(
@@ -144,7 +144,7 @@ def surplus(others: list[DeployedVersion], model: VertexModel, keep: int) -> tup
     return tuple(ranked[: max(0, len(ranked) - keep)])
 
 
-def _next(model: VertexModel) -> int:
+def _next_number(model: VertexModel) -> int:
     return max((max(version.number, int(version.id)) for version in model.versions), default=0) + 1
 
 
@@ -158,7 +158,7 @@ def check_image(deployment: Deployment, tensorflow: tuple[int, int]) -> None:
         )
 
 
-def _owned_model(vertex: VertexClient, model_name: str, pipeline: str) -> VertexModel:
+def _find_own_model(vertex: VertexClient, model_name: str, pipeline: str) -> VertexModel:
     if not MODEL_ID.fullmatch(model_name):
         raise PushError(
             f"push.model_name: '{model_name}' cannot be a model's id on Vertex AI; expected at most 63 of "
@@ -182,7 +182,7 @@ def _owned_model(vertex: VertexClient, model_name: str, pipeline: str) -> Vertex
     return model
 
 
-def owned_endpoint(vertex: VertexClient, display_name: str, model: str, pipeline: str) -> Endpoint:
+def find_own_endpoint(vertex: VertexClient, display_name: str, model: str, pipeline: str) -> Endpoint:
     """Return the endpoint of a name, or where it would be created.
 
     Raises:

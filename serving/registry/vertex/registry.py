@@ -25,9 +25,9 @@ from serving.registry.stamps import timestamp
 from serving.registry.vertex import lease, staging
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
-from serving.registry.vertex.extras import TrainingData, after_push
-from serving.registry.vertex.plan import make_plan, owned_endpoint
-from serving.registry.vertex.rollout import Rollout, check_switch, garbage
+from serving.registry.vertex.extras import TrainingData, set_up_extras
+from serving.registry.vertex.plan import find_own_endpoint, make_plan
+from serving.registry.vertex.rollout import Rollout, check_switch, find_garbage
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
@@ -95,7 +95,7 @@ class VertexRegistry:
         result = self._rollout.push(candidate)
         if candidate.examples:
             # Each of these is made once: a push that was cut off after its version served is finished here.
-            after_push(self._vertex, self._deployment, result, _training_data(candidate))
+            set_up_extras(self._vertex, self._deployment, result, _training_data(candidate))
         return PushedVersion(
             version=result.version,
             destination=f"{result.model}@{result.version_id}",
@@ -119,7 +119,7 @@ class VertexRegistry:
     def _endpoint(self, model: VertexModel) -> Endpoint:
         owners = [version.labels[OWNER_LABEL] for version in model.versions if OWNER_LABEL in version.labels]
         name = self._deployment.endpoint or self.name
-        return owned_endpoint(self._vertex, name, model.resource, owners[0] if owners else "")
+        return find_own_endpoint(self._vertex, name, model.resource, owners[0] if owners else "")
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions, the oldest first, with their traffic."""
@@ -214,7 +214,7 @@ class VertexRegistry:
           dry_run: Whether nothing is deleted.
         """
         model, _ = self._read()
-        versions = garbage(model, keep_last)
+        versions = find_garbage(model, keep_last)
         if not dry_run:
             for version in versions:
                 self._rollout.delete(version)

@@ -21,7 +21,7 @@ from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import TransientError, VertexClient
 from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
-from serving.registry.vertex.plan import RolloutPlan, make_plan, shift_share, surplus
+from serving.registry.vertex.plan import RolloutPlan, find_surplus, make_plan, shift_share
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
@@ -91,10 +91,10 @@ class Rollout:
         """Register, deploy, shift traffic, move the aliases, undeploy surplus versions, and record the push.
 
         Raises:
-          PushError: refused (see `make_plan`); another push is under way; or the new version failed its golden
+          PushError: rejected (see `make_plan`); another push is under way; or the new version failed its golden
             requests, in which case the traffic is as it was before.
         """
-        # Refuses before anything is written, the lease included.
+        # Rejects before anything is written, the lease included.
         make_plan(self.vertex, self.model_name, candidate, self.deployment)
         with self._lease(candidate.pipeline, candidate.run_id) as lease:
             self._settle(self.vertex.models, self.resource)
@@ -107,7 +107,7 @@ class Rollout:
             return self._push(lease, plan, candidate)
 
     def _push(self, lease: Lease, plan: RolloutPlan, candidate: Candidate) -> RolloutResult:
-        uri = staging.staged_uri(self.vertex.place.staging, self.model_name, candidate.content_hash)
+        uri = staging.build_uri(self.vertex.place.staging, self.model_name, candidate.content_hash)
         extra = dict(candidate.golden_file)
         if candidate.statistics:
             extra[STATISTICS_FILE] = candidate.statistics
@@ -156,7 +156,7 @@ class Rollout:
             self._make_champion(lease, target)
             now, model = read_endpoint(self.vertex, endpoint), read_model(self.vertex, self.model_name)
             others = [d for d in now.deployed if d.version_id != target.id]
-            spare = surplus(others, model, self.deployment.keep_deployed - 1)
+            spare = find_surplus(others, model, self.deployment.keep_deployed - 1)
             self._undeploy(lease, endpoint, [d.id for d in spare])
             if target.labels.get(STATE_LABEL) != FINISHED:
                 self._step(lease, partial(self._set_state, target, FINISHED))
@@ -488,7 +488,7 @@ def is_garbage(version: VertexVersion) -> bool:
     return not version.endpoints and not {CHAMPION, PREVIOUS, CANDIDATE, DEFAULT} & {*version.aliases}
 
 
-def garbage(model: VertexModel, keep_last: int) -> list[VertexVersion]:
+def find_garbage(model: VertexModel, keep_last: int) -> list[VertexVersion]:
     """Return the versions that may be deleted; the last `keep_last`, one at least (the next run's baseline), are
     kept.
     """

@@ -28,7 +28,7 @@ class MissingObjectError(PushError):
     """Cloud Storage has nothing at a URI."""
 
 
-def staged_uri(staging: str, model_name: str, content_hash: str) -> str:
+def build_uri(staging: str, model_name: str, content_hash: str) -> str:
     """Return the folder of a version with this content."""
     return f"{staging.rstrip('/')}/models/{model_name}/{content_hash}"
 

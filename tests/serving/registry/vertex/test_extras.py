@@ -12,7 +12,7 @@ from google.cloud import aiplatform_v1 as v1
 from cli.errors import PushError
 from serving.registry.protocol import PushedVersion
 from serving.registry.vertex.config import BatchPrediction, Monitoring
-from serving.registry.vertex.extras import TrainingData, after_push
+from serving.registry.vertex.extras import TrainingData, set_up_extras
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
 _TRAINING = TrainingData(
@@ -25,7 +25,7 @@ _TRAINING = TrainingData(
 
 
 def run_extras(bench: Bench, pushed: PushedVersion, **settings: Any) -> None:
-    after_push(bench.vertex(), bench.deployment.model_copy(update=settings), bench.rollout(pushed), _TRAINING)
+    set_up_extras(bench.vertex(), bench.deployment.model_copy(update=settings), bench.rollout(pushed), _TRAINING)
 
 
 def test_the_evaluation_is_put_beside_its_version_once(bench: Bench) -> None:
