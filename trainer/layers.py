@@ -13,7 +13,7 @@ import tensorflow as tf
 class IdTable(keras.layers.Layer):
     """One table of vectors for several id columns, each with rows of its own.
 
-    A table for each column would be the same mathematics; one table makes a lookup, and an optimizer's update, one
+    A table for each column would be the same mathematics. With one table, a lookup and an optimizer's update are one
     operation instead of dozens, which halves the time of a step.
     """
 
