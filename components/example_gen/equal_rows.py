@@ -53,7 +53,7 @@ def make_records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str]
         row_records["label"] = pc.index_in(labels, pa.array(classes).cast(pa.binary())).to_numpy()
     elif labels is not None:
         row_records["label"] = (labels.to_numpy().astype("<f4") + np.float32(0)).view("<u4")
-    return row_records[_sampled(hashes, one_in)]
+    return row_records[_is_sampled(hashes, one_in)]
 
 
 def open_records(uri: str, shard: str) -> Any:
@@ -71,9 +71,9 @@ def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence
       one_in: number of rows of which one was recorded.
 
     Returns:
-      `one_in`, the number of rows of which one was compared; `distinct_rows` by source; `in_train` by split, its `rows`
-      and those with an equal row in train (of train: with another); `contradictory` in train and in all, the `rows`
-      and those with an equal row that has another label.
+      `one_in`, the number of rows of which one was compared, and `distinct_rows` by source. Then `in_train` by split,
+      its `rows` and those with an equal row in train (of train: with another). Then `contradictory` in train and in
+      all, the `rows` and those with an equal row that has another label.
     """
     files = files_in(uri, prefix="rows-", suffix=".bin")
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -126,10 +126,10 @@ def _add_up(rows: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.in
 def _load(path: str, one_in: int) -> Records:
     with tf.io.gfile.GFile(path, "rb") as file:
         row_records = np.frombuffer(file.read(), _RECORD)
-    return row_records[_sampled(row_records["row"], one_in)]
+    return row_records[_is_sampled(row_records["row"], one_in)]
 
 
-def _sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
+def _is_sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
     return np.asarray(hashes & np.uint64(one_in - 1) == 0)
 
 

@@ -83,8 +83,8 @@ def _encode_numbers(features: Mapping[str, Numeric], raw: tf.Tensor, crossed: se
 def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the ids of identity features, as `_encode_numbers` does."""
     # One that may not be missing never is; a request is checked before.
-    fill = [[MISSING["int"] if one.missing is None else one.missing] for one in features.values()]
-    most = [[one.num_ids - 1] for one in features.values()]
+    fill = [[MISSING["int"] if feature.missing is None else feature.missing] for feature in features.values()]
+    most = [[feature.num_ids - 1] for feature in features.values()]
     filled = tf.where(raw == MISSING["int"], tf.constant(fill, tf.int64), raw)
     ids = dict(zip(features, tf.unstack(tf.clip_by_value(filled, 0, tf.constant(most, tf.int64))), strict=True))
     outputs = {safe_name(name): column for name, column in ids.items()}
@@ -93,10 +93,10 @@ def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: 
 
 def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the ids of categories, as `_encode_numbers` does."""
-    fill = [["" if one.missing is None else one.missing] for one in features.values()]
+    fill = [["" if feature.missing is None else feature.missing] for feature in features.values()]
     texts = tf.where(raw == MISSING["string"], tf.constant(fill), raw)
     names = list(features)
-    hashed = [number for number, one in enumerate(features.values()) if isinstance(one, Hash)]
+    hashed = [number for number, feature in enumerate(features.values()) if isinstance(feature, Hash)]
     listed = sorted({*range(len(names))} - {*hashed})
     columns: dict[int, tf.Tensor] = {}
     if listed:

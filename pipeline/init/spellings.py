@@ -86,7 +86,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
         return ""
     others = values.filter(pc.invert(is_number))
     other_counts = counts.filter(pc.invert(is_number))
-    ways = [("in another format", _are_numbers(others, one)) for one in _OTHER_FORMATS]
+    ways = [("in another format", _are_numbers(others, other_format)) for other_format in _OTHER_FORMATS]
     for way, fits in [*ways, ("with a unit", _have_units(others))]:
         count = pc.sum(other_counts.filter(fits)).as_py() or 0
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:

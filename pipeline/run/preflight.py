@@ -101,7 +101,7 @@ def _read(config: PipelineConfig) -> Findings:
     rows_profiled = min(_ROWS_PROFILED, _VALUES_PROFILED // len(config.feature_set.column_types))
     bad = unlabelled = 0
     is_complete = True
-    counts = TableCounts(Columns.declared(config.data, config.feature_set))
+    counts = TableCounts(Columns.from_config(config.data, config.feature_set))
     inputs = data_files.inputs(config.data)
     divided = SplitRows(split_rules(config.data))
     for split_files in inputs:

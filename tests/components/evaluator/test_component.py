@@ -107,14 +107,14 @@ def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
         model = load(path)
         signatures = dict(model.signatures)
 
-        def called(name: str) -> Any:
+        def count_calls(name: str) -> Any:
             def call(examples: tf.Tensor) -> Any:
                 counted[f"{name} of {Path(path).parent.name}"] += 1
                 return signatures[name](examples=examples)
 
             return call
 
-        return type("Model", (), {"signatures": {name: called(name) for name in signatures}})()
+        return type("Model", (), {"signatures": {name: count_calls(name) for name in signatures}})()
 
     def counting_parse(*args: Any, **options: Any) -> Any:
         counted["batches sliced"] += 1
