@@ -119,7 +119,7 @@ def _total(run: dict[str, Any] | None) -> float:
 
 
 def read_measured() -> dict[str, Measured]:
-    """Return what was kept."""
+    """Return the recorded measurements."""
     measured: dict[str, Measured] = json.loads(MEASURED_FILE.read_text())
     return measured
 

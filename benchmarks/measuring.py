@@ -69,10 +69,10 @@ class Meter:
         return total
 
     def _read_usage(self) -> dict[str, float]:
-        times, counted = self._process.cpu_times(), self._process.io_counters()
+        times, io_counters = self._process.cpu_times(), self._process.io_counters()
         cpu = times.user + times.system + times.children_user + times.children_system
-        read = counted.read_chars - self._imported()
-        return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": counted.write_chars}
+        read = io_counters.read_chars - self._imported()
+        return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": io_counters.write_chars}
 
     def node_started(self, node_id: str) -> None:
         """Start the peak again."""

@@ -162,10 +162,10 @@ def scenario_table(scenario: Scenario, rates: dict[str, Any]) -> Table:
     """One size of data, component by component."""
     costs_of_steps = costs(scenario, rates)
     stored = costs_of_steps[0].rows * rates["example_bytes_per_row"] / 1e9
-    kept = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
+    disk_gigabytes = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
     table = _table(
         f"{scenario.name}: {costs_of_steps[0].rows:.2g} rows, {stored:,.0f} GB of examples; Dataflow with up to "
-        f"{scenario.vcpus:,} vCPU; n1-highmem-16 trains, with {kept:.0f} GB on its disk",
+        f"{scenario.vcpus:,} vCPU; n1-highmem-16 trains, with {disk_gigabytes:.0f} GB on its disk",
         ("component", "rows read", "s/M rows", "vCPU hours", "hours", "dollars"),
     )
     for cost in costs_of_steps:

@@ -58,10 +58,10 @@ def _strings(rows: int, random: np.random.Generator) -> pa.Array:
     # Frequencies as Zipf has them; the last sizes are beyond what a schema lists.
     size = int(random.choice([2, 3, 5, 8, 12, 30, 90, 400, 2_000]))
     shares = 1 / np.arange(1, size + 1)
-    drawn = random.choice(size, rows, p=shares / shares.sum())
+    indices = random.choice(size, rows, p=shares / shares.sum())
     names = pa.array([f"value {number}" for number in range(size)])
     mask = pa.array(random.random(rows) < (_MISSING_SHARE if size == 5 else 0))
-    return pa.compute.if_else(mask, pa.scalar(None, pa.string()), names.take(pa.array(drawn)))
+    return pa.compute.if_else(mask, pa.scalar(None, pa.string()), names.take(pa.array(indices)))
 
 
 def _standardize(values: pa.Array) -> NDArray[np.float64]:

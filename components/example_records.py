@@ -51,7 +51,7 @@ def serialize_columns(columns: pa.RecordBatch) -> pa.Array:
 
 
 def frame_records(records: pa.Array) -> pa.Buffer:
-    """Record as they stand in a TFRecord file, one after the other."""
+    """Return records as a TFRecord file has them, one after the other."""
     ends = np.frombuffer(records.buffers()[1], np.int32)[records.offset :][: len(records) + 1]
     data = memoryview(records.buffers()[2])
     crcs = [

@@ -88,10 +88,10 @@ def prepare_flights(archive: Path) -> None:
     weather = table(member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])
     planes = table(member(archive, "data/planes.csv")).rename_columns({"year": "plane_year", "type": "plane_type"})
     # A station has two rows for the hour in which summer time ends.
-    counted = weather.group_by(["origin", "time_hour"], use_threads=False).aggregate(
+    hourly = weather.group_by(["origin", "time_hour"], use_threads=False).aggregate(
         [(name, "first") for name in weather.column_names if name not in ("origin", "time_hour")]
     )
-    weather = counted.rename_columns({name: name.removesuffix("_first") for name in counted.column_names})
+    weather = hourly.rename_columns({name: name.removesuffix("_first") for name in hourly.column_names})
     date = pc.strptime(
         pc.binary_join_element_wise(*(flights[part].cast(pa.string()) for part in ("year", "month", "day")), "-"),
         "%Y-%m-%d",

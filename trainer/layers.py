@@ -213,8 +213,8 @@ class Dropout(keras.layers.Layer):
         size = tf.size(inputs)
         words = tf.random.stateless_uniform([(size + 3) // 4], seed, minval=None, maxval=None, dtype=tf.uint32)
         draws = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
-        kept = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
-        return inputs * (kept * (256 / (256 - dropped)))
+        mask = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
+        return inputs * (mask * (256 / (256 - dropped)))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}

@@ -106,7 +106,7 @@ def build_model(vocabulary_sizes: Mapping[str, int]) -> keras.Model:
 
 
 def _embed(ids: Any, num_ids: int, dimension: int, initializer: str) -> Any:
-    """Vectors of shape [batch, dimension] for ids of shape [batch, 1]."""
+    """Return vectors of shape [batch, dimension] for ids of shape [batch, 1]."""
     vectors = keras.layers.Embedding(num_ids, dimension, embeddings_initializer=initializer)(ids)
     return keras.layers.Flatten()(vectors)
 

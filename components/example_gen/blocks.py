@@ -82,8 +82,8 @@ def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[t
     occurrences = division.shares.occurrences(division.shard)
 
     def take() -> list[tuple[str, Block]]:
-        blocks, counted = waiting.popleft().result()
-        counts.merge(counted)
+        blocks, piece_counts = waiting.popleft().result()
+        counts.merge(piece_counts)
         return blocks
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -324,10 +324,10 @@ def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Pla
         split: [split, *(name for name, rule in rules_of(rules, split).items() if "fraction" in rule)]
         for split in plan.shares
     }
-    drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
+    share_names = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
     shared_out = {split: splits for split, splits in by_source.items() if len(splits) > 1}
     compared = compare_rows(uri, names, shared_out, plan.one_in)
-    return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
+    return {**compared, "spread": plan.spread, "drawn": share_names, "grouped": grouped}
 
 
 class _CutFile(beam.DoFn):

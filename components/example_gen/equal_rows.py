@@ -79,29 +79,31 @@ def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
         together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))
-        kept = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
+        row_records = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
         list(pool.map(tf.io.gfile.remove, files))
-    return {"one_in": together, **_compare(kept, splits, sources)}
+    return {"one_in": together, **_compare(row_records, splits, sources)}
 
 
-def _compare(kept: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    kept = kept[np.argsort(kept["row"], kind="stable")]
-    starts = np.flatnonzero(np.diff(kept["row"], prepend=~kept["row"][:1]))
-    counts = {name: _add_up(kept["split"] == number, starts) for number, name in enumerate(splits)}
+def _compare(row_records: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    row_records = row_records[np.argsort(row_records["row"], kind="stable")]
+    starts = np.flatnonzero(np.diff(row_records["row"], prepend=~row_records["row"][:1]))
+    counts = {name: _add_up(row_records["split"] == number, starts) for number, name in enumerate(splits)}
     train = counts[TRAIN_SPLIT]
     in_train = {
         name: {"rows": int(of.sum()), "in_train": int(of[train > (name == TRAIN_SPLIT)].sum())}
         for name, of in counts.items()
     }
-    every = np.ones(len(kept), dtype=bool)
+    every = np.ones(len(row_records), dtype=bool)
     return {
         "distinct_rows": {
             source: int(np.any([counts[name] for name in names], axis=0).sum()) for source, names in sources.items()
         },
         "in_train": in_train,
         "contradictory": {
-            "train": _contradictory(kept["label"], kept["split"] == list(splits).index(TRAIN_SPLIT), starts),
-            "all": _contradictory(kept["label"], every, starts),
+            "train": _contradictory(
+                row_records["label"], row_records["split"] == list(splits).index(TRAIN_SPLIT), starts
+            ),
+            "all": _contradictory(row_records["label"], every, starts),
         },
     }
 

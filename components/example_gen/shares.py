@@ -101,7 +101,7 @@ def shares(
 
 
 def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
-    """How often each row occurs that is left to be shared out; ends once there are enough distinct ones."""
+    """Count each row that is left to be shared out; end once there are enough distinct ones."""
     counts: Counter[int] = Counter()
     for table in tables:
         for batch in table.batches():

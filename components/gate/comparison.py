@@ -156,14 +156,14 @@ def _prepare(
     }
     answer = []
     for statistics, features in zip(both, by_name, strict=True):
-        kept = statistics_pb2.DatasetFeatureStatistics(num_examples=statistics.datasets[0].num_examples)
+        dataset = statistics_pb2.DatasetFeatureStatistics(num_examples=statistics.datasets[0].num_examples)
         for name, feature in features.items():
-            copy = kept.features.add()
+            copy = dataset.features.add()
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
             if edges.get(name):
                 _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
-        answer.append(kept)
+        answer.append(dataset)
     return answer
 
 

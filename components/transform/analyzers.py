@@ -118,10 +118,10 @@ class Counted:
 
     def vocabulary(self, prune: Any) -> list[bytes]:
         """Return the tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
-        kept = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
-        kept = sorted(kept, reverse=True)[: prune.top_k]
+        frequent = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
+        frequent = sorted(frequent, reverse=True)[: prune.top_k]
         # TensorFlow has no empty tables.
-        return [token for _, token in kept or [analyzers.get_empy_vocabulary_dummy_value(tf.string)]]
+        return [token for _, token in frequent or [analyzers.get_empy_vocabulary_dummy_value(tf.string)]]
 
 
 Learned = dict[str, Combined | Counted]

@@ -96,15 +96,19 @@ def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set
     fill = [["" if feature.missing is None else feature.missing] for feature in features.values()]
     texts = tf.where(raw == MISSING["string"], tf.constant(fill), raw)
     names = list(features)
-    hashed = [number for number, feature in enumerate(features.values()) if isinstance(feature, Hash)]
-    listed = sorted({*range(len(names))} - {*hashed})
+    hash_numbers = [number for number, feature in enumerate(features.values()) if isinstance(feature, Hash)]
+    table_numbers = sorted({*range(len(names))} - {*hash_numbers})
     columns: dict[int, tf.Tensor] = {}
-    if listed:
-        ids = category_ids({names[number]: features[names[number]] for number in listed}, rows_of(texts, listed))
-        columns |= dict(zip(listed, tf.unstack(ids, len(listed)), strict=True))
-    if hashed:
-        ids = fingerprint_ids(rows_of(texts, hashed), [features[names[number]].num_ids for number in hashed])
-        columns |= dict(zip(hashed, tf.unstack(ids, len(hashed)), strict=True))
+    if table_numbers:
+        ids = category_ids(
+            {names[number]: features[names[number]] for number in table_numbers}, rows_of(texts, table_numbers)
+        )
+        columns |= dict(zip(table_numbers, tf.unstack(ids, len(table_numbers)), strict=True))
+    if hash_numbers:
+        ids = fingerprint_ids(
+            rows_of(texts, hash_numbers), [features[names[number]].num_ids for number in hash_numbers]
+        )
+        columns |= dict(zip(hash_numbers, tf.unstack(ids, len(hash_numbers)), strict=True))
     outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
     return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
 

@@ -73,10 +73,10 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
       strings: The column, as the files write it.
       format: How most numbers are written.
     """
-    counted = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
+    value_counts = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
     # Others may stand for a missing value.
-    counted = counted.filter(pc.match_substring_regex(counted.field("values"), "[0-9]"))
-    values, counts = counted.field("values"), counted.field("counts")
+    value_counts = value_counts.filter(pc.match_substring_regex(value_counts.field("values"), "[0-9]"))
+    values, counts = value_counts.field("values"), value_counts.field("counts")
     rows = pc.sum(counts).as_py() or 0
     if 2 * rows < len(strings) - strings.null_count:
         return ""

@@ -250,8 +250,8 @@ def _times(column: Column, where: str, notes: Notes) -> _Times:
         days = pc.utf8_slice_codeunits(present, 0, len("2013-02-01"))
         # The beginning of a day is a bound that people read.
         present = days if len(pc.unique(days)) >= _MIN_DAYS else present
-    counted = pc.value_counts(present)
-    values, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
+    value_counts = pc.value_counts(present)
+    values, counts = value_counts.field("values"), value_counts.field("counts").to_numpy(zero_copy_only=False)
     trimmed = pc.utf8_trim_whitespace(values)
     form = column.time_form
     date_format = None

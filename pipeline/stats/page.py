@@ -160,9 +160,9 @@ def _view(
     )
     # Of a split without any value TFDV does not know the type.
     is_text = first.HasField("string_stats")
-    drawn = _categories(by_split) if is_text else _bins(by_split)
-    totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), drawn.counts, strict=True)]
-    shares = [[count / total for count in counts] for counts, total in zip(drawn.counts, totals, strict=True)]
+    bins_by_split = _categories(by_split) if is_text else _bins(by_split)
+    totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
+    shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
         Side(
@@ -170,14 +170,16 @@ def _view(
             count=rows[split],
             missing=_compute_missing_share(feature, rows[split]),
             numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
-            values=drawn.counts[index],
+            values=bins_by_split.counts[index],
             shares=shares[index],
             bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
         )
         for index, (split, feature) in enumerate(by_split.items())
     ]
     type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
-    return FeatureView(name, "text" if is_text else type_, sides, drawn.labels, drawn.ticks, drawn.are_exact)
+    return FeatureView(
+        name, "text" if is_text else type_, sides, bins_by_split.labels, bins_by_split.ticks, bins_by_split.are_exact
+    )
 
 
 def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:

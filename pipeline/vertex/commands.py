@@ -62,14 +62,14 @@ def _say(line: str) -> None:
 def _quiet() -> Iterator[None]:
     """Keep TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr_copy = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)
 
 
 def _vertex(config: PipelineConfig) -> Vertex:

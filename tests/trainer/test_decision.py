@@ -22,7 +22,7 @@ def costs(false_positive: float = 1, false_negative: float = 1) -> DecisionCosts
 
 
 def make_rows(*groups: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of (how many, label, probability)."""
+    """Return labels and probabilities of groups of (number of rows, label, probability)."""
     labels = np.concatenate([np.full(rows, label) for rows, label, _ in groups])
     probabilities = np.concatenate([np.full(rows, p, np.float32) for rows, _, p in groups])
     return labels, probabilities

@@ -130,8 +130,8 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
     assert losses[history.kept_epoch] == min(losses)
     rows = list(evaluation.blocks())
     logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
-    kept = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
-    assert kept == pytest.approx(min(losses), rel=1e-3)
+    loss_on_eval = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
+    assert loss_on_eval == pytest.approx(min(losses), rel=1e-3)
 
 
 def test_class_weights_give_both_classes_the_same_total(source: Source, tmp_path: Path) -> None:

@@ -115,12 +115,12 @@ def test_parts_by_time_and_by_values_come_before_shares(tmp_path: Path) -> None:
         "eval": {"source": "train", "fraction": 0.2},
     }
     artifact, out = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
-    counted = json.loads(artifact.get_string_custom_property(ROWS_PROPERTY))
-    assert sum(counted.values()) == 1200
-    assert all(int(x) % 12 >= 10 for x in values(out, "test")) and counted["test"] == 200
+    rows_by_split = json.loads(artifact.get_string_custom_property(ROWS_PROPERTY))
+    assert sum(rows_by_split.values()) == 1200
+    assert all(int(x) % 12 >= 10 for x in values(out, "test")) and rows_by_split["test"] == 200
     assert all(x < 100 and int(x) % 12 < 10 for x in values(out, "low"))
     assert all(int(x) % 7 == 3 and x >= 100 for x in values(out, "third"))
-    assert abs(counted["eval"] / (counted["eval"] + counted["train"]) - 0.2) < 0.05
+    assert abs(rows_by_split["eval"] / (rows_by_split["eval"] + rows_by_split["train"]) - 0.2) < 0.05
 
 
 def test_a_group_never_straddles_splits(tmp_path: Path) -> None:

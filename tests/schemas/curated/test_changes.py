@@ -35,8 +35,8 @@ def test_a_change_is_listed_and_leaves_all_other_lines_and_comments() -> None:
     assert str(change) == 'string_domain city\n  + value: "say \\"b\\""'
     text = rewrite(TEXT, after)
     assert parse(text) == after
-    kept = TEXT.splitlines()[: TEXT.splitlines().index("string_domain {")]
-    assert text.splitlines()[: len(kept)] == kept
+    unchanged_lines = TEXT.splitlines()[: TEXT.splitlines().index("string_domain {")]
+    assert text.splitlines()[: len(unchanged_lines)] == unchanged_lines
 
 
 def test_a_changed_feature_between_two_comments() -> None:

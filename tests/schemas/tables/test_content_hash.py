@@ -62,10 +62,10 @@ def test_a_damaged_memory_is_written_again(tmp_path: Path, text: str) -> None:
 
 def test_two_runs_that_write_the_memory_at_once_leave_one_of_both(tmp_path: Path) -> None:
     memory = tmp_path / "memory.json"
-    kept = [{f"{number}.csv": ([number] * 4, str(number))} for number in range(50)]
+    memories = [{f"{number}.csv": ([number] * 4, str(number))} for number in range(50)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda hashes: Memory(memory).keep(hashes), kept))
-    assert Memory(memory).hashes in kept
+        list(pool.map(lambda hashes: Memory(memory).keep(hashes), memories))
+    assert Memory(memory).hashes in memories
     assert list(tmp_path.iterdir()) == [memory]
 
 
