@@ -1,9 +1,9 @@
 """Seconds, CPU and peak memory of each component, beside a stock TFX pipeline of the same shape on the same data.
 
-    make bench                                          # 50,000 rows, once each; about three minutes on two cores
-    make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 2 --keep"     # docs/performance.md; 40 minutes
-    make bench ARGS="--show"                            # the tables of docs/performance.md, from measured.json
-    make bench ARGS="--wide"                            # tables of 250 and 2,000 columns; half an hour, with stock TFX
+    make bench                                          # 50,000 rows, once each; about three minutes on two cores.
+    make bench ARGS="--rows 50000 --rows 300000 --rows 1000000 --runs 2 --keep"     # docs/performance.md; 40 minutes.
+    make bench ARGS="--show"                            # the tables of docs/performance.md, from measured.json.
+    make bench ARGS="--wide"                            # tables of 250 and 2,000 columns; half an hour, with stock TFX.
 
 The data is made from the census's rows (benchmarks/household.py). Each pipeline runs in a process of its own, one after
 the other, from nothing, through the same runner. Memory is the resident set of the process and its children, sampled
@@ -153,7 +153,7 @@ def _cells(stock: Sequence[dict[str, float]], ours: Sequence[dict[str, float]], 
     return [
         middle(stock, "seconds", 1, ".1f"),
         middle(ours, "seconds", 1, ".1f"),
-        *(f"{one:.1f}" for one in ((statistics.median(ratios), ratios[0], ratios[-1]) if ratios else ())),
+        *(f"{ratio:.1f}" for ratio in ((statistics.median(ratios), ratios[0], ratios[-1]) if ratios else ())),
         *([""] * (0 if ratios else 3)),
         middle(stock, "cpu_seconds", 1, ".1f"),
         middle(ours, "cpu_seconds", 1, ".1f"),
@@ -233,17 +233,17 @@ def plot(measured: dict[str, Any], file: Path) -> None:
     help="Tables of 250 and 2,000 columns instead, of 10,000 rows; --keep keeps them in benchmarks/measured_wide.json.",
 )
 @click.option("--show", is_flag=True, help="Measure nothing; print what was kept.")
-@click.option("--one", nargs=3, hidden=True)
+@click.option("--one", "single_run", nargs=3, hidden=True)
 def main(
-    rows: tuple[int, ...], runs: int, keep: bool, wide: bool, show: bool, one: tuple[str, str, str] | None
+    rows: tuple[int, ...], runs: int, keep: bool, wide: bool, show: bool, single_run: tuple[str, str, str] | None
 ) -> None:
     """Run the stock pipeline and ours on data of one or several sizes, and print them side by side."""
-    if one is not None:
-        which, folder, config_file = one
+    if single_run is not None:
+        which, folder, config_file = single_run
         _measure_one(which, Path(folder), Path(config_file))
         return
     if wide:
-        tables = bench_wide.kept() if show else bench_wide.measured_tables(_one, _report)
+        tables = bench_wide.read_measured() if show else bench_wide.measure_tables(_one, _report)
         if keep and not show:
             bench_wide.keep(tables)
         click.echo(bench_wide.text(tables))

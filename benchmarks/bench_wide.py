@@ -35,11 +35,12 @@ _NODES = {
 Measured = dict[str, dict[str, Any] | None]
 
 
-def measured_tables(one: Callable[..., dict[str, Any]], say: Callable[[str], None]) -> dict[str, Measured]:
+def measure_tables(run_pipeline: Callable[..., dict[str, Any]], say: Callable[[str], None]) -> dict[str, Measured]:
     """Run both pipelines on each table.
 
     Args:
-      one: runs a pipeline in a process of its own: its name, the config, and after how many seconds to give up.
+      run_pipeline: function that runs a pipeline in a process of its own. Its arguments are the pipeline's name, the
+        config, and after how many seconds to give up.
       say: reports progress.
 
     Returns:
@@ -50,19 +51,19 @@ def measured_tables(one: Callable[..., dict[str, Any]], say: Callable[[str], Non
         with tempfile.TemporaryDirectory() as folder:
             write_table(Path(folder) / "data" / "wide.csv", columns=columns, rows=ROWS)
             say(f"{columns:,} columns: init ...")
-            config = _initialized(Path(folder))
+            config = _init(Path(folder))
             say(f"{columns:,} columns: ours ...")
-            ours = one("ours", config)
+            ours = run_pipeline("ours", config)
             say(f"{columns:,} columns: stock up to Transform, {STOCK_LIMIT_SECONDS} s at most ...")
             try:
-                stock: dict[str, Any] | None = one("stock-wide", config, STOCK_LIMIT_SECONDS)
+                stock: dict[str, Any] | None = run_pipeline("stock-wide", config, STOCK_LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 stock = None
             result[str(columns)] = {"ours": ours, "stock": stock}
     return result
 
 
-def _initialized(folder: Path) -> Path:
+def _init(folder: Path) -> Path:
     config = folder / "wide.yaml"
     command = [sys.executable, "-m", "pipeline", "init", str(folder / "data" / "wide.csv"), "--label", LABEL]
     command += ["--name", "wide", "--output", str(config), "--schema", str(folder / "wide.pbtxt")]
@@ -117,8 +118,8 @@ def _total(run: dict[str, Any] | None) -> float:
     return float((run or {})["total"])
 
 
-def kept() -> dict[str, Measured]:
-    """Return what was kept."""
+def read_measured() -> dict[str, Measured]:
+    """Return the recorded measurements."""
     measured: dict[str, Measured] = json.loads(MEASURED_FILE.read_text())
     return measured
 

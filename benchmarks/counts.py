@@ -27,7 +27,7 @@ UNCOUNTED = frozenset({("InfraValidator", "read_bytes")})
 Counts = dict[str, dict[str, float]]
 
 
-def counted() -> Counts:
+def count_bytes() -> Counts:
     """Run the pipeline on both sizes.
 
     Returns:
@@ -56,11 +56,11 @@ def _run(rows: int) -> Counts:
     return measured
 
 
-def table(measured: Counts, kept: Counts) -> str:
+def table(measured: Counts, recorded_counts: Counts) -> str:
     """Return a table of both, a line for each component that reads or writes more where there are more rows."""
     lines = [f"{'bytes a row':<16} {'read':>8} {'kept':>8}   {'written':>8} {'kept':>8}"]
     for node, counts in measured.items():
-        before = kept.get(node, {})
+        before = recorded_counts.get(node, {})
         if max(counts.values()) >= 1:
             # Zero for what is not counted, too.
             cells = [f"{every.get(name, 0):>8.1f}" for name in COUNTED for every in (counts, before)]
@@ -70,21 +70,21 @@ def table(measured: Counts, kept: Counts) -> str:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep them in benchmarks/counts.json.")
-@click.option("--one", nargs=2, hidden=True)
-def main(keep: bool, one: tuple[str, str] | None) -> None:
+@click.option("--one", "single_run", nargs=2, hidden=True)
+def main(keep: bool, single_run: tuple[str, str] | None) -> None:
     """Count the bytes that each component reads and writes for a row, and show them beside those that were kept."""
-    if one is not None:
+    if single_run is not None:
         from benchmarks.measuring import measure
 
-        folder = Path(one[0])
-        measured = measure("ours", folder, Path(one[1]), samples_memory=False)
+        folder = Path(single_run[0])
+        measured = measure("ours", folder, Path(single_run[1]), samples_memory=False)
         (folder / "measured.json").write_text(json.dumps(measured))
         return
-    kept: Counts = json.loads(COUNTS_FILE.read_text()) if COUNTS_FILE.is_file() else {}
-    counts = counted()
+    recorded_counts: Counts = json.loads(COUNTS_FILE.read_text()) if COUNTS_FILE.is_file() else {}
+    counts = count_bytes()
     if keep:
         COUNTS_FILE.write_text(json.dumps(counts, indent=1) + "\n")
-    click.echo(table(counts, kept))
+    click.echo(table(counts, recorded_counts))
 
 
 if __name__ == "__main__":

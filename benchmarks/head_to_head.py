@@ -2,10 +2,10 @@
 
     python -m benchmarks.head_to_head --keep FOLDER
 
-`python -m pipeline init` writes the config of each table with nothing but the label, and local_runner.py runs it as it
-is; further seeds train again on the same rows. Then CatBoost and scikit-learn's HistGradientBoosting, both with their
-defaults, are fitted on the rows of `train` and `eval` and on the columns that `init` declared. All are judged on the
-rows of `test`. The pipeline is better if its mean log loss, or root mean squared error of a regression, is lower.
+`python -m pipeline init` writes the config of each table with nothing but the label, and local_runner.py runs it
+unchanged. Further seeds train again on the same rows. Then CatBoost and scikit-learn's HistGradientBoosting, both with
+their defaults, are fitted on the rows of `train` and `eval` and on the columns that `init` declared. All are judged on
+the rows of `test`. The pipeline is better if its mean log loss, or root mean squared error of a regression, is lower.
 
 The result of a table is kept in FOLDER/NAME.json; --resume measures only those without.
 """

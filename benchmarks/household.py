@@ -48,11 +48,11 @@ def write_rows(folder: Path, rows: int, *, seed: int = 0) -> dict[str, int]:
     for number, split in enumerate(SPLITS):
         random = np.random.default_rng([seed, number])
         (folder / split).mkdir(parents=True)
-        drawn = _drawn(_real(split), counts[split], random)
+        sample = _draw(_real(split), counts[split], random)
         with (folder / split / f"{split}.csv").open("wb") as file:
             # By hand: pyarrow quotes every name, and CsvExampleGen takes the quotes for a part of it.
-            file.write(",".join(drawn.column_names).encode() + b"\n")
-            pa.csv.write_csv(drawn, file, _PLAIN)
+            file.write(",".join(sample.column_names).encode() + b"\n")
+            pa.csv.write_csv(sample, file, _PLAIN)
     return counts
 
 
@@ -65,7 +65,7 @@ def _real(split: str) -> pa.Table:
     return pa.csv.read_csv(file, convert_options=types)
 
 
-def _drawn(real: pa.Table, rows: int, random: np.random.Generator) -> pa.Table:
+def _draw(real: pa.Table, rows: int, random: np.random.Generator) -> pa.Table:
     persons = real.take(random.integers(0, real.num_rows, rows))
     partners = real.select(_PARTNER).take(random.integers(0, real.num_rows, rows))
     weights = pc.cast(persons[_JITTERED], pa.float64()).to_numpy() * random.uniform(0.9, 1.1, rows)

@@ -35,9 +35,9 @@ def _imported_bytes() -> Callable[[], int]:
 class Meter:
     """Observes a run: of each node wall seconds, CPU seconds, peak resident bytes, bytes read and written.
 
-    Bytes are those of all read and write calls, whether or not a disk has to be asked, of the process and of its
-    children once they have ended; files that are mapped into memory are not counted. The modules that this process
-    imports are not counted either: they are read as byte code or as source, as other processes left them.
+    Bytes are those of all read and write calls of the process, whether or not they reach a disk, and of its children
+    once they have ended. Files that are mapped into memory are not counted. The modules that this process imports are
+    not counted either: they are read as byte code or as source, as other processes left them.
 
     Args:
       samples_memory: whether the peak is looked for, which reads, too.
@@ -48,7 +48,7 @@ class Meter:
         self.split_rows: dict[str, int] = {}
         self._process = psutil.Process()
         self._imported = _imported_bytes()
-        self._before = self._used()
+        self._before = self._read_usage()
         self._peak = 0
         self._running = samples_memory
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -68,22 +68,22 @@ class Meter:
                 continue
         return total
 
-    def _used(self) -> dict[str, float]:
-        times, counted = self._process.cpu_times(), self._process.io_counters()
+    def _read_usage(self) -> dict[str, float]:
+        times, io_counters = self._process.cpu_times(), self._process.io_counters()
         cpu = times.user + times.system + times.children_user + times.children_system
-        read = counted.read_chars - self._imported()
-        return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": counted.write_chars}
+        read = io_counters.read_chars - self._imported()
+        return {"cpu_seconds": cpu, "read_bytes": read, "written_bytes": io_counters.write_chars}
 
     def node_started(self, node_id: str) -> None:
         """Start the peak again."""
         self._peak = self._resident()
-        self._before = self._used()
+        self._before = self._read_usage()
 
     def node_finished(self, result: Any) -> None:
         """Keep what was measured."""
         self.measured[result.node_id] = {
             "seconds": result.seconds,
-            **{name: used - self._before[name] for name, used in self._used().items()},
+            **{name: used - self._before[name] for name, used in self._read_usage().items()},
             "peak_bytes": float(max(self._peak, self._resident())),
         }
         for artifact in result.outputs.get("examples", ()):

@@ -97,7 +97,7 @@ def main(file: Path, folder: Path, names: Sequence[str], seeds: int, show: bool)
     if not show:
         with own_terminal(folder / "log") as terminal:
             for name in names or DEVELOPMENT:
-                for result in _measured(name, variants, seeds, folder, read(results_file)):
+                for result in _measure_variants(name, variants, seeds, folder, read(results_file)):
                     with results_file.open("a") as lines:
                         lines.write(as_line(result))
                     terminal.write(f"{_line(result)}\n")
@@ -116,18 +116,18 @@ def as_line(result: Result) -> str:
     return json.dumps(asdict(result)) + "\n"
 
 
-def _measured(
+def _measure_variants(
     name: str, variants: Mapping[str, Settings], seeds: int, folder: Path, results: Sequence[Result]
 ) -> Iterator[Result]:
     config_file = _init(name, folder)
     base = pipeline_config.load(config_file)
     keys = {result.key for result in results if not result.error}
     for variant, settings in variants.items():
-        overrides = list(overridden(settings, _facts(base, folder / name) if _has_expressions(settings) else {}))
+        overrides = list(list_overrides(settings, _facts(base, folder / name) if _has_expressions(settings) else {}))
         for seed in range(seeds):
             result = Result(name, base.label.kind, variant, overrides, seed)
             if result.key not in keys:
-                yield _trained(result, config_file, folder / name)
+                yield _train(result, config_file, folder / name)
 
 
 def _init(name: str, folder: Path) -> Path:
@@ -146,7 +146,7 @@ def _facts(config: PipelineConfig, folder: Path) -> dict[str, Any]:
     return {"rows": rows, "columns": len(config.features), "kind": config.label.kind}
 
 
-def overridden(settings: Settings, facts: Mapping[str, Any]) -> Iterator[str]:
+def list_overrides(settings: Settings, facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield settings as KEY=VALUE, with the values of expressions.
 
     Args:
@@ -178,7 +178,7 @@ def _sources(config: PipelineConfig, folder: Path) -> dict[str, "Source"]:
     return quality.sources(config, (graph, examples), _SPLITS)
 
 
-def _trained(result: Result, config_file: Path, folder: Path) -> Result:
+def _train(result: Result, config_file: Path, folder: Path) -> Result:
     import keras
 
     from trainer.run import fit
@@ -249,7 +249,7 @@ def _cells(results: Sequence[Result], table: str, variant: str, first: str, spli
 
 
 def _of(results: Iterable[Result], table: str, variant: str) -> list[Result]:
-    return [one for one in results if (one.table, one.variant) == (table, variant) and not one.error]
+    return [result for result in results if (result.table, result.variant) == (table, variant) and not result.error]
 
 
 def loss_ratio(results: Sequence[Result], table: str, variant: str, first: str, split: str) -> float | None:

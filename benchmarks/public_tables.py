@@ -198,7 +198,7 @@ def write(name: str) -> Path:
     path = FOLDER / f"{name}.{table.ending}"
     if not path.exists():
         beside = path.with_suffix(".new")
-        _write(_indexed(table.load(archive(table.archive)), table.index), beside, table)
+        _write(_add_index(table.load(archive(table.archive)), table.index), beside, table)
         beside.replace(path)
     return path
 
@@ -227,7 +227,7 @@ def _member(archive: Path, name: str) -> bytes:
         return packed.read(name)
 
 
-def _indexed(table: pd.DataFrame, index: Index) -> pd.DataFrame:
+def _add_index(table: pd.DataFrame, index: Index) -> pd.DataFrame:
     """Return the table with the running number that its file has, as the first column."""
     table = table.drop(columns="rownames", errors="ignore")
     if index != "none":

@@ -42,7 +42,7 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
     with tempfile.TemporaryDirectory() as folder, own_terminal(Path(folder) / "log") as terminal:
         console = Console(file=terminal, width=120)
         console.print("transforming ...")
-        sources = transformed(config, Path(folder), split)
+        sources = transform_splits(config, Path(folder), split)
         results = []
         for seed in range(seeds):
             console.print(f"training with seed {seed} ...")
@@ -50,7 +50,7 @@ def main(config_file: str, settings: tuple[str, ...], seeds: int, split: str) ->
         console.print(_table(results, split))
 
 
-def transformed(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
+def transform_splits(config: PipelineConfig, folder: Path, split: str) -> dict[str, "Source"]:
     """Run the pipeline up to Transform and return the transformed splits.
 
     Args:
@@ -185,14 +185,16 @@ def _table(results: list[dict[str, float]], split: str) -> Table:
     for name in ("seed", *columns):
         table.add_column(name, justify="right")
     for seed, result in enumerate(results):
-        table.add_row(str(seed), *(_shown(name, result[name]) for name in columns))
-    table.add_row("mean", *(_shown(name, float(np.mean([r[name] for r in results]))) for name in columns))
+        table.add_row(str(seed), *(_format_metric(name, result[name]) for name in columns))
+    table.add_row("mean", *(_format_metric(name, float(np.mean([r[name] for r in results]))) for name in columns))
     if len(results) > 1:
-        table.add_row("std", *(_shown(name, float(np.std([r[name] for r in results], ddof=1))) for name in columns))
+        table.add_row(
+            "std", *(_format_metric(name, float(np.std([r[name] for r in results], ddof=1))) for name in columns)
+        )
     return table
 
 
-def _shown(name: str, value: float) -> str:
+def _format_metric(name: str, value: float) -> str:
     if np.isnan(value):
         return "undefined"
     return f"{value:.1f}" if name in ("epochs", "seconds") else f"{value:.4f}"

@@ -1,7 +1,7 @@
 """Costs of the pipeline on large data: measured CPU seconds a row, times rows, times prices.
 
-    python -m benchmarks.scale               # the tables of docs/scale.md and docs/vertex.md, from rates.json
-    python -m benchmarks.scale --measure     # measures rates.json again; about five minutes on two cores
+    python -m benchmarks.scale               # the tables of docs/scale.md and docs/vertex.md, from rates.json.
+    python -m benchmarks.scale --measure     # measures rates.json again; about five minutes on two cores.
 
 A rate is the slope between two runs, on census once and repeated several times, so that start-up is left out. Numbers
 of rows are each component's own: Transform reads `train` and `eval`, Trainer `train` once an epoch, Evaluator `test`.
@@ -162,10 +162,10 @@ def scenario_table(scenario: Scenario, rates: dict[str, Any]) -> Table:
     """One size of data, component by component."""
     costs_of_steps = costs(scenario, rates)
     stored = costs_of_steps[0].rows * rates["example_bytes_per_row"] / 1e9
-    kept = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
+    disk_gigabytes = costs_of_steps[3].rows / scenario.epochs * trainer_bytes_per_row() / 1e9
     table = _table(
         f"{scenario.name}: {costs_of_steps[0].rows:.2g} rows, {stored:,.0f} GB of examples; Dataflow with up to "
-        f"{scenario.vcpus:,} vCPU; n1-highmem-16 trains, with {kept:.0f} GB on its disk",
+        f"{scenario.vcpus:,} vCPU; n1-highmem-16 trains, with {disk_gigabytes:.0f} GB on its disk",
         ("component", "rows read", "s/M rows", "vCPU hours", "hours", "dollars"),
     )
     for cost in costs_of_steps:
@@ -233,7 +233,7 @@ def text(rates: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _measured() -> dict[str, Any]:
+def _measure_rates() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         runs = [_one(Path(temporary) / str(repeats), repeats) for repeats in _REPEATS]
     small, large = runs
@@ -317,15 +317,15 @@ def _run_one(config_file: Path) -> None:
 
 @click.command()
 @click.option("--measure", "is_measuring", is_flag=True, help="Measure the rates of this machine first, and keep them.")
-@click.option("--one", type=click.Path(path_type=Path), hidden=True)
-def main(is_measuring: bool, one: Path | None) -> None:
+@click.option("--one", "config_file", type=click.Path(path_type=Path), hidden=True)
+def main(is_measuring: bool, config_file: Path | None) -> None:
     """Print what the pipeline costs on 10 GB, 1 TB and 100 TB, and on census."""
-    if one is not None:
-        _run_one(one)
+    if config_file is not None:
+        _run_one(config_file)
         return
     if is_measuring:
         click.echo("measuring on census once and repeated ...", err=True)
-        RATES_FILE.write_text(json.dumps(_measured(), indent=2) + "\n")
+        RATES_FILE.write_text(json.dumps(_measure_rates(), indent=2) + "\n")
     click.echo(text(json.loads(RATES_FILE.read_text())))
 
 

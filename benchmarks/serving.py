@@ -2,8 +2,8 @@
 
     make run && python -m benchmarks.serving        # needs wrk: apt-get install wrk
 
-Latency at half load is taken by an open loop: a request leaves when it is due, whether the last one is answered or not,
-and its time counts from then (https://github.com/giltene/wrk2 says why).
+Latency at half load is measured by an open loop: a request leaves when it is due, whether the last one is answered or
+not. Its time counts from then; https://github.com/giltene/wrk2 gives the reason.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> 
         free.put_nowait(await asyncio.open_connection(host, port))
     times: list[float] = []
 
-    async def one(due: float) -> None:
+    async def send_request(due: float) -> None:
         reader, writer = await free.get()
         writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -101,7 +101,7 @@ async def open_loop(host: str, port: int, path: str, body: str, rate: float) -> 
         due = started + number / rate
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(one(due)))
+        tasks.append(asyncio.create_task(send_request(due)))
     await asyncio.gather(*tasks)
     # The first second warms up.
     return times[int(rate) :]
@@ -136,20 +136,20 @@ def main(registry: Path, model: str, workers: int) -> None:
     plain = plain_call(versions.path(champion), row)
     process, url = _server(versions.folder, workers)
     try:
-        measured = _measured(url, f"/v1/models/{model}:predict", row)
+        measured = _measure(url, f"/v1/models/{model}:predict", row)
     finally:
         process.terminate()
         process.wait(60)
     Console(width=110).print(_table(measured, plain))
 
 
-def _measured(url: str, path: str, row: dict[str, Any]) -> dict[str, Any]:
-    one, many = (json.dumps({"instances": [row] * rows}) for rows in (1, 64))
-    wrk(url + path, one, _CONNECTIONS)
-    alone, full = wrk(url + path, one, 1), wrk(url + path, one, _CONNECTIONS)
-    rows = wrk(url + path, many, 4)
+def _measure(url: str, path: str, row: dict[str, Any]) -> dict[str, Any]:
+    single_row, many_rows = (json.dumps({"instances": [row] * rows}) for rows in (1, 64))
+    wrk(url + path, single_row, _CONNECTIONS)
+    alone, full = wrk(url + path, single_row, 1), wrk(url + path, single_row, _CONNECTIONS)
+    rows = wrk(url + path, many_rows, 4)
     host, port = url.removeprefix("http://").split(":")
-    half = asyncio.run(open_loop(host, int(port), path, one, full["rate"] / 2))
+    half = asyncio.run(open_loop(host, int(port), path, single_row, full["rate"] / 2))
     return {"alone": alone, "full": full, "rows": rows, "half": half}
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.household import write_config, write_rows
-from benchmarks.quality import transformed
+from benchmarks.quality import transform_splits
 from cli.terminal import own_terminal
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
@@ -44,14 +44,14 @@ def main(rows: int, members: int) -> None:
         data = Path(folder) / "data"
         write_rows(data, rows)
         config = pipeline_config.load(write_config(data))
-        sources = transformed(config, Path(folder), "eval")
-        for line in _measured(config, sources["train"], Path(folder)):
+        sources = transform_splits(config, Path(folder), "eval")
+        for line in _measure_steps(config, sources["train"], Path(folder)):
             terminal.write(line + "\n")
         for normalization in ("none", "layer", "batch") if members else ():
-            terminal.write(_compared(config, sources["train"], members, normalization, Path(folder)) + "\n")
+            terminal.write(_compare_members(config, sources["train"], members, normalization, Path(folder)) + "\n")
 
 
-def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterator[str]:
+def _measure_steps(config: PipelineConfig, source: "Source", folder: Path) -> Iterator[str]:
     from trainer.input import read_training_rows
 
     training = config.training
@@ -81,7 +81,7 @@ def _measured(config: PipelineConfig, source: "Source", folder: Path) -> Iterato
         yield f"{seconds / steps * 1e3:8.2f} ms a step  {name}"
 
 
-def _compared(config: PipelineConfig, source: "Source", members: int, normalization: str, folder: Path) -> str:
+def _compare_members(config: PipelineConfig, source: "Source", members: int, normalization: str, folder: Path) -> str:
     """Return the ratio of a step of several members to a step of one, each in turn."""
     import tensorflow as tf
 
@@ -103,9 +103,9 @@ def _compared(config: PipelineConfig, source: "Source", members: int, normalizat
         for network, measured in zip(networks, seconds, strict=True):
             run = partial(network.fit, repeated, steps_per_epoch=_STEPS, verbose=0)
             measured.append(_seconds(run))
-    one, several = (min(measured) / _STEPS * 1e3 for measured in seconds)
+    single, several = (min(measured) / _STEPS * 1e3 for measured in seconds)
     return (
-        f"{several:.2f} ms a step of {members} members, {one:.2f} of one: {several / one:.1f} times "
+        f"{several:.2f} ms a step of {members} members, {single:.2f} of one: {several / single:.1f} times "
         f"(256 rows a step, normalization: {normalization})"
     )
 

@@ -238,22 +238,30 @@ def _print(comparisons: Sequence[Comparison]) -> None:
     for name in ("rows", "test", "columns", "metric", "pipeline", "trees", "difference", "+-"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     table.add_column("verdict")
-    for one in comparisons:
+    for comparison in comparisons:
         table.add_row(
-            *(one.name, one.format, one.kind, f"{one.rows:,}", f"{one.test_rows:,}", f"{one.used}/{one.columns}"),
-            *(one.metric, _shown(one.product), _shown(one.trees), _shown(one.difference, sign="+")),
-            *(_shown(one.error), one.verdict),
+            comparison.name,
+            comparison.format,
+            comparison.kind,
+            f"{comparison.rows:,}",
+            f"{comparison.test_rows:,}",
+            f"{comparison.used}/{comparison.columns}",
+            comparison.metric,
+            _format_number(comparison.product),
+            _format_number(comparison.trees),
+            _format_number(comparison.difference, sign="+"),
+            *(_format_number(comparison.error), comparison.verdict),
         )
     console = Console(width=140, highlight=False)
     console.print(table)
-    for one in comparisons:
-        if one.verdict == "not pushed":
-            console.print(f"{one.name}: {one.outcome}", soft_wrap=True)
-        elif one.verdict == "behind":
-            console.print(f"{one.name}: {CAUSES.get(one.name, 'the cause is not known')}", soft_wrap=True)
+    for comparison in comparisons:
+        if comparison.verdict == "not pushed":
+            console.print(f"{comparison.name}: {comparison.outcome}", soft_wrap=True)
+        elif comparison.verdict == "behind":
+            console.print(f"{comparison.name}: {CAUSES.get(comparison.name, 'the cause is not known')}", soft_wrap=True)
 
 
-def _shown(value: float | None, sign: str = "") -> str:
+def _format_number(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.4f}"
 
 

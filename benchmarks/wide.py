@@ -25,7 +25,7 @@ def write_table(file: Path, *, columns: int, rows: int, seed: int = 0) -> None:
     random = np.random.default_rng(seed)
     values = dict(_columns(columns, rows, random))
     file.parent.mkdir(parents=True, exist_ok=True)
-    score = sum(_standardized(values[name]) for name in list(values)[:_INFORMATIVE])
+    score = sum(_standardize(values[name]) for name in list(values)[:_INFORMATIVE])
     odds = np.exp(0.6 * np.asarray(score))
     label = np.where(random.random(rows) < odds / (1 + odds), "yes", "no")
     pa.csv.write_csv(pa.table({**values, LABEL: pa.array(label)}), file)
@@ -58,13 +58,13 @@ def _strings(rows: int, random: np.random.Generator) -> pa.Array:
     # Frequencies as Zipf has them; the last sizes are beyond what a schema lists.
     size = int(random.choice([2, 3, 5, 8, 12, 30, 90, 400, 2_000]))
     shares = 1 / np.arange(1, size + 1)
-    drawn = random.choice(size, rows, p=shares / shares.sum())
+    indices = random.choice(size, rows, p=shares / shares.sum())
     names = pa.array([f"value {number}" for number in range(size)])
     mask = pa.array(random.random(rows) < (_MISSING_SHARE if size == 5 else 0))
-    return pa.compute.if_else(mask, pa.scalar(None, pa.string()), names.take(pa.array(drawn)))
+    return pa.compute.if_else(mask, pa.scalar(None, pa.string()), names.take(pa.array(indices)))
 
 
-def _standardized(values: pa.Array) -> NDArray[np.float64]:
+def _standardize(values: pa.Array) -> NDArray[np.float64]:
     if pa.types.is_string(values.type):
         return np.asarray(pa.compute.equal(pa.compute.fill_null(values, ""), "value 0"), np.float64) - 0.5
     numbers: NDArray[np.float64] = np.nan_to_num(np.asarray(values, np.float64))

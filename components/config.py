@@ -56,12 +56,13 @@ class SeverityRule(Declaration):
 
     anomaly: Anomaly
     """TFDV's name of the anomaly, which the gate's message shows (`ENUM_TYPE_UNEXPECTED_STRING_VALUES`), or `DRIFT` or
-    `SKEW`; or what is looked for before the run: `LABEL_LEAK`, a feature that gives the label away by itself, or in a
-    sum or product of up to four features; `DATE_AS_CATEGORY`, a categorical feature whose values are dates and will not
-    come again; and `DATE_AS_NUMBER`, a numeric feature of dates or epochs, which warns; or what ExampleGen finds in the
-    rows, such as `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
-    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels. Of values, it finds
-    `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which warn."""
+    `SKEW`. Before the run, three others are searched for. `LABEL_LEAK` is a feature that gives the label away by
+    itself, or in a sum or product of up to four features. `DATE_AS_CATEGORY` is a categorical feature whose values are
+    dates and will not come again. `DATE_AS_NUMBER` is a numeric feature of dates or epochs, which warns. In the rows,
+    ExampleGen finds `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
+    `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels, among others. In the values,
+    it finds `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which
+    warn."""
     features: tuple[str, ...] = ()
     """If omitted, all columns."""
     severity: Severity

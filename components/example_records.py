@@ -1,8 +1,8 @@
 """Whole columns as gzipped TFRecords of tf.Example, without an object of Python for each row.
 
 A serialized tf.Example is made of pieces that depend on a column's name and on the length of its value alone, and of
-the values' own bytes; so Arrow can put them together by columns, on all cores: it lets go of Python's lock. TFX's
-encoder holds it, and takes four times as long.
+the values' own bytes. Arrow can put them together by columns, on all cores: it releases Python's lock. TFX's encoder
+holds it, and takes four times as long.
 https://protobuf.dev/programming-guides/encoding and https://www.tensorflow.org/tutorials/load_data/tfrecord describe
 the formats, tensorflow/core/example/feature.proto the messages.
 """
@@ -29,7 +29,7 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_EMPTY_BLOCK = b"\x03\x00"
 
 
-def serialized(columns: pa.RecordBatch) -> pa.Array:
+def serialize_columns(columns: pa.RecordBatch) -> pa.Array:
     """Return a tf.Example for each row, its features in the order of the columns; of a missing value, a feature
     without one.
 
@@ -47,11 +47,11 @@ def serialized(columns: pa.RecordBatch) -> pa.Array:
         heads = _by_number(lengths, partial(_head, name, column.type))
         pieces += [heads, values]
         sizes += _lengths(heads, columns.num_rows) + np.maximum(lengths, 0)
-    return _joined(_by_number(sizes, lambda size: _FIRST + _varint(size)), *pieces)
+    return _join(_by_number(sizes, lambda size: _FIRST + _varint(size)), *pieces)
 
 
-def framed(records: pa.Array) -> pa.Buffer:
-    """Record as they stand in a TFRecord file, one after the other."""
+def frame_records(records: pa.Array) -> pa.Buffer:
+    """Return records as a TFRecord file has them, one after the other."""
     ends = np.frombuffer(records.buffers()[1], np.int32)[records.offset :][: len(records) + 1]
     data = memoryview(records.buffers()[2])
     crcs = [
@@ -59,13 +59,13 @@ def framed(records: pa.Array) -> pa.Buffer:
         for start, end in zip(ends.tolist(), ends[1:].tolist(), strict=False)
     ]
     checks = pa.Array.from_buffers(
-        pa.binary(4), len(records), [None, pa.py_buffer(_masked(np.array(crcs, np.uint32)).astype("<u4"))]
+        pa.binary(4), len(records), [None, pa.py_buffer(_mask(np.array(crcs, np.uint32)).astype("<u4"))]
     )
     heads = _by_number(np.diff(ends).astype(np.int64), _length_head)
-    return _joined(heads, records, checks.cast(pa.binary())).buffers()[2]
+    return _join(heads, records, checks.cast(pa.binary())).buffers()[2]
 
 
-def deflated(content: bytes | pa.Buffer) -> bytes:
+def deflate(content: bytes | pa.Buffer) -> bytes:
     """Return a part of a `gzipped` file: compressed by itself, so that parts can be compressed at the same time."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH)
@@ -84,7 +84,7 @@ class GzipFile:
         file.write(_GZIP_HEAD)
 
     def write(self, content: bytes | pa.Buffer, compressed: bytes) -> None:
-        """Append a part: what it is, and what `deflated` made of it."""
+        """Append a part: what it is, and what `deflate` made of it."""
         self._crc = zlib.crc32(content, self._crc)
         self._size += len(content)
         self._file.write(compressed)
@@ -118,10 +118,10 @@ def _head(name: str, kind: pa.DataType, length: int) -> bytes:
 @lru_cache(maxsize=1 << 14)
 def _length_head(length: int) -> bytes:
     head = length.to_bytes(8, "little")
-    return head + int(_masked(np.uint32(google_crc32c.value(head)))).to_bytes(4, "little")
+    return head + int(_mask(np.uint32(google_crc32c.value(head)))).to_bytes(4, "little")
 
 
-def _masked(crcs: Any) -> Any:
+def _mask(crcs: Any) -> Any:
     crcs = crcs.astype(np.uint64)
     return (((crcs >> 15) | (crcs << 17)) + _CRC_MASK_DELTA & 0xFFFFFFFF).astype(np.uint32)
 
@@ -176,5 +176,5 @@ def _lengths(texts: Any, rows: int) -> NDArray[np.int64]:
     return np.array(pc.binary_length(texts), np.int64)
 
 
-def _joined(*pieces: Any) -> pa.Array:
+def _join(*pieces: Any) -> pa.Array:
     return pc.binary_join_element_wise(*pieces, b"")

@@ -60,8 +60,8 @@ def has_counts(feature: statistics_pb2.FeatureNameStatistics) -> bool:
 
 def number_counts(feature: statistics_pb2.FeatureNameStatistics) -> ValueCounts:
     """Return how many values are where: true counts, or TFDV's estimate where nobody counted."""
-    counted = [custom.histogram for custom in feature.custom_stats if custom.name == _COUNTS]
-    buckets = (counted[0] if counted else _histogram(feature)).buckets
+    true_counts = [custom.histogram for custom in feature.custom_stats if custom.name == _COUNTS]
+    buckets = (true_counts[0] if true_counts else _histogram(feature)).buckets
     low, high, count = (
         np.array([getattr(bucket, name) for bucket in buckets], dtype=np.float64)
         for name in ("low_value", "high_value", "sample_count")

@@ -52,7 +52,7 @@ def stopping(error: str) -> list[str]:
     return [line for line in lines if not line.startswith(_WARNING) and line != ADVICE and not line.endswith(_HEADING)]
 
 
-def warned(error: str) -> list[str]:
+def list_warnings(error: str) -> list[str]:
     """Return what such an error has for a warning."""
     lines = [line.strip() for line in error.splitlines()]
     return [line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING)]

@@ -43,8 +43,8 @@ class ValueCounts:
 
     @property
     def finite(self) -> "ValueCounts":
-        kept = np.isfinite(self.low) & np.isfinite(self.high)
-        return ValueCounts(self.low[kept], self.high[kept], self.count[kept], self.dropped_bits)
+        is_finite = np.isfinite(self.low) & np.isfinite(self.high)
+        return ValueCounts(self.low[is_finite], self.high[is_finite], self.count[is_finite], self.dropped_bits)
 
     def quantile(self, share: float) -> float:
         """Return a value that at least `share` of the values do not exceed; NaN without any value.

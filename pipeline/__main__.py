@@ -52,8 +52,8 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN_ROOT/reports/stats-RUN.html]"
 )
 def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path | None, output: Path | None) -> None:
-    """Write one offline HTML page of the statistics of RUN (a run id, its start, or latest): each feature in each
-    split, with missing values, quantiles, histograms, top values, and what drifted since the last push.
+    """Write one offline HTML page of the statistics of RUN (a run id, its start, or latest). It has each feature in
+    each split, with missing values, quantiles, histograms, top values, and the drift since the last push.
     """
     from pipeline.config import pipeline_config
     from pipeline.run.run_root import RunRoot, default_run_root

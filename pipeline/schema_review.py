@@ -11,7 +11,7 @@ from cli.terminal import own_terminal
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
 from pipeline.run.run_root import RunRoot
-from schemas.curated.changes import Change, changes, rewritten
+from schemas.curated.changes import Change, changes, rewrite
 from schemas.curated.schema_file import check_schema, load_schema
 
 
@@ -68,7 +68,7 @@ def accept(config: PipelineConfig, reviewed: Review) -> None:
     Raises:
       ConfigError: the config could not use it; the file is as it was.
     """
-    text = rewritten(reviewed.path.read_text(encoding="utf-8"), reviewed.proposed)
+    text = rewrite(reviewed.path.read_text(encoding="utf-8"), reviewed.proposed)
     check_schema(str(reviewed.path), reviewed.proposed, config.feature_set)
     beside = reviewed.path.with_name(reviewed.path.name + ".new")
     beside.write_text(text, encoding="utf-8")

@@ -194,8 +194,8 @@ class Data(Declaration):
     column, no label. They are counted, and written to `rejects.jsonl` beside the examples. One more stops the run."""
     schema_file: str | None = None
     """A curated schema (text format); relative to the config's own folder. If omitted, one is inferred from
-    `train`: a value that is missing undeclared stops the run, and so do categories that `train` does not have, once
-    they are more than 1% of a split; numbers may be any."""
+    `train`. A value that is missing undeclared stops the run, and so do categories that `train` does not have, once
+    they are more than 1% of a split. Numbers may be any."""
 
     @property
     def independent_splits(self) -> list[str]:

@@ -17,18 +17,18 @@ class Moments(NamedTuple):
     squares: float = 0.0
 
 
-def merge_moments(one: Moments, other: Moments) -> Moments:
+def merge_moments(moments: Moments, other: Moments) -> Moments:
     """Return the moments of the numbers of both.
 
     Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
     equation 2.1.
     """
     if not other.rows:
-        return one
-    rows = one.rows + other.rows
-    apart = other.mean - one.mean
+        return moments
+    rows = moments.rows + other.rows
+    apart = other.mean - moments.mean
     return Moments(
         rows,
-        one.mean + apart * other.rows / rows,
-        one.squares + other.squares + apart**2 * one.rows * other.rows / rows,
+        moments.mean + apart * other.rows / rows,
+        moments.squares + other.squares + apart**2 * moments.rows * other.rows / rows,
     )

@@ -179,8 +179,10 @@ class _Sample:
             self._keep()
 
     def _keep(self) -> None:
-        kept = [part[0] < self._share for part in self._parts]
-        self._parts = [tuple(column[rows] for column in part) for part, rows in zip(self._parts, kept, strict=True)]
+        is_in_sample = [part[0] < self._share for part in self._parts]
+        self._parts = [
+            tuple(column[rows] for column in part) for part, rows in zip(self._parts, is_in_sample, strict=True)
+        ]
 
     def rows(self) -> list[np.ndarray]:
         """Return ids, numbers and labels."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 class IdTable(keras.layers.Layer):
     """One table of vectors for several id columns, each with rows of its own.
 
-    A table for each column would be the same mathematics; one table makes a lookup, and an optimizer's update, one
+    A table for each column would be the same mathematics. With one table, a lookup and an optimizer's update are one
     operation instead of dozens, which halves the time of a step.
     """
 
@@ -213,8 +213,8 @@ class Dropout(keras.layers.Layer):
         size = tf.size(inputs)
         words = tf.random.stateless_uniform([(size + 3) // 4], seed, minval=None, maxval=None, dtype=tf.uint32)
         draws = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
-        kept = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
-        return inputs * (kept * (256 / (256 - dropped)))
+        mask = tf.cast(draws >= tf.constant(dropped, tf.uint8), inputs.dtype)
+        return inputs * (mask * (256 / (256 - dropped)))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}

@@ -29,12 +29,14 @@ class TrainerSummary(NodeSummary):
     @classmethod
     def read(cls, outputs: Outputs) -> "TrainerSummary":
         history = json.loads((Path(only_artifact(outputs, "model_run").uri) / HISTORY_FILE).read_bytes())
-        metrics, kept = history["metrics"], history["kept_epoch"]
+        metrics, kept_epoch = history["metrics"], history["kept_epoch"]
         return cls(
             epochs=len(metrics["loss"]),
-            kept_epoch=kept + 1,
+            kept_epoch=kept_epoch + 1,
             metrics={
-                name.removeprefix("val_"): values[kept] for name, values in metrics.items() if name.startswith("val_")
+                name.removeprefix("val_"): values[kept_epoch]
+                for name, values in metrics.items()
+                if name.startswith("val_")
             },
         )
 

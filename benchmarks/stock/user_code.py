@@ -47,7 +47,7 @@ DROPOUT = 0.3
 LEARNING_RATE = 0.001
 
 
-def transformed(name: str) -> str:
+def transformed_name(name: str) -> str:
     """Return the name of a transformed column: it must differ from the raw one, which TFMA slices by."""
     return f"{name}_xf"
 
@@ -63,20 +63,20 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """
     outputs = {}
     for key in Z_SCORES:
-        outputs[transformed(key)] = tft.scale_to_z_score(tf.cast(inputs[key], tf.float32))
+        outputs[transformed_name(key)] = tft.scale_to_z_score(tf.cast(inputs[key], tf.float32))
     for key in LOG_Z_SCORES:
-        outputs[transformed(key)] = tft.scale_to_z_score(tf.math.log1p(tf.cast(inputs[key], tf.float32)))
+        outputs[transformed_name(key)] = tft.scale_to_z_score(tf.math.log1p(tf.cast(inputs[key], tf.float32)))
     for key in BUCKETS:
         outputs[f"{key}_bucket"] = tft.bucketize(inputs[key], NUM_BUCKETS)
     for key in VOCABULARIES:
-        outputs[transformed(key)] = tft.compute_and_apply_vocabulary(
+        outputs[transformed_name(key)] = tft.compute_and_apply_vocabulary(
             inputs[key], num_oov_buckets=NUM_UNKNOWN_IDS, vocab_filename=key
         )
     crossable = {**inputs, "age_bucket": tf.strings.as_string(outputs["age_bucket"])}
     for columns in CROSSES:
         joined = tf.strings.join([crossable[column] for column in columns], separator="|")
         outputs[cross_name(columns)] = tft.hash_strings(joined, NUM_CROSS_IDS)
-    outputs[transformed(LABEL)] = tf.cast(tf.equal(inputs[LABEL], ">50K"), tf.int64)
+    outputs[transformed_name(LABEL)] = tf.cast(tf.equal(inputs[LABEL], ">50K"), tf.int64)
     return outputs
 
 
@@ -86,15 +86,15 @@ def build_model(vocabulary_sizes: Mapping[str, int]) -> keras.Model:
     Args:
       vocabulary_sizes: for each of VOCABULARIES, its ids, the unknown ones included.
     """
-    numbers = {transformed(k): keras.Input((1,), name=transformed(k)) for k in (*Z_SCORES, *LOG_Z_SCORES)}
+    numbers = {transformed_name(k): keras.Input((1,), name=transformed_name(k)) for k in (*Z_SCORES, *LOG_Z_SCORES)}
     base_ids = {f"{key}_bucket": NUM_BUCKETS for key in BUCKETS}
-    base_ids |= {transformed(key): vocabulary_sizes[key] for key in VOCABULARIES}
+    base_ids |= {transformed_name(key): vocabulary_sizes[key] for key in VOCABULARIES}
     cross_ids = {cross_name(columns): NUM_CROSS_IDS for columns in CROSSES}
     ids = {name: keras.Input((1,), name=name, dtype="int64") for name in (*base_ids, *cross_ids)}
 
-    weights = [_embedded(ids[name], size, 1, "zeros") for name, size in (base_ids | cross_ids).items()]
+    weights = [_embed(ids[name], size, 1, "zeros") for name, size in (base_ids | cross_ids).items()]
     wide = keras.layers.Add()([*weights, keras.layers.Dense(1)(keras.layers.Concatenate()(list(numbers.values())))])
-    vectors = [_embedded(ids[name], size, EMBEDDING, "uniform") for name, size in base_ids.items()]
+    vectors = [_embed(ids[name], size, EMBEDDING, "uniform") for name, size in base_ids.items()]
     deep = keras.layers.Concatenate()([*numbers.values(), *vectors])
     for units in HIDDEN_UNITS:
         deep = keras.layers.Dense(units, use_bias=False)(deep)
@@ -105,8 +105,8 @@ def build_model(vocabulary_sizes: Mapping[str, int]) -> keras.Model:
     return keras.Model(inputs=numbers | ids, outputs=keras.layers.Activation("sigmoid")(logit))
 
 
-def _embedded(ids: Any, num_ids: int, dimension: int, initializer: str) -> Any:
-    """Vectors of shape [batch, dimension] for ids of shape [batch, 1]."""
+def _embed(ids: Any, num_ids: int, dimension: int, initializer: str) -> Any:
+    """Return vectors of shape [batch, dimension] for ids of shape [batch, 1]."""
     vectors = keras.layers.Embedding(num_ids, dimension, embeddings_initializer=initializer)(ids)
     return keras.layers.Flatten()(vectors)
 
@@ -118,7 +118,7 @@ def input_fn(
     options = tfxio.TensorFlowDatasetOptions(
         batch_size=fn_args.custom_config["batch_size"],
         shuffle_seed=fn_args.custom_config["seed"],
-        label_key=transformed(LABEL),
+        label_key=transformed_name(LABEL),
     )
     return fn_args.data_accessor.tf_dataset_factory(files, options, transform_output.transformed_metadata.schema)
 

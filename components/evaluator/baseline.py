@@ -10,8 +10,8 @@ from tfx.types import standard_artifacts
 class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStrategy):
     """The last blessed model that is not the candidate itself.
 
-    With the stock strategy a rerun that finds its model in the cache would be compared with that very model: it could
-    only pass, and Evaluator could never be reused from the cache.
+    With the stock strategy, a rerun that reuses its cached model would be compared with that very model. It could only
+    pass, and Evaluator's own result could never be reused.
     """
 
     def resolve_artifacts(

@@ -200,13 +200,13 @@ def _train_labels(examples: types.Artifact) -> dict[str, float]:
     Raises:
       PipelineError: it counted nothing.
     """
-    counted = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}")
-    if not counted.get(TRAIN_SPLIT):
+    counts_by_split = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}")
+    if not counts_by_split.get(TRAIN_SPLIT):
         raise PipelineError(
             f"examples {examples.id}: no labels of '{TRAIN_SPLIT}' are recorded, which the candidate is compared with; "
             "run this pipeline's ExampleGen again: --no-cache"
         )
-    labels: dict[str, float] = counted[TRAIN_SPLIT]
+    labels: dict[str, float] = counts_by_split[TRAIN_SPLIT]
     return labels
 
 

@@ -1,8 +1,8 @@
 """The constant predictor, the class shares or the mean label of `train`, and the candidate's gain over it.
 
 Both predict the same rows, so the difference of their losses is taken row by row. The gain is significant if the lower
-end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqrt(n), the paired test of Student (1908),
-The Probable Error of a Mean, Biometrika 6.
+end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqrt(n). That is the paired test of Student
+(1908), The Probable Error of a Mean, Biometrika 6.
 """
 
 import json

@@ -168,8 +168,8 @@ class Summary:
       warnings: weaknesses of a model that may be blessed, in words.
       constant_predictor: the numbers of `ConstantComparison`, and `text` of them.
       baseline: the last blessed model's metrics on the same rows; empty if there was none.
-      decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value, the threshold of
-        the last blessed model, and `text` of them; empty for a model without declared costs.
+      decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value. The threshold of
+        the last blessed model and `text` of them are in it, too. Empty for a model without declared costs.
     """
 
     metrics: Metrics

@@ -18,7 +18,7 @@ from components.example_gen.equal_rows import make_records
 from components.example_gen.labels import LabelCounts, count_labels
 from components.example_gen.parts import Rules, in_parts
 from components.example_gen.shares import Shares, in_shares
-from components.example_records import deflated, framed, serialized
+from components.example_records import deflate, frame_records, serialize_columns
 from schemas.tables.precision import TableCounts
 from schemas.tables.row_hash import points
 from schemas.tables.typed_columns import Batch, Columns, Table
@@ -82,8 +82,8 @@ def convert(table: Table, division: Division, counts: TableCounts) -> Iterator[t
     occurrences = division.shares.occurrences(division.shard)
 
     def take() -> list[tuple[str, Block]]:
-        blocks, counted = waiting.popleft().result()
-        counts.merge(counted)
+        blocks, piece_counts = waiting.popleft().result()
+        counts.merge(piece_counts)
         return blocks
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -115,7 +115,7 @@ def _blocks(
         groups = np.unique(batch.group_hashes[mine]) if grouped else hashes[:0]
         for start in range(0, values.num_rows, _ROWS_TOGETHER):
             together = values.slice(start, _ROWS_TOGETHER)
-            content = framed(serialized(together))
+            content = frame_records(serialize_columns(together))
             labels = together.column(table.columns.label) if table.columns.label else None
             compared = make_records(
                 hashes[start:][:_ROWS_TOGETHER],
@@ -125,6 +125,6 @@ def _blocks(
                 division.one_in,
             )
             of_labels = {} if labels is None else count_labels(labels)
-            blocks.append((name, Block(together.num_rows, content, deflated(content), groups, of_labels, compared)))
+            blocks.append((name, Block(together.num_rows, content, deflate(content), groups, of_labels, compared)))
             groups = groups[:0]
     return blocks, counts

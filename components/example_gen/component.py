@@ -1,9 +1,9 @@
 """ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
 
 The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
-input files (components/example_gen/driver.py). What differs: column types are declared instead of guessed; splits by
-files, column, group and hash can be combined; and a row that does not fit is refused with its place, or counted and
-written aside, instead of being dropped or failing in Beam.
+input files (components/example_gen/driver.py). Column types are declared instead of guessed. Splits by files,
+column, group and hash can be combined. A row that does not fit is rejected with its place, or counted and written
+aside; the stock component drops it, or fails in Beam.
 
 Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
 the batches before into records. What is written depends on neither the number of workers nor that of threads.
@@ -77,7 +77,7 @@ def example_gen(
       files_are_here: whether files can be listed now; spans can be resolved only then.
     """
     patterns = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
-    spans = [one.span for one in patterns if one.span is not None]
+    spans = [pattern.span for pattern in patterns if pattern.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
         **Table.settings(data, features),
@@ -91,9 +91,10 @@ def example_gen(
     custom_config.custom_config.Pack(struct)
     patterns = [
         example_gen_pb2.Input.Split(
-            name=one.split if one.span is None else f"{one.split}{SPAN_SEPARATOR}{one.span}", pattern=one.pattern
+            name=pattern.split if pattern.span is None else f"{pattern.split}{SPAN_SEPARATOR}{pattern.span}",
+            pattern=pattern.pattern,
         )
-        for one in patterns
+        for pattern in patterns
     ]
     component: ContentExampleGen = ContentExampleGen(
         input_base=data.base,
@@ -162,7 +163,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
             *empty_classes(labels, column),
             *contradictory_labels(equal_rows, column),
         ]
-        artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(one) for one in findings]))
+        artifact.set_string_custom_property(FINDINGS_PROPERTY, json.dumps([asdict(finding) for finding in findings]))
         artifact.set_int_custom_property(REJECTED_PROPERTY, rejected)
         unlabelled = {name: sum(r["unlabelled"] for r in results if r["split"] == name) for name in plan.shares}
         artifact.set_int_custom_property(UNLABELLED_PROPERTY, sum(unlabelled.values()))
@@ -323,10 +324,10 @@ def _equal_rows(uri: str, names: list[str], settings: dict[str, Any], plan: _Pla
         split: [split, *(name for name, rule in rules_of(rules, split).items() if "fraction" in rule)]
         for split in plan.shares
     }
-    drawn = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
+    share_names = [name for name in by_source[TRAIN_SPLIT] if name != TRAIN_SPLIT] if TRAIN_SPLIT in plan.spread else []
     shared_out = {split: splits for split, splits in by_source.items() if len(splits) > 1}
     compared = compare_rows(uri, names, shared_out, plan.one_in)
-    return {**compared, "spread": plan.spread, "drawn": drawn, "grouped": grouped}
+    return {**compared, "spread": plan.spread, "drawn": share_names, "grouped": grouped}
 
 
 class _CutFile(beam.DoFn):

@@ -1,7 +1,7 @@
 """ExampleGen's driver: TFX's cache follows the content of the input files instead of their times.
 
-TFX's own fingerprint is of sizes and times in whole seconds: another content of the same size in the same second is
-taken from the cache, and a `touch` runs everything again. Locally TFX's launcher calls ContentDriver; on Vertex
+TFX's own fingerprint is of sizes and times in whole seconds. The cached result is reused for another content of the
+same size in the same second, and a `touch` runs everything again. Locally TFX's launcher calls ContentDriver; on Vertex
 Pipelines this module is the container that runs before the cache is asked:
 
     python -m components.example_gen.driver --json_serialized_invocation_args {{$}}

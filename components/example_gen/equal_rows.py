@@ -53,7 +53,7 @@ def make_records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str]
         row_records["label"] = pc.index_in(labels, pa.array(classes).cast(pa.binary())).to_numpy()
     elif labels is not None:
         row_records["label"] = (labels.to_numpy().astype("<f4") + np.float32(0)).view("<u4")
-    return row_records[_sampled(hashes, one_in)]
+    return row_records[_is_sampled(hashes, one_in)]
 
 
 def open_records(uri: str, shard: str) -> Any:
@@ -71,37 +71,39 @@ def compare_rows(uri: str, splits: Sequence[str], sources: Mapping[str, Sequence
       one_in: number of rows of which one was recorded.
 
     Returns:
-      `one_in`, the number of rows of which one was compared; `distinct_rows` by source; `in_train` by split, its `rows`
-      and those with an equal row in train (of train: with another); `contradictory` in train and in all, the `rows`
-      and those with an equal row that has another label.
+      `one_in`, the number of rows of which one was compared, and `distinct_rows` by source. Then `in_train` by split,
+      its `rows` and those with an equal row in train (of train: with another). Then `contradictory` in train and in
+      all, the `rows` and those with an equal row that has another label.
     """
     files = files_in(uri, prefix="rows-", suffix=".bin")
     with ThreadPoolExecutor(_THREADS) as pool:
         total = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, files)) // _RECORD.itemsize
         together = max(one_in, one_in * _power_of_two(total / _MAX_RECORDS))
-        kept = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
+        row_records = np.concatenate([np.zeros(0, _RECORD), *pool.map(lambda path: _load(path, together), files)])
         list(pool.map(tf.io.gfile.remove, files))
-    return {"one_in": together, **_compare(kept, splits, sources)}
+    return {"one_in": together, **_compare(row_records, splits, sources)}
 
 
-def _compare(kept: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    kept = kept[np.argsort(kept["row"], kind="stable")]
-    starts = np.flatnonzero(np.diff(kept["row"], prepend=~kept["row"][:1]))
-    counts = {name: _add_up(kept["split"] == number, starts) for number, name in enumerate(splits)}
+def _compare(row_records: Records, splits: Sequence[str], sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    row_records = row_records[np.argsort(row_records["row"], kind="stable")]
+    starts = np.flatnonzero(np.diff(row_records["row"], prepend=~row_records["row"][:1]))
+    counts = {name: _add_up(row_records["split"] == number, starts) for number, name in enumerate(splits)}
     train = counts[TRAIN_SPLIT]
     in_train = {
         name: {"rows": int(of.sum()), "in_train": int(of[train > (name == TRAIN_SPLIT)].sum())}
         for name, of in counts.items()
     }
-    every = np.ones(len(kept), dtype=bool)
+    every = np.ones(len(row_records), dtype=bool)
     return {
         "distinct_rows": {
             source: int(np.any([counts[name] for name in names], axis=0).sum()) for source, names in sources.items()
         },
         "in_train": in_train,
         "contradictory": {
-            "train": _contradictory(kept["label"], kept["split"] == list(splits).index(TRAIN_SPLIT), starts),
-            "all": _contradictory(kept["label"], every, starts),
+            "train": _contradictory(
+                row_records["label"], row_records["split"] == list(splits).index(TRAIN_SPLIT), starts
+            ),
+            "all": _contradictory(row_records["label"], every, starts),
         },
     }
 
@@ -126,10 +128,10 @@ def _add_up(rows: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.in
 def _load(path: str, one_in: int) -> Records:
     with tf.io.gfile.GFile(path, "rb") as file:
         row_records = np.frombuffer(file.read(), _RECORD)
-    return row_records[_sampled(row_records["row"], one_in)]
+    return row_records[_is_sampled(row_records["row"], one_in)]
 
 
-def _sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
+def _is_sampled(hashes: Hashes, one_in: int) -> NDArray[np.bool_]:
     return np.asarray(hashes & np.uint64(one_in - 1) == 0)
 
 

@@ -29,18 +29,18 @@ def check_groups(uri: str, splits: Sequence[str], group: str) -> None:
     hashes = {}
     for split in splits:
         files = files_in(uri, prefix=f"groups-{split}-", suffix=".npy")
-        hashes[split] = np.unique(np.concatenate([_loaded(file) for file in files]))
+        hashes[split] = np.unique(np.concatenate([_load(file) for file in files]))
         for file in files:
             tf.io.gfile.remove(file)
-    for one, other in itertools.combinations(splits, 2):
-        shared = np.intersect1d(hashes[one], hashes[other])
+    for split, other in itertools.combinations(splits, 2):
+        shared = np.intersect1d(hashes[split], hashes[other])
         if shared.size:
             raise DataError(
-                f"data.group_column: {shared.size:,} of {hashes[one].size:,} values of '{group}' in split '{one}' are "
-                f"in '{other}' too; divide the files by '{group}', or take '{other}' as a fraction of '{one}'"
+                f"data.group_column: {shared.size:,} of {hashes[split].size:,} values of '{group}' in split '{split}' "
+                f"are in '{other}' too; divide the files by '{group}', or take '{other}' as a fraction of '{split}'"
             )
 
 
-def _loaded(path: str) -> Hashes:
+def _load(path: str) -> Hashes:
     with tf.io.gfile.GFile(path, "rb") as file:
         return np.frombuffer(file.read(), np.uint64)

@@ -23,8 +23,8 @@ def count_labels(labels: pa.Array) -> LabelCounts:
         numbers = labels.to_numpy().astype(np.float64)
         mean = float(numbers.mean())
         return {"rows": len(numbers), "mean": mean, "m2": float(((numbers - mean) ** 2).sum())}
-    counted = pc.value_counts(labels.cast(pa.string())).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counted}
+    value_counts = pc.value_counts(labels.cast(pa.string())).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in value_counts}
 
 
 def merge_label_counts(counts: Iterable[LabelCounts], classes: Sequence[str]) -> dict[str, float]:

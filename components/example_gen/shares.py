@@ -84,9 +84,9 @@ def shares(
     if not fractions or grouped:
         return nominal
     try:
-        if len(_counted(whole, rules)) >= MIN_DISTINCT_ROWS:
+        if len(_count_rows(whole, rules)) >= MIN_DISTINCT_ROWS:
             return nominal
-        counts = {shard: _counted([table], rules) for shard, table in pieces()}
+        counts = {shard: _count_rows([table], rules) for shard, table in pieces()}
     except DataError:
         # Whoever converts the file raises it again, together with the errors of other files.
         return nominal
@@ -100,8 +100,8 @@ def shares(
     return Shares(dict(zip(fractions, exact, strict=True)), rows, before)
 
 
-def _counted(tables: Iterable[Table], rules: Rules) -> Counter[int]:
-    """How often each row occurs that is left to be shared out; ends once there are enough distinct ones."""
+def _count_rows(tables: Iterable[Table], rules: Rules) -> Counter[int]:
+    """Count each row that is left to be shared out; end once there are enough distinct ones."""
     counts: Counter[int] = Counter()
     for table in tables:
         for batch in table.batches():

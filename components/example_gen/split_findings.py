@@ -35,8 +35,8 @@ def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]]) -> None:
     empty = _empty(train)
     if empty:
         raise DataError(
-            f"split '{TRAIN_SPLIT}': no row has the label {_named(empty)}; found {_shown(train)}. Every class is "
-            "needed: check the label, or give the split more rows"
+            f"split '{TRAIN_SPLIT}': no row has the label {_format_classes(empty)}; found {_format_counts(train)}. "
+            "Every class is needed: check the label, or give the split more rows"
         )
 
 
@@ -51,8 +51,8 @@ def empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Ite
         empty = _empty(counts)
         if empty:
             text = (
-                f"no row has the label {_named(empty)}; found {_shown(counts)}: metrics that need every class are "
-                f"undefined there. Give '{split}' more rows, or rows of other files"
+                f"no row has the label {_format_classes(empty)}; found {_format_counts(counts)}: metrics that need "
+                f"every class are undefined there. Give '{split}' more rows, or rows of other files"
             )
             yield Anomaly(split, column, NO_CLASS, text)
 
@@ -71,7 +71,7 @@ def contradictory_labels(equal_rows: Mapping[str, Any], column: str) -> Iterator
             "and has another label: no model can be right about both. "
             "Add a feature that tells them apart, or check the labels"
         )
-        yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _sampled(equal_rows))
+        yield Anomaly(TRAIN_SPLIT, column, CONTRADICTORY, text + _format_sampling(equal_rows))
 
 
 def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation) -> Iterator[Anomaly]:
@@ -92,7 +92,7 @@ def rows_shared_with_train(equal_rows: Mapping[str, Any], validation: Validation
                 f"features); {own:.1%} of train's rows have another, and at most {margin:.1%} more may. "
                 "Remove the copies from one of the two, or raise validation.train_overlap_margin"
             )
-            yield Anomaly(split, "all", SHARED_ROWS, text + _sampled(equal_rows))
+            yield Anomaly(split, "all", SHARED_ROWS, text + _format_sampling(equal_rows))
 
 
 def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
@@ -109,7 +109,7 @@ def mostly_rows_of_train(equal_rows: Mapping[str, Any]) -> Iterator[Anomaly]:
                 "features): metrics on this split show how well rows of train are remembered, not what the model is "
                 "worth on new rows. Give the split other rows, or add features that tell the copies apart"
             )
-            yield Anomaly(split, "all", COPIES, text + _sampled(equal_rows))
+            yield Anomaly(split, "all", COPIES, text + _format_sampling(equal_rows))
 
 
 def shares_in_train(equal_rows: Mapping[str, Any]) -> dict[str, float]:
@@ -143,7 +143,7 @@ def copies_texts(equal_rows: Mapping[str, Any]) -> list[str]:
     Args:
       equal_rows: `EQUAL_ROWS_PROPERTY`.
     """
-    sampled = _sampled(equal_rows)
+    sampled = _format_sampling(equal_rows)
     texts = []
     for split, rows in equal_rows["distinct_rows"].items():
         where = f" in the shares of '{split}'" if len(equal_rows["distinct_rows"]) > 1 else ""
@@ -167,17 +167,17 @@ def _empty(counts: Mapping[str, float]) -> list[str]:
     return [] if "std" in counts else [value for value, rows in counts.items() if rows == 0]
 
 
-def _named(classes: list[str]) -> str:
+def _format_classes(classes: list[str]) -> str:
     more = f" and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
     return " or ".join(map(repr, classes[:_SHOWN_CLASSES])) + more
 
 
-def _shown(counts: Mapping[str, float]) -> str:
+def _format_counts(counts: Mapping[str, float]) -> str:
     present = sorted(((rows, value) for value, rows in counts.items() if rows), key=lambda pair: -pair[0])
     more = f" and {len(present) - _SHOWN_CLASSES} more" if len(present) > _SHOWN_CLASSES else ""
     return ", ".join(f"{rows:,} of {value!r}" for rows, value in present[:_SHOWN_CLASSES]) + more
 
 
-def _sampled(equal_rows: Mapping[str, Any]) -> str:
+def _format_sampling(equal_rows: Mapping[str, Any]) -> str:
     one_in = equal_rows["one_in"]
     return f", of one in {one_in:,} rows" if one_in > 1 else ""

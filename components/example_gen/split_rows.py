@@ -53,14 +53,14 @@ class SplitRows:
         """
         counts = self._counts.copy()
         for split, hashes in self._hashes.items():
-            counts.update(self._shared(split, np.concatenate(hashes)))
+            counts.update(self._share_out(split, np.concatenate(hashes)))
         rows = {name: counts[name] for name in splits}
         for name, count in rows.items():
             if not count:
                 raise no_rows(name, rows)
         return rows
 
-    def _shared(self, split: str, hashes: Hashes) -> dict[str, int]:
+    def _share_out(self, split: str, hashes: Hashes) -> dict[str, int]:
         """Return how many rows of a split each share gets, and how many stay."""
         fractions = {
             name: rule["fraction"] for name, rule in rules_of(self._rules, split).items() if "fraction" in rule

@@ -19,7 +19,7 @@ def value_findings(counts: TableCounts) -> list[Anomaly]:
         if name in counts.numbers:
             is_label = name == counts.columns.label
             findings += _extreme(name, counts.numbers[name], "label" if is_label else f"features.{name}")
-            findings += _collapsed(name, counts.numbers[name], is_label=is_label)
+            findings += _find_collapsed(name, counts.numbers[name], is_label=is_label)
     return findings
 
 
@@ -62,14 +62,14 @@ def _extreme(name: str, counts: NumberCounts, section: str) -> Iterator[Anomaly]
     yield Anomaly("data", name, EXTREME, text)
 
 
-def _collapsed(name: str, counts: NumberCounts, *, is_label: bool) -> Iterator[Anomaly]:
+def _find_collapsed(name: str, counts: NumberCounts, *, is_label: bool) -> Iterator[Anomaly]:
     if not counts.pair:
         return
-    one, other = counts.pair
+    value, other = counts.pair
     remedy = "" if is_label else "if they are codes, declare a vocabulary or a hash, otherwise "
     text = (
         f"{_number(counts.whole)} different whole numbers above {FIRST_COLLAPSE:,} become {_number(counts.collapsed)} "
-        f"in float32, such as {one} and {other}; {remedy}subtract a base from them"
+        f"in float32, such as {value} and {other}; {remedy}subtract a base from them"
     )
     yield Anomaly("data", name, PRECISION, text)
 

@@ -10,7 +10,7 @@ ANOMALIES_FILE = "SchemaDiff.pb"
 _ALL_COLUMNS = "all"
 
 
-def parsed(content: bytes) -> anomalies_pb2.Anomalies:
+def parse_anomalies(content: bytes) -> anomalies_pb2.Anomalies:
     """Return the anomalies of one split.
 
     Raises:
@@ -22,7 +22,7 @@ def parsed(content: bytes) -> anomalies_pb2.Anomalies:
         raise ValueError(f"is damaged: {error}") from error
 
 
-def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
+def list_anomalies(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
     """Return the anomalies of a split, in order of the features' names."""
     of_features = [
         (feature, reason) for feature, info in sorted(anomalies.anomaly_info.items()) for reason in info.reason

@@ -40,7 +40,7 @@ def find_anomalies(
       serving: Statistics that the skew is measured from.
     """
     sides = [side for side in (statistics, previous, serving) if side is not None]
-    names = list(dict.fromkeys(name for one in (*sides, schema) for name in _by_name(one)))
+    names = list(dict.fromkeys(name for side in (*sides, schema) for name in _by_name(side)))
     size = _GROUP_COLUMNS
     if schema.sparse_feature or schema.weighted_feature:
         # They are made of several columns.

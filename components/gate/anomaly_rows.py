@@ -20,8 +20,8 @@ class Concerned:
         self._schema = schema
         (self._data,) = statistics.datasets
         # A table of thousands of columns may have as many anomalies.
-        self._features = {one.name or ".".join(one.path.step): one for one in self._data.features}
-        self._expected = {one.name: one for one in schema.feature}
+        self._features = {feature.name or ".".join(feature.path.step): feature for feature in self._data.features}
+        self._expected = {feature.name: feature for feature in schema.feature}
 
     def rows(self, kind: str, name: str) -> str:
         """Return the number of rows, for people; empty where it is not known.
@@ -40,7 +40,7 @@ class Concerned:
             case "FLOAT_TYPE_SMALL_FLOAT" | "INT_TYPE_SMALL_INT" if domain is not None:
                 return _below(feature, domain.min, rows)
             case "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
-                return _unexpected(feature, _values(expected, self._schema), rows)
+                return _count_unexpected(feature, _values(expected, self._schema), rows)
             case "FEATURE_TYPE_LOW_FRACTION_PRESENT":
                 stats = feature.num_stats if feature.HasField("num_stats") else feature.string_stats
                 return f"{stats.common_stats.num_missing:,} of {rows:,} rows have none"
@@ -54,11 +54,11 @@ def _domain(expected: schema_pb2.Feature) -> schema_pb2.FloatDomain | schema_pb2
 
 
 def _values(expected: schema_pb2.Feature, schema: schema_pb2.Schema) -> set[str]:
-    shared = [one for one in schema.string_domain if one.name == expected.domain]
-    return {value for one in (*shared, expected.string_domain) for value in one.value}
+    shared = [domain for domain in schema.string_domain if domain.name == expected.domain]
+    return {value for domain in (*shared, expected.string_domain) for value in domain.value}
 
 
-def _unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set[str], rows: int) -> str:
+def _count_unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set[str], rows: int) -> str:
     stats = feature.string_stats
     buckets = stats.rank_histogram.buckets
     count = sum(bucket.sample_count for bucket in buckets if bucket.label not in values)

@@ -1,7 +1,7 @@
 """How far two data sets are apart, feature by feature, and what moved. The distances are TFDV's own.
 
 For numbers TFDV has ten bins of equal width for each data set, and cuts both at the edges of either. It spreads the
-values of a bin evenly over its parts, so one value beyond the others moves whole numbers into other parts: the distance
+values of a bin evenly over its parts, so one value beyond the others moves whole numbers into other parts. The distance
 of a column of 1, 2, 3 to itself with a single 4 was 0.32. Here both are counted between the same edges.
 
 Imports no TensorFlow.
@@ -114,32 +114,34 @@ def shifts(
       side: kind of the schema's comparators that count.
     """
     compared = _with_comparators(schema, comparison, side)
-    distances = _measured(now, before, compared, side)
+    distances = _measure(now, before, compared, side)
     features = [{_name(f): f for f in statistics.datasets[0].features} for statistics in (before, now)]
     result = []
     for info in distances:
         (name,) = info.path.step
         for measured in info.drift_measurements if side == "drift" else info.skew_measurements:
-            moved = _moved(features[0].get(name), features[1].get(name))
+            moved = _list_changes(features[0].get(name), features[1].get(name))
             result.append(Shift(name, _MEASURES[measured.type], measured.value, measured.threshold, moved))
     return sorted(result, key=lambda shift: -shift.value / shift.threshold)
 
 
-def _measured(
+def _measure(
     now: statistics_pb2.DatasetFeatureStatisticsList,
     before: statistics_pb2.DatasetFeatureStatisticsList,
     schema: schema_pb2.Schema,
     side: Side,
 ) -> "list[anomalies_pb2.DriftSkewInfo]":
     """Return what TFDV measures, for statistics of one data set each."""
-    one, other = _counted(now, before)
+    current, previous = _prepare(now, before)
     anomalies = (
-        find_anomalies(one, schema, previous=other) if side == "drift" else find_anomalies(one, schema, serving=other)
+        find_anomalies(current, schema, previous=previous)
+        if side == "drift"
+        else find_anomalies(current, schema, serving=previous)
     )
     return list(anomalies.drift_skew_info)
 
 
-def _counted(
+def _prepare(
     *both: statistics_pb2.DatasetFeatureStatisticsList,
 ) -> list[statistics_pb2.DatasetFeatureStatistics]:
     """Return both data sets without the features of which nothing was counted, numbers between the same edges."""
@@ -148,20 +150,20 @@ def _counted(
         for statistics in both
     ]
     edges = {
-        name: _edges(one, by_name[1][name])
-        for name, one in by_name[0].items()
-        if name in by_name[1] and has_counts(one) and has_counts(by_name[1][name])
+        name: _edges(feature, by_name[1][name])
+        for name, feature in by_name[0].items()
+        if name in by_name[1] and has_counts(feature) and has_counts(by_name[1][name])
     }
     answer = []
     for statistics, features in zip(both, by_name, strict=True):
-        kept = statistics_pb2.DatasetFeatureStatistics(num_examples=statistics.datasets[0].num_examples)
+        dataset = statistics_pb2.DatasetFeatureStatistics(num_examples=statistics.datasets[0].num_examples)
         for name, feature in features.items():
-            copy = kept.features.add()
+            copy = dataset.features.add()
             copy.CopyFrom(feature)
             del copy.custom_stats[:]
             if edges.get(name):
                 _cut(copy, edges[name], number_counts(feature).up_to(edges[name]))
-        answer.append(kept)
+        answer.append(dataset)
     return answer
 
 
@@ -217,14 +219,15 @@ def _set(comparator: schema_pb2.FeatureComparator, distance: Distance, *, is_cat
         comparator.jensen_shannon_divergence.threshold = distance.threshold
 
 
-def _moved(
+def _list_changes(
     before: statistics_pb2.FeatureNameStatistics | None, now: statistics_pb2.FeatureNameStatistics | None
 ) -> list[tuple[str, float, float]]:
     if before is None or now is None:
         return []
     shares = category_shares if before.HasField("string_stats") else range_shares
-    one, other = shares(before, before), shares(now, before)
+    shares_before, shares_now = shares(before, before), shares(now, before)
     changes = sorted(
-        {*one, *other}, key=lambda value: (-round(abs(other.get(value, 0.0) - one.get(value, 0.0)), 9), value)
+        {*shares_before, *shares_now},
+        key=lambda value: (-round(abs(shares_now.get(value, 0.0) - shares_before.get(value, 0.0)), 9), value),
     )
-    return [(value, one.get(value, 0.0), other.get(value, 0.0)) for value in changes[:_VALUES_SHOWN]]
+    return [(value, shares_before.get(value, 0.0), shares_now.get(value, 0.0)) for value in changes[:_VALUES_SHOWN]]

@@ -22,7 +22,7 @@ from cli.errors import DataError
 from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
-from components.example_validator.anomalies import ANOMALIES_FILE, listed, parsed
+from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import compare_all
 from components.min_rows import check_rows
@@ -46,10 +46,15 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Pass when nothing is found that `policy` (a Validation as JSON) stops on.
 
-    Judges, in this order: what ExampleGen found in the rows of `examples`; whether the evaluated split has the rows, by
-    the classes of `label` (a Label as JSON), that `requirements` (an Evaluation as JSON) asks for; the rows that splits
-    share with `train`; the anomalies of each split; the skew of `compared_splits` (joined by commas) against `train`;
-    and the drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
+    Judges, in this order:
+
+    1. What ExampleGen found in the rows of `examples`.
+    2. Whether the evaluated split has the rows, by the classes of `label` (a Label as JSON), that `requirements` (an
+       Evaluation as JSON) asks for.
+    3. The rows that splits share with `train`, and the anomalies of each split.
+    4. The skew of `compared_splits` (joined by commas) against `train`.
+    5. The drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
+
     `report` holds the warnings, and what was compared.
 
     Raises:
@@ -57,14 +62,16 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     """
     validation = Validation.model_validate_json(policy)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    problems = [Anomaly(**one) for one in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")]
+    problems = [
+        Anomaly(**finding) for finding in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")
+    ]
     problems += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
     problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
     problems += [
         anomaly
         for split in artifact_utils.decode_split_names(anomalies.split_names)
-        for anomaly in _counted(
+        for anomaly in _add_row_counts(
             read_anomalies(os.path.join(anomalies.uri, f"Split-{split}")), split, statistics.uri, expected
         )
     ]
@@ -102,22 +109,25 @@ def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, lab
     ]
 
 
-def _counted(
+def _add_row_counts(
     anomalies: anomalies_pb2.Anomalies, split: str, statistics_uri: str, schema: schema_pb2.Schema
 ) -> list[Anomaly]:
     """Return the anomalies of a split, each with how many rows it is about where that is known."""
-    problems = listed(anomalies, split)
+    problems = list_anomalies(anomalies, split)
     if not problems:
         return []
     concerned = Concerned(_statistics(statistics_uri, split), schema)
-    rows = [concerned.rows(one.kind, one.feature) for one in problems]
-    return [replace(one, text=f"{one.text}; {n}" if n else one.text) for one, n in zip(problems, rows, strict=True)]
+    rows = [concerned.rows(problem.kind, problem.feature) for problem in problems]
+    return [
+        replace(problem, text=f"{problem.text}; {count}" if count else problem.text)
+        for problem, count in zip(problems, rows, strict=True)
+    ]
 
 
 def read_anomalies(folder: str) -> anomalies_pb2.Anomalies:
     """Return what ExampleValidator found in one split."""
     with fileio.open(os.path.join(folder, ANOMALIES_FILE), "rb") as file:
-        return parsed(file.read())
+        return parse_anomalies(file.read())
 
 
 def _statistics(uri: str, split: str) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -35,12 +35,12 @@ def PublishedStatistics(  # noqa: N802 (TFX names components like classes)
     statistics.split_names = "[]"
     if champion is None:
         return
-    kept = staging.read(f"{champion.artifact_uri}/{STATISTICS_FILE}", project=where.project)
-    if kept is None:
+    content = staging.read(f"{champion.artifact_uri}/{STATISTICS_FILE}", project=where.project)
+    if content is None:
         return
     folder = os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}")
     fileio.makedirs(folder)
     with fileio.open(os.path.join(folder, "FeatureStats.pb"), "wb") as file:
-        file.write(kept)
+        file.write(content)
     statistics.split_names = f'["{TRAIN_SPLIT}"]'
     statistics.set_string_custom_property("version", str(champion.number))

@@ -107,7 +107,7 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
             if wrong is not None:
                 raise NotBlessedError(f"infra validation: wrong answer to a golden request: {wrong}")
             milliseconds = [
-                _timed(connection, golden.instances[number % len(golden.instances)])
+                _measure_milliseconds(connection, golden.instances[number % len(golden.instances)])
                 for number in range(_LATENCY_REQUESTS)
             ]
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -182,7 +182,7 @@ def _predict(connection: http.client.HTTPConnection, instances: list[Any]) -> li
     return answers
 
 
-def _timed(connection: http.client.HTTPConnection, instance: Any) -> float:
+def _measure_milliseconds(connection: http.client.HTTPConnection, instance: Any) -> float:
     started = time.perf_counter()
     _predict(connection, [instance])
     return (time.perf_counter() - started) * 1000

@@ -66,12 +66,12 @@ def writers(pushes: Iterable[Push]) -> list[Push]:
 
     A push that was killed after it wrote the version has no record: the first that found the version stands for it.
     """
-    found, versions = [], set()
+    pushes_that_wrote, versions = [], set()
     for push in sorted(pushes, key=lambda push: push.id):
         if push.wrote or push.destination not in versions:
-            found.append(push)
+            pushes_that_wrote.append(push)
         versions.add(push.destination)
-    return found[::-1]
+    return pushes_that_wrote[::-1]
 
 
 def last_push(store: ml_metadata.MetadataStore, model_name: str, *, before: str | None = None) -> LastPush | None:
@@ -108,8 +108,8 @@ def outputs(store: ml_metadata.MetadataStore, run: mlmd.Context) -> list[mlmd.Ar
 
 
 def _of_type(store: ml_metadata.MetadataStore, name: str) -> list[mlmd.Artifact]:
-    found: list[mlmd.Artifact] = store.get_artifacts_by_type(name)
-    return found
+    artifacts: list[mlmd.Artifact] = store.get_artifacts_by_type(name)
+    return artifacts
 
 
 def _push(artifact: mlmd.Artifact) -> Push:

@@ -1,8 +1,8 @@
 """StatisticsGen: the artifact of the stock component, several times as fast.
 
-TFDV's own generators take the statistics. What is done differently: they are given batches of many thousand rows, read
-by TensorFlow's threads, in one pass of one small Beam job over the shards of all splits; and the values of a column are
-counted in sketches of bounded size, which are exact for a column of at most `COUNTED_VALUES` different ones.
+TFDV's own generators compute the statistics. They get batches of many thousand rows, read by TensorFlow's threads, in
+one pass of one small Beam job over the shards of all splits. The values of a column are counted in sketches of bounded
+size, which are exact for a column of at most `COUNTED_VALUES` different ones.
 
 TFDV's histograms and median of numbers are interpolated between quantiles of a sketch. They are kept for readers of
 TFDV's statistics. Beside them, `custom_stats` of each column of numbers have true counts and quantiles that occur in it
@@ -82,7 +82,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
                 | "Take" >> beam.ParDo(_Take(column_types))
-                | "Merge" >> beam.CombinePerKey(_merged)
+                | "Merge" >> beam.CombinePerKey(_merge)
                 | "Write" >> beam.Map(_write, folder=statistics.uri)
             )
 
@@ -198,7 +198,7 @@ class _Take(beam.DoFn):
         yield split, [kind.compact(accumulator) for kind, accumulator in zip(kinds, accumulators, strict=True)]
 
 
-def _merged(shards: Iterable[Accumulators]) -> Accumulators:
+def _merge(shards: Iterable[Accumulators]) -> Accumulators:
     """Return the statistics of all shards together."""
     return [
         kind.merge_accumulators(accumulators)

@@ -34,7 +34,7 @@ def record_batches(
 
     Yields:
       A column for each of `types`, as TFX decodes them: `large_list` of float32, int64 or large_binary, null where an
-      example has no value; of type null where no example of the batch has one.
+      example has no value. Its type is null where no example of the batch has one.
 
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.

@@ -84,7 +84,7 @@ class CustomJobExecutor(base_executor.BaseExecutor):
         # The outputs' folder is the execution's own, so that a repeated attempt finds its job.
         uri = artifact_utils.get_single_uri(output_dict["model"])
         name = f"trainer-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-        job = vertex.retry(lambda: _started(vertex, name, settings, command, arguments), seconds=600)
+        job = vertex.retry(lambda: _start(vertex, name, settings, command, arguments), seconds=600)
         _follow(vertex, job)
 
 
@@ -94,9 +94,7 @@ class Trainer(components.Trainer):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(CustomJobExecutor)
 
 
-def _started(
-    vertex: VertexClient, name: str, settings: dict[str, Any], command: list[str], arguments: list[str]
-) -> Any:
+def _start(vertex: VertexClient, name: str, settings: dict[str, Any], command: list[str], arguments: list[str]) -> Any:
     parent = vertex.place.parent
     search = v1.ListCustomJobsRequest(parent=parent, filter=f'display_name="{name}"')
     for earlier in vertex.list_all(vertex.jobs.list_custom_jobs, search):

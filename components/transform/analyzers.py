@@ -118,16 +118,16 @@ class Counted:
 
     def vocabulary(self, prune: Any) -> list[bytes]:
         """Return the tokens that are kept, in the order of their ids: the most frequent first, equals from z to a."""
-        kept = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
-        kept = sorted(kept, reverse=True)[: prune.top_k]
+        frequent = [(count, token) for token, count in self.tokens.items() if count >= prune.frequency_threshold]
+        frequent = sorted(frequent, reverse=True)[: prune.top_k]
         # TensorFlow has no empty tables.
-        return [token for _, token in kept or [analyzers.get_empy_vocabulary_dummy_value(tf.string)]]
+        return [token for _, token in frequent or [analyzers.get_empy_vocabulary_dummy_value(tf.string)]]
 
 
 Learned = dict[str, Combined | Counted]
 
 
-def merged(parts: Iterable[Learned]) -> Learned:
+def merge_learned(parts: Iterable[Learned]) -> Learned:
     """Return what all files together have taught each analyzer, by its label."""
     total: Learned = {}
     for part in parts:
@@ -206,12 +206,12 @@ class Analysis:
 @functools.lru_cache(maxsize=1)
 def last_analysis(preprocessing: Preprocessing) -> Analysis:
     """Return the `Analysis` of a `preprocessing_fn`; one process traces it once for all files. To be called
-    `traced`.
+    through `run_in_tracer`.
     """
     return Analysis(preprocessing)
 
 
-def traced(function: Callable[..., T], *arguments: Any) -> T:
+def run_in_tracer(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function that traces or loads graphs, where none other does so."""
     return _TRACER.submit(function, *arguments).result()
 

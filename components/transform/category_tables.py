@@ -73,7 +73,7 @@ def _learned_files(features: Mapping[str, Any], texts: tf.Tensor, numbers: Seque
     """Return the file of each vocabulary, as TFT's analyzers stand for it."""
     if not features:
         return []
-    escaped = tf.unstack(_escaped(tf.gather(texts, numbers)))
+    escaped = tf.unstack(_escape(tf.gather(texts, numbers)))
     return [_vocabulary(column, *feature) for column, feature in zip(escaped, features.items(), strict=True)]
 
 
@@ -92,7 +92,7 @@ def _vocabulary(texts: tf.Tensor, name: str, feature: Vocabulary) -> Any:
         )
 
 
-def _escaped(categories: tf.Tensor) -> tf.Tensor:
+def _escape(categories: tf.Tensor) -> tf.Tensor:
     """Make each category one line that is not empty."""
     for character, escape in ESCAPES:
         categories = tf.strings.regex_replace(categories, _literal(character), _literal(escape))

@@ -1,8 +1,8 @@
 """TFX's Transform with an executor that works in large batches; its artifacts are those of the stock one.
 
-TFT still traces the `preprocessing_fn`, does the arithmetic of its analyzers and writes the graph. What is done
-differently: files are read, parsed, analyzed and encoded thousands of rows at a time, each by one Beam element, in one
-Beam job; and the graph is written once, when all is learned.
+TFT still traces the `preprocessing_fn`, does the arithmetic of its analyzers and writes the graph. Files are
+read, parsed, analyzed and encoded thousands of rows at a time, each by one Beam element, in one Beam job. The graph is
+written once, when all is learned.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from tfx.utils import io_utils
 
 from cli.errors import DataError
 from components.artifact_files import files_in
-from components.example_records import GzipFile, deflated, framed, serialized
-from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merged, traced
+from components.example_records import GzipFile, deflate, frame_records, serialize_columns
+from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merge_learned, run_in_tracer
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import TransformGraph
 
@@ -115,7 +115,7 @@ def _transform(
         | "AnalyzedFiles" >> beam.Create(analyzed)
         | "SpreadAnalysis" >> beam.Reshuffle()
         | "Analyze" >> beam.Map(_learn, preprocessing)
-        | "Merge" >> beam.CombineGlobally(merged).without_defaults()
+        | "Merge" >> beam.CombineGlobally(merge_learned).without_defaults()
         | "WriteGraph" >> beam.Map(_write_graph, preprocessing, graph_uri)
     )
     _ = (
@@ -127,13 +127,13 @@ def _transform(
 
 
 def _learn(file: str, preprocessing: Preprocessing) -> Learned:
-    return traced(last_analysis, preprocessing).learn(file)
+    return run_in_tracer(last_analysis, preprocessing).learn(file)
 
 
 def _write_graph(learned: Learned, preprocessing: Preprocessing, graph_uri: str) -> str:
     """Write what `tft.TFTransformOutput` reads, whole or not at all; return where."""
     temporary = os.path.join(graph_uri, f"temporary-{uuid.uuid4().hex}")
-    traced(_trace_and_write, learned, preprocessing, temporary)
+    run_in_tracer(_trace_and_write, learned, preprocessing, temporary)
     for name in tf.io.gfile.listdir(temporary):
         final = os.path.join(graph_uri, name.rstrip("/"))
         if tf.io.gfile.exists(final):
@@ -158,7 +158,7 @@ def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str
         unknown = written.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
         if unknown:
             raise RuntimeError(f"{unknown[0].tensor.name}: the preprocessing_fn was traced twice and was not the same")
-        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, lambda: _described(written), True)
+        schema = schema_inference.infer_feature_schema_v2(written.structured_outputs, lambda: _annotate(written), True)
     metadata_folder = os.path.join(folder, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
     metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), metadata_folder)
     assets = annotators.get_asset_annotations(written.graph)
@@ -167,7 +167,7 @@ def _trace_and_write(learned: Learned, preprocessing: Preprocessing, folder: str
             file.write(json.dumps(assets))
 
 
-def _described(written: Any) -> dict[str, Any]:
+def _annotate(written: Any) -> dict[str, Any]:
     """Return the column annotations of a `preprocessing_fn`, from the existing graph: TFT traces it once more
     for that.
     """
@@ -207,13 +207,13 @@ class _Encode(beam.DoFn):
 
     def process(self, files: tuple[str, str], graph_uri: str) -> None:
         source, target = files
-        graph = traced(_last_graph, graph_uri)
+        graph = run_in_tracer(_last_graph, graph_uri)
         # Where another attempt at the same file does no harm.
         temporary = f"{target}.temporary-{uuid.uuid4().hex}"
         with contextlib.closing(GzipFile(tf.io.gfile.GFile(temporary, "wb"))) as file:
             for matrices in batches(source, graph.transform, len(graph.spec)):
-                records = framed(serialized(graph.columns(matrices)))
-                file.write(records, deflated(records))
+                records = frame_records(serialize_columns(graph.columns(matrices)))
+                file.write(records, deflate(records))
         tf.io.gfile.rename(temporary, target, overwrite=True)
 
 

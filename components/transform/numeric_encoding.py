@@ -72,9 +72,10 @@ class NumericEncoding:
             by_scale.setdefault(feature.scale, []).append(name)
         for scale, names in by_scale.items():
             if scale != "none":
-                self.scaled |= dict(zip(names, tf.unstack(self._scaled(scale, self._numbers_of(names))), strict=True))
+                columns = tf.unstack(self._scale_columns(scale, self._numbers_of(names)))
+                self.scaled |= dict(zip(names, columns, strict=True))
 
-    def _scaled(self, scale: str, numbers: list[int]) -> tf.Tensor:
+    def _scale_columns(self, scale: str, numbers: list[int]) -> tf.Tensor:
         exact, filled = rows_of(self._exact, numbers), rows_of(self._filled, numbers)
         match scale:
             case "z_score":
@@ -129,10 +130,10 @@ class NumericEncoding:
         raw = rows_of(self._raw, self._numbers_of(names))
         is_used = tf.math.is_finite(raw)
         buckets = [self._features[name].buckets for name in names]
-        skips_zero = np.array([isinstance(one, NonzeroQuantiles) for one in buckets])
+        skips_zero = np.array([isinstance(bucket, NonzeroQuantiles) for bucket in buckets])
         if skips_zero.any():
             is_used &= (raw != 0) | ~tf.constant(skips_zero)[:, None]
-        counts = [one.count for one in buckets if isinstance(one, Quantiles | NonzeroQuantiles)]
+        counts = [bucket.count for bucket in buckets if isinstance(bucket, Quantiles | NonzeroQuantiles)]
         # A tenth of a bucket's share: by tft.bucketize's own default of 0.01, 127 buckets would be off by a whole one.
         epsilon = min(0.1 / max(counts), _MAX_EPSILON)
         values = tf.where(is_used, raw, np.nan)
@@ -145,10 +146,10 @@ def _number(missing: str | float | None) -> float:
 
 def _mean(values: tf.Tensor) -> tf.Tensor:
     """Return the mean of what is finite in each row, as learned from the training split; 0 of nothing."""
-    return _defined(tft.mean(tf.transpose(values), reduce_instance_dims=False))
+    return _replace_nan(tft.mean(tf.transpose(values), reduce_instance_dims=False))
 
 
-def _defined(moments: tf.Tensor) -> tf.Tensor:
+def _replace_nan(moments: tf.Tensor) -> tf.Tensor:
     # TFT divides 0 by 0 where one column has no value and others have.
     return tf.where(tf.math.is_nan(moments), tf.zeros_like(moments), moments)
 
@@ -160,7 +161,7 @@ def _signed_log(values: tf.Tensor) -> tf.Tensor:
 def _z_score(values: tf.Tensor, exact: tf.Tensor) -> tf.Tensor:
     """Return z-scores by the moments of what is finite in `exact` in the training split."""
     mean = _mean(exact)
-    variance = _defined(tft.var(tf.transpose(exact), reduce_instance_dims=False))
+    variance = _replace_nan(tft.var(tf.transpose(exact), reduce_instance_dims=False))
     mean, deviation = mean[:, None], tf.sqrt(variance)[:, None]
     return _ratio(values - mean, deviation, _NO_SPREAD * tf.abs(mean))
 
@@ -170,8 +171,8 @@ def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     is_finite = tf.math.is_finite(raw)
     lows = tft.min(tf.transpose(tf.where(is_finite, raw, np.inf)), reduce_instance_dims=False)
     highs = tft.max(tf.transpose(tf.where(is_finite, raw, -np.inf)), reduce_instance_dims=False)
-    bounds = [tf.where(tf.math.is_finite(one), one, tf.zeros_like(one)) for one in (lows, highs)]
-    low, high = (tf.cast(one, tf.float64)[:, None] for one in bounds)
+    bounds = [tf.where(tf.math.is_finite(bound), bound, tf.zeros_like(bound)) for bound in (lows, highs)]
+    low, high = (tf.cast(bound, tf.float64)[:, None] for bound in bounds)
     return low, high
 
 

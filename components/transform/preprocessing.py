@@ -83,8 +83,8 @@ def _encode_numbers(features: Mapping[str, Numeric], raw: tf.Tensor, crossed: se
 def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the ids of identity features, as `_encode_numbers` does."""
     # One that may not be missing never is; a request is checked before.
-    fill = [[MISSING["int"] if one.missing is None else one.missing] for one in features.values()]
-    most = [[one.num_ids - 1] for one in features.values()]
+    fill = [[MISSING["int"] if feature.missing is None else feature.missing] for feature in features.values()]
+    most = [[feature.num_ids - 1] for feature in features.values()]
     filled = tf.where(raw == MISSING["int"], tf.constant(fill, tf.int64), raw)
     ids = dict(zip(features, tf.unstack(tf.clip_by_value(filled, 0, tf.constant(most, tf.int64))), strict=True))
     outputs = {safe_name(name): column for name, column in ids.items()}
@@ -93,18 +93,22 @@ def _encode_integers(features: Mapping[str, Identity], raw: tf.Tensor, crossed: 
 
 def _encode_categories(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the ids of categories, as `_encode_numbers` does."""
-    fill = [["" if one.missing is None else one.missing] for one in features.values()]
+    fill = [["" if feature.missing is None else feature.missing] for feature in features.values()]
     texts = tf.where(raw == MISSING["string"], tf.constant(fill), raw)
     names = list(features)
-    hashed = [number for number, one in enumerate(features.values()) if isinstance(one, Hash)]
-    listed = sorted({*range(len(names))} - {*hashed})
+    hash_numbers = [number for number, feature in enumerate(features.values()) if isinstance(feature, Hash)]
+    table_numbers = sorted({*range(len(names))} - {*hash_numbers})
     columns: dict[int, tf.Tensor] = {}
-    if listed:
-        ids = category_ids({names[number]: features[names[number]] for number in listed}, rows_of(texts, listed))
-        columns |= dict(zip(listed, tf.unstack(ids, len(listed)), strict=True))
-    if hashed:
-        ids = fingerprint_ids(rows_of(texts, hashed), [features[names[number]].num_ids for number in hashed])
-        columns |= dict(zip(hashed, tf.unstack(ids, len(hashed)), strict=True))
+    if table_numbers:
+        ids = category_ids(
+            {names[number]: features[names[number]] for number in table_numbers}, rows_of(texts, table_numbers)
+        )
+        columns |= dict(zip(table_numbers, tf.unstack(ids, len(table_numbers)), strict=True))
+    if hash_numbers:
+        ids = fingerprint_ids(
+            rows_of(texts, hash_numbers), [features[names[number]].num_ids for number in hash_numbers]
+        )
+        columns |= dict(zip(hash_numbers, tf.unstack(ids, len(hash_numbers)), strict=True))
     outputs = {safe_name(name): columns[number] for number, name in enumerate(names)}
     return outputs, {name: cross_field(texts[number]) for number, name in enumerate(names) if name in crossed}
 

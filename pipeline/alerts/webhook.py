@@ -148,7 +148,7 @@ def _try(url: str, body: bytes, timeout_seconds: float) -> None:
         _OPENER.open(request, timeout=timeout_seconds).close()
     except urllib.error.HTTPError as error:
         with error:
-            raise _refused(error) from None
+            raise _create_status_error(error) from None
     except (http.client.InvalidURL, ValueError):
         raise NotPostedError("the webhook's address cannot be called") from None
     except http.client.RemoteDisconnected:
@@ -157,10 +157,10 @@ def _try(url: str, body: bytes, timeout_seconds: float) -> None:
         raise _TransientError("the webhook answered with something that is not HTTP") from None
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise _unreached(reason, timeout_seconds) from None
+        raise _create_connection_error(reason, timeout_seconds) from None
 
 
-def _refused(error: urllib.error.HTTPError) -> NotPostedError:
+def _create_status_error(error: urllib.error.HTTPError) -> NotPostedError:
     # Its own phrase and body are the server's to choose, and might repeat the address.
     text = f"the webhook answered HTTP {error.code} {_PHRASES.get(error.code, '')}".rstrip()
     if error.code in _RETRIED or error.code >= 500:
@@ -185,7 +185,7 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, (when - datetime.datetime.now(datetime.UTC)).total_seconds())
 
 
-def _unreached(reason: object, timeout_seconds: float) -> NotPostedError:
+def _create_connection_error(reason: object, timeout_seconds: float) -> NotPostedError:
     match reason:
         case TimeoutError():
             return _TransientError(f"the webhook did not answer within {timeout_seconds:.1f} s")

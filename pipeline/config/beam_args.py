@@ -16,7 +16,7 @@ def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
     Raises:
       ConfigError: Dataflow without a `vertex` section, which has the project and the bucket, or without its image.
     """
-    chosen = _chosen(config, node_id)
+    chosen = _choose_options(config, node_id)
     arguments: dict[str, Any]
     match chosen.runner or "direct":
         case "direct":
@@ -36,7 +36,7 @@ def beam_args(config: PipelineConfig, node_id: str | None = None) -> list[str]:
     return [flag for name, value in arguments.items() if value is not None for flag in _flags(name, value)] + [*_ALWAYS]
 
 
-def _chosen(config: PipelineConfig, node_id: str | None) -> BeamOptions:
+def _choose_options(config: PipelineConfig, node_id: str | None) -> BeamOptions:
     """Return what is said for all, with what is said for one component over it."""
     general = config.beam.model_dump(exclude={"components"})
     special = config.beam.components.get(node_id or "", BeamOptions()).model_dump()
@@ -75,5 +75,5 @@ def _dataflow(config: PipelineConfig, chosen: BeamOptions) -> dict[str, Any]:
 
 def _flags(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
-        return [f"--{name}={one}" for one in value]
+        return [f"--{name}={item}" for item in value]
     return [f"--{name}" if value is True else f"--{name}={value}"]

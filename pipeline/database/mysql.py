@@ -60,9 +60,9 @@ class MySQLServer(Server):
             ) as connection:
                 yield lambda question: _rows(connection, question)
         except pymysql.Error as error:
-            raise RunRootError(f"{self.label}: {self._explained(error)}") from error
+            raise RunRootError(f"{self.label}: {self._explain(error)}") from error
 
-    def _explained(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         code, text, *_ = *error.args, "", ""
         settings = self._settings
         if code == _NO_CONNECTION:

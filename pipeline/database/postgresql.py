@@ -41,9 +41,9 @@ class PostgreSQLServer(Server):
                 yield lambda question: connection.run(question) or []
         # The last two are what another server's greeting comes to.
         except (pg8000.exceptions.Error, OSError, KeyError, struct.error) as error:
-            raise RunRootError(f"{self.label}: {self._explained(error)}") from error
+            raise RunRootError(f"{self.label}: {self._explain(error)}") from error
 
-    def _explained(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         fields = error.args[0] if error.args else None
         if not isinstance(fields, dict):
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -115,17 +115,17 @@ def _exchange(message: Any, old: str, new: str) -> Any:
 
     if old.encode() not in message.SerializeToString():
         return message
-    return json_format.ParseDict(_replaced(json_format.MessageToDict(message), old, new), type(message)())
+    return json_format.ParseDict(_replace(json_format.MessageToDict(message), old, new), type(message)())
 
 
-def _replaced(value: Any, old: str, new: str) -> Any:
+def _replace(value: Any, old: str, new: str) -> Any:
     match value:
         case str():
             return value.replace(old, new)
         case dict():
-            return {name.replace(old, new): _replaced(inner, old, new) for name, inner in value.items()}
+            return {name.replace(old, new): _replace(inner, old, new) for name, inner in value.items()}
         case list():
-            return [_replaced(inner, old, new) for inner in value]
+            return [_replace(inner, old, new) for inner in value]
         case _:
             return value
 

@@ -30,8 +30,8 @@ class _Sections(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
         records = {option.name: option.get_help_record(ctx) for option in options}
-        listed = {name for names in _SECTIONS.values() for name in names}
-        others = tuple(name for name in records if name not in listed)
+        names_in_sections = {name for names in _SECTIONS.values() for name in names}
+        others = tuple(name for name in records if name not in names_in_sections)
         for title, names in {**_SECTIONS, "Other": others}.items():
             lines = [record for name in names if (record := records.get(name)) is not None]
             if lines:

@@ -32,21 +32,21 @@ def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Not
     alone = {feature.column.name: target.score(feature.ids) for feature in usable}
     leak = LEAK_OF_CLASSES if target.classes else LEAK_OF_NUMBERS
     candidates, suspects = [], []
-    for one, other in combinations(usable, 2):
-        ids = combine_ids(one.ids, other.ids)
+    for first, second in combinations(usable, 2):
+        ids = combine_ids(first.ids, second.ids)
         pairs = int(ids.max()) + 1
         both = target.score(ids)
-        shares = alone[one.column.name], alone[other.column.name]
+        shares = alone[first.column.name], alone[second.column.name]
         gain = both - max(shares)
         # Two features that say the same explain together what each explains.
         if gain > max(_MIN_GAIN, _MIN_GAIN_IN_ROWS / len(ids)) and pairs > max(
-            one.column.distinct, other.column.distinct
+            first.column.distinct, second.column.distinct
         ):
             reason = f"together {both:.1%} of the label; alone {shares[0]:.1%} and {shares[1]:.1%}"
             if both > leak >= max(shares):
                 reason += ", are both known beforehand?"
-                suspects.append(f"'{one.column.name}' and '{other.column.name}' {both:.0%}")
-            candidates.append((gain, [one.column.name, other.column.name], pairs, reason))
+                suspects.append(f"'{first.column.name}' and '{second.column.name}' {both:.0%}")
+            candidates.append((gain, [first.column.name, second.column.name], pairs, reason))
     if suspects:
         examples = ", ".join(suspects[:_CROSSES])
         notes.add(

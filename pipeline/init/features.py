@@ -102,7 +102,7 @@ def choose_columns(
     if not chosen.features:
         if not reasons:
             raise DataError(f"no column can be a feature: beside the label '{requests.label}', expected one or more")
-        ignored = "; ".join(f"{name or _shown(name)}: {why}" for name, why in chosen.ignored)
+        ignored = "; ".join(f"{name or _quote(name)}: {why}" for name, why in chosen.ignored)
         raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
     return chosen
 
@@ -163,7 +163,7 @@ def _allow_anomalies(column: Column, declared: Mapping[str, Any], leaks: Leaks, 
 
 def _note_names(renamed: Mapping[str, str], notes: Notes) -> None:
     if renamed:
-        names = _first([f"{_shown(name)} (as {_shown(same)})" for name, same in renamed.items()])
+        names = _first([f"{_quote(name)} (as {_quote(same)})" for name, same in renamed.items()])
         notes.add(
             Rank.COLUMN, f"left out: {names}: the names would be the same in the served model; rename the columns"
         )
@@ -182,7 +182,7 @@ def _note_leaks(chosen: ChosenColumns, leaks: Leaks, notes: Notes) -> None:
             _note(notes, Rank.LEAK, text, "left out as a likely leak", "keep", names)
     strong = {f.column.name: f.explained for f in chosen.features if f.explained > SUSPECT and LEAK not in f.allowed}
     allowed = [
-        f"{_shown(f.column.name)} ({f.explained:.0%} of the label)" for f in chosen.features if LEAK in f.allowed
+        f"{_quote(f.column.name)} ({f.explained:.0%} of the label)" for f in chosen.features if LEAK in f.allowed
     ]
     if strong:
         done = "kept; leave out what is not known when a prediction is made (--drop)"
@@ -200,7 +200,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     """Note the columns that more can be made of."""
     ignored = dict(chosen.ignored)
     times = [
-        f"{_shown(n)} ({form})"
+        f"{_quote(n)} ({form})"
         for n, why in ignored.items()
         if (form := times_of(columns[n])[0].time_form) is not None and why.startswith(str(form))
     ]
@@ -214,22 +214,22 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     others = {requests.label, *requests.drop}
     units = [column for name, column in columns.items() if name not in others and has_unit(column)]
     if units:
-        names = _first([f"{_shown(column.name)} ({column.values[0][0]!r})" for column in units])
+        names = _first([f"{_quote(column.name)} ({column.values[0][0]!r})" for column in units])
         notes.add(Rank.COLUMN, f"numbers with a unit are read as strings: {names}; write them without the unit")
     ids = [f for f in chosen.features if is_id_name(f.column.name) and f.column.distinct > _MIN_IDS_NOTED]
     ids = [f for f in ids if f.declared["kind"] in ("vocabulary", "hash")]
     if ids and requests.group is None:
-        names = _first([f"{_shown(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
+        names = _first([f"{_quote(f.column.name)} ({f.column.distinct:,} values)" for f in ids])
         group = max(ids, key=lambda f: f.column.present / f.column.distinct).column.name
         notes.add(
             Rank.CHOICE,
             f"IDs that repeat are features: {names}; to judge the model on new ones, keep the rows of one in one "
-            f"split: --group {_shown(group)}",
+            f"split: --group {_quote(group)}",
         )
 
 
 def _note(notes: Notes, rank: Rank, text: str, done: str, flag: str, names: Mapping[str, Any] | Sequence[str]) -> None:
-    flags = " ".join(f"--{flag} {_shown(name)}" for name in list(names)[:_MAX_SHOWN])
+    flags = " ".join(f"--{flag} {_quote(name)}" for name in list(names)[:_MAX_SHOWN])
     notes.add(rank, f"{text}: {done}; if known when a prediction is made: {flags}")
 
 
@@ -237,13 +237,13 @@ def _explaining(shares: Mapping[str, float]) -> str:
     """Return which columns explain how much of the label, the strongest first."""
     ranked = sorted(shares, key=lambda name: -shares[name])
     if len(ranked) == 1:
-        return f"{_shown(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
-    names = _first([f"{_shown(name)} ({shares[name]:.0%})" for name in ranked])
+        return f"{_quote(ranked[0])} explains {shares[ranked[0]]:.0%} of the label"
+    names = _first([f"{_quote(name)} ({shares[name]:.0%})" for name in ranked])
     return f"{names} each explain much of the label"
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return _first([_shown(name) for name in names])
+    return _first([_quote(name) for name in names])
 
 
 def _first(texts: Sequence[str]) -> str:
@@ -252,5 +252,5 @@ def _first(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_MAX_SHOWN]) + more
 
 
-def _shown(name: str) -> str:
+def _quote(name: str) -> str:
     return f"'{name}'"

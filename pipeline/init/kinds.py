@@ -134,24 +134,24 @@ def _kind(column: Column, target: Target, code_reason: str | None, *, wide: bool
 
 def _category(column: Column, code_reason: str) -> Kind:
     missing = {"missing": "unknown"} if column.missing_share else {}
-    counted = f"{column.distinct:,} {'codes' if column.is_number else 'texts'}"
+    reason = f"{column.distinct:,} {'codes' if column.is_number else 'texts'}"
     if code_reason in ("by the name", "leading zeros"):
-        counted += f", {code_reason}"
+        reason += f", {code_reason}"
     elif code_reason:
-        counted += f" ({code_reason})"
+        reason += f" ({code_reason})"
     if column.missing_share:
-        counted += f", {column.missing_share:.1%} missing"
+        reason += f", {column.missing_share:.1%} missing"
     if column.distinct > _MAX_VOCABULARY:
         size = round_up(2 * column.distinct, 100_000)
-        return Kind({"kind": "hash", "num_ids": size, **missing, "embedding": 16}, f"{counted}: too many to list")
+        return Kind({"kind": "hash", "num_ids": size, **missing, "embedding": 16}, f"{reason}: too many to list")
     if column.distinct <= 2 and not column.missing_share:
         values = sorted(value for value, _ in column.values)
-        return Kind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, counted)
+        return Kind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, reason)
     room = round_up(max(10, int(1.2 * column.distinct)), 10_000)
     declared: dict[str, Any] = {"kind": "vocabulary", "max_size": room}
     if column.distinct > 1_000:
         declared["min_count"] = 3
-    return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, counted)
+    return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, reason)
 
 
 def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:

@@ -299,11 +299,11 @@ def _of_classes(
             f"--label {column.name}: {len(classes)} of {len(counts)} classes have {_RARE_CLASS} rows or more; "
             f"expected {'three' if requests.kind else 'two'} or more; put the rare ones together, or add rows{hint}"
         )
-    kept = Column(column.name, column.texts.filter(pc.fill_null(pc.is_in(column.texts, pa.array(classes)), False)))
+    usable = Column(column.name, column.texts.filter(pc.fill_null(pc.is_in(column.texts, pa.array(classes)), False)))
     if len(classes) == 2:
-        two = _binary(kept, base)
+        two = _binary(usable, base)
         return ChosenLabel(two.declared, two.summary, "", two.classes, column, rare)
-    if kept.is_integer:
+    if usable.is_integer:
         classes.sort(key=float)
     most = max(counts.values()) / column.present
     text = f"{len(classes)} classes, the most frequent {most:.1%} of the rows"

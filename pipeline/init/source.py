@@ -127,7 +127,7 @@ def data_files(base: Path, pattern: str) -> list[str]:
     data = Data(
         base=str(base), splits={"train": FileSplit(files=pattern), "eval": HashSplit(source="train", fraction=0.1)}
     )
-    return [path for one in inputs(data) for path in one.files]
+    return [path for split_input in inputs(data) for path in split_input.files]
 
 
 def _check_files(base: Path, pattern: str, argument: str) -> None:

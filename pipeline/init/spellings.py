@@ -73,10 +73,10 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
       strings: The column, as the files write it.
       format: How most numbers are written.
     """
-    counted = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
+    value_counts = pc.value_counts(pc.utf8_trim_whitespace(pc.drop_null(strings)))
     # Others may stand for a missing value.
-    counted = counted.filter(pc.match_substring_regex(counted.field("values"), "[0-9]"))
-    values, counts = counted.field("values"), counted.field("counts")
+    value_counts = value_counts.filter(pc.match_substring_regex(value_counts.field("values"), "[0-9]"))
+    values, counts = value_counts.field("values"), value_counts.field("counts")
     rows = pc.sum(counts).as_py() or 0
     if 2 * rows < len(strings) - strings.null_count:
         return ""
@@ -86,7 +86,7 @@ def why_mixed(strings: pa.Array, format: NumberFormat) -> str:
         return ""
     others = values.filter(pc.invert(is_number))
     other_counts = counts.filter(pc.invert(is_number))
-    ways = [("in another format", _are_numbers(others, one)) for one in _OTHER_FORMATS]
+    ways = [("in another format", _are_numbers(others, other_format)) for other_format in _OTHER_FORMATS]
     for way, fits in [*ways, ("with a unit", _have_units(others))]:
         count = pc.sum(other_counts.filter(fits)).as_py() or 0
         if count >= _LEAST_SHARE * rows and numbers + count >= _MOSTLY * rows:

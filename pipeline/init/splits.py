@@ -155,7 +155,7 @@ class _Times:
     date_format: str | None
     is_number: bool
 
-    def bound(self, index: int) -> float | int | str:
+    def read_bound(self, index: int) -> float | int | str:
         value = self.values[index].strip()
         if not self.is_number:
             return value
@@ -187,7 +187,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
             "expected a column that divides them more evenly"
         )
     test = _bounds(column.name, times, first_test)
-    is_test = _taken(column, test, where)
+    is_test = _is_within(column, test, where)
     declared = {}
     is_eval = np.zeros(column.rows, dtype=bool)
     if first_test > 1:
@@ -198,7 +198,7 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
             and from_here[first_eval] < _MAX_PART
         ):
             eval_bounds = _bounds(column.name, times, first_eval, first_test)
-            is_eval = _taken(column, eval_bounds, where)
+            is_eval = _is_within(column, eval_bounds, where)
             declared["eval"] = (eval_bounds, "the rows before those of test; watched by early stopping")
     is_train = ~is_test & ~is_eval
     text = f"the latest {is_test.mean():.1%} of the rows; only the Evaluator reads it"
@@ -211,15 +211,15 @@ def _by_time(column: Column, notes: Notes) -> SplitPlan:
 
 
 def _bounds(name: str, times: _Times, first: int, end: int | None = None) -> dict[str, Any]:
-    bounds: dict[str, Any] = {"source": "train", "column": name, "at_least": times.bound(first)}
+    bounds: dict[str, Any] = {"source": "train", "column": name, "at_least": times.read_bound(first)}
     if end is not None:
-        bounds["below"] = times.bound(end)
+        bounds["below"] = times.read_bound(end)
     if times.date_format is not None:
         bounds["date_format"] = times.date_format
     return bounds
 
 
-def _taken(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
+def _is_within(column: Column, bounds: Mapping[str, Any], where: str) -> Rows:
     """Return whether each row is within bounds, as the run will see it."""
     low, high = bounds["at_least"], bounds.get("below")
     date_format = bounds.get("date_format")
@@ -250,8 +250,8 @@ def _times(column: Column, where: str, notes: Notes) -> _Times:
         days = pc.utf8_slice_codeunits(present, 0, len("2013-02-01"))
         # The beginning of a day is a bound that people read.
         present = days if len(pc.unique(days)) >= _MIN_DAYS else present
-    counted = pc.value_counts(present)
-    values, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
+    value_counts = pc.value_counts(present)
+    values, counts = value_counts.field("values"), value_counts.field("counts").to_numpy(zero_copy_only=False)
     trimmed = pc.utf8_trim_whitespace(values)
     form = column.time_form
     date_format = None

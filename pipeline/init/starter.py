@@ -222,8 +222,8 @@ def _note_of_labels(labels: Column, label: ChosenLabel, plan: SplitPlan, notes: 
         return
     for split in ("train", "test"):
         rows = ~plan.is_test if split == "train" else plan.is_test
-        there = set(pc.unique(labels.texts.filter(pa.array(rows))).to_pylist())
-        absent = [value for value in label.classes if value not in there]
+        present = set(pc.unique(labels.texts.filter(pa.array(rows))).to_pylist())
+        absent = [value for value in label.classes if value not in present]
         if absent:
             examples = ", ".join(map(repr, absent[:_MAX_SHOWN]))
             classes = "class" if len(absent) == 1 else f"{len(absent)} classes"

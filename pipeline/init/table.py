@@ -178,8 +178,8 @@ def _remove_mixed(
     """Note numbers that are written in several ways; leave out columns of which only some are read as numbers."""
     numbers = {name: strings[name] for name, column in columns.items() if column.number_share >= MOSTLY_NUMBERS}
     note_signs(numbers, number_format, notes)
-    kept = {*numbers, requests.label, *requests.keep, *requests.drop}
-    for name in [name for name in columns if name not in kept]:
+    used = {*numbers, requests.label, *requests.keep, *requests.drop}
+    for name in [name for name in columns if name not in used]:
         reason = why_mixed(strings[name], number_format)
         if reason:
             notes.add(Rank.COLUMN, f"'{name}' {reason}: left out; write them in one way")

@@ -203,9 +203,9 @@ def _places(size: int, parts: int) -> Array:
 def _merge_edges(edges: Array, present: Array) -> Array:
     """Return the edges of bins, without those of bins that have few rows."""
     starts = np.searchsorted(present, edges, side="left").tolist()
-    kept, last = [], 0
+    edges_apart, last = [], 0
     for edge, start in zip(edges.tolist(), starts, strict=True):
         if min(start - last, len(present) - start) >= _MIN_BIN_ROWS:
-            kept.append(edge)
+            edges_apart.append(edge)
             last = start
-    return np.array(kept)
+    return np.array(edges_apart)

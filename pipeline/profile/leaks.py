@@ -215,7 +215,7 @@ class _Search:
         best = np.argpartition(-shares, most - 1, axis=None)[:most]
         best = best[np.argsort(-shares.flat[best])]
         pairs = [divmod(int(place), len(usable)) for place in best if shares.flat[place] >= 0]
-        return [(int(usable[one]), int(usable[other])) for one, other in pairs]
+        return [(int(usable[first]), int(usable[second])) for first, second in pairs]
 
     def _extend(self, sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Return the best sets of one column more."""

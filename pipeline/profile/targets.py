@@ -242,9 +242,9 @@ def _means(ids: Array, y: Array, learned: Array) -> Array:
     return np.asarray(means[ids[~learned]])
 
 
-def combine_ids(one: Array, other: Array) -> Array:
+def combine_ids(first: Array, second: Array) -> Array:
     """Return the IDs of the pairs of two columns' IDs."""
-    _, ids = np.unique(one * (int(other.max()) + 1) + other, return_inverse=True)
+    _, ids = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)
     return ids
 
 

@@ -123,8 +123,8 @@ def _patterns() -> list[_Pattern]:
             _date(f"{_MONTH}{mark}{_DAY}{mark}{_YEAR}", f"%m{written}%d{written}%Y"),
         ]
         two_digits = [
-            _date(f"{day}{mark}{month}{mark}[0-9]{{2}}", f"%{one}{written}%{other}{written}%y")
-            for day, month, one, other in (
+            _date(f"{day}{mark}{month}{mark}[0-9]{{2}}", f"%{first}{written}%{second}{written}%y")
+            for day, month, first, second in (
                 ("(?:0[1-9]|[12][0-9]|3[01])", "(?:0[1-9]|1[0-2])", "d", "m"),
                 ("(?:0[1-9]|1[0-2])", "(?:0[1-9]|[12][0-9]|3[01])", "m", "d"),
             )

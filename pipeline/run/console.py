@@ -78,7 +78,7 @@ class RunView:
         row.state, row.started = RUNNING, time.monotonic()
         self._line(f"{node_id} started")
 
-    def progressed(self, text: str) -> None:
+    def show_progress(self, text: str) -> None:
         """Show the progress of the running node."""
         for node_id, row in self._rows.items():
             if row.state == RUNNING:

@@ -100,7 +100,7 @@ def run(
         try:
             nodes(config, until)
             preflight.check(config, request.root)
-            with request.root.locked(config.metadata) as database, request.root.temporary_files():
+            with request.root.lock(config.metadata) as database, request.root.temporary_files():
                 _report_crash(request)
                 file, summary = _run_locked(request, database, interrupts)
         except PipelineError as error:
@@ -278,7 +278,7 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
         enable_cache=request.use_cache,
     )
     _settle_unfinished(root, database)
-    progress.listeners.append(recorder.view.progressed)
+    progress.listeners.append(recorder.view.show_progress)
     try:
         dag_runner.run(
             pipeline,
@@ -289,7 +289,7 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
             on_failure=root.release_reserve,
         )
     finally:
-        progress.listeners.remove(recorder.view.progressed)
+        progress.listeners.remove(recorder.view.show_progress)
 
 
 def _settle_unfinished(root: RunRoot, database: Database) -> None:

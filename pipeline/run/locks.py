@@ -1,7 +1,7 @@
 """Holders of locks, and waiting until a database can be written. Imports no TensorFlow.
 
-SQLite lets one process write at a time. ML Metadata waits for some seconds, more or fewer by what it was about to do,
-and then says that tables are missing or that "concurrent writes aborted"; never who it waited for.
+SQLite lets one process write at a time. ML Metadata waits for some seconds, more or fewer by its operation. Then it
+reports missing tables or "concurrent writes aborted", and never the process that it waited for.
 """
 
 import os

@@ -101,7 +101,7 @@ def _read(config: PipelineConfig) -> Findings:
     rows_profiled = min(_ROWS_PROFILED, _VALUES_PROFILED // len(config.feature_set.column_types))
     bad = unlabelled = 0
     is_complete = True
-    counts = TableCounts(Columns.declared(config.data, config.feature_set))
+    counts = TableCounts(Columns.from_config(config.data, config.feature_set))
     inputs = data_files.inputs(config.data)
     divided = SplitRows(split_rules(config.data))
     for split_files in inputs:
@@ -111,11 +111,11 @@ def _read(config: PipelineConfig) -> Findings:
         for path in split_files.files:
             table = Table.of(path, config.data, config.feature_set, max_bad_rows=config.data.max_bad_rows)
             read = 0
-            counted = TableCounts(counts.columns)
+            file_counts = TableCounts(counts.columns)
             for batch in table.batches():
                 read += len(batch.rows)
                 divided.add(split_files.split, table, batch)
-                counted.add(batch, {split_files.split: np.ones(len(batch.rows), dtype=bool)})
+                file_counts.add(batch, {split_files.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < rows_profiled:
                     profiled.append(batch)
                 if config.label.classes:
@@ -125,8 +125,8 @@ def _read(config: PipelineConfig) -> Findings:
                 if read >= ROWS_READ:
                     is_complete = False
                     break
-            counted.locate(table.reader)
-            counts.merge(counted)
+            file_counts.locate(table.reader)
+            counts.merge(file_counts)
             rows[split_files.split] += read
             bad += len(table.bad_rows)
             unlabelled += table.unlabelled
@@ -195,8 +195,8 @@ def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     return anomalies
 
 
-def _count(labels: Counter[str], counted: Any) -> None:
-    for entry in counted.to_pylist():
+def _count(labels: Counter[str], value_counts: Any) -> None:
+    for entry in value_counts.to_pylist():
         labels[entry["values"]] += entry["counts"]
 
 

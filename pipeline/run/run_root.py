@@ -83,7 +83,7 @@ class RunRoot:
         return bool(locks.find_holders(self.path / ".lock"))
 
     @contextmanager
-    def locked(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
+    def lock(self, metadata: MetadataBackend | None = None) -> Iterator[Database]:
         """Make the folder, check it, and hold it for one run, with the database that is bound to it.
 
         Args:
@@ -94,12 +94,12 @@ class RunRoot:
             of reach, or another run root's.
         """
         self._make()
-        with self.held("--run-root"):
+        with self.hold("--run-root"):
             locks.wait(self.metadata, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
             yield bind(self.path, self.artifacts, metadata)
 
     @contextmanager
-    def held(self, flag: str) -> Iterator[None]:
+    def hold(self, flag: str) -> Iterator[None]:
         """Hold the folder, which must exist, for one run.
 
         Args:

@@ -138,10 +138,10 @@ def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, *, are_true: b
         tables.append([at[0], *np.diff(at), split.total - at[-1]])
     labels = [f"below {ends[0]}", *labels, f"above {ends[1]}"]
     has_below, has_above = (any(table[end] > 0 for table in tables) for end in (0, -1))
-    kept = slice(0 if has_below else 1, None if has_above else -1)
+    inner = slice(0 if has_below else 1, None if has_above else -1)
     left, right = labels[0] if has_below else ends[0], labels[-1] if has_above else ends[1]
     ticks = [Tick(0, left, "start"), Tick(1, right, "end")]
-    return Bins(labels[kept], ticks, [[float(n) for n in table[kept]] for table in tables], are_exact)
+    return Bins(labels[inner], ticks, [[float(n) for n in table[inner]] for table in tables], are_exact)
 
 
 def _edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:

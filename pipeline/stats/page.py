@@ -92,7 +92,7 @@ class FeatureView:
     @property
     def distance(self) -> float:
         """The largest distance in relation to its threshold; 0 where none was measured."""
-        return max((one.shift.value / one.shift.threshold for one in self.compared), default=0.0)
+        return max((comparison.shift.value / comparison.shift.threshold for comparison in self.compared), default=0.0)
 
 
 def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
@@ -146,36 +146,40 @@ def features(
     for name in names:
         sides = {split: by_name[name] for split, by_name in by_split.items() if name in by_name}
         view = _view(name, sides, {split: int(splits[split].num_examples) for split in sides})
-        view.compared.extend(one for one in compared if one.shift.feature == name)
+        view.compared.extend(comparison for comparison in compared if comparison.shift.feature == name)
         view.flags.extend(_flags(view, next(iter(sides.values()))))
         views.append(view)
     return views
 
 
-def _view(name: str, there: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]) -> FeatureView:
+def _view(
+    name: str, by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]
+) -> FeatureView:
     first = next(
-        (feature for feature in there.values() if _common(feature).num_non_missing), next(iter(there.values()))
+        (feature for feature in by_split.values() if _common(feature).num_non_missing), next(iter(by_split.values()))
     )
     # Of a split without any value TFDV does not know the type.
     is_text = first.HasField("string_stats")
-    drawn = _categories(there) if is_text else _bins(there)
-    totals = [_total(feature, counts) for feature, counts in zip(there.values(), drawn.counts, strict=True)]
-    shares = [[count / total for count in counts] for counts, total in zip(drawn.counts, totals, strict=True)]
+    bins_by_split = _categories(by_split) if is_text else _bins(by_split)
+    totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
+    shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
         Side(
             split=split,
             count=rows[split],
-            missing=_missing(feature, rows[split]),
+            missing=_compute_missing_share(feature, rows[split]),
             numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
-            values=drawn.counts[index],
+            values=bins_by_split.counts[index],
             shares=shares[index],
             bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
         )
-        for index, (split, feature) in enumerate(there.items())
+        for index, (split, feature) in enumerate(by_split.items())
     ]
     type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
-    return FeatureView(name, "text" if is_text else type_, sides, drawn.labels, drawn.ticks, drawn.are_exact)
+    return FeatureView(
+        name, "text" if is_text else type_, sides, bins_by_split.labels, bins_by_split.ticks, bins_by_split.are_exact
+    )
 
 
 def _total(feature: statistics_pb2.FeatureNameStatistics, counts: Sequence[float]) -> float:
@@ -191,7 +195,7 @@ def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.Com
     return feature.string_stats.common_stats if feature.HasField("string_stats") else feature.num_stats.common_stats
 
 
-def _missing(feature: statistics_pb2.FeatureNameStatistics, rows: int) -> float:
+def _compute_missing_share(feature: statistics_pb2.FeatureNameStatistics, rows: int) -> float:
     return 1 - _common(feature).num_non_missing / rows if rows else 0.0
 
 
@@ -230,9 +234,9 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
     }
 
 
-def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
     """Return the values that are most frequent over all splits."""
-    counts = [category_counts(feature) for feature in there.values()]
+    counts = [category_counts(feature) for feature in by_split.values()]
     importance: dict[str, float] = {}
     for split in counts:
         # Splits of few rows count as much as large ones.
@@ -241,15 +245,17 @@ def _categories(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bi
             importance[value] = importance.get(value, 0.0) + count / total
     top = sorted(importance, key=lambda value: (-importance[value], value))[:TOP_VALUES]
     # Of many different values, only the most frequent of each split are known.
-    are_all = [feature.string_stats.unique <= len(split) for feature, split in zip(there.values(), counts, strict=True)]
+    are_all = [
+        feature.string_stats.unique <= len(split) for feature, split in zip(by_split.values(), counts, strict=True)
+    ]
     are_exact = all(is_all or split.keys() >= set(top) for split, is_all in zip(counts, are_all, strict=True))
     return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact)
 
 
-def _bins(there: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
-    counts: list[ValueCounts] = [number_counts(feature) for feature in there.values()]
+def _bins(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+    counts: list[ValueCounts] = [number_counts(feature) for feature in by_split.values()]
     # Where nothing was counted, there is nothing to estimate.
-    are_true = all(has_counts(f) for f, c in zip(there.values(), counts, strict=True) if c.total)
+    are_true = all(has_counts(f) for f, c in zip(by_split.values(), counts, strict=True) if c.total)
     return bins(counts, are_true=are_true)
 
 
@@ -257,7 +263,7 @@ def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> li
     """Return what deserves a look: (word, why)."""
     flags = []
     for kind in (DRIFT, SKEW):
-        if any(one.kind == kind and one.shift.exceeded for one in view.compared):
+        if any(comparison.kind == kind and comparison.shift.exceeded for comparison in view.compared):
             flags.append((kind.lower(), "a distance is above its threshold"))
     if view.missing > OFTEN_MISSING:
         flags.append(("missing", f"{percent(view.missing)} of the rows of a split have no value"))

@@ -62,14 +62,14 @@ def _say(line: str) -> None:
 def _quiet() -> Iterator[None]:
     """Keep TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr_copy = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)
 
 
 def _vertex(config: PipelineConfig) -> VertexClient:
@@ -149,11 +149,11 @@ def status(config: PipelineConfig, job_id: str | None, *, as_json: bool) -> None
         latest_jobs = jobs.latest(vertex, 10, config.name)
         if as_json:
             click.echo(
-                json.dumps([{"name": one.name, "state": one.state, "link": one.link} for one in latest_jobs], indent=2)
+                json.dumps([{"name": job.name, "state": job.state, "link": job.link} for job in latest_jobs], indent=2)
             )
             return
-        for one in latest_jobs:
-            click.echo(f"{one.state:<10} {one.name}")
+        for job in latest_jobs:
+            click.echo(f"{job.state:<10} {job.name}")
         if not latest_jobs:
             click.echo(f"no job of {config.name} in {vertex.place.parent}")
         return
@@ -180,7 +180,7 @@ def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
 def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
     """Run the compiled job here, and keep a record of it; return the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
-    with RunRoot(folder).held("--folder"), _emulator(config, folder) as (place, environment):
+    with RunRoot(folder).hold("--folder"), _emulator(config, folder) as (place, environment):
         if config.vertex is None:
             raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})

@@ -5,8 +5,8 @@ artifact types, components that the image does not have. It runs the compiled sp
 
 A component on Dataflow has its job graph built and checked as Dataflow would get it; the graph then runs here.
 
-gs://BUCKET/x is STORAGE/BUCKET/x, where artifacts and input files are concerned; what is for Vertex AI's own eyes, such
-as the folder of pushed versions, stays a gs:// URI and goes to the storage server of the emulator.
+gs://BUCKET/x is STORAGE/BUCKET/x for artifacts and input files. A URI that only Vertex AI reads, such as the folder of
+pushed versions, stays a gs:// URI and goes to the storage server of the emulator.
 """
 
 import hashlib

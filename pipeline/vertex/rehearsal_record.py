@@ -45,7 +45,7 @@ class Recorded:
           started: callback at the start of a task, with its name.
           finished: callback at the end of a task.
         """
-        self._tell_started, self._tell_finished = started, finished
+        self._report_start, self._report_end = started, finished
         self.job_id = jobs.new_job_id(config.name)
         self._rehearsal = Rehearsal(
             job,
@@ -53,8 +53,8 @@ class Recorded:
             job_id=self.job_id,
             storage=storage,
             environment=environment,
-            started=self._started,
-            finished=self._finished,
+            started=self._record_start,
+            finished=self._record_end,
         )
         expected = list(self._rehearsal.order())
         record = create_record(config, self.job_id, log=None, expected=expected, resumes=None, kind=Kind.REHEARSAL)
@@ -66,18 +66,18 @@ class Recorded:
             results = self._rehearsal.run()
         except KeyboardInterrupt as interrupt:
             self._rehearsal.cancel()
-            self._ended(jobs.CANCELLED_EXIT_CODE, "interrupted", reason=str(interrupt) or "SIGINT")
+            self._end(jobs.CANCELLED_EXIT_CODE, "interrupted", reason=str(interrupt) or "SIGINT")
             raise
         except Exception as error:
-            self._ended(getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}")
+            self._end(getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}")
             raise
         failed = [result.error for result in results.values() if result.state == FAILED]
         made = results["Pusher"].outputs.get("pushed_model", []) if "Pusher" in results else []
         summary = {"pushed": jobs.pushed_text(made[0]["metadata"])} if made else {}
-        self._ended(self.status(results).exit_code, next(iter(failed), ""), summary=summary)
+        self._end(self.status(results).exit_code, next(iter(failed), ""), summary=summary)
         return results
 
-    def _ended(self, code: int, error: str, *, reason: str = "", summary: Mapping[str, str] | None = None) -> None:
+    def _end(self, code: int, error: str, *, reason: str = "", summary: Mapping[str, str] | None = None) -> None:
         self._file.end(exit_code=code, error=error, reason=reason, summary=summary or {})
 
     def status(self, results: Mapping[str, TaskResult]) -> jobs.Status:
@@ -90,16 +90,16 @@ class Recorded:
             tasks=tuple(_task(result) for result in results.values()),
         )
 
-    def _started(self, task: str) -> None:
+    def _record_start(self, task: str) -> None:
         self._file.node_started(task, self._rehearsal.log(task))
-        self._tell_started(task)
+        self._report_start(task)
 
-    def _finished(self, result: TaskResult) -> None:
+    def _record_end(self, result: TaskResult) -> None:
         # What was never started was not reached.
         if result.task in self._file.record.nodes:
             state = _STATES.get(result.state, result.state.lower())
             self._file.node_finished(result.task, state, result.error)
-        self._tell_finished(_task(result))
+        self._report_end(_task(result))
 
 
 def _task(result: TaskResult) -> jobs.Task:

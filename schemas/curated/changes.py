@@ -40,7 +40,7 @@ def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]
     return differences
 
 
-def rewritten(text: str, after: schema_pb2.Schema) -> str:
+def rewrite(text: str, after: schema_pb2.Schema) -> str:
     """Return a schema file's text with the features and domains of `after`; only what differs is written again.
 
     Comments inside a changed feature or domain are lost, all others stay.

@@ -1,8 +1,8 @@
 """Hashes of input files by what is in them, remembered so that an unchanged file is not read again.
 
-A local file is remembered by path, size, inode, and the times of its last modification and change in nanoseconds. As in
-git's index (https://git-scm.com/docs/racy-git), a hash is remembered only if the file was written some time before it
-was read: a later write could get the same time from a clock that ticks slowly.
+A local file is remembered by path, size, inode, and the times of its last modification and change in nanoseconds. A
+hash is remembered only if the file was written some time before it was read, as in git's index
+(https://git-scm.com/docs/racy-git). A later write could get the same time from a clock that ticks slowly.
 """
 
 import hashlib

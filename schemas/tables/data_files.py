@@ -1,7 +1,7 @@
 """Finds input files, local or remote, by name or pattern; `{SPAN}` and `{VERSION}` in it as TFX has them.
 
-A name that exists goes before the pattern that it could be: `data [1]/a[b].csv` is that file, if there is one, and
-`data [1]/*.csv` is of the folder `data [1]`, if there is one. In a pattern `[[]`, `[*]` and `[?]` stand for themselves.
+A name that exists goes before the pattern that it could be. `data [1]/a[b].csv` is that file if it exists, and
+`data [1]/*.csv` is of the folder `data [1]` if it exists. In a pattern `[[]`, `[*]` and `[?]` stand for themselves.
 
 https://www.tensorflow.org/tfx/guide/examplegen#span describes spans and versions.
 """
@@ -52,10 +52,12 @@ def inputs(data: Data) -> list[Input]:
             for pattern, span in _of_window(data, name, split.files):
                 split_inputs.append(Input(name, pattern, span, tuple(matching_files(data.base, pattern, name))))
     owner: dict[str, str] = {}
-    for one in split_inputs:
-        for path in one.files:
-            if owner.setdefault(path, one.split) != one.split:
-                raise DataError(f"{path}: is in the files of both '{owner[path]}' and '{one.split}' (data.splits)")
+    for split_input in split_inputs:
+        for path in split_input.files:
+            if owner.setdefault(path, split_input.split) != split_input.split:
+                raise DataError(
+                    f"{path}: is in the files of both '{owner[path]}' and '{split_input.split}' (data.splits)"
+                )
     return split_inputs
 
 
@@ -89,7 +91,7 @@ def matching_files(base: str, pattern: str, split: str) -> list[str]:
     return files
 
 
-def listed(source: str) -> list[str]:
+def list_files(source: str) -> list[str]:
     """Return the files of a path, a glob pattern or a folder, local or remote, in a stable order.
 
     Of a folder, those directly in it whose names do not start with `_` or `.`, which are not data.
@@ -212,10 +214,10 @@ def _of_window(data: Data, split: str, pattern: str) -> list[tuple[str, int | No
     spans = range(latest - data.window + 1, latest + 1)
     gaps = [span for span in spans if span not in versions]
     if gaps:
-        there = ", ".join(map(str, sorted(versions)))
+        present = ", ".join(map(str, sorted(versions)))
         raise DataError(
             f"{os.path.join(data.base, pattern)}: span {', '.join(map(str, gaps))} is missing; data.window asks for "
-            f"{spans[0]} to {latest}, and there are: {there}. Add the files, or set data.span or data.window"
+            f"{spans[0]} to {latest}, and there are: {present}. Add the files, or set data.span or data.window"
         )
     return [(versions[span][max(versions[span])], span) for span in spans]
 

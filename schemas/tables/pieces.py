@@ -1,7 +1,7 @@
 """Cuts large files into pieces that can be read by themselves, on any machine. Imports no TensorFlow.
 
-CSV is cut at ends of lines, Parquet between row groups. What cannot be cut is read as a whole: compressed files,
-TFRecord, encodings in which a byte of a line's end may be part of a letter, and CSV with quotes within values.
+CSV is cut at ends of lines, Parquet between row groups. Compressed files and TFRecord are read as a whole. So are
+encodings in which a byte of a line's end may be part of a letter, and CSV with quotes within values.
 """
 
 import codecs

@@ -144,10 +144,11 @@ class NumberCounts:
         """
         first = self.first_extreme
         least = max(self.examples, default=0) if first is None else first
-        kept = {exponent: pairs for exponent, pairs in self.examples.items() if exponent >= least}
-        places = {} if first is None else reader.places([row for pairs in kept.values() for row, _ in pairs])
+        examples = {exponent: pairs for exponent, pairs in self.examples.items() if exponent >= least}
+        places = {} if first is None else reader.places([row for pairs in examples.values() for row, _ in pairs])
         self.examples = {
-            exponent: [(places.get(row, reader.path), text) for row, text in pairs] for exponent, pairs in kept.items()
+            exponent: [(places.get(row, reader.path), text) for row, text in pairs]
+            for exponent, pairs in examples.items()
         }
 
     def as_json(self) -> dict[str, Any]:

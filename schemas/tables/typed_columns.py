@@ -26,7 +26,7 @@ from schemas.tables.values import (
     convert,
     feature_rules,
     label_rule,
-    shown,
+    quote,
 )
 
 # Kinds of bad rows that an error names, a line for each.
@@ -58,7 +58,7 @@ class Columns:
     copied: Sequence[str] = ()
 
     @classmethod
-    def declared(cls, data: Data, features: FeatureSet) -> "Columns":
+    def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
         """Return what a config expects."""
         options = data.read_options(features.label.column)
         label = label_rule(features, options)
@@ -179,7 +179,7 @@ class Table:
     @classmethod
     def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
         """Return the table of one of a config's files."""
-        columns = Columns.declared(data, features)
+        columns = Columns.from_config(data, features)
         return cls(open_table(path, data.format, data.csv, only=columns.needed), columns, max_bad_rows)
 
     @classmethod
@@ -197,7 +197,7 @@ class Table:
         return {
             "format": format,
             "csv": data.csv.model_dump(mode="json"),
-            "columns": Columns.declared(data, features).as_json(),
+            "columns": Columns.from_config(data, features).as_json(),
             "max_bad_rows": data.max_bad_rows,
         }
 
@@ -244,7 +244,7 @@ class Table:
     def _take_ragged(self) -> None:
         taken = sum(1 for bad in self.bad_rows if bad.column is None)
         for ragged in self.reader.ragged[taken:]:
-            reason = f"{ragged.reason}: {shown(ragged.text)}; a field that holds the delimiter needs quotes"
+            reason = f"{ragged.reason}: {quote(ragged.text)}; a field that holds the delimiter needs quotes"
             self.bad_rows.append(BadRow(ragged.row, None, reason, ragged.text))
 
     def _check_names(self, names: list[str]) -> None:
@@ -328,23 +328,23 @@ class Table:
                 return fault.reason
 
     def _good_batch(self, texts: Texts, columns: Mapping[str, Converted], good: pa.Array | None) -> Batch:
-        def kept(column: pa.Array) -> pa.Array:
+        def keep_good(column: pa.Array) -> pa.Array:
             return column if good is None else column.filter(good)
 
         def plain(name: str) -> pa.Array:
-            return kept(as_missing(texts.columns.column(name), self.columns.missing_values))
+            return keep_good(as_missing(texts.columns.column(name), self.columns.missing_values))
 
         group = self.columns.group
-        strings = {name: kept(column.strings) for name, column in columns.items()}
+        strings = {name: keep_good(column.strings) for name, column in columns.items()}
         return Batch(
-            values=pa.RecordBatch.from_pydict({name: kept(column.values) for name, column in columns.items()}),
+            values=pa.RecordBatch.from_pydict({name: keep_good(column.values) for name, column in columns.items()}),
             texts=pa.RecordBatch.from_pydict(strings),
             rows=texts.rows if good is None else texts.rows[np.asarray(good)],
             features=self.columns.features,
             groups=plain(group) if group else None,
             split_by={name: plain(name) for name in self.columns.split_by},
             labels=strings[self.columns.label] if self.columns.label else None,
-            copied={name: kept(texts.columns.column(name)) for name in self.columns.copied},
+            copied={name: keep_good(texts.columns.column(name)) for name in self.columns.copied},
         )
 
 
@@ -357,8 +357,8 @@ def _together(batches: Iterable[Texts]) -> Iterator[Texts]:
             waiting = []
         waiting.append(texts)
         if (
-            sum(len(one.rows) for one in waiting) >= _ROWS_TOGETHER
-            or sum(one.columns.nbytes for one in waiting) >= _BYTES_TOGETHER
+            sum(len(batch.rows) for batch in waiting) >= _ROWS_TOGETHER
+            or sum(batch.columns.nbytes for batch in waiting) >= _BYTES_TOGETHER
         ):
             yield _join(waiting)
             waiting = []

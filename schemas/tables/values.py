@@ -267,10 +267,10 @@ def as_string(value: Any, rule: Rule) -> str | None:
                 raise ValueError(f"expected {expected}, found bytes that are not UTF-8") from error
         case _:
             name = {"list": "a list", "dict": "an object"}.get(type(value).__name__, type(value).__name__)
-            raise ValueError(f"expected {expected}, found {name}: {shown(str(value))}")
+            raise ValueError(f"expected {expected}, found {name}: {quote(str(value))}")
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Return a string in quotes, its end cut off if it is long."""
     return repr(text) if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]!r}..."
 
@@ -323,7 +323,7 @@ def _unknown_classes(strings: pa.Array, classes: Sequence[str]) -> dict[int, Fau
     is_class = pc.or_(_is_in(strings, classes), strings.is_null())
     expected = " or ".join(repr(value) for value in classes[:_MAX_SHOWN_CLASSES])
     rows = np.flatnonzero(~np.asarray(is_class)).tolist()
-    return {row: Fault(f"expected {expected}, found {shown(strings[row].as_py())}", "other") for row in rows}
+    return {row: Fault(f"expected {expected}, found {quote(strings[row].as_py())}", "other") for row in rows}
 
 
 def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int, Fault]]:
@@ -362,7 +362,7 @@ def _plain(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array]:
 
 def _not_a_number(text: str, expected: str) -> Fault:
     kind: FaultKind = "format" if _WRITTEN_NUMBER.fullmatch(text.strip()) else "type"
-    return Fault(f"expected {expected}, found {shown(text)}", kind)
+    return Fault(f"expected {expected}, found {quote(text)}", kind)
 
 
 def _doubles(trimmed: pa.Array) -> pa.Array:

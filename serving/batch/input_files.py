@@ -10,7 +10,7 @@ from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.features import FeatureSet
 from schemas.tables import locations
-from schemas.tables.data_files import guessed_format, listed
+from schemas.tables.data_files import guessed_format, list_files
 from schemas.tables.file_kinds import table_format
 from schemas.tables.locations import what_failed
 from schemas.tables.readers import Terms, open_table
@@ -39,7 +39,7 @@ def list_input_files(source: str) -> tuple[InputFile, ...]:
     Raises:
       DataError: no file matches.
     """
-    return tuple(_describe(path) for path in listed(source))
+    return tuple(_describe(path) for path in list_files(source))
 
 
 def detect_format(source: str, files: Sequence[InputFile]) -> Format:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.counts import COUNTS_FILE, counted
+from benchmarks.counts import COUNTS_FILE, count_bytes
 
 # Compressed sizes, and what TensorFlow looks up meanwhile, move a little; a pass more over the data is far above this.
 _SLACK_RATIO, _SLACK_BYTES = 1.05, 3.0
@@ -12,7 +12,7 @@ _SLACK_RATIO, _SLACK_BYTES = 1.05, 3.0
 
 @pytest.mark.slow
 def test_no_component_reads_or_writes_more_for_a_row_than_was_kept() -> None:
-    kept, measured = json.loads(COUNTS_FILE.read_text()), counted()
+    kept, measured = json.loads(COUNTS_FILE.read_text()), count_bytes()
     assert {*measured} == {*kept}
     grown = {
         f"{node} {name}": (before, measured[node][name])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import network
-from benchmarks.network import Result, loss_ratio, overridden
+from benchmarks.network import Result, list_overrides, loss_ratio
 
 
 def _result(variant: str, seed: int, loss: float, error: str = "") -> Result:
@@ -21,7 +21,7 @@ def test_settings_are_computed_from_the_table() -> None:
     }
     facts = {"rows": 20_000, "kind": "regression"}
     expected = ["training.epochs=19", "training.batch_size=128", 'model.normalization="none"']
-    assert list(overridden(settings, facts)) == expected
+    assert list(list_overrides(settings, facts)) == expected
 
 
 def test_the_ratio_is_that_of_the_mean_losses_without_failed_trainings() -> None:

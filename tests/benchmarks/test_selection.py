@@ -83,7 +83,7 @@ def test_each_wheel_gives_a_small_and_a_large_table_of_classes() -> None:
     candidates = [
         _candidate(package, f"{package}{rows}", "binary", rows) for package in ("keel", "a") for rows in (1_000, 5_000)
     ]
-    assert [(one.package, one.rows) for one in select(candidates)] == [
+    assert [(table.package, table.rows) for table in select(candidates)] == [
         *(("a", 1_000), ("keel", 1_000)),
         *(("a", 5_000), ("keel", 5_000)),
     ]
@@ -109,4 +109,4 @@ def test_the_tables_are_those_that_the_rule_picks() -> None:
         pytest.skip("the packages were not fetched: python -m benchmarks.selection")
     picked = select([*selection.keel_candidates(), *selection.r_candidates()])
     expected = [(table.label, table.kind) for table in public_tables.HEAD_TO_HEAD.values()]
-    assert [(one.label, one.kind) for one in picked] == expected
+    assert [(table.label, table.kind) for table in picked] == expected

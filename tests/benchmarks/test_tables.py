@@ -70,9 +70,9 @@ def test_every_data_set_has_its_origin_and_every_cause_its_data_set() -> None:
 
 def test_a_running_number_is_the_first_column_where_a_file_has_one() -> None:
     frame = pd.DataFrame({"rownames": [1, 2], "x": [0.5, 1.5]})
-    assert list(public_tables._indexed(frame, "none").columns) == ["x"]
-    assert list(public_tables._indexed(frame, "rownames").columns) == ["rownames", "x"]
-    assert list(public_tables._indexed(frame, "unnamed").columns) == ["", "x"]
+    assert list(public_tables._add_index(frame, "none").columns) == ["x"]
+    assert list(public_tables._add_index(frame, "rownames").columns) == ["rownames", "x"]
+    assert list(public_tables._add_index(frame, "unnamed").columns) == ["", "x"]
 
 
 def test_an_unknown_data_set_is_named() -> None:

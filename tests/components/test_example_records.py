@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components.example_records import GzipFile, deflated, framed, serialized
+from components.example_records import GzipFile, deflate, frame_records, serialize_columns
 
 ROWS = 500
 
@@ -36,7 +36,7 @@ def plain(feature: tf.train.Feature) -> list[object] | None:
 
 def test_records_hold_the_values_and_a_feature_without_one_where_it_is_missing() -> None:
     batch = columns()
-    for record, row in zip(serialized(batch).to_pylist(), batch.to_pylist(), strict=True):
+    for record, row in zip(serialize_columns(batch).to_pylist(), batch.to_pylist(), strict=True):
         values = {
             name: plain(feature) for name, feature in tf.train.Example.FromString(record).features.feature.items()
         }
@@ -45,16 +45,16 @@ def test_records_hold_the_values_and_a_feature_without_one_where_it_is_missing()
 
 def test_a_slice_of_columns_is_taken_as_it_is() -> None:
     batch = columns()
-    assert serialized(batch.slice(100, 50)).to_pylist() == serialized(batch).to_pylist()[100:150]
+    assert serialize_columns(batch.slice(100, 50)).to_pylist() == serialize_columns(batch).to_pylist()[100:150]
 
 
 def test_parts_are_one_gzipped_tfrecord_file(tmp_path: Path) -> None:
-    records = serialized(columns())
+    records = serialize_columns(columns())
     path = tmp_path / "a.gz"
     file = GzipFile(path.open("wb"))
     for part in (records[:200], records[200:]):
-        content = framed(part)
-        file.write(content, deflated(content))
+        content = frame_records(part)
+        file.write(content, deflate(content))
     file.close()
     assert [*tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator()] == records.to_pylist()
     with tf.io.TFRecordWriter(str(tmp_path / "b")) as writer:

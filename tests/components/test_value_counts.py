@@ -12,7 +12,7 @@ BINS = 64
 SHARES = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-def merged(values: NDArray[np.float32], parts: int, bins: int = BINS) -> ValueCounts:
+def count_in_parts(values: NDArray[np.float32], parts: int, bins: int = BINS) -> ValueCounts:
     counts = empty()
     for part in np.array_split(values, parts):
         counts = merge([counts, count_values(part)], bins)
@@ -56,10 +56,10 @@ def test_many_different_values_are_counted_in_bins(name: str, parts: int) -> Non
         "far": random.normal(1e6, 10, rows),
         "whole": np.floor(random.gamma(2, 40_000, rows)),
     }[name].astype(np.float32)
-    exact = merged(values, parts, bins=rows)
+    exact = count_in_parts(values, parts, bins=rows)
     assert exact.is_exact
     assert [exact.quantile(share) for share in SHARES] == [quantile_1(values, share) for share in SHARES]
-    counts = merged(values, parts, bins=4096)
+    counts = count_in_parts(values, parts, bins=4096)
     assert counts.total == rows and len(counts.low) <= 4096
     # Each bin has the true number of the values from its smallest to its largest, which occur.
     for low, high, count in list(zip(counts.low, counts.high, counts.count, strict=True))[::97]:
@@ -85,7 +85,7 @@ def test_neither_order_nor_shards_matter(values: list[float], parts: int, order:
     shuffled = list(values)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     once = merge([count_values(np.array(values, dtype=np.float32))], BINS)
-    split = merged(np.array(shuffled, dtype=np.float32), parts)
+    split = count_in_parts(np.array(shuffled, dtype=np.float32), parts)
     assert split.low.tolist() == once.low.tolist()
     assert split.high.tolist() == once.high.tolist()
     assert split.count.tolist() == once.count.tolist()

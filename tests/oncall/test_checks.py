@@ -65,7 +65,7 @@ def test_a_newest_run_that_did_not_end_well_is_not_ok(ends: str, runs: Runs, onc
 
 def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
-    with runs.root.locked():
+    with runs.root.lock():
         runs.run(SECOND, crashes_in="Trainer")
         found = document("check")
     assert checks(found)["newest run"] is True
@@ -157,7 +157,7 @@ def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Docum
 
 
 def test_the_run_that_holds_the_lock_is_named_and_its_output_is_its_own(runs: Runs, document: Document) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         runs.run(FIRST, crashes_in="Trainer")
         found = document("doctor")
     assert found["lock"].startswith(f"held by run {FIRST}, process ")
@@ -217,7 +217,7 @@ def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document
 def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stays(
     runs: Runs, oncall: Oncall, document: Document
 ) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         pass
     runs.run(FIRST)
     runs.run(SECOND)
@@ -229,7 +229,7 @@ def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stay
     subprocess.run(again, shell=True, check=True)
     (finding,) = document("doctor")["findings"]
     assert finding["todo"].endswith(". Or begin again: the next run does")
-    with runs.root.locked():
+    with runs.root.lock():
         pass
     assert (document("doctor")["ok"], content(runs.registry.folder)) == (True, before)
     assert all(checks(document("check")).values())

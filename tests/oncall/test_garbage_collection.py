@@ -141,7 +141,7 @@ def test_an_artifact_whose_files_are_gone_is_marked_whoever_used_it(runs: Runs, 
 
 def test_it_is_refused_while_a_run_holds_the_run_root(runs: Runs, oncall: Oncall) -> None:
     runs.run(IDS[0])
-    with runs.root.locked():
+    with runs.root.lock():
         for flags in ((), ("--yes",)):
             found = oncall("gc", "--keep-last", 1, *flags)
             assert (found.exit_code, "a run is using it" in found.output) == (6, True)

@@ -117,7 +117,7 @@ def _following(runs: Runs, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         file = begun(runs)
         process = _following(runs)
         assert process.stdout is not None
@@ -133,7 +133,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
 
 
 def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs: Runs) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         file = begun(runs)
         process = _following(runs, "SchemaGen")
         node(file, "ExampleGen", "one\n")
@@ -149,7 +149,7 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
 
 
 def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         file = begun(runs)
         write(file, "two\nthree\n")
         process = _following(runs, "--lines", "1")
@@ -160,7 +160,7 @@ def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
 
 
 def test_ctrl_c_leaves_it_quietly(runs: Runs) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         begun(runs)
         process = _following(runs)
         assert process.stdout is not None

@@ -81,7 +81,7 @@ def test_a_run_whose_model_should_serve_and_was_changed_pushes_it_again(
 
 def test_nothing_is_resumed_while_a_run_goes_on(runs: Runs, oncall: Oncall, started: Any) -> None:
     runs.run(FIRST, crashes_in="Gate")
-    with runs.root.locked():
+    with runs.root.lock():
         found = oncall("resume", FIRST)
     assert (found.exit_code, "a run is using it" in found.output) == (6, True)
     assert started == []

@@ -38,7 +38,7 @@ def test_the_rest_of_many_runs_is_counted(runs: Runs, oncall: Oncall, document: 
 
 
 def test_a_run_that_goes_on_is_running_in_its_node(runs: Runs, document: Document) -> None:
-    with runs.root.locked():
+    with runs.root.lock():
         runs.run(FIRST, crashes_in="Trainer")
         (found,) = document("runs")["runs"]
     assert (found["state"], found["cause"]) == ("RUNNING", "in Trainer")
@@ -113,7 +113,7 @@ def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Run
     runs.run(SECOND, crashes_in="Trainer")
     states = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
     assert (states["Transform"], states["Trainer"]) == ("complete", "cut off")
-    with runs.root.locked():
+    with runs.root.lock():
         runs.run(THIRD, crashes_in="Trainer")
         states = {node["node"]: node["state"] for node in document("show", THIRD)["nodes"]}
     assert states["Trainer"] == "running"

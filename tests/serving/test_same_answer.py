@@ -27,7 +27,7 @@ from hypothesis import strategies
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from cli.errors import DataError
-from components.example_records import serialized
+from components.example_records import serialize_columns
 from schemas.data import Data, Format
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, safe_name
@@ -233,7 +233,7 @@ def routes(
         batches = list(table.batches())
         if table.bad_rows:
             return _reason(summary(table)[0])
-        (record,) = serialized(batches[0].values).to_pylist()
+        (record,) = serialize_columns(batches[0].values).to_pylist()
         outputs = signature(examples=tf.constant([record]))
         probability = float(outputs["probability"][0])
         return (

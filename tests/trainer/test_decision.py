@@ -21,8 +21,8 @@ def costs(false_positive: float = 1, false_negative: float = 1) -> DecisionCosts
     return DecisionCosts(cost_false_positive=false_positive, cost_false_negative=false_negative)
 
 
-def labelled(*groups: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of (how many, label, probability)."""
+def make_rows(*groups: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and probabilities of groups of (number of rows, label, probability)."""
     labels = np.concatenate([np.full(rows, label) for rows, label, _ in groups])
     probabilities = np.concatenate([np.full(rows, p, np.float32) for rows, _, p in groups])
     return labels, probabilities
@@ -41,7 +41,7 @@ def mean_cost(labels: np.ndarray, probabilities: np.ndarray, declared: DecisionC
 
 def test_the_cheapest_threshold_lies_between_the_neighbours_that_it_parts() -> None:
     # At the costs' own threshold of 1/6 all 60 negative rows at 0.25 are false positives.
-    rows = labelled((60, 0, 0.25), (40, 1, 0.5))
+    rows = make_rows((60, 0, 0.25), (40, 1, 0.5))
     chosen = choose_threshold(*rows, costs(1, 5))
     assert chosen == DecisionThreshold(
         threshold=0.375, costs=costs(1, 5), chosen_by="eval", rows=100, mean_cost=0.0, mean_cost_at_default=2.0
@@ -50,7 +50,7 @@ def test_the_cheapest_threshold_lies_between_the_neighbours_that_it_parts() -> N
 
 def test_costs_are_weighed() -> None:
     # Missing the 60 positive rows at 0.2 costs 60 * 2, and taking the 60 negative ones there costs 60 * 0.5.
-    rows = labelled((100, 0, 0.125), (60, 0, 0.2), (60, 1, 0.2), (20, 1, 0.9))
+    rows = make_rows((100, 0, 0.125), (60, 0, 0.2), (60, 1, 0.2), (20, 1, 0.9))
     chosen = choose_threshold(*rows, costs(0.5, 2))
     assert (chosen.threshold, chosen.chosen_by) == (pytest.approx((0.125 + 0.2) / 2), "eval")
     assert (chosen.mean_cost, chosen.mean_cost_at_default) == (30 / 240, 120 / 240)
@@ -59,7 +59,7 @@ def test_costs_are_weighed() -> None:
 @pytest.mark.parametrize(("preferred", "nearest"), [(0.1, 0.2), (0.5, 0.425), (0.6, 0.63), (0.99, 0.63)])
 def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float, nearest: float) -> None:
     # Each of the three has two errors.
-    labels, probabilities = labelled((9, 0, 0.1), (1, 1, 0.3), (1, 0, 0.4), (1, 1, 0.45), (1, 0, 0.46), (9, 1, 0.8))
+    labels, probabilities = make_rows((9, 0, 0.1), (1, 1, 0.3), (1, 0, 0.4), (1, 1, 0.45), (1, 0, 0.46), (9, 1, 0.8))
     threshold = decision._cheapest(labels == 1, probabilities, costs(), preferred)
     assert threshold == pytest.approx(nearest)
 
@@ -67,11 +67,11 @@ def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float,
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        (labelled((50, 0, 0.3), (4, 1, 0.4)), "four rows of a class"),
-        (labelled((50, 0, 0.3)), "no row of a class"),
-        (labelled((50, 1, 0.3)), "no row of a class"),
-        (labelled((60, 0, 0.1), (40, 1, 0.5)), "none is better"),
-        (labelled((50, 0, 0.1), (1, 0, 0.2), (49, 1, 0.5)), "better by one row"),
+        (make_rows((50, 0, 0.3), (4, 1, 0.4)), "four rows of a class"),
+        (make_rows((50, 0, 0.3)), "no row of a class"),
+        (make_rows((50, 1, 0.3)), "no row of a class"),
+        (make_rows((60, 0, 0.1), (40, 1, 0.5)), "none is better"),
+        (make_rows((50, 0, 0.1), (1, 0, 0.2), (49, 1, 0.5)), "better by one row"),
     ],
 )
 def test_without_evidence_the_threshold_is_that_of_the_costs(rows: Any, why: str) -> None:
@@ -82,13 +82,13 @@ def test_without_evidence_the_threshold_is_that_of_the_costs(rows: Any, why: str
 
 def test_the_threshold_of_balanced_classes_is_moved_by_their_odds() -> None:
     # Equal odds in training are 1 : 99 in the rows: a row has to be 99 times as likely.
-    chosen = choose_threshold(*labelled((99, 0, 0.2), (1, 1, 0.995)), costs(), is_balanced=True)
+    chosen = choose_threshold(*make_rows((99, 0, 0.2), (1, 1, 0.995)), costs(), is_balanced=True)
     assert chosen.threshold == pytest.approx(99.5 / 1.5 / (99.5 / 1.5 + 1))
     assert chosen.chosen_by == "costs"
 
 
 def test_rows_without_a_finite_prediction_are_left_out() -> None:
-    labels, probabilities = labelled((60, 0, 0.25), (40, 1, 0.5), (3, 1, np.nan), (3, 0, np.inf))
+    labels, probabilities = make_rows((60, 0, 0.25), (40, 1, 0.5), (3, 1, np.nan), (3, 0, np.inf))
     chosen = choose_threshold(labels, probabilities, costs(1, 5))
     assert (chosen.threshold, chosen.rows) == (0.375, 100)
     none = choose_threshold(np.array([0, 1]), np.array([np.nan, np.nan]), costs(1, 5))
@@ -100,7 +100,7 @@ def test_rows_without_a_finite_prediction_are_left_out() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, float(np.nextafter(np.float32(0.5), np.float32(1))))])
 def test_neighbours_that_touch_are_parted(low: float, high: float) -> None:
-    rows = labelled((50, 0, low), (50, 1, high))
+    rows = make_rows((50, 0, low), (50, 1, high))
     chosen = choose_threshold(*rows, costs(1, 1000))
     assert low <= np.float32(chosen.threshold) < high
     assert chosen.mean_cost == 0
@@ -109,7 +109,7 @@ def test_neighbours_that_touch_are_parted(low: float, high: float) -> None:
 @pytest.mark.parametrize("declared", [costs(1e6, 1), costs(1, 1e6), costs(1e12, 1e12), costs(1e-300, 1e-300)])
 @pytest.mark.parametrize("value", [0.0, 1e-45, 1.0])
 def test_costs_and_predictions_at_their_ends_give_a_threshold(declared: DecisionCosts, value: float) -> None:
-    rows = labelled((30, 0, value), (30, 1, value))
+    rows = make_rows((30, 0, value), (30, 1, value))
     for is_balanced in (False, True):
         chosen = choose_threshold(*rows, declared, is_balanced=is_balanced)
         assert 0 < np.float32(chosen.threshold) < 1

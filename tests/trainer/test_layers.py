@@ -75,8 +75,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(shape: tuple[int, ...]) -> N
     keras.utils.set_random_seed(1)
     layer = Dropout(0.2)
     dropped = layer(tf.ones(shape), training=True).numpy()
-    kept = 256 / (256 - 51)
-    assert {*np.unique(dropped).tolist()} <= {0.0, np.float32(kept)}
+    factor = 256 / (256 - 51)
+    assert {*np.unique(dropped).tolist()} <= {0.0, np.float32(factor)}
     if dropped.size > 10_000:
         assert (dropped == 0).mean() == pytest.approx(51 / 256, abs=0.005)
         assert dropped.mean() == pytest.approx(1, abs=0.005)

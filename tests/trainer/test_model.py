@@ -130,8 +130,8 @@ def test_early_stopping_keeps_the_best_epoch(source: Source, tmp_path: Path) -> 
     assert losses[history.kept_epoch] == min(losses)
     rows = list(evaluation.blocks())
     logit = network(evaluation.unpack(rows[0][0], rows[0][1]), training=False)
-    kept = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
-    assert kept == pytest.approx(min(losses), rel=1e-3)
+    loss_on_eval = float(keras.losses.BinaryCrossentropy(from_logits=True)(rows[0][2][:, None], logit))
+    assert loss_on_eval == pytest.approx(min(losses), rel=1e-3)
 
 
 def test_class_weights_give_both_classes_the_same_total(source: Source, tmp_path: Path) -> None:
@@ -227,8 +227,10 @@ def test_what_the_config_says_of_a_gpu_counts_where_there_is_one(
     )
     assert adapt_to_device(settings) == (settings, "float32")
     # No machine of the tests has one; bfloat16 is computed by a CPU, too, slowly.
-    there = tf.config.list_physical_devices
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind] if kind == "GPU" else there(kind))
+    list_devices = tf.config.list_physical_devices
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: [kind] if kind == "GPU" else list_devices(kind)
+    )
     chosen, precision = adapt_to_device(settings)
     assert (chosen.batch_size, precision) == (64, "mixed_bfloat16")
     assert chosen.deep_optimizer == deep.model_copy(update={"learning_rate": 0.01})

@@ -59,7 +59,7 @@ def write_rows(
     return Source([str(path)], features, spec)
 
 
-def fitted(source: Source, model: Model = RECIPE, **changes: Any) -> tuple[WideAndDeep, History]:
+def fit_network(source: Source, model: Model = RECIPE, **changes: Any) -> tuple[WideAndDeep, History]:
     settings = training(**{"epochs": 12, "deep_optimizer": Optimizer(name="adam", learning_rate=0.01), **changes})
     return fit(train=source, evaluation=source, model=model, training=settings, seed=3, log_folder=None)
 
@@ -75,7 +75,7 @@ def test_all_options_together_learn_and_serve_what_was_measured(kind: str, tmp_p
     changes: dict[str, Any] = {"ema_momentum": 0.9, "early_stopping": EarlyStopping(patience=12)}
     if kind != "regression":
         changes |= {"calibration": "temperature", "label_smoothing": 0.02}
-    network, history = fitted(source, **changes)
+    network, history = fit_network(source, **changes)
     outputs, labels = predictions(network, source)
     assert outputs.shape == (600, 3 if kind == "multiclass" else 1)
     match kind:
@@ -88,14 +88,14 @@ def test_all_options_together_learn_and_serve_what_was_measured(kind: str, tmp_p
             # Of a deviation of 1.9.
             assert rmse < 0.6
             assert rmse == pytest.approx(history.metrics["val_rmse"][history.kept_epoch], rel=1e-4)
-    again, _ = fitted(source, **changes)
+    again, _ = fit_network(source, **changes)
     np.testing.assert_allclose(predictions(again, source)[0], outputs, rtol=1e-2, atol=1e-2)
 
 
 def test_the_temperature_is_that_of_the_least_loss_on_eval(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "binary", 400)
-    plain, history = fitted(source, label_smoothing=0.3)
-    calibrated, _ = fitted(source, label_smoothing=0.3, calibration="temperature")
+    plain, history = fit_network(source, label_smoothing=0.3)
+    calibrated, _ = fit_network(source, label_smoothing=0.3, calibration="temperature")
     inverse = float(calibrated.get_layer("temperature").inverse)
     # Smoothed labels make the network less certain than it should be.
     assert inverse > 1.2
@@ -135,7 +135,7 @@ def test_the_averages_follow_their_formula_and_training_continues_with_the_weigh
 
 def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 100)
-    network, _ = fitted(source, Model(hidden_units=(4,), members=3, normalization="none"), epochs=2)
+    network, _ = fit_network(source, Model(hidden_units=(4,), members=3, normalization="none"), epochs=2)
     outputs, _ = predictions(network, source)
     assert outputs.shape == (100, 3) and np.isfinite(outputs).all()
 
@@ -143,7 +143,7 @@ def test_a_wide_part_is_the_same_for_all_members(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_rows_than_members_and_a_constant_column_give_finite_predictions(kind: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", kind, 6, constant=True)
-    network, history = fitted(source, RECIPE.model_copy(update={"members": 16}), ema_momentum=0.99, epochs=3)
+    network, history = fit_network(source, RECIPE.model_copy(update={"members": 16}), ema_momentum=0.99, epochs=3)
     assert np.isfinite(predictions(network, source)[0]).all()
     assert all(value is not None for values in history.metrics.values() for value in values)
 
@@ -152,7 +152,7 @@ def test_fewer_rows_than_members_and_a_constant_column_give_finite_predictions(k
 def test_labels_of_1e12_are_learned_in_their_own_unit(scale: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "regression", 300, unit=1e12)
     model = Model.model_validate({**RECIPE.model_dump(), "label_scale": scale, "clip_predictions": True})
-    network, history = fitted(source, model)
+    network, history = fit_network(source, model)
     outputs, labels = predictions(network, source)
     assert labels.min() <= outputs.min() and outputs.max() <= labels.max()
     assert history.metrics["val_rmse"][-1] < 1e12
@@ -163,8 +163,8 @@ def test_a_logarithm_that_is_calibrated_predicts_the_mean(tmp_path: Path) -> Non
     # So short a training is far from the labels.
     model = Model.model_validate({**RECIPE.model_dump(), "label_scale": "log_z_score"})
     changes = {"epochs": 1, "deep_optimizer": Optimizer(name="adam", learning_rate=1e-4)}
-    plain, _ = fitted(source, model, **changes)
-    calibrated, _ = fitted(source, model, **changes, calibration="mean")
+    plain, _ = fit_network(source, model, **changes)
+    calibrated, _ = fit_network(source, model, **changes, calibration="mean")
     outputs, labels = predictions(plain, source)
     assert abs(outputs.mean() / labels.mean() - 1) > 0.003
     assert predictions(calibrated, source)[0].mean() == pytest.approx(labels.mean(), rel=1e-3)
@@ -192,7 +192,7 @@ def test_a_factor_that_makes_the_error_on_eval_larger_is_not_used(tmp_path: Path
 
 def test_a_thousand_classes_of_which_some_have_one_row(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.gz", "multiclass", 1_200, classes=1_000)
-    network, history = fitted(source, epochs=2, label_smoothing=0.1, calibration="temperature")
+    network, history = fit_network(source, epochs=2, label_smoothing=0.1, calibration="temperature")
     outputs, _ = predictions(network, source)
     assert outputs.shape == (1_200, 1_000) and np.isfinite(outputs).all()
     assert history.metrics["val_log_loss"][-1] == pytest.approx(np.log(1_000), rel=0.1)

@@ -68,8 +68,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_members_are_averaged_as_probabilities() -> None:
     logits = np.random.default_rng(1).normal(size=(6, 4, 3)).astype(np.float32) * 3
-    one = MeanOfMembers("binary")(logits[:, :, :1]).numpy()
-    np.testing.assert_allclose(1 / (1 + np.exp(-one)), (1 / (1 + np.exp(-logits[:, :, :1]))).mean(1), rtol=1e-5)
+    binary = MeanOfMembers("binary")(logits[:, :, :1]).numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-binary)), (1 / (1 + np.exp(-logits[:, :, :1]))).mean(1), rtol=1e-5)
     several = MeanOfMembers("multiclass")(logits).numpy()
     np.testing.assert_allclose(softmax(several), softmax(logits).mean(1), rtol=1e-5)
     np.testing.assert_allclose(MeanOfMembers("regression")(logits).numpy(), logits.mean(1), rtol=1e-5)

@@ -37,7 +37,7 @@ def heard() -> Any:
     progress.listeners.remove(lines.append)
 
 
-def fitted(train: Source, evaluation: Source, settings: Training, log_folder: Path | None = None) -> History:
+def fit_network(train: Source, evaluation: Source, settings: Training, log_folder: Path | None = None) -> History:
     model = Model(hidden_units=(4,))
     folder = str(log_folder) if log_folder is not None else None
     return fit(train=train, evaluation=evaluation, model=model, training=settings, seed=1, log_folder=folder)[1]
@@ -54,7 +54,7 @@ def one_class(tmp_path: Path) -> Source:
     return write_source(tmp_path / "eval.gz", rows=40, positive_share=0)
 
 
-def logged(folder: Path) -> set[str]:
+def list_logged(folder: Path) -> set[str]:
     """Return the names that TensorBoard shows for eval."""
     files = sorted((folder / "validation").glob("events*"))
     events = [e for file in files for e in tf.compat.v1.train.summary_iterator(str(file))]
@@ -65,7 +65,7 @@ def test_auc_without_both_classes_is_undefined_wherever_it_is_shown(
     train: Source, one_class: Source, tmp_path: Path, heard: list[str]
 ) -> None:
     settings = training(epochs=4, early_stopping=EarlyStopping(patience=0))
-    history = fitted(train, one_class, settings, tmp_path / "logs")
+    history = fit_network(train, one_class, settings, tmp_path / "logs")
     losses = history.metrics["val_log_loss"]
     assert history.metrics["val_auc"] == [None] * len(losses)
     assert losses[history.kept_epoch] == min(losses)  # type: ignore[type-var]
@@ -74,7 +74,7 @@ def test_auc_without_both_classes_is_undefined_wherever_it_is_shown(
     assert heard[0] == "auc is undefined on eval, which has no row of class 'yes'"
     assert heard[1].startswith("epoch 1 of 4: loss 0.")
     assert heard[1].endswith(", val_auc undefined")
-    names = logged(tmp_path / "logs")
+    names = list_logged(tmp_path / "logs")
     assert "epoch_log_loss" in names
     assert "epoch_auc" not in names
     summary = TrainerSummary(epochs=4, kept_epoch=2, metrics={"log_loss": 0.25, "auc": None})
@@ -87,7 +87,7 @@ def test_early_stopping_on_an_undefined_metric_is_rejected_before_training(
 ) -> None:
     evaluation = write_source(tmp_path / "eval.gz", rows=40, positive_share=share)
     with pytest.raises(DataError) as rejected:
-        fitted(train, evaluation, training(early_stopping=EarlyStopping(metric="auc", patience=1)))
+        fit_network(train, evaluation, training(early_stopping=EarlyStopping(metric="auc", patience=1)))
     assert str(rejected.value) == f"training.early_stopping.metric: {AUC_IS_UNDEFINED.format(absent)}"
     assert heard == []
 
@@ -141,11 +141,11 @@ def test_a_search_by_an_undefined_metric_is_rejected_before_its_first_trial(
 def test_a_split_without_rows_is_named(train: Source, tmp_path: Path) -> None:
     empty = write_source(tmp_path / "empty.gz", rows=0)
     with pytest.raises(DataError, match=r"^eval has no rows, and training is watched on it; check data.splits.eval$"):
-        fitted(train, empty, training())
+        fit_network(train, empty, training())
     with pytest.raises(DataError, match=r"^train has no rows; check data.splits.train$"):
-        fitted(empty, train, training())
+        fit_network(empty, train, training())
     with pytest.raises(DataError, match=r"^train has no rows; check data.splits.train$"):
-        fitted(Source([], FEATURES, SPEC), train, training())
+        fit_network(Source([], FEATURES, SPEC), train, training())
 
 
 def test_accuracy_of_an_eval_split_with_one_of_several_classes_is_defined(train: Source, tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_accuracy_of_an_eval_split_with_one_of_several_classes_is_defined(train:
     )
     evaluation = Source(write_source(tmp_path / "eval.gz", rows=1).files, features, SPEC)
     stopping = EarlyStopping(metric="accuracy", patience=1)
-    history = fitted(Source(train.files, features, SPEC), evaluation, training(early_stopping=stopping))
+    history = fit_network(Source(train.files, features, SPEC), evaluation, training(early_stopping=stopping))
     assert {*history.metrics["val_accuracy"]} <= {0.0, 1.0}
 
 
 def test_a_training_that_diverges_ends_with_its_remedy(train: Source, heard: list[str]) -> None:
     with pytest.raises(DivergenceError) as diverged:
-        fitted(train, train, training(deep_optimizer=DIVERGING, wide_optimizer=DIVERGING))
+        fit_network(train, train, training(deep_optimizer=DIVERGING, wide_optimizer=DIVERGING))
     assert str(diverged.value) == (
         "the training diverged: predictions on eval after epoch 1 are not finite; lower "
         "training.deep_optimizer.learning_rate (now 1e+30), or set training.deep_optimizer.clip_norm"

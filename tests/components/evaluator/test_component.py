@@ -99,32 +99,32 @@ def test_each_model_is_loaded_once_and_each_batch_predicted_once_by_each(
     examples: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts, which are the same on any machine: whoever reads or predicts rows twice is found here."""
-    counted: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
     load, parse = tf.saved_model.load, tf.io.parse_example
 
     def counting_load(path: str) -> Any:
-        counted["models loaded"] += 1
+        calls["models loaded"] += 1
         model = load(path)
         signatures = dict(model.signatures)
 
-        def called(name: str) -> Any:
+        def count_calls(name: str) -> Any:
             def call(examples: tf.Tensor) -> Any:
-                counted[f"{name} of {Path(path).parent.name}"] += 1
+                calls[f"{name} of {Path(path).parent.name}"] += 1
                 return signatures[name](examples=examples)
 
             return call
 
-        return type("Model", (), {"signatures": {name: called(name) for name in signatures}})()
+        return type("Model", (), {"signatures": {name: count_calls(name) for name in signatures}})()
 
     def counting_parse(*args: Any, **options: Any) -> Any:
-        counted["batches sliced"] += 1
+        calls["batches sliced"] += 1
         return parse(*args, **options)
 
     monkeypatch.setattr(sliced_predictions.tf.saved_model, "load", counting_load)
     monkeypatch.setattr(sliced_predictions.tf.io, "parse_example", counting_parse)
     summary = _evaluate(examples, models, tmp_path)
     monkeypatch.undo()
-    assert counted == {
+    assert calls == {
         "models loaded": 2,
         "batches sliced": FILES,
         # And once more for the golden requests.
@@ -328,12 +328,12 @@ def test_an_undefined_metric_fails_a_threshold_on_all_rows_and_says_why(
 def test_an_undefined_metric_warns_in_a_slice(
     learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:
-    kept = [row for row in learnable if (row["color"], row["bought"]) != ("red", "yes")]
+    rows = [row for row in learnable if (row["color"], row["bought"]) != ("red", "yes")]
     bounds = {
         "thresholds": [{"metric": "auc", "lower_bound": 0.1, "slice_by": ["color"]}],
         "change_thresholds": [{"metric": "recall", "max_regression": 1.0, "slice_by": ["color"]}],
     }
-    summary = _evaluate(_write(tmp_path, kept), able, tmp_path, bounds)
+    summary = _evaluate(_write(tmp_path, rows), able, tmp_path, bounds)
     assert (summary.failures, _is_blessed()) == ([], True)
     assert summary.warnings == [
         "auc on color=red: undefined, since all rows of the slice have the same class; must be at least 0.1",
@@ -424,13 +424,13 @@ def test_each_model_is_measured_by_the_labels_that_it_serves(
     bounds = {"change_thresholds": [{"metric": "mean_cost", "max_regression": 9}]} if has_costs else {}
     summary = _evaluate(_write(tmp_path, learnable), models, tmp_path, bounds, has_costs=has_costs)
     for name, measured in (("candidate", summary.metrics), ("baseline", summary.baseline)):
-        counted = _confusion(models[name], learnable)
+        confusion = _confusion(models[name], learnable)
         overall = measured["overall"]
-        assert overall["precision"] == counted[1, 1] / counted[:, 1].sum()
-        assert overall["recall"] == counted[1, 1] / counted[1].sum()
-        assert overall["accuracy"] == np.trace(counted) / ROWS
+        assert overall["precision"] == confusion[1, 1] / confusion[:, 1].sum()
+        assert overall["recall"] == confusion[1, 1] / confusion[1].sum()
+        assert overall["accuracy"] == np.trace(confusion) / ROWS
         # Both by the candidate's costs, 1 and 5.
-        cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+        cost = (confusion[0, 1] + 5 * confusion[1, 0]) / ROWS
         assert overall.get("mean_cost") == (pytest.approx(cost) if has_costs else None)
     noted = made["evaluation"].get_string_custom_property(DECISION_PROPERTY)
     if not has_costs:
@@ -453,8 +453,8 @@ def test_a_threshold_may_be_on_the_mean_cost_of_a_single_model(learnable: list[d
     asked = {"thresholds": bounds, "slice_by": []}
     folder = _write(tmp_path, learnable)
     summary = _evaluate(folder, {"candidate": tmp_path / "candidate"}, tmp_path, asked, has_costs=True)
-    counted = _confusion(tmp_path / "candidate", learnable)
-    cost = (counted[0, 1] + 5 * counted[1, 0]) / ROWS
+    confusion = _confusion(tmp_path / "candidate", learnable)
+    cost = (confusion[0, 1] + 5 * confusion[1, 0]) / ROWS
     assert 0.1 < cost < 4
     assert summary.failures == [f"mean_cost on overall: {cost:.4f}, must be at most 0.1"]
     assert summary.decision["baseline_threshold"] is None

@@ -50,7 +50,7 @@ FEATURES = FeatureSet.model_validate(
 )
 
 
-def converted(
+def run_example_gen(
     base: Path, splits: dict[str, Any], *, workers: int = 1, features: FeatureSet = FEATURES, **settings: Any
 ) -> tuple[Any, Path]:
     """Run the executor; return its artifact and where that is."""
@@ -82,7 +82,7 @@ def test_shares_reach_the_executor_in_the_order_of_the_config(tmp_path: Path) ->
     assert tuple(_settings(component.exec_properties)["splits"]) == SHARES
 
 
-def assigned(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
+def assign(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
     hashes = row_hashes(pa.RecordBatch.from_pydict({"x": pa.array(range(rows), pa.int64())}), ["x"])
     bounds = {name: int(bound * 2**64) for name, bound in zip(shares, np.cumsum([*shares.values()]), strict=True)}
     is_in_split = in_shares(points(hashes), np.ones(rows, dtype=bool), "train", bounds)
@@ -90,14 +90,14 @@ def assigned(rows: int, shares: dict[str, float]) -> dict[str, list[bool]]:
 
 
 def test_every_share_gets_its_part_and_every_row_one_split() -> None:
-    shares = assigned(20_000, {"eval": 0.1, "test": 0.3})
+    shares = assign(20_000, {"eval": 0.1, "test": 0.3})
     for name, share in {"eval": 0.1, "test": 0.3, "train": 0.6}.items():
         assert abs(sum(shares[name]) / 20_000 - share) < 0.01
     assert np.sum([*shares.values()], axis=0).tolist() == [1] * 20_000
 
 
 def test_a_row_falls_where_it_always_fell() -> None:
-    shares = assigned(12, {"eval": 0.4, "test": 0.3})
+    shares = assign(12, {"eval": 0.4, "test": 0.3})
     assert {name: np.flatnonzero(rows).tolist() for name, rows in shares.items()} == {
         "eval": [1, 2, 4, 6, 7, 11],
         "test": [0, 8, 9, 10],
@@ -114,19 +114,19 @@ def test_parts_by_time_and_by_values_come_before_shares(tmp_path: Path) -> None:
         "third": {"source": "train", "column": "group", "values": ["g3"]},
         "eval": {"source": "train", "fraction": 0.2},
     }
-    artifact, out = converted(tmp_path, splits, ignored_columns=["group", "when"])
-    counted = json.loads(artifact.get_string_custom_property(ROWS_PROPERTY))
-    assert sum(counted.values()) == 1200
-    assert all(int(x) % 12 >= 10 for x in values(out, "test")) and counted["test"] == 200
+    artifact, out = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
+    rows_by_split = json.loads(artifact.get_string_custom_property(ROWS_PROPERTY))
+    assert sum(rows_by_split.values()) == 1200
+    assert all(int(x) % 12 >= 10 for x in values(out, "test")) and rows_by_split["test"] == 200
     assert all(x < 100 and int(x) % 12 < 10 for x in values(out, "low"))
     assert all(int(x) % 7 == 3 and x >= 100 for x in values(out, "third"))
-    assert abs(counted["eval"] / (counted["eval"] + counted["train"]) - 0.2) < 0.05
+    assert abs(rows_by_split["eval"] / (rows_by_split["eval"] + rows_by_split["train"]) - 0.2) < 0.05
 
 
 def test_a_group_never_straddles_splits(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [f"{i},{i % 2},g{i // 10},2026-01" for i in range(1000)])
     splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    _, out = converted(tmp_path, splits, group_column="group", ignored_columns=["when"])
+    _, out = run_example_gen(tmp_path, splits, group_column="group", ignored_columns=["when"])
     groups = [{int(x) // 10 for x in values(out, split)} for split in ("train", "eval")]
     assert groups[0] | groups[1] == set(range(100)) and not groups[0] & groups[1]
     assert not list(out.glob("groups-*"))
@@ -134,7 +134,9 @@ def test_a_group_never_straddles_splits(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="1 of .* values of 'group' in split '(train|test)' are in '(eval|test|train)' too"
     ):
-        converted(tmp_path, {**splits, "test": {"files": "b.csv"}}, group_column="group", ignored_columns=["when"])
+        run_example_gen(
+            tmp_path, {**splits, "test": {"files": "b.csv"}}, group_column="group", ignored_columns=["when"]
+        )
 
 
 def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     )
     splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     settings: dict[str, Any] = {"ignored_columns": ["group", "when"], "max_bad_rows": 3}
-    artifact, out = converted(tmp_path, splits, **settings)
+    artifact, out = run_example_gen(tmp_path, splits, **settings)
     assert artifact.get_int_custom_property(REJECTED_PROPERTY) == 3
     rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
     assert sorted(reject["place"].removeprefix(str(tmp_path / "a.csv")) for reject in rejects) == [
@@ -153,7 +155,7 @@ def test_bad_rows_are_left_out_counted_and_written_aside(tmp_path: Path) -> None
     ]
     assert {reject["column"] for reject in rejects} == {"x", "y", None}
     with pytest.raises(DataError, match="more bad rows than data.max_bad_rows: 2; .*a.csv:10"):
-        converted(tmp_path, splits, **{**settings, "max_bad_rows": 2})
+        run_example_gen(tmp_path, splits, **{**settings, "max_bad_rows": 2})
 
 
 def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) -> None:
@@ -161,13 +163,13 @@ def test_what_is_found_in_the_values_is_written_on_the_artifact(tmp_path: Path) 
     write(tmp_path / "a.csv", [f"{i}.5,{i % 2},g,2026-01" for i in range(100)])
     write(tmp_path / "b.csv", [*(f"{i}.5,{i % 2},g,2026-01" for i in range(100)), "-1e30,1,g,2026-01"])
     splits = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
-    (one,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
-    assert (one["where"], one["feature"], one["kind"]) == ("data", "x", "EXTREME_VALUES")
-    assert one["text"].startswith(
+    artifact, _ = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
+    (finding,) = json.loads(artifact.get_string_custom_property(FINDINGS_PROPERTY))
+    assert (finding["where"], finding["feature"], finding["kind"]) == ("data", "x", "EXTREME_VALUES")
+    assert finding["text"].startswith(
         "1 of 201 values are many decades from the others, which are below 128 in magnitude: "
     )
-    assert f"-1e30 ({tmp_path}/b.csv:102)" in one["text"]
+    assert f"-1e30 ({tmp_path}/b.csv:102)" in finding["text"]
 
 
 def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_each_splits_content_has_a_name_that_only_its_records_change(tmp_path: P
     splits = {"train": {"files": "train.csv"}, "eval": {"files": "eval.csv"}}
 
     def content() -> dict[str, str]:
-        artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+        artifact, _ = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
         contents: dict[str, str] = json.loads(artifact.get_string_custom_property(CONTENT_PROPERTY))
         return contents
 
@@ -195,13 +197,13 @@ def test_labels_are_counted_by_split(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", [f"{i},{int(i < 30)},g,2026-01" for i in range(100)])
     write(tmp_path / "eval.csv", [f"{i},0,g,2026-01" for i in range(7)])
     splits = {"train": {"files": "train.csv"}, "eval": {"files": "eval.csv"}}
-    artifact, _ = converted(tmp_path, splits, ignored_columns=["group", "when"])
+    artifact, _ = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
     labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
     assert labels == {"train": {"0": 70, "1": 30}, "eval": {"0": 7, "1": 0}}
     numbers = FeatureSet.model_validate(
         {"features": {"y": {"kind": "numeric"}}, "label": {"column": "x", "kind": "regression"}}
     )
-    artifact, _ = converted(tmp_path, splits, features=numbers, ignored_columns=["group", "when"])
+    artifact, _ = run_example_gen(tmp_path, splits, features=numbers, ignored_columns=["group", "when"])
     labels = json.loads(artifact.get_string_custom_property(LABELS_PROPERTY))
     assert labels["eval"] == {"rows": 7, "mean": 3.0, "std": 2.0}
     assert labels["train"] == {"rows": 100, "mean": 49.5, "std": pytest.approx(np.arange(100).std())}
@@ -211,7 +213,7 @@ def test_a_window_of_spans_is_one_artifact(tmp_path: Path) -> None:
     for span in (1, 2, 3):
         write(tmp_path / f"day-{span}.csv", [f"{span * 100 + i},{i % 2},g,2026-01" for i in range(50)])
     splits = {"train": {"files": "day-{SPAN}.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    artifact, out = converted(tmp_path, splits, window=2, ignored_columns=["group", "when"])
+    artifact, out = run_example_gen(tmp_path, splits, window=2, ignored_columns=["group", "when"])
     assert sorted(values(out, "train") + values(out, "eval")) == [*range(200, 250), *range(300, 350)]
     assert artifact.span == 3
 
@@ -224,7 +226,7 @@ def test_the_same_rows_fall_into_the_same_splits_whatever_files_they_are_in(tmp_
             write(tmp_path / folder / f"{number}.csv", part)
     splits = {"train": {"files": "*.csv"}, "eval": {"source": "train", "fraction": 0.3}}
     rows_found = [
-        sorted(values(converted(tmp_path / folder, splits, ignored_columns=["group", "when"])[1], "eval"))
+        sorted(values(run_example_gen(tmp_path / folder, splits, ignored_columns=["group", "when"])[1], "eval"))
         for folder in ("one", "two")
     ]
     assert rows_found[0] == rows_found[1]
@@ -243,7 +245,7 @@ def written_in_pieces(
     folder.mkdir()
     write(folder / "a.csv", [f"{i},{i % 2},{NAMES[i % 5]},2026-01" for i in range(4000)])
     splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    _, out = converted(folder, splits, workers=workers, ignored_columns=["group", "when"])
+    _, out = run_example_gen(folder, splits, workers=workers, ignored_columns=["group", "when"])
     return {
         split: b"".join(gzip.decompress(file.read_bytes()) for file in sorted((out / f"Split-{split}").iterdir()))
         for split in ("train", "eval")
@@ -271,14 +273,14 @@ def test_places_are_those_of_the_file_in_whatever_piece_a_row_is(
     rows[3500] = "7,1"
     write(tmp_path / "a.csv", rows)
     splits = {"train": {"files": "a.csv"}, "eval": {"source": "train", "fraction": 0.3}}
-    _, out = converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=2)
+    _, out = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=2)
     places = [json.loads(line)["place"] for line in (out / "rejects.jsonl").read_text().splitlines()]
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert [lines[int(place.rpartition(":")[2]) - 1] for place in places] == ["old,1,g,2026-01", "7,1"]
     with pytest.raises(
         DataError, match=f"a.csv:{places[0].rpartition(':')[2]}: x: expected a finite number, found 'old'"
     ):
-        converted(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=1)
+        run_example_gen(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=1)
 
 
 def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +288,7 @@ def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: py
     rows = pa.table({"x": [*map(str, range(690)), "old", *map(str, range(691, 1000))], "y": ["0", "1"] * 500})
     pyarrow.parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=100)
     splits = {"train": {"files": "*.parquet"}, "eval": {"source": "train", "fraction": 0.3}}
-    _, out = converted(tmp_path, splits, format="parquet", max_bad_rows=1)
+    _, out = run_example_gen(tmp_path, splits, format="parquet", max_bad_rows=1)
     assert len(list((out / "Split-train").iterdir())) == 10
     assert sorted(values(out, "train") + values(out, "eval")) == [float(i) for i in range(1000) if i != 690]
     assert json.loads((out / "rejects.jsonl").read_text())["place"] == f"{tmp_path / 'a.parquet'}: row 691"
@@ -301,13 +303,13 @@ def test_no_more_than_a_few_batches_are_there_at_a_time(tmp_path: Path, monkeypa
     read = written = most = 0
     batches = table.batches
 
-    def counted() -> Iterator[Batch]:
+    def count_rows() -> Iterator[Batch]:
         nonlocal read
         for batch in batches():
             read += len(batch.rows)
             yield batch
 
-    monkeypatch.setattr(table, "batches", counted)
+    monkeypatch.setattr(table, "batches", count_rows)
     for _, block in convert(table, Division("train", {}, Shares({}), "0", {"train": 0}), TableCounts(table.columns)):
         written += block.rows
         most = max(most, read - written)

@@ -36,7 +36,7 @@ from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import load
 from schemas.features import FeatureSet
 from schemas.tables import pieces, readers
-from tests.components.example_gen.test_component import converted
+from tests.components.example_gen.test_component import run_example_gen
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 pytestmark = pytest.mark.integration
@@ -82,7 +82,7 @@ def write(path: Path, rows: list[str], header: str = "class,age,sex,survived") -
     path.write_text("\n".join([header, *rows]) + "\n")
 
 
-def noted(artifact: Any, name: str) -> Any:
+def read_property(artifact: Any, name: str) -> Any:
     return json.loads(artifact.get_string_custom_property(name))
 
 
@@ -105,8 +105,8 @@ def auc(train: list[tuple[str, ...]], judged: list[tuple[str, ...]]) -> float:
 
 def test_few_distinct_rows_are_spread_whatever_their_labels(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", titanic())
-    artifact, out = converted(tmp_path, SHARES, features=CATEGORIES)
-    assert noted(artifact, ROWS_PROPERTY) == {"train": 1052, "eval": 132, "test": 132}
+    artifact, out = run_example_gen(tmp_path, SHARES, features=CATEGORIES)
+    assert read_property(artifact, ROWS_PROPERTY) == {"train": 1052, "eval": 132, "test": 132}
     rows_by_split = {split: rows_of(out, split) for split in SHARES}
     assert sorted(row for rows in rows_by_split.values() for row in rows) == sorted(
         tuple(row.split(",")) for row in titanic()
@@ -116,12 +116,12 @@ def test_few_distinct_rows_are_spread_whatever_their_labels(tmp_path: Path) -> N
     for split in ("eval", "test"):
         survived = np.mean([row[3] == "yes" for row in rows_by_split[split]])
         assert survived == pytest.approx(499 / 1316, abs=0.1)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["spread"] == ["train"] and equal_rows["distinct_rows"] == {"train": 12}
     assert copies_texts(equal_rows)[0] == "are spread: 12 distinct rows, fewer than 1,000"
     assert not list(rows_shared_with_train(equal_rows, Validation()))
     # All that is judged is in train too, which is a warning.
-    assert {(one.where, one.kind) for one in mostly_rows_of_train(equal_rows)} == {
+    assert {(anomaly.where, anomaly.kind) for anomaly in mostly_rows_of_train(equal_rows)} == {
         (split, "MOSTLY_ROWS_OF_TRAIN") for split in ("eval", "test")
     }
     assert not list(out.glob("rows-*"))
@@ -142,7 +142,7 @@ def test_spread_rows_are_the_same_in_whatever_pieces_files_and_with_how_many_wor
         (tmp_path / folder).mkdir()
         for number, part in enumerate(files):
             write(tmp_path / folder / f"{number}.csv", part)
-        _, out = converted(tmp_path / folder, SHARES, workers=workers, features=CATEGORIES)
+        _, out = run_example_gen(tmp_path / folder, SHARES, workers=workers, features=CATEGORIES)
         assert len(list((out / "Split-train").iterdir())) >= {"whole": 1, "pieces": 6, "files": 5}[folder]
         rows_by_split = {split: rows_of(out, split) for split in SHARES}
         if folder == "whole":
@@ -154,14 +154,14 @@ def test_a_tiny_table_gives_every_split_a_row(tmp_path: Path) -> None:
     for rows, sizes in ((12, [10, 1, 1]), (40, [32, 4, 4]), (3, [1, 1, 1])):
         write(tmp_path / "a.csv", [f"{i},a,b,{'yes' if i % 2 else 'no'}" for i in range(rows)])
         try:
-            artifact, _ = converted(tmp_path, SHARES, features=CATEGORIES)
+            artifact, _ = run_example_gen(tmp_path, SHARES, features=CATEGORIES)
         except DataError as error:
             assert rows == 3 and "Every class is needed" in str(error)
         else:
-            assert list(noted(artifact, ROWS_PROPERTY).values()) == sizes
+            assert list(read_property(artifact, ROWS_PROPERTY).values()) == sizes
     write(tmp_path / "a.csv", ["1,a,b,yes", "2,a,b,no"])
     with pytest.raises(DataError, match="would have no rows"):
-        converted(tmp_path, SHARES, features=CATEGORIES)
+        run_example_gen(tmp_path, SHARES, features=CATEGORIES)
 
 
 def test_the_rows_of_parts_are_not_counted_among_those_that_are_shared_out(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_the_rows_of_parts_are_not_counted_among_those_that_are_shared_out(tmp_p
         tmp_path / "a.csv", [f"{i},a,{'kept' if i < 12 else 'taken'},{'yes' if i % 2 else 'no'}" for i in range(1500)]
     )
     splits = {**SHARES, "late": {"source": "train", "column": "sex", "values": ["taken"]}}
-    artifact, _ = converted(tmp_path, splits, features=CATEGORIES)
-    assert noted(artifact, ROWS_PROPERTY) == {"train": 10, "eval": 1, "test": 1, "late": 1488}
-    assert noted(artifact, EQUAL_ROWS_PROPERTY)["distinct_rows"] == {"train": 12}
+    artifact, _ = run_example_gen(tmp_path, splits, features=CATEGORIES)
+    assert read_property(artifact, ROWS_PROPERTY) == {"train": 10, "eval": 1, "test": 1, "late": 1488}
+    assert read_property(artifact, EQUAL_ROWS_PROPERTY)["distinct_rows"] == {"train": 12}
 
 
 def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format
         else:
             table = pa.table({"survived": labels, **dict(reversed(columns.items()))})
             pyarrow.parquet.write_table(table, tmp_path / folder / "a.csv")
-        artifact, out = converted(tmp_path / folder, SHARES, features=CATEGORIES, format=format)
-        equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+        artifact, out = run_example_gen(tmp_path / folder, SHARES, features=CATEGORIES, format=format)
+        equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
         assert equal_rows["spread"] == [] and equal_rows["distinct_rows"] == {"train": 1500}
         assert copies_texts(equal_rows)[0] == "stay together (1,500 distinct rows)"
         assert equal_rows["in_train"]["eval"]["in_train"] == equal_rows["in_train"]["test"]["in_train"] == 0
@@ -202,8 +202,8 @@ def test_many_distinct_rows_stay_together_whatever_their_labels_order_and_format
 def test_exactly_a_thousand_distinct_rows_stay_together(tmp_path: Path) -> None:
     for distinct, spread in ((1000, []), (999, ["train"])):
         write(tmp_path / "a.csv", [f"{i % distinct},a,b,{'yes' if i % 2 else 'no'}" for i in range(1500)])
-        artifact, _ = converted(tmp_path, SHARES, features=CATEGORIES)
-        equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+        artifact, _ = run_example_gen(tmp_path, SHARES, features=CATEGORIES)
+        equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
         assert (equal_rows["spread"], equal_rows["distinct_rows"]) == (spread, {"train": distinct})
 
 
@@ -213,8 +213,8 @@ def test_with_groups_neither_is_done(tmp_path: Path) -> None:
         [f"a,b,c,{'yes' if i % 3 else 'no'},g{i % 100}" for i in range(300)],
         "class,age,sex,survived,id",
     )
-    artifact, _ = converted(tmp_path, SHARES, features=CATEGORIES, group_column="id")
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, SHARES, features=CATEGORIES, group_column="id")
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["grouped"] and not equal_rows["spread"]
     assert not [text for text in copies_texts(equal_rows) if text.startswith(("stay", "are"))]
 
@@ -230,8 +230,8 @@ def test_rows_in_train_too_are_counted_and_a_split_made_of_them_stops_the_run(tm
     write(tmp_path / "train.csv", [row(i % 900) for i in range(1000)])
     write(tmp_path / "eval.csv", [row(850 + i) for i in range(200)])
     write(tmp_path / "test.csv", [row(i).replace("yes", "no") for i in range(300)])
-    artifact, _ = converted(tmp_path, FILES, features=CATEGORIES)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, FILES, features=CATEGORIES)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["in_train"] == {
         "train": {"rows": 1000, "in_train": 200},
         "eval": {"rows": 200, "in_train": 50},
@@ -250,7 +250,7 @@ def test_rows_in_train_too_are_counted_and_a_split_made_of_them_stops_the_run(tm
         "validation.train_overlap_margin [ROWS_SHARED_WITH_TRAIN]"
     ]
     assert not list(rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.8)))
-    assert [one.where for one in rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.04))] == [
+    assert [anomaly.where for anomaly in rows_shared_with_train(equal_rows, Validation(train_overlap_margin=0.04))] == [
         "eval",
         "test",
     ]
@@ -264,12 +264,12 @@ def test_census_shares_the_rows_that_it_is_known_to_share(tmp_path: Path) -> Non
     config = load(CENSUS_CONFIG)
     splits = {"train": {"files": "train.csv.gz"}, "eval": {"files": "eval.csv"}, "test": {"files": "test.csv.gz"}}
     read = {"ignored_columns": config.data.ignored_columns, "missing_values": config.data.missing_values}
-    artifact, _ = converted(tmp_path, splits, features=config.feature_set, **read)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, splits, features=config.feature_set, **read)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     shares = shares_in_train(equal_rows)
     assert (round(shares["test"], 3), round(shares["train"], 3)) == (0.183, 0.195)
     assert equal_rows["contradictory"]["train"] == {"rows": 32561, "contradictory": 2123}
-    assert noted(artifact, FINDINGS_PROPERTY) == []
+    assert read_property(artifact, FINDINGS_PROPERTY) == []
     assert not list(rows_shared_with_train(equal_rows, Validation()))
 
 
@@ -279,8 +279,8 @@ def test_huge_inputs_are_sampled_by_row(tmp_path: Path, monkeypatch: pytest.Monk
     write(tmp_path / "test.csv", [f"{i},a,b,{'yes' if i % 2 else 'no'}" for i in range(5000, 9000)])
     monkeypatch.setattr("components.example_gen.equal_rows._INPUT_BYTES", 1 << 17)
     monkeypatch.setattr("components.example_gen.equal_rows._MAX_RECORDS", 4000)
-    artifact, _ = converted(tmp_path, FILES, features=CATEGORIES)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, FILES, features=CATEGORIES)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["one_in"] == 8
     assert equal_rows["in_train"]["train"]["rows"] == pytest.approx(1250, abs=150)
     shares = {split: counts["in_train"] / counts["rows"] for split, counts in equal_rows["in_train"].items()}
@@ -293,14 +293,14 @@ def test_contradictory_labels_are_counted_and_warned_of_above_a_tenth(tmp_path: 
     rows = [f"{i},a,b,{'yes' if i % 2 or (copy and i < 60) else 'no'}" for copy in (0, 1) for i in range(500)]
     for split in FILES:
         write(tmp_path / f"{split}.csv", rows if split == "train" else ["x,y,z,no", "z,y,x,yes"])
-    artifact, _ = converted(tmp_path, FILES, features=CATEGORIES)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, FILES, features=CATEGORIES)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["contradictory"] == {
         "train": {"rows": 1000, "contradictory": 60},
         "all": {"rows": 1004, "contradictory": 60},
     }
     assert "60 rows of train (6.0%) equal one with another label" in copies_texts(equal_rows)
-    assert noted(artifact, FINDINGS_PROPERTY) == []
+    assert read_property(artifact, FINDINGS_PROPERTY) == []
     equal_rows["contradictory"]["train"]["contradictory"] = 101
     (anomaly,) = contradictory_labels(equal_rows, "survived")
     verdict = judge([anomaly], Validation(), today=None)  # type: ignore[arg-type]
@@ -314,29 +314,29 @@ def test_contradictory_numbers_are_counted(tmp_path: Path) -> None:
     )
     for split in FILES:
         write(tmp_path / f"{split}.csv", ["1,0.0", "1.0,-0.0", "-0,2", "0.0,3", ",5", ",5", "7,1"], "x,y")
-    artifact, _ = converted(tmp_path, FILES, features=numbers)
-    equal_rows = noted(artifact, EQUAL_ROWS_PROPERTY)
+    artifact, _ = run_example_gen(tmp_path, FILES, features=numbers)
+    equal_rows = read_property(artifact, EQUAL_ROWS_PROPERTY)
     assert equal_rows["contradictory"]["train"] == {"rows": 7, "contradictory": 2}
     assert equal_rows["in_train"]["train"] == {"rows": 7, "in_train": 6}
-    assert labels_texts(noted(artifact, LABELS_PROPERTY))[0].startswith("mean of train 2.286 (std 1.979), ")
+    assert labels_texts(read_property(artifact, LABELS_PROPERTY))[0].startswith("mean of train 2.286 (std 1.979), ")
 
 
 def test_a_class_without_rows_is_named_by_split_and_stops_the_run_in_train(tmp_path: Path) -> None:
     mixed = [f"{i},a,b,{'yes' if i % 3 == 0 else 'no'}" for i in range(30)]
     for split in FILES:
         write(tmp_path / f"{split}.csv", [row.replace("yes", "no") for row in mixed] if split == "test" else mixed)
-    artifact, _ = converted(tmp_path, FILES, features=CATEGORIES)
-    (anomaly,) = [Anomaly(**one) for one in noted(artifact, FINDINGS_PROPERTY)]
+    artifact, _ = run_example_gen(tmp_path, FILES, features=CATEGORIES)
+    (anomaly,) = [Anomaly(**finding) for finding in read_property(artifact, FINDINGS_PROPERTY)]
     verdict = judge([anomaly], Validation(), today=None)  # type: ignore[arg-type]
     assert verdict.warnings == [
         "test: survived: no row has the label 'yes'; found 30 of 'no': metrics that need every class are undefined there. "
         "Give 'test' more rows, or rows of other files [CLASS_WITHOUT_ROWS]"
     ]
-    assert labels_texts(noted(artifact, LABELS_PROPERTY)) == ["yes: train 33.3%, eval 33.3%, test 0.0%"]
+    assert labels_texts(read_property(artifact, LABELS_PROPERTY)) == ["yes: train 33.3%, eval 33.3%, test 0.0%"]
     (tmp_path / "test.csv").rename(tmp_path / "train.csv")
     write(tmp_path / "test.csv", mixed)
     with pytest.raises(DataError, match="split 'train': no row has the label 'yes'; found 30 of 'no'. Every class"):
-        converted(tmp_path, FILES, features=CATEGORIES)
+        run_example_gen(tmp_path, FILES, features=CATEGORIES)
 
 
 def test_several_classes_and_numbers_are_judged_too() -> None:
@@ -356,5 +356,5 @@ def test_rows_without_a_label_are_counted_by_split(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", ["1,a,b,yes", "2,a,b,", "3,a,b,no", "4,a,b,"])
     write(tmp_path / "eval.csv", ["1,a,c,yes", "3,a,c,no"])
     write(tmp_path / "test.csv", ["1,a,d,yes", "2,a,d,", "3,a,d,no"])
-    artifact, _ = converted(tmp_path, FILES, features=optional)
-    assert noted(artifact, UNLABELLED_BY_SPLIT_PROPERTY) == {"train": 2, "eval": 0, "test": 1}
+    artifact, _ = run_example_gen(tmp_path, FILES, features=optional)
+    assert read_property(artifact, UNLABELLED_BY_SPLIT_PROPERTY) == {"train": 2, "eval": 0, "test": 1}

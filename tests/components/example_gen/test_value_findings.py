@@ -18,7 +18,7 @@ NUMBER: dict[str, Any] = {"x": {"kind": "numeric", "missing": "mean"}}
 IDENTITY: dict[str, Any] = {"x": {"kind": "identity", "num_ids": 4, "missing": 0}}
 
 
-def counted(path: Path, values: list[str], features: dict[str, Any], **label: Any) -> TableCounts:
+def count_values(path: Path, values: list[str], features: dict[str, Any], **label: Any) -> TableCounts:
     """Count the values of a file with a column `x` and a label, as ExampleGen does for a piece."""
     path.write_text("x,y\n" + "".join(f"{value},{n % 2}\n" for n, value in enumerate(values)))
     feature_set = FeatureSet.model_validate(
@@ -28,7 +28,7 @@ def counted(path: Path, values: list[str], features: dict[str, Any], **label: An
         {"base": ".", "splits": {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.5}}}
     )
     table = Table.of(str(path), data, feature_set, max_bad_rows=0)
-    counts = TableCounts(Columns.declared(data, feature_set))
+    counts = TableCounts(Columns.from_config(data, feature_set))
     for batch in table.batches():
         in_eval = batch.rows % 4 == 0
         counts.add(batch, {"train": ~in_eval, "eval": in_eval})
@@ -36,8 +36,8 @@ def counted(path: Path, values: list[str], features: dict[str, Any], **label: An
     return TableCounts.from_json(counts.columns, json.loads(json.dumps(counts.as_json())))
 
 
-def found(path: Path, values: list[str], features: dict[str, Any] = NUMBER, **label: Any) -> list[Anomaly]:
-    return value_findings(counted(path, values, features, **label))
+def find_anomalies(path: Path, values: list[str], features: dict[str, Any] = NUMBER, **label: Any) -> list[Anomaly]:
+    return value_findings(count_values(path, values, features, **label))
 
 
 @pytest.mark.parametrize("fill", ["9.969209968386869e+36", "1e20", "-1e30", "-999999", "1e6"])
@@ -45,9 +45,9 @@ def test_a_fill_value_of_many_decades_is_named_with_its_rows(tmp_path: Path, fil
     path = tmp_path / "a.csv"
     values = [f"{value:.4f}" for value in np.random.default_rng(1).random(300)]
     values[14] = values[200] = fill
-    (one,) = found(path, values)
-    assert (one.where, one.feature, one.kind) == ("data", "x", "EXTREME_VALUES")
-    assert one.text == (
+    (anomaly,) = find_anomalies(path, values)
+    assert (anomaly.where, anomaly.feature, anomaly.kind) == ("data", "x", "EXTREME_VALUES")
+    assert anomaly.text == (
         "2 of 300 values are many decades from the others, which are below 1 in magnitude: "
         f"{fill} ({path}:16), {fill} ({path}:202); if they stand for missing values, name their text in "
         "features.x.missing_values, otherwise correct the rows"
@@ -68,12 +68,12 @@ def test_honest_columns_have_no_extreme_values(tmp_path: Path, seed: int) -> Non
         "microfarads": random.lognormal(-16, 1, 3000),
     }
     for name, values in columns.items():
-        kinds = [one.kind for one in found(tmp_path / "a.csv", [repr(float(v)) for v in values])]
+        kinds = [anomaly.kind for anomaly in find_anomalies(tmp_path / "a.csv", [repr(float(v)) for v in values])]
         assert "EXTREME_VALUES" not in kinds, name
 
 
 def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
-    counts = counted(
+    counts = count_values(
         tmp_path / "a.csv", ["1"] * 50, {"x": {"kind": "hash", "num_ids": 9}}, kind="regression", column="y"
     )
     assert value_findings(counts) == []
@@ -90,18 +90,22 @@ def test_a_label_of_numbers_is_looked_at_too(tmp_path: Path) -> None:
     for batch in table.batches():
         again.add(batch, {"train": np.ones(len(batch.rows), dtype=bool)})
     again.locate(table.reader)
-    (one,) = value_findings(again)
-    assert one.kind == "EXTREME_VALUES" and one.feature == "y" and "name their text in label.missing_values" in one.text
-    assert f"1e30 ({labels}:52)" in one.text
+    (anomaly,) = value_findings(again)
+    assert (
+        anomaly.kind == "EXTREME_VALUES"
+        and anomaly.feature == "y"
+        and "name their text in label.missing_values" in anomaly.text
+    )
+    assert f"1e30 ({labels}:52)" in anomaly.text
 
 
 def test_whole_numbers_that_float32_takes_for_one_are_counted(tmp_path: Path) -> None:
     # 216 codes of eleven digits, 100 apart; float32 has steps of 4,096 there.
     codes = [str(36_061_000_100 + 100 * n) for n in range(216)]
-    (one,) = found(tmp_path / "a.csv", codes * 3)
+    (anomaly,) = find_anomalies(tmp_path / "a.csv", codes * 3)
     distinct = len({np.float32(int(code)) for code in codes})
-    assert one.kind == "PRECISION_LOSS"
-    assert one.text == (
+    assert anomaly.kind == "PRECISION_LOSS"
+    assert anomaly.text == (
         f"216 different whole numbers above 16,777,216 become {distinct} in float32, such as 36061000100 and "
         "36061000200; if they are codes, declare a vocabulary or a hash, otherwise subtract a base from them"
     )
@@ -126,24 +130,24 @@ def test_whole_numbers_that_float32_takes_for_one_are_counted(tmp_path: Path) ->
     ],
 )
 def test_digits_are_compared_as_they_are_written(tmp_path: Path, values: list[str], collapse: bool) -> None:
-    kinds = [one.kind for one in found(tmp_path / "a.csv", values)]
+    kinds = [anomaly.kind for anomaly in find_anomalies(tmp_path / "a.csv", values)]
     assert ("PRECISION_LOSS" in kinds) is collapse
 
 
 def test_a_column_without_a_value_in_train_is_named(tmp_path: Path) -> None:
     # Row n of the file is in eval if n is divisible by 4: the third value is in row 4.
     values = ["1" if n % 4 == 2 else "" for n in range(40)]
-    (one,) = found(tmp_path / "a.csv", values)
-    assert (one.where, one.kind) == ("train", "NO_VALUES_IN_TRAIN")
-    assert one.text.startswith("x has no value in train, ")
-    assert found(tmp_path / "a.csv", [*values, "2"]) == []
+    (anomaly,) = find_anomalies(tmp_path / "a.csv", values)
+    assert (anomaly.where, anomaly.kind) == ("train", "NO_VALUES_IN_TRAIN")
+    assert anomaly.text.startswith("x has no value in train, ")
+    assert find_anomalies(tmp_path / "a.csv", [*values, "2"]) == []
     words = {"x": {"kind": "vocabulary", "max_size": 3, "missing": "none"}}
-    assert [one.kind for one in found(tmp_path / "a.csv", values, words)] == ["NO_VALUES_IN_TRAIN"]
+    assert [anomaly.kind for anomaly in find_anomalies(tmp_path / "a.csv", values, words)] == ["NO_VALUES_IN_TRAIN"]
 
 
 def test_ids_out_of_range_are_counted_by_split(tmp_path: Path) -> None:
     values = ["0", "3", "4", "-1", "", "2", "9223372036854775807", "1"]
-    train, eval_ = found(tmp_path / "a.csv", values, IDENTITY)
+    train, eval_ = find_anomalies(tmp_path / "a.csv", values, IDENTITY)
     assert (train.where, train.kind, eval_.where) == ("train", "ID_OUT_OF_RANGE", "eval")
     assert train.text.startswith("1 of 5 ids are outside of [0, 4), such as -1, and would be clipped into it; ")
     assert eval_.text.startswith("2 of 2 ids are outside of [0, 4), such as 4, ")
@@ -153,26 +157,26 @@ def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     values = ["16777216", *(str(16_777_218 + 2 * int(n)) for n in random.integers(0, 10**6, 4000))]
     values += ["", "1e30", "16777217"]
-    whole = counted(tmp_path / "a.csv", values, NUMBER)
+    whole = count_values(tmp_path / "a.csv", values, NUMBER)
     parts = TableCounts(whole.columns)
     for start in range(0, len(values), 1000):
-        parts.merge(counted(tmp_path / f"{start}.csv", values[start : start + 1000], NUMBER))
+        parts.merge(count_values(tmp_path / f"{start}.csv", values[start : start + 1000], NUMBER))
     assert parts.rows == {"train": whole.rows["train"], "eval": whole.rows["eval"]}
     assert parts.present == whole.present
     assert parts.numbers["x"].exponents.tolist() == whole.numbers["x"].exponents.tolist()
     assert parts.numbers["x"].whole.values.tolist() == whole.numbers["x"].whole.values.tolist()
-    texts = [[one.text for one in value_findings(counts)] for counts in (whole, parts)]
+    texts = [[anomaly.text for anomaly in value_findings(counts)] for counts in (whole, parts)]
     assert [len(lines) for lines in texts] == [2, 2]
     assert texts[1][1].split(", such")[0] == texts[0][1].split(", such")[0]
 
 
 def test_a_file_of_fill_values_alone_is_named_beside_the_others(tmp_path: Path) -> None:
-    counts = counted(tmp_path / "a.csv", [str(n) for n in range(1, 100)], NUMBER)
-    counts.merge(counted(tmp_path / "b.csv", ["1e20", "1e20"], NUMBER))
-    (one,) = value_findings(counts)
+    counts = count_values(tmp_path / "a.csv", [str(n) for n in range(1, 100)], NUMBER)
+    counts.merge(count_values(tmp_path / "b.csv", ["1e20", "1e20"], NUMBER))
+    (anomaly,) = value_findings(counts)
     assert (
         f"2 of 101 values are many decades from the others, which are below 128 in magnitude: 1e20 ({tmp_path}/b.csv), "
-        in one.text
+        in anomaly.text
     )
 
 

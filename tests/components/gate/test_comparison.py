@@ -21,8 +21,8 @@ def shift(before: Any, now: Any) -> Shift:
     return measured
 
 
-def jensen_shannon(one: Any, other: Any) -> float:
-    p, q = (np.asarray(shares, dtype=float) for shares in (one, other))
+def jensen_shannon(first: Any, second: Any) -> float:
+    p, q = (np.asarray(shares, dtype=float) for shares in (first, second))
     middle = (p + q) / 2
     terms = [np.where(a > 0, a * np.log2(np.where(a > 0, a, 1) / middle), 0).sum() / 2 for a in (p, q)]
     return float(sum(terms))

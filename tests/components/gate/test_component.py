@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 
 from components.config import Comparison, Evaluation, Validation
 from components.example_gen.component import LABELS_PROPERTY
-from components.example_validator.anomalies import listed
+from components.example_validator.anomalies import list_anomalies
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import Side, shifts
 from components.gate.component import _few_rows
@@ -37,7 +37,7 @@ def anomalies(ages: list[float], jobs: list[str]) -> list[str]:
     statistics = tfdv.generate_statistics_from_dataframe(
         pd.DataFrame({"age": ages, "job": jobs}).astype({"age": "float32"})
     )
-    return [str(anomaly) for anomaly in listed(tfdv.validate_statistics(statistics, SCHEMA), "train")]
+    return [str(anomaly) for anomaly in list_anomalies(tfdv.validate_statistics(statistics, SCHEMA), "train")]
 
 
 def test_data_that_fits_has_no_anomaly() -> None:

@@ -80,7 +80,7 @@ def test_a_model_that_the_server_did_not_serve_is_refused(tmp_path: Path) -> Non
         check_infra_blessing(blessing, tmp_path)
 
 
-def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.PushedModel:
+def push_model(folder: Path, content: str, *, promote: bool) -> standard_artifacts.PushedModel:
     """Return what is recorded of a push of a blessed model into the registry below a folder."""
     (folder / content).mkdir(exist_ok=True)
     model, blessing = artifacts(folder / content)
@@ -119,15 +119,15 @@ def pushed(folder: Path, content: str, *, promote: bool) -> standard_artifacts.P
 
 def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
     registry = LocalRegistry(tmp_path / "registry", "income")
-    record = pushed(tmp_path, "a", promote=True)
+    record = push_model(tmp_path, "a", promote=True)
     assert record.get_int_custom_property("pushed") == 1
     assert record.get_string_custom_property("pushed_version") == "1"
     assert record.get_string_custom_property("pushed_destination") == str(registry.folder / "1")
     assert record.get_string_custom_property("content_hash") == content_hash(registry.folder / "1")
-    pushed(tmp_path, "b", promote=False)
+    push_model(tmp_path, "b", promote=False)
     release = registry.release(1)
     assert release is not None and release.metrics == {"auc": 0.875}
     assert (registry.folder / "1" / GOLDEN_FILE).read_bytes() == GOLDEN
     assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
-    again = pushed(tmp_path, "b", promote=True)
+    again = push_model(tmp_path, "b", promote=True)
     assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)

@@ -6,7 +6,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.example_validator.anomalies import listed
+from components.example_validator.anomalies import list_anomalies
 from components.schema_gen.component import infer
 from schemas.features import ColumnType
 
@@ -15,8 +15,8 @@ def statistics(jobs: list[str | None]) -> statistics_pb2.DatasetFeatureStatistic
     return tfdv.generate_statistics_from_dataframe(pd.DataFrame({"job": jobs}))
 
 
-def described(anomalies: anomalies_pb2.Anomalies) -> list[str]:
-    return [str(anomaly) for anomaly in listed(anomalies, "train")]
+def format_anomalies(anomalies: anomalies_pb2.Anomalies) -> list[str]:
+    return [str(anomaly) for anomaly in list_anomalies(anomalies, "train")]
 
 
 TRAIN = statistics(["clerk", "cook"] * 100)
@@ -25,27 +25,31 @@ TYPES: dict[str, ColumnType] = {"job": "string"}
 
 def test_categories_that_train_lacks_are_an_anomaly_above_one_percent_only() -> None:
     schema = infer(TRAIN, TYPES, optional=frozenset())
-    assert described(tfdv.validate_statistics(statistics(["clerk"] * 199 + ["pilot"]), schema)) == []
-    (line,) = described(tfdv.validate_statistics(statistics(["clerk"] * 190 + ["pilot"] * 10), schema))
+    assert format_anomalies(tfdv.validate_statistics(statistics(["clerk"] * 199 + ["pilot"]), schema)) == []
+    (line,) = format_anomalies(tfdv.validate_statistics(statistics(["clerk"] * 190 + ["pilot"] * 10), schema))
     assert line.startswith("train: job: Examples contain values missing from the schema: pilot (~5%). [")
 
 
 def test_a_missing_value_is_an_anomaly_unless_it_is_declared() -> None:
     some_missing = statistics(["clerk"] * 199 + [None])
-    (line,) = described(tfdv.validate_statistics(some_missing, infer(TRAIN, TYPES, optional=frozenset())))
+    (line,) = format_anomalies(tfdv.validate_statistics(some_missing, infer(TRAIN, TYPES, optional=frozenset())))
     assert line.startswith("train: job: The feature was present in fewer examples than expected")
-    assert described(tfdv.validate_statistics(some_missing, infer(TRAIN, TYPES, optional=frozenset({"job"})))) == []
+    assert (
+        format_anomalies(tfdv.validate_statistics(some_missing, infer(TRAIN, TYPES, optional=frozenset({"job"})))) == []
+    )
     # Even where train itself has one.
-    assert described(tfdv.validate_statistics(some_missing, infer(some_missing, TYPES, optional=frozenset()))) != []
+    assert (
+        format_anomalies(tfdv.validate_statistics(some_missing, infer(some_missing, TYPES, optional=frozenset()))) != []
+    )
 
 
-def typed(columns: dict[str, pa.Array]) -> statistics_pb2.DatasetFeatureStatisticsList:
+def compute_statistics(columns: dict[str, pa.Array]) -> statistics_pb2.DatasetFeatureStatisticsList:
     batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns.values()], list(columns))
     return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions())
 
 
 def test_the_declared_types_hold_whatever_the_values_look_like() -> None:
-    train = typed(
+    train = compute_statistics(
         {
             "empty number": pa.nulls(50),
             "empty id": pa.nulls(50),
@@ -79,9 +83,11 @@ def test_the_declared_types_hold_whatever_the_values_look_like() -> None:
 
 
 def test_strings_that_were_integers_in_train_may_be_other_strings_later() -> None:
-    train = typed({"code": pa.array([["0150"], ["0151"]] * 100)})
+    train = compute_statistics({"code": pa.array([["0150"], ["0151"]] * 100)})
     schema = infer(train, {"code": "string"}, optional=[])
-    few = typed({"code": pa.array([["0150"]] * 199 + [["0150a"]])})
-    assert described(tfdv.validate_statistics(few, schema)) == []
-    (line,) = described(tfdv.validate_statistics(typed({"code": pa.array([["0150"], ["0150a"]] * 25)}), schema))
+    few = compute_statistics({"code": pa.array([["0150"]] * 199 + [["0150a"]])})
+    assert format_anomalies(tfdv.validate_statistics(few, schema)) == []
+    (line,) = format_anomalies(
+        tfdv.validate_statistics(compute_statistics({"code": pa.array([["0150"], ["0150a"]] * 25)}), schema)
+    )
     assert "0150a" in line

@@ -59,7 +59,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return artifact
 
 
-def taken(executor: Any, examples: Any, folder: Path, **properties: Any) -> Any:
+def execute(executor: Any, examples: Any, folder: Path, **properties: Any) -> Any:
     statistics = standard_artifacts.ExampleStatistics()
     statistics.uri = str(folder)
     executor.Do({"examples": [examples]}, {"statistics": [statistics]}, properties)
@@ -67,7 +67,7 @@ def taken(executor: Any, examples: Any, folder: Path, **properties: Any) -> Any:
 
 
 def ours(examples: Any, folder: Path) -> Any:
-    return taken(StatisticsExecutor(), examples, folder, column_types=json.dumps(TYPES))
+    return execute(StatisticsExecutor(), examples, folder, column_types=json.dumps(TYPES))
 
 
 def features(statistics: Any, split: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def features(statistics: Any, split: str) -> dict[str, Any]:
 
 def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Path) -> None:
     mine = ours(examples, tmp_path / "ours")
-    expected = taken(stock.Executor(), examples, tmp_path / "stock")
+    expected = execute(stock.Executor(), examples, tmp_path / "stock")
     assert (mine.split_names, mine.span) == (expected.split_names, 7)
     for split in ("train", "eval"):
         actual, reference = features(mine, split), features(expected, split)
@@ -87,16 +87,20 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
             # Of values that are equally frequent, as ids are, the stock component names the last.
             assert actual[name] == reference[name], name
         for name in ("age", "kids"):
-            one, other = actual[name].num_stats, reference[name].num_stats
+            actual_stats, reference_stats = actual[name].num_stats, reference[name].num_stats
             for field in ("min", "max", "num_zeros", "common_stats"):
-                assert getattr(one, field) == getattr(other, field), name
+                assert getattr(actual_stats, field) == getattr(reference_stats, field), name
             # Sums of floats in another order.
-            assert one.mean == pytest.approx(other.mean, rel=1e-12)
-            assert one.std_dev == pytest.approx(other.std_dev, rel=1e-12)
+            assert actual_stats.mean == pytest.approx(reference_stats.mean, rel=1e-12)
+            assert actual_stats.std_dev == pytest.approx(reference_stats.std_dev, rel=1e-12)
             # TFDV's quantiles are within a hundredth of the rows; so are both.
-            assert one.median == pytest.approx(other.median, abs=0.02 * other.std_dev)
-            for mine_bucket, stock_bucket in zip(one.histograms[1].buckets, other.histograms[1].buckets, strict=True):
-                assert mine_bucket.high_value == pytest.approx(stock_bucket.high_value, abs=0.1 * other.std_dev)
+            assert actual_stats.median == pytest.approx(reference_stats.median, abs=0.02 * reference_stats.std_dev)
+            for mine_bucket, stock_bucket in zip(
+                actual_stats.histograms[1].buckets, reference_stats.histograms[1].buckets, strict=True
+            ):
+                assert mine_bucket.high_value == pytest.approx(
+                    stock_bucket.high_value, abs=0.1 * reference_stats.std_dev
+                )
 
 
 def values(examples: Any, split: str, name: str) -> Any:
@@ -159,14 +163,14 @@ def test_a_shard_is_read_once_and_by_the_thousand(
     read: Counter[str] = Counter()
     rows: list[int] = []
 
-    def counted(path: str, types: Any) -> Iterator[pa.RecordBatch]:
+    def count_batches(path: str, types: Any) -> Iterator[pa.RecordBatch]:
         read[path] += 1
         for batch in record_batches(path, types):
             rows.append(len(batch))
             yield batch
 
     record_batches = component.record_batches
-    monkeypatch.setattr(component, "record_batches", counted)
+    monkeypatch.setattr(component, "record_batches", count_batches)
     ours(examples, tmp_path)
     assert len(read) == SHARDS + 1 and set(read.values()) == {1}
     assert rows == [ROWS] * (SHARDS + 1)

@@ -28,7 +28,7 @@ def example(number: int) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
 
 
-def written(path: Path, records: list[bytes]) -> str:
+def write(path: Path, records: list[bytes]) -> str:
     options = tf.io.TFRecordOptions(compression_type="GZIP" if path.suffix == ".gz" else "")
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for record in records:
@@ -41,23 +41,23 @@ def test_batches_are_those_of_tfx(tmp_path: Path, name: str) -> None:
     records = [example(number) for number in range(100)]
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     expected = [decoder.DecodeBatch(records[start : start + 40]).select(list(TYPES)) for start in (0, 40, 80)]
-    batches = list(record_batches(written(tmp_path / name, records), TYPES, rows=40))
+    batches = list(record_batches(write(tmp_path / name, records), TYPES, rows=40))
     assert batches == expected
     assert batches[0].column("rare").type == pa.null()
 
 
 def test_a_file_without_records_has_no_batches(tmp_path: Path) -> None:
-    assert list(record_batches(written(tmp_path / "a.gz", []), TYPES)) == []
+    assert list(record_batches(write(tmp_path / "a.gz", []), TYPES)) == []
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
-    path = Path(written(tmp_path / "a.tfrecord", [example(1), example(2)]))
+    path = Path(write(tmp_path / "a.tfrecord", [example(1), example(2)]))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DataError, match=f"^{path}: cannot be read: "):
         list(record_batches(str(path), TYPES))
 
 
 def test_values_of_another_type_are_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.gz", [example(1)])
+    path = write(tmp_path / "a.gz", [example(1)])
     with pytest.raises(DataError, match="cannot be read: .*kids"):
         list(record_batches(path, {"kids": "float"}))

@@ -33,7 +33,7 @@ COLUMNS = {
 def assert_equal(actual: statistics_pb2.Histogram, expected: statistics_pb2.Histogram) -> None:
     assert (actual.type, len(actual.buckets)) == (expected.type, len(expected.buckets))
     for field in ("low_value", "high_value", "sample_count"):
-        ours, theirs = ([getattr(bucket, field) for bucket in one.buckets] for one in (actual, expected))
+        ours, theirs = ([getattr(bucket, field) for bucket in histogram.buckets] for histogram in (actual, expected))
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-9, err_msg=field)
 
 

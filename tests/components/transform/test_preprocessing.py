@@ -114,7 +114,9 @@ def test_the_label_is_1_for_the_positive_value(transformed: dict[str, list[Any]]
     assert tft.__version__.startswith("1.21")
 
 
-def _learned(features: dict[str, Any], rows: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _transform(
+    features: dict[str, Any], rows: list[dict[str, Any]], asked: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return what rows become that are asked for, in a graph that was learned from other rows."""
     feature_set = FeatureSet.model_validate({"features": features, "label": {"kind": "regression", "column": "y"}})
     spec = {name: tf.io.VarLenFeature(DTYPES[kind]) for name, kind in feature_set.column_types.items()}
@@ -138,7 +140,7 @@ def test_a_category_with_a_line_break_and_the_empty_one_are_learned_like_any() -
     # The most frequent first, so that the ids are known.
     rows = [{"v": category} for n, category in enumerate(categories) for _ in range(len(categories) - n)]
     asked = [{"v": category} for category in [*categories, "two lines"]]
-    learned = _learned({"v": {"kind": "vocabulary", "max_size": 20}}, rows, asked)
+    learned = _transform({"v": {"kind": "vocabulary", "max_size": 20}}, rows, asked)
     assert [int(row["v"]) for row in learned] == [*range(len(categories)), len(categories)]
 
 
@@ -148,7 +150,7 @@ def test_moments_of_large_numbers_do_not_overflow() -> None:
     scales = {"z_score": values, "log_z_score": logarithms}
     features = {scale: {"kind": "numeric", "scale": scale} for scale in [*scales, "min_max"]}
     rows = [dict.fromkeys(features, float(value)) for value in values]
-    low, high = _learned(features, rows, [rows[0], rows[-1]])
+    low, high = _transform(features, rows, [rows[0], rows[-1]])
     for scale, numbers in scales.items():
         expected = (numbers - numbers.mean()) / numbers.std()
         np.testing.assert_allclose([low[scale], high[scale]], expected[[0, -1]], rtol=1e-6)
@@ -156,7 +158,7 @@ def test_moments_of_large_numbers_do_not_overflow() -> None:
 
 
 def test_a_range_wider_than_float32_is_scaled() -> None:
-    learned = _learned(
+    learned = _transform(
         {"x": {"kind": "numeric", "scale": "min_max"}}, [{"x": -3e38}, {"x": 3e38}], [{"x": 0.0}, {"x": 3e38}]
     )
     assert [float(row["x"]) for row in learned] == [0.5, 1]
@@ -165,21 +167,21 @@ def test_a_range_wider_than_float32_is_scaled() -> None:
 def test_numbers_far_from_zero_keep_their_z_scores() -> None:
     # Neighbours in float32, a thousand times each: a mean in float32 is off by more than their distance.
     low, high = 16_777_214.0, 16_777_215.0
-    learned = _learned({"x": {"kind": "numeric"}}, [{"x": low}, {"x": high}] * 1000, [{"x": low}, {"x": high}])
+    learned = _transform({"x": {"kind": "numeric"}}, [{"x": low}, {"x": high}] * 1000, [{"x": low}, {"x": high}])
     np.testing.assert_allclose([float(row["x"]) for row in learned], [-1, 1], rtol=1e-6)
 
 
 def test_a_constant_has_no_spread_whatever_rounding_makes_of_its_mean() -> None:
     features = {scale: {"kind": "numeric", "scale": scale} for scale in ("z_score", "log_z_score")}
     same, other = dict.fromkeys(features, 0.1), dict.fromkeys(features, 0.2)
-    learned = _learned(features, [same] * 997, [same, other])
+    learned = _transform(features, [same] * 997, [same, other])
     for scale in features:
         assert float(learned[0][scale]) == pytest.approx(0, abs=1e-9)
         assert 0 < float(learned[1][scale]) <= 0.11
 
 
 def test_a_raw_id_of_minus_one_is_out_of_range_and_not_missing() -> None:
-    learned = _learned({"g": {"kind": "identity", "num_ids": 4, "missing": 3}}, [{"g": 1}], [{"g": -1}, {}, {"g": 4}])
+    learned = _transform({"g": {"kind": "identity", "num_ids": 4, "missing": 3}}, [{"g": 1}], [{"g": -1}, {}, {"g": 4}])
     assert [int(row["g"]) for row in learned] == [0, 3, 3]
 
 

@@ -96,7 +96,7 @@ def test_a_component_runs_as_long_as_its_run_does(runs: Runs) -> None:
 
     runs.run(FIRST, crashes_in="Trainer")
     assert trainer(FIRST) == ("cut off", "FAILED")
-    with runs.root.locked():
+    with runs.root.lock():
         runs.run(SECOND, crashes_in="Trainer")
         assert trainer(SECOND) == ("running", "RUNNING")
 

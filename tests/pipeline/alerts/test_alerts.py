@@ -289,7 +289,7 @@ def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot,
 
 
 def test_a_run_that_goes_on_is_no_failure_in_the_row(root: RunRoot, hook: Receiver) -> None:
-    with root.locked():
+    with root.lock():
         started(root, to_hook()).node_started("ExampleGen")
         refuse(root, RunRootError("another run is using it"))
     assert events(hook) == [("refusal", "REFUSED", 1)]

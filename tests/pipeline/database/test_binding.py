@@ -25,14 +25,14 @@ RUN, OTHER = "20260101T000000.000000", "20260102T000000.000000"
 
 def use(folder: Path, values: Any = None) -> None:
     """Lock a run root as a run and `gc` do."""
-    with RunRoot(folder).locked(values):
+    with RunRoot(folder).lock(values):
         pass
 
 
 def refused(folder: Path, values: Any = None) -> str:
     """Return what a run is refused with; no file was changed and none added."""
     before = files(folder)
-    with pytest.raises(RunRootError) as caught, RunRoot(folder).locked(values):
+    with pytest.raises(RunRootError) as caught, RunRoot(folder).lock(values):
         pass
     assert files(folder) == before
     assert "\n" not in str(caught.value)
@@ -148,7 +148,7 @@ def test_a_run_root_that_is_bound_keeps_its_database_once_there_are_artifacts(
         (tmp_path / "artifacts" / "Trainer").mkdir()
         message = refused(tmp_path, values)
         assert f"is empty, and {tmp_path} has artifacts; it is bound to {tmp_path}/metadata.sqlite" in message
-        with RunRoot(tmp_path).locked() as database:
+        with RunRoot(tmp_path).lock() as database:
             assert database.label == f"{tmp_path}/metadata.sqlite"
     else:
         use(tmp_path, values)

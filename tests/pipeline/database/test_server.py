@@ -30,14 +30,14 @@ def settings(values: dict[str, Any]) -> Any:
 
 def bound(root: Path, values: dict[str, Any]) -> Database:
     """Return the database of a run root, as a run leaves it."""
-    with RunRoot(root).locked(settings(values)):
+    with RunRoot(root).lock(settings(values)):
         return RunRoot(root).database
 
 
 def refusal(root: Path, values: dict[str, Any]) -> str:
     """Return the one line that a run is refused with, within seconds, before there is a table."""
     started = time.monotonic()
-    with pytest.raises(RunRootError) as caught, RunRoot(root).locked(settings(values)):
+    with pytest.raises(RunRootError) as caught, RunRoot(root).lock(settings(values)):
         pass
     assert time.monotonic() - started < 5
     assert "\n" not in str(caught.value)

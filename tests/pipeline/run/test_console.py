@@ -113,7 +113,7 @@ def test_plain_lines_follow_a_run() -> None:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "complete", 2.04, "3 rows")
         view.node_started("Trainer")
-        view.progressed("epoch 1 of 2")
+        view.show_progress("epoch 1 of 2")
         view.node_finished("Trainer", "failed", 1.0, "")
     assert [line.partition("] ")[2] for line in output.getvalue().splitlines()] == [
         "loading TFX and TensorFlow",

@@ -79,7 +79,7 @@ def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: P
 
 
 def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root: RunRoot) -> None:
-    with root.locked():
+    with root.lock():
         assert root.is_locked
         file = started(root)
         file.node_started("Trainer")

@@ -96,7 +96,7 @@ def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(
     small_census: Callable[..., Path], tmp_path: Path
 ) -> None:
     config, root = small_census(), tmp_path / "run"
-    with RunRoot(root).locked(), receiver(status(503)) as hook:
+    with RunRoot(root).lock(), receiver(status(503)) as hook:
         (tmp_path / "hook").write_text(hook.url)
         settings = [f"alerts.webhook_file={tmp_path / 'hook'}", "alerts.timeout_seconds=1"]
         done = local_runner(config, root, *flags(settings))

@@ -18,12 +18,12 @@ from pipeline.run.run_root import RunRoot, new_run_id
 
 def test_two_runs_cannot_share_a_run_root_at_once(tmp_path: Path) -> None:
     with (
-        RunRoot(tmp_path).locked(),
+        RunRoot(tmp_path).lock(),
         pytest.raises(RunRootError, match="another run is using it"),
-        RunRoot(tmp_path).locked(),
+        RunRoot(tmp_path).lock(),
     ):
         pass
-    with RunRoot(tmp_path).locked():
+    with RunRoot(tmp_path).lock():
         pass
 
 
@@ -31,7 +31,7 @@ def test_two_runs_cannot_share_a_run_root_at_once(tmp_path: Path) -> None:
 def test_a_read_only_run_root_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(RunRootError, match="cannot be written: Permission denied"), RunRoot(tmp_path).locked():
+        with pytest.raises(RunRootError, match="cannot be written: Permission denied"), RunRoot(tmp_path).lock():
             pass
     finally:
         tmp_path.chmod(0o700)
@@ -39,7 +39,7 @@ def test_a_read_only_run_root_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_its_place_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("mine")
-    with pytest.raises(RunRootError, match="artifacts: cannot be written: File exists"), RunRoot(tmp_path).locked():
+    with pytest.raises(RunRootError, match="artifacts: cannot be written: File exists"), RunRoot(tmp_path).lock():
         pass
     assert (tmp_path / "artifacts").read_text() == "mine"
 
@@ -84,7 +84,7 @@ def _killed_while_it_writes(database: Path) -> None:
 def test_what_a_killed_run_left_half_written_is_taken_back(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     _killed_while_it_writes(root.metadata)
-    with root.locked(), closing(sqlite3.connect(root.metadata)) as database:
+    with root.lock(), closing(sqlite3.connect(root.metadata)) as database:
         assert database.execute("SELECT DISTINCT substr(text, 1, 1), count(*) FROM known").fetchall() == [("y", 1000)]
 
 
@@ -96,18 +96,18 @@ def test_a_database_that_another_process_holds_is_not_called_damaged(
     SQLiteFile(root.metadata).store(writable=True)
     with closing(sqlite3.connect(root.metadata, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(RunRootError, match="is locked by another process"), root.locked():
+        with pytest.raises(RunRootError, match="is locked by another process"), root.lock():
             pass
 
 
 def test_a_truncated_database_is_called_so_by_whoever_reads_and_whoever_runs(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
-    with root.locked():
+    with root.lock():
         pass
     root.metadata.write_bytes(root.metadata.read_bytes()[:5000])
     with pytest.raises(RunRootError) as read:
         root.database.check()
-    with pytest.raises(RunRootError) as run, root.locked():
+    with pytest.raises(RunRootError) as run, root.lock():
         pass
     assert "is truncated (5,000 bytes of " in str(read.value)
     assert str(run.value) == str(read.value)

@@ -371,7 +371,7 @@ def test_a_rehearsal_keeps_a_record_that_oncall_reads(tmp_path: Path) -> None:
     one = recorded(
         tmp_path, task("a", "print('hello')"), task("b", "raise ValueError('bad data')", inputs={"model": "a"})
     )
-    with RunRoot(tmp_path).held("--folder"):
+    with RunRoot(tmp_path).hold("--folder"):
         one.run()
     result = CliRunner().invoke(oncall, ["why", "latest", "--run-root", str(tmp_path), "--json"])
     document = json.loads(result.stdout)
@@ -408,9 +408,9 @@ def test_what_a_rehearsal_has_not_is_said(tmp_path: Path) -> None:
 
 def test_a_second_rehearsal_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with (
-        RunRoot(tmp_path).held("--folder"),
+        RunRoot(tmp_path).hold("--folder"),
         pytest.raises(RunRootError, match="another run is using it: .* give --folder another folder"),
-        RunRoot(tmp_path).held("--folder"),
+        RunRoot(tmp_path).hold("--folder"),
     ):
         pass
 

@@ -17,7 +17,7 @@ ODD_NAME = "a [b] c#d%20é?*.csv"
 
 
 def digest(path: Path | str, memory: Memory | None = None) -> str:
-    ((_, content),) = ((one.bytes, one.digest) for one in contents([str(path)], memory or Memory()))
+    ((_, content),) = ((content.bytes, content.digest) for content in contents([str(path)], memory or Memory()))
     return content
 
 
@@ -62,10 +62,10 @@ def test_a_damaged_memory_is_written_again(tmp_path: Path, text: str) -> None:
 
 def test_two_runs_that_write_the_memory_at_once_leave_one_of_both(tmp_path: Path) -> None:
     memory = tmp_path / "memory.json"
-    kept = [{f"{number}.csv": ([number] * 4, str(number))} for number in range(50)]
+    memories = [{f"{number}.csv": ([number] * 4, str(number))} for number in range(50)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda one: Memory(memory).keep(one), kept))
-    assert Memory(memory).hashes in kept
+        list(pool.map(lambda hashes: Memory(memory).keep(hashes), memories))
+    assert Memory(memory).hashes in memories
     assert list(tmp_path.iterdir()) == [memory]
 
 
@@ -87,7 +87,7 @@ def test_an_object_is_named_by_its_checksum_in_the_listing(bucket: Path) -> None
     for uri in uris:
         (bucket / uri.removeprefix("gs://bucket/")).write_text(uri)
     before = contents(uris, Memory())
-    assert [one.bytes for one in before] == [len(uri.encode()) for uri in uris]
+    assert [content.bytes for content in before] == [len(uri.encode()) for uri in uris]
     os.utime(bucket / "data [1]" / "b.csv", (1, 1))
     assert contents(uris, Memory()) == before
     (bucket / "data [1]" / "b.csv").write_text(uris[1].upper())

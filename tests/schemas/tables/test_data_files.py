@@ -7,7 +7,7 @@ import pytest
 
 from cli.errors import DataError
 from schemas.data import Data
-from schemas.tables.data_files import guessed_format, inputs, listed
+from schemas.tables.data_files import guessed_format, inputs, list_files
 
 
 def data(base: Path, pattern: str, **settings: Any) -> Data:
@@ -22,7 +22,10 @@ def touch(base: Path, *names: str) -> None:
 
 
 def read(config: Data) -> list[tuple[int | None, list[str]]]:
-    return [(one.span, [str(Path(file).relative_to(config.base)) for file in one.files]) for one in inputs(config)]
+    return [
+        (split_input.span, [str(Path(file).relative_to(config.base)) for file in split_input.files])
+        for split_input in inputs(config)
+    ]
 
 
 def test_a_glob_takes_all_files_in_a_stable_order(tmp_path: Path) -> None:
@@ -67,18 +70,18 @@ def test_no_file_and_a_file_of_two_splits(tmp_path: Path) -> None:
 def test_a_file_a_pattern_or_a_folder_is_listed_in_a_stable_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.csv", "a.csv", "deep/c.csv", "_SUCCESS", ".hidden", "odd[1].csv")
     folder = str(tmp_path)
-    assert listed(f"{folder}/b.csv") == [f"{folder}/b.csv"]
-    assert listed(f"{folder}/odd[1].csv") == [f"{folder}/odd[1].csv"]
-    assert listed(f"{folder}/?.csv") == [f"{folder}/a.csv", f"{folder}/b.csv"]
-    assert listed(f"{folder}/**/c.csv") == [f"{folder}/deep/c.csv"]
-    assert listed(folder) == [f"{folder}/a.csv", f"{folder}/b.csv", f"{folder}/odd[1].csv"]
-    assert listed(f"file://{folder}/?.csv") == [f"file://{folder}/a.csv", f"file://{folder}/b.csv"]
-    assert listed(f"file://{folder}/deep") == [f"file://{folder}/deep/c.csv"]
-    assert listed(f"file://{folder}/b.csv") == [f"file://{folder}/b.csv"]
+    assert list_files(f"{folder}/b.csv") == [f"{folder}/b.csv"]
+    assert list_files(f"{folder}/odd[1].csv") == [f"{folder}/odd[1].csv"]
+    assert list_files(f"{folder}/?.csv") == [f"{folder}/a.csv", f"{folder}/b.csv"]
+    assert list_files(f"{folder}/**/c.csv") == [f"{folder}/deep/c.csv"]
+    assert list_files(folder) == [f"{folder}/a.csv", f"{folder}/b.csv", f"{folder}/odd[1].csv"]
+    assert list_files(f"file://{folder}/?.csv") == [f"file://{folder}/a.csv", f"file://{folder}/b.csv"]
+    assert list_files(f"file://{folder}/deep") == [f"file://{folder}/deep/c.csv"]
+    assert list_files(f"file://{folder}/b.csv") == [f"file://{folder}/b.csv"]
     for source, reason in ((f"{folder}/x.csv", "no such file"), (f"{folder}/empty", "holds no files")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(DataError, match=reason):
-            listed(source)
+            list_files(source)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ TABLE = pa.table({"a": [1, 2], "b": ["x", "y"]})
 CSV = b"a,b\n1,x\n2,y\n"
 
 
-def _zipped(name: str, content: bytes = CSV) -> Callable[[Path], None]:
+def _write_zip(name: str, content: bytes = CSV) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, content)
@@ -62,9 +62,9 @@ def void(_: object) -> None:
 
 
 KINDS: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "xlsx": (_zipped("[Content_Types].xml"), "an Excel workbook", "pandas.read_excel('{path}').to_csv('data.csv'"),
+    "xlsx": (_write_zip("[Content_Types].xml"), "an Excel workbook", "pandas.read_excel('{path}').to_csv('data.csv'"),
     "xls": (_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)), "an Excel workbook", "pandas.read_excel("),
-    "zip": (_zipped("a.csv"), "a zip archive", "Unpack it (unzip '{path}') and name the file in it"),
+    "zip": (_write_zip("a.csv"), "a zip archive", "Unpack it (unzip '{path}') and name the file in it"),
     "npz": (lambda path: np.savez(path.open("wb"), a=np.ones(9)), "an archive of NumPy arrays", "numpy.load("),
     "npy": (lambda path: np.save(path.open("wb"), np.ones(9)), "a NumPy array", "numpy.load("),
     "tar": (_tar, "a tar archive", "Unpack it (tar xf"),

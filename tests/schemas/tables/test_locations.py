@@ -10,7 +10,7 @@ from cli.errors import DataError
 from emulators.storage.server import StorageServer
 from schemas.data import CsvOptions, Data
 from schemas.tables import locations
-from schemas.tables.data_files import inputs, listed, literal_start
+from schemas.tables.data_files import inputs, list_files, literal_start
 from schemas.tables.readers import open_table
 
 ODD = "a [b] c#d%20é?*"
@@ -57,40 +57,44 @@ def make(folder: Path, *names: str) -> None:
         (folder / name).write_text("x\n1\n")
 
 
-def found(base: str, pattern: str) -> list[str]:
+def find_files(base: str, pattern: str) -> list[str]:
     splits = {"train": {"files": pattern}, "eval": {"source": "train", "fraction": 0.1}}
-    return [path for one in inputs(Data.model_validate({"base": base, "splits": splits})) for path in one.files]
+    return [
+        path
+        for split_input in inputs(Data.model_validate({"base": base, "splits": splits}))
+        for path in split_input.files
+    ]
 
 
 def test_a_file_of_the_literal_name_goes_before_the_pattern(base: tuple[Path, str]) -> None:
     folder, uri = base
     make(folder, "a[1].csv", "a1.csv", "sub [x]/b*.csv", "sub [x]/b2.csv", "sub x/c.csv", "a#1%20?.csv", ".hidden.csv")
-    assert found(uri, "a[1].csv") == [f"{uri}/a[1].csv"]
-    assert found(uri, "a[[]1].csv") == [f"{uri}/a[1].csv"]
-    assert found(uri, "a[12].csv") == [f"{uri}/a1.csv"]
-    assert found(uri, "sub [x]/b*.csv") == [f"{uri}/sub [x]/b*.csv"]
-    assert found(uri, "sub [x]/b?.csv") == [f"{uri}/sub [x]/b*.csv", f"{uri}/sub [x]/b2.csv"]
-    assert found(uri, "a#1%20?.csv") == [f"{uri}/a#1%20?.csv"]
-    assert found(uri, "*.csv") == [f"{uri}/{name}" for name in ("a#1%20?.csv", "a1.csv", "a[1].csv")]
-    assert found(uri, "**/c.csv") == [f"{uri}/sub x/c.csv"]
+    assert find_files(uri, "a[1].csv") == [f"{uri}/a[1].csv"]
+    assert find_files(uri, "a[[]1].csv") == [f"{uri}/a[1].csv"]
+    assert find_files(uri, "a[12].csv") == [f"{uri}/a1.csv"]
+    assert find_files(uri, "sub [x]/b*.csv") == [f"{uri}/sub [x]/b*.csv"]
+    assert find_files(uri, "sub [x]/b?.csv") == [f"{uri}/sub [x]/b*.csv", f"{uri}/sub [x]/b2.csv"]
+    assert find_files(uri, "a#1%20?.csv") == [f"{uri}/a#1%20?.csv"]
+    assert find_files(uri, "*.csv") == [f"{uri}/{name}" for name in ("a#1%20?.csv", "a1.csv", "a[1].csv")]
+    assert find_files(uri, "**/c.csv") == [f"{uri}/sub x/c.csv"]
     with pytest.raises(DataError, match="no such file"):
-        found(uri, "b*.csv")
+        find_files(uri, "b*.csv")
 
 
 def test_spans_below_and_in_odd_names(base: tuple[Path, str]) -> None:
     folder, uri = base
     make(folder, "s [1]/span-2/a[b].csv", "s [1]/span-3/a[b].csv", "odd[1]-7.csv", "odd1-9.csv")
-    assert found(uri, "s [1]/span-{SPAN}/a[b].csv") == [f"{uri}/s [1]/span-3/a[b].csv"]
-    assert found(uri, "s [1]/span-{SPAN}/*.csv") == [f"{uri}/s [1]/span-3/a[b].csv"]
-    assert found(uri, "odd[1]-{SPAN}.csv") == [f"{uri}/odd[1]-7.csv"]
+    assert find_files(uri, "s [1]/span-{SPAN}/a[b].csv") == [f"{uri}/s [1]/span-3/a[b].csv"]
+    assert find_files(uri, "s [1]/span-{SPAN}/*.csv") == [f"{uri}/s [1]/span-3/a[b].csv"]
+    assert find_files(uri, "odd[1]-{SPAN}.csv") == [f"{uri}/odd[1]-7.csv"]
 
 
 def test_what_is_found_can_be_listed_and_read(base: tuple[Path, str]) -> None:
     folder, uri = base
     make(folder, f"{ODD}.csv", "b.csv", "_SUCCESS")
-    assert listed(uri) == [f"{uri}/{ODD}.csv", f"{uri}/b.csv"]
-    assert listed(f"{uri}/{ODD}.csv") == [f"{uri}/{ODD}.csv"]
-    assert listed(f"{uri}/b.c?v") == [f"{uri}/b.csv"] if uri[0] == "/" else True
+    assert list_files(uri) == [f"{uri}/{ODD}.csv", f"{uri}/b.csv"]
+    assert list_files(f"{uri}/{ODD}.csv") == [f"{uri}/{ODD}.csv"]
+    assert list_files(f"{uri}/b.c?v") == [f"{uri}/b.csv"] if uri[0] == "/" else True
     (batch,) = open_table(f"{uri}/{ODD}.csv", "csv", CsvOptions()).batches()
     assert batch.columns.to_pydict() == {"x": ["1"]}
 

@@ -21,7 +21,7 @@ FEATURES = FeatureSet.model_validate(
 )
 
 
-def taken(values: list[str | None], **bounds: Any) -> list[str | None]:
+def select(values: list[str | None], **bounds: Any) -> list[str | None]:
     rule = {"at_least": None, "below": None, "date_format": None, **bounds}
     inside = within(pa.array(values, pa.string()), **rule)
     return [value for value, mine in zip(values, inside.to_pylist(), strict=True) if mine]
@@ -52,7 +52,7 @@ def taken(values: list[str | None], **bounds: Any) -> list[str | None]:
 def test_values_are_compared_as_what_they_are(
     values: list[str | None], bounds: dict[str, Any], expected: list[str | None]
 ) -> None:
-    assert taken(values, **bounds) == expected
+    assert select(values, **bounds) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_values_that_letters_do_not_order_are_rejected(
     values: list[str | None], bounds: dict[str, Any], index: int, message: str
 ) -> None:
     with pytest.raises(MisfitError) as raised:
-        taken(values, **bounds)
+        select(values, **bounds)
     assert raised.value.index == index and message in raised.value.reason
 
 

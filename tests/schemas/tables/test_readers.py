@@ -291,8 +291,8 @@ def test_features_of_records_that_cannot_be_read(tmp_path: Path) -> None:
 
     path = tmp_path / "a.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for one in (record([b"a"], b"x"), record([b"a", b"b"], b"\xff\xd8")):
-            writer.write(one)
+        for example_record in (record([b"a"], b"x"), record([b"a", b"b"], b"\xff\xd8")):
+            writer.write(example_record)
     reader = open_table(str(path), "tfrecord", CsvOptions())
     assert reader.unreadable() == {
         "photo": "bytes that are not UTF-8",
