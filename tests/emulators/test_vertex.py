@@ -80,7 +80,7 @@ def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setenv("VERTEX_API_ENDPOINT", bench.server.endpoint)
     fault = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
     assert CliRunner().invoke(main, fault).exit_code == 0
-    assert [(one.method, one.times) for one in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
+    assert [(fault.method, fault.times) for fault in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
     assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting
     monkeypatch.setenv("VERTEX_API_ENDPOINT", "localhost:1")
