@@ -78,8 +78,8 @@ def test_a_fault_that_could_not_strike_is_refused_in_one_line(fault: str, proble
 
 def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERTEX_API_ENDPOINT", bench.server.endpoint)
-    fault = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
-    assert CliRunner().invoke(main, fault).exit_code == 0
+    arguments = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
     assert [(fault.method, fault.times) for fault in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
     assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting

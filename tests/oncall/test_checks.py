@@ -111,7 +111,7 @@ def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Do
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "ok", "said"),
+    ("answer", "status", "ok", "message"),
     [
         (b'{"ready": true, "versions": [1], "default": 1}', 200, True, "serves version 1; version 1 is the champion"),
         (b'{"ready": true, "versions": [7], "default": 7}', 200, False, "serves version 7; version 1 is the champion"),

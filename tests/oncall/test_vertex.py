@@ -299,7 +299,7 @@ def test_what_there_is_not_on_vertex_names_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         (("--project", PROJECT), "--region: is missing; expected one such as europe-west4"),
         (("--project", PROJECT, "--region", "mars"), "--region: expected a region such as europe-west4, found 'mars'"),

@@ -71,7 +71,7 @@ def test_a_record_with_impossible_times(moment: str, runs: Runs, text: Text) -> 
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda file: file.write_bytes(file.read_bytes()[:20_000]), "is truncated (20,000 bytes of"),
         (lambda file: file.write_bytes(b""), "is empty; restore it from a backup"),

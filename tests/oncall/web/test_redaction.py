@@ -6,7 +6,7 @@ from oncall.web.redaction import redact, redact_value
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "redacted"),
     [
         ("postgresql://me:hunter2@db/x", "postgresql://(hidden)@db/x"),
         ("ftp:/me:hunter2@host/x", "ftp:/(hidden)@host/x"),

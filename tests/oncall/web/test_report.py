@@ -45,7 +45,7 @@ def test_a_file_that_is_there_stays(runs: Runs, oncall: Oncall, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("output", "said", "code"),
+    ("output", "message", "code"),
     [
         (".", "is a folder; --output names a file", 2),
         ("no/such/x.html", "cannot be written: No such file or directory; name another with --output", 6),

@@ -180,7 +180,7 @@ def test_before_the_first_push_there_is_no_drift(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "distances"),
     [
         ({"drift": 3}, "no distances: the gate's policy does not fit this checkout"),
         ({}, "no feature has a threshold for drift or skew"),
