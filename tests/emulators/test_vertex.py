@@ -84,11 +84,11 @@ def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.M
     assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting
     monkeypatch.setenv("VERTEX_API_ENDPOINT", "localhost:1")
-    result = CliRunner().invoke(main, fault)
+    result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.output) == (
         1,
         "Error: no emulator answers at localhost:1 (UNAVAILABLE); start it, then source its env.sh\n",
     )
     monkeypatch.delenv("VERTEX_API_ENDPOINT")
-    assert "is not set" in CliRunner().invoke(main, fault).output
+    assert "is not set" in CliRunner().invoke(main, arguments).output
     assert "VERTEX_API_ENDPOINT" not in os.environ
