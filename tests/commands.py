@@ -12,7 +12,7 @@ import vertex_runner
 _SCRIPTS = {"local_runner.py": local_runner.main, "vertex_runner.py": vertex_runner.main}
 
 
-def parsed(line: str) -> dict[str, Any]:
+def parse_command(line: str) -> dict[str, Any]:
     """Return the parameters that a printed command gives to a program of this repository.
 
     Args:

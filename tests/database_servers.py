@@ -66,7 +66,7 @@ class DatabaseServer(ABC):
         """Make a user with PASSWORD and no rights, and return the name."""
 
     @contextlib.contextmanager
-    def restarted(self, *options: str) -> Iterator[None]:
+    def restart(self, *options: str) -> Iterator[None]:
         """Run with other options for a while."""
         usual = self.options
         self.kill()

@@ -78,17 +78,17 @@ def test_a_fault_that_could_not_strike_is_refused_in_one_line(fault: str, proble
 
 def test_a_fault_needs_an_emulator_that_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERTEX_API_ENDPOINT", bench.server.endpoint)
-    fault = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
-    assert CliRunner().invoke(main, fault).exit_code == 0
-    assert [(one.method, one.times) for one in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
+    arguments = ["inject", "method=UploadModel", "code=UNAVAILABLE", "times=2"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert [(fault.method, fault.times) for fault in bench.server.emulator.faults.waiting] == [("UploadModel", 2)]
     assert CliRunner().invoke(main, ["reset"]).output == "no fault is waiting\n"
     assert not bench.server.emulator.faults.waiting
     monkeypatch.setenv("VERTEX_API_ENDPOINT", "localhost:1")
-    result = CliRunner().invoke(main, fault)
+    result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.output) == (
         1,
         "Error: no emulator answers at localhost:1 (UNAVAILABLE); start it, then source its env.sh\n",
     )
     monkeypatch.delenv("VERTEX_API_ENDPOINT")
-    assert "is not set" in CliRunner().invoke(main, fault).output
+    assert "is not set" in CliRunner().invoke(main, arguments).output
     assert "VERTEX_API_ENDPOINT" not in os.environ

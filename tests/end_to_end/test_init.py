@@ -57,7 +57,7 @@ def every(source: Path, target: Path, step: int) -> None:
     target.write_text("".join(lines()))
 
 
-def pushed(summary: dict[str, Any]) -> bool:
+def is_pushed(summary: dict[str, Any]) -> bool:
     assert (summary["exit_code"], summary["error"]) == (0, None)
     return bool(summary["pushed"].startswith("version 1 to "))
 
@@ -65,14 +65,14 @@ def pushed(summary: dict[str, Any]) -> bool:
 def test_raw_census(tmp_path: Path) -> None:
     write_rows(tmp_path / "adult.csv", census_rows("train", 6000))
     summary = init_and_run(tmp_path, "adult.csv", "--label", "income")
-    assert pushed(summary)
+    assert is_pushed(summary)
     assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.85
 
 
 def test_raw_flights_is_a_regression_with_its_honest_predictor(downloads: Path, tmp_path: Path) -> None:
     every(downloads / "flights.csv", tmp_path / "flights.csv", 40)
     summary = init_and_run(tmp_path, "flights.csv", "--label", "arr_delay")
-    assert pushed(summary)
+    assert is_pushed(summary)
     assert summary["facts"]["ExampleGen"]["unlabelled"] > 0
     assert "r2" in summary["facts"]["Evaluator"]["metrics"]["overall"]
     written = (tmp_path / "configs" / "mine.yaml").read_text()
@@ -86,7 +86,7 @@ def test_raw_kdd_has_no_header_and_a_test_file(downloads: Path, tmp_path: Path) 
     for split, step in (("train", 20), ("test", 40)):
         every(downloads / f"income_{split}.csv", tmp_path / f"{split}.csv", step)
     summary = init_and_run(tmp_path, "train.csv", "--test", "test.csv", "--no-header", "--label", "column_42")
-    assert pushed(summary)
+    assert is_pushed(summary)
     assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.85
 
 
@@ -104,7 +104,7 @@ def test_awkward_names(tmp_path: Path) -> None:
     rows = [{names.get(name, name): value for name, value in row.items()} for seed in (1, 2) for row in orders(seed)]
     write(tmp_path / "awkward, data.csv", rows)
     summary = init_and_run(tmp_path, "awkward, data.csv", "--label", names["returned?"])
-    assert pushed(summary)
+    assert is_pushed(summary)
     assert summary["facts"]["Evaluator"]["metrics"]["overall"]["auc"] > 0.7
     with (tmp_path / "awkward, data.csv").open(encoding="utf-8") as file:
         assert set(names.values()) <= set(next(csv.reader(file)))

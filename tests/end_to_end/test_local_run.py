@@ -20,7 +20,7 @@ import yaml
 
 from serving.registry import LocalRegistry, content_hash
 from tests import forked
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import ROOT, census_rows, write_rows
 from tests.run_commands import get_states, read_summary, run_json, run_pipeline_command
 
@@ -214,12 +214,12 @@ def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path
 AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "国/country", "income": "income?"}
 
 
-def _renamed(value: Any) -> Any:
+def _use_awkward_names(value: Any) -> Any:
     """Return a config, or a part of one, with awkward column names."""
     if isinstance(value, dict):
-        return {_renamed(key): _renamed(item) for key, item in value.items()}
+        return {_use_awkward_names(key): _use_awkward_names(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_renamed(item) for item in value]
+        return [_use_awkward_names(item) for item in value]
     return AWKWARD_NAMES.get(value, value)
 
 
@@ -229,8 +229,8 @@ def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_not
     config, root = small_census(), tmp_path / "run"
     for name in ("train.csv", "test.csv"):
         header, newline, rows = (config.parent / name).read_text().partition("\n")
-        (config.parent / name).write_text(",".join(map(_renamed, header.strip().split(","))) + newline + rows)
-    config.write_text(yaml.safe_dump(_renamed(yaml.safe_load(config.read_text())), allow_unicode=True))
+        (config.parent / name).write_text(",".join(map(_use_awkward_names, header.strip().split(","))) + newline + rows)
+    config.write_text(yaml.safe_dump(_use_awkward_names(yaml.safe_load(config.read_text())), allow_unicode=True))
     done = local_runner(config, root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert LocalRegistry(root / "registry", "census-income").numbers() == [7]
@@ -303,7 +303,7 @@ def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Pat
     stopped = run_json(config, root, "--set", f"data.schema_file={schema}")
     assert stopped["exit_code"] == 3
     assert "take it over into the schema (schema diff)" in stopped["error"]
-    review = parsed(stopped["next"][1])
+    review = parse_command(stopped["next"][1])
     assert (review["command"], review["config_file"], review["run_root"]) == ("schema diff", str(config), root)
     assert review["settings"] == (f"data.schema_file={schema}",)
     (change,) = json.loads(run_pipeline_command("schema", "diff", *of_run, "--json"))["changes"]

@@ -11,7 +11,7 @@ import yaml
 
 from serving.registry import LocalRegistry
 from tests import forked
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import CENSUS_CONFIG, ROOT, census_rows, write_rows
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def test_everything_works_there(folder: Path, tmp_path: Path) -> None:
     assert [node["state"] for node in again["nodes"] if node["id"] == "ExampleGen"] == ["cached"]
     for line in again["next"]:
         if "python" in line:
-            assert Path(str(parsed(line).get("model_dir"))) == registry.folder
+            assert Path(str(parse_command(line).get("model_dir"))) == registry.folder
     _ask(folder, config, root, registry)
 
 

@@ -163,12 +163,12 @@ def _check_what_is_on_call() -> None:
     made_by = {node["node"]: node["made_by"] for node in on_call("show", "run-3", *where)["nodes"]}
     assert (made_by["ExampleGen"], made_by["Transform"], made_by["Trainer"]) == ("run-1", "run-1", "run-2")
 
-    one, two = on_call("serving", "--model", "census-income", *where)["versions"]
-    assert [(v["run"], v["state"], v["traffic"], v["fits"]) for v in (one, two)] == [
+    first, second = on_call("serving", "--model", "census-income", *where)["versions"]
+    assert [(v["run"], v["state"], v["traffic"], v["fits"]) for v in (first, second)] == [
         ("run-1", "champion", 100, True),
         ("run-2", "previous", 0, True),
     ]
-    for version in (one, two):
+    for version in (first, second):
         assert version["rows"]["test"] == 1500
         assert version["fingerprint"].startswith("split:train,num_files:1")
         assert (len(version["schema_hash"]), version["blessings"]) == (

@@ -85,12 +85,12 @@ def after(node: str, act: Act) -> None:
 
     original = RecordFile.node_finished
 
-    def finished(self: Any, name: str, *arguments: Any) -> None:
+    def act_after_node(self: Any, name: str, *arguments: Any) -> None:
         original(self, name, *arguments)
         if name == node:
             act()
 
-    RecordFile.node_finished = finished  # type: ignore[method-assign]
+    RecordFile.node_finished = act_after_node  # type: ignore[method-assign]
 
 
 def at_driver(node: str, act: Act) -> None:
@@ -147,7 +147,7 @@ def in_executor(node: str, act: Act) -> None:
     def run(self: Any, execution_info: Any) -> Any:
         if _node(self, ()) != node:
             return original(self, execution_info)
-        folders = [Path(artifact.uri) for one in execution_info.output_dict.values() for artifact in one]
+        folders = [Path(artifact.uri) for artifacts in execution_info.output_dict.values() for artifact in artifacts]
         done = threading.Event()
         watcher = threading.Thread(target=_act_when_written, args=(folders, done, act))
         watcher.start()

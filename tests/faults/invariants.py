@@ -55,7 +55,7 @@ class Before:
         expected = {
             name: digest
             for name, digest in self.artifacts.items()
-            if not any(name == one or name.startswith(f"{one}/") for one in removed)
+            if not any(name == folder or name.startswith(f"{folder}/") for folder in removed)
         }
         now = hash_files(artifacts)
         assert {name: now.get(name) for name in expected} == expected
@@ -63,7 +63,7 @@ class Before:
 
 def is_blessed(place: Place, version: int) -> bool:
     """Return whether all validators blessed the model of a version, as ML Metadata has it."""
-    (served,) = [one for one in place.oncall("serving")["versions"] if one["version"] == version]
+    (served,) = [entry for entry in place.oncall("serving")["versions"] if entry["version"] == version]
     return bool(served["fits"]) and set(served["blessings"].values()) == {True}
 
 

@@ -94,13 +94,13 @@ def plant(folder: Path) -> list[Path]:
     assert code == 0, output
     shutil.copytree(place.folder, folder / "good")
     made = []
-    for number, one in enumerate(PLANTS, 1):
+    for number, fault in enumerate(PLANTS, 1):
         shutil.rmtree(place.folder)
         shutil.copytree(folder / "good", place.folder)
-        one.make(place)
+        fault.make(place)
         root = folder / str(number)
         _move(place.folder, root)
-        (root / "page.txt").write_text(f"{one.page}\n")
+        (root / "page.txt").write_text(f"{fault.page}\n")
         made.append(root)
     for rest in (folder / "good", place.folder):
         shutil.rmtree(rest)

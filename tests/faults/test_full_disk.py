@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_at_any_point_harms_nothing_and_the_run_continues_f
     before.check_artifacts()
     assert place.registry.champion() == 2
     assert is_blessed(place, 2)
-    assert {one["kind"] for one in place.oncall("doctor", code=1)["findings"]} == {"disk"}
+    assert {finding["kind"] for finding in place.oncall("doctor", code=1)["findings"]} == {"disk"}
 
 
 def test_a_run_does_not_start_on_a_full_disk(disk: Path, tmp_path: Path) -> None:

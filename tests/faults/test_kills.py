@@ -98,7 +98,7 @@ def test_what_a_run_had_half_written_to_its_database_when_it_was_killed_is_taken
     assert journal.stat().st_size > 0
     before.check()
     assert place.oncall("why", "latest")["state"] == "CRASHED"
-    findings = [one for one in place.oncall("doctor", code=1)["findings"] if one["kind"] == "database"]
+    findings = [finding for finding in place.oncall("doctor", code=1)["findings"] if finding["kind"] == "database"]
     assert "has an unfinished change of a process that was killed" in findings[0]["message"]
     assert place.resume()[0] == 0
     before.check()

@@ -47,7 +47,7 @@ class _Rows:
         id_ = self.insert("Event", artifact_id=artifact, execution_id=execution, type=kind)
         self.insert("EventPath", event_id=id_, is_index_step=0, step_key=key)
 
-    def timed(self, number: int) -> dict[str, int]:
+    def create_timestamps(self, number: int) -> dict[str, int]:
         at = self.now + number
         return {"create_time_since_epoch": at, "last_update_time_since_epoch": at}
 
@@ -55,7 +55,7 @@ class _Rows:
 def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     """Insert one run; return what it gave out."""
     run_id = f"20270101T{number:06d}.000000"
-    run = rows.insert("Context", type_id=rows.types["pipeline_run"], name=run_id, **rows.timed(number))
+    run = rows.insert("Context", type_id=rows.types["pipeline_run"], name=run_id, **rows.create_timestamps(number))
     answered = number % 10 != 0
     made: dict[str, dict[str, int]] = {}
     for node, (kind, inputs, outputs) in GRAPH.items():
@@ -64,7 +64,7 @@ def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) 
             "Execution",
             type_id=rows.types[kind],
             last_known_state=_CACHED if cached else _COMPLETE,
-            **rows.timed(number),
+            **rows.create_timestamps(number),
         )
         for context in (run, rows.contexts[NAME], rows.contexts[f"{NAME}.{node}"]):
             rows.insert("Association", context_id=context, execution_id=execution)
@@ -75,7 +75,7 @@ def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) 
             if not cached:
                 uri = str(root / "artifacts" / node / key / str(execution))
                 made[node][key] = rows.insert(
-                    "Artifact", type_id=rows.types[type_name], uri=uri, state=_LIVE, **rows.timed(number)
+                    "Artifact", type_id=rows.types[type_name], uri=uri, state=_LIVE, **rows.create_timestamps(number)
                 )
             rows.event(made[node][key], execution, _OUTPUT, key)
             rows.insert("Attribution", context_id=run, artifact_id=made[node][key])
@@ -83,7 +83,9 @@ def _run(rows: _Rows, root: Path, number: int, last: dict[str, dict[str, int]]) 
                 rows.insert("Attribution", context_id=rows.contexts[f"{NAME}.{node}"], artifact_id=made[node][key])
     for extra in range(_EXTRA_ARTIFACTS):
         uri = f"elsewhere://{number}/{extra}"
-        id_ = rows.insert("Artifact", type_id=rows.types["JsonValue"], uri=uri, state=_LIVE, **rows.timed(number))
+        id_ = rows.insert(
+            "Artifact", type_id=rows.types["JsonValue"], uri=uri, state=_LIVE, **rows.create_timestamps(number)
+        )
         rows.insert("Attribution", context_id=run, artifact_id=id_)
     return made
 
@@ -93,7 +95,7 @@ def make(folder: Path, number_of_runs: int) -> Runs:
     runs = Runs(folder)
     first = runs.run("20260101T000000.000000")
     runs.run("20260102T000000.000000")
-    last = {node: {key: artifact.id for key, artifact in found.items()} for node, found in first.items()}
+    last = {node: {key: artifact.id for key, artifact in outputs.items()} for node, outputs in first.items()}
     template = runs.root.record("20260101T000000.000000").read_text()
     with closing(sqlite3.connect(runs.root.metadata)) as database, database:
         rows = _Rows(database)

@@ -1,4 +1,4 @@
-"""What the tests of oncall share: an empty run root to make runs in, and the command, called in this process."""
+"""Fixtures of the tests of oncall: an empty run root to make runs in, and the command, called in this process."""
 
 import json
 from collections.abc import Callable
@@ -24,9 +24,9 @@ def oncall(runs: Runs) -> Oncall:
     """Call a command on the run root."""
 
     def call(*arguments: object) -> Result:
-        found = CliRunner().invoke(main, [*map(str, arguments), "--run-root", str(runs.root.path)])
-        assert found.exception is None or isinstance(found.exception, SystemExit), found.exc_info
-        return found
+        result = CliRunner().invoke(main, [*map(str, arguments), "--run-root", str(runs.root.path)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
 
     return call
 

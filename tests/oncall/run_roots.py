@@ -78,8 +78,8 @@ Artifacts = dict[str, dict[str, mlmd.Artifact]]
 
 @functools.cache
 def _template() -> RunRecord:
-    known = pipeline_config.load(CENSUS_CONFIG)
-    return create_record(known, "template", log=None, expected=nodes(known), resumes=None)
+    config = pipeline_config.load(CENSUS_CONFIG)
+    return create_record(config, "template", log=None, expected=nodes(config), resumes=None)
 
 
 class Runs:
@@ -118,10 +118,10 @@ class Runs:
           cached: ID of the run whose results all nodes reuse, but those that are never cached.
           fails: the node, its error, and the run's exit code.
           crashes_in: the node in which the process is killed.
-          log: what the last node writes.
+          log: text that the last node writes.
           on_record: whether there is a record.
           overrides: fields of the record.
-          auc, mean, rows: what is in metrics, statistics and data.
+          auc, mean, rows: values in metrics, statistics and data.
           pushes: whether Pusher pushes to the registry.
           blessed: whether what judges the model blesses it.
           until: the node after which it stops, as asked.
@@ -189,8 +189,8 @@ class Runs:
         (execution.id,) = self.store.put_executions([execution])
         read = [(made[source][output], _event(key, mlmd.Event.INPUT)) for key, source, output in inputs]
         finished = state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-        found = cached or (self._outputs(node, execution.id, outputs, made, facts) if finished else {})
-        written = [(artifact, _event(key, mlmd.Event.OUTPUT)) for key, artifact in found.items()]
+        artifacts = cached or (self._outputs(node, execution.id, outputs, made, facts) if finished else {})
+        written = [(artifact, _event(key, mlmd.Event.OUTPUT)) for key, artifact in artifacts.items()]
         execution.last_known_state = state
         _, ids, _ = self.store.put_execution(
             execution, [*read, *written], [*contexts, self._context("node", f"{NAME}.{node}")], True
@@ -201,14 +201,14 @@ class Runs:
             partial = self.root.artifacts / node / outputs[0][0] / str(execution.id)
             partial.mkdir(parents=True)
             (partial / "half").write_text("ha")
-        if node == "Pusher" and found and facts["pushes"]:
+        if node == "Pusher" and artifacts and facts["pushes"]:
             self._push(made["Trainer"]["model"], facts)
-        return found
+        return artifacts
 
     def _outputs(
         self, node: str, execution: int, outputs: list[tuple[str, str]], made: Artifacts, facts: Mapping[str, Any]
     ) -> dict[str, mlmd.Artifact]:
-        found = {}
+        artifacts = {}
         for key, kind in outputs:
             folder = self.root.artifacts / node / key / str(execution)
             uri = folder / "value" if kind == "JsonValue" else folder
@@ -219,8 +219,8 @@ class Runs:
             fill(artifact, kind, node, folder, facts)
             if kind == "ModelBlessing":
                 artifact.custom_properties["current_model_id"].int_value = made["Trainer"]["model"].id
-            found[key] = artifact
-        return found
+            artifacts[key] = artifact
+        return artifacts
 
     def _push(self, model: mlmd.Artifact, facts: Mapping[str, Any]) -> None:
         folder, metrics = Path(model.uri) / "Format-Serving", {"overall": {"auc": facts["auc"]}}
@@ -231,11 +231,11 @@ class Runs:
         return int(put(kind(name=name)))
 
     def _context(self, kind: str, name: str) -> mlmd.Context:
-        found = self.store.get_context_by_type_and_name(kind, name)
-        if found is None:
+        context = self.store.get_context_by_type_and_name(kind, name)
+        if context is None:
             type_id = self.store.put_context_type(mlmd.ContextType(name=kind))
-            found = mlmd.Context(type_id=type_id, name=name)
-        return found
+            context = mlmd.Context(type_id=type_id, name=name)
+        return context
 
 
 def _event(key: str, kind: Any) -> mlmd.Event:
@@ -247,12 +247,12 @@ def _event(key: str, kind: Any) -> mlmd.Event:
 
 def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Mapping[str, Any]) -> None:
     """Add the properties and files by which components report their findings."""
-    known = artifact.custom_properties
+    properties = artifact.custom_properties
     match kind:
         case "Examples" if node == "ExampleGen":
-            known["rows"].string_value = json.dumps({"train": facts["rows"], "test": 1500})
-            known["input_fingerprint"].string_value = FINGERPRINT
-            known["content"].string_value = json.dumps({"train": f"{facts['rows']:012x}", "test": "0" * 12})
+            properties["rows"].string_value = json.dumps({"train": facts["rows"], "test": 1500})
+            properties["input_fingerprint"].string_value = FINGERPRINT
+            properties["content"].string_value = json.dumps({"train": f"{facts['rows']:012x}", "test": "0" * 12})
             (folder / "data").write_bytes(b"x" * 1000)
         case "ExampleStatistics":
             (folder / "Split-train").mkdir()
@@ -282,27 +282,27 @@ def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Map
             }
             (folder / "summary.json").write_text(json.dumps(summary))
         case "ModelBlessing" | "InfraBlessing":
-            known["blessed"].int_value = int(facts["blessed"])
+            properties["blessed"].int_value = int(facts["blessed"])
         case "PushedModel":
-            known["pushed"].int_value = int(facts["pushes"])
-            known["pushed_destination"].string_value = facts["destination"]
+            properties["pushed"].int_value = int(facts["pushes"])
+            properties["pushed_destination"].string_value = facts["destination"]
 
 
 def _statistics(facts: Mapping[str, Any]) -> statistics_pb2.DatasetFeatureStatisticsList:
-    found = statistics_pb2.DatasetFeatureStatisticsList()
-    data = found.datasets.add(name="train", num_examples=facts["rows"])
+    statistics = statistics_pb2.DatasetFeatureStatisticsList()
+    data = statistics.datasets.add(name="train", num_examples=facts["rows"])
     age = data.features.add(name="age")
     age.num_stats.mean = facts["mean"]
     age.num_stats.common_stats.num_non_missing = facts["rows"]
     sex = data.features.add(name="sex", type=statistics_pb2.FeatureNameStatistics.STRING)
     sex.string_stats.unique = 2
     sex.string_stats.common_stats.num_non_missing = facts["rows"]
-    return found
+    return statistics
 
 
 def _anomalies() -> anomalies_pb2.Anomalies:
-    found = anomalies_pb2.Anomalies()
-    reason = found.anomaly_info["workclass"].reason.add()
+    anomalies = anomalies_pb2.Anomalies()
+    reason = anomalies.anomaly_info["workclass"].reason.add()
     reason.type = anomalies_pb2.AnomalyInfo.ENUM_TYPE_UNEXPECTED_STRING_VALUES
     reason.description = "Examples contain values missing from the schema: Gig (~5%)."
-    return found
+    return anomalies

@@ -21,9 +21,9 @@ FIRST, SECOND, THIRD = "20260101T000000.000000", "20260102T000000.000000", "2026
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as found:
-        monkeypatch.setenv("HOOK", found.url)
-        yield found
+    with receiver() as webhook:
+        monkeypatch.setenv("HOOK", webhook.url)
+        yield webhook
 
 
 def configure(runs: Runs, run_id: str, **section: Any) -> None:
@@ -46,8 +46,8 @@ def later(runs: Runs, hours: float) -> None:
 def test_nothing_is_said_when_all_is_well(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
     runs.run(FIRST)
     configure(runs, FIRST)
-    found = oncall("check", "--alert")
-    assert (found.exit_code, found.output, hook.documents) == (0, "", [])
+    result = oncall("check", "--alert")
+    assert (result.exit_code, result.output, hook.documents) == (0, "", [])
     assert not (runs.root.path / "alerts.json").exists()
 
 
@@ -57,15 +57,15 @@ def test_a_killed_run_is_told_once_again_after_a_day_and_when_it_is_over(
     runs.run(FIRST)
     runs.run(SECOND, crashes_in="Trainer")
     configure(runs, SECOND)
-    told = oncall("check", "--alert")
-    assert (told.exit_code, told.stdout) == (1, "")
+    result = oncall("check", "--alert")
+    assert (result.exit_code, result.stdout) == (1, "")
     (document,) = hook.documents
     assert (document["event"], document["state"], document["node"]) == ("failure", "CRASHED", "Trainer")
     assert document["why"].endswith("is gone: killed in Trainer")
     assert document["serving"] == "version 1 of census-income"
     assert document["last_good"] == FIRST
-    assert any(one.startswith(f"python -m oncall resume {SECOND} ") for one in document["next"])
-    assert told.stderr.splitlines()[0] == f"census-income: {document['what']}, on {document['host']}"
+    assert any(command.startswith(f"python -m oncall resume {SECOND} ") for command in document["next"])
+    assert result.stderr.splitlines()[0] == f"census-income: {document['what']}, on {document['host']}"
 
     again = oncall("check", "--alert")
     assert (again.exit_code, again.output, len(hook.documents)) == (1, "", 1)
@@ -73,13 +73,13 @@ def test_a_killed_run_is_told_once_again_after_a_day_and_when_it_is_over(
     assert oncall("check", "--alert").output == ""
     later(runs, 2)
     assert "CRASHED" in oncall("check", "--alert").stderr
-    assert [one["since"] for one in hook.documents] == [document["since"]] * 2
+    assert [alert["since"] for alert in hook.documents] == [document["since"]] * 2
 
     runs.run(THIRD)
     configure(runs, THIRD)
     over = oncall("check", "--alert")
     assert (over.exit_code, over.stderr.splitlines()[0].split(", on")[0]) == (0, "census-income: ok again: newest run")
-    assert [(one["event"], one["state"]) for one in hook.documents[2:]] == [("recovered", "OK")]
+    assert [(alert["event"], alert["state"]) for alert in hook.documents[2:]] == [("recovered", "OK")]
     assert oncall("check", "--alert").output == ""
 
 
@@ -98,7 +98,7 @@ def test_another_trouble_is_news_and_the_first_is_not_over_before_the_last_is(
     assert (document["state"], document["since"]) == ("NOT_OK", hook.documents[0]["since"])
     # The failed run was told.
     assert document["why"] == "content: version 1: its files are NOT those that were pushed: saved_model.pb changed"
-    assert [one.partition(" --run-root")[0] for one in document["next"]] == [f"python -m oncall resume {FIRST}"]
+    assert [command.partition(" --run-root")[0] for command in document["next"]] == [f"python -m oncall resume {FIRST}"]
     model.write_bytes(good)
     assert oncall("check", "--alert").output == ""
     runs.run(THIRD, fails=("Gate", "no", 3))
@@ -114,8 +114,8 @@ def test_what_a_run_has_told_itself_is_not_told_again(runs: Runs, oncall: Oncall
     alert_state = AlertState.read(runs.root)
     alert_state.add(NEWEST_RUN, SECOND).notified = time.time()
     alert_state.write(runs.root)
-    found = oncall("check", "--alert")
-    assert (found.exit_code, found.output, hook.documents) == (1, "", [])
+    result = oncall("check", "--alert")
+    assert (result.exit_code, result.output, hook.documents) == (1, "", [])
 
 
 def test_what_could_not_be_posted_is_tried_again_without_another_mail(
@@ -144,17 +144,17 @@ def test_without_a_webhook_it_is_printed_for_cron(runs: Runs, oncall: Oncall) ->
 def test_a_section_of_another_release_is_said_and_stops_nothing(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST, crashes_in="Gate")
     configure(runs, FIRST, pigeon="yes")
-    found = oncall("check", "--alert")
-    assert found.exit_code == 1
-    assert "alerts: those of the newest run's config are not of this release" in found.stderr
-    assert "CRASHED" in found.stderr
+    result = oncall("check", "--alert")
+    assert result.exit_code == 1
+    assert "alerts: those of the newest run's config are not of this release" in result.stderr
+    assert "CRASHED" in result.stderr
 
 
-def refuse(runs: Runs, why: str = "/data/train.csv: no such file", shown: bool = False) -> None:
+def refuse(runs: Runs, why: str = "/data/train.csv: no such file", prints: bool = False) -> None:
     """Start a run that pipeline/run/local.py rejects, with an alert."""
     section = Alerts(webhook_env="HOOK", timeout_seconds=2)
     refusal = record_rejection(runs.root, NAME, DataError(why), ["local_runner.py"])
-    notifier.report_rejection(section, runs.root, refusal, serving="version 1", prints=shown)
+    notifier.report_rejection(section, runs.root, refusal, serving="version 1", prints=prints)
 
 
 def test_a_refusal_that_could_not_be_posted_is_posted_the_next_time(
@@ -177,11 +177,11 @@ def test_a_refusal_that_was_told_is_not_told_again_and_another_is(runs: Runs, on
     runs.run(FIRST)
     configure(runs, FIRST)
     refuse(runs)
-    found = oncall("check", "--alert")
-    assert (found.exit_code, found.output, len(hook.documents)) == (1, "", 1)
+    result = oncall("check", "--alert")
+    assert (result.exit_code, result.output, len(hook.documents)) == (1, "", 1)
     refuse(runs)
     assert oncall("check", "--alert").output == ""
-    assert [one["count"] for one in hook.documents] == [1, 2]
+    assert [alert["count"] for alert in hook.documents] == [1, 2]
 
 
 def test_a_database_that_can_be_read_again_is_told(runs: Runs, oncall: Oncall, hook: Receiver) -> None:
@@ -193,7 +193,7 @@ def test_a_database_that_can_be_read_again_is_told(runs: Runs, oncall: Oncall, h
         assert "not ok: database, on " in oncall("check", "--alert").stderr
         runs.root.metadata.write_bytes(good)
         assert "ok again: database, on " in oncall("check", "--alert").stderr
-    assert [one["event"] for one in hook.documents] == ["failure", "recovered"] * 2
+    assert [alert["event"] for alert in hook.documents] == ["failure", "recovered"] * 2
 
 
 def test_what_is_not_ok_is_told_whole(runs: Runs, oncall: Oncall, hook: Receiver) -> None:

@@ -43,8 +43,8 @@ def server(answer: bytes, status: int = 200) -> Iterator[str]:
         listening.server_close()
 
 
-def checks(found: dict[str, Any]) -> dict[str, bool]:
-    return {one["name"]: one["ok"] for one in found["checks"]}
+def checks(health: dict[str, Any]) -> dict[str, bool]:
+    return {check["name"]: check["ok"] for check in health["checks"]}
 
 
 def test_all_is_well_after_a_push(runs: Runs, oncall: Oncall, document: Document) -> None:
@@ -57,35 +57,38 @@ def test_all_is_well_after_a_push(runs: Runs, oncall: Oncall, document: Document
 def test_a_newest_run_that_did_not_end_well_is_not_ok(ends: str, runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     runs.run(SECOND, fails=("Gate", "no", 3)) if ends == "fails" else runs.run(SECOND, crashes_in="Trainer")
-    found = oncall("check")
-    assert found.exit_code == 1
-    assert "NOT ok" in found.output
-    assert f"try        python -m oncall why {SECOND}" in found.output
+    result = oncall("check")
+    assert result.exit_code == 1
+    assert "NOT ok" in result.output
+    assert f"try        python -m oncall why {SECOND}" in result.output
 
 
 def test_a_run_that_goes_on_hides_not_how_the_one_before_ended(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     with runs.root.lock():
         runs.run(SECOND, crashes_in="Trainer")
-        found = document("check")
-    assert checks(found)["newest run"] is True
-    assert found["checks"][0]["message"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
+        health = document("check")
+    assert checks(health)["newest run"] is True
+    assert health["checks"][0]["message"].endswith(f"{FIRST} SUCCEEDED; run {SECOND} is running, in Trainer")
 
 
 def test_a_champion_that_was_changed_or_is_gone_is_not_ok(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
-    found = {one["name"]: one for one in document("check")["checks"]}
-    assert found["content"]["ok"] is False
-    assert found["content"]["message"] == "version 1: its files are NOT those that were pushed: saved_model.pb changed"
+    checks_by_name = {check["name"]: check for check in document("check")["checks"]}
+    assert checks_by_name["content"]["ok"] is False
+    assert (
+        checks_by_name["content"]["message"]
+        == "version 1: its files are NOT those that were pushed: saved_model.pb changed"
+    )
     # No version before it could serve: its run pushes the model again.
     again = f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
-    assert found["content"]["todo"].startswith(again)
-    (told,) = [one for one in document("doctor")["findings"] if one["kind"] == "registry"]
-    assert "saved_model.pb changed" in told["message"]
-    assert again in told["todo"]
+    assert checks_by_name["content"]["todo"].startswith(again)
+    (finding,) = [finding for finding in document("doctor")["findings"] if finding["kind"] == "registry"]
+    assert "saved_model.pb changed" in finding["message"]
+    assert again in finding["todo"]
     shutil.rmtree(runs.registry.path(1))
-    gone = {one["name"]: one for one in document("check")["checks"]}["champion"]
+    gone = {check["name"]: check for check in document("check")["checks"]}["champion"]
     assert (gone["ok"], gone["todo"].startswith(again)) == (False, True)
 
 
@@ -93,12 +96,12 @@ def test_where_a_version_before_is_whole_it_is_the_way_back(runs: Runs, document
     runs.run(FIRST)
     runs.run(SECOND, auc=0.95)
     (runs.registry.path(2) / "more.txt").write_text("mine")
-    found = {one["name"]: one for one in document("check")["checks"]}["content"]
-    assert found["message"].endswith("NOT those that were pushed: more.txt is new")
-    assert found["todo"].startswith("python -m oncall rollback")
+    content = {check["name"]: check for check in document("check")["checks"]}["content"]
+    assert content["message"].endswith("NOT those that were pushed: more.txt is new")
+    assert content["todo"].startswith("python -m oncall rollback")
     (runs.registry.path(1) / "saved_model.pb").unlink()
-    found = {one["name"]: one for one in document("check")["checks"]}["content"]
-    assert found["todo"].startswith(f"python -m oncall resume {SECOND}")
+    content = {check["name"]: check for check in document("check")["checks"]}["content"]
+    assert content["todo"].startswith(f"python -m oncall resume {SECOND}")
 
 
 def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Document) -> None:
@@ -108,7 +111,7 @@ def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Do
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "ok", "said"),
+    ("answer", "status", "ok", "message"),
     [
         (b'{"ready": true, "versions": [1], "default": 1}', 200, True, "serves version 1; version 1 is the champion"),
         (b'{"ready": true, "versions": [7], "default": 7}', 200, False, "serves version 7; version 1 is the champion"),
@@ -119,13 +122,13 @@ def test_a_champion_of_a_run_without_a_record_is_not_ok(runs: Runs, document: Do
     ids=["the champion", "another version", "not ready", "a page", "another document"],
 )
 def test_the_model_server_must_serve_the_champion(
-    answer: bytes, status: int, ok: bool, said: str, runs: Runs, document: Document
+    answer: bytes, status: int, ok: bool, message: str, runs: Runs, document: Document
 ) -> None:
     runs.run(FIRST)
     with server(answer, status) as url:
-        found = document("check", "--url", f"{url}/")
-    assert checks(found)["model server"] is ok
-    assert said in found["checks"][-1]["message"]
+        health = document("check", "--url", f"{url}/")
+    assert checks(health)["model server"] is ok
+    assert message in health["checks"][-1]["message"]
 
 
 def test_a_server_that_is_down_is_not_ok_and_a_wrong_url_is_refused(runs: Runs, oncall: Oncall) -> None:
@@ -136,22 +139,22 @@ def test_a_server_that_is_down_is_not_ok_and_a_wrong_url_is_refused(runs: Runs, 
     assert oncall("check", "--url", "file:///etc/passwd").exit_code == 2
 
 
-def kinds(found: dict[str, Any]) -> list[str]:
-    return [one["kind"] for one in found["findings"]]
+def kinds(diagnosis: dict[str, Any]) -> list[str]:
+    return [finding["kind"] for finding in diagnosis["findings"]]
 
 
 def test_nothing_is_wrong_with_a_sound_run_root(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
-    found = oncall("doctor")
-    assert (found.exit_code, found.output) == (0, "lock       free; no run is active\nok         nothing is wrong\n")
+    result = oncall("doctor")
+    assert (result.exit_code, result.output) == (0, "lock       free; no run is active\nok         nothing is wrong\n")
 
 
 def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Document) -> None:
     runs.run(FIRST, crashes_in="Trainer")
-    found = document("doctor")
-    assert kinds(found) == ["run", "partial"]
-    assert found["findings"][0]["todo"] == f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
-    assert "left by execution 8, which is RUNNING" in found["findings"][1]["message"]
+    diagnosis = document("doctor")
+    assert kinds(diagnosis) == ["run", "partial"]
+    assert diagnosis["findings"][0]["todo"] == f"python -m oncall resume {FIRST} --run-root {runs.root.path}"
+    assert "left by execution 8, which is RUNNING" in diagnosis["findings"][1]["message"]
     runs.run(SECOND)
     assert kinds(document("doctor")) == ["partial"]
 
@@ -159,9 +162,9 @@ def test_crashes_are_told_until_a_later_run_succeeds(runs: Runs, document: Docum
 def test_the_run_that_holds_the_lock_is_named_and_its_output_is_its_own(runs: Runs, document: Document) -> None:
     with runs.root.lock():
         runs.run(FIRST, crashes_in="Trainer")
-        found = document("doctor")
-    assert found["lock"].startswith(f"held by run {FIRST}, process ")
-    assert found["findings"] == []
+        diagnosis = document("doctor")
+    assert diagnosis["lock"].startswith(f"held by run {FIRST}, process ")
+    assert diagnosis["findings"] == []
 
 
 def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Runs, document: Document) -> None:
@@ -172,20 +175,20 @@ def test_artifacts_without_files_and_files_without_artifacts_are_found(runs: Run
     (orphan / "file").write_text("x")
     (orphan.parent / "778").mkdir()
     (runs.root.artifacts / "Trainer" / ".system" / "executor_execution" / "8").mkdir(parents=True)
-    found = document("doctor")
-    assert kinds(found) == ["missing", "orphan"]
-    assert found["findings"][0]["message"].startswith("TransformGraph ")
-    assert found["findings"][1]["todo"] == f"rm -r {orphan}"
+    diagnosis = document("doctor")
+    assert kinds(diagnosis) == ["missing", "orphan"]
+    assert diagnosis["findings"][0]["message"].startswith("TransformGraph ")
+    assert diagnosis["findings"][1]["todo"] == f"rm -r {orphan}"
 
 
 def test_what_was_cut_off_in_the_registry_is_found(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
     (runs.registry.folder / ".unfinished-2").mkdir()
     shutil.copytree(runs.registry.path(1), runs.registry.path(3))
-    found = document("doctor")
-    assert kinds(found) == ["registry", "registry"]
-    assert "its push was cut off after the copy" in found["findings"][0]["message"]
-    assert ".unfinished-2: a push or a gc was cut off" in found["findings"][1]["message"]
+    diagnosis = document("doctor")
+    assert kinds(diagnosis) == ["registry", "registry"]
+    assert "its push was cut off after the copy" in diagnosis["findings"][0]["message"]
+    assert ".unfinished-2: a push or a gc was cut off" in diagnosis["findings"][1]["message"]
 
 
 def test_a_damaged_registry_is_found(runs: Runs, document: Document, oncall: Oncall) -> None:
@@ -208,10 +211,10 @@ def test_a_full_disk_is_found(runs: Runs, document: Document, monkeypatch: pytes
 
 def test_a_database_that_no_run_can_use_is_not_ok(runs: Runs, document: Document) -> None:
     runs.run("20260101T000000.000000")
-    assert "database" not in {one["name"] for one in document("check")["checks"]}
+    assert "database" not in {check["name"] for check in document("check")["checks"]}
     runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
-    found = {one["name"]: one for one in document("check")["checks"]}["database"]
-    assert (found["ok"], "is truncated" in found["message"]) == (False, True)
+    database = {check["name"]: check for check in document("check")["checks"]}["database"]
+    assert (database["ok"], "is truncated" in database["message"]) == (False, True)
 
 
 def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stays(
@@ -236,5 +239,5 @@ def test_a_damaged_database_is_set_aside_as_the_doctor_says_and_what_serves_stay
     # What the old database had is kept, and told from the new one's.
     (aside,) = runs.root.path.glob("damaged-*")
     assert {path.name for path in aside.iterdir()} == {"metadata.sqlite", "artifacts"}
-    found = oncall("lineage", "v2")
-    assert (found.exit_code, f"v2 is of run {SECOND}, which is not in the database" in found.output) == (2, True)
+    result = oncall("lineage", "v2")
+    assert (result.exit_code, f"v2 is of run {SECOND}, which is not in the database" in result.output) == (2, True)

@@ -103,18 +103,18 @@ def test_the_help_starts_without_ml_metadata() -> None:
 
 def test_the_help_has_room_in_80_columns_and_cuts_no_sentence() -> None:
     for arguments in ([], *([name] for name in main.commands)):
-        shown = CliRunner().invoke(main, [*arguments, "--help"], terminal_width=80).output
-        assert max(map(len, shown.splitlines())) <= 80, arguments
-        assert "..." not in shown.replace("[ARGS]...", ""), arguments
+        output = CliRunner().invoke(main, [*arguments, "--help"], terminal_width=80).output
+        assert max(map(len, output.splitlines())) <= 80, arguments
+        assert "..." not in output.replace("[ARGS]...", ""), arguments
 
 
 def test_a_flag_that_a_command_would_refuse_is_not_in_its_help(two_runs: Runs, oncall: Oncall) -> None:
     for name in main.commands:
         refused = name in ("log", "resume", "rollback", "gc", "web", "report")
-        shown = CliRunner().invoke(main, [name, "--help"]).output
-        assert ("--project" in shown, "On Vertex AI: " in shown) == (not refused, refused), name
-    found = CliRunner().invoke(main, ["resume", FIRST, "--project", "p"])
-    assert (found.exit_code, "submit the same config again" in found.output) == (2, True)
+        output = CliRunner().invoke(main, [name, "--help"]).output
+        assert ("--project" in output, "On Vertex AI: " in output) == (not refused, refused), name
+    result = CliRunner().invoke(main, ["resume", FIRST, "--project", "p"])
+    assert (result.exit_code, "submit the same config again" in result.output) == (2, True)
 
 
 def test_every_command_flag_and_exit_code_has_its_place_on_the_page() -> None:

@@ -22,7 +22,7 @@ from pipeline.run.rejections import RejectionFile
 from pipeline.run.run_root import RunRoot
 from serving.registry import Candidate, LocalRegistry
 from serving.registry.local.lookup import find_registry
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import CENSUS_CONFIG, ROOT
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import NAME, Runs
@@ -46,11 +46,11 @@ def test_after_a_run_that_failed(code: int, runs: Runs, document: Callable[..., 
     alert = [*create_run_alert(runs.root, record).next]
     assert tries
     for line in [*tries, *alert]:
-        found = parsed(line)
-        assert found["run_root"] == runs.root.path, line
-        if found["program"] == "pipeline":
-            assert (found["command"], found["run"]) == ("schema diff", SECOND)
-            assert (found["config_file"], found["settings"]) == (CONFIG_FLAGS[1], ("data.base=a b",))
+        arguments = parse_command(line)
+        assert arguments["run_root"] == runs.root.path, line
+        if arguments["program"] == "pipeline":
+            assert (arguments["command"], arguments["run"]) == ("schema diff", SECOND)
+            assert (arguments["config_file"], arguments["settings"]) == (CONFIG_FLAGS[1], ("data.base=a b",))
     assert any("schema diff" in line for line in tries) == (code == 3)
 
 
@@ -60,12 +60,12 @@ def iter_records(root: RunRoot) -> Any:
     return newest_records(root)
 
 
-@pytest.mark.parametrize("said", ["No space left on device", "database is locked"])
-def test_by_the_text_of_an_error(said: str, runs: Runs, document: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("error", ["No space left on device", "database is locked"])
+def test_by_the_text_of_an_error(error: str, runs: Runs, document: Callable[..., Any]) -> None:
     runs.run(FIRST)
-    runs.run(SECOND, fails=("Trainer", said, 1))
+    runs.run(SECOND, fails=("Trainer", error, 1))
     for line in document("why", "latest")["try"]:
-        assert parsed(line)["run_root"] == runs.root.path
+        assert parse_command(line)["run_root"] == runs.root.path
 
 
 def test_checks_and_the_doctor(runs: Runs, document: Callable[..., Any], oncall: Oncall) -> None:
@@ -75,8 +75,8 @@ def test_checks_and_the_doctor(runs: Runs, document: Callable[..., Any], oncall:
     runs.root.record(THIRD).write_text("{")
     (runs.root.artifacts / "Trainer" / "model" / "99").mkdir(parents=True)
     (runs.root.artifacts / "Trainer" / "model" / "99" / "x").write_text("x")
-    lines = [one["todo"] for one in document("check")["checks"] if one["todo"]]
-    lines += [one["todo"] for one in document("doctor")["findings"]]
+    lines = [check["todo"] for check in document("check")["checks"] if check["todo"]]
+    lines += [finding["todo"] for finding in document("doctor")["findings"]]
     programs = {"python": 0, "mv": 0, "rm": 0}
     for line in lines:
         command = line.partition("; or ")[2] or line
@@ -85,7 +85,7 @@ def test_checks_and_the_doctor(runs: Runs, document: Callable[..., Any], oncall:
             continue
         programs[program] += 1
         if program == "python":
-            assert parsed(command)["run_root"] == runs.root.path, line
+            assert parse_command(command)["run_root"] == runs.root.path, line
         else:
             path = Path(shlex.split(command, comments=True)[1 if program == "mv" else 2])
             assert path.exists(), line
@@ -104,10 +104,10 @@ def test_after_a_refusal(
     here = os.getcwd()
     monkeypatch.chdir(tmp_path)
     for line in [*document("why", "latest")["try"], *create_rejection_alert(runs.root, refusal, serving="").next]:
-        found = parsed(line)
-        assert found["run_root"] in (runs.root.path, str(runs.root.path))
-        if found["program"] == "local_runner.py":
-            assert (found["config_file"], found["dry_run"]) == (f"{ODD}.yaml", True)
+        arguments = parse_command(line)
+        assert arguments["run_root"] in (runs.root.path, str(runs.root.path))
+        if arguments["program"] == "local_runner.py":
+            assert (arguments["config_file"], arguments["dry_run"]) == (f"{ODD}.yaml", True)
             assert line.startswith(f"cd {shlex.quote(here)} && ")
 
 
@@ -116,8 +116,8 @@ def test_rehearsals_name_their_config(runs: Runs) -> None:
     runs.run(FIRST, overrides=overrides)
     record = next(iter_records(runs.root))
     (line,) = suggest_commands(record, State.SUCCEEDED, "", "", None, runs.root.path)
-    found = parsed(line)
-    assert (found["command"], found["config_file"], found["dry_run"]) == ("submit", CONFIG_FLAGS[1], True)
+    arguments = parse_command(line)
+    assert (arguments["command"], arguments["config_file"], arguments["dry_run"]) == ("submit", CONFIG_FLAGS[1], True)
 
 
 def test_the_summary_of_a_run(tmp_path: Path) -> None:
@@ -131,12 +131,15 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     pusher = PusherSummary(pushed=True, version=1, path=str(registry.path(1)), content_hash="")
     board, serve, promote = summary.next_steps(config, root, "r", pusher, None)
     assert shlex.split(board)[1:] == ["--logdir", str(root.artifacts / "Trainer" / "model_run")]
-    assert Path(str(parsed(serve)["model_dir"])) == registry.folder
-    assert (parsed(promote)["registry"], parsed(promote)["model"]) == (registry.folder.parent, registry.name)
+    assert Path(str(parse_command(serve)["model_dir"])) == registry.folder
+    assert (parse_command(promote)["registry"], parse_command(promote)["model"]) == (
+        registry.folder.parent,
+        registry.name,
+    )
     (resume,) = summary.next_steps(config, root, "r", None, None)
     why, _ = summary.next_steps(config, root, "r", None, DataError("no"))
     for line in (resume, why):
-        assert (parsed(line)["run"], parsed(line)["run_root"]) == ("r", root.path)
+        assert (parse_command(line)["run"], parse_command(line)["run_root"]) == ("r", root.path)
 
 
 def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +149,8 @@ def test_an_ambiguous_place_is_answered_with_the_flags(tmp_path: Path, monkeypat
         (tmp_path / "runs" / name / "database.json").write_text("{}")
         (tmp_path / "runs" / name / "registry" / "m" / "1").mkdir(parents=True)
         (tmp_path / "runs" / name / "registry" / "m" / "1" / "saved_model.pb").write_text("m")
-    said = CliRunner().invoke(main, ["runs"]).stderr
-    flags = [shlex.split(part)[:2] for part in re.split(" or |choose one: ?", said)[1:]]
+    message = CliRunner().invoke(main, ["runs"]).stderr
+    flags = [shlex.split(part)[:2] for part in re.split(" or |choose one: ?", message)[1:]]
     assert sorted(flags) == sorted([["--run-root", f"runs/{name}"] for name in (ODD, "b")])
     with pytest.raises(ConfigError) as caught:
         find_registry(None, None)

@@ -20,24 +20,24 @@ def test_all_that_changed_between_two_runs_is_named(runs: Runs, document: Docume
     runs.run(SECOND, auc=0.90, mean=45.0, rows=2000, overrides={"code": {"trainer": "b"}, "packages": {"keras": "3.2"}})
     record = runs.root.record(SECOND)
     record.write_text(record.read_text().replace('"epochs": 6', '"epochs": 7'))
-    found = document("diff", FIRST, SECOND)
-    assert found["config"] == {"training.epochs": [6, 7]}
-    assert found["code"] == {"trainer": ["a", "b"]}
-    assert found["packages"] == {"keras": ["3.1", "3.2"]}
-    assert found["data"] == {"rows of train": [3000, 2000], "content of train": ["000000000bb8", "0000000007d0"]}
-    assert found["statistics"] == {"train age mean": [38.0, 45.0]}
-    assert found["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
-    assert (found["schema"], found["anomalies"]) == ({}, {})
-    shown = oncall("diff", FIRST, SECOND).output
-    assert "config     training.epochs: 6 -> 7" in shown
-    assert "the same   schema, anomalies" in shown
+    diff = document("diff", FIRST, SECOND)
+    assert diff["config"] == {"training.epochs": [6, 7]}
+    assert diff["code"] == {"trainer": ["a", "b"]}
+    assert diff["packages"] == {"keras": ["3.1", "3.2"]}
+    assert diff["data"] == {"rows of train": [3000, 2000], "content of train": ["000000000bb8", "0000000007d0"]}
+    assert diff["statistics"] == {"train age mean": [38.0, 45.0]}
+    assert diff["metrics"] == {"overall: auc": [0.92, 0.90], "sex=Male: auc": [0.91, 0.89]}
+    assert (diff["schema"], diff["anomalies"]) == ({}, {})
+    output = oncall("diff", FIRST, SECOND).output
+    assert "config     training.epochs: 6 -> 7" in output
+    assert "the same   schema, anomalies" in output
 
 
 def test_a_run_is_the_same_as_the_one_that_answered_it(runs: Runs, document: Document) -> None:
     first = runs.run(FIRST)
     runs.run(SECOND, cached=first, pushes=False)
-    found = document("diff", FIRST, "latest")
-    assert [name for name, changes in found.items() if changes and name not in ("from", "to")] == []
+    diff = document("diff", FIRST, "latest")
+    assert [name for name, changes in diff.items() if changes and name not in ("from", "to")] == []
 
 
 def test_a_file_that_was_written_anew_is_no_new_data_and_one_with_other_values_is(
@@ -45,14 +45,14 @@ def test_a_file_that_was_written_anew_is_no_new_data_and_one_with_other_values_i
 ) -> None:
     runs.run(FIRST)
     examples = runs.run(SECOND)["ExampleGen"]["examples"]
-    known = examples.custom_properties
+    properties = examples.custom_properties
 
     def put(fingerprint: str, **content: str) -> None:
-        known["input_fingerprint"].string_value = fingerprint
-        known["content"].string_value = json.dumps(content)
+        properties["input_fingerprint"].string_value = fingerprint
+        properties["content"].string_value = json.dumps(content)
         runs.store.put_artifacts([examples])
 
-    put(FINGERPRINT.replace("1795556447", "1795556448"), **json.loads(known["content"].string_value))
+    put(FINGERPRINT.replace("1795556447", "1795556448"), **json.loads(properties["content"].string_value))
     assert "the same   config, code, packages, data, " in oncall("diff", FIRST, SECOND).output
     put(FINGERPRINT, train="1", test="0" * 12)
     assert "data       content of train: 000000000bb8 -> 1\n" in oncall("diff", FIRST, SECOND).output
@@ -70,12 +70,12 @@ def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
     stop = "train: age: 430>120 [OUT_OF_RANGE]"
     error = Verdict([stop], ["train: sex: new [NEW]"]).error()
     runs.run(SECOND, fails=("Gate", error, 3))
-    found = document("diff", FIRST, SECOND)
-    assert found["metrics"] == {}
-    assert found["missing"] == {"metrics": f"{SECOND} has none: it did not finish Evaluator"}
-    assert found["anomalies"]["gate"] == ["passed", "STOPPED the run"]
-    shown = oncall("diff", FIRST, SECOND).output.splitlines()
-    assert shown[1:] == [
+    diff = document("diff", FIRST, SECOND)
+    assert diff["metrics"] == {}
+    assert diff["missing"] == {"metrics": f"{SECOND} has none: it did not finish Evaluator"}
+    assert diff["anomalies"]["gate"] == ["passed", "STOPPED the run"]
+    output = oncall("diff", FIRST, SECOND).output.splitlines()
+    assert output[1:] == [
         "anomalies  gate: passed -> STOPPED the run",
         "anomalies  gone: train: age: a little old",
         f"anomalies  new: {stop}",
@@ -84,7 +84,7 @@ def test_of_a_run_that_ended_early_one_line_says_what_it_did_not_make(
         "the same   config, code, packages, data, statistics, schema",
     ]
     # The other way round, too.
-    assert document("diff", SECOND, FIRST)["missing"] == found["missing"]
+    assert document("diff", SECOND, FIRST)["missing"] == diff["missing"]
 
 
 def test_files_that_are_gone_are_no_change(runs: Runs, document: Document) -> None:
@@ -92,9 +92,9 @@ def test_files_that_are_gone_are_no_change(runs: Runs, document: Document) -> No
     made = runs.run(SECOND)
     for node, output in (("Evaluator", "evaluation"), ("StatisticsGen", "statistics")):
         shutil.rmtree(made[node][output].uri)
-    found = document("diff", FIRST, SECOND)
-    assert found["missing"] == dict.fromkeys(("statistics", "metrics"), f"the files of {SECOND} are gone")
-    assert (found["statistics"], found["metrics"]) == ({}, {})
+    diff = document("diff", FIRST, SECOND)
+    assert diff["missing"] == dict.fromkeys(("statistics", "metrics"), f"the files of {SECOND} are gone")
+    assert (diff["statistics"], diff["metrics"]) == ({}, {})
 
 
 def test_what_may_differ_by_chance_is_not_shown() -> None:
@@ -125,11 +125,11 @@ def test_nested_values_are_named_by_their_dotted_keys() -> None:
 
 def test_anomalies_are_those_of_the_validator_and_what_the_gate_made_of_them(runs: Runs, document: Document) -> None:
     runs.run(FIRST)
-    found = document("anomalies", "latest")
-    assert found["gate"] == "passed"
-    assert found["warnings"] == ["train: age: a little old"]
-    assert found["compared"] == {"SKEW": 14, "DRIFT": 0}
-    assert found["validator"] == [
+    anomalies = document("anomalies", "latest")
+    assert anomalies["gate"] == "passed"
+    assert anomalies["warnings"] == ["train: age: a little old"]
+    assert anomalies["compared"] == {"SKEW": 14, "DRIFT": 0}
+    assert anomalies["validator"] == [
         "train: workclass: Examples contain values missing from the schema: Gig (~5%). "
         "[ENUM_TYPE_UNEXPECTED_STRING_VALUES]"
     ]
@@ -138,9 +138,9 @@ def test_anomalies_are_those_of_the_validator_and_what_the_gate_made_of_them(run
 def test_a_gate_that_stopped_says_by_what_and_what_to_do(runs: Runs, oncall: Oncall, document: Document) -> None:
     verdict = Verdict(["train: age: 430>120", "train: sex: new"], ["train: job: a little old"])
     runs.run(SECOND, fails=("Gate", verdict.error(), 3))
-    found = document("anomalies", SECOND)
-    assert found["gate"] == "STOPPED the run"
-    assert (found["stops"], found["advice"]) == (verdict.stops, ADVICE)
+    anomalies = document("anomalies", SECOND)
+    assert anomalies["gate"] == "STOPPED the run"
+    assert (anomalies["stops"], anomalies["advice"]) == (verdict.stops, ADVICE)
     lines = oncall("anomalies", SECOND).output.splitlines()
     assert lines[2:5] == ["stopped by train: age: 430>120", "stopped by train: sex: new", f"do         {ADVICE}"]
 
@@ -149,16 +149,16 @@ def test_a_gate_that_failed_otherwise_says_its_error_and_gives_no_advice_on_data
     runs: Runs, document: Document
 ) -> None:
     runs.run(SECOND, fails=("Gate", "Gate: ValueError: no", 1))
-    found = document("anomalies", SECOND)
-    assert (found["stops"], found["advice"]) == (["Gate: ValueError: no"], "")
+    anomalies = document("anomalies", SECOND)
+    assert (anomalies["stops"], anomalies["advice"]) == (["Gate: ValueError: no"], "")
 
 
 def test_a_run_that_ended_before_the_gate_has_no_verdict(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST, fails=("StatisticsGen", "no", 1))
-    shown = oncall("anomalies", FIRST).output
-    assert "gate       not reached" in shown
-    assert "validator  was not reached, or its files are gone" in shown
-    assert "cause      StatisticsGen: no" in shown
+    output = oncall("anomalies", FIRST).output
+    assert "gate       not reached" in output
+    assert "validator  was not reached, or its files are gone" in output
+    assert "cause      StatisticsGen: no" in output
 
 
 def test_damaged_files_are_named(runs: Runs, document: Document) -> None:

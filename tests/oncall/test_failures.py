@@ -104,14 +104,14 @@ def test_never_more_than_fifteen_lines() -> None:
 def test_a_failed_run_has_node_cause_lines_and_advice(runs: Runs, document: Document, oncall: Oncall) -> None:
     runs.run(GOOD)
     runs.run(BAD, fails=("Trainer", "Trainer: RuntimeError: loss is NaN", 1), log=LOG)
-    found = document("why", "latest")
-    assert (found["state"], found["node"], found["exit_code"]) == ("FAILED", "Trainer", 1)
-    assert found["cause"] == "Trainer: RuntimeError: loss is NaN"
-    assert "RuntimeError: loss is NaN" in found["lines"]
-    assert found["try"][0].startswith(f"python -m oncall diff {GOOD} {BAD} --run-root {runs.root.path}")
-    shown = oncall("why", "latest")
-    assert shown.exit_code == 0
-    assert "cause      Trainer: RuntimeError: loss is NaN" in shown.output
+    cause = document("why", "latest")
+    assert (cause["state"], cause["node"], cause["exit_code"]) == ("FAILED", "Trainer", 1)
+    assert cause["cause"] == "Trainer: RuntimeError: loss is NaN"
+    assert "RuntimeError: loss is NaN" in cause["lines"]
+    assert cause["try"][0].startswith(f"python -m oncall diff {GOOD} {BAD} --run-root {runs.root.path}")
+    result = oncall("why", "latest")
+    assert result.exit_code == 0
+    assert "cause      Trainer: RuntimeError: loss is NaN" in result.output
 
 
 def test_the_lines_are_those_of_the_node_that_failed(runs: Runs, document: Document) -> None:
@@ -158,15 +158,15 @@ def test_a_model_that_was_not_blessed_says_which_thresholds_it_missed(
 
 def test_a_crash_says_where_and_that_it_can_be_resumed(runs: Runs, document: Document) -> None:
     runs.run(BAD, crashes_in="Trainer", log="step 100\n")
-    found = document("why", BAD)
-    assert (found["state"], found["node"], found["lines"]) == ("CRASHED", "Trainer", ["step 100"])
-    assert found["try"][0].startswith(f"python -m oncall resume {BAD} ")
+    cause = document("why", BAD)
+    assert (cause["state"], cause["node"], cause["lines"]) == ("CRASHED", "Trainer", ["step 100"])
+    assert cause["try"][0].startswith(f"python -m oncall resume {BAD} ")
 
 
 def test_a_run_that_succeeded_has_nothing_wrong(runs: Runs, document: Document) -> None:
     runs.run(GOOD)
-    found = document("why", GOOD)
-    assert (found["cause"], found["node"], found["lines"]) == ("nothing went wrong", None, [])
+    cause = document("why", GOOD)
+    assert (cause["cause"], cause["node"], cause["lines"]) == ("nothing went wrong", None, [])
 
 
 def test_a_log_that_is_gone_is_said(runs: Runs, oncall: Oncall) -> None:
@@ -177,6 +177,6 @@ def test_a_log_that_is_gone_is_said(runs: Runs, oncall: Oncall) -> None:
 
 def test_a_run_without_a_record_says_what_ml_metadata_knows(runs: Runs, document: Document) -> None:
     runs.run(BAD, crashes_in="Gate", on_record=False)
-    found = document("why", "latest")
-    assert found["state"] == "UNKNOWN"
-    assert "5 COMPLETE, 1 RUNNING" in found["cause"]
+    cause = document("why", "latest")
+    assert cause["state"] == "UNKNOWN"
+    assert "5 COMPLETE, 1 RUNNING" in cause["cause"]

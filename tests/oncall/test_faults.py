@@ -22,7 +22,7 @@ RUN, OTHER = "20260101T000000.000000", "20260102T000000.000000"
 HOSTILE = "[red]x[/red] \x1b[31m\x1b]0;title\x07 <script>alert(1)</script> \u202e \x00 [/] [link=file:///etc]"
 
 
-def _truncated(file: Path) -> None:
+def _truncate(file: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
 
@@ -46,7 +46,7 @@ def _newer(file: Path) -> None:
         database.execute("UPDATE MLMDEnv SET schema_version = 99")
 
 
-def _garbled(file: Path) -> None:
+def _garble(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4096 : 4096 * 20] = b"\xff" * (4096 * 19)
     file.write_bytes(content)
@@ -56,7 +56,7 @@ DAMAGES = pytest.mark.parametrize(
     ("damage", "expected"),
     [
         (Path.unlink, "there is none; is --run-root right?"),
-        (_truncated, "is truncated ("),
+        (_truncate, "is truncated ("),
         (_empty, "is empty; restore it from a backup"),
         (_text, "is not an SQLite database, so not a run's"),
         (_foreign, "is an SQLite database, but not ML Metadata's"),
@@ -73,11 +73,11 @@ def test_a_database_that_cannot_be_read_is_one_line_with_its_reason(
     runs.run(RUN)
     damage(runs.root.metadata)
     for command in (("lineage", "1"), ("anomalies", RUN), ("diff", RUN, RUN), ("gc", "--keep-last", "1")):
-        found = oncall(*command)
-        assert found.exit_code == 6, command
-        assert found.output.startswith(f"error: {runs.root.metadata}: ")
-        assert expected in found.output
-        assert found.output.count("\n") == 1
+        result = oncall(*command)
+        assert result.exit_code == 6, command
+        assert result.output.startswith(f"error: {runs.root.metadata}: ")
+        assert expected in result.output
+        assert result.output.count("\n") == 1
         assert json.loads(oncall(*command, "--json").stdout)["exit_code"] == 6
 
 
@@ -110,20 +110,20 @@ def test_a_lost_database_json_is_made_up_for_by_what_the_last_run_recorded(runs:
     record.write_text(json.dumps(values))
     runs.root.record(OTHER).write_text("{")
     runs.root.metadata.unlink()
-    said = f"mysql://me@127.0.0.1:{port}/census: the connection was refused"
+    message = f"mysql://me@127.0.0.1:{port}/census: the connection was refused"
     for command, code in ((("runs",), 6), (("why", RUN), 0), (("doctor",), 1), (("gc", "--keep-last", "1"), 6)):
-        found = oncall(*command)
-        assert (found.exit_code, said in found.output) == (code, True), command
+        result = oncall(*command)
+        assert (result.exit_code, message in result.output) == (code, True), command
     assert "metadata.sqlite" not in oncall("doctor").output
     assert 'do: docs/metadata.md, "When it cannot be used"' in oncall("doctor").output
 
 
 def test_damage_in_the_middle_is_told_by_the_doctor(runs: Runs, oncall: Oncall) -> None:
     runs.run(RUN)
-    _garbled(runs.root.metadata)
-    found = oncall("doctor")
-    assert found.exit_code == 1
-    assert "is damaged (" in found.output
+    _garble(runs.root.metadata)
+    result = oncall("doctor")
+    assert result.exit_code == 1
+    assert "is damaged (" in result.output
     assert oncall("lineage", "1").exit_code == 6
 
 
@@ -131,8 +131,8 @@ def test_a_lock_is_told_from_damage(runs: Runs, oncall: Oncall) -> None:
     runs.run(RUN)
     with closing(sqlite3.connect(runs.root.metadata, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        found = oncall("lineage", "1")
-        assert (found.exit_code, "is locked by another process" in found.output) == (6, True)
+        result = oncall("lineage", "1")
+        assert (result.exit_code, "is locked by another process" in result.output) == (6, True)
         doctor = oncall("doctor")
         assert doctor.exit_code == 1
         assert f"do: fuser -v {runs.root.metadata}" in doctor.output
@@ -145,8 +145,8 @@ def test_a_damaged_record_is_named_and_hides_no_other(content: str, runs: Runs, 
     runs.run(RUN)
     runs.run(OTHER, crashes_in="Gate")
     runs.root.record(OTHER).write_text(content)
-    assert [one["state"] for one in document("runs")["runs"]] == ["UNKNOWN", "SUCCEEDED"]
-    (finding,) = [one for one in document("doctor")["findings"] if one["kind"] == "record"]
+    assert [run["state"] for run in document("runs")["runs"]] == ["UNKNOWN", "SUCCEEDED"]
+    (finding,) = [finding for finding in document("doctor")["findings"] if finding["kind"] == "record"]
     assert finding["message"].startswith(f"{runs.root.record(OTHER)}: is damaged: ")
     why = oncall("why", "latest")
     assert (why.exit_code, "is damaged" in why.output) == (0, True)
@@ -168,8 +168,8 @@ def test_hostile_text_neither_colours_nor_breaks_what_is_shown(runs: Runs, oncal
     for command in commands:
         arguments = (command,) if isinstance(command, str) else command
         for flags in ((), ("--json",)):
-            shown = oncall(*arguments, *flags).output
-            assert not [c for c in shown if not c.isprintable() and c != "\n"], command
+            output = oncall(*arguments, *flags).output
+            assert not [c for c in output if not c.isprintable() and c != "\n"], command
     assert "[red]x[/red] \\x1b[31m" in oncall("why", OTHER).output
     assert document("why", OTHER)["cause"].endswith(HOSTILE)
 

@@ -20,7 +20,7 @@ Document = Callable[..., Any]
 
 
 def places(made: Artifacts) -> set[str]:
-    return {str(_folder(a)) for found in made.values() for a in found.values()}
+    return {str(_folder(a)) for outputs in made.values() for a in outputs.values()}
 
 
 def _folder(artifact: mlmd.Artifact) -> Path:
@@ -28,27 +28,27 @@ def _folder(artifact: mlmd.Artifact) -> Path:
     return uri.parent if uri.name == "value" else uri
 
 
-def removed(found: dict[str, Any]) -> set[str]:
-    return set(found["folders"])
+def list_folders(plan: dict[str, Any]) -> set[str]:
+    return set(plan["folders"])
 
 
 def test_a_dry_run_changes_nothing_and_counts_bytes(runs: Runs, document: Document, oncall: Oncall) -> None:
     first = runs.run(IDS[0])
     for run_id in IDS[1:4]:
         runs.run(run_id)
-    found = document("gc", "--keep-last", 1)
-    assert found["changed"] is False
+    plan = document("gc", "--keep-last", 1)
+    assert plan["changed"] is False
     examples = first["ExampleGen"]["examples"].uri
-    assert found["folders"][examples] == 1000
-    assert found["bytes"] == sum(found["folders"].values())
+    assert plan["folders"][examples] == 1000
+    assert plan["bytes"] == sum(plan["folders"].values())
     assert all(Path(place).exists() for place in places(first))
     assert "add --yes to do it" in oncall("gc", "--keep-last", 1).output
 
 
 def test_what_is_removed_is_deleted_in_ml_metadata_too(runs: Runs, document: Document) -> None:
     made = [runs.run(run_id) for run_id in IDS[:4]]
-    found = document("gc", "--keep-last", 1, "--yes")
-    assert (found["changed"], found["not_removed"]) == (True, [])
+    plan = document("gc", "--keep-last", 1, "--yes")
+    assert (plan["changed"], plan["not_removed"]) == (True, [])
     assert not any(Path(place).exists() for place in places(made[0]))
     assert all(Path(place).exists() for place in places(made[3]))
     states = {a.id: a.state for a in runs.store.get_artifacts()}
@@ -63,7 +63,7 @@ def test_what_a_kept_run_took_from_the_cache_stays(runs: Runs, document: Documen
     runs.run(IDS[1])
     runs.run(IDS[2])
     runs.run(IDS[3], cached=first, pushes=False)
-    gone = removed(document("gc", "--keep-last", 1, "--yes"))
+    gone = list_folders(document("gc", "--keep-last", 1, "--yes"))
     cached = {node: outputs for node, outputs in first.items() if node not in ("Gate", "Pusher")}
     assert places(cached) & gone == set()
     assert places({"Gate": first["Gate"]}) <= gone
@@ -73,7 +73,7 @@ def test_the_next_runs_baseline_and_history_stay(runs: Runs, document: Document)
     made = [runs.run(run_id) for run_id in IDS[:3]]
     for run_id in IDS[3:5]:
         runs.run(run_id, fails=("Trainer", "no", 1), pushes=False)
-    gone = removed(document("gc", "--keep-last", 1))
+    gone = list_folders(document("gc", "--keep-last", 1))
     # The last that succeeded is kept whole; of the one before, the model and its blessing.
     assert places(made[2]) & gone == set()
     assert made[1]["Trainer"]["model"].uri not in gone
@@ -86,7 +86,7 @@ def test_the_statistics_that_drift_is_counted_from_stay(runs: Runs, document: Do
     pushed = runs.run(IDS[0])
     for run_id in IDS[1:5]:
         runs.run(run_id, pushes=False)
-    gone = removed(document("gc", "--keep-last", 1))
+    gone = list_folders(document("gc", "--keep-last", 1))
     assert pushed["StatisticsGen"]["statistics"].uri not in gone
     assert pushed["Pusher"]["pushed_model"].uri not in gone
     assert pushed["ExampleGen"]["examples"].uri in gone
@@ -96,20 +96,20 @@ def test_what_a_registered_version_was_made_from_stays_if_asked(runs: Runs, docu
     first = runs.run(IDS[0])
     for run_id in IDS[1:5]:
         runs.run(run_id)
-    gone = removed(document("gc", "--keep-last", 1, "--keep-pushed"))
+    gone = list_folders(document("gc", "--keep-last", 1, "--keep-pushed"))
     for node, output in (("ExampleGen", "examples"), ("SchemaGen", "schema"), ("Trainer", "model")):
         assert first[node][output].uri not in gone
     assert first["Evaluator"]["evaluation"].uri not in gone
     assert first["StatisticsGen"]["statistics"].uri in gone
-    assert first["ExampleGen"]["examples"].uri in removed(document("gc", "--keep-last", 1))
+    assert first["ExampleGen"]["examples"].uri in list_folders(document("gc", "--keep-last", 1))
 
 
 def test_a_folder_that_a_kept_artifact_shares_stays(runs: Runs, document: Document) -> None:
     model = runs.run(IDS[0])["Trainer"]["model"]
     beside = mlmd.Artifact(type_id=model.type_id, uri=f"{model.uri}/Format-Serving", state=mlmd.Artifact.LIVE)
     runs.store.put_artifacts([beside])
-    found = document("gc", "--keep-last", 1, "--yes")
-    assert (found["artifacts"], Path(beside.uri).is_dir()) == ([], True)
+    plan = document("gc", "--keep-last", 1, "--yes")
+    assert (plan["artifacts"], Path(beside.uri).is_dir()) == ([], True)
 
 
 def test_nothing_outside_the_artifacts_folder_is_touched(runs: Runs, document: Document, tmp_path: Path) -> None:
@@ -123,19 +123,19 @@ def test_nothing_outside_the_artifacts_folder_is_touched(runs: Runs, document: D
     examples, statistics = made["ExampleGen"]["examples"], made["StatisticsGen"]["statistics"]
     examples.uri, statistics.uri = str(outside), f"{runs.root.artifacts}/../precious/1"
     runs.store.put_artifacts([examples, statistics])
-    found = document("gc", "--keep-last", 1, "--yes")
+    plan = document("gc", "--keep-last", 1, "--yes")
     assert outside.exists()
     assert beside.exists()
-    assert not {examples.id, statistics.id} & set(found["artifacts"])
+    assert not {examples.id, statistics.id} & set(plan["artifacts"])
 
 
 def test_an_artifact_whose_files_are_gone_is_marked_whoever_used_it(runs: Runs, document: Document) -> None:
     made = runs.run(IDS[0])
     shutil.rmtree(made["Trainer"]["model"].uri)
-    assert [one["kind"] for one in document("doctor")["findings"]] == ["missing"]
+    assert [finding["kind"] for finding in document("doctor")["findings"]] == ["missing"]
     assert document("gc", "--keep-last", 9)["gone"] == [made["Trainer"]["model"].id]
-    found = document("gc", "--keep-last", 9, "--yes")
-    assert (found["changed"], found["artifacts"]) == (True, [])
+    plan = document("gc", "--keep-last", 9, "--yes")
+    assert (plan["changed"], plan["artifacts"]) == (True, [])
     assert document("doctor")["findings"] == []
 
 
@@ -143,8 +143,8 @@ def test_it_is_refused_while_a_run_holds_the_run_root(runs: Runs, oncall: Oncall
     runs.run(IDS[0])
     with runs.root.lock():
         for flags in ((), ("--yes",)):
-            found = oncall("gc", "--keep-last", 1, *flags)
-            assert (found.exit_code, "a run is using it" in found.output) == (6, True)
+            result = oncall("gc", "--keep-last", 1, *flags)
+            assert (result.exit_code, "a run is using it" in result.output) == (6, True)
 
 
 def test_a_folder_that_cannot_be_removed_is_named(runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +155,9 @@ def test_a_folder_that_cannot_be_removed_is_named(runs: Runs, oncall: Oncall, mo
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(garbage_collection.shutil, "rmtree", refuse)
-    found = oncall("gc", "--keep-last", 1, "--yes")
-    assert found.exit_code == 1
-    assert "could not be removed, and is an orphan now: " in found.output
+    result = oncall("gc", "--keep-last", 1, "--yes")
+    assert result.exit_code == 1
+    assert "could not be removed, and is an orphan now: " in result.output
 
 
 def test_how_many_runs_are_kept_must_be_said(runs: Runs, oncall: Oncall) -> None:
@@ -171,14 +171,14 @@ def test_of_a_run_root_that_was_moved_nothing_is_called_missing_or_removed(
 ) -> None:
     runs.run(IDS[0])
     runs.run(IDS[1])
-    there = tmp_path / "elsewhere"
-    (shutil.copytree if copied else shutil.move)(runs.root.path, there)
-    files = sorted(there.rglob("*"))
-    said = CliRunner().invoke(main, ["doctor", "--run-root", str(there), "--json"])
-    findings = {one["kind"]: one for one in json.loads(said.stdout)["findings"]}
+    elsewhere = tmp_path / "elsewhere"
+    (shutil.copytree if copied else shutil.move)(runs.root.path, elsewhere)
+    files = sorted(elsewhere.rglob("*"))
+    result = CliRunner().invoke(main, ["doctor", "--run-root", str(elsewhere), "--json"])
+    findings = {finding["kind"]: finding for finding in json.loads(result.stdout)["findings"]}
     assert not {"missing", "orphan"} & set(findings)
     assert str(runs.root.path) in findings["moved"]["message"]
-    assert findings["moved"]["todo"] == f"mv {there} {runs.root.path}"
-    refused = CliRunner().invoke(main, ["gc", "--keep-last", "1", "--yes", "--run-root", str(there)])
+    assert findings["moved"]["todo"] == f"mv {elsewhere} {runs.root.path}"
+    refused = CliRunner().invoke(main, ["gc", "--keep-last", "1", "--yes", "--run-root", str(elsewhere)])
     assert (refused.exit_code, "was moved or copied" in refused.stderr) == (6, True), refused.output
     assert [path for path in files if not path.exists()] == []

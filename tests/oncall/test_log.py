@@ -16,7 +16,7 @@ from tests.oncall.run_roots import Runs
 RUN = "20260101T000000.000000"
 
 
-def begun(runs: Runs, run_id: str = RUN) -> RecordFile:
+def start_run(runs: Runs, run_id: str = RUN) -> RecordFile:
     """Return a run of this process that has begun, and has written a line."""
     runs.run(run_id, crashes_in="ExampleGen")
     record = RunRecord.model_validate_json(runs.root.record(run_id).read_bytes())
@@ -36,7 +36,7 @@ def node(file: RecordFile, name: str, text: str, state: str = "complete") -> Non
 
 
 def three_nodes(runs: Runs) -> RecordFile:
-    file = begun(runs)
+    file = start_run(runs)
     node(file, "ExampleGen", "one\ntwo\n")
     node(file, "SchemaGen", "three\n")
     node(file, "Gate", "four\n", "failed")
@@ -64,14 +64,14 @@ def test_of_a_run_that_did_not_fail_all_is_shown(runs: Runs, oncall: Oncall) -> 
 
 def test_a_document_has_the_lines_and_their_place(runs: Runs, document: Any) -> None:
     file = three_nodes(runs)
-    found = document("log", RUN, "SchemaGen")
-    assert found["lines"] == ["three"]
-    assert Path(str(file.record.log)).read_bytes()[found["from"] : found["to"]] == b"three\n"
-    assert (found["run"], found["node"], found["state"]) == (RUN, "SchemaGen", "FAILED")
+    log = document("log", RUN, "SchemaGen")
+    assert log["lines"] == ["three"]
+    assert Path(str(file.record.log)).read_bytes()[log["from"] : log["to"]] == b"three\n"
+    assert (log["run"], log["node"], log["state"]) == (RUN, "SchemaGen", "FAILED")
 
 
 def test_control_characters_and_endless_lines_are_harmless(runs: Runs, oncall: Oncall) -> None:
-    file = begun(runs)
+    file = start_run(runs)
     node(file, "ExampleGen", "\x1b[31mred\x07 a\tb\r\n\xff " + "x" * 200_000 + "\n", "failed")
     file.end(exit_code=1, error="", reason="", summary={})
     first, *rest = oncall("log", RUN).output.splitlines()
@@ -84,17 +84,17 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
     file = three_nodes(runs)
 
     def why(*arguments: object) -> tuple[int, str]:
-        found = oncall("log", *arguments)
-        assert found.output.count("\n") == 1
-        return found.exit_code, found.stderr.strip()
+        result = oncall("log", *arguments)
+        assert result.output.count("\n") == 1
+        return result.exit_code, result.stderr.strip()
 
     began = "the nodes that began: ExampleGen, SchemaGen, Gate"
     assert why(RUN, "Trainer") == (2, f"error: Trainer: run {RUN} did not reach it; {began}")
     assert why(RUN, "Trainer", "--follow") == (2, f"error: Trainer: run {RUN} did not reach it; {began}")
     assert why(RUN, "Nobody") == (2, f"error: Nobody: run {RUN} has no such node; {began}")
     both = "--follow and --json: give one of them; a document has an end"
-    found = oncall("log", RUN, "--follow", "--json")
-    assert (found.exit_code, json.loads(found.stdout)["error"]) == (2, both)
+    result = oncall("log", RUN, "--follow", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["error"]) == (2, both)
     Path(str(file.record.log)).unlink()
     assert why(RUN) == (6, f"error: {file.record.log}: is missing; somebody removed the log of run {RUN}")
     file.update(log=None)
@@ -103,7 +103,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(runs: Runs, oncall: Oncall)
 
 
 def test_who_stops_reading_is_no_error(runs: Runs) -> None:
-    file = begun(runs)
+    file = start_run(runs)
     write(file, "a line\n" * 100_000)
     file.end(exit_code=0, error="", reason="", summary={})
     command = f"{sys.executable} -m oncall log {RUN} --run-root {runs.root.path} | head -1"
@@ -118,7 +118,7 @@ def _following(runs: Runs, *arguments: str) -> subprocess.Popen[str]:
 
 def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
     with runs.root.lock():
-        file = begun(runs)
+        file = start_run(runs)
         process = _following(runs)
         assert process.stdout is not None
         assert process.stdout.readline() == "starting\n"
@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(runs: Runs) -> None:
 
 def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs: Runs) -> None:
     with runs.root.lock():
-        file = begun(runs)
+        file = start_run(runs)
         process = _following(runs, "SchemaGen")
         node(file, "ExampleGen", "one\n")
         file.node_started("SchemaGen")
@@ -150,7 +150,7 @@ def test_a_node_that_is_still_to_come_is_waited_for_and_followed_to_its_end(runs
 
 def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
     with runs.root.lock():
-        file = begun(runs)
+        file = start_run(runs)
         write(file, "two\nthree\n")
         process = _following(runs, "--lines", "1")
         assert process.stdout is not None
@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_ends_what_follows_it(runs: Runs) -> None:
 
 def test_ctrl_c_leaves_it_quietly(runs: Runs) -> None:
     with runs.root.lock():
-        begun(runs)
+        start_run(runs)
         process = _following(runs)
         assert process.stdout is not None
         process.stdout.readline()

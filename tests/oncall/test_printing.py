@@ -43,13 +43,13 @@ def test_no_table_is_wider_than_the_terminal_and_no_id_is_broken(
         with monkeypatch.context() as patch:
             piped = oncall(command, *arguments).output
             narrow(patch, width)
-            shown = oncall(command, *arguments).output
-        table = [line for line in shown.splitlines() if line[-1:] in "┓┃┩│┘"]
+            output = oncall(command, *arguments).output
+        table = [line for line in output.splitlines() if line[-1:] in "┓┃┩│┘"]
         assert max(map(len, table), default=0) <= width, (command, width)
         if command != "show":
-            assert {*_ID.findall(shown)} == {*_ID.findall(piped)}, (command, width)
+            assert {*_ID.findall(output)} == {*_ID.findall(piped)}, (command, width)
         for word in ("champion", "as pushed", "FAILED", "version 1"):
-            assert (word in shown) == (word in piped), (command, width, word)
+            assert (word in output) == (word in piped), (command, width, word)
 
 
 def test_columns_that_matter_least_are_left_out_and_named(
@@ -76,11 +76,11 @@ def test_a_real_terminal_of_80_columns(three_runs: Runs) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     # What is shown has room in the terminal's buffer.
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=theirs, check=False)
-    shown = os.read(ours, 1 << 16).decode()
+    output = os.read(ours, 1 << 16).decode()
     os.close(ours)
     os.close(theirs)
     assert done.returncode == 0
-    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    lines = re.sub(r"\x1b\[[\d;]*m", "", output).splitlines()
     assert len(lines[0]) == 80
     assert sum(SECOND in line and "version 1" in line for line in lines) == 1
 

@@ -17,14 +17,14 @@ FIRST, SECOND = "20260101T000000.000000", "20260102T000000.000000"
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PipelineConfig, dict[str, Any]]]:
     """Return the runs that were started, of which none is; each ends with 4."""
-    found: list[tuple[PipelineConfig, dict[str, Any]]] = []
+    calls: list[tuple[PipelineConfig, dict[str, Any]]] = []
 
     def run(config: PipelineConfig, **named: Any) -> int:
-        found.append((config, named))
+        calls.append((config, named))
         return 4
 
     monkeypatch.setattr(local, "run", run)
-    return found
+    return calls
 
 
 @pytest.mark.parametrize("ends", ["fails", "crashes"])
@@ -35,9 +35,9 @@ def test_a_runs_own_config_is_run_again_with_the_cache(ends: str, runs: Runs, on
         runs.run(FIRST, crashes_in="Trainer")
     record = runs.root.record(FIRST)
     record.write_text(record.read_text().replace('"epochs": 6', '"epochs": 7'))
-    found = oncall("resume", "latest")
-    assert found.exit_code == 4
-    assert f"resuming run {FIRST}: 7 of 12 nodes were done" in found.stderr
+    result = oncall("resume", "latest")
+    assert result.exit_code == 4
+    assert f"resuming run {FIRST}: 7 of 12 nodes were done" in result.stderr
     ((config, named),) = started
     assert config.training.epochs == 7
     assert named == {
@@ -60,8 +60,8 @@ def test_a_run_that_stopped_as_asked_is_gone_on_with(runs: Runs, oncall: Oncall,
 
 def test_a_run_that_succeeded_is_not_run_again(runs: Runs, oncall: Oncall, started: Any) -> None:
     runs.run(FIRST)
-    found = oncall("resume", FIRST)
-    assert (found.exit_code, found.output) == (0, f"nothing to do: run {FIRST} SUCCEEDED\n")
+    result = oncall("resume", FIRST)
+    assert (result.exit_code, result.output) == (0, f"nothing to do: run {FIRST} SUCCEEDED\n")
     assert started == []
 
 
@@ -82,8 +82,8 @@ def test_a_run_whose_model_should_serve_and_was_changed_pushes_it_again(
 def test_nothing_is_resumed_while_a_run_goes_on(runs: Runs, oncall: Oncall, started: Any) -> None:
     runs.run(FIRST, crashes_in="Gate")
     with runs.root.lock():
-        found = oncall("resume", FIRST)
-    assert (found.exit_code, "a run is using it" in found.output) == (6, True)
+        result = oncall("resume", FIRST)
+    assert (result.exit_code, "a run is using it" in result.output) == (6, True)
     assert started == []
 
 
@@ -91,25 +91,25 @@ def test_a_run_without_a_record_or_with_another_checkouts_config_is_refused(
     runs: Runs, oncall: Oncall, started: Any
 ) -> None:
     runs.run(FIRST, crashes_in="Gate", on_record=False)
-    found = oncall("resume", FIRST)
-    assert (found.exit_code, "has no record; only ML Metadata has it" in found.output) == (2, True)
+    result = oncall("resume", FIRST)
+    assert (result.exit_code, "has no record; only ML Metadata has it" in result.output) == (2, True)
     runs.run(SECOND, crashes_in="Gate", overrides={"revision": "abc123"})
     record = runs.root.record(SECOND)
     values = json.loads(record.read_text())
     values["config"]["novelty"] = 1
     record.write_text(json.dumps(values))
-    found = oncall("resume", SECOND)
-    assert (found.exit_code, found.output.count("\n")) == (2, 1)
-    assert "its config is not one of this checkout's (unknown key 'novelty'" in found.output
-    assert "check out abc123" in found.output
+    result = oncall("resume", SECOND)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "its config is not one of this checkout's (unknown key 'novelty'" in result.output
+    assert "check out abc123" in result.output
     assert started == []
 
 
 def test_an_interrupt_has_its_own_exit_code(runs: Runs, oncall: Oncall, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(config: PipelineConfig, **named: Any) -> int:
+    def interrupt(config: PipelineConfig, **named: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "run", interrupted)
+    monkeypatch.setattr(local, "run", interrupt)
     runs.run(FIRST, crashes_in="Gate")
     assert oncall("resume", FIRST).exit_code == 130
 

@@ -16,45 +16,45 @@ def test_runs_are_listed_with_their_state_and_cause_the_newest_first(runs: Runs,
     runs.run(THIRD, cached=first, fails=("Gate", "the data does not fit", 3))
     runs.run("20260104", crashes_in="Trainer")
     runs.run("20260105", crashes_in="Transform", on_record=False)
-    found = document("runs")["runs"]
-    assert [(one["run"], one["state"]) for one in found] == [
+    listing = document("runs")["runs"]
+    assert [(run["run"], run["state"]) for run in listing] == [
         ("20260105", "UNKNOWN"),
         ("20260104", "CRASHED"),
         (THIRD, "FAILED"),
         (SECOND, "CACHED"),
         (FIRST, "SUCCEEDED"),
     ]
-    assert found[0]["cause"].startswith("no record; executions: 6 COMPLETE, 1 RUNNING; last change 20")
-    assert found[1]["cause"].endswith("is gone: killed in Trainer")
-    assert found[2]["cause"] == "Gate: the data does not fit"
-    assert found[4]["pushed"] == f"version 1 to {runs.registry.folder}/1"
+    assert listing[0]["cause"].startswith("no record; executions: 6 COMPLETE, 1 RUNNING; last change 20")
+    assert listing[1]["cause"].endswith("is gone: killed in Trainer")
+    assert listing[2]["cause"] == "Gate: the data does not fit"
+    assert listing[4]["pushed"] == f"version 1 to {runs.registry.folder}/1"
 
 
 def test_the_rest_of_many_runs_is_counted(runs: Runs, oncall: Oncall, document: Document) -> None:
     for number in range(3):
         runs.run(f"2026010{number}", crashes_in="ExampleGen")
-    assert [one["run"] for one in document("runs", "--limit", 1)["runs"]] == ["20260102"]
+    assert [run["run"] for run in document("runs", "--limit", 1)["runs"]] == ["20260102"]
     assert "2 older runs are not shown; --limit 3 shows all" in oncall("runs", "--limit", 1).output
 
 
 def test_a_run_that_goes_on_is_running_in_its_node(runs: Runs, document: Document) -> None:
     with runs.root.lock():
         runs.run(FIRST, crashes_in="Trainer")
-        (found,) = document("runs")["runs"]
-    assert (found["state"], found["cause"]) == ("RUNNING", "in Trainer")
+        (run,) = document("runs")["runs"]
+    assert (run["state"], run["cause"]) == ("RUNNING", "in Trainer")
 
 
 def test_show_names_the_run_that_really_made_what_came_from_the_cache(runs: Runs, document: Document) -> None:
     first = runs.run(FIRST)
     second = runs.run(SECOND, cached=first, pushes=False)
     runs.run(THIRD, cached=second, pushes=False)
-    found = document("show", "latest")
-    made_by = {node["node"]: (node["state"], node["made_by"]) for node in found["nodes"]}
+    run = document("show", "latest")
+    made_by = {node["node"]: (node["state"], node["made_by"]) for node in run["nodes"]}
     assert made_by["Trainer"] == ("cached", FIRST)
     assert made_by["Pusher"] == ("complete", "")
-    assert found["state"] == "CACHED"
-    assert found["config"]["name"] == "census-income"
-    assert len(found["config_hash"]) == 16
+    assert run["state"] == "CACHED"
+    assert run["config"]["name"] == "census-income"
+    assert len(run["config_hash"]) == 16
 
 
 def test_show_has_the_threshold_of_the_runs_model(runs: Runs, document: Document, oncall: Oncall) -> None:
@@ -71,8 +71,8 @@ def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
 ) -> None:
     runs.run(FIRST)
     stopped = runs.run(SECOND, until="Gate")
-    (found, _) = document("runs")["runs"]
-    assert (found["state"], found["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
+    (newest, _) = document("runs")["runs"]
+    assert (newest["state"], newest["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
     why = document("why", SECOND)
     assert (why["state"], why["node"], why["cause"]) == ("INCOMPLETE", None, "stopped after Gate, as asked")
     assert why["try"][0].startswith(f"python -m oncall resume {SECOND} ")
@@ -107,9 +107,9 @@ def test_where_only_incomplete_runs_are_on_record_none_is_whole(runs: Runs, docu
 
 def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Runs, document: Document) -> None:
     runs.run(FIRST, fails=("Trainer", "Trainer: loss is NaN", 1))
-    found = {node["node"]: node for node in document("show", FIRST)["nodes"]}
-    assert (found["Trainer"]["state"], found["Trainer"]["error"]) == ("failed", "Trainer: loss is NaN")
-    assert found["Pusher"]["state"] == "not reached"
+    nodes = {node["node"]: node for node in document("show", FIRST)["nodes"]}
+    assert (nodes["Trainer"]["state"], nodes["Trainer"]["error"]) == ("failed", "Trainer: loss is NaN")
+    assert nodes["Pusher"]["state"] == "not reached"
     runs.run(SECOND, crashes_in="Trainer")
     states = {node["node"]: node["state"] for node in document("show", SECOND)["nodes"]}
     assert (states["Transform"], states["Trainer"]) == ("complete", "cut off")
@@ -121,9 +121,9 @@ def test_show_says_which_nodes_were_not_reached_and_which_were_cut_off(runs: Run
 
 def test_a_run_without_a_record_is_shown_by_its_executions(runs: Runs, document: Document) -> None:
     runs.run(FIRST, crashes_in="Gate", on_record=False)
-    found = document("show", "latest")
-    assert found["state"] == "UNKNOWN"
-    assert found["nodes"][-1] == {"node": "Gate", "state": "running", "error": ""}
+    run = document("show", "latest")
+    assert run["state"] == "UNKNOWN"
+    assert run["nodes"][-1] == {"node": "Gate", "state": "running", "error": ""}
 
 
 def test_a_run_is_named_by_its_first_characters_if_they_fit_one(runs: Runs, oncall: Oncall) -> None:

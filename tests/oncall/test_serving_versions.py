@@ -19,9 +19,9 @@ def test_each_version_is_shown_with_its_run_data_schema_and_verdict(
 ) -> None:
     runs.run(FIRST, auc=0.91)
     runs.run(SECOND, auc=0.93, rows=4000)
-    found = document("serving")
-    assert (found["registry"], found["serving"]) == (str(runs.registry.folder), 2)
-    old, new = found["versions"]
+    serving = document("serving")
+    assert (serving["registry"], serving["serving"]) == (str(runs.registry.folder), 2)
+    old, new = serving["versions"]
     assert (old["state"], new["state"]) == ("previous", "champion")
     assert (new["run"], new["rows"], new["metrics"]) == (SECOND, {"train": 4000, "test": 1500}, {"auc": 0.93})
     assert old["rows"]["train"] == 3000
@@ -54,9 +54,9 @@ def test_files_that_were_changed_are_told(runs: Runs, oncall: Oncall, document: 
     runs.run(FIRST)
     (runs.registry.path(1) / "saved_model.pb").write_text("mine")
     assert document("serving")["versions"][0]["fits"] is False
-    shown = oncall("serving").output
-    assert "CHANGED" in shown
-    assert "version 1 serves; its files are NOT those that were pushed" in shown
+    output = oncall("serving").output
+    assert "CHANGED" in output
+    assert "version 1 serves; its files are NOT those that were pushed" in output
 
 
 def test_a_version_of_another_run_root_or_tool_has_no_data_here(
@@ -70,9 +70,9 @@ def test_a_version_of_another_run_root_or_tool_has_no_data_here(
     number = first["Trainer"]["model"].id
     runs.registry.push(Candidate(NAME, run_id="elsewhere", model_id=number, folder=model))
     (runs.registry.folder / "9").mkdir()
-    found = document("serving")["versions"]
-    assert (found[1]["run"], found[1]["rows"], found[1]["blessings"]) == ("elsewhere", {}, {})
-    assert found[2]["state"] == "of another tool"
+    serving = document("serving")["versions"]
+    assert (serving[1]["run"], serving[1]["rows"], serving[1]["blessings"]) == ("elsewhere", {}, {})
+    assert serving[2]["state"] == "of another tool"
     (line,) = [line for line in oncall("serving").output.splitlines() if "elsewhere" in line]
     assert ("unknown" in line, "gone" in line) == (True, False)
     assert "gone" not in oncall("serving").output
@@ -95,9 +95,9 @@ def test_lineage_goes_up_to_the_data_and_down_to_the_push(runs: Runs, document: 
     first = runs.run(FIRST)
     runs.run(SECOND, cached=first, pushes=False)
     model = first["Trainer"]["model"].id
-    found = document("lineage", "v1")
-    assert found == document("lineage", model)
-    up = found["made_from"]
+    lineage = document("lineage", "v1")
+    assert lineage == document("lineage", model)
+    up = lineage["made_from"]
     # The run that made it, not the one that took it from the cache.
     assert (up["type"], up["run"], up["node"]) == ("Model", FIRST, "Trainer")
     schema, graph, examples = up["branches"]
@@ -107,7 +107,7 @@ def test_lineage_goes_up_to_the_data_and_down_to_the_push(runs: Runs, document: 
         ("examples", "Examples"),
     ]
     assert graph["branches"][0]["run"] == FIRST
-    assert [(b["type"], b["node"]) for b in found["used_by"]["branches"]] == [
+    assert [(b["type"], b["node"]) for b in lineage["used_by"]["branches"]] == [
         ("ModelEvaluation", "Evaluator"),
         ("ModelBlessing", "Evaluator"),
         ("InfraBlessing", "InfraValidator"),
@@ -121,13 +121,13 @@ def test_lineage_goes_up_to_the_data_and_down_to_the_push(runs: Runs, document: 
 
 def test_lineage_of_nothing_is_refused(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
-    for wanted, expected in (
+    for artifact, expected in (
         ("v7", "has no version 7 of a run; it has v1"),
         ("999", "has no artifact 999"),
         ("x", "is neither an artifact's number nor a version such as v2"),
     ):
-        found = oncall("lineage", wanted)
-        assert (found.exit_code, expected in found.output) == (2, True), found.output
+        result = oncall("lineage", artifact)
+        assert (result.exit_code, expected in result.output) == (2, True), result.output
 
 
 def test_a_rollback_is_a_dry_run_unless_told_otherwise(runs: Runs, oncall: Oncall, document: Document) -> None:
@@ -147,14 +147,14 @@ def test_a_rollback_is_a_dry_run_unless_told_otherwise(runs: Runs, oncall: Oncal
 def test_a_version_that_is_not_there_is_told_by_every_command(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     for flags in ((), ("--yes",)):
-        found = oncall("rollback", "--version", "7", *flags)
-        assert (found.exit_code, f"{runs.registry.folder} has no version 7; it has 1" in found.output) == (2, True)
+        result = oncall("rollback", "--version", "7", *flags)
+        assert (result.exit_code, f"{runs.registry.folder} has no version 7; it has 1" in result.output) == (2, True)
     assert runs.registry.champion() == 1
 
 
 def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
-    said = f"error: --model nope: {runs.registry.folder.parent} has no such model; it has {NAME}\n"
+    message = f"error: --model nope: {runs.registry.folder.parent} has no such model; it has {NAME}\n"
     for command in (
         ("serving",),
         ("check",),
@@ -162,8 +162,8 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(runs: Runs, oncal
         ("rollback",),
         ("gc", "--keep-last", "1", "--keep-pushed"),
     ):
-        found = oncall(*command, "--model", "nope")
-        assert (found.exit_code, found.output) == (2, said), command
+        result = oncall(*command, "--model", "nope")
+        assert (result.exit_code, result.output) == (2, message), command
     assert (oncall("doctor", "--model", "nope").exit_code, oncall("serving", "--model", NAME).exit_code) == (2, 0)
 
 
@@ -173,7 +173,7 @@ def test_the_registry_that_was_named_is_named_in_the_commands_that_are_proposed(
     (runs.registry.path(2) / "saved_model.pb").write_text("mine")
     named = ("--registry", runs.registry.folder.parent, "--model", NAME)
     flags = f"--run-root {runs.root.path} --registry {runs.registry.folder.parent} --model {NAME}"
-    todo = {one["name"]: one["todo"] for one in document("check", *named)["checks"]}
+    todo = {check["name"]: check["todo"] for check in document("check", *named)["checks"]}
     assert todo["content"] == f"python -m oncall rollback {flags} --reason '...'"
     assert todo["pushed by"] == f"python -m oncall lineage v2 {flags}"
     (finding,) = document("doctor", *named)["findings"]

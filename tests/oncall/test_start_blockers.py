@@ -19,7 +19,7 @@ Document = Callable[..., Any]
 
 
 def refuse(runs: Runs, why: str = "/data/train.csv: no such file", kind: type[Any] = DataError) -> None:
-    """As local_runner.py does, with --quiet."""
+    """Record a rejection, as local_runner.py does with --quiet."""
     local.record_rejection(runs.root, NAME, kind(why), ["local_runner.py", "--config", "a b.yaml", "--quiet"])
 
 
@@ -27,17 +27,17 @@ def test_a_refusal_is_said_by_every_command(runs: Runs, oncall: Oncall, document
     runs.run(GOOD)
     refuse(runs, "another file is missing")
     refuse(runs)
-    said = document("why", "latest")["refused"]
-    assert said.endswith(": /data/train.csv: no such file")
-    assert ": no run was started, exit code 3, the last of 2 since 20" in said
+    message = document("why", "latest")["refused"]
+    assert message.endswith(": /data/train.csv: no such file")
+    assert ": no run was started, exit code 3, the last of 2 since 20" in message
     todo = "try        python local_runner.py --config 'a b.yaml' --dry-run    # once it is fixed"
     for command, code in ((("why", "latest"), 0), (("runs",), 0), (("resume", "latest"), 0)):
-        shown = oncall(*command)
-        assert (shown.exit_code, f"refused    {said}" in shown.output, todo in shown.output) == (code, True, True)
+        result = oncall(*command)
+        assert (result.exit_code, f"refused    {message}" in result.output, todo in result.output) == (code, True, True)
     why = oncall("why", "latest").output
     assert why.index("nothing went wrong") < why.index("refused ")
-    (check,) = [one for one in document("check")["checks"] if one["name"] == "refused"]
-    assert (check["ok"], check["message"]) == (False, said)
+    (check,) = [entry for entry in document("check")["checks"] if entry["name"] == "refused"]
+    assert (check["ok"], check["message"]) == (False, message)
     assert oncall("check").exit_code == 1
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_was_started_ends_it(runs: Runs, oncall: Oncall, document: Do
     runs.run(BAD, fails=("Gate", "no", 3), overrides={"started": time.time()})
     assert document("why", "latest")["refused"] == document("runs")["refused"] == ""
     assert "refused" not in oncall("why", "latest").output
-    assert "refused" not in {one["name"] for one in document("check")["checks"]}
+    assert "refused" not in {check["name"] for check in document("check")["checks"]}
 
 
 def test_a_refusal_is_said_before_a_resume_is_tried(
@@ -77,9 +77,9 @@ def test_a_database_that_cannot_be_read_is_said_by_every_command(
     runs.root.metadata.write_bytes(runs.root.metadata.read_bytes()[:5000])
     doctor = f"try        python -m oncall doctor --run-root {runs.root.path}    # what is wrong"
     for command, code in ((("why", "latest"), 0), (("runs",), 6), (("resume", "latest"), 6)):
-        found = oncall(*command)
-        assert (found.exit_code, "metadata.sqlite: is truncated (" in found.output) == (code, True), command
-        assert doctor in found.output, command
+        result = oncall(*command)
+        assert (result.exit_code, "metadata.sqlite: is truncated (" in result.output) == (code, True), command
+        assert doctor in result.output, command
     assert "is truncated (" in document("why", "latest")["database"]
     assert oncall("check").exit_code == 1
 
@@ -90,9 +90,9 @@ def test_a_damaged_refusal_is_none_and_is_begun_anew(content: str, runs: Runs, d
     (runs.root.path / "refused.json").write_text(content)
     assert document("why", "latest")["refused"] == ""
     refuse(runs)
-    found = RejectionFile(runs.root).read()
-    assert found is not None
-    assert found.count == 1
+    rejection = RejectionFile(runs.root).read()
+    assert rejection is not None
+    assert rejection.count == 1
 
 
 def test_a_database_that_does_not_answer_is_waited_for_once(

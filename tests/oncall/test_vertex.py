@@ -13,7 +13,7 @@ from emulators.vertex import metadata
 from emulators.vertex.server import EmulatorServer
 from oncall.__main__ import main
 from schemas.curated.schema_file import load_schema, schema_hash
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import ROOT
 from tests.oncall.run_roots import FINGERPRINT, NAME
 from tests.oncall.vertex_jobs import PARENT, Made, VertexJobs
@@ -34,9 +34,9 @@ def oncall(server: EmulatorServer) -> Oncall:
     """Call a command on the emulator's project."""
 
     def call(*arguments: object, where: tuple[str, ...] = WHERE) -> Result:
-        found = CliRunner().invoke(main, [*map(str, arguments), *where])
-        assert found.exception is None or isinstance(found.exception, SystemExit), found.exc_info
-        return found
+        result = CliRunner().invoke(main, [*map(str, arguments), *where])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
 
     return call
 
@@ -59,10 +59,10 @@ def test_states_are_told_as_they_are(jobs: VertexJobs, document: Document) -> No
     jobs.run("ended", stops_in=("Transform", "CANCELLED"))
     jobs.run("partial", skips=("InfraValidator", "Pusher"))
     jobs.run("goes-on", stops_in=("Trainer", "RUNNING"))
-    found = document("runs")
-    assert found["run_root"] == PARENT
-    assert found["total"] == 7
-    assert {run["run"]: (run["state"], run["cause"]) for run in found["runs"]} == {
+    listing = document("runs")
+    assert listing["run_root"] == PARENT
+    assert listing["total"] == 7
+    assert {run["run"]: (run["state"], run["cause"]) for run in listing["runs"]} == {
         "all-new": ("SUCCEEDED", ""),
         "all-cached": ("CACHED", ""),
         "trained": ("SUCCEEDED", ""),
@@ -71,8 +71,8 @@ def test_states_are_told_as_they_are(jobs: VertexJobs, document: Document) -> No
         "partial": ("INCOMPLETE", "not reached: InfraValidator, Pusher"),
         "goes-on": ("RUNNING", "in Trainer"),
     }
-    assert found["runs"][0]["run"] == "goes-on"
-    assert next(run for run in found["runs"] if run["run"] == "all-new")["pushed"] == (
+    assert listing["runs"][0]["run"] == "goes-on"
+    assert next(run for run in listing["runs"] if run["run"] == "all-new")["pushed"] == (
         f"version 1 to {PARENT}/models/{NAME}@1"
     )
 
@@ -81,8 +81,8 @@ def test_only_as_many_jobs_are_read_as_are_asked_for(jobs: VertexJobs, oncall: O
     for number in range(3):
         jobs.run(f"run-{number}")
     jobs.emulator.faults.calls.clear()
-    found = document("runs", "--limit", "2")
-    assert ([run["run"] for run in found["runs"]], found["total"]) == (["run-2", "run-1"], None)
+    listing = document("runs", "--limit", "2")
+    assert ([run["run"] for run in listing["runs"]], listing["total"]) == (["run-2", "run-1"], None)
     assert jobs.emulator.faults.calls.count("GetPipelineJob") == 2
     assert "older runs are not shown" in oncall("runs", "--limit", "2").output
 
@@ -118,10 +118,10 @@ def test_a_run_is_found_by_its_first_characters(jobs: VertexJobs, document: Docu
 def test_a_job_that_was_deleted_is_known_to_ml_metadata(jobs: VertexJobs, document: Document, oncall: Oncall) -> None:
     jobs.run("deleted", fails=("Trainer", "boom"))
     jobs.gone("deleted")
-    found = document("show", "deleted")
-    assert found["state"] == "UNKNOWN"
-    assert "COMPLETE" in found["cause"]
-    assert {node["node"]: node["state"] for node in found["nodes"]}["Trainer"] == "failed"
+    run = document("show", "deleted")
+    assert run["state"] == "UNKNOWN"
+    assert "COMPLETE" in run["cause"]
+    assert {node["node"]: node["state"] for node in run["nodes"]}["Trainer"] == "failed"
     assert oncall("diff", "deleted", "deleted").exit_code == 2
 
 
@@ -129,11 +129,11 @@ def test_show_names_the_run_that_made_what_the_cache_answered(jobs: VertexJobs, 
     first = jobs.run("first")
     second = jobs.run("second", cached=all_but(first, "Trainer", "Evaluator", "InfraValidator"))
     jobs.run("third", cached=second, labels={"revision": "abc", "dirty": "true", "config-hash": "0123"})
-    found = document("show", "third")
-    made_by = {node["node"]: node["made_by"] for node in found["nodes"]}
+    run = document("show", "third")
+    made_by = {node["node"]: node["made_by"] for node in run["nodes"]}
     assert (made_by["Transform"], made_by["Trainer"], made_by["Gate"]) == ("first", "second", "")
-    assert (found["revision"], found["dirty"], found["config_hash"]) == ("abc", True, "0123")
-    assert found["config"]["Trainer"] == {"custom_config": {"settings": {"epochs": 3}}}
+    assert (run["revision"], run["dirty"], run["config_hash"]) == ("abc", True, "0123")
+    assert run["config"]["Trainer"] == {"custom_config": {"settings": {"epochs": 3}}}
 
 
 def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(
@@ -142,15 +142,15 @@ def test_why_names_the_task_its_error_and_the_command_that_reads_its_log(
     jobs.run("good")
     jobs.run("elsewhere", pipeline="other")
     jobs.run("bad", fails=("Gate", "Gate: DataError: the data does not fit its schema"))
-    found = document("why", "bad")
-    assert (found["state"], found["node"], found["exit_code"]) == ("FAILED", "Gate", 3)
-    assert found["cause"] == "Gate: DataError: the data does not fit its schema"
+    cause = document("why", "bad")
+    assert (cause["state"], cause["node"], cause["exit_code"]) == ("FAILED", "Gate", 3)
+    assert cause["cause"] == "Gate: DataError: the data does not fit its schema"
     assert "the log has no more lines about it" not in oncall("why", "bad").output
-    command = shlex.split(found["log"])
+    command = shlex.split(cause["log"])
     assert command[:3] == ["gcloud", "logging", "read"]
     assert command[3].startswith('resource.type="ml_job" AND resource.labels.job_id="4')
-    assert found["try"][0].startswith(f"python -m oncall anomalies bad --project {PROJECT} --region {REGION}")
-    assert any("oncall diff good bad" in line for line in found["try"])
+    assert cause["try"][0].startswith(f"python -m oncall anomalies bad --project {PROJECT} --region {REGION}")
+    assert any("oncall diff good bad" in line for line in cause["try"])
 
 
 def test_lineage_leads_to_the_original_producer_and_down_to_what_was_pushed(
@@ -159,17 +159,17 @@ def test_lineage_leads_to_the_original_producer_and_down_to_what_was_pushed(
     first = jobs.run("first")
     second = jobs.run("second", cached=all_but(first, "Trainer", "Evaluator", "InfraValidator"))
     model = second["Trainer"]["model"]["name"].rpartition("/")[2]
-    found = document("lineage", model)
-    assert (found["made_from"]["run"], found["made_from"]["node"]) == ("second", "Trainer")
+    lineage = document("lineage", model)
+    assert (lineage["made_from"]["run"], lineage["made_from"]["node"]) == ("second", "Trainer")
     inputs = {
-        branch["as"]: (branch["type"], branch["run"], branch["node"]) for branch in found["made_from"]["branches"]
+        branch["as"]: (branch["type"], branch["run"], branch["node"]) for branch in lineage["made_from"]["branches"]
     }
     assert inputs == {
         "examples": ("Examples", "first", "Transform"),
         "transform_graph": ("TransformGraph", "first", "Transform"),
         "schema": ("Schema", "first", "SchemaGen"),
     }
-    used = {(branch["type"], branch["run"]) for branch in found["used_by"]["branches"]}
+    used = {(branch["type"], branch["run"]) for branch in lineage["used_by"]["branches"]}
     assert ("PushedModel", "second") in used
     assert "made by Trainer of second" in oncall("lineage", model).output
     assert oncall("lineage", "12345").exit_code == 2
@@ -188,20 +188,20 @@ def test_an_artifact_of_too_large_a_lineage_is_one_line(
 def test_what_changed_is_read_from_the_job_and_the_bucket(jobs: VertexJobs, document: Document) -> None:
     jobs.run("one")
     jobs.run("two", epochs=5, auc=0.8, mean=50.0, rows=4000)
-    found = document("diff", "one", "two")
-    assert found["config"] == {"Trainer.custom_config.settings.epochs": [3.0, 5.0]}
-    assert found["data"]["rows of train"] == [3000, 4000]
-    assert found["statistics"]["train age mean"] == [38.0, 50.0]
-    assert found["metrics"]["overall: auc"] == [0.92, 0.8]
-    assert (found["schema"], found["code"]) == ({}, {})
+    diff = document("diff", "one", "two")
+    assert diff["config"] == {"Trainer.custom_config.settings.epochs": [3.0, 5.0]}
+    assert diff["data"]["rows of train"] == [3000, 4000]
+    assert diff["statistics"]["train age mean"] == [38.0, 50.0]
+    assert diff["metrics"]["overall: auc"] == [0.92, 0.8]
+    assert (diff["schema"], diff["code"]) == ({}, {})
 
 
 def test_anomalies_are_read_from_the_bucket(jobs: VertexJobs, document: Document) -> None:
     jobs.run("one")
-    found = document("anomalies", "latest")
-    assert found["gate"] == "passed"
-    assert "Gig" in found["validator"][0]
-    assert found["warnings"] == ["train: age: a little old"]
+    anomalies = document("anomalies", "latest")
+    assert anomalies["gate"] == "passed"
+    assert "Gig" in anomalies["validator"][0]
+    assert anomalies["warnings"] == ["train: age: a little old"]
 
 
 def test_a_bucket_that_may_not_be_read_is_told_with_the_rest(
@@ -210,9 +210,9 @@ def test_a_bucket_that_may_not_be_read_is_told_with_the_rest(
     jobs.run("one")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     monkeypatch.setattr("oncall.vertex.bucket._TIMEOUT_SECONDS", 0.1)
-    found = oncall("anomalies", "latest", "--json")
-    assert (found.exit_code, json.loads(found.stdout)["run"]) == (5, "one")
-    assert f"gs://{BUCKET}/root" in json.loads(found.stdout)["error"]
+    result = oncall("anomalies", "latest", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["run"]) == (5, "one")
+    assert f"gs://{BUCKET}/root" in json.loads(result.stdout)["error"]
 
 
 def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
@@ -224,17 +224,17 @@ def test_what_serves_is_shown_with_its_traffic_run_data_and_verdict(
     jobs.run("run-2", cached=all_but(first, "Trainer", "Evaluator", "InfraValidator"), auc=0.8)
     bench.deployment = bench.deployment.model_copy(update={"traffic_steps": (30,)})
     bench.push(0.2, "run-2")
-    found = document("serving")
-    assert (found["registry"], found["serving"]) == (f"{PARENT}/models/{NAME}", 1)
-    one, two = found["versions"]
-    assert (one["traffic"], two["traffic"]) == (70, 30)
-    assert (one["state"], two["state"]) == ("champion", "candidate")
-    assert (one["run"], two["run"]) == ("run-1", "run-2")
-    assert (two["rows"], two["fingerprint"]) == ({"train": 3000, "test": 1500}, FINGERPRINT)
-    assert two["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
-    assert (one["metrics"], two["metrics"]) == ({"auc": 0.92}, {"auc": 0.8})
-    assert two["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
-    assert (one["fits"], two["fits"]) == (True, True)
+    serving = document("serving")
+    assert (serving["registry"], serving["serving"]) == (f"{PARENT}/models/{NAME}", 1)
+    champion, candidate = serving["versions"]
+    assert (champion["traffic"], candidate["traffic"]) == (70, 30)
+    assert (champion["state"], candidate["state"]) == ("champion", "candidate")
+    assert (champion["run"], candidate["run"]) == ("run-1", "run-2")
+    assert (candidate["rows"], candidate["fingerprint"]) == ({"train": 3000, "test": 1500}, FINGERPRINT)
+    assert candidate["schema_hash"] == schema_hash(load_schema(str(ROOT / "schemas" / "census.pbtxt")))
+    assert (champion["metrics"], candidate["metrics"]) == ({"auc": 0.92}, {"auc": 0.8})
+    assert candidate["blessings"] == {"ModelBlessing": True, "InfraBlessing": True}
+    assert (champion["fits"], candidate["fits"]) == (True, True)
     assert "70 %" in oncall("serving").output
     assert document("lineage", "v2")["made_from"]["run"] == "run-2"
     checks = {check["name"]: check for check in document("check")["checks"]}
@@ -269,11 +269,13 @@ def test_doctor_finds_what_is_wrong_and_says_what_does_not_apply(
     bench.fault(method="DeployModel", code="INVALID_ARGUMENT")
     with pytest.raises(Exception, match="injected"):
         bench.push(0.2, "run-2")
-    found = oncall("doctor", "--json")
-    assert found.exit_code == 1
-    said = {(one["kind"], one["message"].split(":")[0]) for one in json.loads(found.stdout)["findings"]}
+    result = oncall("doctor", "--json")
+    assert result.exit_code == 1
+    findings = {
+        (finding["kind"], finding["message"].split(":")[0]) for finding in json.loads(result.stdout)["findings"]
+    }
     model = made["Trainer"]["model"]["name"].rpartition("/")[2]
-    assert said == {
+    assert findings == {
         ("run", "run-2 FAILED"),
         ("missing", f"Model {model} of run-1"),
         ("registry", f"{PARENT}/models/{NAME}, version 2"),
@@ -297,7 +299,7 @@ def test_what_there_is_not_on_vertex_names_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         (("--project", PROJECT), "--region: is missing; expected one such as europe-west4"),
         (("--project", PROJECT, "--region", "mars"), "--region: expected a region such as europe-west4, found 'mars'"),
@@ -307,11 +309,11 @@ def test_what_there_is_not_on_vertex_names_what_there_is(
     ],
 )
 def test_flags_that_cannot_be_are_one_line(
-    oncall: Oncall, where: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+    oncall: Oncall, where: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = oncall("runs", where=where)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
-    assert said in refused.stderr
+    assert message in refused.stderr
 
 
 def test_the_environment_names_the_project_unless_a_run_root_is_named(
@@ -330,7 +332,7 @@ def test_a_refusal_or_an_outage_is_one_line(
 ) -> None:
     jobs.run("one")
     monkeypatch.setattr("oncall.vertex.jobs._TIMEOUT_SECONDS", 0.0)
-    for code, said in {
+    for code, message in {
         "PERMISSION_DENIED": "permission denied: injected; grant roles/aiplatform.user",
         "UNAUTHENTICATED": "Vertex AI does not accept the credentials",
         "NOT_FOUND": f"{PARENT}: does not exist; check --project and --region",
@@ -339,7 +341,7 @@ def test_a_refusal_or_an_outage_is_one_line(
         bench.fault(method="ListPipelineJobs", code=code)
         refused = oncall("runs")
         assert (refused.exit_code, refused.stderr.count("\n")) == (5, 1), refused.stderr
-        assert said in refused.stderr
+        assert message in refused.stderr
     nobody = oncall("runs", "--api-endpoint", "localhost:1")
     assert (nobody.exit_code, "no emulator answers at localhost:1" in nobody.stderr) == (5, True)
 
@@ -348,8 +350,8 @@ def test_a_call_that_failed_once_is_repeated(jobs: VertexJobs, bench: Bench, onc
     jobs.run("one")
     bench.fault(method="ListPipelineJobs", code="UNAVAILABLE")
     bench.fault(method="GetPipelineJob", code="UNAVAILABLE")
-    found = oncall("runs", "--json")
-    assert (found.exit_code, [run["run"] for run in json.loads(found.stdout)["runs"]]) == (0, ["one"])
+    result = oncall("runs", "--json")
+    assert (result.exit_code, [run["run"] for run in json.loads(result.stdout)["runs"]]) == (0, ["one"])
 
 
 def test_an_endpoint_that_was_typed_is_in_the_proposed_commands(
@@ -362,6 +364,6 @@ def test_an_endpoint_that_was_typed_is_in_the_proposed_commands(
         assert lines
         for line in lines:
             assert ("--api-endpoint" in line) == bool(typed)
-            found = parsed(line)
-            assert (found["project"], found["region"]) == (PROJECT, REGION)
-            assert found["api_endpoint"] == server.endpoint
+            arguments = parse_command(line)
+            assert (arguments["project"], arguments["region"]) == (PROJECT, REGION)
+            assert arguments["api_endpoint"] == server.endpoint

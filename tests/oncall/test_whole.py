@@ -62,8 +62,8 @@ class _Place:
         return {node["node"]: node["state"] for node in self.oncall("show", "latest")["nodes"]}
 
 
-def _kinds(found: Any) -> list[str]:
-    return [one["kind"] for one in found["findings"]]
+def _kinds(diagnosis: Any) -> list[str]:
+    return [finding["kind"] for finding in diagnosis["findings"]]
 
 
 def _of(states: dict[str, str], nodes: Sequence[str]) -> set[str]:
@@ -83,13 +83,13 @@ def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
         good = _a_good_run_serves(place, stopped)
         _a_model_below_its_threshold_is_explained(place, good)
         _a_killed_run_is_seen_and_resumed(place)
-        told = [(one["event"], one["state"], one["node"], one["count"]) for one in hook.documents]
-        assert told == [
+        alerts = [(alert["event"], alert["state"], alert["node"], alert["count"]) for alert in hook.documents]
+        assert alerts == [
             ("failure", "FAILED", "InfraValidator", 1),
             ("failure", "CRASHED", "Trainer", 2),
             ("recovered", "SUCCEEDED", None, 2),
         ]
-        assert {one["since"] for one in hook.documents} == {hook.documents[0]["since"]}
+        assert {alert["since"] for alert in hook.documents} == {hook.documents[0]["since"]}
     for path in place.root.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     _a_removed_folder_is_made_anew(place)
@@ -98,11 +98,11 @@ def test_good_bad_killed_and_damaged_runs_are_told_apart_and_made_good(
 
 def _a_run_stops_as_asked(place: _Place) -> str:
     assert place.run(until="Gate") == 0
-    found = place.oncall("show", "latest")
-    assert (found["state"], found["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
+    run = place.oncall("show", "latest")
+    assert (run["state"], run["cause"]) == ("INCOMPLETE", "stopped after Gate, as asked")
     states = place.states()
     assert (_of(states, DATA_NODES[:-1]), _of(states, ("Transform", *MODEL_NODES))) == ({"complete"}, {"not reached"})
-    return str(found["run"])
+    return str(run["run"])
 
 
 def _a_good_run_serves(place: _Place, stopped: str) -> str:
@@ -123,12 +123,12 @@ def _a_good_run_serves(place: _Place, stopped: str) -> str:
 
 def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
     assert place.run("evaluation.thresholds=[{metric: auc, lower_bound: 0.999}]") == 4
-    found = place.oncall("why", "latest")
-    assert (found["state"], found["exit_code"]) == ("FAILED", 4)
-    assert "the model is not blessed: auc on overall: 0." in found["cause"]
-    assert found["missed"][0].endswith(", must be at least 0.999")
-    assert any("NotBlessedError" in line for line in found["lines"])
-    assert found["try"][0].startswith(f"python -m oncall diff {good} {found['run']} ")
+    cause = place.oncall("why", "latest")
+    assert (cause["state"], cause["exit_code"]) == ("FAILED", 4)
+    assert "the model is not blessed: auc on overall: 0." in cause["cause"]
+    assert cause["missed"][0].endswith(", must be at least 0.999")
+    assert any("NotBlessedError" in line for line in cause["lines"])
+    assert cause["try"][0].startswith(f"python -m oncall diff {good} {cause['run']} ")
     written = place.oncall("log", "latest")
     assert (written["node"], "NotBlessedError" in written["lines"][-1]) == ("InfraValidator", True)
     assert any("epoch 1 of 3" in line for line in place.oncall("log", good, "Trainer")["lines"])
@@ -141,9 +141,9 @@ def _a_model_below_its_threshold_is_explained(place: _Place, good: str) -> None:
 def _a_killed_run_is_seen_and_resumed(place: _Place) -> None:
     killed = place.killed_in("Trainer", "training.epochs=4")
     assert place.oncall("runs")["runs"][0]["state"] == "CRASHED"
-    found = place.oncall("why", "latest")
-    assert (found["run"], found["state"], found["node"]) == (killed, "CRASHED", "Trainer")
-    assert f"python -m oncall resume {killed}" in found["try"][0]
+    cause = place.oncall("why", "latest")
+    assert (cause["run"], cause["state"], cause["node"]) == (killed, "CRASHED", "Trainer")
+    assert f"python -m oncall resume {killed}" in cause["try"][0]
     alerted = place.oncall("check", "--alert", code=1)
     assert (alerted["checks"][0]["ok"], alerted["alert"]) == (False, "posted")
     assert place.oncall("check", "--alert", code=1)["alert"] == ""
@@ -153,8 +153,8 @@ def _a_killed_run_is_seen_and_resumed(place: _Place) -> None:
     assert resumed["exit_code"] == 0
     states = place.states()
     assert (_of(states, DATA_NODES), _of(states, MODEL_NODES)) == ({"cached"}, {"complete"})
-    shown = place.oncall("show", "latest")
-    assert (shown["resumes"], shown["state"]) == (killed, "SUCCEEDED")
+    run = place.oncall("show", "latest")
+    assert (run["resumes"], run["state"]) == (killed, "SUCCEEDED")
     assert place.oncall("doctor")["findings"] == []
     assert place.oncall("check")["ok"] is True
     assert place.oncall("resume", "latest")["resumed"] is False

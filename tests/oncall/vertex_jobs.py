@@ -21,11 +21,11 @@ Made = dict[str, dict[str, dict[str, Any]]]
 
 def plain(artifact: mlmd.Artifact) -> dict[str, Any]:
     """Properties as Vertex keeps them: numbers are floating-point ones."""
-    found = {}
+    properties = {}
     for name, value in artifact.custom_properties.items():
-        known = getattr(value, value.WhichOneof("value"))
-        found[name] = float(known) if isinstance(known, int) else known
-    return found
+        content = getattr(value, value.WhichOneof("value"))
+        properties[name] = float(content) if isinstance(content, int) else content
+    return properties
 
 
 class VertexJobs:
@@ -60,7 +60,7 @@ class VertexJobs:
           pipeline: its display name.
           labels: labels of the job.
           epochs: a parameter of Trainer.
-          auc, mean, rows: what is in metrics, statistics and data.
+          auc, mean, rows: values in metrics, statistics and data.
         """
         job = v1.PipelineJob(
             name=f"{PARENT}/pipelineJobs/{job_id}",
@@ -97,7 +97,9 @@ class VertexJobs:
                 ended = "FAILED"
                 break
             answered = cached is not None and task in cached and task not in NOT_CACHED
-            made[task] = cached[task] if cached is not None and answered else self._made(task, job_id, made, facts)
+            made[task] = (
+                cached[task] if cached is not None and answered else self._make_outputs(task, job_id, made, facts)
+            )
             state = "CACHED" if answered else "SUCCEEDED"
             outputs = {key: [artifact] for key, artifact in made[task].items()}
             end_task(self.emulator, job, TaskResult(task, state, inputs=self._inputs(task, made), outputs=outputs))
@@ -108,8 +110,8 @@ class VertexJobs:
     def _inputs(self, task: str, made: Made) -> dict[str, list[dict[str, Any]]]:
         return {key: [made[source][output]] for key, source, output in GRAPH[task][1] if source in made}
 
-    def _made(self, task: str, job_id: str, made: Made, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        found = {}
+    def _make_outputs(self, task: str, job_id: str, made: Made, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        outputs = {}
         for key, kind in GRAPH[task][2]:
             number = self.emulator.store.new_id()
             folder = self.emulator.storage / BUCKET / "root" / "123456789" / job_id / f"{task}_{number}" / key
@@ -121,8 +123,8 @@ class VertexJobs:
                 metadata |= {"pushed_version": "1", "pushed_destination": f"{PARENT}/models/{NAME}@1"}
             uri = folder / "value" if kind == "JsonValue" else folder
             name = f"projects/123456789/locations/local/metadataStores/default/artifacts/{number}"
-            found[key] = {"name": name, "uri": str(uri), "metadata": metadata, "schema_title": f"tfx.{kind}"}
-        return found
+            outputs[key] = {"name": name, "uri": str(uri), "metadata": metadata, "schema_title": f"tfx.{kind}"}
+        return outputs
 
     def gone(self, job_id: str) -> None:
         """Delete a job; ML Metadata keeps what it knows."""
@@ -141,11 +143,11 @@ def _spec(epochs: int) -> dict[str, Any]:
     }
     tasks, components, executors = {}, {}, {}
     for task in GRAPH:
-        given = parameters.get(task, {})
+        constants = parameters.get(task, {})
         tasks[task] = {
             "componentRef": {"name": task},
             "cachingOptions": {"enableCache": True} if task not in NOT_CACHED else {},
-            "inputs": {"parameters": {key: {"runtimeValue": {"constant": value}} for key, value in given.items()}},
+            "inputs": {"parameters": {key: {"runtimeValue": {"constant": value}} for key, value in constants.items()}},
         }
         components[task] = {"executorLabel": f"{task}_executor"}
         executors[f"{task}_executor"] = {"resolver": {}} if task in _RESOLVERS else {"container": {"image": "i:v1"}}

@@ -31,7 +31,7 @@ class Got:
 
     @property
     def text(self) -> str:
-        """What a reader sees: without tags, with single spaces."""
+        """The visible text: without tags, with single spaces."""
         body = re.sub(r"<style>.*?</style>", "", self.html, flags=re.DOTALL)
         return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
@@ -55,7 +55,7 @@ class Site:
 
 
 @contextmanager
-def served(root: Path) -> Iterator[Site]:
+def serve(root: Path) -> Iterator[Site]:
     """Yield the pages of a run root."""
     application_ = create_application(LocalRunStore(root), PageOptions())
     server = uvicorn.Server(uvicorn.Config(application_, log_level="critical"))
@@ -75,8 +75,8 @@ def served(root: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def site(runs: Runs) -> Iterator[Site]:
-    with served(runs.root.path) as found:
-        yield found
+    with serve(runs.root.path) as running_site:
+        yield running_site
 
 
 Text = Callable[[str], str]
@@ -84,7 +84,7 @@ Text = Callable[[str], str]
 
 @pytest.fixture
 def text(site: Site) -> Text:
-    """Return what a reader sees of a page that is there."""
+    """Return the visible text of a page that exists."""
 
     def read(path: str) -> str:
         got = site.get(path)

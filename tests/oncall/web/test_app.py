@@ -10,7 +10,7 @@ from serving.registry import LocalRegistry
 from tests.oncall.big_database import make
 from tests.oncall.run_roots import NAME, Runs
 from tests.oncall.test_cli import FIRST, SECOND, content
-from tests.oncall.web.conftest import Site, Text, served
+from tests.oncall.web.conftest import Site, Text, serve
 
 THIRD = "20260103T000000.000000"
 PAGES = ("/", "/versions", "/runs/latest", f"/runs/{FIRST}", "/artifacts/1", "/artifacts/v1")
@@ -21,22 +21,22 @@ def test_the_first_page_says_what_serves_since_when_and_why(runs: Runs, text: Te
     runs.run(SECOND, auc=0.93)
     assert "ok: all 4 checks" in text("/")
     LocalRegistry(runs.root.path / "registry", NAME).rollback(reason="bad at <noon>")
-    shown = text("/")
-    assert "Version 1 of census-income serves since" in shown
-    assert ": bad at <noon>." in shown
-    assert "rollback of version 1 version 2" in shown
-    assert f"version 2 previous {shown.split('version 2 previous ')[1][:19]} {SECOND} auc 0.9300" in shown
+    page = text("/")
+    assert "Version 1 of census-income serves since" in page
+    assert ": bad at <noon>." in page
+    assert "rollback of version 1 version 2" in page
+    assert f"version 2 previous {page.split('version 2 previous ')[1][:19]} {SECOND} auc 0.9300" in page
     for run_id in (FIRST, SECOND):
-        assert f"{run_id} SUCCEEDED" in shown
+        assert f"{run_id} SUCCEEDED" in page
 
 
 def test_what_is_wrong_comes_first_with_what_to_do(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
     runs.run(SECOND, crashes_in="Trainer")
-    shown = text("/")
-    assert "NOT ok: 1 of 4 checks" in shown
-    assert f"newest run NOT ok {SECOND} CRASHED: its process" in shown
-    assert f"What to try python -m oncall why {SECOND}" in shown
+    page = text("/")
+    assert "NOT ok: 1 of 4 checks" in page
+    assert f"newest run NOT ok {SECOND} CRASHED: its process" in page
+    assert f"What to try python -m oncall why {SECOND}" in page
 
 
 def test_the_first_page_is_called_after_the_pipeline_and_links_each_run_that_it_names(runs: Runs, site: Site) -> None:
@@ -55,25 +55,23 @@ def test_a_runs_page_says_what_why_says(runs: Runs, text: Text) -> None:
     log = 'Traceback (most recent call last):\n  File "/work/x.py", line 3, in f\n    boom()\nValueError: <no> such "thing"\n'
     runs.run(SECOND, fails=("Trainer", 'ValueError: <no> such "thing"', 1), log=log)
     answer = explain_run(LocalRunStore(runs.root.path), SECOND).document
-    shown = text(f"/runs/{SECOND}")
-    assert "FAILED in Trainer, exit code 1" in shown
-    assert answer["cause"] in shown
-    assert " ".join(" ".join(answer["lines"]).split()) in shown
+    page = text(f"/runs/{SECOND}")
+    assert "FAILED in Trainer, exit code 1" in page
+    assert answer["cause"] in page
+    assert " ".join(" ".join(answer["lines"]).split()) in page
     for command in answer["try"]:
-        assert command.split("    # ")[0] in shown
-    assert f"older: {FIRST}" in shown
+        assert command.split("    # ")[0] in page
+    assert f"older: {FIRST}" in page
 
 
 def test_a_runs_page_says_what_evaluator_says(runs: Runs, text: Text) -> None:
     runs.run(FIRST)
-    shown = text(f"/runs/{FIRST}")
-    assert "missed: auc on overall: 0.9, must be at least 0.95" in shown
-    assert "warning: brier on sex=Male: undefined" in shown
-    assert (
-        "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in shown
-    )
-    assert "Decision: threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)." in shown
-    assert "overall 0.9200 undefined" in shown
+    page = text(f"/runs/{FIRST}")
+    assert "missed: auc on overall: 0.9, must be at least 0.95" in page
+    assert "warning: brier on sex=Male: undefined" in page
+    assert "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in page
+    assert "Decision: threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)." in page
+    assert "overall 0.9200 undefined" in page
 
 
 def test_latest_and_first_characters_name_a_run(runs: Runs, text: Text, site: Site) -> None:
@@ -86,7 +84,7 @@ def test_latest_and_first_characters_name_a_run(runs: Runs, text: Text, site: Si
 
 def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
     runs.run(FIRST)
-    for path, said in {
+    for path, message in {
         "/runs/1999": "has no run '1999'; the newest are: " + FIRST,
         "/artifacts/9999": "has no artifact 9999",
         "/artifacts/x": "'x': is neither an artifact's number nor a version such as v2",
@@ -94,7 +92,7 @@ def test_what_is_not_there_is_said_in_one_line(runs: Runs, site: Site) -> None:
         "/nothing": "this page does not exist",
     }.items():
         got = site.get(path)
-        assert (got.code, said in got.text) == (404, True), (path, got.text)
+        assert (got.code, message in got.text) == (404, True), (path, got.text)
         assert "<h1>Not Found</h1>" in got.html
 
 
@@ -113,7 +111,7 @@ def test_an_exception_is_a_page_headed_by_its_status(runs: Runs, site: Site, mon
 
 def test_pages_of_runs(runs: Runs) -> None:
     made = make(runs.root.path, 60)
-    with served(made.root.path) as site:
+    with serve(made.root.path) as site:
         first, second, last = (site.get(f"/?page={n}").text for n in ("1", "2", "3"))
         assert "page 1 of 3, 60 runs" in first
         assert "20280101T000000.000000 CRASHED" in first
@@ -183,8 +181,8 @@ def test_a_tunnel_from_another_port_is_let_in(runs: Runs, site: Site) -> None:
 
 def test_a_run_that_only_ml_metadata_knows(runs: Runs, text: Text) -> None:
     runs.run(FIRST, on_record=False)
-    shown = text(f"/runs/{FIRST}")
-    assert "UNKNOWN" in shown
-    assert "no record; executions: 12 COMPLETE; last change" in shown
-    assert "ExampleGen complete in" in shown
-    assert "Config The config is not on record." in shown
+    page = text(f"/runs/{FIRST}")
+    assert "UNKNOWN" in page
+    assert "no record; executions: 12 COMPLETE; last change" in page
+    assert "ExampleGen complete in" in page
+    assert "Config The config is not on record." in page

@@ -81,8 +81,8 @@ def hostile(runs: Runs) -> Runs:
 
 
 def _statistics() -> bytes:
-    found = statistics_pb2.DatasetFeatureStatisticsList()
-    data = found.datasets.add(name=BAD, num_examples=10)
+    statistics = statistics_pb2.DatasetFeatureStatisticsList()
+    data = statistics.datasets.add(name=BAD, num_examples=10)
     text = data.features.add(name=BAD, type=statistics_pb2.FeatureNameStatistics.STRING).string_stats
     text.common_stats.num_non_missing = 10
     for value in (BAD, LONG, ""):
@@ -90,7 +90,7 @@ def _statistics() -> bytes:
     number = data.features.add(name=LONG).num_stats
     number.common_stats.num_non_missing = 10
     number.min, number.max, number.mean = float("-inf"), float("inf"), float("nan")
-    return found.SerializeToString()
+    return statistics.SerializeToString()
 
 
 def _hostile_metadata(runs: Runs) -> None:
@@ -116,7 +116,7 @@ def _is_unharmed(page: Page) -> None:
 
 def _has_no_faults(page: Page, wrong: list[str], path: str) -> None:
     # That the answer is a refusal is what the browser reports of it.
-    assert [one for one in wrong if "404" not in one] == [], path
+    assert [line for line in wrong if "404" not in line] == [], path
     _is_unharmed(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth"), path
     assert page.locator("main").count() == page.locator("h1").count() == 1
@@ -132,8 +132,8 @@ def test_every_page_is_whole_and_readable(context: dict[str, Any], hostile: Runs
     with open_page(f"{site.url}/", **context) as (page, wrong):
         for path in PAGES:
             page.goto(site.url + path)
-            for one in page.locator("details").all():
-                one.evaluate("e => e.open = true")
+            for details in page.locator("details").all():
+                details.evaluate("e => e.open = true")
             _has_no_faults(page, wrong, path)
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 21, 28)"
         assert dark == (context.get("color_scheme") == "dark")

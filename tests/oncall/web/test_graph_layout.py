@@ -7,22 +7,22 @@ from oncall.web.graph_layout import place_boxes
 
 
 def test_a_chain_goes_straight_down() -> None:
-    found = place_boxes({"a": 100, "b": 60, "c": 80}, [("a", "b"), ("b", "c")], step=50)
-    assert [found.centres[node][1] for node in "abc"] == [25, 75, 125]
-    assert len({found.centres[node][0] for node in "abc"}) == 1
-    assert (found.height, found.routes[0]) == (150, [found.centres["a"], found.centres["b"]])
+    positions = place_boxes({"a": 100, "b": 60, "c": 80}, [("a", "b"), ("b", "c")], step=50)
+    assert [positions.centres[node][1] for node in "abc"] == [25, 75, 125]
+    assert len({positions.centres[node][0] for node in "abc"}) == 1
+    assert (positions.height, positions.routes[0]) == (150, [positions.centres["a"], positions.centres["b"]])
 
 
 def test_a_long_edge_passes_each_layer_beside_its_boxes() -> None:
-    found = place_boxes(dict.fromkeys("abc", 100.0), [("a", "b"), ("b", "c"), ("a", "c")], step=50)
-    (_, point, _) = found.routes[2]
-    assert point[1] == found.centres["b"][1]
-    assert abs(point[0] - found.centres["b"][0]) >= 50
+    positions = place_boxes(dict.fromkeys("abc", 100.0), [("a", "b"), ("b", "c"), ("a", "c")], step=50)
+    (_, point, _) = positions.routes[2]
+    assert point[1] == positions.centres["b"][1]
+    assert abs(point[0] - positions.centres["b"][0]) >= 50
 
 
 def test_boxes_that_follow_each_other_are_not_crossed() -> None:
-    found = place_boxes(dict.fromkeys("abxy", 100.0), [("a", "y"), ("b", "x")], step=50)
-    left = {name: found.centres[name][0] for name in "abxy"}
+    positions = place_boxes(dict.fromkeys("abxy", 100.0), [("a", "y"), ("b", "x")], step=50)
+    left = {name: positions.centres[name][0] for name in "abxy"}
     assert (left["a"] < left["b"]) == (left["y"] < left["x"])
 
 
@@ -33,23 +33,23 @@ def test_boxes_of_a_layer_never_touch_and_edges_go_down_and_stay_inside() -> Non
         widths = {name: chosen.choice([60.0, 100.0, 240.0]) for name in names}
         pairs = list(combinations(names, 2))
         edges = chosen.sample(pairs, min(len(pairs), chosen.randint(0, 50)))
-        found = place_boxes(widths, edges, step=50)
-        for one, other in edges:
-            assert found.centres[one][1] < found.centres[other][1]
-        for one, other in pairs:
-            (x, y), (to_x, to_y) = found.centres[one], found.centres[other]
-            assert y != to_y or abs(x - to_x) >= (widths[one] + widths[other]) / 2
-        for name, (x, y) in found.centres.items():
-            assert widths[name] / 2 <= x <= found.width - widths[name] / 2
-            assert 0 < y < found.height
-        for route in found.routes:
+        positions = place_boxes(widths, edges, step=50)
+        for node, other in edges:
+            assert positions.centres[node][1] < positions.centres[other][1]
+        for node, other in pairs:
+            (x, y), (to_x, to_y) = positions.centres[node], positions.centres[other]
+            assert y != to_y or abs(x - to_x) >= (widths[node] + widths[other]) / 2
+        for name, (x, y) in positions.centres.items():
+            assert widths[name] / 2 <= x <= positions.width - widths[name] / 2
+            assert 0 < y < positions.height
+        for route in positions.routes:
             assert all(to_y - y == 50 for (_, y), (_, to_y) in pairwise(route))
 
 
 def test_a_circle_comes_to_an_end() -> None:
-    found = place_boxes(dict.fromkeys("abc", 10.0), [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")], step=50)
-    assert len({*found.centres.values()}) == 3
-    assert len(found.routes) == 4
+    positions = place_boxes(dict.fromkeys("abc", 10.0), [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")], step=50)
+    assert len({*positions.centres.values()}) == 3
+    assert len(positions.routes) == 4
 
 
 def test_nothing_is_laid_out_as_nothing() -> None:

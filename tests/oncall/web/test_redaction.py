@@ -1,4 +1,4 @@
-"""What is shown of a text that others wrote."""
+"""Redaction of secrets in texts that others wrote."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from oncall.web.redaction import redact, redact_value
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "redacted"),
     [
         ("postgresql://me:hunter2@db/x", "postgresql://(hidden)@db/x"),
         ("ftp:/me:hunter2@host/x", "ftp:/(hidden)@host/x"),
@@ -18,8 +18,8 @@ from oncall.web.redaction import redact, redact_value
         ("client_secret=abc;x=1", "client_secret=(hidden);x=1"),
     ],
 )
-def test_what_looks_like_a_secret_is_left_out(text: str, shown: str) -> None:
-    assert redact(text) == shown
+def test_what_looks_like_a_secret_is_left_out(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from tests.oncall.test_cli import FIRST
 
 def test_it_is_one_file_with_nothing_from_elsewhere(runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST, fails=("Trainer", "ValueError: see https://example.com/why", 1))
-    said = oncall("report", "latest")
+    result = oncall("report", "latest")
     file = runs.root.path / "reports" / f"run-{FIRST}.html"
-    assert (said.exit_code, said.stdout.split(": ")[0]) == (0, str(file))
+    assert (result.exit_code, result.stdout.split(": ")[0]) == (0, str(file))
     html = file.read_text()
     assert "ValueError: see https://example.com/why" in html
     assert "No version of census-income serves." in html
@@ -45,17 +45,17 @@ def test_a_file_that_is_there_stays(runs: Runs, oncall: Oncall, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("output", "said", "code"),
+    ("output", "message", "code"),
     [
         (".", "is a folder; --output names a file", 2),
         ("no/such/x.html", "cannot be written: No such file or directory; name another with --output", 6),
         ("/proc/x.html", "cannot be written: No such file or directory; name another with --output", 6),
     ],
 )
-def test_a_place_that_cannot_be_written(output: str, said: str, code: int, runs: Runs, oncall: Oncall) -> None:
+def test_a_place_that_cannot_be_written(output: str, message: str, code: int, runs: Runs, oncall: Oncall) -> None:
     runs.run(FIRST)
     refused = oncall("report", "latest", "--output", output)
-    assert (refused.exit_code, refused.stderr) == (code, f"error: {output}: {said}\n")
+    assert (refused.exit_code, refused.stderr) == (code, f"error: {output}: {message}\n")
 
 
 def test_a_run_that_is_not_there(runs: Runs, oncall: Oncall) -> None:

@@ -1,4 +1,4 @@
-"""What a run's page is made of: timeline, lineage, statistics with drift, metrics against the baseline."""
+"""Parts of a run's page: timeline, lineage, statistics with drift, metrics against the baseline."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ from tests.oncall.test_cli import FIRST, SECOND
 
 
 def view(runs: Runs, run_id: str) -> RunPage:
-    found = read_run_page(LocalRunStore(runs.root.path), run_id)
-    for one in (found.head, found.why, found.timeline, found.gate, found.metrics, found.statistics, found.graph):
-        assert one.problem == ""
-    return found
+    page = read_run_page(LocalRunStore(runs.root.path), run_id)
+    for section in (page.head, page.why, page.timeline, page.gate, page.metrics, page.statistics, page.graph):
+        assert section.problem == ""
+    return page
 
 
 def node(runs: Runs, run_id: str, name: str) -> mlmd.Execution:
@@ -27,16 +27,16 @@ def node(runs: Runs, run_id: str, name: str) -> mlmd.Execution:
     store = runs.store
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     executions = {e.id: e for e in store.get_executions_by_context(context.id)}
-    (found,) = (
+    (matching,) = (
         execution
         for id_, execution in executions.items()
         if any(c.name.endswith(f".{name}") for c in store.get_contexts_by_execution(id_))
     )
-    return found
+    return matching
 
 
-def given(runs: Runs, execution: mlmd.Execution, key: str, artifact: mlmd.Artifact) -> None:
-    """Lets an execution have had one input more."""
+def add_input(runs: Runs, execution: mlmd.Execution, key: str, artifact: mlmd.Artifact) -> None:
+    """Add an input to an execution."""
     event = mlmd.Event(type=mlmd.Event.INPUT, execution_id=execution.id, artifact_id=artifact.id)
     event.path.steps.add().key = key
     runs.store.put_events([event])
@@ -47,11 +47,11 @@ def test_the_timeline_has_each_component_where_it_was(runs: Runs) -> None:
     record = LocalRunStore(runs.root.path).read_record(FIRST)
     assert record is not None
     record.started = 1000.0
-    for number, found in enumerate(record.nodes.values()):
-        found.started, found.ended = 1000.0 + 10 * number, 1010.0 + 10 * number
+    for number, times in enumerate(record.nodes.values()):
+        times.started, times.ended = 1000.0 + 10 * number, 1010.0 + 10 * number
     RecordFile(runs.root, record)
     timeline = view(runs, FIRST).timeline.content
-    assert [said for _, said in timeline.ticks] == ["0.0 s", "17.5 s", "35.0 s", "52.5 s", "1 min"]
+    assert [label for _, label in timeline.ticks] == ["0.0 s", "17.5 s", "35.0 s", "52.5 s", "1 min"]
     bars = {bar.node: bar for bar in timeline.bars}
     assert (bars["ExampleGen"].left, bars["ExampleGen"].width) == (0, 14.29)
     assert (bars["Gate"].left, bars["Gate"].label) == (71.43, "complete in 10.0 s")
@@ -73,15 +73,15 @@ def test_clocks_that_went_back_stay_on_the_scale(runs: Runs) -> None:
 def test_a_cached_component_names_the_run_that_made_it_and_keeps_its_inputs(runs: Runs) -> None:
     first = runs.run(FIRST)
     runs.run(SECOND, cached=first)
-    found = view(runs, SECOND).graph.content
-    boxes = {box.title: (name, box) for name, box in found.boxes.items()}
+    graph = view(runs, SECOND).graph.content
+    boxes = {box.title: (name, box) for name, box in graph.boxes.items()}
     name, trainer = boxes["Trainer"]
     assert (trainer.note, trainer.run, trainer.state) == ("cached, of 20260101T000000", FIRST, "CACHED")
-    inputs = {(found.boxes[one].title, said) for one, other, said in found.edges if other == name}
-    examples, graph = first["Transform"]["transformed_examples"].id, first["Transform"]["transform_graph"].id
+    inputs = {(graph.boxes[source].title, key) for source, other, key in graph.edges if other == name}
+    examples, transform_graph = first["Transform"]["transformed_examples"].id, first["Transform"]["transform_graph"].id
     assert inputs == {
         (f"Examples {examples}", "examples"),
-        (f"TransformGraph {graph}", "transform_graph"),
+        (f"TransformGraph {transform_graph}", "transform_graph"),
         (f"Schema {first['SchemaGen']['schema'].id}", "schema"),
     }
     # What is never cached is this run's own.
@@ -91,8 +91,8 @@ def test_a_cached_component_names_the_run_that_made_it_and_keeps_its_inputs(runs
 
 def test_a_component_runs_as_long_as_its_run_does(runs: Runs) -> None:
     def trainer(run_id: str) -> tuple[str, str]:
-        (found,) = (box for box in view(runs, run_id).graph.content.boxes.values() if box.title == "Trainer")
-        return found.note, found.state
+        (box,) = (box for box in view(runs, run_id).graph.content.boxes.values() if box.title == "Trainer")
+        return box.note, box.state
 
     runs.run(FIRST, crashes_in="Trainer")
     assert trainer(FIRST) == ("cut off", "FAILED")
@@ -103,30 +103,30 @@ def test_a_component_runs_as_long_as_its_run_does(runs: Runs) -> None:
 
 def test_what_comes_from_another_run_has_its_component_in_the_graph(runs: Runs) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND)
-    given(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
-    found = view(runs, SECOND).graph.content
-    (elsewhere,) = (box for box in found.boxes.values() if box.kind == "elsewhere")
+    add_input(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
+    graph = view(runs, SECOND).graph.content
+    (elsewhere,) = (box for box in graph.boxes.values() if box.kind == "elsewhere")
     assert (elsewhere.title, elsewhere.note, elsewhere.run) == ("Trainer", "of 20260101T000000", FIRST)
-    drawing = found.drawing
+    drawing = graph.drawing
     # Resolvers have neither inputs nor outputs here.
-    assert {box.title for box in found.boxes.values()} - {box.title for box, _, _ in drawing.boxes} == {
+    assert {box.title for box in graph.boxes.values()} - {box.title for box, _, _ in drawing.boxes} == {
         "History",
         "Baseline",
     }
-    assert len(drawing.paths) == len(found.edges)
-    assert second["Trainer"]["model"].id in [box.id for box in found.artifacts]
+    assert len(drawing.paths) == len(graph.edges)
+    assert second["Trainer"]["model"].id in [box.id for box in graph.artifacts]
 
 
 def _statistics(shares: dict[str, float], rows: int = 1000) -> bytes:
-    found = statistics_pb2.DatasetFeatureStatisticsList()
-    feature = found.datasets.add(name="train", num_examples=rows).features.add(name="sex")
+    statistics = statistics_pb2.DatasetFeatureStatisticsList()
+    feature = statistics.datasets.add(name="train", num_examples=rows).features.add(name="sex")
     feature.type = statistics_pb2.FeatureNameStatistics.STRING
     feature.string_stats.unique = len(shares)
     feature.string_stats.common_stats.num_non_missing = rows
     feature.string_stats.common_stats.tot_num_values = rows
     for value, share in shares.items():
         feature.string_stats.rank_histogram.buckets.add(label=value, sample_count=share * rows)
-    return found.SerializeToString()
+    return statistics.SerializeToString()
 
 
 def _gate(runs: Runs, run_id: str, made: Artifacts, before: Artifacts | None, policy: Any) -> None:
@@ -137,16 +137,16 @@ def _gate(runs: Runs, run_id: str, made: Artifacts, before: Artifacts | None, po
     runs.store.put_executions([gate])
     # Without comparators of its own, which would go before the policy's.
     (Path(made["SchemaGen"]["schema"].uri) / "schema.pbtxt").write_text('feature { name: "sex" type: BYTES }')
-    given(runs, gate, "schema", made["SchemaGen"]["schema"])
+    add_input(runs, gate, "schema", made["SchemaGen"]["schema"])
     if before is not None:
-        given(runs, gate, "pushed_statistics", before["StatisticsGen"]["statistics"])
+        add_input(runs, gate, "pushed_statistics", before["StatisticsGen"]["statistics"])
 
 
 def _write(made: Artifacts, **shares: dict[str, float]) -> None:
-    for split, found in shares.items():
+    for split, frequencies in shares.items():
         folder = Path(made["StatisticsGen"]["statistics"].uri) / f"Split-{split}"
         folder.mkdir(exist_ok=True)
-        (folder / "FeatureStats.pb").write_bytes(_statistics(found))
+        (folder / "FeatureStats.pb").write_bytes(_statistics(frequencies))
 
 
 POLICY = {
@@ -160,11 +160,11 @@ def test_drift_is_against_what_the_gate_was_given_by_the_policy_it_had(runs: Run
     _write(first, train={"Female": 0.5, "Male": 0.5})
     _write(second, train={"Female": 0.3, "Male": 0.7}, test={"Female": 0.6, "Male": 0.4})
     _gate(runs, SECOND, second, first, POLICY)
-    found = view(runs, SECOND).statistics.content
-    assert (found.pushed_run, found.distances) == (FIRST, "distances measured: 2, above their threshold: 1")
-    assert found.rows == {"train": 1000, "test": 1000, "pushed train": 1000}
-    (sex,) = found.features
-    shifts = {one.kind: one.shift for one in sex.compared}
+    statistics = view(runs, SECOND).statistics.content
+    assert (statistics.pushed_run, statistics.distances) == (FIRST, "distances measured: 2, above their threshold: 1")
+    assert statistics.rows == {"train": 1000, "test": 1000, "pushed train": 1000}
+    (sex,) = statistics.features
+    shifts = {comparison.kind: comparison.shift for comparison in sex.compared}
     assert (shifts["DRIFT"].value, shifts["DRIFT"].exceeded) == (pytest.approx(0.2), True)
     assert (shifts["SKEW"].value, shifts["SKEW"].exceeded) == (pytest.approx(0.3), False)
     assert [word for word, _ in sex.flags] == ["drift"]
@@ -174,46 +174,46 @@ def test_before_the_first_push_there_is_no_drift(runs: Runs) -> None:
     first = runs.run(FIRST)
     _write(first, train={"Female": 0.3, "Male": 0.7}, test={"Female": 0.6, "Male": 0.4})
     _gate(runs, FIRST, first, None, POLICY)
-    found = view(runs, FIRST).statistics.content
-    said = "distances measured: 1, above their threshold: 0; nothing was pushed before, so there is no drift"
-    assert (found.pushed_run, found.distances) == ("", said)
+    statistics = view(runs, FIRST).statistics.content
+    distances = "distances measured: 1, above their threshold: 0; nothing was pushed before, so there is no drift"
+    assert (statistics.pushed_run, statistics.distances) == ("", distances)
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "distances"),
     [
         ({"drift": 3}, "no distances: the gate's policy does not fit this checkout"),
         ({}, "no feature has a threshold for drift or skew"),
     ],
 )
-def test_without_distances_the_data_is_shown_all_the_same(policy: Any, said: str, runs: Runs) -> None:
+def test_without_distances_the_data_is_shown_all_the_same(policy: Any, distances: str, runs: Runs) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND)
     _write(second, train={"Female": 0.3, "Male": 0.7})
     _gate(runs, SECOND, second, first, policy)
-    found = view(runs, SECOND).statistics.content
-    assert found.distances.startswith(said)
-    assert "sex" in [feature.name for feature in found.features]
+    statistics = view(runs, SECOND).statistics.content
+    assert statistics.distances.startswith(distances)
+    assert "sex" in [feature.name for feature in statistics.features]
 
 
 def test_a_run_that_did_not_reach_its_gate_has_no_distances(runs: Runs) -> None:
     runs.run(FIRST, crashes_in="SchemaGen")
-    found = view(runs, FIRST).statistics.content
-    assert found.distances == "no distances: the gate was not reached"
-    assert {feature.name for feature in found.features} == {"age", "sex"}
+    statistics = view(runs, FIRST).statistics.content
+    assert statistics.distances == "no distances: the gate was not reached"
+    assert {feature.name for feature in statistics.features} == {"age", "sex"}
 
 
 def test_metrics_are_beside_those_of_the_baseline_on_the_same_rows(runs: Runs) -> None:
     first, second = runs.run(FIRST), runs.run(SECOND)
-    given(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
+    add_input(runs, node(runs, SECOND, "Evaluator"), "baseline_model", first["Trainer"]["model"])
     summary = Path(second["Evaluator"]["evaluation"].uri) / "summary.json"
     metrics = {"overall": {"auc": 0.9, "log_loss": 0.3, "example_count": 100.0}, "sex=Male": {"auc": None}}
     baseline = {"overall": {"auc": 0.92, "log_loss": 0.35}}
     summary.write_text(json.dumps({"metrics": metrics, "failures": ["auc is low"], "baseline": baseline}))
-    found = view(runs, SECOND).metrics.content
-    assert (found.names, found.judgement.missed) == (["auc", "log_loss"], ["auc is low"])
-    assert (found.baseline, found.baseline_run) == (first["Trainer"]["model"].id, FIRST)
-    overall = found.slices["overall"]
+    comparison = view(runs, SECOND).metrics.content
+    assert (comparison.names, comparison.judgement.missed) == (["auc", "log_loss"], ["auc is low"])
+    assert (comparison.baseline, comparison.baseline_run) == (first["Trainer"]["model"].id, FIRST)
+    overall = comparison.slices["overall"]
     assert overall["auc"].change == pytest.approx(-0.02)
     assert overall["log_loss"].change == pytest.approx(-0.05)
-    assert (found.slices["sex=Male"]["auc"].value, found.slices["sex=Male"]["auc"].change) == (None, None)
+    assert (comparison.slices["sex=Male"]["auc"].value, comparison.slices["sex=Male"]["auc"].change) == (None, None)
     assert view(runs, FIRST).metrics.content.baseline is None

@@ -18,11 +18,11 @@ from tests.oncall.big_database import RUNS, make
 from tests.oncall.conftest import Oncall
 from tests.oncall.run_roots import Runs
 from tests.oncall.test_cli import FIRST
-from tests.oncall.web.conftest import Site, served
+from tests.oncall.web.conftest import Site, serve
 
 
 @contextmanager
-def started(root: Path, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def start_server(root: Path, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Yield the command, and the first line that it prints."""
     command = [sys.executable, "-m", "oncall", "web", "--port", "0", "--run-root", str(root), *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -36,7 +36,7 @@ def started(root: Path, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signals, runs: Runs) -> None:
     runs.run(FIRST)
-    with started(runs.root.path) as (process, line):
+    with start_server(runs.root.path) as (process, line):
         url = line.split()[0]
         assert line == f"{url}    Ctrl-C ends it\n"
         with urllib.request.urlopen(url, timeout=20) as answer:
@@ -48,7 +48,7 @@ def test_it_says_where_it_is_and_ends_quietly_when_told_to(number: signal.Signal
 
 def test_a_program_is_told_in_json_and_no_other_machine_gets_in(runs: Runs) -> None:
     runs.run(FIRST)
-    with started(runs.root.path, "--json") as (_, line):
+    with start_server(runs.root.path, "--json") as (_, line):
         port = int(json.loads(line)["url"].split(":")[2].strip("/"))
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass
@@ -63,8 +63,10 @@ def test_a_port_in_use_is_one_line(runs: Runs, oncall: Oncall) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = oncall("web", "--port", port)
-    said = f"--port {port}: 127.0.0.1:{port} cannot be opened: Address already in use; --port 0 takes any that is free"
-    assert (refused.exit_code, refused.stdout, refused.stderr) == (2, "", f"error: {said}\n")
+    message = (
+        f"--port {port}: 127.0.0.1:{port} cannot be opened: Address already in use; --port 0 takes any that is free"
+    )
+    assert (refused.exit_code, refused.stdout, refused.stderr) == (2, "", f"error: {message}\n")
 
 
 def test_no_run_root_is_one_line(tmp_path: Path, runs: Runs, oncall: Oncall) -> None:
@@ -83,7 +85,7 @@ def _cpu_seconds(made: Runs, count: int) -> dict[str, float]:
         "run": f"/runs/20270101T{count // 2:06d}",
         "version": "/artifacts/v1",
     }
-    with served(made.root.path) as site:
+    with serve(made.root.path) as site:
         assert f"page 1 of {count // 25}, {count:,} runs" in site.get("/").text
         return {name: min(_cpu_seconds_of(site, path) for _ in range(3)) for name, path in pages.items()}
 

@@ -46,7 +46,7 @@ def to_hook(**named: Any) -> Alerts:
     return Alerts(webhook_env="HOOK", **{"timeout_seconds": 2.0, **named})
 
 
-def started(root: RunRoot, section: Alerts) -> RecordFile:
+def start_record(root: RunRoot, section: Alerts) -> RecordFile:
     config = pipeline_config.load(CENSUS_CONFIG).model_copy(update={"alerts": section})
     return RecordFile(
         root, create_record(config, new_run_id(), log=root.log("x"), expected=nodes(config), resumes=None)
@@ -66,7 +66,7 @@ def run(
     missed: tuple[str, ...] = (),
 ) -> RecordFile:
     """Return a run as pipeline/run/local.py records it and tells of it."""
-    file = started(root, section)
+    file = start_record(root, section)
     file.record.until = stops_after or None
     for node in file.record.expected:
         file.node_started(node)
@@ -80,7 +80,7 @@ def run(
 
 
 def events(hook: Receiver) -> list[tuple[str, str, int]]:
-    return [(one["event"], one["state"], one["count"]) for one in hook.documents]
+    return [(alert["event"], alert["state"], alert["count"]) for alert in hook.documents]
 
 
 def only(root: RunRoot) -> Any:
@@ -276,7 +276,7 @@ def test_a_refusal_makes_no_run_root(tmp_path: Path, hook: Receiver) -> None:
 
 
 def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot, hook: Receiver) -> None:
-    file = started(root, to_hook())
+    file = start_record(root, to_hook())
     file.node_started("ExampleGen")
     file.record.process_started -= 100
     for _ in range(2):
@@ -290,7 +290,7 @@ def test_a_run_that_was_killed_is_told_once_by_whoever_comes_next(root: RunRoot,
 
 def test_a_run_that_goes_on_is_no_failure_in_the_row(root: RunRoot, hook: Receiver) -> None:
     with root.lock():
-        started(root, to_hook()).node_started("ExampleGen")
+        start_record(root, to_hook()).node_started("ExampleGen")
         refuse(root, RunRootError("another run is using it"))
     assert events(hook) == [("refusal", "REFUSED", 1)]
 

@@ -29,7 +29,7 @@ def use(folder: Path, values: Any = None) -> None:
         pass
 
 
-def refused(folder: Path, values: Any = None) -> str:
+def catch_error(folder: Path, values: Any = None) -> str:
     """Return what a run is refused with; no file was changed and none added."""
     before = files(folder)
     with pytest.raises(RunRootError) as caught, RunRoot(folder).lock(values):
@@ -94,7 +94,7 @@ def test_a_lost_file_is_written_anew(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     root = used_root(tmp_path)
     (tmp_path / FILE).write_text('{"id": 5}')
-    assert refused(tmp_path).startswith(f"{tmp_path / FILE}: is damaged (id: ")
+    assert catch_error(tmp_path).startswith(f"{tmp_path / FILE}: is damaged (id: ")
     with pytest.raises(RunRootError, match="is damaged"):
         _ = root.database
 
@@ -102,14 +102,14 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_no_database_over_artifacts(tmp_path: Path) -> None:
     root = used_root(tmp_path)
     root.metadata.unlink()
-    assert "has artifacts but no metadata.sqlite; a fresh database would overwrite them" in refused(tmp_path)
+    assert "has artifacts but no metadata.sqlite; a fresh database would overwrite them" in catch_error(tmp_path)
 
 
 def test_a_fresh_database_over_artifacts(tmp_path: Path) -> None:
     root = used_root(tmp_path / "a")
     shutil.copy(used_root(tmp_path / "b", RUN).metadata, root.metadata)
     message = f"{root.metadata}: belongs to the run root {tmp_path / 'b'} on "
-    assert refused(root.path).startswith(message)
+    assert catch_error(root.path).startswith(message)
     with pytest.raises(
         RunRootError, match=f"is not the database that this run root is bound to; it is that of {tmp_path / 'b'} on"
     ):
@@ -120,7 +120,7 @@ def test_a_database_with_tables_and_no_runs_over_artifacts(tmp_path: Path) -> No
     root = used_root(tmp_path / "a")
     root.metadata.unlink()
     Runs(root.path)
-    assert f"is older than {root.path}, which has artifacts of execution 12, and it knows 0." in refused(root.path)
+    assert f"is older than {root.path}, which has artifacts of execution 12, and it knows 0." in catch_error(root.path)
 
 
 def test_an_older_backup_over_newer_artifacts(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ def test_an_older_backup_over_newer_artifacts(tmp_path: Path) -> None:
     shutil.copy(root.metadata, tmp_path / "backup")
     Runs(root.path).run(OTHER)
     shutil.copy(tmp_path / "backup", root.metadata)
-    assert f"is older than {root.path}, which has artifacts of execution 24, and it knows 12." in refused(root.path)
+    assert f"is older than {root.path}, which has artifacts of execution 24, and it knows 12." in catch_error(root.path)
 
 
 def test_a_database_that_names_no_run_root(tmp_path: Path) -> None:
     root = used_root(tmp_path / "a")
     with closing(sqlite3.connect(root.metadata)) as database, database:
         database.execute("DELETE FROM ContextProperty")
-    assert f"is not the database that {root.path} is bound to (it is nobody's)" in refused(root.path)
+    assert f"is not the database that {root.path} is bound to (it is nobody's)" in catch_error(root.path)
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -146,7 +146,7 @@ def test_a_run_root_that_is_bound_keeps_its_database_once_there_are_artifacts(
     use(tmp_path)
     if keeps:
         (tmp_path / "artifacts" / "Trainer").mkdir()
-        message = refused(tmp_path, values)
+        message = catch_error(tmp_path, values)
         assert f"is empty, and {tmp_path} has artifacts; it is bound to {tmp_path}/metadata.sqlite" in message
         with RunRoot(tmp_path).lock() as database:
             assert database.label == f"{tmp_path}/metadata.sqlite"
@@ -159,7 +159,7 @@ def test_two_run_roots_cannot_share_a_database(database_server: DatabaseServer, 
     values = settings(database_server.new_database())
     use(tmp_path / "a", values)
     use(tmp_path / "b")
-    assert f"belongs to the run root {tmp_path / 'a'} on " in refused(tmp_path / "b", values)
+    assert f"belongs to the run root {tmp_path / 'a'} on " in catch_error(tmp_path / "b", values)
     (tmp_path / "c").mkdir()
     with pytest.raises(RunRootError, match=f"belongs to the run root {tmp_path / 'a'} on "):
         use(tmp_path / "c", values)
@@ -170,7 +170,9 @@ def test_a_copied_run_root_cannot_use_the_originals_database(database_server: Da
     values = settings(database_server.new_database())
     use(tmp_path / "a", values)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert f"{tmp_path / 'b'}: is a copy of {tmp_path / 'a'}, which has the same database" in refused(tmp_path / "b")
+    assert f"{tmp_path / 'b'}: is a copy of {tmp_path / 'a'}, which has the same database" in catch_error(
+        tmp_path / "b"
+    )
     shutil.rmtree(tmp_path / "a")
     use(tmp_path / "b")
     use(tmp_path / "b", values)
@@ -191,7 +193,7 @@ def test_a_database_that_was_emptied_or_restored_behind_the_run_root(
     values = database_server.new_database()
     use(tmp_path, settings(values))
     (tmp_path / "artifacts" / "Trainer" / "model" / "7").mkdir(parents=True)
-    assert "which has artifacts of execution 7, and it knows 0." in refused(tmp_path)
+    assert "which has artifacts of execution 7, and it knows 0." in catch_error(tmp_path)
     database_server.admin("DELETE FROM ContextProperty", database=values["database"])
     assert "is not the database that this run root is bound to; it is nobody's" in oncall_at(tmp_path)
 

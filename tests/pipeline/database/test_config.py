@@ -17,14 +17,14 @@ SERVER = {"kind": "mysql", "host": "db.example.org", "database": "mlmd", "user":
 SECRET = "hunter2!"
 
 
-def loaded(**changed: object) -> PipelineConfig:
+def load_metadata_config(**changed: object) -> PipelineConfig:
     values = {name: value for name, value in {**SERVER, **changed}.items() if value is not None}
     return load(CENSUS_CONFIG, [f"metadata={json.dumps(values)}"])
 
 
-def refused(**changed: object) -> str:
+def catch_error(**changed: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        loaded(**changed)
+        load_metadata_config(**changed)
     assert SECRET not in str(caught.value)
     return str(caught.value)
 
@@ -34,14 +34,14 @@ def test_left_out_it_is_a_file_in_the_run_root() -> None:
 
 
 def test_the_two_servers_have_their_own_ports() -> None:
-    assert loaded().metadata == MySQL(**SERVER)
-    assert loaded(kind="postgresql").metadata == PostgreSQL(**{**SERVER, "kind": "postgresql"})
-    assert (loaded().metadata.port, loaded(kind="postgresql").metadata.port) == (3306, 5432)
+    assert load_metadata_config().metadata == MySQL(**SERVER)
+    assert load_metadata_config(kind="postgresql").metadata == PostgreSQL(**{**SERVER, "kind": "postgresql"})
+    assert (load_metadata_config().metadata.port, load_metadata_config(kind="postgresql").metadata.port) == (3306, 5432)
 
 
 @pytest.mark.parametrize("key", ["password", "Password", "passwd", "url", "dsn"])
 def test_a_password_in_the_config_is_refused_by_name_and_not_shown(key: str) -> None:
-    message = refused(**{key: SECRET})
+    message = catch_error(**{key: SECRET})
     assert message.endswith(
         f"'{key}': no password belongs into a config; name the environment variable that holds it with password_env, "
         "or a file with password_file"
@@ -53,12 +53,12 @@ def test_a_password_in_the_place_of_its_name_is_refused_and_not_shown() -> None:
         "password_env: expected the name of an environment variable, such as MLMD_PASSWORD, not the password itself"
     )
     for value in (SECRET, [SECRET], "lower_case", "1X", ""):
-        assert expected in refused(password_env=value)
-    assert "metadata.user: string should match pattern" in refused(user=f"pipeline:{SECRET}")
+        assert expected in catch_error(password_env=value)
+    assert "metadata.user: string should match pattern" in catch_error(user=f"pipeline:{SECRET}")
     with pytest.raises(ConfigError, match="metadata: input should be a valid dictionary") as caught:
         load(CENSUS_CONFIG, [f"metadata=mysql://pipeline:{SECRET}@db/mlmd"])
     assert SECRET not in str(caught.value)
-    assert "user and port have their own keys" in refused(host=f"pipeline:{SECRET}@db")
+    assert "user and port have their own keys" in catch_error(host=f"pipeline:{SECRET}@db")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_password_in_the_place_of_its_name_is_refused_and_not_shown() -> None:
     ],
 )
 def test_mistakes(changed: dict[str, object], expected: str) -> None:
-    assert expected in refused(**changed)
+    assert expected in catch_error(**changed)
 
 
 def test_files_are_beside_the_config(small_census: Callable[..., Path]) -> None:
@@ -120,7 +120,7 @@ def test_the_password_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_record_says_where_the_password_is_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_SECRET", SECRET)
-    config = loaded(password_env="DATABASE_SECRET")
+    config = load_metadata_config(password_env="DATABASE_SECRET")
     record = create_record(config, "run", log=None, expected=[], resumes=None)
     assert record.config["metadata"]["password_env"] == "DATABASE_SECRET"
     assert SECRET not in record.model_dump_json()

@@ -28,7 +28,7 @@ def settings(values: dict[str, Any]) -> Any:
     return _SETTINGS.validate_python(values)
 
 
-def bound(root: Path, values: dict[str, Any]) -> Database:
+def bind(root: Path, values: dict[str, Any]) -> Database:
     """Return the database of a run root, as a run leaves it."""
     with RunRoot(root).lock(settings(values)):
         return RunRoot(root).database
@@ -64,10 +64,10 @@ def let_read(server: DatabaseServer, user: str, database: str) -> None:
 
 def test_a_fresh_database_becomes_the_run_roots(database_server: DatabaseServer, tmp_path: Path) -> None:
     values = database_server.new_database()
-    database = bound(tmp_path, values)
+    database = bind(tmp_path, values)
     assert f"{database.label}: " == url(values)
     database.check(whole=True)
-    assert bound(tmp_path, values).bound_id == database.bound_id
+    assert bind(tmp_path, values).bound_id == database.bound_id
     assert PASSWORD not in (tmp_path / "database.json").read_text()
 
 
@@ -141,7 +141,7 @@ def test_a_user_who_may_only_read_answers_on_call_and_runs_nothing(
     database_server: DatabaseServer, reader: dict[str, str], tmp_path: Path
 ) -> None:
     values = database_server.new_database()
-    bound(tmp_path, values)
+    bind(tmp_path, values)
     let_read(database_server, reader["user"], values["database"])
     file = tmp_path / "database.json"
     file.write_text(file.read_text().replace(f'"{USER}"', f'"{reader["user"]}"'))
@@ -152,8 +152,8 @@ def test_a_user_who_may_only_read_answers_on_call_and_runs_nothing(
 
 def test_tables_that_somebody_holds(database_server: DatabaseServer, tmp_path: Path) -> None:
     values = database_server.new_database()
-    database = bound(tmp_path, values)
-    with _held(database):
+    database = bind(tmp_path, values)
+    with _hold_lock(database):
         assert refusal(tmp_path, values).startswith(f"{url(values)}{LOCKED}")
         with pytest.raises(RunRootError, match=LOCKED):
             database.check()
@@ -161,7 +161,7 @@ def test_tables_that_somebody_holds(database_server: DatabaseServer, tmp_path: P
 
 
 @contextlib.contextmanager
-def _held(database: Database) -> Iterator[None]:
+def _hold_lock(database: Database) -> Iterator[None]:
     with database.session() as ask:
         if database.kind == "a MySQL database":
             ask("LOCK TABLES MLMDEnv WRITE")
@@ -182,7 +182,7 @@ def test_a_schema_of_another_release_and_one_with_a_table_missing(
     database_server: DatabaseServer, tmp_path: Path
 ) -> None:
     values = database_server.new_database()
-    bound(tmp_path, values)
+    bind(tmp_path, values)
     database_server.admin("UPDATE MLMDEnv SET schema_version = 99", database=values["database"])
     assert "was written by a newer release of ML Metadata (its schema is 99, expected 10)" in refusal(tmp_path, values)
     database_server.admin("DROP TABLE EventPath", database=values["database"])
@@ -198,7 +198,7 @@ def test_reading_makes_no_tables(database_server: DatabaseServer, tmp_path: Path
 
 
 def test_any_text_comes_back_as_it_was(database_server: DatabaseServer, tmp_path: Path) -> None:
-    store = bound(tmp_path, database_server.new_database()).store(writable=True)
+    store = bind(tmp_path, database_server.new_database()).store(writable=True)
     kind = store.put_context_type(mlmd.ContextType(name="of a test"))
     texts = [
         "it's",
@@ -224,7 +224,7 @@ def test_the_password_is_in_no_log_whatever_its_level(
     database_server: DatabaseServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="absl"):
-        database = bound(tmp_path, database_server.new_database())
+        database = bind(tmp_path, database_server.new_database())
         database.store(writable=False)
         logging.getLogger("absl").debug("heard")
     assert "heard" in caplog.text
@@ -236,21 +236,21 @@ def test_the_password_is_in_no_log_whatever_its_level(
 def test_a_server_that_wants_tls(mariadb: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
     authority, other = trustme.CA(), trustme.CA()
-    for name, one in (("ca", authority), ("other", other)):
-        one.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
+    for name, issuer in (("ca", authority), ("other", other)):
+        issuer.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(str(mariadb.folder / "key.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(mariadb.folder / "cert.pem"))
     values, root = mariadb.new_database(), tmp_path / "root"
-    with mariadb.restarted(f"--ssl-cert={mariadb.folder}/cert.pem", f"--ssl-key={mariadb.folder}/key.pem"):
+    with mariadb.restart(f"--ssl-cert={mariadb.folder}/cert.pem", f"--ssl-key={mariadb.folder}/key.pem"):
         mariadb.admin("SET GLOBAL require_secure_transport = ON")
         # MariaDB does not tell this from a wrong password.
         assert "the name or the password is wrong, or TLS is wanted (metadata.tls)" in refusal(root, values)
         forged = {**values, "tls": {"ca": str(tmp_path / "other.pem")}}
         assert "certificate verify failed" in refusal(root, forged)
         with pytest.raises(RunRootError, match=r"metadata.tls: .*none.pem: cannot be used: No such file"):
-            bound(root, {**values, "tls": {"ca": str(tmp_path / "none.pem")}})
-        trusted = bound(root, {**values, "tls": {"ca": str(tmp_path / "ca.pem")}})
+            bind(root, {**values, "tls": {"ca": str(tmp_path / "none.pem")}})
+        trusted = bind(root, {**values, "tls": {"ca": str(tmp_path / "ca.pem")}})
         assert LocalMetadata(trusted).get_run_contexts() == []
         with trusted.session() as ask:
             assert ask("SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLSv1.")

@@ -18,9 +18,9 @@ from pipeline.config import pipeline_config
 from pipeline.init.command import _write_together
 from schemas.data import ColumnSplit, HashSplit
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import ROOT
-from tests.pipeline.init.test_starter import init, orders, write, written
+from tests.pipeline.init.test_starter import init, load_and_check, orders, write
 
 pytestmark = pytest.mark.integration
 
@@ -31,14 +31,14 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, *flags: str) -> pipeline_config.PipelineConfig:
+def init_and_load(folder: Path, *flags: str) -> pipeline_config.PipelineConfig:
     done = init(folder, "orders.csv", "--label", "returned?", "--force", *flags)
     assert (done.returncode, done.stderr) == (0, "")
-    return written(folder, "orders")
+    return load_and_check(folder, "orders")
 
 
 def test_columns_are_kept_and_dropped(shop: Path) -> None:
-    loaded = started(shop, "--keep", "refund", "--drop", "class,größe", "--drop", "items")
+    loaded = init_and_load(shop, "--keep", "refund", "--drop", "class,größe", "--drop", "items")
     assert "refund" in loaded.features
     assert {"class", "größe", "items"} <= {*loaded.data.ignored_columns}
 
@@ -47,19 +47,19 @@ def test_a_name_with_a_comma_is_one_column(tmp_path: Path) -> None:
     rows = [{"a,b": number % 7, "a": number % 5, "b": number % 3, "y": number % 2} for number in range(300)]
     write(tmp_path / "orders.csv", rows)
     assert init(tmp_path, "orders.csv", "--label", "y", "--drop", "a,b").returncode == 0
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert ("a,b" in loaded.data.ignored_columns, {"a", "b"} <= {*loaded.features}) == (True, True)
 
 
 def test_a_missing_value_that_the_user_names(shop: Path) -> None:
-    loaded = started(shop, "--missing-value", "bronze", "--missing-value", "0")
+    loaded = init_and_load(shop, "--missing-value", "bronze", "--missing-value", "0")
     assert loaded.data.missing_values == ("", "bronze", "0", "NA")
     assert loaded.features["class"].missing == "unknown"
     assert loaded.features["discount"].missing == "mean"
 
 
 def test_a_split_by_time(shop: Path) -> None:
-    loaded = started(shop, "--time", "day")
+    loaded = init_and_load(shop, "--time", "day")
     test, evaluated = loaded.data.splits["test"], loaded.data.splits["eval"]
     assert isinstance(test, ColumnSplit) and isinstance(evaluated, ColumnSplit)
     assert (test.column, evaluated.below) == ("day", test.at_least)
@@ -67,7 +67,7 @@ def test_a_split_by_time(shop: Path) -> None:
 
 
 def test_a_split_by_groups(shop: Path) -> None:
-    loaded = started(shop, "--group", "ship to city")
+    loaded = init_and_load(shop, "--group", "ship to city")
     assert loaded.data.group_column == "ship to city"
     assert isinstance(loaded.data.splits["test"], HashSplit)
     assert "ship to city" not in {*loaded.features, *loaded.data.ignored_columns}
@@ -83,7 +83,7 @@ def test_the_kind_of_the_label(shop: Path, kind: str, label: Any) -> None:
         assert "--kind binary: label 'items' has 8 values" in done.stderr
         return
     assert done.returncode == 0
-    assert isinstance(written(shop, "orders").label, label)
+    assert isinstance(load_and_check(shop, "orders").label, label)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_flags_that_do_not_fit(shop: Path, flags: list[str], message: str) -> No
     assert not (shop / "configs").exists()
 
 
-def noted(folder: Path) -> None:
+def write_table_with_notes(folder: Path) -> None:
     """Write a table that gives more than five notes."""
     rows = orders()
     for number, row in enumerate(rows):
@@ -119,7 +119,7 @@ def noted(folder: Path) -> None:
 
 
 def test_five_notes_are_printed_and_the_config_has_all(tmp_path: Path) -> None:
-    noted(tmp_path)
+    write_table_with_notes(tmp_path)
     done = init(tmp_path, "orders.csv", "--label", "returned?")
     printed_notes = [line.removeprefix("note: ") for line in done.stdout.splitlines() if line.startswith("note: ")]
     assert len(printed_notes) == 5
@@ -163,7 +163,7 @@ def test_json_has_every_decision(shop: Path) -> None:
     assert document["features"]["unit.price"]["kind"] == "numeric"
     assert document["ignored"]["shop"].startswith("constant")
     assert document["notes"]
-    assert parsed(" ".join(document["next"]))["config_file"] == "configs/orders.yaml"
+    assert parse_command(" ".join(document["next"]))["config_file"] == "configs/orders.yaml"
     failed = init(shop, "orders.csv", "--label", "nothing", "--json", "--force")
     assert failed.returncode == 2
     assert json.loads(failed.stdout)["exit_code"] == 2
@@ -174,7 +174,7 @@ def test_the_summary_names_the_label_and_the_splits(shop: Path) -> None:
     done = init(shop, "orders.csv", "--label", "returned?")
     assert "splits: train about 420, eval about 60, test about 120 rows\n" in done.stdout
     assert "label: returned?, binary: two values, the positive one in " in done.stdout
-    assert isinstance(written(shop, "orders").label, BinaryLabel)
+    assert isinstance(load_and_check(shop, "orders").label, BinaryLabel)
 
 
 def test_the_help_has_a_section_for_every_flag() -> None:
@@ -247,6 +247,6 @@ def test_a_split_by_dates_with_the_months_spelled_out(shop: Path) -> None:
     for number, row in enumerate(rows):
         row["when"] = (start + datetime.timedelta(days=number)).strftime("%d %B %Y")
     write(shop / "orders.csv", rows)
-    split = started(shop, "--time", "when").data.splits["test"]
+    split = init_and_load(shop, "--time", "when").data.splits["test"]
     assert isinstance(split, ColumnSplit)
     assert split.date_format == "%d %B %Y"

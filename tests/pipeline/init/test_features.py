@@ -56,7 +56,7 @@ class Written:
             if line.startswith("  ") and ": {kind: " in line and " # " in line and "explains" in line
         }
 
-    def checked(self) -> list[str]:
+    def check(self) -> list[str]:
         """Return the warnings of preflight."""
         return preflight.check(pipeline_config.load(self.folder / "a.yaml"), RunRoot(self.folder / "run")).warnings
 
@@ -90,7 +90,7 @@ def test_columns_that_are_left_out(name: str, values: Any, why: str, tmp_path: P
     if why:
         assert {*written.ignored} == {name}
         assert written.ignored[name].startswith(why)
-    assert written.checked() == []
+    assert written.check() == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_kinds_of_features(name: str, values: Any, kind: str, tmp_path: Path) ->
     written = Written(tmp_path, {name: values})
     assert written.ignored == {}
     assert written.features[name]["kind"] == kind
-    assert written.checked() == []
+    assert written.check() == []
 
 
 def test_a_real_year_by_row_is_a_number(tmp_path: Path) -> None:
@@ -169,16 +169,16 @@ def test_buckets_of_a_small_table_are_for_what_a_line_misses(tmp_path: Path) -> 
 
 
 def test_combinations_of_a_lookup_table_are_crossed(tmp_path: Path) -> None:
-    one, other = RANDOM.integers(0, 10, 6000), RANDOM.integers(0, 9, 6000)
-    price = 10 + (7 * one * other) % 23
+    first, other = RANDOM.integers(0, 10, 6000), RANDOM.integers(0, 9, 6000)
+    price = 10 + (7 * first * other) % 23
     columns = {
         "price": price,
         "size": [f"s{n}" for n in other],
-        "bought": [f"p{n}" for n in one],
+        "bought": [f"p{n}" for n in first],
     }
     written = Written(tmp_path, columns, label="price")
     assert "crosses" in (tmp_path / "a.yaml").read_text() and "together 100.0%" in (tmp_path / "a.yaml").read_text()
-    assert written.checked() == []
+    assert written.check() == []
 
 
 def test_a_strong_honest_feature_is_kept_with_one_note(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_kept_leak_runs(tmp_path: Path) -> None:
     written = Written(tmp_path, {"copy": BOUGHT}, keep=("copy",))
     assert written.features["copy"]["kind"] == "vocabulary_list"
     assert written.severities == [{"anomaly": "LABEL_LEAK", "features": ["copy"], "severity": "warn"}]
-    (warning,) = written.checked()
+    (warning,) = written.check()
     assert "copy: explains" in warning and warning.endswith("[LABEL_LEAK]")
     assert any("severities" in note for note in written.notes)
 
@@ -213,12 +213,12 @@ def test_a_sum_is_left_out_or_kept(tmp_path: Path) -> None:
     assert {*written.ignored} == {"casual", "registered"}
     assert "'registered' + 'casual' explains 100.0% of the label" in written.ignored["casual"]
     assert any("'registered' + 'casual'" in note and "--keep 'casual'" in note for note in written.notes)
-    one = Written(tmp_path, columns, label="count", keep=("registered",))
-    assert {*one.ignored} == {"casual"} and one.severities == [] and one.checked() == []
+    single = Written(tmp_path, columns, label="count", keep=("registered",))
+    assert {*single.ignored} == {"casual"} and single.severities == [] and single.check() == []
     both = Written(tmp_path, columns, label="count", keep=("registered", "casual"))
     assert both.ignored == {}
     assert both.severities == [{"anomaly": "LABEL_LEAK", "features": ["casual", "registered"], "severity": "warn"}]
-    assert all("[LABEL_LEAK]" in warning for warning in both.checked()) and len(both.checked()) == 2
+    assert all("[LABEL_LEAK]" in warning for warning in both.check()) and len(both.check()) == 2
 
 
 def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
     near = (SIZE + 0.08 * RANDOM.normal(size=ROWS)).round(4)
     written = Written(tmp_path, {"near": near, "bought": SIZE, "size": RANDOM.normal(size=ROWS)})
     assert [rule["features"] for rule in written.severities] == [["near"]]
-    written.checked()
+    written.check()
 
 
 def test_keep_and_drop(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_keep_and_drop(tmp_path: Path) -> None:
     assert written.ignored == {"other": "dropped by --drop"}
     assert "kept by --keep (id: 1,000 different values in 1,000 rows)" in written.reasons["id"]
     assert [rule["anomaly"] for rule in written.severities] == ["DATE_AS_CATEGORY"]
-    (warning,) = written.checked()
+    (warning,) = written.check()
     assert "day: is a date" in warning
     with pytest.raises(ConfigError, match="--keep nothing: the column has no values"):
         Written(tmp_path, {"nothing": [None] * ROWS}, keep=("nothing",))
@@ -274,9 +274,9 @@ def test_no_feature_is_left(tmp_path: Path) -> None:
 
 
 def test_pairs_that_give_the_label_away_are_one_note(tmp_path: Path) -> None:
-    one, other = RANDOM.integers(0, 2, ROWS), RANDOM.integers(0, 2, ROWS)
-    label = np.where(one ^ other, "yes", "no")
-    written = Written(tmp_path, {"bought": label, "one": one, "other": other})
+    first, other = RANDOM.integers(0, 2, ROWS), RANDOM.integers(0, 2, ROWS)
+    label = np.where(first ^ other, "yes", "no")
+    written = Written(tmp_path, {"bought": label, "one": first, "other": other})
     (note,) = [note for note in written.notes if "pairs" in note]
     assert "'one' and 'other'" in note or "'other' and 'one'" in note
 
@@ -347,4 +347,4 @@ def test_numbers_in_any_format_beside_a_marker_are_numbers(tmp_path: Path, marke
     written = Written(tmp_path, {"rate": [marker if at % 12 == 0 else number for at, number in enumerate(numbers)]})
     assert written.features["rate"]["kind"] == "numeric"
     assert written.features["rate"]["missing"] == "mean"
-    assert not any("rate" in warning for warning in written.checked())
+    assert not any("rate" in warning for warning in written.check())

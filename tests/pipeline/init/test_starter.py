@@ -19,7 +19,7 @@ from pipeline.init.source import slug
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import BinaryLabel, MulticlassLabel, RegressionLabel
 from schemas.tables.typed_columns import Table
-from tests.commands import parsed
+from tests.commands import parse_command
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def written(folder: Path, name: str) -> PipelineConfig:
+def load_and_check(folder: Path, name: str) -> PipelineConfig:
     """Return the config that was written, held against the schema that was written."""
     loaded = pipeline_config.load(folder / "configs" / f"{name}.yaml")
     assert loaded.data.schema_file is not None
@@ -84,7 +84,7 @@ def test_every_kind_of_column_is_told_apart(tmp_path: Path) -> None:
     done = init(tmp_path, "orders.csv", "--label", "returned?")
     assert (done.returncode, done.stderr) == (0, "")
     assert "note: 'refund' explains" in done.stdout
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     kinds = {name: feature.kind for name, feature in loaded.features.items()}
     assert kinds == {
         "class": "vocabulary",
@@ -126,7 +126,7 @@ def test_ids_and_codes_by_their_names_and_texts_among_numbers(tmp_path: Path) ->
     write(tmp_path / "orders.csv", rows)
     done = init(tmp_path, "orders.csv", "--label", "returned?")
     assert "note: 3 rows with a string among numbers will be left out" in done.stdout
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert loaded.features["customerId"].kind == "vocabulary"
     assert loaded.features["zip"].kind == "vocabulary"
     assert loaded.features["paid"].kind == "numeric"
@@ -143,7 +143,7 @@ def test_numbers_that_float32_collapses_are_codes_only_where_they_repeat(tmp_pat
         row["turnover"] = 350_000_000 + 1000 * (number % 90)
     write(tmp_path / "orders.csv", rows)
     init(tmp_path, "orders.csv", "--label", "refund")
-    features = written(tmp_path, "orders").features
+    features = load_and_check(tmp_path, "orders").features
     assert features["tract"].kind == "vocabulary" and features["tract"].embedding == 16
     assert features["turnover"].kind == "numeric"
     # An ID of its own in each row teaches nothing.
@@ -156,7 +156,7 @@ def test_the_label_decides_on_the_kind_of_model(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv", orders())
     for label, kind, metric in [("unit.price", RegressionLabel, "r2"), ("class", MulticlassLabel, "accuracy")]:
         assert init(tmp_path, "orders.csv", "--label", label, "--name", "a", "--force").returncode == 0
-        loaded = written(tmp_path, "a")
+        loaded = load_and_check(tmp_path, "a")
         assert isinstance(loaded.label, kind)
         assert [bound.metric for bound in loaded.evaluation.change_thresholds] == [metric]
         # The constant predictor is a bound of every run; what more is enough, the user knows.
@@ -172,7 +172,7 @@ def test_rows_without_a_label_and_of_rare_classes_are_left_out_and_said(tmp_path
     write(tmp_path / "orders.csv", rows)
     done = init(tmp_path, "orders.csv", "--label", "class")
     assert "note: 7 rows of rare classes will be left out" in done.stdout
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert isinstance(loaded.label, MulticlassLabel)
     assert set(loaded.label.classes) == {"gold", "silver", "bronze"}
     assert loaded.label.drop_missing
@@ -186,7 +186,7 @@ def test_files_without_a_header_and_with_other_delimiters(tmp_path: Path) -> Non
     assert "if the first row is not a header, say --no-header or --column-names" in done.stderr
     done = init(tmp_path, "orders.txt", "--label", "column_14", "--no-header")
     assert (done.returncode, done.stderr) == (0, "")
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert loaded.data.csv.delimiter == ";"
     assert loaded.data.csv.column_names == tuple(f"column_{number}" for number in range(1, 15))
 
@@ -197,7 +197,7 @@ def test_spaces_after_commas_and_latin_1_and_gzip(tmp_path: Path) -> None:
     (tmp_path / "orders.csv.gz").write_bytes(gzip.compress(text.encode("latin-1")))
     done = init(tmp_path, "orders.csv.gz", "--label", "returned?")
     assert (done.returncode, done.stderr) == (0, "")
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert (loaded.data.csv.encoding, loaded.data.csv.strip_spaces) == ("latin-1", True)
     assert "größe" in loaded.features
 
@@ -207,7 +207,7 @@ def test_parquet_and_a_test_file_of_its_own(tmp_path: Path) -> None:
         pyarrow.parquet.write_table(pa.Table.from_pylist(orders(seed)), tmp_path / f"{name}.parquet")
     done = init(tmp_path, "train.parquet", "--test", "test.parquet", "--label", "returned?", "--name", "orders")
     assert (done.returncode, done.stderr) == (0, "")
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert loaded.data.format == "parquet"
     assert set(loaded.data.splits) == {"train", "eval", "test"}
 
@@ -233,10 +233,10 @@ def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
     done = init(tmp_path, "orders.csv", "--label", "returned?")
     assert (done.returncode, done.stderr) == (0, "")
     assert "note: '' holds 2 columns without a name: left out" in done.stdout
-    data = written(tmp_path, "orders").data
+    data = load_and_check(tmp_path, "orders").data
     assert "" in data.ignored_columns
     # The run reads the file, too.
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     rows = sum(
         len(b.rows) for b in Table.of(str(tmp_path / "orders.csv"), data, loaded.feature_set, max_bad_rows=0).batches()
     )
@@ -311,7 +311,7 @@ def test_a_file_of_the_literal_name_goes_before_the_pattern_and_the_next_command
     loaded = pipeline_config.load(folder / f"{odd}.yaml")
     assert (loaded.name, loaded.data.base) == ("a-b-c-d-20", str(folder / f"data {odd}"))
     assert "unit.price" in loaded.features
-    command = parsed(done.stdout.splitlines()[-1].removeprefix("next: "))
+    command = parse_command(done.stdout.splitlines()[-1].removeprefix("next: "))
     assert (command["program"], command["config_file"]) == (str(ROOT / "local_runner.py"), f"{odd}.yaml")
     for pattern in (f"data {odd}/a b*.csv", f"data {odd}/a b c#d%20éx1.csv"):
         done = init(folder, pattern, "--label", "refund", "--name", "other", "--force")
@@ -335,6 +335,6 @@ def test_names_and_categories_of_any_characters(tmp_path: Path) -> None:
     done = init(tmp_path, "orders.csv", "--label", "y\nz")
     assert (done.returncode, done.stderr) == (0, "")
     assert "label: y\\nz, binary: " in done.stdout
-    loaded = written(tmp_path, "orders")
+    loaded = load_and_check(tmp_path, "orders")
     assert [*loaded.features] == names[:-1]
     assert loaded.label == BinaryLabel(column="y\nz", positive="yes: #", negative="no\nway")

@@ -79,7 +79,7 @@ def test_a_row_with_a_string_among_numbers_is_no_row_of_test_either(tmp_path: Pa
     assert table.mixed["x"] == (2, "oops")
 
 
-def noted(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable, list[str]]:
+def read_with_notes(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable, list[str]]:
     notes = Notes()
     lines = [f"{value}{delimiter}{number}{delimiter}{'ab'[number % 2]}" for number, value in enumerate(values)]
     path.write_text("\n".join([delimiter.join("vxy"), *lines]), encoding="utf-8")
@@ -87,32 +87,34 @@ def noted(path: Path, values: list[str], delimiter: str = ";") -> tuple[RawTable
 
 
 def test_amounts_in_several_currencies_are_noted(tmp_path: Path) -> None:
-    table, notes = noted(tmp_path / "a.csv", ["$1", "US$2", "€3", "€4"] * 25)
+    table, notes = read_with_notes(tmp_path / "a.csv", ["$1", "US$2", "€3", "€4"] * 25)
     assert notes == ["'v' has amounts in several currencies (25 in $, 25 in US$, 50 in €); they are not converted"]
     assert table.columns["v"].numbers[:4].tolist() == [1, 2, 3, 4]
-    assert noted(tmp_path / "a.csv", ["$1", "$2"] * 50)[1] == []
+    assert read_with_notes(tmp_path / "a.csv", ["$1", "$2"] * 50)[1] == []
 
 
 def test_percent_and_plain_numbers_in_one_column_are_noted(tmp_path: Path) -> None:
-    table, notes = noted(tmp_path / "a.csv", [*(f"{n}.5%" for n in range(60)), *(f"{n}.5" for n in range(1, 41)), "NA"])
+    table, notes = read_with_notes(
+        tmp_path / "a.csv", [*(f"{n}.5%" for n in range(60)), *(f"{n}.5" for n in range(1, 41)), "NA"]
+    )
     assert notes == [
         "'v' has a percent sign in 60 rows and none in 40: '0.5%' is read as 0.005, and '1.5' as it is; write them in "
         "one way, or leave it out (--drop)"
     ]
     assert table.columns["v"].numbers[60] == 1.5
     # 0.25 is 25%.
-    assert noted(tmp_path / "a.csv", ["25%", "0.25"] * 50)[1] == []
+    assert read_with_notes(tmp_path / "a.csv", ["25%", "0.25"] * 50)[1] == []
 
 
 def test_the_delimiter_tells_that_a_comma_precedes_the_fraction(tmp_path: Path) -> None:
     values = [f"{n},{n:03d}" for n in range(100, 200)]
-    table, notes = noted(tmp_path / "a.csv", values)
+    table, notes = read_with_notes(tmp_path / "a.csv", values)
     assert (table.columns["v"].numbers[0], table.csv.decimal) == (100.1, ",")
     assert notes[0].startswith("numbers such as '12,345' are read as 12.345, since the delimiter is ';'; if they are")
-    table, notes = noted(tmp_path / "a.csv", [f'"{value}"' for value in values], ",")
+    table, notes = read_with_notes(tmp_path / "a.csv", [f'"{value}"' for value in values], ",")
     assert (table.columns["v"].numbers[0], notes) == (100100, [])
     # Values that only a decimal comma reads need no note.
-    assert noted(tmp_path / "a.csv", [*values, "1,5"])[1] == []
+    assert read_with_notes(tmp_path / "a.csv", [*values, "1,5"])[1] == []
 
 
 def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path: Path) -> None:
@@ -120,17 +122,17 @@ def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path:
         ([f"{n} kg" for n in range(40)], "has 60 numbers such as '0.25' and 40 with a unit such as '0 kg'"),
         ([f"{n},75" for n in range(40)], "has 60 numbers such as '0.25' and 40 in another format such as '0,75'"),
     ):
-        table, notes = noted(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
+        table, notes = read_with_notes(tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *others])
         assert table.unusable == {"v": reason}
         assert notes == [f"'v' {reason}: left out; write them in one way"]
     # Missing values count for neither.
-    table, _ = noted(
+    table, _ = read_with_notes(
         tmp_path / "a.csv", [*(f"{n}.25" for n in range(60)), *(f"{n},75" for n in range(40)), *["NA"] * 20]
     )
     assert "v" in table.unusable
     for others in ("A{}", "{}A", "{}-1"):
         values = [*(str(n) for n in range(60)), *(others.format(n) for n in range(40))]
-        table, notes = noted(tmp_path / "a.csv", values)
+        table, notes = read_with_notes(tmp_path / "a.csv", values)
         assert ("v" in table.columns, notes) == (True, [])
 
 

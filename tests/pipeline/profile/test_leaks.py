@@ -33,7 +33,7 @@ def test_a_sum_of_two_columns_is_found_among_others() -> None:
     casual, registered = RANDOM.poisson(35, ROWS), RANDOM.poisson(150, ROWS)
     result = leaks(casual + registered, casual=casual, registered=registered, **NOISE)
     assert result.columns == []
-    assert [str(one) for one in result.sums] == ["'registered' + 'casual'"]
+    assert [str(pair) for pair in result.sums] == ["'registered' + 'casual'"]
     assert result.sums[0].share == pytest.approx(1)
     assert result.sum_with("casual") == result.sums[0] and result.sum_with("noise_0") is None
 
@@ -53,7 +53,7 @@ def test_a_sum_is_found_that_the_classes_of_a_label_are() -> None:
     classes = [str(value) for value in np.unique(guests)]
     for order in (classes, classes[::-1]):
         result = leaks(guests, order, adults=adults, children=children, **NOISE)
-        assert [str(one) for one in result.sums] == ["'children' + 'adults'"]
+        assert [str(pair) for pair in result.sums] == ["'children' + 'adults'"]
     # Classes with other names have no order, and rounding hides an honest score.
     names_of_classes = [f"{value} guests" for value in guests]
     assert not leaks(names_of_classes, sorted({*names_of_classes}), adults=adults, children=children).sums
@@ -75,16 +75,16 @@ def test_a_sum_of_five_columns_is_not_looked_for() -> None:
 
 
 def test_two_sums_are_both_found() -> None:
-    one, other, third = (RANDOM.poisson(50, ROWS) for _ in range(3))
-    label = one + other
-    result = leaks(label, one=one, other=other, third=third, rest=label - third, **NOISE)
+    first, other, third = (RANDOM.poisson(50, ROWS) for _ in range(3))
+    label = first + other
+    result = leaks(label, one=first, other=other, third=third, rest=label - third, **NOISE)
     assert sorted(map(sorted, found_names := names(result.sums))) == [["one", "other"], ["rest", "third"]], found_names
 
 
 def test_a_product_is_found() -> None:
     area, price = RANDOM.uniform(20, 200, ROWS).round(1), RANDOM.lognormal(7, 0.6, ROWS).round(2)
     result = leaks((area * price).round(1), area=area, price=price, **NOISE)
-    assert [str(one) for one in result.sums] in (["'price' * 'area'"], ["'area' * 'price'"])
+    assert [str(pair) for pair in result.sums] in (["'price' * 'area'"], ["'area' * 'price'"])
     rate = leaks((price / area).round(4), area=area, price=price, **NOISE)
     assert names(rate.sums) == [{"area", "price"}] and rate.sums[0].is_product
 
@@ -146,8 +146,8 @@ def test_ids_explain_nothing() -> None:
 
 
 def test_missing_values_hide_no_sum() -> None:
-    one, other = RANDOM.poisson(50, ROWS), RANDOM.poisson(70, ROWS)
-    result = leaks(one + other, one=[None if n % 10 == 3 else v for n, v in enumerate(one)], other=other, **NOISE)
+    first, other = RANDOM.poisson(50, ROWS), RANDOM.poisson(70, ROWS)
+    result = leaks(first + other, one=[None if n % 10 == 3 else v for n, v in enumerate(first)], other=other, **NOISE)
     assert names(result.sums) == [{"one", "other"}]
 
 

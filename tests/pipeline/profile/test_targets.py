@@ -44,10 +44,10 @@ def test_what_a_column_explains_of_numbers() -> None:
 
 def test_a_pair_explains_what_neither_does_alone() -> None:
     random = np.random.default_rng(4)
-    one, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
-    about = of_classes(one ^ other)
-    assert about.score(one) < 0.01
-    assert about.score(combine_ids(one, other)) > 0.99
+    first, other = random.integers(0, 2, 4000), random.integers(0, 2, 4000)
+    about = of_classes(first ^ other)
+    assert about.score(first) < 0.01
+    assert about.score(combine_ids(first, other)) > 0.99
 
 
 def test_targets_follow_the_order_of_the_classes() -> None:
@@ -71,12 +71,12 @@ def test_bins_say_more_than_a_line_where_the_label_bends() -> None:
 
 
 def test_equal_rows_are_in_one_half_unless_they_are_a_lookup_table() -> None:
-    one, other = column(np.arange(6000) % 10, "one"), column(np.arange(6000) % 7, "other")
+    first, other = column(np.arange(6000) % 10, "one"), column(np.arange(6000) % 7, "other")
     label = of_classes(np.arange(6000) % 2)
-    (half, *_) = label.with_rows([one, other]).halves
-    pairs = np.asarray(combine_ids(one.ids, other.ids))
+    (half, *_) = label.with_rows([first, other]).halves
+    pairs = np.asarray(combine_ids(first.ids, other.ids))
     assert all(len(set(half[pairs == pair])) == 1 for pair in range(70))
-    (half, *_) = label.of_lookup([one, other]).halves
+    (half, *_) = label.of_lookup([first, other]).halves
     assert all(len(set(half[pairs == pair])) == 2 for pair in range(70))
     many = column(np.arange(6000) % 3000, "many")
     assert np.array_equal(label.of_lookup([many]).row_codes, label.with_rows([many]).row_codes)

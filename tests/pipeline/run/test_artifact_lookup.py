@@ -27,7 +27,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "root")
 
 
-def resolved(runs: Runs, run_id: str, *artifacts: mlmd.Artifact) -> None:
+def resolve(runs: Runs, run_id: str, *artifacts: mlmd.Artifact) -> None:
     """Put what History found into the context of a run, as TFX does."""
     type_id = runs.store.get_execution_type("tfx.dsl.components.common.resolver.Resolver").id
     execution = mlmd.Execution(type_id=type_id, last_known_state=mlmd.Execution.COMPLETE)
@@ -62,7 +62,7 @@ def gate_finds(runs: Runs, model: str = NAME) -> list[str]:
 
 
 def folders(*made: Artifacts) -> list[str]:
-    return [one["StatisticsGen"]["statistics"].uri for one in made]
+    return [artifacts["StatisticsGen"]["statistics"].uri for artifacts in made]
 
 
 def test_nothing_was_pushed(runs: Runs) -> None:
@@ -91,14 +91,14 @@ def test_what_the_gate_was_given_is_not_what_a_run_made(runs: Runs) -> None:
     first, second = runs.run(IDS[0]), runs.run(IDS[1])
     for run_id in IDS[2:4]:
         runs.run(run_id, cached=first, until="Gate")
-        resolved(runs, run_id, second["StatisticsGen"]["statistics"], second["Pusher"]["pushed_model"])
+        resolve(runs, run_id, second["StatisticsGen"]["statistics"], second["Pusher"]["pushed_model"])
     third = artifact_lookup.find_run(runs.root, IDS[2])
     assert third.by_type["ExampleStatistics"].id == first["StatisticsGen"]["statistics"].id
     assert "PushedModel" not in third.by_type
     # It pushed nothing, whatever it was compared with.
     assert last(runs, before=IDS[3]) == IDS[1]
     assert gate_finds(runs) == folders(second)
-    resolved(runs, IDS[0], second["StatisticsGen"]["statistics"])
+    resolve(runs, IDS[0], second["StatisticsGen"]["statistics"])
     assert gate_finds(runs) == folders(second)
 
 
@@ -182,7 +182,7 @@ def test_the_page_names_the_run_that_pushed(runs: Runs) -> None:
     loaded = pipeline_config.load(CENSUS_CONFIG)
     pushed = runs.run(IDS[0], rows=1000)
     runs.run(IDS[1], until="Gate", rows=2000)
-    resolved(runs, IDS[1], pushed["StatisticsGen"]["statistics"], pushed["Pusher"]["pushed_model"])
+    resolve(runs, IDS[1], pushed["StatisticsGen"]["statistics"], pushed["Pusher"]["pushed_model"])
     runs.run(IDS[2], until="Gate", rows=3000)
     run_id, html = page(loaded, runs.root, IDS[2])
     assert run_id == IDS[2]

@@ -68,7 +68,7 @@ SUMMARY = RunSummary(
 )
 
 
-def drawn(mode: Mode = "plain") -> tuple[RunView, io.StringIO]:
+def create_view(mode: Mode = "plain") -> tuple[RunView, io.StringIO]:
     output = io.StringIO()
     return RunView(
         Console(file=output, width=100, force_terminal=mode == "live"), mode, ("ExampleGen", "Trainer")
@@ -108,7 +108,7 @@ def test_the_summary_says_what_happened_and_what_to_do_next() -> None:
 
 
 def test_plain_lines_follow_a_run() -> None:
-    view, output = drawn()
+    view, output = create_view()
     with view:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "complete", 2.04, "3 rows")
@@ -126,7 +126,7 @@ def test_plain_lines_follow_a_run() -> None:
 
 
 def test_the_live_view_ends_with_every_component() -> None:
-    view, output = drawn("live")
+    view, output = create_view("live")
     with view:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "cached", 0.5, "3 rows")
@@ -137,7 +137,7 @@ def test_the_live_view_ends_with_every_component() -> None:
 
 
 def test_silent_is_silent() -> None:
-    view, output = drawn("silent")
+    view, output = create_view("silent")
     with view:
         view.node_started("ExampleGen")
         view.node_finished("ExampleGen", "complete", 1.0, "")

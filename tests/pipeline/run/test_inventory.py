@@ -15,7 +15,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "run")
 
 
-def _noted(runs: Runs) -> mlmd.Artifact:
+def _record_model(runs: Runs) -> mlmd.Artifact:
     """Return a model whose files are kept with its execution."""
     model = runs.run("20260101T000000.000000")["Trainer"]["model"]
     (event,) = [e for e in runs.store.get_events_by_artifact_ids([model.id]) if e.type == mlmd.Event.OUTPUT]
@@ -29,7 +29,7 @@ def _state(store: ml_metadata.MetadataStore, artifact: mlmd.Artifact) -> int:
 
 
 def test_what_is_whole_stays(runs: Runs) -> None:
-    model = _noted(runs)
+    model = _record_model(runs)
     assert inventory.forget_damaged(runs.store, f"{NAME}.Trainer") == []
     assert inventory.find_damaged(runs.store, [model.id]) == []
     assert _state(runs.store, model) == mlmd.Artifact.LIVE
@@ -37,7 +37,7 @@ def test_what_is_whole_stays(runs: Runs) -> None:
 
 @pytest.mark.parametrize("damage", ["removed", "cut short", "added"])
 def test_what_is_not_whole_is_marked_as_deleted_and_no_file_is_touched(damage: str, runs: Runs) -> None:
-    model = _noted(runs)
+    model = _record_model(runs)
     file = Path(model.uri) / "Format-Serving" / "saved_model.pb"
     if damage == "removed":
         file.unlink()

@@ -47,7 +47,7 @@ _HOLDS = (
 
 
 @contextmanager
-def _held(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
+def _hold(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
     """Another process that holds a database until it is killed."""
     command = [sys.executable, "-c", _HOLDS, str(database), how]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -59,7 +59,7 @@ def _held(database: Path, how: str) -> Iterator["subprocess.Popen[str]"]:
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE", "BEGIN; SELECT * FROM known"])
 def test_any_lock_is_waited_for_and_its_holder_is_named(how: str, database: Path) -> None:
     message: list[str] = []
-    with _held(database, how) as holder:
+    with _hold(database, how) as holder:
         assert find_holders(database) == {holder.pid}
         waiting = threading.Thread(target=wait, args=(database, lambda text: (message.append(text), holder.kill())))
         waiting.start()
@@ -91,7 +91,7 @@ def test_a_store_waits_in_the_middle_of_a_call(tmp_path: Path) -> None:
     connection.sqlite.filename_uri = str(file)
     connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     store = ml_metadata.MetadataStore(connection)
-    with _held(file, "BEGIN EXCLUSIVE") as holder:
+    with _hold(file, "BEGIN EXCLUSIVE") as holder:
         locks.make_patient(store, file, lambda text: (message.append(text), holder.kill()))
         assert store.put_artifact_type(mlmd.ArtifactType(name="Model")) > 0
     assert len(message) == 1

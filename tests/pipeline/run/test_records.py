@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> RunRoot:
     return RunRoot(tmp_path)
 
 
-def started(root: RunRoot, log: Path | None = None) -> RecordFile:
+def start_record(root: RunRoot, log: Path | None = None) -> RecordFile:
     config = pipeline_config.load(CENSUS_CONFIG)
     return RecordFile(root, create_record(config, new_run_id(), log=log, expected=nodes(config), resumes=None))
 
@@ -32,7 +32,7 @@ def only(root: RunRoot) -> RunRecord:
 
 
 def test_a_record_says_who_runs_what(root: RunRoot) -> None:
-    started(root)
+    start_record(root)
     record = only(root)
     assert (record.pid, record.pipeline) == (os.getpid(), "census-income")
     assert record.expected == list(nodes(pipeline_config.load(CENSUS_CONFIG)))
@@ -58,7 +58,7 @@ def test_the_revision_is_that_of_this_checkout_or_unknown(tmp_path: Path, monkey
 
 
 def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
-    started(root)
+    start_record(root)
     file = tmp_path / "again.json"
     file.write_text(json.dumps(only(root).config))
     assert pipeline_config.load(file) == pipeline_config.load(CENSUS_CONFIG)
@@ -67,7 +67,7 @@ def test_its_config_can_be_run_again(root: RunRoot, tmp_path: Path) -> None:
 def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: Path) -> None:
     log = tmp_path / "run.log"
     log.write_text("before\n")
-    file = started(root, log)
+    file = start_record(root, log)
     file.node_started("ExampleGen")
     assert only(root).running_node == "ExampleGen"
     with log.open("a") as out:
@@ -81,7 +81,7 @@ def test_a_node_has_its_part_of_the_log_and_its_error(root: RunRoot, tmp_path: P
 def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root: RunRoot) -> None:
     with root.lock():
         assert root.is_locked
-        file = started(root)
+        file = start_record(root)
         file.node_started("Trainer")
         assert only(root).state(locked=root.is_locked) == State.RUNNING
     assert not root.is_locked
@@ -102,7 +102,7 @@ def test_a_run_goes_on_only_while_the_lock_is_held_by_a_process_that_lives(root:
     ],
 )
 def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state: str, expected: State) -> None:
-    file = started(root)
+    file = start_record(root)
     file.record.expected = ["Trainer", "Pusher"]
     file.node_started("Trainer")
     file.node_finished("Trainer", node_state, "")
@@ -114,7 +114,7 @@ def test_how_a_run_ended(root: RunRoot, exit_code: int, reason: str, node_state:
 
 
 def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> None:
-    file = started(root)
+    file = start_record(root)
     file.record.until = "Gate"
     for node in file.record.expected[:6]:
         file.node_started(node)
@@ -128,7 +128,7 @@ def test_a_run_that_did_not_come_to_all_nodes_is_incomplete(root: RunRoot) -> No
 def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_path: Path) -> None:
     log = tmp_path / "run.log"
     log.write_text("")
-    file = started(root, log)
+    file = start_record(root, log)
     file.node_started("Gate")
     file.node_finished("Gate", "failed", "no")
     log.write_text("Traceback\n")
@@ -139,11 +139,11 @@ def test_the_part_of_a_node_that_failed_goes_on_to_the_end(root: RunRoot, tmp_pa
 def test_a_record_that_cannot_be_written_is_a_refusal(root: RunRoot) -> None:
     root.records.write_text("mine")
     with pytest.raises(RunRootError, match=f"{root.records}/.*: cannot be written: File exists"):
-        started(root)
+        start_record(root)
     assert root.records.read_text() == "mine"
 
 
 def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
-    started(root)
+    start_record(root)
     root.record("9").write_text("{")
     assert len(list(newest_records(root))) == 1

@@ -21,7 +21,7 @@ def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.Co
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=120)
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+def check_rejection(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
     assert done.returncode == code
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -49,7 +49,9 @@ def test_a_component_that_is_not_there(small_census: Callable[..., Path], tmp_pa
     config = small_census()
     for more in ([], ["--dry-run"]):
         done = local_runner(config, tmp_path / "run", "--until", "Gates", *more)
-        refused(done, 2, "error: --until Gates: census-income has no such node; it has ExampleGen, StatisticsGen, ")
+        check_rejection(
+            done, 2, "error: --until Gates: census-income has no such node; it has ExampleGen, StatisticsGen, "
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -61,12 +63,12 @@ def test_a_refusal_is_told_by_webhook_and_with_quiet_as_cron_mails_it(
     with receiver() as hook:
         (tmp_path / "hook").write_text(hook.url)
         setting = f"alerts.webhook_file={tmp_path / 'hook'}"
-        refused(local_runner(config, root, "--set", setting), 3, "train.csv: no such file")
+        check_rejection(local_runner(config, root, "--set", setting), 3, "train.csv: no such file")
         quiet = local_runner(config, root, "--quiet", "--set", setting)
         asked = local_runner(config, root, "--json", "--set", setting)
         local_runner(config, root, "--dry-run", "--set", setting)
         local_runner(config, root, "--set", setting, "--set", "training.epoch=3")
-    assert [one["event"] for one in hook.documents] == ["refusal"] * 3
+    assert [alert["event"] for alert in hook.documents] == ["refusal"] * 3
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (3, "", hook.documents[1]["text"] + "\n")
     assert json.loads(asked.stdout) == {"error": hook.documents[2]["why"], "exit_code": 3}
     assert asked.stderr == ""
@@ -110,7 +112,7 @@ def test_a_run_root_that_another_run_holds_is_told_and_what_serves_stays(
 def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config = small_census()
     done = local_runner(config, tmp_path / "run", "--set", "training.epoch=3")
-    refused(done, 2, f"error: {config}: training: unknown key 'epoch', did you mean 'epochs'?")
+    check_rejection(done, 2, f"error: {config}: training: unknown key 'epoch', did you mean 'epochs'?")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_a_misspelt_key(small_census: Callable[..., Path], tmp_path: Path) -> No
 )
 def test_a_renamed_column(old: str, new: str, message: str, small_census: Callable[..., Path], tmp_path: Path) -> None:
     config = small_census(lambda rows: [[new if name == old else name for name in rows[0]], *rows[1:]])
-    refused(
+    check_rejection(
         local_runner(config, tmp_path / "run"),
         3,
         message.replace("; did you mean", "", 1) if old == "income" else message,
@@ -137,9 +139,9 @@ def test_no_file_and_an_empty_file(small_census: Callable[..., Path], tmp_path: 
     config = small_census()
     file = config.parent / "train.csv"
     file.write_text("")
-    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: holds no rows; expected a header and rows")
+    check_rejection(local_runner(config, tmp_path / "run"), 3, f"{file}: holds no rows; expected a header and rows")
     file.unlink()
-    refused(local_runner(config, tmp_path / "run"), 3, f"{file}: no such file (data.splits.train.files)")
+    check_rejection(local_runner(config, tmp_path / "run"), 3, f"{file}: no such file (data.splits.train.files)")
 
 
 def test_a_run_root_that_cannot_be_written(small_census: Callable[..., Path], tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_run_root_that_cannot_be_written(small_census: Callable[..., Path], tm
     # The registry is elsewhere, so that only the run root is at fault.
     setting = f"push.registry={tmp_path / 'registry'}"
     done = local_runner(small_census(), tmp_path / "file" / "run", "--set", setting)
-    refused(done, 6, "cannot be written: Not a directory; give --run-root another folder")
+    check_rejection(done, 6, "cannot be written: Not a directory; give --run-root another folder")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -155,20 +157,22 @@ def test_a_registry_name_taken_by_a_file(small_census: Callable[..., Path], tmp_
     (tmp_path / "run" / "registry").mkdir(parents=True)
     taken = tmp_path / "run" / "registry" / "census-income"
     taken.write_text("mine")
-    refused(local_runner(small_census(), tmp_path / "run"), 5, f"{taken}: is a file; expected the registry's folder")
+    check_rejection(
+        local_runner(small_census(), tmp_path / "run"), 5, f"{taken}: is a file; expected the registry's folder"
+    )
     assert taken.read_text() == "mine"
 
 
 def test_artifacts_without_their_database(small_census: Callable[..., Path], tmp_path: Path) -> None:
     config = small_census()
     (tmp_path / "run" / "artifacts" / "Trainer").mkdir(parents=True)
-    refused(
+    check_rejection(
         local_runner(config, tmp_path / "run"),
         6,
         "has artifacts but no metadata.sqlite; a fresh database would overwrite",
     )
     (tmp_path / "run" / "metadata.sqlite").write_text("not a database, and long enough to be read as one" * 100)
-    refused(local_runner(config, tmp_path / "run"), 6, "is not an SQLite database, so not a run's")
+    check_rejection(local_runner(config, tmp_path / "run"), 6, "is not an SQLite database, so not a run's")
 
 
 def test_a_feature_that_gives_the_label_away_and_one_of_dates(
@@ -183,11 +187,11 @@ def test_a_feature_that_gives_the_label_away_and_one_of_dates(
     settings = ["data.schema_file=null", "data.splits.test={source: train, fraction: 0.1}"]
     leak = [*settings, "features.code={kind: vocabulary, max_size: 9}", "data.ignored_columns=[fnlwgt, day]"]
     done = local_runner(config, tmp_path / "run", *flags(leak))
-    refused(done, 3, "error: data: code: explains 100.0%")
+    check_rejection(done, 3, "error: data: code: explains 100.0%")
     assert "of the label 'income' by itself: is it known when a prediction is asked for?" in done.stderr
     date = [*settings, "features.day={kind: hash, num_ids: 9}", "data.ignored_columns=[fnlwgt, code]"]
     done = local_runner(config, tmp_path / "run", *flags(date))
-    refused(done, 3, "error: data: day: is a date ('2024-01-")
+    check_rejection(done, 3, "error: data: day: is a date ('2024-01-")
     # The policy decides.
     warned = [*date, "validation.severities=[{anomaly: DATE_AS_CATEGORY, features: [day], severity: warn}]"]
     done = local_runner(config, tmp_path / "run", "--dry-run", *flags(warned))
@@ -199,13 +203,13 @@ def test_a_split_by_bounds_that_letters_do_not_order(small_census: Callable[...,
     config = small_census(rows=300)
     split = "data.splits.late={source: train, column: hours_per_week, at_least: %s}"
     done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "'40'"]))
-    refused(done, 3, "train.csv:")
+    check_rejection(done, 3, "train.csv:")
     assert "is not ordered against the bound '40' by its letters; give the bound without quotes" in done.stderr
     assert "hours_per_week: '" in done.stderr and "(data.splits.late)" in done.stderr
     done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "40"]))
     assert (done.returncode, done.stderr) == (0, "")
     done = local_runner(config, tmp_path / "run", "--dry-run", *flags([split % "01/02/2013"]))
-    refused(done, 2, "'01/02/2013' is a date that its letters do not order; give date_format")
+    check_rejection(done, 2, "'01/02/2013' is a date that its letters do not order; give date_format")
 
 
 def flags(settings: list[str]) -> list[str]:

@@ -27,7 +27,7 @@ def picture(view: FeatureView) -> str:
     return str(environment.get_template("picture.html.j2").module.picture(view))  # type: ignore[attr-defined]
 
 
-def counted(view: FeatureView, side: int = 0) -> dict[str, float]:
+def map_counts(view: FeatureView, side: int = 0) -> dict[str, float]:
     return dict(zip(view.labels, view.sides[side].values, strict=True))
 
 
@@ -77,8 +77,8 @@ def test_a_column_of_one_two_three_shows_nothing_else() -> None:
     titles = ("min", "10%", "25%", "median", "75%", "90%", "max")
     assert [view.sides[0].numbers[title] for title in titles] == ["1", "1", "3", "3", "3", "3", "3"]
     assert [view.sides[1].numbers[title] for title in titles] == ["2", "2", "2", "2", "3", "3", "3"]
-    assert counted(view) == {"1": 10, "2": 10, "3": 80}
-    assert counted(view, 1) == {"1": 0, "2": 1, "3": 1}
+    assert map_counts(view) == {"1": 10, "2": 10, "3": 80}
+    assert map_counts(view, 1) == {"1": 0, "2": 1, "3": 1}
     assert [tick.text for tick in view.ticks] == ["1", "2", "3"]
     assert "<title>train: 3: 80 (80.0%)</title>" in picture(view)
 
@@ -91,7 +91,7 @@ def test_a_falling_tail_falls() -> None:
     for label in view.labels:
         low, _, high = label.partition(" to ")
         true[label] = sum(int(low) <= age <= int(high or low) for age in ages)
-    assert counted(view) == true
+    assert map_counts(view) == true
     tail = [true[label] for label in view.labels if int(label.partition(" ")[0]) >= 57]
     assert tail == sorted(tail, reverse=True) and tail[0] > 10 * tail[-1]
     assert view.are_counted
@@ -138,7 +138,7 @@ def test_outliers_do_not_hide_the_bulk() -> None:
 )
 def test_odd_columns_have_a_picture(values: list[Any], labels: dict[str, float]) -> None:
     view = views({"x": values}, {"x": values[:1]})["x"]
-    assert counted(view) == labels
+    assert map_counts(view) == labels
     assert ("<rect" in picture(view)) == bool(labels)
 
 
@@ -199,7 +199,7 @@ def test_a_column_that_is_empty_in_one_split_is_still_one_of_numbers(page_views:
     late = page_views["late"]
     assert late.kind == "int"
     assert set(late.sides[0].numbers.values()) == {"none"}
-    assert counted(late, 1) == {"1": 100, "2": 100}
+    assert map_counts(late, 1) == {"1": 100, "2": 100}
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ def test_flags(name: str, flags: set[str], page_views: dict[str, FeatureView]) -
 
 
 def test_a_distance_above_its_threshold_is_marked() -> None:
-    def one(kind: str, value: float) -> Any:
+    def create_comparison(kind: str, value: float) -> Any:
         shift = SimpleNamespace(feature="age", value=value, threshold=0.1, exceeded=value > 0.1)
         return SimpleNamespace(where="here", kind=kind, shift=shift)
 
     values = {"age": [1.0, 2.0, 3.0]}
-    view = views(values, values, [one("DRIFT", 0.3), one("SKEW", 0.05)])["age"]
+    view = views(values, values, [create_comparison("DRIFT", 0.3), create_comparison("SKEW", 0.05)])["age"]
     assert [word for word, _ in view.flags] == ["drift"]
     assert view.distance == pytest.approx(3)

@@ -47,9 +47,9 @@ def task(
 
 def job(*tasks: dict[str, Any], policy: str = "FAST") -> dict[str, Any]:
     components, executors, dag = {}, {}, {}
-    for one in tasks:
-        name = one["name"]
-        artifacts = {key: {"artifactType": MODEL} for key in one["inputs"]}
+    for task_ in tasks:
+        name = task_["name"]
+        artifacts = {key: {"artifactType": MODEL} for key in task_["inputs"]}
         components[name] = {
             "executorLabel": f"{name}_executor",
             "inputDefinitions": {"artifacts": artifacts},
@@ -57,21 +57,21 @@ def job(*tasks: dict[str, Any], policy: str = "FAST") -> dict[str, Any]:
         }
         container = {
             "image": "i",
-            "command": ["python", "-c", CONTAINER.replace("CODE", one["code"])],
+            "command": ["python", "-c", CONTAINER.replace("CODE", task_["code"])],
             "args": ["{{$}}"],
         }
-        executors[f"{name}_executor"] = one["more"].pop("executor", {"container": container})
+        executors[f"{name}_executor"] = task_["more"].pop("executor", {"container": container})
         dag[name] = {
             "componentRef": {"name": name},
-            "dependentTasks": [*one["after"], *one["inputs"].values()],
+            "dependentTasks": [*task_["after"], *task_["inputs"].values()],
             "inputs": {
                 "artifacts": {
                     key: {"taskOutputArtifact": {"producerTask": made, "outputArtifactKey": "model"}}
-                    for key, made in one["inputs"].items()
+                    for key, made in task_["inputs"].items()
                 },
                 "parameters": {"run_id": {"runtimeValue": {"constant": "{{$.pipeline_job_name}}"}}},
             },
-            **one["more"],
+            **task_["more"],
         }
     return {
         "displayName": "small",
@@ -213,7 +213,7 @@ def vertex(bench: Bench) -> VertexClient:
     return bench.vertex()
 
 
-def ended(vertex: VertexClient, job_id: str) -> jobs.Status:
+def follow(vertex: VertexClient, job_id: str) -> jobs.Status:
     return jobs.follow(vertex, job_id, lambda task: None, seconds=0.1)
 
 
@@ -222,10 +222,10 @@ def test_a_job_is_submitted_once_however_often_it_is_asked_for(bench: Bench, ver
     name, created = jobs.submit(vertex, job(task("a")), "small-1")
     assert (name.rpartition("/")[2], created) == ("small-1", True)
     assert jobs.submit(vertex, job(task("a")), "small-1") == (name, False)
-    done = ended(vertex, "small-1")
+    done = follow(vertex, "small-1")
     assert (done.state, done.exit_code, [t.state for t in done.tasks]) == ("SUCCEEDED", 0, ["SUCCEEDED"])
     assert "console.cloud.google.com" in done.link
-    assert [one.name for one in jobs.latest(vertex, 5)] == ["small-1"]
+    assert [status.name for status in jobs.latest(vertex, 5)] == ["small-1"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_failed_job_ends_with_the_code_of_its_error(vertex: VertexClient, erro
     kind = error.rpartition(".")[2]
     raised = f"import cli.errors\nraise {error}('it is so')"
     jobs.submit(vertex, job(task("a", raised), task("b", after=("a",))), "small-1")
-    done = ended(vertex, "small-1")
+    done = follow(vertex, "small-1")
     assert (done.state, done.exit_code) == ("FAILED", code)
     assert [(t.name, t.state, t.error) for t in done.tasks] == [
         ("a", "FAILED", f"a: {kind}: it is so"),
@@ -251,7 +251,7 @@ def test_a_job_is_cancelled_in_its_task(vertex: VertexClient) -> None:
         time.sleep(0.1)
     time.sleep(0.5)
     jobs.cancel(vertex, "small-1")
-    done = ended(vertex, "small-1")
+    done = follow(vertex, "small-1")
     assert (done.state, done.exit_code) == ("CANCELLED", 130)
     assert jobs.cancel(vertex, "small-1").state == "CANCELLED"
 
@@ -274,14 +274,14 @@ def test_a_job_ends_with_the_emulator_that_ran_it(
         assert jobs.cancel(vertex, "small-1").state == "CANCELLING"
     end_interrupted(bench.server.emulator)
     done = jobs.status(vertex, "small-1")
-    assert (done.state, [one.state for one in done.tasks]) == (state, tasks)
+    assert (done.state, [status.state for status in done.tasks]) == (state, tasks)
     assert done.tasks[0].error == "The emulator was stopped."
 
 
 def test_a_job_ends_though_its_container_cannot_be_started(vertex: VertexClient) -> None:
     container = {"image": "i", "command": ["no-such-program"], "args": []}
     jobs.submit(vertex, job(task("a", executor={"container": container})), "small-1")
-    assert ended(vertex, "small-1").error.startswith("the emulator failed: FileNotFoundError")
+    assert follow(vertex, "small-1").error.startswith("the emulator failed: FileNotFoundError")
 
 
 def test_a_job_that_is_not_there_is_named_with_those_that_are(vertex: VertexClient) -> None:
@@ -355,7 +355,7 @@ class _Config:
         return {"name": self.name, "vertex": {}}
 
 
-def recorded(folder: Path, *tasks: dict[str, Any]) -> Recorded:
+def create_rehearsal(folder: Path, *tasks: dict[str, Any]) -> Recorded:
     return Recorded(
         _Config(),  # type: ignore[arg-type]
         job(*tasks),
@@ -368,21 +368,21 @@ def recorded(folder: Path, *tasks: dict[str, Any]) -> Recorded:
 
 
 def test_a_rehearsal_keeps_a_record_that_oncall_reads(tmp_path: Path) -> None:
-    one = recorded(
+    rehearsal = create_rehearsal(
         tmp_path, task("a", "print('hello')"), task("b", "raise ValueError('bad data')", inputs={"model": "a"})
     )
     with RunRoot(tmp_path).hold("--folder"):
-        one.run()
+        rehearsal.run()
     result = CliRunner().invoke(oncall, ["why", "latest", "--run-root", str(tmp_path), "--json"])
     document = json.loads(result.stdout)
     assert (document["run"], document["state"], document["node"], document["exit_code"]) == (
-        one.job_id,
+        rehearsal.job_id,
         "FAILED",
         "b",
         1,
     )
     assert document["cause"] == "b: ValueError: bad data"
-    assert document["log"] == str(tmp_path / "logs" / one.job_id / "b.log")
+    assert document["log"] == str(tmp_path / "logs" / rehearsal.job_id / "b.log")
     assert document["lines"][-1] == "ValueError: bad data"
     assert document["try"][0] == f"less +G {document['log']}    # the whole story"
     show = CliRunner().invoke(oncall, ["show", "latest", "--run-root", str(tmp_path), "--json"])
@@ -393,7 +393,7 @@ def test_a_rehearsal_keeps_a_record_that_oncall_reads(tmp_path: Path) -> None:
 
 
 def test_what_a_rehearsal_has_not_is_said(tmp_path: Path) -> None:
-    recorded(tmp_path, task("a")).run()
+    create_rehearsal(tmp_path, task("a")).run()
     for command, message in {
         ("lineage", "1"): "holds rehearsals, which leave nothing in ML Metadata",
         ("serving",): "holds rehearsals, which push to an emulator; nothing serves there",
@@ -423,7 +423,7 @@ def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: VertexCli
     jobs.submit(
         vertex, job(task("a"), task("b", inputs={"model": "a"}), task("r", after=("b",), executor=resolver)), "small-1"
     )
-    assert ended(vertex, "small-1").state == "SUCCEEDED"
+    assert follow(vertex, "small-1").state == "SUCCEEDED"
     client, parent = vertex.metadata, f"{bench.place.parent}/metadataStores/default"
     run = client.get_context(name=f"{parent}/contexts/small-1")
     assert (run.schema_title, list(run.parent_contexts)) == ("system.PipelineRun", [f"{parent}/contexts/small"])
