@@ -97,7 +97,9 @@ def _oncall(root: RunRoot, *arguments: str, code: int = 0) -> Any:
 
 def _execution_states(root: RunRoot) -> set[str]:
     metadata = LocalMetadata(root.database)
-    return {metadata.state(one) for run in metadata.get_run_contexts() for one in metadata.get_run_executions(run.name)}
+    return {
+        execution.state for run in metadata.get_run_contexts() for execution in metadata.get_run_executions(run.name)
+    }
 
 
 def _all_texts(root: RunRoot) -> str:
