@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from cli.errors import ConfigError
+from cli.state_files import write_atomically
 from cli.terminal import own_terminal
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
@@ -70,12 +72,13 @@ def accept(config: PipelineConfig, reviewed: Review) -> None:
     """
     text = rewrite(reviewed.path.read_text(encoding="utf-8"), reviewed.proposed)
     check_schema(str(reviewed.path), reviewed.proposed, config.feature_set)
-    beside = reviewed.path.with_name(reviewed.path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    if load_schema(str(beside)) != reviewed.proposed:
-        beside.unlink()
+    try:
+        is_complete = text_format.Parse(text, schema_pb2.Schema()) == reviewed.proposed
+    except text_format.ParseError:
+        is_complete = False
+    if not is_complete:
         raise ConfigError(f"{reviewed.path}: is written in a way that cannot be edited; take the changes over by hand")
-    beside.replace(reviewed.path)
+    write_atomically(reviewed.path, text)
 
 
 def _update(

@@ -42,8 +42,23 @@ class Counts(Protocol):
         """Add the rows of another."""
 
 
+class _ClassCounts:
+    """Counts of the rows by label and by predicted label."""
+
+    confusion: Array
+
+    @property
+    def rows(self) -> float:
+        return float(self.confusion.sum())
+
+    @property
+    def correct(self) -> float:
+        """The number of rows whose label is predicted."""
+        return float(np.trace(self.confusion))
+
+
 @dataclass
-class BinaryCounts:
+class BinaryCounts(_ClassCounts):
     """The `Counts` of a binary label.
 
     Attributes:
@@ -85,15 +100,6 @@ class BinaryCounts:
     def is_finite(self) -> bool:
         # A NaN has a place among the thresholds, and would count as a prediction.
         return math.isfinite(self.sum_of_predictions)
-
-    @property
-    def rows(self) -> float:
-        return float(self.confusion.sum())
-
-    @property
-    def correct(self) -> float:
-        """The number of rows whose label is predicted."""
-        return float(np.trace(self.confusion))
 
     @property
     def positives(self) -> float:
@@ -153,7 +159,7 @@ class BinaryCounts:
 
 
 @dataclass
-class MulticlassCounts:
+class MulticlassCounts(_ClassCounts):
     """The `Counts` of a multiclass label.
 
     Attributes:
@@ -184,15 +190,6 @@ class MulticlassCounts:
     @property
     def is_finite(self) -> bool:
         return math.isfinite(self.sum_of_log_losses)
-
-    @property
-    def rows(self) -> float:
-        return float(self.confusion.sum())
-
-    @property
-    def correct(self) -> float:
-        """The number of rows whose label is predicted."""
-        return float(np.trace(self.confusion))
 
     def macro_f1(self) -> float:
         """Return the mean F1 score of the classes that are the label, or the predicted label, of a row."""

@@ -18,11 +18,12 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 Fault = Callable[[], None]
-_LOADED = [
+# The fork server passes over a name that it cannot import.
+LOADED = [
     "pipeline.run.local",
     "pipeline.run.dag_runner",
     "pipeline.create_pipeline",
-    "pipeline.run.node_reports",
+    "pipeline.run.node_summaries",
     "local_runner",
     "oncall.__main__",
     "pipeline.__main__",
@@ -42,7 +43,7 @@ def context() -> ForkServerContext:
     """Return the context that commands fork from; its server starts with the first one."""
     os.environ.update(_ENVIRONMENT)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(_LOADED)
+    server.set_forkserver_preload(LOADED)
     return server
 
 

@@ -1,5 +1,6 @@
 """Programs that start fast import few modules: sets of modules, which are the same on any machine, in place of seconds."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tests.forked import LOADED
 
 _NUMBERS = ("numpy", "pandas", "pyarrow", "tensorflow", "apache_beam", "tfx", "keras", "pydantic", "rich")
 # A second or two each, and needed by few.
@@ -32,6 +34,11 @@ def test_nothing_heavy_is_imported_without_need_by(what: str) -> None:
     program, forbidden = _PROGRAMS[what]
     program += f"\nimport sys; print('IMPORTED', [m for m in {forbidden} if m in sys.modules])"
     assert _last_line(program, legacy_keras=True) == "IMPORTED []"
+
+
+@pytest.mark.parametrize("module", LOADED)
+def test_what_the_fork_server_loads_exists(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None
 
 
 def test_keras_can_be_imported_after_a_server_did_without_it() -> None:

@@ -98,9 +98,7 @@ def _oncall(root: RunRoot, *arguments: str, code: int = 0) -> Any:
 def _execution_states(root: RunRoot) -> set[str]:
     metadata = LocalMetadata(root.database)
     return {
-        metadata.state(execution)
-        for run in metadata.get_run_contexts()
-        for execution in metadata.get_run_executions(run.name)
+        execution.state for run in metadata.get_run_contexts() for execution in metadata.get_run_executions(run.name)
     }
 
 

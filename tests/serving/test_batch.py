@@ -386,7 +386,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
             3,
             "there is no column 'idd', which --key names; did you mean 'id'?",
         ),
-        ((source, output, *model, "--key", "row"), 2, "--key row: the output has a column of this name"),
+        ((source, output, *model, "--key", "row"), 2, "--key row: the output already has a column of this name"),
         ((source, output, *model, "--encoding", "utf-9"), 2, "--encoding: Value error, 'utf-9' is not an encoding"),
         ((source, output, *model, "--delimiter", "||"), 2, "--delimiter: String should have at most 1 character"),
         (
