@@ -1,0 +1,71 @@
+"""Parts of times in the graph: month, weekday, hour and others, from wall seconds (schemas/tables/times.py).
+
+Everything is exact arithmetic of int64, so training, evaluation, batch and online have the same parts.
+"""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
+# 1970-01-01 was a Thursday; Monday is 0, as in Python and in ISO 8601.
+_FIRST_WEEKDAY = 3
+
+
+def _days(seconds: tf.Tensor) -> tf.Tensor:
+    return seconds // _DAY
+
+
+def _second_of_day(seconds: tf.Tensor) -> tf.Tensor:
+    return seconds % _DAY
+
+
+def _weekday(seconds: tf.Tensor) -> tf.Tensor:
+    return (_days(seconds) + _FIRST_WEEKDAY) % 7
+
+
+def _civil(days: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return year, month and day of days since 1970-01-01, all int64 of the same shape.
+
+    Source: Howard Hinnant, https://howardhinnant.github.io/date_algorithms.html#civil_from_days
+    """
+    shifted = days + 719_468
+    era = shifted // 146_097
+    day_of_era = shifted - era * 146_097
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
+    month = (month_from_march + 2) % 12 + 1
+    year = year_of_era + era * 400 + tf.cast(month <= 2, tf.int64)
+    return year, month, day
+
+
+def _first_day_of_year(year: tf.Tensor) -> tf.Tensor:
+    """Return the days from 1970-01-01 to the first of January of years."""
+    before = year - 1
+    return 365 * (year - 1970) + (before // 4 - before // 100 + before // 400) - (1969 // 4 - 1969 // 100 + 1969 // 400)
+
+
+def _day_of_year(seconds: tf.Tensor) -> tf.Tensor:
+    days = _days(seconds)
+    return days - _first_day_of_year(_civil(days)[0])
+
+
+def _iso_week(seconds: tf.Tensor) -> tf.Tensor:
+    """Return the week of ISO 8601, from 0 for week 1: the week of a date is that of its Thursday."""
+    thursday = _days(seconds) - _weekday(seconds) + 3
+    return (thursday - _first_day_of_year(_civil(thursday)[0])) // 7
+
+
+PARTS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "year": lambda seconds: _civil(_days(seconds))[0],
+    "month": lambda seconds: _civil(_days(seconds))[1] - 1,
+    "day_of_month": lambda seconds: _civil(_days(seconds))[2] - 1,
+    "day_of_year": _day_of_year,
+    "week": _iso_week,
+    "weekday": _weekday,
+    "hour": lambda seconds: _second_of_day(seconds) // _HOUR,
+    "minute_of_day": lambda seconds: _second_of_day(seconds) // _MINUTE,
+}
+"""The part of wall seconds by its name; int64 of the same shape, from 0 on except for the year."""

@@ -1,0 +1,453 @@
+"""A small, typed language for columns that are computed from others, such as `tips > 0.2 * fare`.
+
+The syntax is that of Python's expressions, parsed by the standard library's `ast`; nothing is ever evaluated by Python.
+`Expression.parse` checks names and types against the columns. An expression has one meaning and two evaluations: over
+NumPy here, for labels and statistics, and over TensorFlow in the Transform graph
+(components/transform/expressions.py).
+
+A result is missing where an operand is missing (but for `coalesce`, `is_missing` and the branch of a condition that is
+not taken), and where it is not defined: a division by zero, the logarithm of a number below 0, a number beyond
+float32. Imports no TensorFlow.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.declaration import did_you_mean
+
+Type = Literal["number", "string", "time", "boolean"]
+
+MAX_CHARS = 2_000
+_MAX_DEPTH = 50
+# The column of a name that Python cannot write: column("monthly charge").
+_COLUMN_FUNCTION = "column"
+
+
+class ExpressionError(ValueError):
+    """An expression that is not in the language, or whose types do not fit; with its place."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number, a string or a boolean that stands in the expression."""
+
+    value: float | str | bool
+    type: Type
+
+
+@dataclass(frozen=True)
+class Column:
+    """The value of a column."""
+
+    name: str
+    type: Type
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation or a function of its operands.
+
+    Attributes:
+      function: Name in FUNCTIONS.
+      operands: Expressions of the types that the function takes.
+      type: Type of the result.
+    """
+
+    function: str
+    operands: tuple["Node", ...]
+    type: Type
+
+
+Node = Constant | Column | Call
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The operands that a function takes.
+
+    Attributes:
+      operands: Types of the operands; `same` stands for one type that they share.
+      result: Type of the result; `same` for that type.
+      repeats: Whether the last operand may be repeated.
+      constants: Indices of the operands that must be constants.
+      help: One phrase for the reference.
+    """
+
+    operands: tuple[Type | Literal["same"], ...]
+    result: Type | Literal["same"]
+    repeats: bool = False
+    constants: tuple[int, ...] = ()
+    help: str = ""
+
+
+def _numbers(count: int, help: str, *, repeats: bool = False) -> Signature:
+    number: Type = "number"
+    return Signature((number,) * count, number, repeats, help=help)
+
+
+FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
+    "+": (_numbers(2, "sum"), Signature(("string", "string"), "string", help="strings joined")),
+    "-": (
+        _numbers(2, "difference"),
+        Signature(("time", "time"), "number", help="seconds from the second time to the first"),
+    ),
+    "*": (_numbers(2, "product"),),
+    "/": (_numbers(2, "quotient; missing if the divisor is 0"),),
+    "//": (_numbers(2, "quotient, rounded down"),),
+    "%": (_numbers(2, "remainder, with the sign of the divisor"),),
+    "**": (_numbers(2, "power"),),
+    "negative": (_numbers(1, "-x"),),
+    "==": (Signature(("same", "same"), "boolean", help="equal"),),
+    "!=": (Signature(("same", "same"), "boolean", help="not equal"),),
+    **{
+        sign: (Signature(("number", "number"), "boolean"), Signature(("time", "time"), "boolean"))
+        for sign in ("<", "<=", ">", ">=")
+    },
+    "and": (Signature(("boolean", "boolean"), "boolean", repeats=True),),
+    "or": (Signature(("boolean", "boolean"), "boolean", repeats=True),),
+    "not": (Signature(("boolean",), "boolean"),),
+    "if": (Signature(("boolean", "same", "same"), "same", help="a if condition else b"),),
+    "abs": (_numbers(1, "absolute value"),),
+    "exp": (_numbers(1, "e to the power of x"),),
+    "log": (_numbers(1, "natural logarithm; missing for numbers up to 0"),),
+    "log1p": (_numbers(1, "logarithm of 1 + x; missing for numbers up to -1"),),
+    "sqrt": (_numbers(1, "square root; missing for numbers below 0"),),
+    "floor": (_numbers(1, "rounded down"),),
+    "ceil": (_numbers(1, "rounded up"),),
+    "round": (_numbers(1, "rounded to the nearest whole number, halves to the even one"),),
+    "min": (_numbers(2, "least of the numbers", repeats=True),),
+    "max": (_numbers(2, "largest of the numbers", repeats=True),),
+    "coalesce": (Signature(("same", "same"), "same", repeats=True, help="first value that is not missing"),),
+    "is_missing": (Signature(("same",), "boolean", help="whether the value is missing"),),
+    "lower": (Signature(("string",), "string", help="in lower case (ASCII)"),),
+    "upper": (Signature(("string",), "string", help="in upper case (ASCII)"),),
+    "strip": (Signature(("string",), "string", help="without spaces around it"),),
+    "length": (Signature(("string",), "number", help="number of characters"),),
+    "contains": (
+        Signature(("string", "string"), "boolean", constants=(1,), help="whether the first string has the second"),
+    ),
+    "substring": (
+        Signature(
+            ("string", "number", "number"),
+            "string",
+            constants=(1, 2),
+            help="characters from a position, counted from 0, and how many",
+        ),
+    ),
+    "split_part": (
+        Signature(
+            ("string", "string", "number"),
+            "string",
+            constants=(1, 2),
+            help="a part of the string between separators, counted from 0; missing if there are fewer",
+        ),
+    ),
+    "haversine": (
+        _numbers(4, "kilometres between two points: latitude and longitude of each in degrees (radius 6371.0088 km)"),
+    ),
+}
+"""The signatures of each operation and function by name."""
+
+_BINARY = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
+}  # fmt: skip
+_COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_OPERATORS = {*_BINARY.values(), *_COMPARE.values(), "negative", "and", "or", "not", "if"}
+_NAMED = sorted({*FUNCTIONS} - _OPERATORS)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression, whose names and types fit.
+
+    Attributes:
+      text: The expression as it was written.
+      root: Its outermost node.
+    """
+
+    text: str
+    root: Node
+
+    @classmethod
+    def parse(cls, text: str, columns: Mapping[str, Type]) -> "Expression":
+        """Parse an expression over columns.
+
+        Args:
+          text: Expression, in the syntax of Python.
+          columns: Types of the columns that it may use, by name.
+
+        Raises:
+          ExpressionError: The text is not in the language; the message names the place, what was expected and found.
+        """
+        if len(text) > MAX_CHARS:
+            raise ExpressionError(f"the expression has {len(text):,} characters; at most {MAX_CHARS:,} are allowed")
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            place = f" at character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+            raise ExpressionError(f"'{text}' is not an expression{place}: {getattr(error, 'msg', error)}") from error
+        return cls(text, _Parser(text.strip(), columns).parse(tree.body))
+
+    @property
+    def type(self) -> Type:
+        """Type of the values."""
+        return self.root.type
+
+    def evaluate(self, columns: Mapping[str, pa.Array]) -> pa.Array:
+        """Return the value of each row, null where it is missing or not defined.
+
+        Args:
+          columns: Values of the columns that it uses, by name, null where one is missing; float64 or float32 for
+            numbers, int64 of wall seconds for times, string, or bool; [n].
+        """
+        rows = len(next(iter(columns.values()))) if columns else 1
+        return _evaluate(self.root, columns, rows)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that it uses, in order of their first use."""
+        return tuple(dict.fromkeys(_column_names(self.root)))
+
+
+def _column_names(node: Node) -> list[str]:
+    match node:
+        case Column():
+            return [node.name]
+        case Call():
+            return [name for operand in node.operands for name in _column_names(operand)]
+        case _:
+            return []
+
+
+class _Parser:
+    def __init__(self, text: str, columns: Mapping[str, Type]) -> None:
+        self._text = text
+        self._columns = columns
+
+    def parse(self, node: ast.expr, depth: int = 0) -> Node:
+        if depth > _MAX_DEPTH:
+            raise ExpressionError(f"the expression is nested deeper than {_MAX_DEPTH} operations")
+        match node:
+            case ast.Constant():
+                return self._constant(node)
+            case ast.Name(id=name):
+                return self._column(name)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not isinstance(
+                value, bool
+            ):
+                return Constant(-float(value), "number")
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not()):
+                operand = self.parse(node.operand, depth + 1)
+                if isinstance(node.op, ast.UAdd):
+                    return operand
+                return self._call("not" if isinstance(node.op, ast.Not) else "negative", [operand], node)
+            case ast.BinOp() if type(node.op) in _BINARY:
+                operands = [self.parse(node.left, depth + 1), self.parse(node.right, depth + 1)]
+                return self._call(_BINARY[type(node.op)], operands, node)
+            case ast.BoolOp():
+                function = "and" if isinstance(node.op, ast.And) else "or"
+                return self._call(function, [self.parse(value, depth + 1) for value in node.values], node)
+            case ast.Compare() if all(type(operator) in _COMPARE for operator in node.ops):
+                return self._comparison(node, depth)
+            case ast.IfExp():
+                parts = [node.test, node.body, node.orelse]
+                return self._call("if", [self.parse(part, depth + 1) for part in parts], node)
+            case ast.Call(func=ast.Name(id=name)) if not node.keywords:
+                return self._function(name, node, depth)
+        raise ExpressionError(
+            f"{self._quote(node)} is not in the language; it has columns, numbers, strings, + - * / // % **, "
+            f"comparisons, and, or, not, a if c else b, and the functions {', '.join(_NAMED)}"
+        )
+
+    def _constant(self, node: ast.Constant) -> Constant:
+        match node.value:
+            case bool():
+                return Constant(node.value, "boolean")
+            case int() | float():
+                if not abs(node.value) < 3.4e38:
+                    raise ExpressionError(f"{self._quote(node)} is beyond float32, in which numbers are computed")
+                return Constant(float(node.value), "number")
+            case str():
+                return Constant(node.value, "string")
+        raise ExpressionError(f"{self._quote(node)}: expected a number, a string, True or False")
+
+    def _column(self, name: str) -> Column:
+        if name not in self._columns:
+            if name in _NAMED:
+                raise ExpressionError(f"'{name}' is a function; expected {name}(...)")
+            raise ExpressionError(f"there is no column '{name}'; {did_you_mean(name, list(self._columns))}")
+        return Column(name, self._columns[name])
+
+    def _comparison(self, node: ast.Compare, depth: int) -> Node:
+        values = [self.parse(value, depth + 1) for value in [node.left, *node.comparators]]
+        pairs = [
+            self._call(_COMPARE[type(operator)], [left, right], node)
+            for operator, left, right in zip(node.ops, values, values[1:], strict=False)
+        ]
+        return pairs[0] if len(pairs) == 1 else self._call("and", pairs, node)
+
+    def _function(self, name: str, node: ast.Call, depth: int) -> Node:
+        if name == _COLUMN_FUNCTION:
+            match node.args:
+                case [ast.Constant(value=str() as column)]:
+                    return self._column(column)
+            raise ExpressionError(f'{self._quote(node)}: expected one name in quotes, as in column("monthly charge")')
+        if name not in _NAMED:
+            raise ExpressionError(f"there is no function '{name}'; {did_you_mean(name, [*_NAMED, _COLUMN_FUNCTION])}")
+        return self._call(name, [self.parse(operand, depth + 1) for operand in node.args], node)
+
+    def _call(self, function: str, operands: Sequence[Node], node: ast.expr) -> Call:
+        for signature in FUNCTIONS[function]:
+            result = _result_type(signature, operands)
+            if result is not None:
+                for index in signature.constants:
+                    if not isinstance(operands[index], Constant):
+                        raise ExpressionError(f"{self._quote(node)}: operand {index + 1} must be a constant")
+                return Call(function, tuple(operands), result)
+        expected = " or ".join(_describe(signature) for signature in FUNCTIONS[function])
+        types = ", ".join(operand.type for operand in operands) or "nothing"
+        raise ExpressionError(f"{self._quote(node)}: {function} takes {expected}, found {types}")
+
+    def _quote(self, node: ast.expr) -> str:
+        return f"'{ast.get_source_segment(self._text, node) or self._text}'"
+
+
+def _result_type(signature: Signature, operands: Sequence[Node]) -> Type | None:
+    """Return the type of a call's result; None if the operands do not fit."""
+    expected = list(signature.operands)
+    if signature.repeats:
+        expected += expected[-1:] * (len(operands) - len(expected))
+    if len(expected) != len(operands):
+        return None
+    shared = {operand.type for operand, type_ in zip(operands, expected, strict=True) if type_ == "same"}
+    fits = all(type_ in ("same", operand.type) for operand, type_ in zip(operands, expected, strict=True))
+    if not fits or len(shared) > 1:
+        return None
+    return next(iter(shared)) if signature.result == "same" else signature.result
+
+
+def _describe(signature: Signature) -> str:
+    names = ["one type" if type_ == "same" else type_ for type_ in signature.operands]
+    return ", ".join(names) + (", ..." if signature.repeats else "")
+
+
+# The mean radius of the Earth by the IUGG, in kilometres.
+EARTH_RADIUS_KM = 6_371.0088
+
+
+_ARROW_TYPES: Mapping[Type, pa.DataType] = {
+    "number": pa.float64(),
+    "string": pa.string(),
+    "time": pa.int64(),
+    "boolean": pa.bool_(),
+}
+Function = Callable[..., Any]
+
+
+def _evaluate(node: Node, columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
+    match node:
+        case Constant():
+            return pa.array([node.value], _ARROW_TYPES[node.type]).take(pa.array(np.zeros(rows, np.int64)))
+        case Column():
+            return _defined(columns[node.name].cast(_ARROW_TYPES[node.type]))
+        case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
+            strings = _evaluate(first, columns, rows)
+            begin, length = int(float(start)), int(float(count))
+            return _defined(pc.utf8_slice_codeunits(strings, begin, begin + length))
+        case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
+            parts = pc.split_pattern(_evaluate(first, columns, rows), str(separator))
+            number = int(float(index))
+            part = pc.list_slice(parts, number, number + 1, return_fixed_size_list=True)
+            return _defined(part.flatten() if not part.null_count else _flatten(part))
+        case Call(function="contains", operands=(first, Constant(value=pattern))):
+            return pc.match_substring(_evaluate(first, columns, rows), str(pattern))
+    values = [_evaluate(operand, columns, rows) for operand in node.operands]
+    if node.function == "-" and node.operands[0].type == "time":
+        return pc.subtract(*values).cast(pa.float64())
+    return _defined(_ARROW_FUNCTIONS[node.function](*values))
+
+
+def _flatten(lists: pa.Array) -> pa.Array:
+    """Return the only value of each list, null for no list."""
+    return pa.array([None if value is None else value[0] for value in lists.to_pylist()], pa.string())
+
+
+def _defined(values: pa.Array) -> pa.Array:
+    """Return values with null for numbers that are not finite and for empty strings."""
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
+    if pa.types.is_string(values.type):
+        return pc.if_else(pc.not_equal(values, ""), values, pa.scalar(None, values.type))
+    return values
+
+
+def _haversine_km(*degrees: pa.Array) -> pa.Array:
+    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984)."""
+    valid = np.logical_and.reduce([np.asarray(column.is_valid()) for column in degrees])
+    numbers = [np.radians(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)) for column in degrees]
+    latitude, longitude, other_latitude, other_longitude = numbers
+    half_chord = (
+        np.sin((other_latitude - latitude) / 2) ** 2
+        + np.cos(latitude) * np.cos(other_latitude) * np.sin((other_longitude - longitude) / 2) ** 2
+    )
+    kilometres = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_chord, 0.0, 1.0)))
+    return pa.array(kilometres, pa.float64(), mask=~valid)
+
+
+def _floor_quotient(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
+    return pc.floor(pc.divide(dividend, divisor))
+
+
+def _folded(function: Function) -> Function:
+    def fold(first: pa.Array, *others: pa.Array) -> pa.Array:
+        for other in others:
+            first = function(first, other)
+        return first
+
+    return fold
+
+
+_ARROW_FUNCTIONS: Mapping[str, Function] = {
+    "+": lambda x, y: pc.binary_join_element_wise(x, y, "") if pa.types.is_string(x.type) else pc.add(x, y),
+    "-": pc.subtract,
+    "*": pc.multiply,
+    "/": pc.divide,
+    "//": _floor_quotient,
+    "%": lambda x, y: pc.subtract(x, pc.multiply(_floor_quotient(x, y), y)),
+    "**": pc.power,
+    "negative": pc.negate,
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+    "and": _folded(pc.and_),
+    "or": _folded(pc.or_),
+    "not": pc.invert,
+    "if": pc.if_else,
+    "abs": pc.abs,
+    "exp": pc.exp,
+    "log": lambda x: pc.ln(x),
+    "log1p": lambda x: pc.log1p(x),
+    "sqrt": lambda x: pc.sqrt(x),
+    "floor": pc.floor,
+    "ceil": pc.ceil,
+    "round": lambda x: pc.round(x, round_mode="half_to_even"),
+    "min": lambda *values: pc.min_element_wise(*values, skip_nulls=False),
+    "max": lambda *values: pc.max_element_wise(*values, skip_nulls=False),
+    "coalesce": pc.coalesce,
+    "is_missing": pc.is_null,
+    "lower": pc.ascii_lower,
+    "upper": pc.ascii_upper,
+    "strip": pc.ascii_trim_whitespace,
+    "length": lambda x: pc.utf8_length(x).cast(pa.float64()),
+    "haversine": _haversine_km,
+}
