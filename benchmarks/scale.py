@@ -25,6 +25,7 @@ from rich.table import Table
 
 from benchmarks.measuring import CENSUS_CONFIG, ROOT, measure
 from pipeline.config import pipeline_config
+from serving.model.network_inputs import count_places
 
 RATES_FILE = Path(__file__).parent / "rates.json"
 _REPEATS = (1, 10)
@@ -255,7 +256,7 @@ def _measure_rates() -> dict[str, Any]:
 def trainer_bytes_per_row() -> int:
     """Return what Trainer keeps of a row on its disk: census's ids and numbers of 4 bytes each, and the label of 8."""
     features = pipeline_config.load(CENSUS_CONFIG).feature_set
-    return 4 * (len(features.id_columns) + len(features.number_columns)) + 8
+    return 4 * (count_places(features.id_columns) + count_places(features.number_columns)) + 8
 
 
 def _one(folder: Path, repeats: int) -> dict[str, Any]:

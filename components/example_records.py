@@ -34,7 +34,7 @@ def serialize_columns(columns: pa.RecordBatch) -> pa.Array:
     without one.
 
     Args:
-      columns: columns of binary, float32 or int64 values.
+      columns: columns of binary, float32 or int64 values, or of a fixed number of float32 or int64 values in each row.
 
     Returns:
       binary, [n].
@@ -44,7 +44,7 @@ def serialize_columns(columns: pa.RecordBatch) -> pa.Array:
     for name, column in zip(columns.schema.names, columns.columns, strict=True):
         values, lengths = _values(column)
         lengths[np.asarray(column.is_null())] = -1
-        heads = _by_number(lengths, partial(_head, name, column.type))
+        heads = _by_number(lengths, partial(_head, name, _value_type(column)))
         pieces += [heads, values]
         sizes += _lengths(heads, columns.num_rows) + np.maximum(lengths, 0)
     return _join(_by_number(sizes, lambda size: _FIRST + _varint(size)), *pieces)
@@ -134,19 +134,26 @@ def _varint(number: int) -> bytes:
     return bytes([*encoded, number])
 
 
+def _value_type(column: pa.Array) -> pa.DataType:
+    return column.type.value_type if pa.types.is_fixed_size_list(column.type) else column.type
+
+
 def _values(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
     """Return the bytes of each value, none of a missing one, and how many they are."""
     if column.type == pa.binary():
         filled = column.fill_null(b"")
         return filled, np.array(pc.binary_length(filled), np.int64)
     present = np.asarray(column.is_valid())
-    numbers = column.drop_null().to_numpy()
+    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
+    numbers = (column.flatten() if width > 1 or column.type != _value_type(column) else column.drop_null()).to_numpy()
     lengths = np.zeros(len(column), np.int64)
-    if column.type == pa.float32():
-        lengths[present] = 4
+    if _value_type(column) == pa.float32():
+        lengths[present] = 4 * width
         data = numbers.astype("<f4").tobytes()
     else:
-        lengths[present], data = _varints(numbers)
+        # The numbers of a row are packed, one after the other.
+        sizes, data = _varints(numbers)
+        lengths[present] = sizes.reshape(-1, width).sum(axis=1)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.Array.from_buffers(pa.binary(), len(column), [None, pa.py_buffer(ends), pa.py_buffer(data)]), lengths
 

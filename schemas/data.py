@@ -172,7 +172,7 @@ class Data(Declaration):
     """Files of the rows, and their division into splits."""
 
     format: Format = "csv"
-    """`tfrecord` is of tf.Example, plain or gzipped, with at most one value in a feature."""
+    """`tfrecord` is of tf.Example, plain or gzipped."""
     csv: CsvOptions = CsvOptions()
     base: str
     """The folder of the data, never a pattern; relative to the config's own folder."""
@@ -207,14 +207,16 @@ class Data(Declaration):
         """The columns whose values decide on splits."""
         return sorted({split.column for split in self.splits.values() if isinstance(split, ColumnSplit)})
 
-    def read_options(self, label: str) -> ReadOptions:
-        """Return how a table like this is read, for whoever serves the model; `label` is the label's column."""
+    def read_options(self, *label_columns: str) -> ReadOptions:
+        """Return how a table like this is read, for whoever serves the model; `label_columns` are
+        the label's column and its inputs.
+        """
         group = [self.group_column] if self.group_column else []
         return ReadOptions(
             format=self.format,
             csv=self.csv,
             missing_values=self.missing_values,
-            other_columns=tuple(dict.fromkeys([label, *self.ignored_columns, *self.split_columns, *group])),
+            other_columns=tuple(dict.fromkeys([*label_columns, *self.ignored_columns, *self.split_columns, *group])),
         )
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.declaration import did_you_mean
+from schemas.tables.time_parts import PARTS
 
 Type = Literal["number", "string", "time", "boolean"]
 
@@ -149,6 +150,9 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
             help="a part of the string between separators, counted from 0; missing if there are fewer",
         ),
     ),
+    "sin": (_numbers(1, "sine of an angle in radians"),),
+    "cos": (_numbers(1, "cosine of an angle in radians"),),
+    **{part: (Signature(("time",), "number", help=f"{part.replace('_', ' ')} of a time"),) for part in PARTS},
     "haversine": (
         _numbers(4, "kilometres between two points: latitude and longitude of each in degrees (radius 6371.0088 km)"),
     ),
@@ -401,6 +405,14 @@ def _haversine_km(*degrees: pa.Array) -> pa.Array:
     return pa.array(kilometres, pa.float64(), mask=~valid)
 
 
+def _time_part(part: Callable[[Any], Any]) -> Function:
+    def evaluate(seconds: pa.Array) -> pa.Array:
+        values = part(pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)).astype(np.float64)
+        return pa.array(values, mask=np.asarray(seconds.is_null()))
+
+    return evaluate
+
+
 def _floor_quotient(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
     return pc.floor(pc.divide(dividend, divisor))
 
@@ -449,5 +461,8 @@ _ARROW_FUNCTIONS: Mapping[str, Function] = {
     "upper": pc.ascii_upper,
     "strip": pc.ascii_trim_whitespace,
     "length": lambda x: pc.utf8_length(x).cast(pa.float64()),
+    "sin": lambda x: pc.sin(x),
+    "cos": lambda x: pc.cos(x),
+    **{name: _time_part(part) for name, part in PARTS.items()},
     "haversine": _haversine_km,
 }

@@ -23,6 +23,7 @@ class IdTable(keras.layers.Layer):
         num_ids: Sequence[int],
         dimension: int,
         initializer: str,
+        tables: Sequence[str] | None = None,
         l2: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -31,6 +32,7 @@ class IdTable(keras.layers.Layer):
         num_ids: number of IDs of each column.
         dimension: length of a vector.
         initializer: initial values.
+        tables: name of the rows of each column, which columns of one name share; if omitted, each has rows of its own.
         l2: penalty.
         **kwargs: Keras's arguments.
         """
@@ -39,11 +41,15 @@ class IdTable(keras.layers.Layer):
         self.num_ids = tuple(num_ids)
         self.dimension = dimension
         self.initializer = initializer
+        self.tables = tuple(tables or map(str, columns))
         self.l2 = l2
 
     def build(self, input_shape: Any) -> None:
+        sizes = dict(zip(self.tables, self.num_ids, strict=True))
+        starts = dict(zip(sizes, itertools.accumulate(sizes.values(), initial=0), strict=False))
+        self._starts = [starts[table] for table in self.tables]
         self.table = self.add_weight(
-            shape=(sum(self.num_ids), self.dimension),
+            shape=(sum(sizes.values()), self.dimension),
             initializer=self.initializer,
             regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
             name="table",
@@ -51,11 +57,70 @@ class IdTable(keras.layers.Layer):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Look up IDs: int64 of shape [batch, all columns] gives float32 of shape [batch, n, dimension]."""
-        return tf.gather(self.table, _places(ids, self.columns, self.num_ids))
+        return tf.gather(self.table, _select_columns(ids, self.columns) + tf.constant([self._starts], tf.int64))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"columns": self.columns, "num_ids": self.num_ids, "dimension": self.dimension}
+        own = {"columns": self.columns, "num_ids": self.num_ids, "dimension": self.dimension, "tables": self.tables}
         return {**super().get_config(), **own, "initializer": self.initializer, "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable("trainer")
+class BagOfIds(keras.layers.Layer):
+    """The weighted sum of the vectors of several ids in each row, which `embedding_lookup_sparse` also computes."""
+
+    def __init__(
+        self,
+        first_id: int,
+        first_weight: int,
+        width: int,
+        num_ids: int,
+        dimension: int,
+        initializer: str,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        """Args:
+        first_id: place of the first id in the input of ids.
+        first_weight: place of its weight in the input of numbers.
+        width: number of ids in each row.
+        num_ids: number of different ids.
+        dimension: length of a vector.
+        initializer: initial values.
+        l2: penalty.
+        **kwargs: Keras's arguments.
+        """
+        super().__init__(**kwargs)
+        self.first_id = first_id
+        self.first_weight = first_weight
+        self.width = width
+        self.num_ids = num_ids
+        self.dimension = dimension
+        self.initializer = initializer
+        self.l2 = l2
+
+    def build(self, input_shape: Any) -> None:
+        self.table = self.add_weight(
+            shape=(self.num_ids, self.dimension),
+            initializer=self.initializer,
+            regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
+            name="table",
+        )
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Add up: ids [batch, all columns] and numbers [batch, all columns] give float32 [batch, dimension]."""
+        ids, numbers = inputs
+        own = ids[:, self.first_id : self.first_id + self.width]
+        weights = numbers[:, self.first_weight : self.first_weight + self.width]
+        # Of fixed shapes, since XLA compiles the step; an id of weight 0 adds nothing.
+        return tf.einsum("bw,bwd->bd", weights, tf.gather(self.table, own))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
+        return (input_shape[0][0], self.dimension)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"first_id": self.first_id, "first_weight": self.first_weight, "width": self.width}
+        sizes = {"num_ids": self.num_ids, "dimension": self.dimension}
+        return {**super().get_config(), **own, **sizes, "initializer": self.initializer, "l2": self.l2}
 
 
 @keras.saving.register_keras_serializable("trainer")

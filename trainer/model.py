@@ -13,11 +13,21 @@ from typing import Any, assert_never
 import keras
 import tensorflow as tf
 
-from schemas.features import Embedding, FeatureSet, LabelKind, NumberEncoding
+from schemas.features import Embedding, FeatureSet, IdColumn, LabelKind, NumberEncoding
 from schemas.metrics import METRICS, watchable_metrics
-from serving.model.network_inputs import IDS, NUMBERS
+from serving.model.network_inputs import IDS, NUMBERS, count_places, places
 from trainer.config import Model, Precision, Training
-from trainer.layers import Dropout, IdTable, MemberHeads, Members, OneHotIds, PiecewiseLinear, Squash, SumOfColumns
+from trainer.layers import (
+    BagOfIds,
+    Dropout,
+    IdTable,
+    MemberHeads,
+    Members,
+    OneHotIds,
+    PiecewiseLinear,
+    Squash,
+    SumOfColumns,
+)
 from trainer.normalization import normalization_layer
 from trainer.optimizers import build_optimizer
 from trainer.outputs import LabelUnit, LabelValues, MeanOfMembers, Temperature
@@ -146,10 +156,10 @@ def build_model(
       precision: precision in which the hidden layers compute; the weights are float32 in any.
     """
     outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
-    ids = keras.Input((len(features.id_columns),), name=IDS, dtype="int64")
-    numbers = keras.Input((len(features.number_columns),), name=NUMBERS, dtype="float32")
+    ids = keras.Input((count_places(features.id_columns),), name=IDS, dtype="int64")
+    numbers = keras.Input((count_places(features.number_columns),), name=NUMBERS, dtype="float32")
     scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
-    logits = [] if model.architecture == "deep" else _build_wide_logits(features, ids, scaled, outputs)
+    logits = [] if model.architecture == "deep" else _build_wide_logits(features, ids, numbers, scaled, outputs)
     deep_inputs = [] if model.architecture == "wide" else _build_deep_inputs(features, ids, numbers, scaled, model)
     if deep_inputs:
         if model.members > 1:
@@ -188,18 +198,37 @@ def set_calibration(network: WideAndDeep, value: float) -> None:
         layer.set_calibration(value)
 
 
-def _build_wide_logits(features: FeatureSet, ids: Any, numbers: Any, outputs: int) -> list[Any]:
+def _build_wide_logits(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, outputs: int) -> list[Any]:
     """Return the logits of the wide part: a weight for each ID and a slope for each number, initially zero."""
     logits = []
-    columns = [place for place, column in enumerate(features.id_columns) if column.wide]
-    wide_numbers = [place for place, column in enumerate(features.number_columns) if column.wide]
-    if columns:
-        weights = IdTable(columns, _sizes(features, columns), outputs, "zeros", name=f"{WIDE_PREFIX}ids")(ids)
+    single, bags = _split_bags([column for column in features.id_columns if column.wide])
+    id_places, number_places = places(features.id_columns), places(features.number_columns)
+    wide_numbers = [place for column in features.number_columns if column.wide for place in number_places[column.name]]
+    if single:
+        columns = [id_places[column.name].start for column in single]
+        sizes = [column.num_ids for column in single]
+        weights = IdTable(columns, sizes, outputs, "zeros", name=f"{WIDE_PREFIX}ids")(ids)
         logits.append(SumOfColumns(name="sum_of_wide_ids")(weights))
+    for column in bags:
+        layer = BagOfIds(
+            id_places[column.name].start,
+            number_places[str(column.weights)].start,
+            column.width,
+            column.num_ids,
+            outputs,
+            "zeros",
+            name=f"{WIDE_PREFIX}{column.name}",
+        )
+        logits.append(layer([ids, numbers]))
     if wide_numbers:
         slopes = keras.layers.Dense(outputs, kernel_initializer="zeros", name=f"{WIDE_PREFIX}numbers")
-        logits.append(slopes(_select_columns(numbers, wide_numbers)))
+        logits.append(slopes(_select_columns(scaled, wide_numbers)))
     return logits
+
+
+def _split_bags(columns: Sequence[IdColumn]) -> tuple[list[IdColumn], list[IdColumn]]:
+    """Return the columns of one id in each row, and those of several."""
+    return [c for c in columns if c.weights is None], [c for c in columns if c.weights is not None]
 
 
 def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precision) -> Any:
@@ -228,25 +257,48 @@ def _build_deep_logit(hidden: Any, model: Model, outputs: int, precision: Precis
 
 def _build_deep_inputs(features: FeatureSet, ids: Any, numbers: Any, scaled: Any, model: Model) -> list[Any]:
     parts = _encode_numbers(features, numbers, scaled, model)
-    by_embedding: dict[Embedding, list[int]] = {}
-    for place, column in enumerate(features.id_columns):
-        by_embedding.setdefault(column.embedding, []).append(place)
-    by_embedding.pop("none", None)
+    single, bags = _split_bags([column for column in features.id_columns if column.embedding != "none"])
+    id_places, number_places = places(features.id_columns), places(features.number_columns)
+    by_embedding: dict[Embedding, list[IdColumn]] = {}
+    for column in single:
+        by_embedding.setdefault(column.embedding, []).append(column)
     one_hot = by_embedding.pop("one_hot", [])
     if one_hot:
-        parts.append(OneHotIds(one_hot, _sizes(features, one_hot), name="one_hot")(ids))
-    for dimension, columns in by_embedding.items():
+        columns, sizes = [id_places[c.name].start for c in one_hot], [c.num_ids for c in one_hot]
+        parts.append(OneHotIds(columns, sizes, name="one_hot")(ids))
+    for dimension, embedded in by_embedding.items():
         assert isinstance(dimension, int)
-        sizes, name = _sizes(features, columns), f"embedding_{dimension}"
-        table = IdTable(columns, sizes, dimension, "uniform", l2=model.embedding_l2, name=name)
+        table = IdTable(
+            [id_places[column.name].start for column in embedded],
+            [column.num_ids for column in embedded],
+            dimension,
+            "uniform",
+            tables=[column.table or column.name for column in embedded],
+            l2=model.embedding_l2,
+            name=f"embedding_{dimension}",
+        )
         parts.append(keras.layers.Flatten(name=f"embedded_{dimension}")(table(ids)))
+    for column in bags:
+        assert isinstance(column.embedding, int)
+        layer = BagOfIds(
+            id_places[column.name].start,
+            number_places[str(column.weights)].start,
+            column.width,
+            column.num_ids,
+            column.embedding,
+            "uniform",
+            l2=model.embedding_l2,
+            name=f"embedding_of_{column.name}",
+        )
+        parts.append(layer([ids, numbers]))
     return parts
 
 
 def _encode_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Model) -> list[Any]:
     by_encoding: dict[NumberEncoding, list[int]] = {}
-    for place, column in enumerate(features.number_columns):
-        by_encoding.setdefault(column.encoding or model.number_encoding, []).append(place)
+    number_places = places(features.number_columns)
+    for column in features.number_columns:
+        by_encoding.setdefault(column.encoding or model.number_encoding, []).extend(number_places[column.name])
     parts = []
     if plain := by_encoding.get("number"):
         parts.append(_select_columns(scaled, plain))
@@ -258,12 +310,6 @@ def _encode_numbers(features: FeatureSet, numbers: Any, scaled: Any, model: Mode
 
 def _select_columns(numbers: Any, places: Sequence[int]) -> Any:
     return numbers if len(places) == numbers.shape[1] else keras.ops.take(numbers, places, axis=1)
-
-
-def _sizes(features: FeatureSet, columns: Sequence[int]) -> list[int]:
-    # Called once, since the property creates all columns again.
-    every = features.id_columns
-    return [every[place].num_ids for place in columns]
 
 
 def _build_activation(model: Model, number: int, precision: Precision) -> Any:

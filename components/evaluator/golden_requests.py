@@ -13,7 +13,8 @@ import tensorflow as tf
 from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
-from schemas.features import FeatureSet, safe_name
+from schemas.features import FeatureSet, Timestamp, safe_name
+from schemas.tables.times import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
 from serving.model.predictor import rows_of
@@ -67,9 +68,13 @@ def write_golden(
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
-    """Return the raw values of a record by the model's input names; what is missing is left out."""
+    """Return the raw values of a record by the model's input names, times as the data has them; without missing ones."""
     values = tf.train.Example.FromString(record).features.feature
-    return {safe_name(name): _value(values[name]) for name in features.features if _value(values[name]) is not None}
+    raw = {name: _value(values[name]) for name in features.raw_features}
+    for name, feature in features.raw_features.items():
+        if isinstance(feature, Timestamp) and raw[name] is not None:
+            raw[name] = TimeFormat(feature.format, feature.time_zone).write(raw[name])
+    return {safe_name(name): value for name, value in raw.items() if value is not None}
 
 
 def _value(feature: tf.train.Feature) -> Any:

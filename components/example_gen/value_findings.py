@@ -13,7 +13,7 @@ _SHOWN_VALUES = 3
 def value_findings(counts: TableCounts) -> list[Anomaly]:
     """Return what the graph cannot represent of the rows that were counted."""
     findings: list[Anomaly] = []
-    for name in counts.columns.rules:
+    for name in counts.columns.types:
         findings += _without_values(name, counts)
         findings += _out_of_range(name, counts)
         if name in counts.numbers:

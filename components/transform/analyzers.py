@@ -231,9 +231,7 @@ def _source(operation: Any) -> Any:
             | analyzer_nodes.VocabularyMerge()
             | analyzer_nodes.VocabularyCount()
             | analyzer_nodes.VocabularyPrune(key_fn=None)
-            | analyzer_nodes.VocabularyOrderAndWrite(
-                store_frequency=False, fingerprint_shuffle=False, file_format="text"
-            )
+            | analyzer_nodes.VocabularyOrderAndWrite(fingerprint_shuffle=False, file_format="text")
         ):
             if len(operation.inputs) == 1:
                 return _source(operation.inputs[0].parent_operation)
@@ -279,10 +277,11 @@ def _output(future: Any, learned: Any, folder: str) -> Any:
             made_of = operation.inputs[0].parent_operation.operation_def
             is_pruned = isinstance(made_of, analyzer_nodes.VocabularyPrune)
             return len(learned.vocabulary(made_of)) if is_pruned else max(len(learned.tokens), 1)
-        case analyzer_nodes.VocabularyOrderAndWrite(vocab_filename=name):
+        case analyzer_nodes.VocabularyOrderAndWrite(vocab_filename=name, store_frequency=has_frequency):
             file = os.path.join(folder, name)
             with tf.io.gfile.GFile(file, "wb") as opened:
                 prune = operation.inputs[0].parent_operation.operation_def
-                opened.write(b"".join(token + b"\n" for token in learned.vocabulary(prune)))
+                for token in learned.vocabulary(prune):
+                    opened.write(b"%d %s\n" % (learned.tokens[token], token) if has_frequency else token + b"\n")
             return file
     raise NotImplementedError(f"{operation.operation_def.label}: nothing is known of this output")

@@ -29,8 +29,12 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
       texts: strings of shape [columns, batch], in the order of `features`.
     """
     names = list(features)
+    # Columns that share a vocabulary have the keys of the first of them.
+    firsts = _first_columns(features)
     learned = [number for number, name in enumerate(names) if features[name].learns_categories]
-    files = _learned_files({names[number]: features[names[number]] for number in learned}, texts, learned)
+    learned = [number for number in learned if firsts[number] == number]
+    sharing = {first: [number for number, other in enumerate(firsts) if other == first] for first in learned}
+    files = _learned_files({names[number]: features[names[number]] for number in learned}, texts, sharing)
     paths, dependencies = [], []
     for file in files:
         # As `tft.apply_vocabulary` does: the path of an existing file, and the dependency by which TFT learns it first.
@@ -38,7 +42,9 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
         paths.append(path)
         dependencies += [] if dependency is None else [tf.identity(dependency)]
     lists = {
-        number: feature.categories for number, feature in enumerate(features.values()) if not feature.learns_categories
+        number: feature.categories
+        for number, feature in enumerate(features.values())
+        if not feature.learns_categories and firsts[number] == number
     }
 
     def table() -> tf.lookup.StaticHashTable:
@@ -48,7 +54,16 @@ def category_ids(features: Mapping[str, Vocabulary | VocabularyList | Vocabulary
     is_filled = not any(tf.is_symbolic_tensor(path) for path in paths)
     with tf.control_dependencies(dependencies):
         built = tft.make_and_track_object(table) if is_filled else table()
-        return _lookup(built, [feature.oov_ids for feature in features.values()], texts)
+        return _lookup(built, firsts, [feature.oov_ids for feature in features.values()], texts)
+
+
+def _first_columns(features: Mapping[str, Any]) -> list[int]:
+    """Return for each feature the number of the first one that shares its ids: its own, if none does."""
+    numbers: dict[str, int] = {}
+    return [
+        number if feature.shared is None else numbers.setdefault(feature.shared, number)
+        for number, feature in enumerate(features.values())
+    ]
 
 
 def fingerprint_ids(texts: tf.Tensor, num_ids: Sequence[int]) -> tf.Tensor:
@@ -58,8 +73,10 @@ def fingerprint_ids(texts: tf.Tensor, num_ids: Sequence[int]) -> tf.Tensor:
     return tf.cast(tf.math.floormod(tf.reshape(fingerprints, tf.shape(texts)), divisors), tf.int64)
 
 
-def _lookup(table: tf.lookup.StaticHashTable, oov_ids: Sequence[int], texts: tf.Tensor) -> tf.Tensor:
-    numbers = tf.constant([str(number) for number in range(len(oov_ids))])
+def _lookup(
+    table: tf.lookup.StaticHashTable, keys: Sequence[int], oov_ids: Sequence[int], texts: tf.Tensor
+) -> tf.Tensor:
+    numbers = tf.constant([str(number) for number in keys])
     columns = tf.broadcast_to(numbers[:, None], tf.shape(texts))
     ids = table.lookup(tf.strings.join([columns, texts], _SEPARATOR))
     # As `tf.lookup.StaticVocabularyTable` numbers the values that it does not have.
@@ -69,12 +86,23 @@ def _lookup(table: tf.lookup.StaticHashTable, oov_ids: Sequence[int], texts: tf.
     return tf.where(ids == _UNKNOWN, others, ids)
 
 
-def _learned_files(features: Mapping[str, Any], texts: tf.Tensor, numbers: Sequence[int]) -> list[Any]:
-    """Return the file of each vocabulary, as TFT's analyzers stand for it."""
+def _learned_files(features: Mapping[str, Any], texts: tf.Tensor, sharing: Mapping[int, Sequence[int]]) -> list[Any]:
+    """Return the file of each vocabulary, as TFT's analyzers stand for it.
+
+    Args:
+      features: declarations by name.
+      texts: strings of shape [columns, batch].
+      sharing: numbers of the columns of each vocabulary, in the order of `features`.
+    """
     if not features:
         return []
-    escaped = tf.unstack(_escape(tf.gather(texts, numbers)))
-    return [_vocabulary(column, *feature) for column, feature in zip(escaped, features.items(), strict=True)]
+    escaped = tf.unstack(escape_categories(tf.gather(texts, [n for numbers in sharing.values() for n in numbers])))
+    parts = iter(escaped)
+    columns = [[next(parts) for _ in numbers] for numbers in sharing.values()]
+    return [
+        _vocabulary(tf.concat(own, axis=0) if len(own) > 1 else own[0], *feature)
+        for own, feature in zip(columns, features.items(), strict=True)
+    ]
 
 
 def _vocabulary(texts: tf.Tensor, name: str, feature: Vocabulary) -> Any:
@@ -92,7 +120,7 @@ def _vocabulary(texts: tf.Tensor, name: str, feature: Vocabulary) -> Any:
         )
 
 
-def _escape(categories: tf.Tensor) -> tf.Tensor:
+def escape_categories(categories: tf.Tensor) -> tf.Tensor:
     """Make each category one line that is not empty."""
     for character, escape in ESCAPES:
         categories = tf.strings.regex_replace(categories, _literal(character), _literal(escape))

@@ -231,20 +231,28 @@ class _Graph:
         ).get_concrete_function()
 
     def _matrices(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return serialized raw tf.Example, [batch], to transformed columns, a matrix [columns, batch] for each
-        type.
+        """Return serialized raw tf.Example, [batch], as transformed columns: a matrix [columns, batch] for each type,
+        and each column of several values in a row as it is, [batch, width].
         """
         columns = self._graph(tf.io.parse_example(records, dict(self.spec)))
         self._names = {}
         for name in sorted(columns):
-            self._names.setdefault(columns[name].dtype.name, []).append(name)
-        return {dtype: tf.stack([columns[name] for name in names]) for dtype, names in self._names.items()}
+            key = columns[name].dtype.name if columns[name].shape.rank == 1 else name
+            self._names.setdefault(key, []).append(name)
+        return {
+            key: columns[key] if names == [key] else tf.stack([columns[name] for name in names])
+            for key, names in self._names.items()
+        }
 
     def columns(self, matrices: dict[str, Any]) -> pa.RecordBatch:
         """Return what `transform` has made, as columns in the order of their names."""
         named: dict[str, Any] = {}
-        for dtype, names in self._names.items():
-            named |= zip(names, matrices[dtype], strict=True)
+        for key, names in self._names.items():
+            if names == [key]:
+                rows = matrices[key]
+                named[key] = pa.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
+            else:
+                named |= zip(names, matrices[key], strict=True)
         return pa.RecordBatch.from_pydict(dict(sorted(named.items())))
 
 

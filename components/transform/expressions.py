@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from schemas.expressions import EARTH_RADIUS_KM, Call, Column, Constant, Expression, Node, Type
+from schemas.tables.time_parts import PARTS
 
 _TF_TYPES: Mapping[Type, tf.DType] = {
     "number": tf.float64,
@@ -156,5 +157,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "upper": tf.strings.upper,
     "strip": tf.strings.strip,
     "length": lambda x: tf.strings.length(x, "UTF8_CHAR"),
+    "sin": tf.sin,
+    "cos": tf.cos,
+    **PARTS,
     "haversine": _haversine_km,
 }

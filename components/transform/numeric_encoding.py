@@ -14,6 +14,8 @@ from schemas.features import Boundaries, NonzeroQuantiles, Numeric, Quantiles
 # float32 tells apart differ by 6e-8 of their size: even one in a billion gives a deviation of 2e-12.
 _NO_SPREAD = 1e-13
 _MAX_EPSILON = 0.01
+# Quantiles between which ranks are interpolated.
+_NORMAL_QUANTILES = 256
 
 
 class NumericEncoding:
@@ -22,6 +24,7 @@ class NumericEncoding:
     Attributes:
       scaled: float32 of shape [batch], by the name of the feature.
       buckets: int64 of shape [batch] in `[0, buckets.num_ids)`, by the name of the feature.
+      indicators: float32 of shape [batch], 1 where the value is missing, by the name of the feature.
     """
 
     def __init__(self, features: Mapping[str, Numeric], raw: tf.Tensor) -> None:
@@ -34,6 +37,7 @@ class NumericEncoding:
         self._features = features
         self.scaled: dict[str, tf.Tensor] = {}
         self.buckets: dict[str, tf.Tensor] = {}
+        self.indicators: dict[str, tf.Tensor] = {}
         if not features:
             return
         self._raw = raw
@@ -42,6 +46,10 @@ class NumericEncoding:
         self._filled = self._fill()
         self._numbers = tf.cast(self._filled, tf.float32)
         self._scale()
+        indicated = [name for name, feature in features.items() if feature.missing_indicator]
+        if indicated:
+            is_missing = ~tf.math.is_finite(rows_of(raw, self._numbers_of(indicated)))
+            self.indicators = dict(zip(indicated, tf.unstack(tf.cast(is_missing, tf.float32)), strict=True))
         bucketized = [name for name, feature in features.items() if feature.buckets is not None]
         if bucketized:
             ids = self._bucket_ids(bucketized)
@@ -85,8 +93,23 @@ class NumericEncoding:
             case "min_max":
                 low, high = _extremes(rows_of(self._raw, numbers))
                 return _ratio(filled - low, high - low, tf.constant(0.0, tf.float64))
+            case "robust":
+                quartiles = self._quantiles(numbers, 4)
+                low, median, high = (tf.cast(quartiles[:, number : number + 1], tf.float64) for number in range(3))
+                return _ratio(filled - median, high - low, _NO_SPREAD * tf.abs(median))
+            case "quantile_normal":
+                return _normal_scores(tf.cast(filled, tf.float32), self._quantiles(numbers, _NORMAL_QUANTILES))
             case _:
                 return rows_of(self._numbers, numbers)
+
+    def _quantiles(self, numbers: list[int], count: int) -> tf.Tensor:
+        """Return the boundaries between so many parts of equal share, float32 of shape [columns, count - 1]."""
+        raw = rows_of(self._raw, numbers)
+        values = tf.where(tf.math.is_finite(raw), raw, np.nan)
+        # TFT tells analyses apart by their scope.
+        with tf.name_scope("quantiles"):
+            boundaries = column_quantiles(tf.transpose(values), [count] * len(numbers), min(0.1 / count, _MAX_EPSILON))
+        return tf.ensure_shape(boundaries, [len(numbers), count - 1])
 
     def _bucket_ids(self, names: Sequence[str]) -> tf.Tensor:
         """Return the bucket of each value, int64 of shape [columns, batch]."""
@@ -174,6 +197,27 @@ def _extremes(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     bounds = [tf.where(tf.math.is_finite(bound), bound, tf.zeros_like(bound)) for bound in (lows, highs)]
     low, high = (tf.cast(bound, tf.float64)[:, None] for bound in bounds)
     return low, high
+
+
+def _normal_scores(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
+    """Return the normal quantiles of the ranks of values, as scikit-learn's `QuantileTransformer` does.
+
+    Args:
+      values: float32 of shape [columns, batch].
+      boundaries: quantiles of each column, float32 of shape [columns, n], in ascending order.
+    """
+    count = boundaries.shape[1]
+    right = tf.searchsorted(boundaries, values, side="right")
+    left = tf.searchsorted(boundaries, values, side="left")
+    low = tf.gather(boundaries, tf.maximum(right - 1, 0), batch_dims=1)
+    high = tf.gather(boundaries, tf.minimum(right, count - 1), batch_dims=1)
+    fraction = tf.math.divide_no_nan(values - low, high - low)
+    between = tf.cast(right, tf.float32) + tf.clip_by_value(fraction, 0.0, 1.0)
+    # A value that equals several boundaries has the middle of their ranks.
+    equal = (tf.cast(left, tf.float32) + tf.cast(right, tf.float32) + 1) / 2
+    rank = tf.where(left == right, between, equal)
+    rank = tf.clip_by_value(rank, 0.5, count + 0.5)
+    return tf.math.ndtri(rank / (count + 1))
 
 
 def _ratio(values: tf.Tensor, spread: tf.Tensor, least: tf.Tensor) -> tf.Tensor:

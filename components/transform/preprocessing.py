@@ -12,24 +12,34 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_transform import schema_inference
 
+from components.transform.bags import encode_bags
 from components.transform.category_tables import category_ids, fingerprint_ids
+from components.transform.expressions import Value, evaluate
 from components.transform.numeric_encoding import NumericEncoding
 from components.transform.raw_matrix import raw_matrix, rows_of
+from components.transform.vectors import encode_vectors
 from schemas.features import (
     MISSING,
     BaseFeature,
+    ColumnType,
     Cross,
     FeatureSet,
     Hash,
     Identity,
+    IdList,
+    Input,
     Numeric,
+    Text,
+    Vector,
     Vocabulary,
     VocabularyFile,
     VocabularyList,
     bucketized_name,
+    indicator_name,
     safe_name,
 )
-from serving.model.signatures import encode_label
+from schemas.tables.values import MAX_FLOAT32
+from serving.model.signatures import DTYPES, encode_label
 
 FEATURE_SET_KEY = "feature_set"
 # Fields of a crossed value cannot run into each other: a separator inside a category is escaped.
@@ -46,20 +56,23 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       custom_config: `feature_set` holds the declaration as JSON.
 
     Returns:
-      Tensors of shape [batch], by `safe_name`: int64 ids, float32 numbers, and the label as `encode_label` has it.
+      Tensors by `safe_name`: int64 ids, float32 numbers, and the label as `encode_label` has it; of shape [batch], or
+      [batch, width] for lists, texts and vectors.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     crossed = {name for cross in feature_set.crosses for name in cross.features}
+    columns = {**inputs, **_derive(feature_set, inputs)}
     outputs: Tensors = {}
     # What a cross combines: a category's own text, or the number of its bucket.
     texts: Tensors = {}
     by_encoder: dict[Encoder, dict[str, BaseFeature]] = {encode: {} for encode in ENCODERS.values()}
-    for name, feature in feature_set.features.items():
-        by_encoder[ENCODERS[type(feature)]][name] = feature
+    for name, feature in feature_set.encoded_features.items():
+        if not isinstance(feature, Input):
+            by_encoder[ENCODERS[type(feature)]][name] = feature
     for encode, features in by_encoder.items():
         if features:
             (column_type,) = {feature.column_type for feature in features.values()}
-            raw = raw_matrix([inputs[name] for name in features], MISSING[column_type])
+            raw = raw_matrix([columns[name] for name in features], MISSING[column_type])
             encoded, fields = encode(features, raw, crossed)
             outputs |= encoded
             texts |= fields
@@ -72,11 +85,47 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     return outputs
 
 
+def _derive(feature_set: FeatureSet, inputs: Mapping[str, Any]) -> Tensors:
+    """Return the raw values of the features that are computed from others, [batch], by name."""
+    derived = {
+        name: feature for name, feature in feature_set.encoded_features.items() if feature.expression is not None
+    }
+    expressions = {name: feature_set.parse(str(feature.expression)) for name, feature in derived.items()}
+    operands: dict[str, Value] = {}
+    for name in dict.fromkeys(name for expression in expressions.values() for name in expression.columns):
+        column_type = feature_set.raw_features[name].column_type
+        tensor = raw_matrix([inputs[name]], MISSING[column_type])[0]
+        is_missing = tf.math.is_nan(tensor) if column_type == "float" else tensor == MISSING[column_type]
+        operands[name] = Value(tensor, ~is_missing)
+    return {
+        name: _as_raw(evaluate(expressions[name], operands), feature.column_type) for name, feature in derived.items()
+    }
+
+
+def _as_raw(value: Value, column_type: ColumnType) -> tf.Tensor:
+    """Return the values of an expression as those of a raw column, with `MISSING` where they are undefined."""
+    tensor, dtype = value.tensor, DTYPES[column_type]
+    if tensor.dtype == tf.bool and column_type == "string":
+        tensor = tf.where(tensor, "true", "false")
+    elif tensor.dtype == tf.float64 and column_type == "float":
+        # What a double is beyond float32 is undefined, as it is in a file.
+        value = Value(tensor, value.valid & (tf.abs(tensor) < MAX_FLOAT32))
+    return tf.where(
+        value.valid, tf.cast(tensor, dtype) if dtype != tf.string else tensor, tf.constant(MISSING[column_type], dtype)
+    )
+
+
+def _encode_bags(features: Mapping[str, Any], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
+    """Return the ids and weights of lists and texts."""
+    return encode_bags(features, raw), {}
+
+
 def _encode_numbers(features: Mapping[str, Numeric], raw: tf.Tensor, crossed: set[str]) -> tuple[Tensors, Tensors]:
     """Return the transformed columns of numeric features, and the texts of those that are crossed."""
     encoding = NumericEncoding(features, raw)
     outputs = {safe_name(name): numbers for name, numbers in encoding.scaled.items()}
     outputs |= {bucketized_name(name): ids for name, ids in encoding.buckets.items()}
+    outputs |= {indicator_name(name): is_missing for name, is_missing in encoding.indicators.items()}
     return outputs, {name: tf.strings.as_string(encoding.buckets[name]) for name in features if name in crossed}
 
 
@@ -124,6 +173,9 @@ ENCODERS: Mapping[type[BaseFeature], Encoder] = {
     VocabularyList: _encode_categories,
     VocabularyFile: _encode_categories,
     Hash: _encode_categories,
+    IdList: _encode_bags,
+    Text: _encode_bags,
+    Vector: encode_vectors,
 }
 
 

@@ -22,7 +22,7 @@ from pipeline.profile.targets import target
 from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, Timestamp
 from schemas.tables import data_files
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
@@ -148,8 +148,8 @@ def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
         return []
     columns = {name: _column(name, batches) for name in features.column_types}
     anomalies = []
-    for name, feature in features.features.items():
-        if columns[name].is_date:
+    for name, feature in features.raw_features.items():
+        if columns[name].is_date and not isinstance(feature, Timestamp):
             anomalies.append(_date(columns[name], is_category=feature.column_type == "string"))
     if columns[features.label.column].rows >= MIN_ROWS:
         anomalies += _leaks(features, columns)
@@ -176,7 +176,7 @@ def _date(column: Column, *, is_category: bool) -> Anomaly:
 
 def _leaks(features: FeatureSet, columns: dict[str, Column]) -> list[Anomaly]:
     label = features.label
-    inputs = [columns[name] for name in features.features]
+    inputs = [columns[name] for name in features.raw_features]
     leaks = find_leaks(inputs, target(columns[label.column], label.classes).with_rows(inputs))
     remedy = "known when a prediction is asked for? If not, name {} in data.ignored_columns"
     anomalies = [

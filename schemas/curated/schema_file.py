@@ -65,7 +65,7 @@ def check_schema(path: str, schema: schema_pb2.Schema, features: FeatureSet) -> 
         if name not in declared:
             hint = did_you_mean(name, list(declared))
             raise ConfigError(f"{path}: describes '{name}', which the config does not declare; {hint}")
-    for name, feature in features.features.items():
+    for name, feature in features.raw_features.items():
         if described[name].presence.min_fraction < 1 and feature.missing is None:
             raise ConfigError(
                 f"{path}: '{name}' may be missing (presence.min_fraction below 1); declare what a missing value "

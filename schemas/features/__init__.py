@@ -24,17 +24,22 @@ from schemas.features.columns import (
 from schemas.features.cross import Cross
 from schemas.features.feature_set import FeatureSet
 from schemas.features.hash import Hash
+from schemas.features.id_list import IdList
 from schemas.features.identity import Identity
+from schemas.features.input import Input
 from schemas.features.kinds import KINDS, Feature
 from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabel, RegressionLabel
-from schemas.features.numeric import Numeric, bucketized_name
+from schemas.features.numeric import Numeric, bucketized_name, indicator_name
+from schemas.features.text import Text
+from schemas.features.timestamp import Timestamp, TimePart
+from schemas.features.tokens import WEIGHTS_SUFFIX, Bag, HashedTokens, LearnedTokens
+from schemas.features.vector import Vector
 from schemas.features.vocabulary import Vocabulary
 from schemas.features.vocabulary_file import VocabularyFile
 from schemas.features.vocabulary_list import VocabularyList
 
 __all__ = [
-    "KINDS",
-    "MISSING",
+    "Bag",
     "BaseFeature",
     "BinaryLabel",
     "Boundaries",
@@ -45,10 +50,16 @@ __all__ = [
     "Feature",
     "FeatureSet",
     "Hash",
+    "HashedTokens",
     "IdColumn",
+    "IdList",
     "Identity",
+    "Input",
+    "KINDS",
     "Label",
     "LabelKind",
+    "LearnedTokens",
+    "MISSING",
     "MulticlassLabel",
     "NonzeroQuantiles",
     "NumberColumn",
@@ -56,9 +67,15 @@ __all__ = [
     "Numeric",
     "Quantiles",
     "RegressionLabel",
+    "Text",
+    "TimePart",
+    "Timestamp",
+    "Vector",
     "Vocabulary",
     "VocabularyFile",
     "VocabularyList",
+    "WEIGHTS_SUFFIX",
     "bucketized_name",
+    "indicator_name",
     "safe_name",
 ]

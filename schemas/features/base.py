@@ -6,11 +6,13 @@ methods and properties here.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import model_validator
 
 from schemas.declaration import Declaration, MissingValues
+from schemas.expressions import Type
 from schemas.features.columns import ColumnType, Embedding, IdColumn, NumberColumn
 
 
@@ -22,9 +24,9 @@ class ModelUse(Declaration):
     embedding: Embedding = "none"
     """Input of the deep part for an id: a learned vector of this many dimensions, `one_hot`, or `none`."""
 
-    def id_column(self, name: str, num_ids: int) -> IdColumn:
+    def id_column(self, name: str, num_ids: int, table: str | None = None) -> IdColumn:
         """Return a transformed column of ids that the model uses in this way."""
-        return IdColumn(name, num_ids, self.wide, self.embedding)
+        return IdColumn(name, num_ids, self.wide, self.embedding, table=table)
 
 
 class BaseFeature(ModelUse):
@@ -32,11 +34,18 @@ class BaseFeature(ModelUse):
 
     Attributes:
       column_type: type of the raw values in tf.Example, in the schema and in a served request.
+      expression_type: type of the values in expressions.
       learns_categories: whether Transform learns the categories, and writes them to a file named by `safe_name`.
     """
 
     column_type: ClassVar[ColumnType]
+    expression_type: ClassVar[Type]
     learns_categories: ClassVar[bool] = False
+
+    expression: str | None = None
+    """The value, computed from other columns, as in `fare / miles`; docs/how-to/derived-columns.md has the language. If
+    omitted, the value is the column of the feature's name. A value may be undefined (a division by 0), so `missing` is
+    required."""
 
     missing_values: MissingValues | None = None
     """The strings that stand for a missing value in this column, in place of `data.missing_values`; list "" too if an
@@ -52,6 +61,16 @@ class BaseFeature(ModelUse):
     def number_columns(self, name: str) -> tuple[NumberColumn, ...]:
         """Return the transformed columns of numbers that the feature of this name gives."""
         return ()
+
+    def expand(self, name: str) -> "Mapping[str, BaseFeature]":
+        """Return the features that Transform encodes for the feature of this name: itself, but for a few kinds."""
+        return {name: self}
+
+    @model_validator(mode="after")
+    def _check_undefined(self) -> "BaseFeature":
+        if self.expression is not None and self.missing is None:
+            raise ValueError("an expression may be undefined; declare under `missing` what the value is then")
+        return self
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -69,10 +88,20 @@ class BaseFeature(ModelUse):
         return None
 
 
-class CategoricalFeature(BaseFeature):
+class SharedIds(BaseFeature):
+    """A feature whose ids may mean the same as those of other features."""
+
+    shared: str | None = None
+    """A name of your own, the same for features whose values mean the same, such as origin and destination. They share
+    one embedding, as Keras's shared layers do, and one learned vocabulary. All else that they declare of ids and the
+    embedding must be equal. The wide part keeps weights of its own for each."""
+
+
+class CategoricalFeature(SharedIds):
     """A feature whose raw values are strings."""
 
     column_type = "string"
+    expression_type = "string"
 
     missing: str | None = None
     """The category that a missing value becomes. If omitted, a missing value is an error."""

@@ -19,21 +19,35 @@ MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": flo
 
 @dataclass(frozen=True)
 class IdColumn:
-    """A transformed column of ids in `[0, num_ids)`, and what the model does with them."""
+    """A transformed column of ids in `[0, num_ids)`, and what the model does with them.
+
+    Attributes:
+      name: Name of the column.
+      num_ids: Number of ids.
+      wide: Whether the wide part has a weight for each id.
+      embedding: Input of the deep part.
+      width: Number of ids in each row.
+      weights: Name of the number column that has the weight of each id of a row; None if each row has one id.
+      table: Name of the embedding that several columns share; None for an embedding of its own.
+    """
 
     name: str
     num_ids: int
     wide: bool
     embedding: Embedding
+    width: int = 1
+    weights: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A transformed column of one scaled number."""
+    """A transformed column of one scaled number, or of `width` numbers in each row."""
 
     name: str
     wide: bool
     encoding: NumberEncoding | None = None
+    width: int = 1
 
 
 @lru_cache(maxsize=1 << 14)

@@ -1,15 +1,27 @@
 """The features of one pipeline together."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from schemas.declaration import Declaration, did_you_mean
+from schemas.expressions import Expression, ExpressionError, Type
+from schemas.features.base import BaseFeature, SharedIds
 from schemas.features.columns import ColumnType, IdColumn, NumberColumn, safe_name
 from schemas.features.cross import Cross
+from schemas.features.input import Input
 from schemas.features.kinds import Feature
 from schemas.features.label import Label
+
+# The types that an expression of a column type may have.
+_RESULT_TYPES: Mapping[ColumnType, tuple[Type, ...]] = {
+    "float": ("number", "boolean"),
+    "int": ("number", "boolean"),
+    "string": ("string", "boolean"),
+}
 
 
 class FeatureSet(Declaration):
@@ -23,11 +35,13 @@ class FeatureSet(Declaration):
     def _check_consistent(self) -> "FeatureSet":
         if self.label.column in self.features:
             raise ValueError(f"'{self.label.column}' is the label; it cannot be a feature too")
+        self._check_expressions()
         for cross in self.crosses:
             for name in cross.features:
                 self._check_crossed(cross, name)
+        self._check_shared()
         # TensorFlow 2.x rejects a signature whose arguments differ in case only.
-        inputs = [safe_name(name).lower() for name in self.features]
+        inputs = [safe_name(name).lower() for name in self.raw_features]
         outputs = [*(c.name for c in self.id_columns), *(c.name for c in self.number_columns), self.label.name]
         for title, names in (("inputs of the served model", inputs), ("transformed columns", outputs)):
             repeated = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -35,27 +49,100 @@ class FeatureSet(Declaration):
                 raise ValueError(f"two {title} would both be named {', '.join(map(repr, repeated))}; rename one")
         return self
 
+    def _check_expressions(self) -> None:
+        used: set[str] = set()
+        for name, feature in self.encoded_features.items():
+            if feature.expression is None:
+                continue
+            try:
+                expression = self.parse(feature.expression)
+            except ExpressionError as error:
+                raise ValueError(f"features.{name}.expression: {error}") from error
+            if expression.type not in _RESULT_TYPES[feature.column_type]:
+                expected = " or ".join(f"a {type_}" for type_ in _RESULT_TYPES[feature.column_type])
+                raise ValueError(f"features.{name}.expression: expected {expected}, found a {expression.type}")
+            if not expression.columns:
+                raise ValueError(f"features.{name}.expression: uses no column, so it is the same in every row")
+            used |= {*expression.columns}
+        used |= {*self.label.inputs_of(self.expression_types)} if self.label.expression is not None else set()
+        for name, feature in self.features.items():
+            if name not in used and not feature.expand(name):
+                raise ValueError(f"features.{name}: has no parts, and no expression uses it; add parts, or remove it")
+            if name not in used and isinstance(feature, Input):
+                raise ValueError(f"features.{name}: no expression uses this input; remove it")
+
+    def parse(self, expression: str) -> Expression:
+        """Parse an expression over the raw features.
+
+        Raises:
+          ExpressionError: It is not in the language, or uses another column.
+        """
+        return Expression.parse(expression, self.expression_types)
+
+    @property
+    def expression_types(self) -> dict[str, Type]:
+        """Types of the columns that expressions of features may use."""
+        return {name: feature.expression_type for name, feature in self.raw_features.items()}
+
     def _check_crossed(self, cross: Cross, name: str) -> None:
-        feature = self.features.get(name)
+        feature = self.encoded_features.get(name)
         if feature is None:
-            hint = did_you_mean(name, list(self.features))
+            hint = did_you_mean(name, list(self.encoded_features))
             raise ValueError(f"the cross {cross.name} uses '{name}', which is not a declared feature; {hint}")
         if feature.cross_problem:
             raise ValueError(f"the cross {cross.name} uses '{name}', {feature.cross_problem}")
 
-    @property
-    def id_columns(self) -> tuple[IdColumn, ...]:
-        """The transformed columns of ids: features in the order of declaration, then crosses."""
-        columns = [column for name, feature in self.features.items() for column in feature.id_columns(name)]
-        return (*columns, *(cross.id_column(cross.name, cross.num_ids) for cross in self.crosses))
+    def _check_shared(self) -> None:
+        """Reject features that share ids and declare them differently."""
+        for table, names in self.shared_features.items():
+            first = self.features[names[0]]
+            own = {"wide", "missing", "missing_values", "expression"}
+            for name in names[1:]:
+                other = self.features[name]
+                keys = {*type(first).model_fields, *type(other).model_fields} - own
+                different = sorted(key for key in keys if getattr(first, key, None) != getattr(other, key, None))
+                if different:
+                    raise ValueError(
+                        f"features.{name}.shared: '{table}' is also of '{names[0]}', which has another {different[0]}; "
+                        "features that share ids declare the same"
+                    )
 
     @property
+    def shared_features(self) -> dict[str, list[str]]:
+        """Names of the features that share ids, by the name that they share."""
+        names: dict[str, list[str]] = {}
+        for name, feature in self.features.items():
+            if isinstance(feature, SharedIds) and feature.shared is not None:
+                names.setdefault(feature.shared, []).append(name)
+        return names
+
+    @cached_property
+    def raw_features(self) -> Mapping[str, Feature]:
+        """The features whose values are a column of the data, by its name; the others are computed from them."""
+        return {name: feature for name, feature in self.features.items() if feature.expression is None}
+
+    @cached_property
+    def encoded_features(self) -> Mapping[str, BaseFeature]:
+        """The features that Transform encodes: all, with the parts of times in the place of times."""
+        return {key: part for name, feature in self.features.items() for key, part in feature.expand(name).items()}
+
+    @cached_property
+    def id_columns(self) -> tuple[IdColumn, ...]:
+        """The transformed columns of ids: features in the order of declaration, then crosses."""
+        return (*self._feature_id_columns(), *(cross.id_column(cross.name, cross.num_ids) for cross in self.crosses))
+
+    def _feature_id_columns(self) -> Iterator[IdColumn]:
+        for name, feature in self.encoded_features.items():
+            yield from feature.id_columns(name)
+
+    @cached_property
     def number_columns(self) -> tuple[NumberColumn, ...]:
-        """The transformed numeric columns, in the order of declaration."""
-        return tuple(column for name, feature in self.features.items() for column in feature.number_columns(name))
+        """The transformed columns of numbers, in the order of declaration."""
+        features = self.encoded_features.items()
+        return tuple(column for name, feature in features for column in feature.number_columns(name))
 
     @property
     def column_types(self) -> dict[str, ColumnType]:
         """Raw column names, the label's last, with the type that their values have."""
-        types: dict[str, ColumnType] = {name: feature.column_type for name, feature in self.features.items()}
+        types: dict[str, ColumnType] = {name: feature.column_type for name, feature in self.raw_features.items()}
         return {**types, self.label.column: self.label.column_type}

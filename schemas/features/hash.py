@@ -15,4 +15,4 @@ class Hash(CategoricalFeature):
     num_ids: PositiveInt
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.num_ids),)
+        return (self.id_column(safe_name(name), self.num_ids, self.shared),)

@@ -4,14 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from schemas.features.base import BaseFeature
+from schemas.features.base import SharedIds
 from schemas.features.columns import IdColumn, safe_name
 
 
-class Identity(BaseFeature):
+class Identity(SharedIds):
     """An integer that is its own ID, in `[0, num_ids)`. A value outside is counted, and gets the nearest ID."""
 
     column_type = "int"
+    expression_type = "number"
 
     kind: Literal["identity"]
     num_ids: PositiveInt
@@ -25,7 +26,7 @@ class Identity(BaseFeature):
         return self
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.num_ids),)
+        return (self.id_column(safe_name(name), self.num_ids, self.shared),)
 
     @property
     def raw_num_ids(self) -> int:

@@ -8,15 +8,31 @@ from pydantic import Field
 
 from schemas.features.base import BaseFeature
 from schemas.features.hash import Hash
+from schemas.features.id_list import IdList
 from schemas.features.identity import Identity
+from schemas.features.input import Input
 from schemas.features.numeric import Numeric
+from schemas.features.text import Text
+from schemas.features.timestamp import Timestamp
+from schemas.features.vector import Vector
 from schemas.features.vocabulary import Vocabulary
 from schemas.features.vocabulary_file import VocabularyFile
 from schemas.features.vocabulary_list import VocabularyList
 
 # A kind is registered here, and with its encoder in components.transform.preprocessing.
 Feature = Annotated[
-    Numeric | Vocabulary | VocabularyList | VocabularyFile | Identity | Hash, Field(discriminator="kind")
+    Numeric
+    | Vocabulary
+    | VocabularyList
+    | VocabularyFile
+    | Identity
+    | Hash
+    | Timestamp
+    | IdList
+    | Text
+    | Vector
+    | Input,
+    Field(discriminator="kind"),
 ]
 
 KINDS: Mapping[str, type[BaseFeature]] = {

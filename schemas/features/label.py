@@ -1,12 +1,17 @@
 """Kinds of labels."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, MissingValues
+from schemas.expressions import Expression, ExpressionError, Type
 from schemas.features.base import check_distinct
 from schemas.features.columns import ColumnType, safe_name
+from schemas.tables.times import check_format
+
+_TYPES: Mapping[str, Type] = {"number": "number", "string": "string"}
 
 LabelKind = Literal["binary", "multiclass", "regression"]
 
@@ -17,13 +22,71 @@ class _Label(Declaration):
     column: str
     missing_values: MissingValues = ("",)
     """The strings that stand for a missing label; `data.missing_values` is for features only."""
+    expression: str | None = None
+    """The label, computed when the rows are read, as in `tips > 0.2 * fare` (a boolean is `true` or `false`).
+    `column` is then its name, and no column of the data. docs/how-to/derived-columns.md has the language."""
+    inputs: dict[str, str] = {}
+    """The columns that only the expression uses, which a request for a prediction does not have: their types, `number`,
+    `string`, or a format of times such as `iso8601`."""
     drop_missing: bool = False
     """Whether rows without a label are dropped, and counted; otherwise they are bad rows."""
+
+    @field_validator("inputs")
+    @classmethod
+    def _check_inputs(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, type_ in value.items():
+            if type_ not in ("number", "string"):
+                try:
+                    check_format(type_)
+                except ValueError as error:
+                    raise ValueError(f"{name}: expected number, string, or a format of times; {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_inputs_are_used(self) -> "_Label":
+        if self.inputs and self.expression is None:
+            raise ValueError("inputs: needs an expression that uses them")
+        return self
 
     @property
     def name(self) -> str:
         """Name of the transformed column."""
         return safe_name(self.column)
+
+    @property
+    def input_types(self) -> dict[str, Type]:
+        """Types of the columns that only the label's expression uses, as the expression sees them."""
+        return {name: _TYPES.get(type_, "time") for name, type_ in self.inputs.items()}
+
+    def parse(self, columns: Mapping[str, Type]) -> Expression:
+        """Parse the label's expression over its inputs and these columns.
+
+        Raises:
+          ValueError: There is no such expression; the message names the key.
+        """
+        assert self.expression is not None
+        try:
+            expression = Expression.parse(self.expression, {**columns, **self.input_types})
+        except ExpressionError as error:
+            raise ValueError(f"label.expression: {error}; a column that is not a feature needs label.inputs") from error
+        expected: tuple[Type, ...] = ("number",) if self.column_type == "float" else ("boolean", "string", "number")
+        if expression.type not in expected:
+            raise ValueError(f"label.expression: expected a {' or a '.join(expected)}, found a {expression.type}")
+        return expression
+
+    def inputs_of(self, columns: Mapping[str, Type]) -> tuple[str, ...]:
+        """Return the columns that the label's expression uses.
+
+        Raises:
+          ValueError: The expression is wrong, or does not use a declared input.
+        """
+        used = self.parse(columns).columns
+        for name in self.inputs:
+            if name in columns:
+                raise ValueError(f"label.inputs: '{name}' is a feature already; remove it here")
+            if name not in used:
+                raise ValueError(f"label.inputs: the expression does not use '{name}'; remove it")
+        return used
 
 
 class BinaryLabel(_Label):

@@ -22,4 +22,4 @@ class Vocabulary(CategoricalFeature):
     """How many ids the values outside the vocabulary are hashed to."""
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), self.max_size + self.oov_ids),)
+        return (self.id_column(safe_name(name), self.max_size + self.oov_ids, self.shared),)

@@ -20,7 +20,7 @@ class VocabularyFile(CategoricalFeature):
     """Filled in from the file when the config is read; not to be written by hand."""
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids),)
+        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids, self.shared),)
 
     @property
     def categories(self) -> tuple[str, ...]:

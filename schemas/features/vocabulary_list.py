@@ -22,7 +22,7 @@ class VocabularyList(CategoricalFeature):
         return check_distinct(value)
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
-        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids),)
+        return (self.id_column(safe_name(name), len(self.values) + self.oov_ids, self.shared),)
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tfx_bsl.coders import example_coder
 
+from schemas.tables.items import as_list_strings
 from schemas.tables.values import as_strings
 
 # The tags of tf.Example's only field and of tf.SequenceExample's second one:
@@ -20,7 +21,7 @@ _FEATURES_TAG, _FEATURE_LISTS_TAG = 0x0A, 0x12
 
 
 class ExampleError(ValueError):
-    """A record that is not a tf.Example with one value, or none, in each feature.
+    """A record that is not a tf.Example with strings or numbers in each feature.
 
     Attributes:
       index: Place of the record among those that were given.
@@ -55,8 +56,8 @@ def decode(records: Sequence[bytes], only: Collection[str] | None = None, decima
       decimal: Character before the fraction of a number.
 
     Raises:
-      ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has several values in a column that is
-        wanted.
+      ExampleError: A record is not a tf.Example, is a tf.SequenceExample, or has bytes that are not UTF-8 in a column
+        that is wanted.
     """
     for names, batch, start in _batches(records):
         selected = [name for name in names if only is None or name in only]
@@ -65,7 +66,7 @@ def decode(records: Sequence[bytes], only: Collection[str] | None = None, decima
 
 
 def unreadable(records: Sequence[bytes]) -> dict[str, str]:
-    """Return the features that are not columns of strings, by name: several values, or bytes that are not UTF-8.
+    """Return the features that are not columns of strings, by name, since their bytes are not UTF-8.
 
     Raises:
       ExampleError: A record is not a tf.Example, or is a tf.SequenceExample.
@@ -85,9 +86,7 @@ def _batches(records: Sequence[bytes]) -> Iterator[tuple[list[str], pa.RecordBat
     """Yield the names of features, decoded records, and the place of the first of them."""
     for index, record in enumerate(records):
         if _is_sequence(record):
-            raise ExampleError(
-                index, "is a tf.SequenceExample; expected a tf.Example with at most one value in a feature"
-            )
+            raise ExampleError(index, "is a tf.SequenceExample; expected a tf.Example")
     decoder = example_coder.ExamplesToRecordBatchDecoder()
     for batch, start in _decode(decoder, records, 0):
         yield sorted(batch.schema.names), batch, start
@@ -110,20 +109,21 @@ def _strings(batch: pa.RecordBatch, name: str, start: int, decimal: str) -> pa.A
     if pa.types.is_null(lists.type):
         return pa.nulls(batch.num_rows, pa.string())
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
-    longest = pc.max(lengths).as_py() or 0
-    if longest > 1:
-        index = pc.greater(lengths, 1).index(True).as_py()
-        values = lengths[index].as_py()
-        raise ExampleError(start + index, f"{name}: has {values} values; expected one, or none")
     values = lists.flatten()
     try:
         strings = as_strings(values.cast(pa.binary()) if pa.types.is_binary(values.type) else values, decimal)
     except pa.ArrowInvalid as error:
-        owners = np.flatnonzero(np.asarray(pc.equal(lengths, 1)))
+        owners = np.repeat(np.arange(len(lengths)), lengths.to_numpy(zero_copy_only=False))
         index = next(i for i, value in enumerate(values.to_pylist()) if not _is_utf8(value))
         raise ExampleError(start + int(owners[index]), f"{name}: holds bytes that are not UTF-8") from error
     positions = pc.subtract(pc.cumulative_sum(lengths.cast(pa.int64())), 1)
-    return strings.take(pc.if_else(pc.equal(lengths, 1), positions, pa.scalar(None, pa.int64())))
+    single = strings.take(pc.if_else(pc.equal(lengths, 1), positions, pa.scalar(None, pa.int64())))
+    is_list = pc.greater(lengths, 1)
+    if not pc.any(is_list).as_py():
+        return single
+    offsets = pc.cumulative_sum(lengths.cast(pa.int32()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), offsets])
+    return pc.if_else(is_list, as_list_strings(pa.ListArray.from_arrays(offsets, strings), decimal), single)
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -219,7 +219,8 @@ class TableCounts:
           splits: whether each row is in a split, by its name.
         """
         part = TableCounts(self.columns, {split: int(rows.sum()) for split, rows in splits.items()})
-        for name, rule in self.columns.rules.items():
+        for name in self.columns.types:
+            rule = self.columns.rules[name]
             if name == self.columns.label and rule.kind != "float":
                 continue
             values, texts = batch.values.column(name), batch.texts.column(name)

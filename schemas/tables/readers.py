@@ -515,7 +515,7 @@ def _is_text(column: pa.Array) -> bool:
 
 @dataclass
 class TFRecordReader(Reader):
-    """TFRecord of tf.Example, plain or gzipped; a feature has one value, or none.
+    """TFRecord of tf.Example, plain or gzipped.
 
     https://www.tensorflow.org/tutorials/load_data/tfrecord describes the file format.
     """

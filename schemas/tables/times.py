@@ -9,6 +9,7 @@ Formats are those of `strptime` (https://docs.python.org/3/library/datetime.html
 own `strptime` accepts 29 February 2023 and ignores offsets, and Python's takes 10 microseconds a value.
 """
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ EPOCHS: Mapping[str, int] = {
     "epoch_nanoseconds": 10**9,
 }
 DAY_SECONDS = 86_400
+_EPOCH = datetime.datetime(1970, 1, 1)
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 # Wall seconds of 1900-01-01 00:00 and of 2101-01-01 00:00.
 MIN_SECONDS, END_SECONDS = -2_208_988_800, 4_133_980_800
@@ -72,16 +74,33 @@ _INTEGER = r"^[+-]?[0-9]{1,18}(?:\.0+)?$"
 
 
 @dataclass(frozen=True)
-class Times:
-    """Times of a column.
+class TimeFormat:
+    """How the times of a column are written.
 
     Attributes:
-      seconds: Wall seconds, or seconds since midnight; null where a value is missing or has a fault; [n] of int64.
-      faults: The reason why a value is not a time, by its index.
+      format: `iso8601`, `time_of_day`, a key of EPOCHS, or codes of strptime.
+      time_zone: Zone of the wall clock, and of values without an offset.
     """
 
-    seconds: pa.Array
-    faults: Mapping[int, str]
+    format: str = ISO8601
+    time_zone: str = "UTC"
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for messages."""
+        return _name(self.format)
+
+    def write(self, seconds: int) -> str:
+        """Return wall seconds as `read_times` reads them."""
+        wall = _EPOCH + datetime.timedelta(seconds=seconds)
+        if self.format in EPOCHS:
+            utc = int(wall.replace(tzinfo=ZoneInfo(self.time_zone)).timestamp())
+            return str(utc * EPOCHS[self.format])
+        if self.format == TIME_OF_DAY:
+            return wall.strftime("%H:%M:%S")
+        if self.format == ISO8601:
+            return wall.isoformat()
+        return wall.strftime(self.format.replace("%z", wall.replace(tzinfo=ZoneInfo(self.time_zone)).strftime("%z")))
 
 
 def check_format(time_format: str) -> None:
@@ -124,14 +143,16 @@ def has_date(time_format: str) -> bool:
     return time_format in (ISO8601, *EPOCHS) or (time_format != TIME_OF_DAY and bool(re.search("%[Yy]", time_format)))
 
 
-def read_times(strings: pa.Array, time_format: str, time_zone: str = "UTC") -> Times:
-    """Read strings as times.
+def read_times(strings: pa.Array, times: TimeFormat) -> tuple[pa.Array, Mapping[int, str]]:
+    """Return strings as times, and the reasons of faults by row.
+
+    The times are wall seconds, or seconds since midnight, null where a value is missing or has a fault; [n] of int64.
 
     Args:
       strings: Values, null where one is missing; [n] of string.
-      time_format: `iso8601`, `time_of_day`, a key of EPOCHS, or codes of strptime.
-      time_zone: Zone of the wall clock, and of values without an offset.
+      times: How they are written.
     """
+    time_format, time_zone = times.format, times.time_zone
     trimmed = pc.utf8_trim_whitespace(strings)
     if time_format in EPOCHS:
         seconds, is_time = _read_epochs(trimmed, EPOCHS[time_format])
@@ -147,7 +168,7 @@ def read_times(strings: pa.Array, time_format: str, time_zone: str = "UTC") -> T
     faults = {
         int(row): f"{problem[row]}, found {_quote(strings[int(row)].as_py())}" for row in np.flatnonzero(problem != "")
     }
-    return Times(pa.array(seconds, pa.int64(), mask=missing | (problem != "")), faults)
+    return pa.array(seconds, pa.int64(), mask=missing | (problem != "")), faults
 
 
 def _name(time_format: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cli.errors import DataError
 from schemas.data import CsvOptions, Data, Format
 from schemas.declaration import close_match, did_you_mean
+from schemas.expressions import Expression, Type
 from schemas.features import ColumnType, FeatureSet
 from schemas.tables.pieces import Piece
 from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
@@ -24,7 +26,9 @@ from schemas.tables.values import (
     Rule,
     as_missing,
     convert,
+    as_strings,
     feature_rules,
+    input_rules,
     label_rule,
     quote,
 )
@@ -47,6 +51,8 @@ class Columns:
       split_by: columns that decide which split a row belongs to.
       group: column whose value decides which share a row falls into; None where the features do.
       copied: columns that are handed on as they stand in the file.
+      label_expression: expression that the label is computed by; None where the label is a column.
+      label_inputs: columns that only the expression uses.
     """
 
     rules: Mapping[str, Rule]
@@ -56,19 +62,23 @@ class Columns:
     split_by: Sequence[str] = ()
     group: str | None = None
     copied: Sequence[str] = ()
+    label_expression: str | None = None
+    label_inputs: Sequence[str] = ()
 
     @classmethod
     def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
         """Return what a config expects."""
-        options = data.read_options(features.label.column)
+        options = data.read_options(features.label.column, *features.label.inputs)
         label = label_rule(features, options)
         return cls(
-            rules={**feature_rules(features, options), label.column: label},
+            rules={**feature_rules(features, options), **input_rules(features, options), label.column: label},
             missing_values=data.missing_values,
             label=label.column,
             ignored=list(data.ignored_columns),
             split_by=data.split_columns,
             group=data.group_column,
+            label_expression=features.label.expression,
+            label_inputs=list(features.label.inputs),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -82,8 +92,16 @@ class Columns:
 
     @property
     def types(self) -> dict[str, ColumnType]:
-        """The type of each column to read, by its name."""
-        return {name: rule.kind for name, rule in self.rules.items()}
+        """The type of each column that is written, by its name."""
+        return {name: rule.kind for name, rule in self.rules.items() if name not in self.label_inputs}
+
+    @cached_property
+    def derived_label(self) -> Expression | None:
+        """The expression that the label is computed by; None where the label is a column."""
+        if self.label_expression is None:
+            return None
+        types = {name: _expression_type(rule) for name, rule in self.rules.items() if name != self.label}
+        return Expression.parse(self.label_expression, types)
 
     @property
     def drops_unlabelled(self) -> bool:
@@ -103,7 +121,8 @@ class Columns:
     @property
     def needed(self) -> list[str]:
         """The columns that have to be there."""
-        return [*self.rules, *self.split_by, *([self.group] if self.group else []), *self.copied]
+        read = [name for name in self.rules if name != self.label or self.label_expression is None]
+        return [*read, *self.split_by, *([self.group] if self.group else []), *self.copied]
 
     def find_undeclared(self, names: Sequence[str]) -> list[str]:
         """Return the columns of a file that neither the config nor `ignored` names."""
@@ -295,7 +314,15 @@ class Table:
 
     def _batch(self, texts: Texts) -> Batch:
         """Return the rows that fit; the others go to `bad_rows`, each with its first fault."""
-        columns = {name: convert(texts.columns.column(name), rule) for name, rule in self.columns.rules.items()}
+        rules, expression, label = self.columns.rules, self.columns.derived_label, self.columns.label
+        read = {name: rule for name, rule in rules.items() if expression is None or name != label}
+        columns = {name: convert(texts.columns.column(name), rule) for name, rule in read.items()}
+        if expression is not None:
+            assert label is not None
+            operands = {name: _operand(columns[name], rules[name]) for name in expression.columns}
+            columns[label] = convert(
+                as_strings(expression.evaluate(operands), rules[label].numbers.decimal), rules[label]
+            )
         good = np.ones(len(texts.rows), dtype=bool)
         if self.columns.drops_unlabelled:
             assert self.columns.label is not None
@@ -335,9 +362,9 @@ class Table:
             return keep_good(as_missing(texts.columns.column(name), self.columns.missing_values))
 
         group = self.columns.group
-        strings = {name: keep_good(column.strings) for name, column in columns.items()}
+        strings = {name: keep_good(columns[name].strings) for name in self.columns.types}
         return Batch(
-            values=pa.RecordBatch.from_pydict({name: keep_good(column.values) for name, column in columns.items()}),
+            values=pa.RecordBatch.from_pydict({name: keep_good(columns[name].values) for name in self.columns.types}),
             texts=pa.RecordBatch.from_pydict(strings),
             rows=texts.rows if good is None else texts.rows[np.asarray(good)],
             features=self.columns.features,
@@ -346,6 +373,23 @@ class Table:
             labels=strings[self.columns.label] if self.columns.label else None,
             copied={name: keep_good(texts.columns.column(name)) for name in self.columns.copied},
         )
+
+
+def _expression_type(rule: Rule) -> Type:
+    """Return the type of a column's values in expressions."""
+    if rule.times is not None:
+        return "time"
+    return "string" if rule.kind == "string" else "number"
+
+
+def _operand(column: Converted, rule: Rule) -> pa.Array:
+    """Return the values of a column as an expression takes them: numbers in float64, as the file has them."""
+    if rule.times is not None:
+        return column.values
+    strings = pc.if_else(column.values.is_valid(), column.strings, pa.scalar(None, pa.string()))
+    if rule.kind == "string":
+        return strings
+    return pc.utf8_trim_whitespace(strings).cast(pa.float64())
 
 
 def _together(batches: Iterable[Texts]) -> Iterator[Texts]:

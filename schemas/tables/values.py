@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
-from schemas.features import MISSING, ColumnType, FeatureSet
+from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Timestamp, Vector
+from schemas.tables.items import LIST_START, ItemFormat, as_list_strings, join_items, read_items, split_items
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
+from schemas.tables.times import TimeFormat, read_times
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.
@@ -63,6 +65,8 @@ class Rule:
       strip_spaces: Whether spaces around a value are removed first.
       reads_booleans: Whether `true` of JSON is the string "true", as it is in Parquet. A CSV file may have True or t.
       numbers: How the strings of a column of numbers are written.
+      times: How the times of a column are written, whose converted values are wall seconds; None for other columns.
+      items: How several values in one row are written; None for columns of one value.
     """
 
     column: str
@@ -74,11 +78,26 @@ class Rule:
     strip_spaces: bool = False
     reads_booleans: bool = False
     numbers: NumberFormat = PLAIN
+    times: TimeFormat | None = None
+    items: ItemFormat | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Rule":
         """Return the rule of which `dataclasses.asdict` returned these values."""
-        return cls(**{**values, "numbers": NumberFormat(**values["numbers"])})
+        times, items = values["times"], values["items"]
+        formats = {
+            "numbers": NumberFormat(**values["numbers"]),
+            "times": None if times is None else TimeFormat(**times),
+            "items": None if items is None else ItemFormat(**items),
+        }
+        return cls(**{**values, **formats})
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for messages."""
+        if self.times is not None:
+            return self.times.expected
+        return EXPECTED[self.kind] if self.items is None else self.items.expected
 
     @cached_property
     def markers(self) -> frozenset[str]:
@@ -97,6 +116,10 @@ class Rule:
         # YAML writes the number -999.5 with a point whatever the format.
         doubles = _doubles(pc.coalesce(plain_numbers(markers, self.numbers), markers)).to_pylist()
         return frozenset(double for double in doubles if double is not None and math.isfinite(double))
+
+
+# Rule of one value of a list.
+_ITEM_RULE = Rule("", "string")
 
 
 @dataclass(frozen=True)
@@ -139,8 +162,37 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
             strip_spaces=options.csv.strip_spaces,
             reads_booleans=options.format == "parquet",
             numbers=options.csv.number_format,
+            times=TimeFormat(feature.format, feature.time_zone) if isinstance(feature, Timestamp) else None,
+            items=_item_format(feature),
         )
-        for name, feature in features.features.items()
+        for name, feature in features.raw_features.items()
+    }
+
+
+def _item_format(feature: BaseFeature) -> ItemFormat | None:
+    match feature:
+        case IdList():
+            return ItemFormat(feature.delimiter, max_items=feature.max_values)
+        case Vector():
+            return ItemFormat(feature.delimiter, numbers=feature.length)
+        case _:
+            return None
+
+
+def input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
+    """Return the rule of each column that only the label's expression uses; any of them may be missing."""
+    kinds: Mapping[str, ColumnType] = {"number": "float", "string": "string"}
+    return {
+        name: Rule(
+            column=name,
+            kind=kinds.get(type_, "int"),
+            missing_values=options.missing_values,
+            strip_spaces=options.csv.strip_spaces,
+            reads_booleans=options.format == "parquet",
+            numbers=options.csv.number_format,
+            times=None if type_ in kinds else TimeFormat(type_),
+        )
+        for name, type_ in features.label.inputs.items()
     }
 
 
@@ -178,7 +230,12 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
         strings = _as_classes(strings, rule.classes)
     faults = _find_oversized(strings)
     match rule.kind:
+        case "int" if rule.times is not None:
+            values, reasons = read_times(strings, rule.times)
+            faults = {**_as_faults(reasons), **faults}
         case "string":
+            strings, reasons = read_items(strings, rule.items)
+            faults = {**_as_faults(reasons), **faults}
             values = strings.cast(pa.binary())
         case "float":
             strings, values, wrong = _floats(strings, rule)
@@ -200,6 +257,10 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
     return Converted(values, strings, faults)
 
 
+def _as_faults(reasons: Mapping[int, str]) -> dict[int, Fault]:
+    return {row: Fault(reason, "other") for row, reason in reasons.items()}
+
+
 def out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:
     """Return whether each ID is outside `[0, num_ids)`, so that the model takes the nearest ID instead; [n]."""
     if rule.num_ids is None:
@@ -217,10 +278,12 @@ def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
 
     Raises:
       ArrowInvalid: bytes are not UTF-8.
-      ArrowNotImplementedError: the column holds lists or structs.
+      ArrowNotImplementedError: the column holds structs, or lists of other than strings and numbers.
     """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        return as_list_strings(column, decimal)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     offset = _UTC_OFFSET.fullmatch(column.type.tz or "") if pa.types.is_timestamp(column.type) else None
@@ -247,8 +310,10 @@ def as_string(value: Any, rule: Rule) -> str | None:
     Raises:
       ValueError: it is of a type that no column has. The message states what was expected and found.
     """
-    expected = EXPECTED[rule.kind]
+    expected = rule.expected
     match value:
+        case list() if rule.items is not None:
+            return join_items([None if item is None else as_string(item, _ITEM_RULE) for item in value])
         case None | str():
             return value
         case bool():
@@ -271,7 +336,9 @@ def as_string(value: Any, rule: Rule) -> str | None:
 
 
 def quote(text: str) -> str:
-    """Return a string in quotes, its end cut off if it is long."""
+    """Return a string in quotes, its end cut off if it is long; a list as its number of values."""
+    if text.startswith(LIST_START):
+        return f"a list of {len(split_items(text)):,} values"
     return repr(text) if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]!r}..."
 
 

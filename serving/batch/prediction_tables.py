@@ -108,7 +108,7 @@ def _build_inputs(block: pa.Table, features: FeatureSet) -> dict[str, NDArray[An
     kinds = features.column_types
     return {
         safe_name(name): pc.fill_null(block.column(f"{_FEATURE_PREFIX}{name}"), MISSING[kinds[name]]).to_numpy()
-        for name in features.features
+        for name in features.raw_features
     }
 
 

@@ -201,6 +201,8 @@ def _convert(field: Input, values: Sequence[Any]) -> list[Any]:
 
 def _find_unusual(rule: Rule, values: Sequence[Any]) -> list[int]:
     """Return the rows of the values that may change in the conversion. This runs for every value of every request."""
+    if rule.times is not None or rule.items is not None:
+        return list(range(len(values)))
     match rule.kind:
         case "string":
             markers, strip = rule.markers, rule.strip_spaces

@@ -177,7 +177,7 @@ class ServedModel(tf.Module):
             name: tf.io.FixedLenFeature([], DTYPES[kinds[name]])
             if feature.missing is None
             else tf.io.FixedLenFeature([], DTYPES[kinds[name]], MISSING[kinds[name]])
-            for name, feature in features.features.items()
+            for name, feature in features.raw_features.items()
         }
         label = features.label
         label_spec = {label.column: tf.io.FixedLenFeature([], DTYPES[kinds[label.column]])}

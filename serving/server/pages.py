@@ -130,7 +130,7 @@ def _build_row_schema(served: ServedVersion) -> dict[str, Any]:
 
 
 def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
-    return {safe_name(name): feature for name, feature in features.features.items()} if features else {}
+    return {safe_name(name): feature for name, feature in features.raw_features.items()} if features else {}
 
 
 def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | None) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def _training_data(candidate: Candidate) -> TrainingData:
     return TrainingData(
         label_kind=features.label.kind,
         label=features.label.column,
-        features=[safe_name(name) for name in features.features],
+        features=[safe_name(name) for name in features.raw_features],
         examples=candidate.examples,
         metrics=candidate.metrics,
     )

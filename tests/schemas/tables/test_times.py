@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.tables.times import check_format, check_time_zone, has_date, read_times
+from schemas.tables.times import TimeFormat, check_format, check_time_zone, has_date, read_times
 
 EPOCH = datetime.datetime(1970, 1, 1)
 MOMENTS = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 12, 31, 23, 59, 59))
@@ -17,15 +17,21 @@ def seconds(moment: datetime.datetime) -> int:
 
 
 def read(values: list[str | None], time_format: str, time_zone: str = "UTC") -> list[int | None]:
-    times = read_times(pa.array(values, pa.string()), time_format, time_zone)
-    assert not times.faults
-    return times.seconds.to_pylist()
+    times, faults = read_times(pa.array(values, pa.string()), TimeFormat(time_format, time_zone))
+    assert not faults
+    written = [
+        None if value is None else TimeFormat(time_format, time_zone).write(value) for value in times.to_pylist()
+    ]
+    # What is written is read again as the same wall seconds.
+    assert read_times(pa.array(written, pa.string()), TimeFormat(time_format, time_zone))[0] == times
+    return times.to_pylist()
 
 
 def fault(value: str, time_format: str) -> str:
-    times = read_times(pa.array(["", value], pa.string()).filter(pa.array([False, True])), time_format)
-    assert times.seconds.to_pylist() == [None]
-    return times.faults[0]
+    strings = pa.array(["", value], pa.string()).filter(pa.array([False, True]))
+    times, faults = read_times(strings, TimeFormat(time_format))
+    assert times.to_pylist() == [None]
+    return faults[0]
 
 
 @given(MOMENTS)

@@ -1,31 +1,31 @@
-"""Parts of times in the graph: month, weekday, hour and others, from wall seconds (schemas/tables/times.py).
+"""Parts of times: month, weekday, hour and others, from wall seconds (schemas/tables/times.py). Imports no TensorFlow.
 
-Everything is exact arithmetic of int64, so training, evaluation, batch and online have the same parts.
+All is arithmetic of integers that NumPy's arrays and TensorFlow's int64 tensors share, so training, evaluation, batch
+and online have the same parts.
 """
 
 from collections.abc import Callable, Mapping
-
-import tensorflow as tf
+from typing import Any
 
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 # 1970-01-01 was a Thursday; Monday is 0, as in Python and in ISO 8601.
 _FIRST_WEEKDAY = 3
 
 
-def _days(seconds: tf.Tensor) -> tf.Tensor:
+def _days(seconds: Any) -> Any:
     return seconds // _DAY
 
 
-def _second_of_day(seconds: tf.Tensor) -> tf.Tensor:
+def _second_of_day(seconds: Any) -> Any:
     return seconds % _DAY
 
 
-def _weekday(seconds: tf.Tensor) -> tf.Tensor:
+def _weekday(seconds: Any) -> Any:
     return (_days(seconds) + _FIRST_WEEKDAY) % 7
 
 
-def _civil(days: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return year, month and day of days since 1970-01-01, all int64 of the same shape.
+def _civil(days: Any) -> tuple[Any, Any, Any]:
+    """Return year, month and day of days since 1970-01-01, all of the same shape.
 
     Source: Howard Hinnant, https://howardhinnant.github.io/date_algorithms.html#civil_from_days
     """
@@ -37,29 +37,30 @@ def _civil(days: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     month_from_march = (5 * day_of_year + 2) // 153
     day = day_of_year - (153 * month_from_march + 2) // 5 + 1
     month = (month_from_march + 2) % 12 + 1
-    year = year_of_era + era * 400 + tf.cast(month <= 2, tf.int64)
-    return year, month, day
+    # 1 for January and February, which belong to the year before in a year that begins in March.
+    return year_of_era + era * 400 + (14 - month) // 12, month, day
 
 
-def _first_day_of_year(year: tf.Tensor) -> tf.Tensor:
+def _first_day_of_year(year: Any) -> Any:
     """Return the days from 1970-01-01 to the first of January of years."""
     before = year - 1
     return 365 * (year - 1970) + (before // 4 - before // 100 + before // 400) - (1969 // 4 - 1969 // 100 + 1969 // 400)
 
 
-def _day_of_year(seconds: tf.Tensor) -> tf.Tensor:
+def _day_of_year(seconds: Any) -> Any:
     days = _days(seconds)
     return days - _first_day_of_year(_civil(days)[0])
 
 
-def _iso_week(seconds: tf.Tensor) -> tf.Tensor:
+def _iso_week(seconds: Any) -> Any:
     """Return the week of ISO 8601, from 0 for week 1: the week of a date is that of its Thursday."""
     thursday = _days(seconds) - _weekday(seconds) + 3
     return (thursday - _first_day_of_year(_civil(thursday)[0])) // 7
 
 
-PARTS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+PARTS: Mapping[str, Callable[[Any], Any]] = {
     "year": lambda seconds: _civil(_days(seconds))[0],
+    "days_since_1970": _days,
     "month": lambda seconds: _civil(_days(seconds))[1] - 1,
     "day_of_month": lambda seconds: _civil(_days(seconds))[2] - 1,
     "day_of_year": _day_of_year,
@@ -68,4 +69,12 @@ PARTS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "hour": lambda seconds: _second_of_day(seconds) // _HOUR,
     "minute_of_day": lambda seconds: _second_of_day(seconds) // _MINUTE,
 }
-"""The part of wall seconds by its name; int64 of the same shape, from 0 on except for the year."""
+"""The part of wall seconds by its name: int64 of the same shape, from 0 on but for the year."""
+
+NUM_VALUES: Mapping[str, int] = {
+    "month": 12, "day_of_month": 31, "day_of_year": 366, "week": 53, "weekday": 7, "hour": 24, "minute_of_day": 1_440,
+}  # fmt: skip
+"""Number of values of each part that recurs."""
+
+DATE_PARTS = tuple(part for part in PARTS if part not in ("hour", "minute_of_day"))
+"""The parts that a time of day does not have."""
