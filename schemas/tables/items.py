@@ -41,6 +41,12 @@ class ItemFormat:
         return f"a list, or a string of values between {self.delimiter!r}"
 
 
+def is_list_of_values(type_: pa.DataType) -> bool:
+    """Return whether a type is that of lists of numbers or strings."""
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return bool(is_list and not pa.types.is_nested(type_.value_type))
+
+
 def as_list_strings(lists: pa.Array, decimal: str) -> pa.Array:
     """Return a column of lists as marked strings, null where a list is null; [n]."""
     values = lists.flatten()

@@ -37,6 +37,7 @@ from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
 from schemas.tables.locations import what_failed
 from schemas.tables.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
+from schemas.tables.items import is_list_of_values
 from schemas.tables.values import as_strings
 
 # A row of CSV must fit into a block.
@@ -439,7 +440,9 @@ def _family(encoding: str) -> str:
 
 @dataclass
 class ParquetReader(Reader):
-    """Parquet. Values become strings, exactly; columns of lists, structs, maps or bytes that are not text cannot."""
+    """Parquet. Values become strings, exactly, and lists of values too; structs, maps and bytes that are not text
+    cannot.
+    """
 
     def names(self) -> list[str]:
         with self._file() as file:
@@ -447,7 +450,8 @@ class ParquetReader(Reader):
 
     def unreadable(self) -> dict[str, str]:
         with self._file() as file:
-            nested = {field.name: str(field.type) for field in file.schema_arrow if pa.types.is_nested(field.type)}
+            fields = file.schema_arrow
+            nested = {f.name: str(f.type) for f in fields if pa.types.is_nested(f.type) and not is_list_of_values(f.type)}
             binary = [field.name for field in file.schema_arrow if _is_binary(field.type)]
             indices = {}
             for batch in file.iter_batches(_ROWS_TOGETHER, columns=binary) if binary else ():

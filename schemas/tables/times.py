@@ -314,4 +314,5 @@ def days_from_civil(year: Integers, month: Integers, day: Integers) -> Integers:
     year_of_era = shifted - era * 400
     day_of_year = (153 * (month + np.where(month > 2, -3, 9)) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return era * 146_097 + day_of_era - 719_468
+    days: Integers = era * 146_097 + day_of_era - 719_468
+    return days

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Timestamp, Vector
-from schemas.tables.items import LIST_START, ItemFormat, as_list_strings, join_items, read_items, split_items
+from schemas.tables.items import LIST_START, ItemFormat, as_list_strings, is_list_of_values, join_items, read_items, split_items
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 from schemas.tables.times import TimeFormat, read_times
 
@@ -282,7 +282,7 @@ def as_strings(column: pa.Array, decimal: str = ".") -> pa.Array:
     """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+    if is_list_of_values(column.type):
         return as_list_strings(column, decimal)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
