@@ -181,7 +181,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         statistics=statistics,
         schema=schema.outputs["schema"],
         pushed_statistics=history.outputs["statistics"],
-        policy=config.validation.model_dump_json(),
+        policy=config.gate_policy.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
         requirements=config.evaluation.model_dump_json(),
         label=config.label.model_dump_json(),

@@ -5,9 +5,9 @@ The syntax is that of Python's expressions, parsed by the standard library's `as
 NumPy here, for labels and statistics, and over TensorFlow in the Transform graph
 (components/transform/expressions.py).
 
-A result is missing where an operand is missing (but for `coalesce`, `is_missing` and the branch of a condition that is
-not taken), and where it is not defined: a division by zero, the logarithm of a number below 0, a number beyond
-float32. Imports no TensorFlow.
+A result is missing where an operand is missing; `coalesce`, `is_missing` and the branch of a condition that is not
+taken are the exceptions. It is missing, too, where it is not defined: a division by zero, or the logarithm of a number
+below 0. Imports no TensorFlow.
 """
 
 import ast
@@ -208,8 +208,8 @@ class Expression:
         """Return the value of each row, null where it is missing or not defined.
 
         Args:
-          columns: Values of the columns that it uses, by name, null where one is missing; float64 or float32 for
-            numbers, int64 of wall seconds for times, string, or bool; [n].
+          columns: Values of the columns that it uses, by name, null where one is missing; [n]. Numbers are float64 or
+            float32, times int64 of wall seconds.
         """
         rows = len(next(iter(columns.values()))) if columns else 1
         return _evaluate(self.root, columns, rows)
@@ -360,22 +360,22 @@ def _evaluate(node: Node, columns: Mapping[str, pa.Array], rows: int) -> pa.Arra
         case Constant():
             return pa.array([node.value], _ARROW_TYPES[node.type]).take(pa.array(np.zeros(rows, np.int64)))
         case Column():
-            return _defined(columns[node.name].cast(_ARROW_TYPES[node.type]))
+            return _without_undefined(columns[node.name].cast(_ARROW_TYPES[node.type]))
         case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
             strings = _evaluate(first, columns, rows)
             begin, length = int(float(start)), int(float(count))
-            return _defined(pc.utf8_slice_codeunits(strings, begin, begin + length))
+            return _without_undefined(pc.utf8_slice_codeunits(strings, begin, begin + length))
         case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
             parts = pc.split_pattern(_evaluate(first, columns, rows), str(separator))
             number = int(float(index))
             part = pc.list_slice(parts, number, number + 1, return_fixed_size_list=True)
-            return _defined(part.flatten() if not part.null_count else _flatten(part))
+            return _without_undefined(part.flatten() if not part.null_count else _flatten(part))
         case Call(function="contains", operands=(first, Constant(value=pattern))):
             return pc.match_substring(_evaluate(first, columns, rows), str(pattern))
     values = [_evaluate(operand, columns, rows) for operand in node.operands]
     if node.function == "-" and node.operands[0].type == "time":
         return pc.subtract(*values).cast(pa.float64())
-    return _defined(_ARROW_FUNCTIONS[node.function](*values))
+    return _without_undefined(_ARROW_FUNCTIONS[node.function](*values))
 
 
 def _flatten(lists: pa.Array) -> pa.Array:
@@ -383,7 +383,7 @@ def _flatten(lists: pa.Array) -> pa.Array:
     return pa.array([None if value is None else value[0] for value in lists.to_pylist()], pa.string())
 
 
-def _defined(values: pa.Array) -> pa.Array:
+def _without_undefined(values: pa.Array) -> pa.Array:
     """Return values with null for numbers that are not finite and for empty strings."""
     if pa.types.is_floating(values.type):
         return pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
@@ -417,7 +417,7 @@ def _floor_quotient(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
     return pc.floor(pc.divide(dividend, divisor))
 
 
-def _folded(function: Function) -> Function:
+def _fold(function: Function) -> Function:
     def fold(first: pa.Array, *others: pa.Array) -> pa.Array:
         for other in others:
             first = function(first, other)
@@ -441,8 +441,8 @@ _ARROW_FUNCTIONS: Mapping[str, Function] = {
     "<=": pc.less_equal,
     ">": pc.greater,
     ">=": pc.greater_equal,
-    "and": _folded(pc.and_),
-    "or": _folded(pc.or_),
+    "and": _fold(pc.and_),
+    "or": _fold(pc.or_),
     "not": pc.invert,
     "if": pc.if_else,
     "abs": pc.abs,

@@ -68,7 +68,7 @@ def write_golden(
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:
-    """Return the raw values of a record by the model's input names, times as the data has them; without missing ones."""
+    """Return the raw values of a record by the model's input names, without those that are missing."""
     values = tf.train.Example.FromString(record).features.feature
     raw = {name: _value(values[name]) for name in features.raw_features}
     for name, feature in features.raw_features.items():

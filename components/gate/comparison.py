@@ -204,7 +204,8 @@ def _with_comparators(schema: schema_pb2.Schema, comparison: Comparison, side: S
         comparator = feature.drift_comparator if side == "drift" else feature.skew_comparator
         if not comparator.ListFields():
             feature.ClearField("drift_comparator" if side == "drift" else "skew_comparator")
-            distance = comparison.features.get(feature.name, comparison.default)
+            default = None if feature.name in comparison.excluded else comparison.default
+            distance = comparison.features.get(feature.name, default)
             if distance is not None:
                 comparator = feature.drift_comparator if side == "drift" else feature.skew_comparator
                 _set(comparator, distance, is_category=feature.type == schema_pb2.BYTES)

@@ -1,6 +1,6 @@
 """Derived columns in the Transform graph: the expressions of schemas/expressions.py over tensors.
 
-A value is a tensor and whether it is there, both of shape [batch]. Numbers are computed in float64, as they are when
+A value is a tensor and whether it is present, both of shape [batch]. Numbers are computed in float64, as they are when
 the same expression is evaluated over the rows of a file.
 """
 
@@ -23,7 +23,7 @@ _TF_TYPES: Mapping[Type, tf.DType] = {
 
 
 class Value(NamedTuple):
-    """Values of an expression: the tensor, and whether each value is there; both of shape [batch]."""
+    """Values of an expression: the tensor, and whether each value is present; both of shape [batch]."""
 
     tensor: tf.Tensor
     valid: tf.Tensor
@@ -47,11 +47,11 @@ def _evaluate(node: Node, columns: Mapping[str, Value], batch: tf.Tensor) -> Val
             return Value(tf.fill(batch, tf.constant(node.value, _TF_TYPES[node.type])), tf.fill(batch, True))
         case Column():
             tensor, valid = columns[node.name]
-            return _defined(tensor if node.type == "string" else tf.cast(tensor, _TF_TYPES[node.type]), valid)
+            return _without_undefined(tensor if node.type == "string" else tf.cast(tensor, _TF_TYPES[node.type]), valid)
         case Call(function="contains", operands=(first, Constant(value=pattern))):
             strings = _evaluate(first, columns, batch)
-            found = tf.strings.regex_full_match(strings.tensor, f"(?s).*{re.escape(str(pattern))}.*")
-            return Value(found, strings.valid)
+            has_pattern = tf.strings.regex_full_match(strings.tensor, f"(?s).*{re.escape(str(pattern))}.*")
+            return Value(has_pattern, strings.valid)
         case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
             return _substring(_evaluate(first, columns, batch), int(float(start)), int(float(count)))
         case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
@@ -68,10 +68,10 @@ def _evaluate(node: Node, columns: Mapping[str, Value], batch: tf.Tensor) -> Val
             chosen = tf.where(condition.tensor, then.valid, other.valid)
             return Value(tf.where(condition.tensor, then.tensor, other.tensor), condition.valid & chosen)
     tensor = _FUNCTIONS[node.function](*[value.tensor for value in values])
-    return _defined(tf.cast(tensor, _TF_TYPES[node.type]) if node.type == "number" else tensor, valid)
+    return _without_undefined(tf.cast(tensor, _TF_TYPES[node.type]) if node.type == "number" else tensor, valid)
 
 
-def _defined(tensor: tf.Tensor, valid: tf.Tensor) -> Value:
+def _without_undefined(tensor: tf.Tensor, valid: tf.Tensor) -> Value:
     """Return values of which numbers that are not finite, and empty strings, are missing."""
     if tensor.dtype.is_floating:
         valid &= tf.math.is_finite(tensor)
@@ -92,7 +92,7 @@ def _coalesce(values: list[Value]) -> Value:
 def _substring(strings: Value, start: int, count: int) -> Value:
     # tf.strings.substr rejects a position beyond the end.
     begin = tf.minimum(tf.strings.length(strings.tensor, "UTF8_CHAR"), start)
-    return _defined(
+    return _without_undefined(
         tf.strings.substr(strings.tensor, begin, tf.fill(tf.shape(begin), count), "UTF8_CHAR"), strings.valid
     )
 
@@ -103,7 +103,7 @@ def _split_part(strings: Value, separator: str, index: int) -> Value:
     place = tf.where(has_part, parts.row_starts() + index, tf.zeros_like(parts.row_starts()))
     # A batch without any part has nothing to gather from.
     flat = tf.concat([parts.flat_values, [""]], axis=0)
-    return _defined(tf.gather(flat, place), strings.valid & has_part)
+    return _without_undefined(tf.gather(flat, place), strings.valid & has_part)
 
 
 def _haversine_km(*degrees: tf.Tensor) -> tf.Tensor:

@@ -29,7 +29,17 @@ from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
-from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind
+from schemas.features import (
+    Bag,
+    CategoricalFeature,
+    Cross,
+    Feature,
+    FeatureSet,
+    Label,
+    LabelKind,
+    Timestamp,
+    Vector,
+)
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
@@ -76,8 +86,8 @@ class PipelineConfig(Declaration):
             raise ValueError(f"evaluation.split: '{self.evaluation.split}' is not in data.splits; {hint}")
         for columns in self.evaluation.slice_by:
             for column in columns:
-                if column not in self.features:
-                    hint = did_you_mean(column, list(self.features))
+                if column not in self.feature_set.raw_features:
+                    hint = did_you_mean(column, list(self.feature_set.raw_features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
         self._check_missing_values()
         self._check_categories()
@@ -85,19 +95,36 @@ class PipelineConfig(Declaration):
         self._check_label_kind()
         self._check_architecture()
         self._check_push()
-        both = sorted({*self.feature_set.column_types} & {*self.data.ignored_columns})
+        derived = {self.label.column} if self.label.expression is not None else set()
+        used = {*self.feature_set.column_types, *self.label.inputs} - derived
+        both = sorted(used & {*self.data.ignored_columns})
         if both:
             raise ValueError(
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
             )
         return self
 
+    @property
+    def gate_policy(self) -> Validation:
+        """The policy of the gate, whose comparisons leave out the columns that do not come again."""
+        kinds = (Bag, Timestamp, Vector)
+        columns = tuple(name for name, feature in self.feature_set.raw_features.items() if isinstance(feature, kinds))
+        drift, skew = (
+            comparison.model_copy(update={"excluded": (*comparison.excluded, *columns)})
+            for comparison in (self.validation.drift, self.validation.skew)
+        )
+        return self.validation.model_copy(update={"drift": drift, "skew": skew})
+
     def _check_missing_values(self) -> None:
         if "" in self.data.missing_values:
             return
         for name, feature in self.features.items():
-            is_string = self.feature_set.column_types[name] == "string"
-            if is_string and feature.missing is not None and feature.missing_values is None:
+            if (
+                isinstance(feature, CategoricalFeature)
+                and feature.expression is None
+                and feature.missing is not None
+                and feature.missing_values is None
+            ):
                 raise ValueError(
                     f"data.missing_values: needs '' for '{name}', which may be missing: the model takes '' for a "
                     "missing value"

@@ -10,6 +10,8 @@ from pipeline.init.notes import Notes, Rank
 from pipeline.profile.leaks import LEAK_OF_CLASSES, LEAK_OF_NUMBERS
 from pipeline.profile.targets import Target, combine_ids
 
+# Kinds without one id in each row. A time has one for each part, which the deep part combines.
+_NOT_CROSSED = ("timestamp", "list", "text", "vector")
 _CROSSED_FEATURES, _CROSSES = 8, 3
 # Less is explained by chance, the more so in a small table.
 _MIN_GAIN, _MIN_GAIN_IN_ROWS = 0.005, 5
@@ -26,6 +28,7 @@ class ChosenCross:
 
 def choose_crosses(features: Sequence[ChosenFeature], target: Target, notes: Notes) -> list[ChosenCross]:
     """Return the pairs that explain most beyond what the better of the two explains."""
+    features = [f for f in features if f.declared["kind"] not in _NOT_CROSSED]
     usable = [f for f in features if f.declared.get("buckets") or f.declared["kind"] != "numeric"]
     usable = sorted(usable, key=lambda f: -f.explained)[:_CROSSED_FEATURES]
     target = target.of_lookup([feature.column for feature in features])

@@ -78,7 +78,7 @@ def why_excluded(column: Column) -> str:
         is_id = column.is_integer and (is_id_name(column.name) or _is_dense(column) or _is_numbering(column))
         is_id = (is_id and not _is_year(column)) or is_long(column)
         return _unique_id(column) if is_unique and is_id else ""
-    if _is_free_text(column):
+    if is_free_text(column):
         return f"free text, such as {_shorten(column.values[0][0])!r}"
     if column.distinct > _UNIQUE_SHARE * column.present and column.present >= _MIN_UNIQUE_ROWS:
         return _unique_id(column)
@@ -166,7 +166,8 @@ def _has_equal_digits(column: Column) -> bool:
     return low == high >= _MIN_ID_DIGITS
 
 
-def _is_free_text(column: Column) -> bool:
+def is_free_text(column: Column) -> bool:
+    """Return whether the values are sentences that hardly repeat."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return False
     words = pc.mean(pc.count_substring_regex(column.texts, r"\S+").cast("float64")).as_py()

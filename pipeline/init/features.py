@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
+from pipeline.init.column_kinds import recognize
 from pipeline.init.exclusions import is_id_name, times_of, why_excluded, why_unlearnable
 from pipeline.init.kinds import choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
@@ -73,7 +74,13 @@ def choose_columns(
       DataError: No column can be a feature.
       ConfigError: A column that the user keeps has no values.
     """
-    reasons = {name: _why_not(column, requests) for name, column in columns.items() if name != requests.label}
+    others = {name: column for name, column in columns.items() if name != requests.label}
+    recognized = {
+        name: kind
+        for name, column in others.items()
+        if name not in requests.drop and column.present and (kind := recognize(column, target)) is not None
+    }
+    reasons = {name: _why_not(column, requests) for name, column in others.items() if name not in recognized}
     candidates = [columns[name] for name, reason in reasons.items() if not reason]
     target = target.with_rows(candidates)
     leaks = find_leaks(candidates, target)
@@ -95,7 +102,16 @@ def choose_columns(
         if not reason:
             names[served] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
+    for name, kind in recognized.items():
+        served = safe_name(name).lower()
+        if served in names:
+            reasons[name] = f"would have the name of '{names[served]}' in the served model; rename it"
+        else:
+            names[served] = name
+            features[name] = ChosenFeature(columns[name], kind.declared, kind.reason, 0.0)
     _note_names(renamed, notes)
+    features = {name: features[name] for name in others if name in features}
+    reasons = {name: reasons[name] for name in others if name in reasons}
     chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)

@@ -10,6 +10,8 @@ from schemas.curated.schema_file import SCHEMA_TYPES
 from schemas.features import KINDS
 
 _MAX_DOMAIN = 100
+# Kinds whose values are not categories by themselves.
+_WITHOUT_DOMAIN = ("timestamp", "list", "text", "vector")
 
 
 def schema_lines(decision: Decision) -> Iterator[str]:
@@ -25,7 +27,8 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         yield "feature {"
         yield f"  name: {limit}"
         yield f"  type: {type_}"
-        if column.missing_share:
+        # A missing list or text has no tokens, so it is never an error.
+        if column.missing_share or kind in ("list", "text") or "missing" in feature.declared:
             least = min_fraction(column, decision.samples, len(decision.features))
             yield f"  presence {{ min_fraction: {least:g} min_count: 1 }} # {column.missing_share:.2%} missing now"
         else:
@@ -38,7 +41,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
             yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }} {highest}"
         elif kind == "numeric":
             yield "  float_domain { disallow_nan: true disallow_inf: true }"
-        elif column.distinct <= _MAX_DOMAIN:
+        elif kind not in _WITHOUT_DOMAIN and column.distinct <= _MAX_DOMAIN:
             domains.append(column)
             yield f"  domain: {limit}"
             mass = min_domain_mass(column, decision.samples, len(decision.features))

@@ -10,7 +10,7 @@ The terms are those of `tf.feature_column` and `keras.utils.FeatureSpace`; deriv
 `tf.feature_column` names them: `age_bucketized`, `education_X_occupation`.
 """
 
-from schemas.features.base import BaseFeature
+from schemas.features.base import BaseFeature, CategoricalFeature
 from schemas.features.buckets import Boundaries, Buckets, NonzeroQuantiles, Quantiles
 from schemas.features.columns import (
     MISSING,
@@ -31,7 +31,7 @@ from schemas.features.kinds import KINDS, Feature
 from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabel, RegressionLabel
 from schemas.features.numeric import Numeric, bucketized_name, indicator_name
 from schemas.features.text import Text
-from schemas.features.timestamp import Timestamp, TimePart
+from schemas.features.timestamp import TimePart, Timestamp
 from schemas.features.tokens import WEIGHTS_SUFFIX, Bag, HashedTokens, LearnedTokens
 from schemas.features.vector import Vector
 from schemas.features.vocabulary import Vocabulary
@@ -39,11 +39,15 @@ from schemas.features.vocabulary_file import VocabularyFile
 from schemas.features.vocabulary_list import VocabularyList
 
 __all__ = [
+    "KINDS",
+    "MISSING",
+    "WEIGHTS_SUFFIX",
     "Bag",
     "BaseFeature",
     "BinaryLabel",
     "Boundaries",
     "Buckets",
+    "CategoricalFeature",
     "ColumnType",
     "Cross",
     "Embedding",
@@ -55,11 +59,9 @@ __all__ = [
     "IdList",
     "Identity",
     "Input",
-    "KINDS",
     "Label",
     "LabelKind",
     "LearnedTokens",
-    "MISSING",
     "MulticlassLabel",
     "NonzeroQuantiles",
     "NumberColumn",
@@ -74,7 +76,6 @@ __all__ = [
     "Vocabulary",
     "VocabularyFile",
     "VocabularyList",
-    "WEIGHTS_SUFFIX",
     "bucketized_name",
     "indicator_name",
     "safe_name",

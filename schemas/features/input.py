@@ -8,8 +8,8 @@ from schemas.features.columns import ColumnType
 
 
 class Input(BaseFeature):
-    """A column that only expressions of other features use. It is read, checked and served, but is no input of the
-    network. An expression sees whether it is missing.
+    """A column that only expressions of other features use. It is read, checked and served; the network does
+    not have it. An expression sees whether it is missing.
     """
 
     kind: Literal["input"]

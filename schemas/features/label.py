@@ -25,7 +25,7 @@ class _Label(Declaration):
     expression: str | None = None
     """The label, computed when the rows are read, as in `tips > 0.2 * fare` (a boolean is `true` or `false`).
     `column` is then its name, and no column of the data. docs/how-to/derived-columns.md has the language."""
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] = Field(default_factory=dict)
     """The columns that only the expression uses, which a request for a prediction does not have: their types, `number`,
     `string`, or a format of times such as `iso8601`."""
     drop_missing: bool = False

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.declaration import did_you_mean
 from schemas.features.base import BaseFeature, ModelUse
@@ -19,14 +19,13 @@ class TimePart(ModelUse):
     """How the model uses one part of a time; the part of `pickup` is `pickup.hour` in crosses."""
 
     buckets: Buckets | None = None
-    """Buckets of the part's values, in place of one id for each value; of `year` and `days_since_1970` beside the scaled
-    number."""
+    """Buckets of the part's values, in place of one id for each value. `year` and `days_since_1970` are numbers too."""
     cyclical: bool = False
     """Whether the sine and the cosine of the part, as an angle, are numbers of the model too: 23 h is near 0 h."""
 
 
 class Timestamp(BaseFeature):
-    """A date, a date-time or a time of day, used by its parts. Each part is 0 for the first (January, Monday, midnight)."""
+    """A date, a date-time or a time of day, used by its parts. Each part counts from 0: January, Monday, midnight."""
 
     column_type = "int"
     expression_type = "time"
@@ -38,7 +37,7 @@ class Timestamp(BaseFeature):
     value in any other format is a bad row. Years from 1900 to 2100."""
     time_zone: str = "UTC"
     """Zone of the parts (`Europe/Berlin`), and of values without an offset."""
-    parts: dict[str, TimePart] = {}
+    parts: dict[str, TimePart] = Field(default_factory=dict)
     """The parts that the model uses: `year`, `month`, `day_of_month`, `day_of_year`, `week` (ISO 8601), `weekday`,
     `hour`, `minute_of_day`, and `days_since_1970`, a number."""
     missing: Literal["own_id"] | None = None

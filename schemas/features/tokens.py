@@ -1,4 +1,4 @@
-"""What lists and texts share: tokens, each with an id, in one bag for each row."""
+"""The base of lists and texts: tokens, each with an id, in one bag for each row."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -57,8 +57,8 @@ class Bag(BaseFeature):
     tokens: Tokens = LearnedTokens()
     """How tokens become ids."""
     combiner: Combiner = "mean"
-    """The ids of a row are added up (`sum`), and divided by their number (`mean`) or by its square root (`sqrtn`), in
-    both parts of the model, as TensorFlow's `embedding_lookup_sparse` does."""
+    """The ids of a row are added up (`sum`), and divided by their number (`mean`) or by its square root (`sqrtn`). Both
+    parts of the model do so, as TensorFlow's `embedding_lookup_sparse` does."""
     missing: Literal["empty"] = "empty"
     """A missing value, or one without tokens, has no ids."""
 

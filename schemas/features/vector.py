@@ -9,8 +9,9 @@ from schemas.features.columns import NumberColumn, NumberEncoding, safe_name
 
 
 class Vector(BaseFeature):
-    """A fixed number of numbers in each row, such as an embedding: a list of Parquet, several values of tf.Example, or a
-    string such as `[0.1, 0.2]`.
+    """A fixed number of numbers in each row, such as an embedding.
+
+    It is a list of Parquet, several values of tf.Example, or a string such as `[0.1, 0.2]`.
     """
 
     column_type = "string"

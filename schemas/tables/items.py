@@ -35,7 +35,7 @@ class ItemFormat:
 
     @property
     def expected(self) -> str:
-        """What a value has to be, for messages."""
+        """Description of a value, for messages."""
         if self.numbers is not None:
             return f"{self.numbers:,} numbers"
         return f"a list, or a string of values between {self.delimiter!r}"

@@ -35,9 +35,9 @@ from schemas.data import CsvOptions, Format
 from schemas.tables import examples, locations
 from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
+from schemas.tables.items import is_list_of_values
 from schemas.tables.locations import what_failed
 from schemas.tables.pieces import PIECE_BYTES, Piece, csv_pieces, parquet_pieces
-from schemas.tables.items import is_list_of_values
 from schemas.tables.values import as_strings
 
 # A row of CSV must fit into a block.
@@ -451,14 +451,14 @@ class ParquetReader(Reader):
     def unreadable(self) -> dict[str, str]:
         with self._file() as file:
             fields = file.schema_arrow
-            nested = {f.name: str(f.type) for f in fields if pa.types.is_nested(f.type) and not is_list_of_values(f.type)}
+            nested = [f for f in fields if pa.types.is_nested(f.type) and not is_list_of_values(f.type)]
             binary = [field.name for field in file.schema_arrow if _is_binary(field.type)]
             indices = {}
             for batch in file.iter_batches(_ROWS_TOGETHER, columns=binary) if binary else ():
                 for name in binary:
                     if name not in indices and not _is_text(batch.column(name)):
                         indices[name] = f"{batch.column(name).type} that is not UTF-8"
-            return {**nested, **indices}
+            return {**{field.name: str(field.type) for field in nested}, **indices}
 
     def booleans(self) -> list[str]:
         with self._file() as file:

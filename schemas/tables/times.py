@@ -1,7 +1,7 @@
 """Reads dates, date-times, times of day and epochs as seconds of a wall clock. Imports no TensorFlow.
 
-A time is kept as the seconds since 1970-01-01 00:00 that a clock in the feature's time zone shows (`wall seconds`), so
-that the hour and the weekday are those of the place, whatever offset a value is written with. A time of day is kept as
+A time is kept as the seconds since 1970-01-01 00:00 that a clock in the feature's time zone shows (`wall seconds`).
+So the hour and the weekday are those of the place, whatever offset a value is written with. A time of day is kept as
 the seconds since midnight.
 
 Formats are those of `strptime` (https://docs.python.org/3/library/datetime.html#format-codes), `iso8601`
@@ -87,7 +87,7 @@ class TimeFormat:
 
     @property
     def expected(self) -> str:
-        """What a value has to be, for messages."""
+        """Description of a value, for messages."""
         return _name(self.format)
 
     def write(self, seconds: int) -> str:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Timestamp, Vector
-from schemas.tables.items import LIST_START, ItemFormat, as_list_strings, is_list_of_values, join_items, read_items, split_items
+from schemas.tables.items import (
+    LIST_START,
+    ItemFormat,
+    as_list_strings,
+    is_list_of_values,
+    join_items,
+    read_items,
+    split_items,
+)
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 from schemas.tables.times import TimeFormat, read_times
 
@@ -94,7 +102,7 @@ class Rule:
 
     @property
     def expected(self) -> str:
-        """What a value has to be, for messages."""
+        """Description of a value, for messages."""
         if self.times is not None:
             return self.times.expected
         return EXPECTED[self.kind] if self.items is None else self.items.expected

@@ -94,7 +94,8 @@ def check(text: str, rows: list[dict[str, Any]]) -> None:
     expected = expression.evaluate(columns).to_pylist()
     tensor, valid = evaluate(expression, tensors(columns))
     values = [
-        value if there else None for value, there in zip(tensor.numpy().tolist(), valid.numpy().tolist(), strict=True)
+        value if is_valid else None
+        for value, is_valid in zip(tensor.numpy().tolist(), valid.numpy().tolist(), strict=True)
     ]
     values = [value.decode() if isinstance(value, bytes) else value for value in values]
     for value, other in zip(values, expected, strict=True):

@@ -1,0 +1,223 @@
+"""Recognises columns of times, lists, texts and vectors, and declares them."""
+
+import math
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.init.exclusions import times_of
+from pipeline.init.kinds import Kind, round_up
+from pipeline.profile.columns import Column
+from pipeline.profile.targets import Target
+from schemas.tables.items import LIST_START, split_items
+from schemas.tables.time_parts import DATE_PARTS, PARTS
+from schemas.tables.times import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date, read_times
+
+# Formats that are tried, the usual ones first. Of day and month in either order, `_better_order` chooses.
+_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y",
+          "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%a, %d %b %Y")  # fmt: skip
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %I:%M %p", " %H:%M:%S %z")
+_FORMATS = (ISO8601, TIME_OF_DAY, *(date + clock for clock in _CLOCKS for date in _DATES))
+_NUMBER_FORMATS = ("%Y%m%d", *EPOCHS)
+_SAMPLE_VALUES = 200
+_PARTS_KEPT = ("hour", "weekday", "month")
+_PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
+_EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
+# A part or a trend that explains less than this of the label is left out, but for the hour, weekday and month.
+_MIN_EXPLAINED = 0.002
+_BUCKETS = 32
+_DELIMITERS = ("|", ";", ",", "/", " ")
+_MIN_LIST_SHARE, _MIN_ROWS_OF_ITEM, _MAX_ITEMS = 0.2, 5, 5_000
+# A text of few words is a list of them only if the words come again much more often than those of a language.
+_VECTOR = re.compile(r"\s*[\[(][^\[\](){}]*[\])]\s*")
+_MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
+_TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
+_MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
+
+
+def recognize(column: Column, target: Target) -> Kind | None:
+    """Return the declaration of a column of times, lists, texts or vectors; None for any other column."""
+    if column.distinct < 2:
+        return None
+    if column.values[0][0].startswith(LIST_START):
+        return _list_of_values(column)
+    times, words = times_of(column)
+    if times.time_form is not None:
+        return _times(column, times, words, target)
+    if column.is_number:
+        return None
+    return _written_vector(column) or _delimited_list(column) or _text(column)
+
+
+def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | None:
+    time_format = _find_format(times)
+    if time_format is None:
+        return None
+    seconds, _ = read_times(column.texts, TimeFormat(time_format))
+    wall = pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)
+    missing = np.asarray(seconds.is_null())
+    scores: dict[str, float] = {}
+    for part in _PARTS_TRIED:
+        if part in DATE_PARTS and not has_date(time_format):
+            continue
+        ids = np.where(missing, 0, PARTS[part](wall) + 1)
+        if len(np.unique(ids[~missing])) > 1:
+            scores[part] = target.score(ids)
+    parts: dict[str, Any] = {
+        part: {"embedding": _EMBEDDING}
+        for part, score in scores.items()
+        if part in _PARTS_KEPT or score > _MIN_EXPLAINED
+    }
+    trend = _trend(wall, missing, target) if has_date(time_format) else 0.0
+    if trend > _MIN_EXPLAINED or not parts:
+        parts["days_since_1970"] = {}
+    declared: dict[str, Any] = {"kind": "timestamp", "format": time_format, "parts": parts}
+    if words or column.missing_share:
+        declared["missing"] = "own_id"
+    if words:
+        declared["missing_values"] = ["", *words]
+    explained = ", ".join(f"{part} {score:.1%}" for part, score in {**scores, "days": trend}.items())
+    note = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
+    return Kind(declared, f"{times.time_form}, such as {times.values[0][0]!r}{note}; explain: {explained}")
+
+
+def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
+    """Return how much of the label is explained by the quantile of the day."""
+    edges = np.unique(np.quantile(wall[~missing], np.linspace(0, 1, _BUCKETS + 1)[1:-1]))
+    return float(target.score(np.where(missing, 0, np.searchsorted(edges, wall, side="right") + 1)))
+
+
+def _find_format(times: Column) -> str | None:
+    """Return the format that all values have; None if there is no such one."""
+    values = pa.array([value for value, _ in times.values], pa.string())
+    formats = _NUMBER_FORMATS if times.is_number else _FORMATS
+    fitting = [f for f in formats if _fits(values.slice(0, _SAMPLE_VALUES), f) and _fits(values, f)]
+    if not fitting:
+        return None
+    swapped = _swap(fitting[0])
+    return min(fitting[0], swapped, key=lambda f: _span(values, f)) if swapped in fitting else fitting[0]
+
+
+def _fits(values: pa.Array, time_format: str) -> bool:
+    return not read_times(values, TimeFormat(time_format))[1]
+
+
+def _swap(time_format: str) -> str:
+    """Return a format with day and month in the other order."""
+    return time_format.replace("%m", "\0").replace("%d", "%m").replace("\0", "%d")
+
+
+def _span(values: pa.Array, time_format: str) -> int:
+    """Return the time from the first to the last value; days and months that are swapped are further apart."""
+    bounds = pc.min_max(read_times(values, TimeFormat(time_format))[0]).as_py()
+    return int(bounds["max"] - bounds["min"])
+
+
+def _is_ambiguous(times: Column, time_format: str) -> bool:
+    swapped = _swap(time_format)
+    values = pa.array([value for value, _ in times.values], pa.string())
+    return swapped != time_format and "%b" not in time_format and time_format != "%Y%m%d" and _fits(values, swapped)
+
+
+def _list_of_values(column: Column) -> Kind | None:
+    """Return the declaration of a column of real lists: a vector of numbers, or a list of categories."""
+    lists = [(split_items(value), rows) for value, rows in column.values]
+    sizes = {len(items) for items, _ in lists}
+    values = Counter(item for items, rows in lists for item in items)
+    numbers = all(_is_number(item) for item in values)
+    if (
+        numbers
+        and len(sizes) == 1
+        and min(sizes) >= _MIN_VECTOR
+        and not all(item.lstrip("-").isdigit() for item in values)
+    ):
+        return _vector(column, min(sizes), ",")
+    delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
+    if delimiter is None:
+        return None
+    return _list(column, delimiter, [items for items, _ in lists])
+
+
+def _written_vector(column: Column) -> Kind | None:
+    """Return the declaration of strings such as `[0.1, 0.2]`."""
+    if not all(_VECTOR.fullmatch(value) for value, _ in column.values[:_SAMPLE_VALUES]):
+        return None
+    for delimiter in (",", ";", " "):
+        rows = [value.strip().strip("[]()").strip() for value, _ in column.values]
+        parts = [row.split() if delimiter == " " else row.split(delimiter) for row in rows]
+        sizes = {len(part) for part in parts}
+        if len(sizes) == 1 and min(sizes) >= _MIN_VECTOR and all(_is_number(item) for part in parts for item in part):
+            return _vector(column, min(sizes), delimiter)
+    return None
+
+
+def _vector(column: Column, length: int, delimiter: str) -> Kind:
+    declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
+    if column.missing_share:
+        declared["missing"] = "zeros"
+    return Kind(declared, f"{length:,} numbers in each row")
+
+
+def _delimited_list(column: Column) -> Kind | None:
+    """Return the declaration of strings of several categories; None without a delimiter between repeated values."""
+    if column.present < _MIN_UNIQUE_ROWS:
+        return None
+    for delimiter in _DELIMITERS[:3]:
+        if column.share(re.escape(delimiter)) < _MIN_LIST_SHARE:
+            continue
+        rows = [([item.strip() for item in value.split(delimiter) if item.strip()], n) for value, n in column.values]
+        items = Counter[str]()
+        for parts, count in rows:
+            for item in set(parts):
+                items[item] += count
+        # The items of a list come again, alone and beside others; the parts of an address or of a text do not.
+        if 2 <= len(items) <= min(_MAX_ITEMS, column.present // _MIN_ROWS_OF_ITEM) and len(items) < column.distinct:
+            repeats = sum(1 for count in items.values() if count >= _MIN_ROWS_OF_ITEM) / len(items)
+            words = np.mean([len(item.split()) for item in items])
+            if repeats >= 0.5 and words <= 3:
+                return _list(column, delimiter, [parts for parts, _ in rows])
+    return None
+
+
+def _list(column: Column, delimiter: str, rows: list[list[str]]) -> Kind:
+    distinct = len({item for items in rows for item in items})
+    longest = max(map(len, rows))
+    declared = {
+        "kind": "list",
+        "delimiter": delimiter,
+        # Twice as many as now, since a longer list is a bad row.
+        "max_values": max(8, 2 * longest),
+        "tokens": {"max_size": round_up(distinct + 1, _MAX_VOCABULARY)},
+        "embedding": _LIST_EMBEDDING,
+    }
+    return Kind(declared, f"up to {longest} of {distinct:,} categories in each row")
+
+
+def _text(column: Column) -> Kind | None:
+    """Return the declaration of sentences; None for values that repeat, and for names and ids."""
+    if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
+        return None
+    words = pc.count_substring_regex(column.texts, r"\S+").drop_null().to_numpy(zero_copy_only=False)
+    if words.mean() < _MIN_TEXT_WORDS:
+        return None
+    ngrams = 2 if column.present >= _MANY_ROWS else 1
+    tokens = int(np.quantile(words, 0.99)) * ngrams
+    declared = {
+        "kind": "text",
+        "word_ngrams": ngrams,
+        "max_tokens": min(_MAX_TOKENS, max(_MIN_TOKENS, 8 * math.ceil(tokens / 8))),
+        "tokens": {"max_size": min(_MAX_VOCABULARY, max(1_000, 2 * column.present)), "min_count": 2},
+        "embedding": _TEXT_EMBEDDING,
+    }
+    return Kind(declared, f"free text of {float(words.mean()):.0f} words, such as {column.values[0][0][:40]!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
