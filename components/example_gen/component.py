@@ -1,12 +1,13 @@
-"""ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
+"""ExampleGen: streams files or BigQuery through Arrow into tf.Example, several times as fast as the stock one.
 
 The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
 input files (components/example_gen/driver.py). Column types are declared instead of guessed. Splits by files,
 column, group and hash can be combined. A row that does not fit is rejected with its place, or counted and written
 aside; the stock component drops it, or fails in Beam.
 
-Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
-the batches before into records. What is written depends on neither the number of workers nor that of threads.
+Large files are cut into pieces, and tables of BigQuery into streams. Each of them is one element in Beam; it is read by
+one thread while others turn the batches before into records. What is written depends on neither the number of workers
+nor that of threads.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +45,7 @@ from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
 from schemas.data import TRAIN_SPLIT, Data
 from schemas.features import FeatureSet
+from schemas.tables import bigquery
 from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.tables.pieces import Piece
 from schemas.tables.precision import TableCounts
@@ -63,6 +66,8 @@ LABELS_PROPERTY = "labels"
 # shares are taken of groups.
 EQUAL_ROWS_PROPERTY = "equal_rows"
 REJECTS_FILE = "rejects.jsonl"
+# Files may be remote.
+_THREADS = 16
 
 
 def example_gen(
@@ -76,7 +81,8 @@ def example_gen(
       code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
       files_are_here: whether files can be listed now; spans can be resolved only then.
     """
-    patterns = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
+    are_listed = data.reads_files and files_are_here
+    patterns = inputs(data) if are_listed or has_spans(data) else unlisted_inputs(data)
     spans = [pattern.span for pattern in patterns if pattern.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
@@ -97,7 +103,7 @@ def example_gen(
         for pattern in patterns
     ]
     component: ContentExampleGen = ContentExampleGen(
-        input_base=data.base,
+        input_base=data.input_base,
         input_config=example_gen_pb2.Input(splits=patterns),
         custom_config=custom_config,
         custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
@@ -126,9 +132,10 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         settings = _settings(exec_properties)
-        files = _matched_files(exec_properties)
+        rows_read = _find_input(exec_properties, settings)
+        files = rows_read.files
         names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
-        plan = _plan(files, names, settings)
+        plan = _plan(rows_read, names, settings)
         results_file = os.path.join(artifact.uri, "conversion.json")
         with self._make_beam_pipeline() as pipeline:
             _ = (
@@ -182,17 +189,49 @@ def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
-    """(split, path) of every input file, in a stable order."""
+@dataclass(frozen=True)
+class _Input:
+    """Rows that are going to be read.
+
+    Attributes:
+      files: (split, path) of every input file, or (split, URI) of every stream of BigQuery, in a stable order.
+      bytes: Size of them all.
+    """
+
+    files: list[tuple[str, str]]
+    bytes: int
+
+
+def _find_input(exec_properties: dict[str, Any], settings: dict[str, Any]) -> _Input:
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], input_config)
     base = exec_properties["input_base"]
-    return [
-        (name, path)
-        for split in input_config.splits
-        for name in [split.name.split(SPAN_SEPARATOR)[0]]
-        for path in matching_files(base, split.pattern, name)
-    ]
+    patterns = [(str(split.name.split(SPAN_SEPARATOR)[0]), split.pattern) for split in input_config.splits]
+    if bigquery.is_bigquery(base):
+        return _open_tables([(name, bigquery.find_rows(base, name, pattern)) for name, pattern in patterns], settings)
+    files = [(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return _Input(files, sum(pool.map(lambda file: tf.io.gfile.stat(file[1]).length, files)))
+
+
+def _open_tables(tables: list[tuple[str, bigquery.TableRows]], settings: dict[str, Any]) -> _Input:
+    """Open streams of tables of BigQuery, once: all that follows reads one snapshot in one order.
+
+    Raises:
+      DataError: A table cannot be read, has other columns or no rows.
+    """
+    columns = Columns.from_json(settings["columns"]).needed
+    files: list[tuple[str, str]] = []
+    size = 0
+    for name, rows in tables:
+        Table.from_json(rows.uri, settings).check_names()
+        description = bigquery.describe(rows)
+        streams = bigquery.open_streams(rows, dict.fromkeys(columns), bigquery.count_streams(description))
+        if not streams:
+            raise DataError(f"{rows}: holds no rows")
+        files += [(name, stream.uri) for stream in streams]
+        size += description.bytes
+    return _Input(files, size)
 
 
 def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
@@ -299,7 +338,8 @@ class _Plan:
         return [split for split, taken in self.shares.items() if taken.are_spread]
 
 
-def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, Any]) -> _Plan:
+def _plan(rows_read: _Input, names: list[str], settings: dict[str, Any]) -> _Plan:
+    files = rows_read.files
     elements = [(name, index, len(files), path) for index, (name, path) in enumerate(files)]
 
     def of(split: str) -> Shares:
@@ -313,7 +353,7 @@ def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, An
         )
 
     numbers = {name: number for number, name in enumerate(names)}
-    one_in = choose_sampling([path for _, path in files])
+    one_in = choose_sampling(rows_read.bytes)
     return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
 
 

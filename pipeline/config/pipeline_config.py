@@ -217,6 +217,8 @@ class PipelineConfig(Declaration):
                 "vertex.machines.Trainer.replicas: several machines need training.distribution: multi_worker, found "
                 f"'{self.training.distribution}'"
             )
+        if self.vertex is not None and self.vertex.input_base is None and self.data.reads_files:
+            raise ValueError("vertex.input_base: is missing; give the gs:// folder that replaces data.base")
         if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
             raise ValueError(
                 f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "

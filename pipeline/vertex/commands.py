@@ -213,9 +213,12 @@ def _say_started(task: str) -> None:
 def _link_data(config: PipelineConfig, storage: Path) -> None:
     """Put this machine's data where the bucket's would be."""
     assert config.vertex is not None
+    (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(parents=True, exist_ok=True)
+    if not config.data.reads_files:
+        return
+    assert config.vertex.input_base is not None
     target = storage / config.vertex.input_base.removeprefix("gs://").rstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
-    (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(exist_ok=True)
     if target.is_symlink():
         target.unlink()
     if not target.exists():

@@ -37,7 +37,8 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
     if config.vertex is None:
         raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
     vertex = config.vertex
-    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": vertex.input_base.rstrip("/")})})
+    base = (vertex.input_base or "").rstrip("/")
+    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": base})})
     pipeline = create_pipeline(
         remote,
         pipeline_root=vertex.pipeline_root,

@@ -34,8 +34,8 @@ class Vertex(Declaration):
     pipeline_root: GcsFolder
     """The folder of artifacts and of pushed versions. Without `[`, `]`, `*`, `?` and `\\`, which TensorFlow and Beam
     take for a pattern in the names of what they write."""
-    input_base: GcsFolder
-    """Replaces `data.base` on Vertex AI; the same files are below it."""
+    input_base: GcsFolder | None = None
+    """Replaces `data.base` on Vertex AI; the same files are below it. Required, unless `data.format` is `bigquery`."""
     image: Annotated[str, Field(min_length=1)]
     """The container image that every component runs in, best by digest; docs/vertex.md builds it."""
     service_account: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
