@@ -20,7 +20,8 @@ from emulators.bigquery.server import BigQueryServer
 @click.option("--port", default=0, help="Port of the REST API on loopback.  [default: a free one]")
 @click.option("--storage-port", default=0, help="Port of the Storage Read API on loopback.  [default: a free one]")
 @click.option("--deny", "denied", multiple=True, metavar="DATASET", help="Deny access to a dataset. May be repeated.")
-def main(folder: Path, port: int, storage_port: int, denied: tuple[str, ...]) -> None:
+@click.option("--interrupt", "interruptions", default=0, metavar="N", help="Interrupt the first N streams once.")
+def main(folder: Path, port: int, storage_port: int, denied: tuple[str, ...], interruptions: int) -> None:
     """Emulate BigQuery on this machine, until Ctrl-C: tables, simple queries and Arrow streams.
 
     Prints one `export` line for each variable that clients need.
@@ -29,7 +30,7 @@ def main(folder: Path, port: int, storage_port: int, denied: tuple[str, ...]) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = BigQueryServer(folder, port, storage_port, denied)
+        server = BigQueryServer(folder, port, storage_port, denied, interruptions)
     except OSError as error:
         raise click.ClickException(
             f"--port {port} --storage-port {storage_port}: cannot be opened: {error.strerror}; use other ports"

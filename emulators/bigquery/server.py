@@ -31,13 +31,21 @@ class BigQueryServer:
       port: Port of the REST API; 0 for a free one.
       storage_port: Port of the Storage Read API; 0 for a free one.
       denied: Names of the datasets that nobody may read.
+      interruptions: Number of streams that are interrupted.
     """
 
-    def __init__(self, folder: Path, port: int = 0, storage_port: int = 0, denied: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int = 0,
+        storage_port: int = 0,
+        denied: tuple[str, ...] = (),
+        interruptions: int = 0,
+    ) -> None:
         catalog = Catalog(folder, denied)
         self._rest = _HttpServer(catalog, port)
         try:
-            self._storage = StorageReadServer(catalog, storage_port)
+            self._storage = StorageReadServer(catalog, storage_port, interruptions)
         except OSError:
             self._rest.server_close()
             raise

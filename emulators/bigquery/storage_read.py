@@ -25,6 +25,7 @@ _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     501: grpc.StatusCode.UNIMPLEMENTED,
+    503: grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -34,12 +35,18 @@ class StorageReadServer:
     Attributes:
       address: HOST:PORT.
 
+    Args:
+      catalog: Tables.
+      port: Port on loopback; 0 for a free one.
+      interruptions: Number of reads that are interrupted after their first response.
+
     Raises:
       OSError: The port cannot be opened.
     """
 
-    def __init__(self, catalog: Catalog, port: int = 0) -> None:
+    def __init__(self, catalog: Catalog, port: int = 0, interruptions: int = 0) -> None:
         self._catalog = catalog
+        self._interruptions = interruptions
         self._streams: dict[str, pa.Table] = {}
         # Without it, a second server would share the port.
         self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
@@ -106,6 +113,9 @@ class StorageReadServer:
             content = types.ArrowRecordBatch(serialized_record_batch=batch.serialize().to_pybytes())
             yield types.ReadRowsResponse(arrow_record_batch=content, row_count=batch.num_rows, **first)
             first = {}
+            if self._interruptions:
+                self._interruptions -= 1
+                raise BigQueryError(503, "backendError", "the stream is interrupted")
 
     def _answer(self, call: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
         def respond(request: Any, context: grpc.ServicerContext) -> Any:

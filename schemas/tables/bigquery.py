@@ -184,11 +184,12 @@ def read_stream(rows: TableRows) -> Iterator[pa.RecordBatch]:
     schema = None
     with _errors(str(rows), rows.project), _storage_client() as client:
         for response in client.read_rows(rows.stream, retry=_storage_retry()):
-            if schema is None:
-                # Only the first response has it.
+            # Only the first response has it.
+            if schema is None and response.arrow_schema.serialized_schema:
                 schema = pa.ipc.read_schema(pa.py_buffer(response.arrow_schema.serialized_schema))
-            content = pa.py_buffer(response.arrow_record_batch.serialized_record_batch)
-            yield pa.ipc.read_record_batch(content, schema)
+            if response.row_count:
+                content = pa.py_buffer(response.arrow_record_batch.serialized_record_batch)
+                yield pa.ipc.read_record_batch(content, schema)
 
 
 def fingerprint(base: str, split: str, text: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from cli.errors import DataError
+from emulators.bigquery.server import BigQueryServer
 from schemas.data import CsvOptions
 from schemas.tables import bigquery
 from schemas.tables.bigquery import TableRows, UnreachableError, find_rows, fingerprint, open_streams
@@ -118,6 +119,15 @@ def test_streams_have_each_row_once_and_are_the_same_whenever_they_are_read(ware
     assert sorted(together, key=str) == sorted(map(str, range(10_000)))
     assert [read(stream.uri, only=["y"])["y"] for stream in streams] == values
     assert [TableRows.from_uri(stream.uri) for stream in streams] == streams
+
+
+def test_an_interrupted_stream_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / PROJECT / "shop").mkdir(parents=True)
+    with BigQueryServer(tmp_path, interruptions=2) as server:
+        for key, value in server.environment.items():
+            monkeypatch.setenv(key, value)
+        Warehouse(tmp_path).write("numbers", pa.table({"x": range(3000)}))
+        assert read(find_rows(BASE, "train", "shop.numbers").uri) == {"x": [str(number) for number in range(3000)]}
 
 
 def test_a_query_is_read_from_its_result_and_a_view_by_a_query(warehouse: Warehouse) -> None:
