@@ -125,6 +125,18 @@ class QuerySplit(Declaration):
         return self.query
 
 
+class ExamplesSplit(Declaration):
+    """A split that is read from a split of another ExampleGen."""
+
+    examples: SplitName
+    """Name of the split in the output of `data.example_gen`."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the split in TFX's input config."""
+        return self.examples
+
+
 class HashSplit(Declaration):
     """A split that takes a fraction of the rows of another split, by a hash of the values of all features."""
 
@@ -185,12 +197,12 @@ class ColumnSplit(Declaration):
         return bound if self.date_format is None else datetime.datetime.strptime(bound, self.date_format)
 
 
-ReadSplit = FileSplit | TableSplit | QuerySplit
+ReadSplit = FileSplit | TableSplit | QuerySplit | ExamplesSplit
 
 
 def _split_kind(split: object) -> str:
     keys = ((ColumnSplit, "column"), (HashSplit, "fraction"), (HashSplit, "source"))
-    for kind, key in (*keys, (TableSplit, "table"), (QuerySplit, "query")):
+    for kind, key in (*keys, (TableSplit, "table"), (QuerySplit, "query"), (ExamplesSplit, "examples")):
         if isinstance(split, kind) or (isinstance(split, dict) and key in split):
             return kind.__name__
     return FileSplit.__name__
@@ -200,6 +212,7 @@ Split = Annotated[
     Annotated[FileSplit, Tag("FileSplit")]
     | Annotated[TableSplit, Tag("TableSplit")]
     | Annotated[QuerySplit, Tag("QuerySplit")]
+    | Annotated[ExamplesSplit, Tag("ExamplesSplit")]
     | Annotated[HashSplit, Tag("HashSplit")]
     | Annotated[ColumnSplit, Tag("ColumnSplit")],
     Discriminator(_split_kind),
@@ -213,6 +226,16 @@ class BigQuery(Declaration):
     """The project that runs the queries and pays for what is read."""
 
 
+class SourceExampleGen(Declaration):
+    """Another TFX ExampleGen, which runs first and whose records are read."""
+
+    component: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+    """Dotted path of its class, such as `tfx.components.ImportExampleGen`; its output `examples` has tf.Example."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class. `input_config`, `output_config` and `range_config` are mappings with the fields of TFX's
+    messages. A relative `input_base` starts at the config's own folder."""
+
+
 class Data(Declaration):
     """Location of the rows, and their division into splits."""
 
@@ -221,10 +244,12 @@ class Data(Declaration):
     docs/how-to/bigquery.md."""
     csv: CsvOptions = CsvOptions()
     base: str = ""
-    """The folder of the data, never a pattern; relative to the config's own folder. Required, unless the format is
-    `bigquery`."""
+    """The folder of the data, never a pattern; relative to the config's own folder. Required, unless the rows are in
+    BigQuery or come from `example_gen`."""
     bigquery: BigQuery | None = None
     """Required with `format: bigquery`."""
+    example_gen: SourceExampleGen | None = None
+    """Needs `format: tfrecord`, and splits with `examples`. See docs/how-to/example_gen.md."""
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
     missing_values: MissingValues = ("",)
@@ -259,7 +284,7 @@ class Data(Declaration):
     @property
     def reads_files(self) -> bool:
         """Whether the rows are in files below `base`."""
-        return self.bigquery is None
+        return self.bigquery is None and self.example_gen is None
 
     @property
     def input_base(self) -> str:
@@ -284,14 +309,15 @@ class Data(Declaration):
 
     @model_validator(mode="after")
     def _check_source(self) -> "Data":
-        if self.format == "bigquery":
+        if (self.format == "bigquery") != (self.bigquery is not None):
             if self.bigquery is None:
                 raise ValueError("bigquery: is missing; give the project that reads: {project: PROJECT}")
-            if self.base:
-                raise ValueError("base: is for files; remove it, or set another format")
-        elif self.bigquery is not None:
             raise ValueError(f"bigquery: needs format: bigquery, found format: {self.format}")
-        elif not self.base:
+        if self.example_gen is not None and self.format != "tfrecord":
+            raise ValueError(f"example_gen: needs format: tfrecord, found format: {self.format}")
+        if self.base and not self.reads_files:
+            raise ValueError("base: is for files, and the rows are elsewhere; remove it")
+        if self.reads_files and not self.base:
             raise ValueError("base: is missing; give the folder of the files")
         return self
 
@@ -303,22 +329,33 @@ class Data(Declaration):
         for name, split in self.splits.items():
             if isinstance(split, HashSplit | ColumnSplit):
                 self._check_taken(name, split.source)
-            elif isinstance(split, FileSplit) == (self.format == "bigquery"):
-                expected = "table or query" if self.format == "bigquery" else "files"
+            elif not isinstance(split, self._kinds_read):
+                expected = " or ".join(next(iter(kind.model_fields)) for kind in self._kinds_read)
                 key = next(iter(type(split).model_fields))
-                raise ValueError(f"splits.{name}: format: {self.format} needs {expected}, found {key}")
+                raise ValueError(f"splits.{name}: expected {expected}, found {key}; the rows are in {self._place}")
             elif isinstance(split, FileSplit):
                 path = PurePosixPath(split.files)
                 if ".." in path.parts or path.is_absolute():
                     raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
         return self
 
+    @property
+    def _place(self) -> str:
+        """The place of the rows, for errors."""
+        return "files" if self.reads_files else "BigQuery" if self.bigquery is not None else "data.example_gen"
+
+    @property
+    def _kinds_read(self) -> tuple[type[Declaration], ...]:
+        """The kinds of splits that are read from the place of the rows."""
+        if self.bigquery is not None:
+            return (TableSplit, QuerySplit)
+        return (FileSplit,) if self.example_gen is None else (ExamplesSplit,)
+
     def _check_taken(self, name: str, source: str) -> None:
         """Reject a split that is not taken from one that is read, or takes all of its rows."""
         if source not in self.read_splits:
             hint = did_you_mean(source, list(self.read_splits))
-            place = "BigQuery" if self.format == "bigquery" else "files"
-            raise ValueError(f"splits.{name}.source: '{source}' is not a split read from {place}; {hint}")
+            raise ValueError(f"splits.{name}.source: '{source}' is not a split read from {self._place}; {hint}")
         total = sum(s.fraction for s in self.splits.values() if isinstance(s, HashSplit) and s.source == source)
         if total >= 1:
             raise ValueError(f"the fractions of '{source}' add up to {total:g}; they must leave it some rows")

@@ -26,6 +26,7 @@ from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
@@ -33,6 +34,7 @@ from tfx.utils import proto_utils
 
 from cli.errors import DataError
 from components.example_gen.blocks import Division, convert
+from components.example_gen.checked_examples import CheckedExampleGen
 from components.example_gen.driver import SPAN_SEPARATOR, ContentExampleGen
 from components.example_gen.equal_rows import choose_sampling, compare_rows, open_records
 from components.example_gen.groups import check_groups, write_groups
@@ -44,6 +46,7 @@ from components.example_gen.split_rows import no_rows
 from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
 from schemas.data import TRAIN_SPLIT, Data
+from schemas.declaration import did_you_mean
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
 from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
@@ -71,8 +74,13 @@ _THREADS = 16
 
 
 def example_gen(
-    *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
-) -> ContentExampleGen:
+    *,
+    data: Data,
+    features: FeatureSet,
+    code_fingerprint: str,
+    files_are_here: bool = True,
+    source: types.BaseChannel | None = None,
+) -> ContentExampleGen | CheckedExampleGen:
     """Return the ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
@@ -80,6 +88,7 @@ def example_gen(
       features: the columns to read.
       code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
       files_are_here: whether files can be listed now; spans can be resolved only then.
+      source: records of the ExampleGen that runs first, if the config has one.
     """
     are_listed = data.reads_files and files_are_here
     patterns = inputs(data) if are_listed or has_spans(data) else unlisted_inputs(data)
@@ -102,12 +111,17 @@ def example_gen(
         )
         for pattern in patterns
     ]
-    component: ContentExampleGen = ContentExampleGen(
-        input_base=data.input_base,
-        input_config=example_gen_pb2.Input(splits=patterns),
-        custom_config=custom_config,
-        custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
-    ).with_id("ExampleGen")
+    parameters = {
+        "input_config": example_gen_pb2.Input(splits=patterns),
+        "custom_config": custom_config,
+        "custom_executor_spec": executor_spec.BeamExecutorSpec(TableExecutor),
+    }
+    component: ContentExampleGen | CheckedExampleGen = (
+        ContentExampleGen(input_base=data.input_base, **parameters)
+        if source is None
+        else CheckedExampleGen(source, **parameters)
+    )
+    component.with_id("ExampleGen")
     return component
 
 
@@ -132,7 +146,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         settings = _settings(exec_properties)
-        rows_read = _find_input(exec_properties, settings)
+        rows_read = _find_input(input_dict, exec_properties, settings)
         files = rows_read.files
         names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
         plan = _plan(rows_read, names, settings)
@@ -202,14 +216,43 @@ class _Input:
     bytes: int
 
 
-def _find_input(exec_properties: dict[str, Any], settings: dict[str, Any]) -> _Input:
+def _find_input(
+    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], settings: dict[str, Any]
+) -> _Input:
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], input_config)
-    base = exec_properties["input_base"]
     patterns = [(str(split.name.split(SPAN_SEPARATOR)[0]), split.pattern) for split in input_config.splits]
+    if input_dict:
+        (source,) = input_dict["source"]
+        return _measure([(name, path) for name, split in patterns for path in _record_files(source, name, split)])
+    base = exec_properties["input_base"]
     if bigquery.is_bigquery(base):
         return _open_tables([(name, bigquery.find_rows(base, name, pattern)) for name, pattern in patterns], settings)
-    files = [(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)]
+    return _measure([(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)])
+
+
+def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
+    """Return the files of a split that another ExampleGen has written.
+
+    Args:
+      source: Its output.
+      name: Name of the split that is read from it.
+      split: Name of the split in it.
+
+    Raises:
+      DataError: It has no such split, or holds no tf.Example.
+    """
+    splits = artifact_utils.decode_split_names(source.split_names)
+    place = f"data.splits.{name}.examples"
+    if split not in splits:
+        raise DataError(f"{place}: data.example_gen wrote no split '{split}'; {did_you_mean(split, splits)}")
+    payload = examples_utils.get_payload_format_string(source)
+    if payload != "FORMAT_TF_EXAMPLE":
+        raise DataError(f"{place}: data.example_gen wrote {payload}; expected FORMAT_TF_EXAMPLE")
+    return matching_files(artifact_utils.get_split_uri([source], split), "*", name)
+
+
+def _measure(files: list[tuple[str, str]]) -> _Input:
     with ThreadPoolExecutor(_THREADS) as pool:
         return _Input(files, sum(pool.map(lambda file: tf.io.gfile.stat(file[1]).length, files)))
 

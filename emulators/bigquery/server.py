@@ -1,7 +1,7 @@
 """BigQuery's REST API over a folder of files, with the Storage Read API beside it.
 
-Google's client of the REST API finds it by BIGQUERY_EMULATOR_HOST. Tables are read anew for each request, so that a
-changed file is a changed table.
+Google's client of the REST API finds it by BIGQUERY_EMULATOR_HOST. Each request reads the files, so that a changed
+file is a changed table.
 """
 
 import hashlib

@@ -78,9 +78,9 @@ class Catalog:
         if match is None:
             raise BigQueryError(400, "invalid", f'Invalid table name: "{name}"')
         project, dataset, table = match.groups()
-        shown = f"{project}:{dataset}.{table}"
+        table_id = f"{project}:{dataset}.{table}"
         if dataset in self.denied:
-            text = f"Access Denied: Table {shown}: Permission bigquery.tables.get denied on table {shown}"
+            text = f"Access Denied: Table {table_id}: Permission bigquery.tables.get denied on table {table_id}"
             raise BigQueryError(403, "accessDenied", f"{text} (or it may not exist).")
         full_name = f"{project}.{dataset}.{table}"
         with self._lock:
@@ -92,7 +92,7 @@ class Catalog:
         for path in (folder / f"{table}{ending}" for ending in _ENDINGS):
             if path.is_file():
                 return self._load(path, full_name)
-        raise BigQueryError(404, "notFound", f"Not found: Table {shown}")
+        raise BigQueryError(404, "notFound", f"Not found: Table {table_id}")
 
     def _load(self, path: Path, name: str) -> StoredTable:
         modified_ms = path.stat().st_mtime_ns // 1_000_000

@@ -290,6 +290,7 @@ class PipelineConfig(Declaration):
 
 _PATHS = (
     ("data", "base"),
+    ("data.example_gen.arguments", "input_base"),
     ("data", "schema_file"),
     ("push", "registry"),
     ("alerts", "webhook_file"),
@@ -405,7 +406,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         values: Any = data
         for step in section.split("."):
             values = values.get(step) if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(values.get(key), str):
+        if isinstance(values, dict) and isinstance(values.get(key), str) and "://" not in values[key]:
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
     for name, feature in features.items() if isinstance(features, dict) else ():

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cli.errors import DataError
+from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
 from components.example_gen.parts import split_rules
+from components.example_gen.source import build_source
 from components.example_gen.split_rows import SplitRows
 from components.example_gen.value_findings import value_findings
 from components.policy import Anomaly, judge
@@ -89,7 +91,8 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
       needs_rows: Whether it is an error that BigQuery cannot be reached.
 
     Raises:
-      ConfigError: The schema is not readable or does not describe the declared columns.
+      ConfigError: The schema is not readable or does not describe the declared columns. Or `data.example_gen` cannot be
+        built.
       DataError: A file is missing, cannot be read, or has other columns or more bad rows than allowed. Or no row has a
         class; a value cannot be compared with the bounds of a split; a feature leaks the label or is a date.
       PushError: The push could not succeed.
@@ -97,6 +100,11 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
     plan_push(config, open_registry(config, run_root))
+    if config.data.example_gen is not None:
+        # The component imports TFX, for these configs only.
+        with quiet_stderr():
+            build_source(config.data.example_gen)
+        return _skip_rows(f"the rows: {config.data.example_gen.component} runs first; ExampleGen checks its records")
     try:
         findings = _read(config)
     except UnreachableError as error:

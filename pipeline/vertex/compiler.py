@@ -67,8 +67,9 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
     for name in NEVER_CACHED:
         tasks[name]["cachingOptions"] = {"enableCache": False}
-    container = _container(job, "ExampleGen")
-    container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
+    if config.data.example_gen is None:
+        container = _container(job, "ExampleGen")
+        container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
     for name, machine in vertex.machines.items():
         if name in tasks and machine.replicas == 1:
             _container(job, name)["resources"] = _resources(machine)

@@ -60,7 +60,9 @@ def normalise(line: str) -> str:
     return " ".join(re.sub(r"\b[0-9a-f]{12,16}\b|\d[\d.,:T]*", "0", line).split())
 
 
-@pytest.mark.parametrize(("name", "commands"), [("tutorial.md", 16), ("how-to/bigquery.md", 5)])
+@pytest.mark.parametrize(
+    ("name", "commands"), [("tutorial.md", 16), ("how-to/bigquery.md", 5), ("how-to/example_gen.md", 2)]
+)
 def test_every_command_of_a_page_prints_the_output_of_the_page(name: str, commands: int, tmp_path: Path) -> None:
     page = (ROOT / "docs" / name).read_text()
     for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL):

@@ -40,10 +40,10 @@ def census_table(rows: int) -> pa.Table:
     """Return census rows with the types that BigQuery finds in them."""
     header, *values = census_rows("train", rows)
     columns = dict(zip(header, map(list, zip(*values, strict=True)), strict=True))
-    return pa.table({name: _typed(column) for name, column in columns.items()})
+    return pa.table({name: _to_typed(column) for name, column in columns.items()})
 
 
-def _typed(column: list[str]) -> pa.Array:
+def _to_typed(column: list[str]) -> pa.Array:
     strings = pa.array(column)
     try:
         return strings.cast(pa.int64())
@@ -116,9 +116,14 @@ def test_the_typed_checks_are_those_of_files(warehouse: Warehouse, tmp_path: Pat
     )
 
     def fail(ignored: list[str], **data: Any) -> str:
-        given = {"format": "bigquery", "bigquery": {"project": PROJECT}, "splits": splits, "ignored_columns": ignored}
+        defaults = {
+            "format": "bigquery",
+            "bigquery": {"project": PROJECT},
+            "splits": splits,
+            "ignored_columns": ignored,
+        }
         with pytest.raises(DataError) as error:
-            run(tmp_path / "out", {**given, **data}, features=features)
+            run(tmp_path / "out", {**defaults, **data}, features=features)
         return str(error.value)
 
     assert fail(["z"]).startswith("my-project.shop.rows: column 'n' is not declared; declare it under features, or ")
