@@ -21,6 +21,7 @@ ENTRY_POINTS = {
     "python -m serving.batch": "serving.batch.__main__",
     "python -m emulators.vertex": "emulators.vertex.__main__",
     "python -m emulators.storage": "emulators.storage.__main__",
+    "python -m emulators.bigquery": "emulators.bigquery.__main__",
 }
 _WIDTH_CHARS = 100
 _HEAD = """# Commands

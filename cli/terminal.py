@@ -122,6 +122,20 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 @contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
+    sys.stderr.flush()
+    stderr_copy = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr_copy, 2)
+            os.close(stderr_copy)
+
+
+@contextmanager
 def own_terminal(log: Path | None, shown_on: Literal["stdout", "stderr"] = "stdout") -> Iterator[TextIO]:
     """Redirect the output of TFX, Beam and TensorFlow to the log, from C++ too; yield the terminal.
 

@@ -6,6 +6,7 @@ ExampleGen -> StatisticsGen -> SchemaGen -> ExampleValidator -> Gate -> Transfor
 
 On Vertex Pipelines the DAG is the same. History reads the serving version there. In a rerun Baseline may be the
 candidate itself, since Vertex runs no resolvers but its own.
+Before ExampleGen there may be SourceExampleGen, any other ExampleGen whose records it checks.
 Before Trainer there may be Tuner, a search for hyper-parameters, and WarmStart, the model whose weights it starts from.
 """
 
@@ -27,6 +28,7 @@ from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluator.baseline import baseline_resolver, last_blessed
 from components.evaluator.component import Evaluator
 from components.example_gen.component import example_gen
+from components.example_gen.source import build_source
 from components.example_validator.component import ExampleValidator
 from components.gate.component import AnomalyGate
 from components.history.local import last_pushed
@@ -144,11 +146,13 @@ def _pusher(
 
 def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.BaseNode, ...]:
     """Return the nodes from the files to validated examples."""
+    sources = [] if config.data.example_gen is None else [build_source(config.data.example_gen)]
     examples_node = example_gen(
         data=config.data,
         features=config.feature_set,
         code_fingerprint=code_fingerprint(components, schemas),
         files_are_here=not on_vertex,
+        source=sources[0].outputs["examples"] if sources else None,
     )
     statistics_gen = StatisticsGen(
         examples=examples_node.outputs["examples"],
@@ -186,7 +190,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         requirements=config.evaluation.model_dump_json(),
         label=config.label.model_dump_json(),
     ).with_id("Gate")
-    return examples_node, statistics_gen, schema, validator, history, gate
+    return *sources, examples_node, statistics_gen, schema, validator, history, gate
 
 
 def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:

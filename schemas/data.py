@@ -2,6 +2,7 @@
 
 import codecs
 import datetime
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ TRAIN_SPLIT, EVAL_SPLIT = "train", "eval"
 MIN_DISTINCT_ROWS = 1_000
 
 Format = Literal["csv", "tfrecord", "parquet"]
+# A name with other characters is read by a query.
+TABLE = re.compile(r"(?:([a-z][a-z0-9.:-]*[a-z0-9])\.)?(\w+)\.([\w-]+)")
 # Digits, signs of numbers and separators would make a number ambiguous.
 CurrencySign = Annotated[str, Field(pattern=r"^[^\s0-9+\-()%,][^0-9+\-()%,]*$")]
 
@@ -92,6 +95,47 @@ class FileSplit(Declaration):
     themselves, and `**` for any number of folders. `{SPAN}` (or `{YYYY}`, `{MM}`, `{DD}`) and `{VERSION}` stand for
     numbers in a name, as in TFX: see `data.span`."""
 
+    @property
+    def pattern(self) -> str:
+        """The pattern of the split in TFX's input config."""
+        return self.files
+
+
+class TableSplit(Declaration):
+    """A split that is read from a table of BigQuery."""
+
+    table: Annotated[str, Field(pattern=rf"^{TABLE.pattern}$")]
+    """`DATASET.TABLE` of `data.bigquery.project`, or `PROJECT.DATASET.TABLE`. A view is read by a `query`."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the split in TFX's input config."""
+        return self.table
+
+
+class QuerySplit(Declaration):
+    """A split that is read from the result of a query of BigQuery."""
+
+    query: Annotated[str, Field(pattern=r"\S\s+\S")]
+    """One SELECT statement in GoogleSQL."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the split in TFX's input config."""
+        return self.query
+
+
+class ExamplesSplit(Declaration):
+    """A split that is read from a split of another ExampleGen."""
+
+    examples: SplitName
+    """Name of the split in the output of `data.example_gen`."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the split in TFX's input config."""
+        return self.examples
+
 
 class HashSplit(Declaration):
     """A split that takes a fraction of the rows of another split, by a hash of the values of all features."""
@@ -153,8 +197,12 @@ class ColumnSplit(Declaration):
         return bound if self.date_format is None else datetime.datetime.strptime(bound, self.date_format)
 
 
+ReadSplit = FileSplit | TableSplit | QuerySplit | ExamplesSplit
+
+
 def _split_kind(split: object) -> str:
-    for kind, key in ((ColumnSplit, "column"), (HashSplit, "fraction"), (HashSplit, "source")):
+    keys = ((ColumnSplit, "column"), (HashSplit, "fraction"), (HashSplit, "source"))
+    for kind, key in (*keys, (TableSplit, "table"), (QuerySplit, "query"), (ExamplesSplit, "examples")):
         if isinstance(split, kind) or (isinstance(split, dict) and key in split):
             return kind.__name__
     return FileSplit.__name__
@@ -162,20 +210,45 @@ def _split_kind(split: object) -> str:
 
 Split = Annotated[
     Annotated[FileSplit, Tag("FileSplit")]
+    | Annotated[TableSplit, Tag("TableSplit")]
+    | Annotated[QuerySplit, Tag("QuerySplit")]
+    | Annotated[ExamplesSplit, Tag("ExamplesSplit")]
     | Annotated[HashSplit, Tag("HashSplit")]
     | Annotated[ColumnSplit, Tag("ColumnSplit")],
     Discriminator(_split_kind),
 ]
 
 
-class Data(Declaration):
-    """Files of the rows, and their division into splits."""
+class BigQuery(Declaration):
+    """Access to BigQuery, with the application default credentials."""
 
-    format: Format = "csv"
-    """`tfrecord` is of tf.Example, plain or gzipped."""
+    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.:-]*[a-z0-9]$")]
+    """The project that runs the queries and pays for what is read."""
+
+
+class SourceExampleGen(Declaration):
+    """Another TFX ExampleGen, which runs first and whose records are read."""
+
+    component: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+    """Dotted path of its class, such as `tfx.components.ImportExampleGen`; its output `examples` has tf.Example."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class. `input_config`, `output_config` and `range_config` are mappings with the fields of TFX's
+    messages. A relative `input_base` starts at the config's own folder."""
+
+
+class Data(Declaration):
+    """Location of the rows, and their division into splits."""
+
+    format: Format | Literal["bigquery"] = "csv"
+    """`tfrecord` is of tf.Example, plain or gzipped. For `bigquery`, see docs/how-to/bigquery.md."""
     csv: CsvOptions = CsvOptions()
-    base: str
-    """The folder of the data, never a pattern; relative to the config's own folder."""
+    base: str = ""
+    """The folder of the data, never a pattern; relative to the config's own folder. Required, unless the rows are in
+    BigQuery or come from `example_gen`."""
+    bigquery: BigQuery | None = None
+    """Required with `format: bigquery`."""
+    example_gen: SourceExampleGen | None = None
+    """Needs `format: tfrecord`, and splits with `examples`. See docs/how-to/example_gen.md."""
     splits: dict[SplitName, Split]
     """`train` and `eval` are required: fitting reads `train`, early stopping watches `eval`."""
     missing_values: MissingValues = ("",)
@@ -203,6 +276,21 @@ class Data(Declaration):
         return [n for n, split in self.splits.items() if not isinstance(split, HashSplit) and n != TRAIN_SPLIT]
 
     @property
+    def read_splits(self) -> dict[str, ReadSplit]:
+        """The splits that are not taken from others."""
+        return {name: split for name, split in self.splits.items() if isinstance(split, ReadSplit)}
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the rows are in files below `base`."""
+        return self.bigquery is None and self.example_gen is None
+
+    @property
+    def input_base(self) -> str:
+        """The folder of the files, or the project that reads BigQuery, as a URI."""
+        return self.base if self.bigquery is None else f"bigquery://{self.bigquery.project}"
+
+    @property
     def split_columns(self) -> list[str]:
         """The columns whose values decide on splits."""
         return sorted({split.column for split in self.splits.values() if isinstance(split, ColumnSplit)})
@@ -213,11 +301,26 @@ class Data(Declaration):
         """
         group = [self.group_column] if self.group_column else []
         return ReadOptions(
-            format=self.format,
+            # Values of BigQuery are typed as those of Parquet, which batch prediction reads.
+            format="parquet" if self.format == "bigquery" else self.format,
             csv=self.csv,
             missing_values=self.missing_values,
             other_columns=tuple(dict.fromkeys([*label_columns, *self.ignored_columns, *self.split_columns, *group])),
         )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "Data":
+        if (self.format == "bigquery") != (self.bigquery is not None):
+            if self.bigquery is None:
+                raise ValueError("bigquery: is missing; give the project that reads: {project: PROJECT}")
+            raise ValueError(f"bigquery: needs format: bigquery, found format: {self.format}")
+        if self.example_gen is not None and self.format != "tfrecord":
+            raise ValueError(f"example_gen: needs format: tfrecord, found format: {self.format}")
+        if self.base and not self.reads_files:
+            raise ValueError("base: is for files, and the rows are elsewhere; remove it")
+        if self.reads_files and not self.base:
+            raise ValueError("base: is missing; give the folder of the files")
+        return self
 
     @model_validator(mode="after")
     def _check_splits(self) -> "Data":
@@ -226,16 +329,34 @@ class Data(Declaration):
                 raise ValueError(f"splits needs '{needed}'; found: {', '.join(self.splits) or 'none'}")
         for name, split in self.splits.items():
             if isinstance(split, HashSplit | ColumnSplit):
-                self._check_source(name, split.source)
-            elif ".." in PurePosixPath(split.files).parts or PurePosixPath(split.files).is_absolute():
-                raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
+                self._check_taken(name, split.source)
+            elif not isinstance(split, self._kinds_read):
+                expected = " or ".join(next(iter(kind.model_fields)) for kind in self._kinds_read)
+                key = next(iter(type(split).model_fields))
+                raise ValueError(f"splits.{name}: expected {expected}, found {key}; the rows are in {self._place}")
+            elif isinstance(split, FileSplit):
+                path = PurePosixPath(split.files)
+                if ".." in path.parts or path.is_absolute():
+                    raise ValueError(f"splits.{name}.files: '{split.files}' must lie below data.base")
         return self
 
-    def _check_source(self, name: str, source: str) -> None:
-        if not isinstance(self.splits.get(source), FileSplit):
-            files = [n for n, s in self.splits.items() if isinstance(s, FileSplit)]
-            hint = did_you_mean(source, files)
-            raise ValueError(f"splits.{name}.source: '{source}' is not a split read from files; {hint}")
+    @property
+    def _place(self) -> str:
+        """The place of the rows, for errors."""
+        return "files" if self.reads_files else "BigQuery" if self.bigquery is not None else "data.example_gen"
+
+    @property
+    def _kinds_read(self) -> tuple[type[Declaration], ...]:
+        """The kinds of splits that are read from the place of the rows."""
+        if self.bigquery is not None:
+            return (TableSplit, QuerySplit)
+        return (FileSplit,) if self.example_gen is None else (ExamplesSplit,)
+
+    def _check_taken(self, name: str, source: str) -> None:
+        """Reject a split that is not taken from one that is read, or takes all of its rows."""
+        if source not in self.read_splits:
+            hint = did_you_mean(source, list(self.read_splits))
+            raise ValueError(f"splits.{name}.source: '{source}' is not a split read from {self._place}; {hint}")
         total = sum(s.fraction for s in self.splits.values() if isinstance(s, HashSplit) and s.source == source)
         if total >= 1:
             raise ValueError(f"the fractions of '{source}' add up to {total:g}; they must leave it some rows")

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest_plugins = ["tests.vertex_fixtures", "tests.database_servers"]
+pytest_plugins = ["tests.vertex_fixtures", "tests.database_servers", "tests.bigquery_fixtures"]
 
 ROOT = Path(__file__).parent.parent
 CENSUS_CONFIG = ROOT / "configs" / "census.yaml"
 
 
 # Fixtures that start servers.
-_INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench"}, {"mariadb", "postgresql", "database_server"}
+_INTEGRATION_FIXTURES, _PROOF_FIXTURES = {"server", "bench", "warehouse"}, {"mariadb", "postgresql", "database_server"}
 
 
 @pytest.hookimpl(tryfirst=True)

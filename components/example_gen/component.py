@@ -1,12 +1,13 @@
-"""ExampleGen: streams CSV, Parquet or TFRecord through Arrow into tf.Example, several times as fast as the stock one.
+"""ExampleGen: streams files or BigQuery through Arrow into tf.Example, several times as fast as the stock one.
 
 The artifact is the stock one's: `Split-<name>/data_tfrecord-*.gz` of serialized tf.Example, with a fingerprint of the
 input files (components/example_gen/driver.py). Column types are declared instead of guessed. Splits by files,
 column, group and hash can be combined. A row that does not fit is rejected with its place, or counted and written
 aside; the stock component drops it, or fails in Beam.
 
-Large files are cut into pieces, each of which is one element in Beam; a piece is read by one thread while others turn
-the batches before into records. What is written depends on neither the number of workers nor that of threads.
+Large files are cut into pieces, and tables of BigQuery into streams. Each of them is one element in Beam; it is read by
+one thread while others turn the batches before into records. What is written depends on neither the number of workers
+nor that of threads.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
@@ -31,6 +34,7 @@ from tfx.utils import proto_utils
 
 from cli.errors import DataError
 from components.example_gen.blocks import Division, convert
+from components.example_gen.checked_examples import CheckedExampleGen
 from components.example_gen.driver import SPAN_SEPARATOR, ContentExampleGen
 from components.example_gen.equal_rows import choose_sampling, compare_rows, open_records
 from components.example_gen.groups import check_groups, write_groups
@@ -42,7 +46,9 @@ from components.example_gen.split_rows import no_rows
 from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
 from schemas.data import TRAIN_SPLIT, Data
+from schemas.declaration import did_you_mean
 from schemas.features import FeatureSet
+from schemas.tables import bigquery
 from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
 from schemas.tables.pieces import Piece
 from schemas.tables.precision import TableCounts
@@ -63,11 +69,18 @@ LABELS_PROPERTY = "labels"
 # shares are taken of groups.
 EQUAL_ROWS_PROPERTY = "equal_rows"
 REJECTS_FILE = "rejects.jsonl"
+# Files may be remote.
+_THREADS = 16
 
 
 def example_gen(
-    *, data: Data, features: FeatureSet, code_fingerprint: str, files_are_here: bool = True
-) -> ContentExampleGen:
+    *,
+    data: Data,
+    features: FeatureSet,
+    code_fingerprint: str,
+    files_are_here: bool = True,
+    source: types.BaseChannel | None = None,
+) -> ContentExampleGen | CheckedExampleGen:
     """Return the ExampleGen component of a config; the spans that are there now are resolved here.
 
     Args:
@@ -75,8 +88,10 @@ def example_gen(
       features: the columns to read.
       code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
       files_are_here: whether files can be listed now; spans can be resolved only then.
+      source: records of the ExampleGen that runs first, if the config has one.
     """
-    patterns = inputs(data) if files_are_here or has_spans(data) else unlisted_inputs(data)
+    are_listed = data.reads_files and files_are_here
+    patterns = inputs(data) if are_listed or has_spans(data) else unlisted_inputs(data)
     spans = [pattern.span for pattern in patterns if pattern.span is not None]
     custom_config = example_gen_pb2.CustomConfig()
     settings = {
@@ -96,12 +111,17 @@ def example_gen(
         )
         for pattern in patterns
     ]
-    component: ContentExampleGen = ContentExampleGen(
-        input_base=data.base,
-        input_config=example_gen_pb2.Input(splits=patterns),
-        custom_config=custom_config,
-        custom_executor_spec=executor_spec.BeamExecutorSpec(TableExecutor),
-    ).with_id("ExampleGen")
+    parameters = {
+        "input_config": example_gen_pb2.Input(splits=patterns),
+        "custom_config": custom_config,
+        "custom_executor_spec": executor_spec.BeamExecutorSpec(TableExecutor),
+    }
+    component: ContentExampleGen | CheckedExampleGen = (
+        ContentExampleGen(input_base=data.input_base, **parameters)
+        if source is None
+        else CheckedExampleGen(source, **parameters)
+    )
+    component.with_id("ExampleGen")
     return component
 
 
@@ -126,9 +146,10 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         settings = _settings(exec_properties)
-        files = _matched_files(exec_properties)
+        rows_read = _find_input(input_dict, exec_properties, settings)
+        files = rows_read.files
         names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
-        plan = _plan(files, names, settings)
+        plan = _plan(rows_read, names, settings)
         results_file = os.path.join(artifact.uri, "conversion.json")
         with self._make_beam_pipeline() as pipeline:
             _ = (
@@ -182,17 +203,78 @@ def _settings(exec_properties: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _matched_files(exec_properties: dict[str, Any]) -> list[tuple[str, str]]:
-    """(split, path) of every input file, in a stable order."""
+@dataclass(frozen=True)
+class _Input:
+    """Rows that are going to be read.
+
+    Attributes:
+      files: (split, path) of every input file, or (split, URI) of every stream of BigQuery, in a stable order.
+      bytes: Size of them all.
+    """
+
+    files: list[tuple[str, str]]
+    bytes: int
+
+
+def _find_input(
+    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], settings: dict[str, Any]
+) -> _Input:
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], input_config)
+    patterns = [(str(split.name.split(SPAN_SEPARATOR)[0]), split.pattern) for split in input_config.splits]
+    if input_dict:
+        (source,) = input_dict["source"]
+        return _measure([(name, path) for name, split in patterns for path in _record_files(source, name, split)])
     base = exec_properties["input_base"]
-    return [
-        (name, path)
-        for split in input_config.splits
-        for name in [split.name.split(SPAN_SEPARATOR)[0]]
-        for path in matching_files(base, split.pattern, name)
-    ]
+    if bigquery.is_bigquery(base):
+        return _open_tables([(name, bigquery.find_rows(base, name, pattern)) for name, pattern in patterns], settings)
+    return _measure([(name, path) for name, pattern in patterns for path in matching_files(base, pattern, name)])
+
+
+def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
+    """Return the files of a split that another ExampleGen has written.
+
+    Args:
+      source: Its output.
+      name: Name of the split that is read from it.
+      split: Name of the split in it.
+
+    Raises:
+      DataError: It has no such split, or holds no tf.Example.
+    """
+    splits = artifact_utils.decode_split_names(source.split_names)
+    place = f"data.splits.{name}.examples"
+    if split not in splits:
+        raise DataError(f"{place}: data.example_gen wrote no split '{split}'; {did_you_mean(split, splits)}")
+    payload = examples_utils.get_payload_format_string(source)
+    if payload != "FORMAT_TF_EXAMPLE":
+        raise DataError(f"{place}: data.example_gen wrote {payload}; expected FORMAT_TF_EXAMPLE")
+    return matching_files(artifact_utils.get_split_uri([source], split), "*", name)
+
+
+def _measure(files: list[tuple[str, str]]) -> _Input:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return _Input(files, sum(pool.map(lambda file: tf.io.gfile.stat(file[1]).length, files)))
+
+
+def _open_tables(tables: list[tuple[str, bigquery.TableRows]], settings: dict[str, Any]) -> _Input:
+    """Open streams of tables of BigQuery, once: all that follows reads one snapshot in one order.
+
+    Raises:
+      DataError: A table cannot be read, has other columns or no rows.
+    """
+    columns = Columns.from_json(settings["columns"]).needed
+    files: list[tuple[str, str]] = []
+    size = 0
+    for name, rows in tables:
+        Table.from_json(rows.uri, settings).check_names()
+        description = bigquery.describe(rows)
+        streams = bigquery.open_streams(rows, dict.fromkeys(columns), bigquery.count_streams(description))
+        if not streams:
+            raise DataError(f"{rows}: holds no rows")
+        files += [(name, stream.uri) for stream in streams]
+        size += description.bytes
+    return _Input(files, size)
 
 
 def _counts(results: list[dict[str, Any]], columns: Columns) -> TableCounts:
@@ -299,7 +381,8 @@ class _Plan:
         return [split for split, taken in self.shares.items() if taken.are_spread]
 
 
-def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, Any]) -> _Plan:
+def _plan(rows_read: _Input, names: list[str], settings: dict[str, Any]) -> _Plan:
+    files = rows_read.files
     elements = [(name, index, len(files), path) for index, (name, path) in enumerate(files)]
 
     def of(split: str) -> Shares:
@@ -313,7 +396,7 @@ def _plan(files: list[tuple[str, str]], names: list[str], settings: dict[str, An
         )
 
     numbers = {name: number for number, name in enumerate(names)}
-    one_in = choose_sampling([path for _, path in files])
+    one_in = choose_sampling(rows_read.bytes)
     return _Plan({name: of(name) for name in dict.fromkeys(name for name, _ in files)}, numbers, one_in)
 
 

@@ -1,4 +1,4 @@
-"""ExampleGen's driver: TFX's cache follows the content of the input files instead of their times.
+"""ExampleGen's driver: TFX's cache follows the content of the input files, or the changes of tables in BigQuery.
 
 TFX's own fingerprint is of sizes and times in whole seconds. The cached result is reused for another content of the
 same size in the same second, and a `touch` runs everything again. Locally TFX's launcher calls ContentDriver; on Vertex
@@ -16,6 +16,7 @@ from tfx.components.example_gen import driver, input_processor
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.proto import example_gen_pb2, range_config_pb2
 
+from schemas.tables import bigquery
 from schemas.tables.content_hash import FileContent, Memory, contents
 from schemas.tables.data_files import matching_files
 
@@ -28,13 +29,15 @@ def fingerprint(base: str, splits: Iterable[example_gen_pb2.Input.Split], memory
     """Return a line for each split: the number of its files, their bytes, and a hash of their names and contents.
 
     Args:
-      base: Folder of the files.
+      base: Folder of the files, or URI of the project that reads BigQuery.
       splits: Names and patterns, whose spans are resolved.
       memory: Hashes of earlier runs.
 
     Raises:
-      DataError: A pattern matches no file, or a file cannot be read.
+      DataError: A pattern matches no file, or a file, table or query cannot be read.
     """
+    if bigquery.is_bigquery(base):
+        return "\n".join(bigquery.fingerprint(base, split.name, split.pattern) for split in splits)
     files = [(split.name, matching_files(base, split.pattern, _split_name(split))) for split in splits]
     paths = list(dict.fromkeys(path for _, matching in files for path in matching))
     contents_by_path = dict(zip(paths, contents(paths, memory), strict=True))

@@ -30,11 +30,9 @@ _THREADS = 16
 Records = NDArray[Any]
 
 
-def choose_sampling(paths: Sequence[str]) -> int:
-    """Return the number of rows of which one is recorded, a power of two; 1 unless the files are huge."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        size = sum(pool.map(lambda path: tf.io.gfile.stat(path).length, paths))
-    return _power_of_two(size / _INPUT_BYTES)
+def choose_sampling(input_bytes: int) -> int:
+    """Return the number of rows of which one is recorded, a power of two; 1 unless the input is huge."""
+    return _power_of_two(input_bytes / _INPUT_BYTES)
 
 
 def make_records(hashes: Hashes, labels: pa.Array | None, classes: Sequence[str], split: int, one_in: int) -> Records:

@@ -2,13 +2,28 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cli.node_summary import NodeSummary, Outputs, only_artifact
 from components.example_gen import component
 from components.example_gen.split_findings import copies_texts, labels_texts
+
+
+@dataclass(frozen=True)
+class SourceExampleGenSummary(NodeSummary):
+    """Splits of another ExampleGen, before its records are checked."""
+
+    splits: Sequence[str]
+
+    @classmethod
+    def read(cls, outputs: Outputs) -> "SourceExampleGenSummary":
+        return cls(json.loads(only_artifact(outputs, "examples").properties["split_names"].string_value))
+
+    @property
+    def headline(self) -> str:
+        return f"splits {', '.join(self.splits)}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The names of all nodes of the DAG, in the order in which they run; a config may leave some out."""
 
 NODES = (
+    "SourceExampleGen",
     "ExampleGen",
     "StatisticsGen",
     "SchemaGen",

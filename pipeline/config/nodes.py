@@ -6,7 +6,7 @@ from pipeline.config.pipeline_config import PipelineConfig
 
 
 def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
-    """Return the nodes of a config's pipeline, in order: a search and a warm start are there only if it asks for them.
+    """Return the nodes of a config's pipeline, in order: a node that only some configs need is there if this one does.
 
     Args:
       config: config of the pipeline.
@@ -16,6 +16,7 @@ def nodes(config: PipelineConfig, until: str | None = None) -> tuple[str, ...]:
       ConfigError: there is no node of that name.
     """
     left_out = {
+        *(() if config.data.example_gen is not None else ("SourceExampleGen",)),
         *(() if config.training.search is not None else ("Tuner",)),
         *(() if config.training.warm_start else ("WarmStart",)),
     }

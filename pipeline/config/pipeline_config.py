@@ -244,6 +244,8 @@ class PipelineConfig(Declaration):
                 "vertex.machines.Trainer.replicas: several machines need training.distribution: multi_worker, found "
                 f"'{self.training.distribution}'"
             )
+        if self.vertex is not None and self.vertex.input_base is None and self.data.reads_files:
+            raise ValueError("vertex.input_base: is missing; give the gs:// folder that replaces data.base")
         if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
             raise ValueError(
                 f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "
@@ -315,6 +317,7 @@ class PipelineConfig(Declaration):
 
 _PATHS = (
     ("data", "base"),
+    ("data.example_gen.arguments", "input_base"),
     ("data", "schema_file"),
     ("push", "registry"),
     ("alerts", "webhook_file"),
@@ -430,7 +433,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         values: Any = data
         for step in section.split("."):
             values = values.get(step) if isinstance(values, dict) else None
-        if isinstance(values, dict) and isinstance(values.get(key), str):
+        if isinstance(values, dict) and isinstance(values.get(key), str) and "://" not in values[key]:
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
     for name, feature in features.items() if isinstance(features, dict) else ():

@@ -2,7 +2,7 @@
 
 from cli.node_summary import NodeSummary
 from components.evaluator.summary import BaselineSummary, EvaluatorSummary, WarmStartSummary
-from components.example_gen.summary import ExampleGenSummary
+from components.example_gen.summary import ExampleGenSummary, SourceExampleGenSummary
 from components.example_validator.summary import ExampleValidatorSummary
 from components.gate.summary import GateSummary
 from components.history.summary import HistorySummary
@@ -15,6 +15,7 @@ from pipeline.run.dag_runner import FAILED, NodeResult
 from trainer.summary import TrainerSummary, TunerSummary
 
 _SUMMARIES: dict[str, type[NodeSummary]] = {
+    "SourceExampleGen": SourceExampleGenSummary,
     "ExampleGen": ExampleGenSummary,
     "StatisticsGen": StatisticsGenSummary,
     "SchemaGen": SchemaGenSummary,

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cli.errors import DataError
+from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
 from components.example_gen.parts import split_rules
+from components.example_gen.source import build_source
 from components.example_gen.split_rows import SplitRows
 from components.example_gen.value_findings import value_findings
 from components.policy import Anomaly, judge
@@ -24,6 +26,7 @@ from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import FeatureSet, Timestamp
 from schemas.tables import data_files
+from schemas.tables.bigquery import UnreachableError
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Batch, Columns, Table, summary, too_many_bad_rows
 
@@ -45,6 +48,7 @@ class Findings:
       bad_rows: Number of rows that do not fit, at most `data.max_bad_rows`.
       unlabelled: Number of rows without a label, which are left out.
       warnings: Anomalies that the policy only warns of.
+      unchecked: Reason why the rows were not read; empty if they were.
     """
 
     rows: dict[str, int]
@@ -54,9 +58,12 @@ class Findings:
     bad_rows: int
     unlabelled: int
     warnings: list[str]
+    unchecked: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the findings as lines for people, each a label and a text."""
+        if self.unchecked:
+            return [("unchecked", self.unchecked)]
         total = sum(self.labels.values())
         shares = [f"{value} {count / total:.1%}" for value, count in list(self.labels.items())[:10]]
         if self.label_range is not None:
@@ -75,11 +82,17 @@ class Findings:
         return [*lines, *(("warning", text) for text in self.warnings)]
 
 
-def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
+def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True) -> Findings:
     """Check the config against the schema, the files and the registry.
 
+    Args:
+      config: Config of the run.
+      run_root: Run root of the run.
+      needs_rows: Whether it is an error that BigQuery cannot be reached.
+
     Raises:
-      ConfigError: The schema is not readable or does not describe the declared columns.
+      ConfigError: The schema is not readable or does not describe the declared columns. Or `data.example_gen` cannot be
+        built.
       DataError: A file is missing, cannot be read, or has other columns or more bad rows than allowed. Or no row has a
         class; a value cannot be compared with the bounds of a split; a feature leaks the label or is a date.
       PushError: The push could not succeed.
@@ -87,9 +100,23 @@ def check(config: PipelineConfig, run_root: RunRoot) -> Findings:
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
     plan_push(config, open_registry(config, run_root))
-    findings = _read(config)
+    if config.data.example_gen is not None:
+        # The component imports TFX, for these configs only.
+        with quiet_stderr():
+            build_source(config.data.example_gen)
+        return _skip_rows(f"the rows: {config.data.example_gen.component} runs first; ExampleGen checks its records")
+    try:
+        findings = _read(config)
+    except UnreachableError as error:
+        if needs_rows:
+            raise
+        return _skip_rows(f"the rows: {error}")
     _check_labels(config.feature_set, findings)
     return findings
+
+
+def _skip_rows(reason: str) -> Findings:
+    return Findings({}, {}, {}, None, 0, 0, [], unchecked=reason)
 
 
 def _read(config: PipelineConfig) -> Findings:

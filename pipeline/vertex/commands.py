@@ -1,7 +1,6 @@
 """Commands of vertex_runner.py."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.errors import ConfigError, PipelineError
+from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs, rehearsal, rehearsal_record
@@ -47,7 +47,7 @@ def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
         _say("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
     # Ten seconds of imports.
     _say("compiling ...")
-    with _quiet():
+    with quiet_stderr():
         from pipeline.vertex import compiler
 
         job = compiler.compile_job(config)
@@ -56,20 +56,6 @@ def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep TensorFlow's start-up messages, which C++ writes past Python, off the terminal."""
-    sys.stderr.flush()
-    stderr_copy = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr_copy, 2)
-            os.close(stderr_copy)
 
 
 def _vertex(config: PipelineConfig) -> VertexClient:
@@ -213,9 +199,12 @@ def _say_started(task: str) -> None:
 def _link_data(config: PipelineConfig, storage: Path) -> None:
     """Put this machine's data where the bucket's would be."""
     assert config.vertex is not None
+    (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(parents=True, exist_ok=True)
+    if not config.data.reads_files:
+        return
+    assert config.vertex.input_base is not None
     target = storage / config.vertex.input_base.removeprefix("gs://").rstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
-    (storage / config.vertex.pipeline_root.removeprefix("gs://").split("/")[0]).mkdir(exist_ok=True)
     if target.is_symlink():
         target.unlink()
     if not target.exists():

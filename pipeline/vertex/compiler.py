@@ -37,7 +37,8 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
     if config.vertex is None:
         raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
     vertex = config.vertex
-    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": vertex.input_base.rstrip("/")})})
+    base = (vertex.input_base or "").rstrip("/")
+    remote = config.model_copy(update={"data": config.data.model_copy(update={"base": base})})
     pipeline = create_pipeline(
         remote,
         pipeline_root=vertex.pipeline_root,
@@ -66,8 +67,9 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
     for name in NEVER_CACHED:
         tasks[name]["cachingOptions"] = {"enableCache": False}
-    container = _container(job, "ExampleGen")
-    container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
+    if config.data.example_gen is None:
+        container = _container(job, "ExampleGen")
+        container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
     for name, machine in vertex.machines.items():
         if name in tasks and machine.replicas == 1:
             _container(job, name)["resources"] = _resources(machine)

@@ -9,7 +9,7 @@ from schemas.declaration import Declaration, did_you_mean
 from serving.registry.vertex.config import ApiEndpoint, Project, Region
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
-RUN_ON_BEAM = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
+RUN_ON_BEAM = ("SourceExampleGen", "ExampleGen", "StatisticsGen", "Transform", "Evaluator")
 # https://beam.apache.org/documentation/runners/capability-matrix/. DaskRunner silently loses tagged outputs.
 _REFUSED_RUNNERS = {"DaskRunner": "it gives wrong results for outputs with tags, which TFX uses"}
 
@@ -34,8 +34,8 @@ class Vertex(Declaration):
     pipeline_root: GcsFolder
     """The folder of artifacts and of pushed versions. Without `[`, `]`, `*`, `?` and `\\`, which TensorFlow and Beam
     take for a pattern in the names of what they write."""
-    input_base: GcsFolder
-    """Replaces `data.base` on Vertex AI; the same files are below it."""
+    input_base: GcsFolder | None = None
+    """Replaces `data.base` on Vertex AI; the same files are below it. Required if the rows are in files."""
     image: Annotated[str, Field(min_length=1)]
     """The container image that every component runs in, best by digest; docs/vertex.md builds it."""
     service_account: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None

@@ -20,7 +20,7 @@ import pyarrow.fs
 
 from cli.errors import DataError
 from schemas.data import Data, FileSplit, Format
-from schemas.tables import locations
+from schemas.tables import bigquery, locations
 from schemas.tables.locations import what_failed
 
 _NUMBERS = re.compile(r"\{(SPAN|VERSION)(?::(\d+))?\}|\{(YYYY|MM|DD)\}")
@@ -32,7 +32,7 @@ _SPECIAL = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class Input:
-    """Files of a split: all of them, or those of one span."""
+    """Files of a split, all of them or those of one span; or its rows in BigQuery."""
 
     split: str
     pattern: str
@@ -43,9 +43,17 @@ class Input:
 def inputs(data: Data) -> list[Input]:
     """Return what a config's split files are at this moment, the spans and versions of its window resolved.
 
+    Of BigQuery, the tables; queries are run.
+
     Raises:
-      DataError: a pattern has no file, a span is not there, or a file belongs to two splits.
+      DataError: a pattern has no file, a span is not there, or a file belongs to two splits. Or a table or query of
+        BigQuery cannot be read.
     """
+    if data.bigquery is not None:
+        return [
+            Input(name, split.pattern, None, (bigquery.find_rows(data.input_base, name, split.pattern).uri,))
+            for name, split in data.read_splits.items()
+        ]
     split_inputs: list[Input] = []
     for name, split in data.splits.items():
         if isinstance(split, FileSplit):
@@ -67,8 +75,8 @@ def has_spans(data: Data) -> bool:
 
 
 def unlisted_inputs(data: Data) -> list[Input]:
-    """Return the patterns of a config without spans, its files not looked for."""
-    return [Input(name, split.files, None, ()) for name, split in data.splits.items() if isinstance(split, FileSplit)]
+    """Return the patterns, tables and queries of a config without spans, its files not looked for."""
+    return [Input(name, split.pattern, None, ()) for name, split in data.read_splits.items()]
 
 
 def matching_files(base: str, pattern: str, split: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads CSV, Parquet and TFRecord files as batches of text, and knows the place of every row in its file.
+"""Reads CSV, Parquet and TFRecord files and BigQuery as batches of text, and knows the place of every row in its file.
 
 Whatever the format, the rest of the pipeline sees the same: a table of text columns in which null is a missing value.
 Types are checked in one place (schemas/tables/typed_columns.py). The split of a row does not depend on its file.
@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 
 from cli.errors import DataError
 from schemas.data import CsvOptions, Format
-from schemas.tables import examples, locations
+from schemas.tables import bigquery, examples, locations
 from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
 from schemas.tables.items import is_list_of_values
@@ -181,8 +182,17 @@ class Reader(ABC):
     def _is_selected(self, name: str) -> bool:
         return self.only is None or name in self.only
 
+    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+        try:
+            return as_strings(column, self.options.decimal)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"{self.path}: column '{name}' has type {column.type}; expected numbers or strings, in UTF-8. For one "
+                f"that holds others: {self.terms.unreadable}"
+            ) from error
 
-def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) -> Reader:
+
+def open_table(path: str, format: Format | Literal["bigquery"], options: CsvOptions, **reader: Any) -> Reader:
     """Return the reader for a format; `reader` are other attributes of a Reader."""
     match format:
         case "csv":
@@ -191,6 +201,8 @@ def open_table(path: str, format: Format, options: CsvOptions, **reader: Any) ->
             return ParquetReader(path, options=options, **reader)
         case "tfrecord":
             return TFRecordReader(path, options=options, **reader)
+        case "bigquery":
+            return BigQueryReader(path, options=options, **reader)
         case _:
             assert_never(format)
 
@@ -494,15 +506,6 @@ class ParquetReader(Reader):
         except (pa.ArrowException, *_UNREADABLE) as error:
             raise _cannot_be_read(self.path, error) from error
 
-    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
-        try:
-            return as_strings(column, self.options.decimal)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(
-                f"{self.path}: column '{name}' has type {column.type}; expected numbers or strings, in UTF-8. For one "
-                f"that holds others: {self.terms.unreadable}"
-            ) from error
-
 
 def _is_binary(type: pa.DataType) -> bool:
     is_binary = pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
@@ -608,6 +611,46 @@ class TFRecordReader(Reader):
 
     def _damage_error(self, what: str, offset: int, count: int) -> DataError:
         return DataError(f"{self.path}: is damaged at byte {offset}, after record {count}: {what}; restore the file")
+
+
+@dataclass
+class BigQueryReader(Reader):
+    """A table of BigQuery, or a stream of one: its path is the URI of `bigquery.TableRows`. Rows have no places."""
+
+    def __post_init__(self) -> None:
+        self._source = bigquery.TableRows.from_uri(self.path)
+        self.path = str(self._source)
+
+    @cached_property
+    def _description(self) -> bigquery.Description:
+        return bigquery.describe(self._source)
+
+    def names(self) -> list[str]:
+        if self._source.stream and self.only is not None:
+            # The session was opened for these columns, which were checked before.
+            return list(dict.fromkeys(self.only))
+        for name, type in self.unreadable().items():
+            if self.only is not None and name in self.only:
+                raise DataError(
+                    f"{self.path}: column '{name}' has type {type}; expected numbers, strings, dates or times. "
+                    f"Convert it in a query, or {self.terms.unreadable}"
+                )
+        return list(self._description.types)
+
+    def unreadable(self) -> dict[str, str]:
+        return self._description.unreadable
+
+    def batches(self) -> Iterator[Texts]:
+        names = [name for name in self.names() if self._is_selected(name)]
+        row = 1
+        for stream in [self._source] if self._source.stream else bigquery.open_streams(self._source, names, 1):
+            for batch in bigquery.read_stream(stream):
+                columns = [self._as_text(batch.column(name), name) for name in names]
+                yield Texts(pa.RecordBatch.from_arrays(columns, names=names), np.arange(row, row + len(batch)))
+                row += len(batch)
+
+    def places(self, rows: Collection[int]) -> dict[int, str]:
+        return dict.fromkeys(rows, self.path)
 
 
 def _cannot_be_read(path: str, error: BaseException, where: str = "") -> DataError:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cli.errors import DataError
-from schemas.data import CsvOptions, Data, Format
+from schemas.data import CsvOptions, Data
 from schemas.declaration import close_match, did_you_mean
 from schemas.expressions import Expression, Type
 from schemas.features import ColumnType, FeatureSet
@@ -207,14 +207,14 @@ class Table:
         options = CsvOptions.model_validate(settings["csv"])
         columns = Columns.from_json(settings["columns"])
         reader = open_table(path, settings["format"], options, piece=piece, only=columns.needed)
-        return cls(reader, columns, settings["max_bad_rows"])
+        # A stream of BigQuery may have no rows; a file has.
+        return cls(reader, columns, settings["max_bad_rows"], may_be_empty=settings["format"] == "bigquery")
 
     @staticmethod
     def settings(data: Data, features: FeatureSet) -> dict[str, Any]:
         """Return what `from_json` takes: all of JSON's types."""
-        format: Format = data.format
         return {
-            "format": format,
+            "format": data.format,
             "csv": data.csv.model_dump(mode="json"),
             "columns": Columns.from_config(data, features).as_json(),
             "max_bad_rows": data.max_bad_rows,

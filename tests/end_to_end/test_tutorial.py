@@ -1,4 +1,4 @@
-"""The commands of docs/tutorial.md, run in one shell, print the output of the page."""
+"""The commands of a page, run in one shell, print the output of the page."""
 
 import os
 import re
@@ -13,14 +13,13 @@ from tests.conftest import ROOT
 from tests.database_servers import free_port
 
 pytestmark = pytest.mark.slow
-_PAGE = ROOT / "docs" / "tutorial.md"
 _PORT = "8501"
 
 
-def read_steps() -> list[tuple[str, list[str]]]:
+def read_steps(page: str) -> list[tuple[str, list[str]]]:
     """Return each command of the page, with the lines of output below it."""
     steps: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text(), flags=re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
                 steps.append((line.removeprefix("$ "), []))
@@ -61,10 +60,16 @@ def normalise(line: str) -> str:
     return " ".join(re.sub(r"\b[0-9a-f]{12,16}\b|\d[\d.,:T]*", "0", line).split())
 
 
-def test_every_command_of_the_tutorial_prints_the_output_of_the_page(tmp_path: Path) -> None:
-    steps = read_steps()
+@pytest.mark.parametrize(
+    ("name", "commands"), [("tutorial.md", 16), ("how-to/bigquery.md", 5), ("how-to/example_gen.md", 2)]
+)
+def test_every_command_of_a_page_prints_the_output_of_the_page(name: str, commands: int, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / name).read_text()
+    for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL):
+        (tmp_path / "data.yaml").write_text(block)
+    steps = read_steps(page)
     outputs = run_steps(steps, tmp_path)
-    assert len(outputs) == len(steps) > 15
+    assert len(outputs) == len(steps) >= commands
     for (command, lines), output in zip(steps, outputs, strict=True):
         printed = {normalise(line) for line in output.splitlines()}
         assert [line for line in lines if normalise(line) not in printed] == [], f"{command}\n{output}"

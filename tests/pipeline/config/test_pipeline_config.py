@@ -104,6 +104,29 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "data.splits.eval.source=trai",
             "data: splits.eval.source: 'trai' is not a split read from files; did you mean 'train'?",
         ),
+        ("data.format=bigquery", "data: bigquery: is missing; give the project that reads: {project: PROJECT}"),
+        ("data.bigquery={project: p1}", "data: bigquery: needs format: bigquery, found format: csv"),
+        ("data.splits.test={table: a.b}", "data: splits.test: expected files, found table; the rows are in files"),
+        (
+            "data={format: bigquery, bigquery: {project: p1}, base: a, splits: {}}",
+            "data: base: is for files, and the rows are elsewhere; remove it",
+        ),
+        (
+            "data={format: bigquery, bigquery: {project: p1}, splits: {train: {files: a}, eval: {table: a.b}}}",
+            "data: splits.train: expected table or query, found files; the rows are in BigQuery",
+        ),
+        (
+            "data={format: bigquery, bigquery: {project: p1}, splits: {train: {table: 'a.b$1'}, eval: {table: a.b}}}",
+            "data.splits.train.table: string should match pattern",
+        ),
+        (
+            "data={format: tfrecord, example_gen: {component: a.B}, splits: {train: {files: a}, eval: {examples: a}}}",
+            "data: splits.train: expected examples, found files; the rows are in data.example_gen",
+        ),
+        ("data.example_gen={component: a.B}", "data: example_gen: needs format: tfrecord, found format: csv"),
+        ("data.example_gen={component: MyExampleGen}", "data.example_gen.component: string should match pattern"),
+        ("data={splits: {}}", "data: base: is missing; give the folder of the files"),
+        ("vertex.input_base=", "vertex.input_base: is missing; give the gs:// folder that replaces data.base"),
         (
             "push={model_name: census-income, target: vertex, promote: false}",
             "push: promote: false is for the folder; with target: vertex, end push.vertex.traffic_steps below 100",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -11,6 +12,8 @@ from cli.errors import DataError
 from pipeline.config import pipeline_config
 from pipeline.run import preflight
 from pipeline.run.run_root import RunRoot
+from schemas.tables import bigquery
+from tests.bigquery_fixtures import PROJECT, Warehouse
 
 FEATURES: dict[str, Any] = {
     "spend": {"kind": "numeric"},
@@ -160,3 +163,35 @@ def test_dates_among_the_features(values: Any, kind: str, is_stopped: bool, text
         if "since" in warning or "date" in warning
     ]
     assert [text in warning and "[DATE_AS_NUMBER]" in warning for warning in warnings] == ([True] if text else [])
+
+
+def test_rows_of_bigquery_are_checked_and_a_dry_run_reports_that_it_cannot_reach_it(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = [{**row, "y": n // 4 % 2} for n, row in enumerate(rows(200, 0))]
+    for name in ("train", "test"):
+        warehouse.write(name, pa.Table.from_pylist(train))
+    data = {
+        "format": "bigquery",
+        "bigquery": {"project": PROJECT},
+        "splits": {
+            "train": {"table": "shop.train"},
+            "eval": {"source": "train", "fraction": 0.1},
+            "test": {"query": "SELECT * FROM shop.test WHERE rank < 2"},
+        },
+    }
+    assert check(tmp_path, train, train, data=data) == []
+    warehouse.write("test", pa.Table.from_pylist([{**row, "y": 2} for row in train]))
+    with pytest.raises(
+        DataError, match=r"_results\..* \(data\.splits\.test\.query\): y: expected '0' or '1', found '2'"
+    ):
+        check(tmp_path, train, train, data=data)
+    monkeypatch.setenv(bigquery.REST_EMULATOR, "http://127.0.0.1:1")
+    monkeypatch.setattr(bigquery, "_RETRY_SECONDS", 0.1)
+    with pytest.raises(DataError, match="data.splits.train.table: BigQuery cannot be reached: "):
+        check(tmp_path, train, train, data=data)
+    config = pipeline_config.load(tmp_path / "a.yaml")
+    findings = preflight.check(config, RunRoot(tmp_path / "run"), needs_rows=False)
+    ((label, text),) = findings.lines()
+    assert label == "unchecked"
+    assert text.startswith("the rows: data.splits.train.table: BigQuery cannot be reached: ")

@@ -292,3 +292,23 @@ def test_a_database_server_of_local_runs_is_no_part_of_the_job(census: PipelineC
     }
     with_server = PipelineConfig.model_validate({**census.model_dump(), "metadata": server})
     assert compiler.to_text(compiler.compile_job(with_server)) == compiler.to_text(compiler.compile_job(census))
+
+
+def test_a_job_that_reads_bigquery_is_compiled_without_asking_it(
+    census: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+    query = "SELECT * FROM census.test WHERE age > 16"
+    splits = {
+        "train": {"table": "census.train"},
+        "eval": {"source": "train", "fraction": 0.1},
+        "test": {"query": query},
+    }
+    data = {"format": "bigquery", "bigquery": {"project": "my-project"}, "splits": splits}
+    values = census.model_dump()
+    vertex = {**values["vertex"], "input_base": None}
+    job = compiler.compile_job(PipelineConfig.model_validate({**values, "data": data, "vertex": vertex}))
+    parameters = tasks(job)["ExampleGen"]["inputs"]["parameters"]
+    assert parameters["input_base"]["runtimeValue"]["constant"] == "bigquery://my-project"
+    patterns = json.loads(parameters["input_config"]["runtimeValue"]["constant"])["splits"]
+    assert patterns == [{"name": "train", "pattern": "census.train"}, {"name": "test", "pattern": query}]
