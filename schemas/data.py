@@ -185,6 +185,11 @@ class Data(Declaration):
     group_column: str | None = None
     """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
     group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
+    weight_column: str | None = None
+    """A column of numbers from 0 on: how much a row counts in the loss, the metrics, the statistics, the threshold and
+    the calibration, as TFMA's `example_weight_key`. It is neither a feature nor an input of the served model. A row
+    whose weight is missing or negative does not fit; weights of a split that are all 0 stop the run.
+    docs/how-to/weights.md"""
     span: NonNegativeInt | None = None
     """The `{SPAN}` that is read, in its highest `{VERSION}`; dates count days since 1970. If omitted, the latest."""
     window: PositiveInt = 1
@@ -209,12 +214,12 @@ class Data(Declaration):
 
     def read_options(self, label: str) -> ReadOptions:
         """Return how a table like this is read, for whoever serves the model; `label` is the label's column."""
-        group = [self.group_column] if self.group_column else []
+        others = [column for column in (self.group_column, self.weight_column) if column is not None]
         return ReadOptions(
             format=self.format,
             csv=self.csv,
             missing_values=self.missing_values,
-            other_columns=tuple(dict.fromkeys([label, *self.ignored_columns, *self.split_columns, *group])),
+            other_columns=tuple(dict.fromkeys([label, *self.ignored_columns, *self.split_columns, *others])),
         )
 
     @model_validator(mode="after")

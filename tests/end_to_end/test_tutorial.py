@@ -17,10 +17,10 @@ _PAGE = ROOT / "docs" / "tutorial.md"
 _PORT = "8501"
 
 
-def read_steps() -> list[tuple[str, list[str]]]:
-    """Return each command of the page, with the lines of output below it."""
+def read_steps(page: Path = _PAGE) -> list[tuple[str, list[str]]]:
+    """Return each command of a page, with the lines of output below it."""
     steps: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text(), flags=re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
                 steps.append((line.removeprefix("$ "), []))
@@ -43,7 +43,7 @@ def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
         "COLUMNS": "200",
     }
     done = subprocess.run(
-        ["bash", "-c", f"set -e; trap 'kill $(jobs -p) 2> /dev/null' EXIT\n{script}".replace(_PORT, str(free_port()))],
+        ["bash", "-c", f"set -e; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{script}".replace(_PORT, str(free_port()))],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
