@@ -46,12 +46,14 @@ class Judgement:
       warned: warnings, which do not keep it from being blessed.
       constant: comparison with the loss of the constant predictor.
       decision: threshold of a binary label and the costs it was chosen by; empty without declared costs.
+      weight_column: column by whose weights the rows count in the metrics; empty where all weigh alike.
     """
 
     missed: Sequence[str] = ()
     warned: Sequence[str] = ()
     constant: str = ""
     decision: str = ""
+    weight_column: str = ""
 
 
 def read_judgement(store: RunStore, run_id: str) -> Judgement:
@@ -65,6 +67,7 @@ def read_judgement(store: RunStore, run_id: str) -> Judgement:
         warned=_convert_lines(summary.get("warnings")),
         constant=_get_text(summary.get("constant_predictor")),
         decision=_get_text(summary.get("decision")),
+        weight_column=str(summary.get("weight_column", "")),
     )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from cli.errors import ConfigError, RunRootError
-from oncall.evaluations import read_judgement
+from oncall.evaluations import Judgement, read_judgement
 from oncall.results import CommandResult, ResultTable
 from oncall.run_store import Run, RunList, RunStore
 from oncall.start_blockers import describe_rejection, suggest_commands
@@ -130,7 +130,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         makers = {} if record.kind == Kind.REHEARSAL else _find_makers(store, run.run_id)
     except RunRootError as caught:
         makers, error = {}, str(caught)
-    decision = read_judgement(store, run.run_id).decision
+    judgement = read_judgement(store, run.run_id)
     names = dict.fromkeys([*record.expected, *record.nodes])
     nodes = [_describe_node(record, run.state, name, makers) for name in names]
     document = {
@@ -144,7 +144,8 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "config": record.config,
         "summary": record.summary,
         "cause": cause(record, run.state),
-        "decision": decision,
+        "decision": judgement.decision,
+        "weight_column": judgement.weight_column,
         "nodes": nodes,
     }
     table = ResultTable(
@@ -154,10 +155,10 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         least=("made by run", "took"),
     )
     code = RunRootError.exit_code if error else 0
-    return CommandResult(document, [*_format_record(record, run, decision), table], code, error)
+    return CommandResult(document, [*_format_record(record, run, judgement), table], code, error)
 
 
-def _format_record(record: RunRecord, run: Run, decision: str) -> list[str]:
+def _format_record(record: RunRecord, run: Run, judgement: Judgement) -> list[str]:
     changes = {True: ", with uncommitted changes", False: "", None: ""}[record.dirty]
     took = format_seconds(_measure_run(record, run.state)) or "unknown time"
     return format_labels(
@@ -172,7 +173,8 @@ def _format_record(record: RunRecord, run: Run, decision: str) -> list[str]:
             ("command", record.command_line),
             ("log", record.log),
             ("cause", join_heading(cause(record, run.state))),
-            ("decision", decision),
+            ("decision", judgement.decision),
+            ("weighted", f"by {judgement.weight_column}" if judgement.weight_column else ""),
             *(record.summary.items()),
             ("alert", record.alert),
         ]

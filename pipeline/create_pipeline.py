@@ -109,6 +109,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> Evaluator:
         evaluation=config.evaluation,
         label=config.label.kind,
         has_costs=config.decision is not None,
+        weight=config.data.weight_column,
         imbalance=config.training.imbalance,
         hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
         golden_requests=config.infra_validation.golden_requests,
@@ -157,6 +158,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     statistics_gen = StatisticsGen(
         examples=examples_node.outputs["examples"],
         column_types=config.feature_set.column_types,
+        weight=config.data.weight_column,
         code_fingerprint=code_fingerprint(components, schemas),
     )
     statistics = statistics_gen.outputs["statistics"]

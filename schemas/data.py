@@ -258,6 +258,11 @@ class Data(Declaration):
     group_column: str | None = None
     """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
     group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
+    weight_column: str | None = None
+    """A column of numbers from 0 on: how much a row counts in the loss, the metrics, the statistics, the threshold and
+    the calibration, as TFMA's `example_weight_key`. It is neither a feature nor an input of the served model. A row
+    whose weight is missing or negative does not fit; weights of a split that are all 0 stop the run.
+    docs/how-to/weights.md"""
     span: NonNegativeInt | None = None
     """The `{SPAN}` that is read, in its highest `{VERSION}`; dates count days since 1970. If omitted, the latest."""
     window: PositiveInt = 1
@@ -299,13 +304,13 @@ class Data(Declaration):
         """Return how a table like this is read, for whoever serves the model; `label_columns` are
         the label's column and its inputs.
         """
-        group = [self.group_column] if self.group_column else []
+        others = [column for column in (self.group_column, self.weight_column) if column is not None]
         return ReadOptions(
             # Values of BigQuery are typed as those of Parquet, which batch prediction reads.
             format="parquet" if self.format == "bigquery" else self.format,
             csv=self.csv,
             missing_values=self.missing_values,
-            other_columns=tuple(dict.fromkeys([*label_columns, *self.ignored_columns, *self.split_columns, *group])),
+            other_columns=tuple(dict.fromkeys([*label_columns, *self.ignored_columns, *self.split_columns, *others])),
         )
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Counts of predicted rows, by the kind of the label, from which every metric of schemas/metrics.py is computed.
 
-They take whole batches of rows, and the counts of two sets of rows add up to the counts of both. No TensorFlow.
+They take whole batches of rows, and the counts of two sets of rows add up to the counts of both. A row of weight 2
+counts as two rows, as TFMA counts it by its `example_weight_key`. No TensorFlow.
 """
 
 import math
@@ -16,10 +17,10 @@ from schemas.moments import Moments, merge_moments
 
 # A smaller probability counts as this one in a log loss, as with TFMA and Keras.
 LEAST_PROBABILITY = 1e-7
-# TFMA's own default for AUC: the thresholds of the curve, just below 0 and just above 1 included.
-_NUM_THRESHOLDS = 10_000
-_EPSILON = 1e-7
-_THRESHOLDS = np.concatenate([[-_EPSILON], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1), [1 + _EPSILON]])
+# TFMA's own defaults for AUC. It counts predictions in equal buckets, and takes the lower end of a bucket for all of
+# its predictions. The thresholds of the curve go from just below 0 to just above 1; TFMA moves them up by an epsilon.
+_NUM_BUCKETS, _NUM_THRESHOLDS, _EPSILON = 10_000, 10_000, 1e-7
+_THRESHOLDS = np.concatenate([[0.0], np.arange(1, _NUM_THRESHOLDS - 1) / (_NUM_THRESHOLDS - 1) + _EPSILON, [np.inf]])
 # Labels are float32, which tells numbers apart that differ by more than 6e-8 of them.
 _ROUNDING = 1e-12
 
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 
 
 class Counts(Protocol):
-    """Counts of the predicted rows of one slice and model."""
+    """Counts of the predicted rows of one slice and model; with weights, a number of rows is the sum of theirs."""
 
     label: ClassVar[LabelKind]
 
@@ -35,8 +36,8 @@ class Counts(Protocol):
     def is_finite(self) -> bool:
         """Whether all predictions are numbers, so that metrics other than the number of rows are defined."""
 
-    def add(self, labels: Array, predictions: Array) -> None:
-        """Add rows."""
+    def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
+        """Add rows; if weights are omitted, all weigh 1."""
 
     def merge(self, other: Any) -> None:
         """Add the rows of another."""
@@ -78,16 +79,18 @@ class BinaryCounts(_ClassCounts):
     sum_of_log_losses: float = 0.0
     sum_of_predictions: float = 0.0
 
-    def add(self, labels: Array, predictions: Array) -> None:
-        """Add rows: labels of 0 or 1 and probabilities, [n] each."""
+    def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
+        """Add rows: labels of 0 or 1, probabilities, and weights, [n] each."""
         labels = labels.astype(np.int64)
         predictions = predictions.astype(np.float64)
-        bins = np.searchsorted(_THRESHOLDS, predictions, side="left")
-        np.add.at(self.histogram, (labels, bins), 1)
-        np.add.at(self.confusion, (labels, (predictions > self.threshold).astype(np.int64)), 1)
+        weight = _weights(labels, weights)
+        bucket_starts = (np.floor(predictions * _NUM_BUCKETS + 1) - 1) / _NUM_BUCKETS
+        bins = np.searchsorted(_THRESHOLDS, bucket_starts, side="right")
+        np.add.at(self.histogram, (labels, bins), weight)
+        np.add.at(self.confusion, (labels, (predictions > self.threshold).astype(np.int64)), weight)
         likely = np.clip(np.where(labels == 1, predictions, 1 - predictions), LEAST_PROBABILITY, 1)
-        self.sum_of_log_losses -= float(np.log(likely).sum())
-        self.sum_of_predictions += float(predictions.sum())
+        self.sum_of_log_losses -= float((np.log(likely) * weight).sum())
+        self.sum_of_predictions += float((predictions * weight).sum())
 
     def merge(self, other: "BinaryCounts") -> None:
         """Add the rows of another."""
@@ -171,14 +174,15 @@ class MulticlassCounts(_ClassCounts):
     confusion: Array = field(default_factory=lambda: np.zeros((0, 0)))
     sum_of_log_losses: float = 0.0
 
-    def add(self, labels: Array, predictions: Array) -> None:
-        """Add rows: labels in `[0, classes)`, [n], and probabilities, [n, classes]."""
+    def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
+        """Add rows: labels in `[0, classes)`, [n], probabilities, [n, classes], and weights, [n]."""
         labels = labels.astype(np.int64)
         predictions = predictions.astype(np.float64)
         self._grow(predictions.shape[1])
-        np.add.at(self.confusion, (labels, predictions.argmax(axis=1)), 1)
+        weight = _weights(labels, weights)
+        np.add.at(self.confusion, (labels, predictions.argmax(axis=1)), weight)
         likely = np.clip(predictions[np.arange(len(labels)), labels], LEAST_PROBABILITY, 1)
-        self.sum_of_log_losses -= float(np.log(likely).sum())
+        self.sum_of_log_losses -= float((np.log(likely) * weight).sum())
 
     def merge(self, other: "MulticlassCounts") -> None:
         """Add the rows of another."""
@@ -217,26 +221,27 @@ class RegressionCounts:
     """
 
     label: ClassVar[LabelKind] = "regression"
-    rows: int = 0
+    rows: float = 0.0
     label_mean: float = 0.0
     label_squares: float = 0.0
     sum_of_errors: float = 0.0
     sum_of_absolute_errors: float = 0.0
     sum_of_squared_errors: float = 0.0
 
-    def add(self, labels: Array, predictions: Array) -> None:
-        """Add rows: labels and predictions, [n] each."""
+    def add(self, labels: Array, predictions: Array, weights: Array | None = None) -> None:
+        """Add rows: labels, predictions and weights, [n] each."""
         labels = labels.astype(np.float64)
         errors = predictions.astype(np.float64) - labels
-        mean = float(labels.mean()) if len(labels) else 0.0
+        weight = _weights(labels, weights)
+        moments = Moments.of(labels, weight)
         self.merge(
             RegressionCounts(
-                rows=len(labels),
-                label_mean=mean,
-                label_squares=float(((labels - mean) ** 2).sum()),
-                sum_of_errors=float(errors.sum()),
-                sum_of_absolute_errors=float(np.abs(errors).sum()),
-                sum_of_squared_errors=float((errors**2).sum()),
+                rows=moments.weight,
+                label_mean=moments.mean,
+                label_squares=moments.squares,
+                sum_of_errors=float((errors * weight).sum()),
+                sum_of_absolute_errors=float((np.abs(errors) * weight).sum()),
+                sum_of_squared_errors=float((errors**2 * weight).sum()),
             )
         )
 
@@ -260,6 +265,10 @@ class RegressionCounts:
         """The squared distances of the labels from their mean; 0 of equal labels, whose mean is rounded."""
         is_rounding = self.label_squares <= self.rows * (_ROUNDING * self.label_mean) ** 2
         return 0.0 if is_rounding else self.label_squares
+
+
+def _weights(labels: Array, weights: Array | None) -> Array:
+    return np.ones(len(labels)) if weights is None else weights.astype(np.float64)
 
 
 def empty_counts(label: LabelKind, threshold: float = DEFAULT_THRESHOLD, costs: DecisionCosts | None = None) -> Counts:

@@ -228,6 +228,7 @@ METRICS: Mapping[str, Metric] = {
             binary=lambda counts: counts.rows,
             multiclass=lambda counts: counts.rows,
             regression=lambda counts: counts.rows,
+            meaning="the sum of the weights, if rows have some",
             needs_predictions=False,
             number_format=",.0f",
         ),

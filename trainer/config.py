@@ -212,14 +212,14 @@ class Training(Declaration):
         return stopping.metric if stopping is not None and stopping.metric is not None else watchable_metrics(label)[0]
 
 
-def find_undefined_metrics(label: LabelKind, class_rows: Mapping[str, int]) -> dict[str, str]:
+def find_undefined_metrics(label: LabelKind, class_weights: Mapping[str, float]) -> dict[str, str]:
     """Return the metrics of `watchable_metrics` that are undefined on a split, with the reason.
 
     Args:
       label: kind of the label.
-      class_rows: rows of each class in the split.
+      class_weights: sum of the weights of each class in the split; without weights, its rows.
     """
-    absent = [name for name, rows in class_rows.items() if not rows]
+    absent = [name for name, weight in class_weights.items() if not weight]
     return {
         metric: f"undefined on eval, which has no row of class '{absent[0]}'"
         for metric in watchable_metrics(label)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from scipy import special
 
 from cli import progress
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
+from schemas.moments import WeightedMean
 from trainer.config import Training
 from trainer.input import Source
 
@@ -39,14 +39,19 @@ def fit_threshold(
     """
     if costs is None:
         return DecisionThreshold()
-    labels, probabilities = _predict(network, evaluation)
-    decision = choose_threshold(labels, probabilities, costs, is_balanced=training.imbalance != "none")
+    labels, probabilities, weights = _predict(network, evaluation)
+    decision = choose_threshold(labels, probabilities, costs, weights, is_balanced=training.imbalance != "none")
     progress.report(f"decision: {decision}")
     return decision
 
 
 def choose_threshold(
-    labels: Array, probabilities: Array, costs: DecisionCosts, *, is_balanced: bool = False
+    labels: Array,
+    probabilities: Array,
+    costs: DecisionCosts,
+    weights: Array | None = None,
+    *,
+    is_balanced: bool = False,
 ) -> DecisionThreshold:
     """Return the threshold with the least mean cost on some rows, if it is significantly better than the costs' own.
 
@@ -54,36 +59,42 @@ def choose_threshold(
     cost_false_negative), from Elkan (2001), The Foundations of Cost-Sensitive Learning, equation 2. His theorem 2 moves
     it for a network that was fitted to balanced classes. Candidates are the midpoints of neighbouring predictions; of
     candidates that cost the same, the nearest to the costs' own is taken. It is used if the lower end of the one-sided
-    95 % interval of its gain in each row is above 0 (Student 1908), with at least 5 rows of each class.
+    95 % interval of its gain in each row is above 0 (Student 1908), with at least 5 rows of each class. A row counts by
+    its weight; rows of weight 0 are left out.
 
     Args:
       labels: 1 for the positive value, else 0; [rows].
       probabilities: probabilities of the positive value, [rows]; rows where it is not finite are left out.
       costs: costs of the errors.
+      weights: weights of the rows, [rows]; if omitted, all weigh 1.
       is_balanced: whether the network was fitted to balanced classes.
     """
-    finite = np.isfinite(probabilities)
-    positive, probabilities = labels[finite] == 1, probabilities[finite].astype(np.float32)
+    weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+    is_used = np.isfinite(probabilities) & (weights > 0)
+    positive, probabilities = labels[is_used] == 1, probabilities[is_used].astype(np.float32)
+    # A mean of 1, whatever the unit of the weights.
+    weights = weights[is_used] * (len(positive) / max(float(weights[is_used].sum()), np.finfo(np.float64).tiny))
     negatives, positives = int((~positive).sum()), int(positive.sum())
     # Half a row more for each class: one of them may have none.
-    odds = (negatives + 0.5) / (positives + 0.5) if is_balanced else 1.0
+    odds = (weights[~positive].sum() + 0.5) / (weights[positive].sum() + 0.5) if is_balanced else 1.0
     false_positive = costs.cost_false_positive * odds
     threshold = _as_threshold(false_positive / (false_positive + costs.cost_false_negative))
     is_better = False
     if min(negatives, positives) >= _MIN_CLASS_ROWS:
-        cheapest = _cheapest(positive, probabilities, costs, threshold)
+        cheapest = _cheapest(positive, probabilities, weights, costs, threshold)
         gains = _row_costs(positive, probabilities, costs, threshold) - _row_costs(
             positive, probabilities, costs, cheapest
         )
-        is_better = _is_above_zero(gains)
+        gain = WeightedMean.of(gains, weights)
+        is_better = gain.moments.mean - gain.margin(_CONFIDENCE) > 0
         threshold = cheapest if is_better else threshold
     return DecisionThreshold(
         threshold=threshold,
         costs=costs,
         chosen_by="eval" if is_better else "costs",
         rows=len(positive),
-        mean_cost=_mean_cost(positive, probabilities, costs, threshold),
-        mean_cost_at_default=_mean_cost(positive, probabilities, costs, DEFAULT_THRESHOLD),
+        mean_cost=_mean_cost(positive, probabilities, weights, costs, threshold),
+        mean_cost_at_default=_mean_cost(positive, probabilities, weights, costs, DEFAULT_THRESHOLD),
     )
 
 
@@ -91,13 +102,14 @@ def _as_threshold(value: float) -> float:
     return min(max(float(np.float32(value)), _LEAST), _GREATEST)
 
 
-def _cheapest(positive: Array, probabilities: Array, costs: DecisionCosts, preferred: float) -> float:
+def _cheapest(positive: Array, probabilities: Array, weights: Array, costs: DecisionCosts, preferred: float) -> float:
     """Return the candidate with the least cost; of several, the nearest to `preferred`."""
     order = np.argsort(probabilities, kind="stable")
     ordered, rows = probabilities[order].astype(np.float64), len(order)
-    # By number of rows at or below a threshold: false negatives, and false positives.
-    misses: Array = np.concatenate([[0], np.cumsum(positive[order])])
-    alarms = (rows - misses[-1]) - (np.arange(rows + 1) - misses)
+    # By number of rows at or below a threshold: the weights of false negatives, and of false positives.
+    misses: Array = np.concatenate([[0], np.cumsum((weights * positive)[order])])
+    quiet: Array = np.concatenate([[0], np.cumsum((weights * ~positive)[order])])
+    alarms = quiet[-1] - quiet
     below = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [rows]])
     edges = np.concatenate([[0.0], ordered, [1.0]])
     lower, upper = edges[below], edges[below + 1]
@@ -116,33 +128,29 @@ def _row_costs(positive: Array, probabilities: Array, costs: DecisionCosts, thre
     return np.where(predicted & ~positive, costs.cost_false_positive, false_negative)
 
 
-def _mean_cost(positive: Array, probabilities: Array, costs: DecisionCosts, threshold: float) -> float | None:
-    return float(_row_costs(positive, probabilities, costs, threshold).mean()) if len(positive) else None
+def _mean_cost(
+    positive: Array, probabilities: Array, weights: Array, costs: DecisionCosts, threshold: float
+) -> float | None:
+    row_costs = _row_costs(positive, probabilities, costs, threshold)
+    return float(np.average(row_costs, weights=weights)) if len(positive) else None
 
 
-def _is_above_zero(gains: Array) -> bool:
-    """Return whether the one-sided interval of the mean begins above 0."""
-    quantile = float(special.stdtrit(len(gains) - 1, _CONFIDENCE))
-    return bool(gains.mean() - quantile * gains.std(ddof=1) / np.sqrt(len(gains)) > 0)
-
-
-def _predict(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array, Array]:
-    """Return labels and probabilities of a split, [rows] each, at most `_MAX_ROWS` of them."""
+def _predict(network: Callable[..., tf.Tensor], source: Source) -> tuple[Array, ...]:
+    """Return labels, probabilities and weights of a split, [rows] each, at most `_MAX_ROWS` of them."""
     step, passed = 1, 0
-    parts: list[tuple[Array, Array]] = []
-    for ids, numbers, label in source.blocks():
+    parts: list[tuple[Array, ...]] = []
+    for ids, numbers, label, *weights in source.blocks():
         rows = np.flatnonzero((passed + np.arange(len(label))) % step == 0)
         passed += len(label)
         inputs = source.unpack(tf.gather(ids, rows), tf.gather(numbers, rows))
         # The served model computes it the same way.
         probability = tf.sigmoid(network(inputs, training=False)[:, 0])
-        parts.append((label.numpy()[rows].astype(np.int8), probability.numpy()))
+        weight = weights[0].numpy()[rows] if weights else np.ones(len(rows), np.float32)
+        parts.append((label.numpy()[rows].astype(np.int8), probability.numpy(), weight))
         if sum(len(part[0]) for part in parts) > _MAX_ROWS:
-            labels, probabilities = _concatenate(parts)
-            parts, step = [(labels[::2], probabilities[::2])], 2 * step
+            parts, step = [tuple(column[::2] for column in _concatenate(parts))], 2 * step
     return _concatenate(parts)
 
 
-def _concatenate(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    labels, probabilities = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return labels, probabilities
+def _concatenate(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

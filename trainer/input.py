@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from cli.errors import DataError
-from schemas.features import FeatureSet, Label
+from schemas.features import TRANSFORMED_WEIGHT, FeatureSet, Label
 from schemas.moments import Moments, merge_moments
 from serving.model.network_inputs import IDS, NUMBERS, network_inputs
 from trainer.config import Training
@@ -48,7 +48,10 @@ class Source:
     feature_spec: Mapping[str, Any]
 
     def blocks(self) -> tf.data.Dataset:
-        """Return all rows once, in blocks (ids [rows, n], numbers [rows, m], labels [rows]) of interleaved shards."""
+        """Return all rows once, in blocks (ids [rows, n], numbers [rows, m], labels [rows]) of interleaved shards.
+
+        With a column of weights, a block has a fourth part: weights [rows].
+        """
         files = tf.data.Dataset.from_tensor_slices(tf.constant(sorted(self.files), tf.string))
         # Batches of each file: single records cost seven times as much to hand over between threads.
         batches = files.interleave(
@@ -59,12 +62,13 @@ class Source:
         )
         return batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Pack the columns into two matrices: three tensors shuffle many times as fast as dozens."""
         columns = tf.io.parse_example(records, dict(self.feature_spec))
         inputs = network_inputs(self.features, columns)
         # Ids are below 2^31 (schemas/features/), and half as large.
-        return tf.cast(inputs[IDS], tf.int32), inputs[NUMBERS], columns[self.features.label.name]
+        block = tf.cast(inputs[IDS], tf.int32), inputs[NUMBERS], columns[self.features.label.name]
+        return block if self.features.weight is None else (*block, columns[TRANSFORMED_WEIGHT])
 
     def unpack(self, ids: tf.Tensor, numbers: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return packed matrices as the network's named inputs, as `network_inputs` does."""
@@ -84,14 +88,16 @@ class TrainingRows:
     """The train split, ready to be fitted to.
 
     Attributes:
-      batches: endless batches in another order in each epoch: (inputs, label [batch, 1], weight [batch, 1]).
+      batches: endless batches in another order in each epoch: (inputs, label [batch, 1], weight [batch, 1]). The mean
+        weight of all rows is 1, so that learning rates and penalties mean the same whatever the unit of the weights.
       steps_per_epoch: number of batches of an epoch.
       steps_together: number of them in one call; `steps_per_epoch` is a multiple of it.
       sample: rows drawn at random, all if they are few: (inputs, weight [batch, 1]). A weight says how often `batches`
-        has the row.
+        has the row; batch normalization trains on the rows of a batch whatever their weights in the loss.
       labels: statistics of the labels of a regression.
       numbers: the scaled numbers of the rows of `sample`, float32 of shape [rows, number columns].
       sample_labels: the labels of the rows of `sample`, [rows].
+      sample_weights: the example weights of the rows of `sample`, [rows].
     """
 
     batches: tf.data.Dataset
@@ -100,6 +106,7 @@ class TrainingRows:
     labels: LabelValues
     numbers: np.ndarray
     sample_labels: np.ndarray
+    sample_weights: np.ndarray
     steps_together: int = 1
 
 
@@ -108,34 +115,47 @@ class EvaluationRows:
     """The eval split, ready to be measured.
 
     Attributes:
-      batches: all rows once, in order: (inputs, label [batch, 1]).
-      class_rows: rows of each class; empty for a regression.
+      batches: all rows once, in order: (inputs, label [batch, 1], weight [batch, 1]). The mean weight is 1.
+      class_weights: sum of the weights of each class; empty for a regression.
     """
 
     batches: tf.data.Dataset
-    class_rows: Mapping[str, int]
+    class_weights: Mapping[str, float]
 
 
 class _Labels:
-    """Labels that are read block by block: the rows of each class, or moments and limits."""
+    """Labels that are read block by block: rows and weight of each class, or moments and limits.
+
+    Without a column of weights, all rows weigh 1. A row of weight 0 does not count.
+
+    Attributes:
+      total: number of rows.
+      rows: number of rows of each class; of a regression of all, [1].
+      weights: sum of their weights, of the same shape.
+      low: least label.
+    """
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.total = 0
-        self.counts = np.zeros(max(len(classes), 1), np.int64)
+        self.rows = np.zeros(max(len(classes), 1))
+        self.weights = np.zeros(max(len(classes), 1))
         self._moments, self._log_moments = Moments(), Moments()
         self.low, self._high = math.inf, -math.inf
         self._classes = classes
 
-    def add(self, labels: np.ndarray) -> None:
+    def add(self, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Count a block."""
         self.total += len(labels)
-        if self._classes:
-            self.counts += np.bincount(labels, minlength=len(self._classes))
+        weight = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+        places = labels if self._classes else np.zeros(len(labels), np.int64)
+        self.rows += np.bincount(places, minlength=len(self.rows))
+        self.weights += np.bincount(places, weight, minlength=len(self.rows))
+        values, weight = labels[weight > 0].astype(np.float64), weight[weight > 0]
+        if self._classes or not len(values):
             return
-        values = labels.astype(np.float64)
-        self.counts += len(values)
-        self._moments = merge_moments(self._moments, _moments(values))
-        self._log_moments = merge_moments(self._log_moments, _moments(np.sign(values) * np.log1p(np.abs(values))))
+        logs = np.sign(values) * np.log1p(np.abs(values))
+        self._moments = merge_moments(self._moments, Moments.of(values, weight))
+        self._log_moments = merge_moments(self._log_moments, Moments.of(logs, weight))
         self.low, self._high = min(self.low, float(values.min())), max(self._high, float(values.max()))
 
     @property
@@ -143,23 +163,29 @@ class _Labels:
         """Whether all labels of a regression are the same number."""
         return not self._classes and self.low == self._high
 
-    def values(self, sample: np.ndarray) -> LabelValues:
-        """Return the statistics of a regression's labels and of a sample of them; defaults for classes."""
+    def values(self, sample: np.ndarray, weights: np.ndarray) -> LabelValues:
+        """Return the statistics of a regression's labels and of a weighted sample of them; defaults for classes."""
         if self._classes:
             return LabelValues()
         plain, logs = self._moments, self._log_moments
-        std, log_std = ((moments.squares / moments.rows) ** 0.5 for moments in (plain, logs))
-        quantiles = (self.low, *label_quantiles(sample)[1:-1], self._high)
+        std, log_std = ((moments.squares / moments.weight) ** 0.5 for moments in (plain, logs))
+        quantiles = (self.low, *label_quantiles(sample, weights)[1:-1], self._high)
         return LabelValues(plain.mean, std, logs.mean, log_std, self.low, self._high, quantiles)
 
     @property
-    def class_rows(self) -> dict[str, int]:
-        """The rows of each class; empty for a regression."""
-        return dict(zip(self._classes, self.counts.tolist(), strict=True)) if self._classes else {}
+    def class_weights(self) -> dict[str, float]:
+        """The sum of the weights of each class; empty for a regression."""
+        return dict(zip(self._classes, self.weights.tolist(), strict=True)) if self._classes else {}
 
-
-def _moments(values: np.ndarray) -> Moments:
-    return Moments(len(values), float(values.mean()), float(values.var()) * len(values))
+    def loss_factors(self, imbalance: str) -> np.ndarray:
+        """Return the number by class that weights are multiplied by, so that the mean weight of the batches is 1."""
+        match imbalance:
+            case "class_weights":
+                return self.total / (len(self.weights) * self.weights)
+            case "oversample":
+                return self.rows / self.weights
+            case _:
+                return np.full(len(self.weights), self.total / self.weights.sum())
 
 
 class _Sample:
@@ -185,7 +211,7 @@ class _Sample:
         ]
 
     def rows(self) -> list[np.ndarray]:
-        """Return ids, numbers and labels."""
+        """Return ids, numbers, labels and, if there is a column of them, weights."""
         return [np.concatenate(columns) for columns in list(zip(*self._parts, strict=True))[1:]]
 
 
@@ -205,22 +231,23 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
     label = source.features.label
     labels, sample = _Labels(label.classes), _Sample(seed)
     for block in blocks.as_numpy_iterator():
-        labels.add(block[2])
+        labels.add(*block[2:])
         sample.add(block)
     _check_labels(label, labels)
-    classes, balance = len(label.classes), labels.total / (len(labels.counts) * labels.counts)
-    weights = np.ones(max(classes, 1))
-    if training.imbalance == "class_weights":
-        weights = balance
+    classes, factors = len(label.classes), labels.loss_factors(training.imbalance)
     oversample = training.imbalance == "oversample"
     rows = _balance_classes(blocks, classes, seed=seed) if oversample else _shuffle(blocks, seed=seed)
 
-    def name_inputs(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        weight = tf.gather(tf.constant(weights, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
-        return source.unpack(ids, numbers), label[:, None], weight[:, None]
+    def name_inputs(
+        ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, *weights: tf.Tensor
+    ) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        factor = tf.gather(tf.constant(factors, tf.float32), label if classes else tf.zeros_like(label, tf.int64))
+        return source.unpack(ids, numbers), label[:, None], _multiply(factor, *weights)[:, None]
 
-    sample_rows = sample.rows()
-    _, numbers, sample_labels = sample_rows
+    ids, numbers, sample_labels, *weights = sample.rows()
+    sample_weights = weights[0] if weights else np.ones(len(sample_labels))
+    balance = labels.total / (len(labels.rows) * labels.rows)
+    repeats = balance[sample_labels] if oversample else np.ones(len(sample_labels))
     batches = rows.rebatch(training.batch_size).map(name_inputs, num_parallel_calls=tf.data.AUTOTUNE)
     steps = -(-labels.total // training.batch_size)
     together = _STEPS_TOGETHER if steps >= _LONG_EPOCH_STEPS else 1
@@ -228,10 +255,11 @@ def read_training_rows(source: Source, training: Training, *, seed: int, cache_f
         batches=batches.prefetch(tf.data.AUTOTUNE),
         steps_per_epoch=-(-steps // together) * together,
         steps_together=together,
-        sample=_build_sample(source, sample_rows, balance if oversample else None),
-        labels=labels.values(sample_labels),
+        sample=_build_sample(source, ids, numbers, repeats),
+        labels=labels.values(sample_labels, sample_weights),
         numbers=numbers,
         sample_labels=sample_labels,
+        sample_weights=sample_weights,
     )
 
 
@@ -240,7 +268,7 @@ def _check_labels(label: Label, labels: _Labels) -> None:
         raise DataError("train has no rows; check data.splits.train")
     if labels.is_constant:
         raise DataError(f"label '{label.column}' is {labels.low:g} in every row of train; there is nothing to learn")
-    absent = [name for name, rows in labels.class_rows.items() if not rows]
+    absent = [name for name, weight in labels.class_weights.items() if not weight]
     if absent:
         raise DataError(
             f"train has no row of {_named_classes(absent)} of label '{label.column}'; every class needs rows: check "
@@ -254,11 +282,13 @@ def _named_classes(names: Sequence[str]) -> str:
     return f"class{'es' if len(names) > 1 else ''} {first_names}{more}"
 
 
-def _build_sample(source: Source, rows: Sequence[np.ndarray], balance: np.ndarray | None) -> tf.data.Dataset:
-    """Return (inputs, weight [batch, 1]) of a sample; without `balance`, all rows weigh alike."""
-    ids, numbers, labels = rows
-    weights = np.ones(len(labels)) if balance is None else balance[labels]
-    blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, weights[:, None].astype(np.float32))).batch(_BLOCK_ROWS)
+def _multiply(factor: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    return factor if weights is None else factor * weights
+
+
+def _build_sample(source: Source, ids: np.ndarray, numbers: np.ndarray, repeats: np.ndarray) -> tf.data.Dataset:
+    """Return (inputs, weight [batch, 1]) of a sample, by how often each row is repeated."""
+    blocks = tf.data.Dataset.from_tensor_slices((ids, numbers, repeats[:, None].astype(np.float32))).batch(_BLOCK_ROWS)
     return blocks.map(lambda ids, numbers, weights: (source.unpack(ids, numbers), weights))
 
 
@@ -293,28 +323,33 @@ def read_evaluation_rows(source: Source, *, cache_folder: str) -> EvaluationRows
       DataError: eval has no row.
     """
 
-    def name_inputs(ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        return source.unpack(ids, numbers), label[:, None]
-
     blocks = source.blocks().cache(os.path.join(cache_folder, "evaluation"))
     # Read to the end, since tf.data writes its cache file only then.
-    class_rows = _read_labels(blocks, source).class_rows
-    return EvaluationRows(blocks.map(name_inputs).prefetch(1), class_rows)
+    labels = _read_labels(blocks, source)
+    (factor,) = {*labels.loss_factors("none").tolist()}
+
+    def name_inputs(
+        ids: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, *weights: tf.Tensor
+    ) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        factors = tf.fill(tf.shape(label), tf.constant(factor, tf.float32))
+        return source.unpack(ids, numbers), label[:, None], _multiply(factors, *weights)[:, None]
+
+    return EvaluationRows(blocks.map(name_inputs).prefetch(1), labels.class_weights)
 
 
-def count_class_rows(source: Source) -> Mapping[str, int]:
-    """Count the rows of each class in the eval split; empty for a regression.
+def sum_class_weights(source: Source) -> Mapping[str, float]:
+    """Return the sum of the weights of each class in the eval split; empty for a regression.
 
     Raises:
       DataError: eval has no row.
     """
-    return _read_labels(source.blocks(), source).class_rows
+    return _read_labels(source.blocks(), source).class_weights
 
 
 def _read_labels(blocks: tf.data.Dataset, source: Source) -> _Labels:
     labels = _Labels(source.features.label.classes)
-    for _, _, block_labels in blocks.as_numpy_iterator():
-        labels.add(block_labels)
+    for _, _, *block_labels in blocks.as_numpy_iterator():
+        labels.add(*block_labels)
     if not labels.total:
         raise DataError("eval has no rows, and training is watched on it; check data.splits.eval")
     return labels

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas.features import LabelKind
+from schemas.moments import WeightedMean
 from trainer.config import LabelScale
 
 # A normal distribution of so many quantiles has its outermost at 2.7 deviations.
@@ -42,9 +43,22 @@ class LabelValues:
     quantiles: Sequence[float] = ()
 
 
-def label_quantiles(labels: np.ndarray) -> tuple[float, ...]:
-    """Return the quantiles of labels of shape [rows] that `LabelUnit` interpolates between."""
-    return tuple(np.quantile(labels.astype(np.float64), np.linspace(0, 1, _QUANTILES)).tolist())
+def label_quantiles(labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...]:
+    """Return the quantiles of labels that `LabelUnit` interpolates between.
+
+    Each label is in the middle of its weight, and quantiles are interpolated, as NumPy does for equal weights.
+
+    Args:
+      labels: numbers, [rows].
+      weights: weights of the rows, [rows]; if omitted, all weigh 1.
+    """
+    weight = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+    order = np.argsort(labels, kind="stable")
+    order = order[weight[order] > 0]
+    weight = weight[order]
+    middles = np.cumsum(weight) - weight / 2
+    shares = (middles - middles[0]) / max(middles[-1] - middles[0], np.finfo(np.float64).tiny)
+    return tuple(np.interp(np.linspace(0, 1, _QUANTILES), shares, labels[order].astype(np.float64)).tolist())
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -188,23 +202,32 @@ def compute_mean_factor(labels: np.ndarray, predictions: np.ndarray, weights: np
     return label / predicted if labels.min() >= 0 and label > 0 and predicted > 0 else 1.0
 
 
-def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+def choose_temperature(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float, float]:
     """Choose the likeliest temperature: the rows' log loss and a prior that is near 1 decide (maximum a posteriori).
 
     Args:
       logits: float of shape [rows, 1] for two classes, else [rows, classes].
       labels: IDs of the true classes, [rows].
+      weights: weights of the rows, [rows]; if omitted, all weigh 1.
 
     Returns:
       The temperature, and the mean log loss with 1 and with it.
     """
-    losses = {float(t): _log_loss(logits / t, labels) for t in (1.0, *_TEMPERATURES)}
-    best = min(losses, key=lambda t: len(labels) * losses[t] + (np.log(t) / _PRIOR_DEVIATION) ** 2 / 2)
+    weight = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+    losses = {
+        float(t): float(np.average(_log_losses(logits / t, labels), weights=weight)) for t in (1.0, *_TEMPERATURES)
+    }
+    rows = WeightedMean.of(weight, weight).effective_rows
+    best = min(losses, key=lambda t: rows * losses[t] + (np.log(t) / _PRIOR_DEVIATION) ** 2 / 2)
     return best, losses[1.0], losses[best]
 
 
-def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+def _log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     logits = logits.astype(np.float64)
     if logits.shape[1] == 1:
-        return float(np.logaddexp(0, np.where(labels == 1, -logits[:, 0], logits[:, 0])).mean())
-    return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())
+        return np.logaddexp(0, np.where(labels == 1, -logits[:, 0], logits[:, 0]))
+    likely: np.ndarray = logits[np.arange(len(labels)), labels]
+    losses: np.ndarray = np.logaddexp.reduce(logits, axis=1) - likely
+    return losses

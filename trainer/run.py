@@ -135,7 +135,7 @@ def fit(
     with tempfile.TemporaryDirectory(prefix="trainer-") as cache_folder:
         rows = read_training_rows(train, training, seed=seed, cache_folder=cache_folder)
         eval_rows = read_evaluation_rows(evaluation, cache_folder=cache_folder)
-        undefined = find_undefined_metrics(label, eval_rows.class_rows)
+        undefined = find_undefined_metrics(label, eval_rows.class_weights)
         if training.early_stopping is not None:
             check_defined("training.early_stopping.metric", training.watched_metric(label), undefined)
         for metric, reason in undefined.items():
@@ -295,11 +295,13 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
 
     Args:
       network: a trained network of classes.
-      batches: the eval split, (inputs, label [batch, 1]).
+      batches: the eval split, (inputs, label [batch, 1], weight [batch, 1]).
     """
-    pairs = [(network(inputs, training=False).numpy(), label.numpy()[:, 0]) for inputs, label in batches]
-    logits, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    temperature, before, after = choose_temperature(logits, labels)
+    parts = [
+        (network(inputs, training=False).numpy(), label.numpy()[:, 0], weight.numpy()[:, 0])
+        for inputs, label, weight in batches
+    ]
+    temperature, before, after = choose_temperature(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     set_calibration(network, temperature)
     progress.report(f"temperature {temperature:.3f}: log loss on eval {after:.4f}, without it {before:.4f}")
 
@@ -307,14 +309,15 @@ def calibrate(network: WideAndDeep, batches: tf.data.Dataset) -> None:
 def calibrate_mean(network: WideAndDeep, rows: TrainingRows, validation: "Validation") -> None:
     """Set the factor that gives the predictions the mean of the labels, if the error on eval is not larger with it.
 
+    Both means are weighted.
+
     Args:
       network: a trained network of a regression.
       rows: the train split, of which the sample is predicted.
       validation: measures the eval split.
     """
-    pairs = [(network(inputs, training=False).numpy()[:, 0], weight.numpy()[:, 0]) for inputs, weight in rows.sample]
-    predictions, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    factor = compute_mean_factor(rows.sample_labels, predictions, weights)
+    predictions = np.concatenate([network(inputs, training=False).numpy()[:, 0] for inputs, _ in rows.sample])
+    factor = compute_mean_factor(rows.sample_labels, predictions, rows.sample_weights)
     before = validation.measure(network)["rmse"]
     set_calibration(network, factor)
     after = validation.measure(network)["rmse"]
@@ -335,7 +338,7 @@ class Validation(keras.callbacks.Callback):
     is wrong when replicas share it. If a prediction is not finite, all metrics are undefined, and training stops.
 
     Args:
-      batches: the eval split, (inputs, label [batch, 1]).
+      batches: the eval split, (inputs, label [batch, 1], weight [batch, 1]).
       metrics: metrics to measure.
       undefined: names of those that are undefined on the split.
 
@@ -355,20 +358,22 @@ class Validation(keras.callbacks.Callback):
 
     # AutoGraph, which rewrites functions with control flow, takes longer than the tracing does.
     @tf.function(autograph=False)
-    def _update(self, network: keras.Model, inputs: Mapping[str, tf.Tensor], label: tf.Tensor) -> tf.Tensor:
+    def _update(
+        self, network: keras.Model, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor
+    ) -> tf.Tensor:
         """Add a batch to the metrics; return whether its predictions are finite."""
         logit = network(inputs, training=False)
         finite = tf.math.is_finite(logit)
         for metric in self._metrics:
             # Keras's AUC ends in an assertion where a prediction is NaN.
-            metric.update_state(label, tf.where(finite, logit, 0.0))
+            metric.update_state(label, tf.where(finite, logit, 0.0), sample_weight=weight)
         return tf.reduce_all(finite)
 
     def measure(self, network: keras.Model) -> dict[str, float | None]:
         """Return the metrics of a network as it is now; all are None if a prediction is not finite."""
         for metric in self._metrics:
             metric.reset_state()
-        is_finite = all(bool(self._update(network, inputs, label)) for inputs, label in self.batches)
+        is_finite = all(bool(self._update(network, *batch)) for batch in self.batches)
         measured = {m.name: _replace_non_finite(float(m.result())) for m in self._metrics} if is_finite else {}
         return {name: measured.get(name) for name in self._names}
 
@@ -423,7 +428,7 @@ class DeadActivations(keras.callbacks.Callback):
         """Return the share of dead units by layer name."""
         if self._activations is None:
             return {}
-        inputs, _ = next(iter(self._batches))
+        inputs, *_ = next(iter(self._batches))
         outputs = self._activations(inputs, training=False)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         dead = [tf.reduce_mean(tf.cast(tf.reduce_all(o == 0, axis=0), tf.float32)) for o in outputs]

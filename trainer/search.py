@@ -28,7 +28,7 @@ from trainer.config import (
     format_values,
     parse_values,
 )
-from trainer.input import Source, count_class_rows, open_split
+from trainer.input import Source, open_split, sum_class_weights
 from trainer.run import DivergenceError, check_defined, fit
 
 _SCORE = "score"
@@ -44,7 +44,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
     features, training = config.features, config.training
     evaluation = open_split(fn_args.eval_files, features, transform_output)
-    undefined = find_undefined_metrics(features.label.kind, count_class_rows(evaluation))
+    undefined = find_undefined_metrics(features.label.kind, sum_class_weights(evaluation))
     check_defined("training.search.metric", choose_metric(training, features), undefined)
     tuner = _ConfigTuner(
         oracle=_build_oracle(training, features, config.seed),

@@ -46,14 +46,15 @@ def _computations(
     thresholds: Mapping[str, float] | None = None,
     costs: Mapping[str, float] | None = None,
     model_names: list[str] | None = None,
+    example_weighted: bool = False,
     **_: Any,
 ) -> list[Any]:
     """Return TFMA's computations for one metric: the counts, which all metrics of a model share, and its value."""
     declared = DecisionCosts.model_validate(costs) if costs else None
     computations: list[Any] = []
     for model_name in model_names or [""]:
-        counts_key = metric_types.MetricKey(name=_COUNTS_NAME, model_name=model_name)
-        key = metric_types.MetricKey(name=name, model_name=model_name)
+        counts_key = metric_types.MetricKey(name=_COUNTS_NAME, model_name=model_name, example_weighted=example_weighted)
+        key = metric_types.MetricKey(name=name, model_name=model_name, example_weighted=example_weighted)
         empty = partial(empty_counts, label, (thresholds or {}).get(model_name, DEFAULT_THRESHOLD), declared)
         computations.append(
             metric_types.MetricComputation(
@@ -87,7 +88,8 @@ class _CountsCombiner(beam.CombineFn):
         predictions = element.prediction
         if isinstance(predictions, dict):
             predictions = predictions[self._key.model_name]
-        accumulator.add(element.label, predictions)
+        weights = element.example_weight if self._key.example_weighted else None
+        accumulator.add(element.label, predictions, weights)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:

@@ -31,11 +31,11 @@ from components.evaluator.constant_predictor import ConstantComparison, Constant
 from components.evaluator.evaluation import BASELINE, JudgedRows, eval_config, set_decisions, summarize
 from components.evaluator.golden_requests import write_golden
 from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
-from components.example_gen.component import LABELS_PROPERTY
+from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
 from schemas.data import TRAIN_SPLIT
 from schemas.decision import DecisionThreshold
-from schemas.features import ColumnType, LabelKind
+from schemas.features import FeatureSet, LabelKind
 from serving.model.literal_paths import literal_path
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 
@@ -43,6 +43,8 @@ from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
 CONSTANT_PROPERTY = "constant_predictor"
 # Of the evaluation: what its summary has of the threshold, as JSON; only for a model with declared costs.
 DECISION_PROPERTY = "decision"
+# Of the evaluation: the column whose weights all metrics have; only with a column of weights.
+WEIGHT_PROPERTY = "weight_column"
 # In the evaluation's folder, until they are read.
 _LOSSES_FILE = "losses.json"
 # A path in the config, which a search may have varied.
@@ -83,12 +85,12 @@ class BatchedExecutor(executor.Executor):
         decisions = {name: loaded.decision(name) for name in models}
         _set_decisions(config, decisions)
         constant = ConstantPredictor.of(
-            _train_labels(artifact_utils.get_single_instance(input_dict["examples"])),
+            _train_labels(artifact_utils.get_single_instance(input_dict["examples"]), features.weight),
             features.label,
             is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
         with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, loaded, features.column_types, config, constant, literal_path(evaluation.uri))
+            _evaluate(pipeline, uris, loaded, features, config, constant, literal_path(evaluation.uri))
         losses = _take_losses(evaluation.uri)
         rows = JudgedRows(
             features.label,
@@ -98,9 +100,14 @@ class BatchedExecutor(executor.Executor):
             decisions[BASELINE].threshold if BASELINE in decisions else None,
         )
         summary = summarize(
-            literal_path(evaluation.uri), rows, Evaluation.model_validate_json(exec_properties["requirements"])
+            literal_path(evaluation.uri),
+            rows,
+            Evaluation.model_validate_json(exec_properties["requirements"]),
+            features.weight,
         )
         summary.write(evaluation.uri)
+        if features.weight is not None:
+            evaluation.set_string_custom_property(WEIGHT_PROPERTY, features.weight)
         evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
         if summary.decision:
             evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
@@ -157,6 +164,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         evaluation: Evaluation,
         label: LabelKind,
         has_costs: bool,
+        weight: str | None,
         imbalance: str,
         hyperparameters: types.BaseChannel | None = None,
         golden_requests: int,
@@ -170,6 +178,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         evaluation: metrics, evaluated split of `examples`, and thresholds.
         label: kind of the label.
         has_costs: whether the costs of a binary label's errors are declared.
+        weight: column of the rows' weights; None where all weigh alike.
         imbalance: treatment of uneven classes in the candidate's training.
         hyperparameters: values of a search, which may say otherwise.
         golden_requests: number of rows that are kept with their answers in the evaluation's folder.
@@ -181,7 +190,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             model=model,
             baseline_model=baseline_model,
             hyperparameters=hyperparameters,
-            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label, has_costs=has_costs)),
+            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label, has_costs=has_costs, weight=weight)),
             requirements=evaluation.model_dump_json(),
             imbalance=imbalance,
             example_splits=json_utils.dumps([evaluation.split]),
@@ -194,13 +203,14 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         super().__init__(spec=spec)
 
 
-def _train_labels(examples: types.Artifact) -> dict[str, float]:
-    """Return what ExampleGen counted of the labels of `train`.
+def _train_labels(examples: types.Artifact, weight: str | None) -> dict[str, float]:
+    """Return what ExampleGen counted of the labels of `train`, by weight if there is a column of weights.
 
     Raises:
       PipelineError: it counted nothing.
     """
-    counts_by_split = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}")
+    name = LABELS_PROPERTY if weight is None else WEIGHTS_PROPERTY
+    counts_by_split = json.loads(examples.get_string_custom_property(name) or "{}")
     if not counts_by_split.get(TRAIN_SPLIT):
         raise PipelineError(
             f"examples {examples.id}: no labels of '{TRAIN_SPLIT}' are recorded, which the candidate is compared with; "
@@ -293,12 +303,12 @@ def _evaluate(
     pipeline: beam.Pipeline,
     uris: list[str],
     models: LoadedModels,
-    kinds: Mapping[str, ColumnType],
+    features: FeatureSet,
     config: config_pb2.EvalConfig,
     constant: ConstantPredictor,
     output: str,
 ) -> None:
-    """Add the whole evaluation to a Beam pipeline; `kinds` are the types of the columns to slice by."""
+    """Add the whole evaluation to a Beam pipeline; `features` are those of the candidate."""
     names = {spec.name for spec in config.model_specs}
     evaluated = [
         tfma.EvalSharedModel(
@@ -316,7 +326,11 @@ def _evaluate(
         pipeline
         | "Files" >> beam.Create(files)
         | "PredictAndSlice"
-        >> beam.ParDo(PredictAndSlice(models, config.model_specs[0].prediction_key, slicings, kinds))
+        >> beam.ParDo(
+            PredictAndSlice(
+                models, config.model_specs[0].prediction_key, slicings, features.column_types, features.weight
+            )
+        )
     )
     _ = (
         sliced
@@ -353,7 +367,7 @@ def _paired_losses(keyed: tuple[SliceKey, dict[str, Any]], constant: ConstantPre
     predictions = arrays["predictions"]
     # By model only where there are two.
     own = predictions[CANDIDATE] if isinstance(predictions, dict) else predictions
-    return PairedLosses.of(constant, arrays["labels"], own)
+    return PairedLosses.of(constant, arrays["labels"], own, arrays.get(tfma_constants.EXAMPLE_WEIGHTS_KEY))
 
 
 def _write_losses(losses: PairedLosses, path: str) -> None:

@@ -2,24 +2,22 @@
 
 Both predict the same rows, so the difference of their losses is taken row by row. The gain is significant if the lower
 end of its one-sided 95 % interval is above 0: mean - t(0.95, n - 1) * std / sqrt(n). That is the paired test of Student
-(1908), The Probable Error of a Mean, Biometrika 6.
+(1908), The Probable Error of a Mean, Biometrika 6. Of weighted rows, mean and error are those of
+`schemas.moments.WeightedMean`, and n is the effective number of rows.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# TFMA requires SciPy and imports it.
-from scipy import special
-
 from schemas.features import Label
 from schemas.metric_counts import LEAST_PROBABILITY
-from schemas.moments import Moments, merge_moments
+from schemas.moments import Moments, WeightedMean
 
 _CONFIDENCE = 0.95
 _LOG_LOSS = "log loss"
@@ -49,7 +47,7 @@ class ConstantPredictor:
         """Return the predictor of a train split.
 
         Args:
-          train: rows of each class in `train`; or `mean` among others.
+          train: rows of each class in `train`, or the sum of their weights; or `mean` among others.
           label: declaration of the label.
           is_balanced: whether the candidate was fitted to balanced classes.
         """
@@ -58,7 +56,7 @@ class ConstantPredictor:
         rows = np.array([train.get(value, 0) for value in label.classes], np.float64)
         if not rows.all():
             # A class that `train` lacks would have an infinite loss. Half a row more for each class is the estimate of
-            # Krichevsky and Trofimov (1981), The Performance of Universal Encoding.
+            # Krichevsky and Trofimov (1981), The Performance of Universal Encoding. ExampleGen rejects such weights.
             rows += 0.5
         return cls(len(rows), rows / rows.sum(), is_balanced)
 
@@ -93,10 +91,9 @@ class PairedLosses:
       class_rows: rows of each class, [classes].
       rows: number of rows with finite predictions, which the sums are of.
       non_finite: number of rows whose prediction is NaN or infinite.
-      candidate: sum of the candidate's losses.
-      constant: sum of the constant predictor's losses.
+      candidate: sum of the candidate's losses, by weight.
+      constant: sum of the constant predictor's losses, by weight.
       gain: mean of constant - candidate.
-      squares: sum of the squared distances from that mean.
       lowest: least prediction of each output.
       highest: greatest prediction of each output.
     """
@@ -106,8 +103,7 @@ class PairedLosses:
     non_finite: int = 0
     candidate: float = 0.0
     constant: float = 0.0
-    gain: float = 0.0
-    squares: float = 0.0
+    gain: WeightedMean = field(default_factory=WeightedMean)
     lowest: Any = math.inf
     highest: Any = -math.inf
 
@@ -121,7 +117,8 @@ class PairedLosses:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         arrays = {name: np.array(values[name]) for name in ("class_rows", "lowest", "highest")}
-        return cls(**{**values, **arrays})
+        gain = WeightedMean(*(Moments(*moments) for moments in values["gain"]))
+        return cls(**{**values, **arrays, "gain": gain})
 
     def to_json(self) -> str:
         """Return it as JSON; without a row, the bounds are infinite, which Python alone reads."""
@@ -129,8 +126,10 @@ class PairedLosses:
         return json.dumps({**asdict(self), **arrays})
 
     @classmethod
-    def of(cls, predictor: ConstantPredictor, labels: Array, predictions: Array) -> "PairedLosses":
-        """Return the sums of a batch."""
+    def of(
+        cls, predictor: ConstantPredictor, labels: Array, predictions: Array, weights: Array | None = None
+    ) -> "PairedLosses":
+        """Return the sums of a batch; without weights, all rows weigh 1."""
         losses = cls.none(predictor)
         if predictor.classes:
             losses.class_rows = np.bincount(labels.astype(np.int64), minlength=predictor.classes)
@@ -138,14 +137,13 @@ class PairedLosses:
         if finite.ndim > 1:
             finite = np.all(finite, axis=1)
         losses.non_finite = int((~finite).sum())
-        labels, predictions = labels[finite], predictions[finite]
+        weight = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+        labels, predictions, weight = labels[finite], predictions[finite], weight[finite]
         if not len(labels):
             return losses
         candidate, constant = predictor.losses(labels, predictions)
-        gains = constant - candidate
-        losses.rows, losses.gain = len(gains), float(gains.mean())
-        losses.candidate, losses.constant = float(candidate.sum()), float(constant.sum())
-        losses.squares = float(((gains - losses.gain) ** 2).sum())
+        losses.rows, losses.gain = len(labels), WeightedMean.of(constant - candidate, weight)
+        losses.candidate, losses.constant = float(candidate @ weight), float(constant @ weight)
         losses.lowest, losses.highest = predictions.min(axis=0), predictions.max(axis=0)
         return losses
 
@@ -155,9 +153,8 @@ class PairedLosses:
         self.non_finite += other.non_finite
         if not other.rows:
             return
-        self.rows, self.gain, self.squares = merge_moments(
-            Moments(self.rows, self.gain, self.squares), Moments(other.rows, other.gain, other.squares)
-        )
+        self.rows += other.rows
+        self.gain = self.gain.merge(other.gain)
         self.candidate += other.candidate
         self.constant += other.constant
         self.lowest = np.minimum(self.lowest, other.lowest)
@@ -203,20 +200,19 @@ class ConstantComparison:
     @classmethod
     def of(cls, predictor: ConstantPredictor, losses: PairedLosses) -> "ConstantComparison":
         """Return the comparison that paired losses make."""
-        rows, gain, gain_at_least, needed = losses.rows, None, None, None
-        if rows:
-            gain = losses.gain
-        if rows > 1:
-            quantile = float(special.stdtrit(rows - 1, _CONFIDENCE))
-            deviation = math.sqrt(losses.squares / (rows - 1))
-            gain_at_least = losses.gain - quantile * deviation / math.sqrt(rows)
-            if losses.gain > 0:
-                needed = math.ceil((quantile * deviation / losses.gain) ** 2)
+        rows, weight, gain, gain_at_least, needed = losses.rows, losses.gain.moments.weight, None, None, None
+        if weight:
+            gain = losses.gain.moments.mean
+        margin = losses.gain.margin(_CONFIDENCE)
+        if gain is not None and math.isfinite(margin):
+            gain_at_least = gain - margin
+            if gain > 0:
+                needed = math.ceil(rows * (margin / gain) ** 2)
         return cls(
             loss=_LOG_LOSS if predictor.classes else "squared error",
             constant_name="the class shares of train" if predictor.classes else "the mean of train",
-            candidate=losses.candidate / rows if rows else None,
-            constant=losses.constant / rows if rows else None,
+            candidate=losses.candidate / weight if weight else None,
+            constant=losses.constant / weight if weight else None,
             gain=gain,
             gain_at_least=gain_at_least,
             rows=rows,

@@ -26,15 +26,20 @@ SUMMARY_NAME = "summary.json"
 BASELINE = "baseline"
 
 
-def eval_config(evaluation: Evaluation, label: LabelKind, *, has_costs: bool = False) -> config_pb2.EvalConfig:
+def eval_config(
+    evaluation: Evaluation, label: LabelKind, *, has_costs: bool = False, weight: str | None = None
+) -> config_pb2.EvalConfig:
     """Return TFMA's own config for Evaluator.
 
     Args:
       evaluation: metrics, slices and thresholds.
       label: kind of the label.
       has_costs: whether the costs of a binary label's errors are declared.
+      weight: column of the rows' weights; None where all weigh alike.
     """
     model = {"signature_name": SERVING_EXAMPLES, "prediction_key": MEASURED_OUTPUT[label], "label_key": LABEL}
+    if weight is not None:
+        model["example_weight_key"] = weight
     metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
@@ -170,6 +175,7 @@ class Summary:
       baseline: the last blessed model's metrics on the same rows; empty if there was none.
       decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value. The threshold of
         the last blessed model and `text` of them are in it, too. Empty for a model without declared costs.
+      weight_column: column by whose weights the rows count in all metrics; empty where all weigh alike.
     """
 
     metrics: Metrics
@@ -178,6 +184,7 @@ class Summary:
     constant_predictor: Mapping[str, Any] = field(default_factory=dict)
     baseline: Metrics = field(default_factory=dict)
     decision: Mapping[str, Any] = field(default_factory=dict)
+    weight_column: str = ""
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
@@ -191,13 +198,14 @@ class Summary:
             file.write(json.dumps(asdict(self), indent=1, allow_nan=False))
 
 
-def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> Summary:
+def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, weight: str | None = None) -> Summary:
     """Judge a model by TFMA's results, by the number of rows, and by the constant predictor.
 
     Args:
       evaluation_uri: folder of TFMA's files.
       rows: findings on the evaluated rows.
       evaluation: section of the config.
+      weight: column of the rows' weights; None where all weigh alike.
     """
     compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
     metrics = read_metrics(evaluation_uri)
@@ -222,6 +230,7 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation) -> 
         constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
         baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
         decision=_decision(rows, metrics[OVERALL], evaluation.split),
+        weight_column=weight or "",
     )
 
 

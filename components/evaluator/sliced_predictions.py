@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from apache_beam.utils import shared
+from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY
 
 from cli.errors import PipelineError
 from components.batch_rows import batch_rows
@@ -66,20 +67,30 @@ class _Models(dict[str, Any]):
 
 
 class PredictAndSlice(beam.DoFn):
-    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch."""
+    """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch.
+
+    With a column of weights there are `example_weights`, too.
+    """
 
     def __init__(
-        self, models: LoadedModels, output: str, slicings: Sequence[tuple[str, ...]], kinds: Mapping[str, ColumnType]
+        self,
+        models: LoadedModels,
+        output: str,
+        slicings: Sequence[tuple[str, ...]],
+        kinds: Mapping[str, ColumnType],
+        weight: str | None = None,
     ) -> None:
         """Args:
         models: models that predict.
         output: output of the signature, which is measured.
         slicings: the columns of each slicing; none for all rows.
         kinds: the types of those columns.
+        weight: column of the rows' weights; None where all weigh alike.
         """
         self._models = models
         self._output = output
         self._slicings = slicings
+        self._weight = weight
         self._spec = {c: tf.io.VarLenFeature(DTYPES[kinds[c]]) for slicing in slicings for c in slicing}
 
     def setup(self) -> None:
@@ -95,10 +106,23 @@ class PredictAndSlice(beam.DoFn):
                 for name, model in self._loaded.items()
             }
             labels = self._loaded[CANDIDATE].signatures[TRUE_LABEL](examples=batch)[LABEL].numpy()
+            by_row = {"labels": labels, **self._weights(batch)}
             for key, rows in self._slices(batch):
                 chosen = {name: values[rows] for name, values in predictions.items()}
                 # TFMA keys predictions by model only where there are two.
-                yield key, {"labels": labels[rows], "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE]}
+                yield (
+                    key,
+                    {
+                        **{name: values[rows] for name, values in by_row.items()},
+                        "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE],
+                    },
+                )
+
+    def _weights(self, records: tf.Tensor) -> dict[str, Any]:
+        if self._weight is None:
+            return {}
+        parsed = tf.io.parse_example(records, {self._weight: tf.io.FixedLenFeature([], tf.float32)})
+        return {EXAMPLE_WEIGHTS_KEY: parsed[self._weight].numpy()}
 
     def _slices(self, records: tf.Tensor) -> Iterator[tuple[SliceKey, Any]]:
         """Each slice key of a batch with the indices of its rows."""

@@ -17,7 +17,7 @@ class EvaluatorSummary(NodeSummary):
 
     Attributes:
       blessed: Whether the model may be pushed.
-      failures, warnings, constant_predictor, decision, metrics: As `Summary` has them.
+      failures, warnings, constant_predictor, decision, weight_column, metrics: As `Summary` has them.
     """
 
     blessed: bool
@@ -25,6 +25,7 @@ class EvaluatorSummary(NodeSummary):
     warnings: Sequence[str]
     constant_predictor: Mapping[str, Any]
     decision: Mapping[str, Any]
+    weight_column: str
     metrics: Metrics
 
     @classmethod
@@ -37,6 +38,7 @@ class EvaluatorSummary(NodeSummary):
             warnings=summary.warnings,
             constant_predictor=summary.constant_predictor,
             decision=summary.decision,
+            weight_column=summary.weight_column,
             metrics=summary.metrics,
         )
 

@@ -40,6 +40,7 @@ class Block:
       compressed: the same, deflated.
       groups: the hashes of their groups; empty where rows have none.
       labels: counts of their labels; empty where rows have none.
+      weights: the same by weight; empty where rows have no weights.
       compared: their records of `equal_rows`.
     """
 
@@ -48,6 +49,7 @@ class Block:
     compressed: bytes
     groups: NDArray[np.uint64]
     labels: LabelCounts
+    weights: LabelCounts
     compared: NDArray[Any]
 
 
@@ -125,6 +127,9 @@ def _blocks(
                 division.one_in,
             )
             of_labels = {} if labels is None else count_labels(labels)
-            blocks.append((name, Block(together.num_rows, content, deflate(content), groups, of_labels, compared)))
+            weights = together.column(table.columns.weight) if table.columns.weight else None
+            by_weight = {} if labels is None or weights is None else count_labels(labels, weights)
+            block = Block(together.num_rows, content, deflate(content), groups, of_labels, by_weight, compared)
+            blocks.append((name, block))
             groups = groups[:0]
     return blocks, counts

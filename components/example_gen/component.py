@@ -41,7 +41,12 @@ from components.example_gen.groups import check_groups, write_groups
 from components.example_gen.labels import LabelCounts, merge_label_counts, summarize_label_counts
 from components.example_gen.parts import rules_of, split_rules
 from components.example_gen.shares import Shares, shares
-from components.example_gen.split_findings import contradictory_labels, empty_classes, refuse_empty_classes
+from components.example_gen.split_findings import (
+    contradictory_labels,
+    empty_classes,
+    refuse_empty_classes,
+    reject_weightless,
+)
 from components.example_gen.split_rows import no_rows
 from components.example_gen.value_findings import value_findings
 from components.example_records import GzipFile
@@ -64,6 +69,8 @@ UNLABELLED_PROPERTY, UNLABELLED_BY_SPLIT_PROPERTY = "unlabelled_rows", "unlabell
 FINDINGS_PROPERTY = "findings"
 # The labels of each split, as JSON: {split: {class: rows}}, or {split: {"rows": n, "mean": m, "std": s}} of numbers.
 LABELS_PROPERTY = "labels"
+# The same by weight, as JSON: the sum of the weights in place of the rows. Only with a column of weights.
+WEIGHTS_PROPERTY = "weighted_labels"
 # Rows that are equal in all features, as JSON: the result of `compare_rows`; `spread`, the splits
 # whose copies were spread over their shares; `drawn`, the shares that train was divided into so; `grouped`, whether
 # shares are taken of groups.
@@ -173,9 +180,13 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.set_string_custom_property(ROWS_PROPERTY, json.dumps(rows))
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
         columns = Columns.from_json(settings["columns"])
-        labels = _labels_by_split(results, names, list(columns.labels))
+        labels = _labels_by_split(results, "labels", names, list(columns.labels))
         refuse_empty_classes(labels)
         artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
+        if columns.weight is not None:
+            weights = _labels_by_split(results, "weights", names, list(columns.labels))
+            reject_weightless(weights, columns.weight)
+            artifact.set_string_custom_property(WEIGHTS_PROPERTY, json.dumps(weights))
         equal_rows = _equal_rows(artifact.uri, names, settings, plan)
         artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))
         column = str(columns.label)
@@ -328,10 +339,10 @@ def _content_by_split(results: list[dict[str, Any]], names: list[str]) -> dict[s
 
 
 def _labels_by_split(
-    results: list[dict[str, Any]], names: list[str], classes: list[str]
+    results: list[dict[str, Any]], kind: str, names: list[str], classes: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Add up the labels of each split over all files."""
-    pieces = {name: [result["labels"][name] for result in results if name in result["labels"]] for name in names}
+    """Add up the labels of each split over all files; `kind` is "labels", or "weights" for the same by weight."""
+    pieces = {name: [result[kind][name] for result in results if name in result[kind]] for name in names}
     return {
         name: summarize_label_counts(merge_label_counts(counts, classes), classes) for name, counts in pieces.items()
     }
@@ -433,7 +444,7 @@ class _ConvertPiece(beam.DoFn):
 
     def process(self, source: _Source) -> Iterator[dict[str, Any]]:
         nothing: dict[str, Any] = {"error": None, "split": source.split, "shard": source.shard, "unlabelled": 0}
-        nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}}
+        nothing |= {"rejects": [], "problems": [], "rows": {}, "content": {}, "labels": {}, "weights": {}}
         table = Table.from_json(source.path, self._settings, source.piece)
         counts = TableCounts(table.columns)
         try:
@@ -463,6 +474,7 @@ class _ConvertPiece(beam.DoFn):
         rows = dict.fromkeys(files, 0)
         groups: dict[str, list[NDArray[np.uint64]]] = {name: [np.array([], np.uint64)] for name in files}
         labels: dict[str, LabelCounts] = {}
+        weights: dict[str, LabelCounts] = {}
         classes = table.columns.labels
         try:
             with open_records(self._output_uri, source.shard) as compared:
@@ -472,13 +484,16 @@ class _ConvertPiece(beam.DoFn):
                     rows[name] += block.rows
                     groups[name].append(block.groups)
                     labels[name] = merge_label_counts([labels.get(name, {}), block.labels], classes)
+                    if block.weights:
+                        weights[name] = merge_label_counts([weights.get(name, {}), block.weights], classes)
         finally:
             for file in files.values():
                 file.close()
         if table.columns.group:
             for name, hashes in groups.items():
                 write_groups(self._output_uri, name, source.shard, hashes)
-        return {"rows": rows, "content": {name: file.content for name, file in files.items()}, "labels": labels}
+        content = {name: file.content for name, file in files.items()}
+        return {"rows": rows, "content": content, "labels": labels, "weights": weights}
 
     def _file(self, split: str, shard: str) -> GzipFile:
         folder = os.path.join(self._output_uri, f"Split-{split}")

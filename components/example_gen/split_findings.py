@@ -40,6 +40,30 @@ def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]]) -> None:
         )
 
 
+def reject_weightless(weights: Mapping[str, Mapping[str, float]], column: str) -> None:
+    """Reject a split of which all weights are 0, and a class of train of which all are.
+
+    Args:
+      weights: counts of `WEIGHTS_PROPERTY`.
+      column: column of the weights.
+
+    Raises:
+      DataError: names the split, and the classes.
+    """
+    for split, counts in weights.items():
+        if not (counts["rows"] if "std" in counts else sum(counts.values())):
+            raise DataError(
+                f"split '{split}': all weights are 0 (column '{column}'), so that no row counts; at least one must be "
+                "above 0: correct the weights, or remove data.weight_column"
+            )
+    empty = _empty(weights[TRAIN_SPLIT])
+    if empty:
+        raise DataError(
+            f"split '{TRAIN_SPLIT}': all weights of rows with the label {_format_classes(empty)} are 0 (column "
+            f"'{column}'); every class needs a weight above 0: correct the weights, or give the split more rows"
+        )
+
+
 def empty_classes(labels: Mapping[str, Mapping[str, float]], column: str) -> Iterator[Anomaly]:
     """Find the classes that have no row in a split.
 

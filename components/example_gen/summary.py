@@ -36,6 +36,7 @@ class ExampleGenSummary(NodeSummary):
       unlabelled: Number of rows that are left out because they have no label.
       unlabelled_by_split: The same by the split whose files have them.
       labels: Counts of `LABELS_PROPERTY`.
+      weights: Counts of `WEIGHTS_PROPERTY`; empty without a column of weights.
       equal_rows: Counts of `EQUAL_ROWS_PROPERTY`.
       rejects_file: File of the bad rows; None if there are none.
     """
@@ -45,6 +46,7 @@ class ExampleGenSummary(NodeSummary):
     unlabelled: int
     unlabelled_by_split: Mapping[str, int]
     labels: Mapping[str, Mapping[str, float]]
+    weights: Mapping[str, Mapping[str, float]]
     equal_rows: Mapping[str, Any]
     rejects_file: str | None
 
@@ -59,6 +61,9 @@ class ExampleGenSummary(NodeSummary):
             unlabelled=int(properties[component.UNLABELLED_PROPERTY].int_value),
             unlabelled_by_split=json.loads(properties[component.UNLABELLED_BY_SPLIT_PROPERTY].string_value),
             labels=json.loads(properties[component.LABELS_PROPERTY].string_value),
+            weights=json.loads(properties[component.WEIGHTS_PROPERTY].string_value)
+            if component.WEIGHTS_PROPERTY in properties
+            else {},
             equal_rows=json.loads(properties[component.EQUAL_ROWS_PROPERTY].string_value),
             rejects_file=os.path.join(artifact.uri, component.REJECTS_FILE) if rejected else None,
         )
@@ -73,6 +78,8 @@ class ExampleGenSummary(NodeSummary):
     def lines(self) -> list[tuple[str, str]]:
         lines = [("data", f"{_rows_text(self.rows)} rows")]
         lines += [("labels", text) for text in labels_texts(self.labels)]
+        if self.weights:
+            lines += [("weighted", text) for text in labels_texts(self.weights)]
         lines += [("copies", text) for text in copies_texts(self.equal_rows)]
         if self.rejected:
             lines.append(("rejects", f"{self.rejected:,} bad rows left out: {self.rejects_file}"))

@@ -31,7 +31,10 @@ def find_anomalies(
     previous: Statistics | None = None,
     serving: Statistics | None = None,
 ) -> anomalies_pb2.Anomalies:
-    """Return what `tfdv.validate_statistics` returns.
+    """Return what `tfdv.validate_statistics` returns, for shares of rows.
+
+    TFDV would take the bounds of a schema for shares of the weight where statistics are weighted, too. Weights change
+    what a row counts for, and not which rows are right.
 
     Args:
       statistics: Statistics that are judged.
@@ -79,11 +82,7 @@ def _parts(statistics: Statistics | None, groups: Sequence[Sequence[str]]) -> It
         if statistics is None:
             yield b""
             continue
-        part = Statistics(
-            name=statistics.name,
-            num_examples=statistics.num_examples,
-            weighted_num_examples=statistics.weighted_num_examples,
-        )
+        part = Statistics(name=statistics.name, num_examples=statistics.num_examples)
         part.features.extend(feature for name in names for feature in by_name.get(name, ()))
         yield part.SerializeToString()
 

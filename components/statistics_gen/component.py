@@ -7,11 +7,14 @@ size, which are exact for a column of at most `COUNTED_VALUES` different ones.
 TFDV's histograms and median of numbers are interpolated between quantiles of a sketch. They are kept for readers of
 TFDV's statistics. Beside them, `custom_stats` of each column of numbers have true counts and quantiles that occur in it
 (components/histograms.py reads them).
+
+With a column of weights, TFDV's generators count all a second time by weight, into TFDV's own `weighted_` fields.
 """
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -76,28 +79,35 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
             (split, path) for split in splits for path in files_in(artifact_utils.get_split_uri([examples], split))
         ]
         column_types = json.loads(exec_properties["column_types"])
+        weight = exec_properties.get("weight") or None
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "Take" >> beam.ParDo(_Take(column_types))
-                | "Merge" >> beam.CombinePerKey(_merge)
-                | "Write" >> beam.Map(_write, folder=statistics.uri)
+                | "Take" >> beam.ParDo(_Take(column_types, weight))
+                | "Merge" >> beam.CombinePerKey(partial(_merge, weight=weight))
+                | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri)
             )
 
 
-def generators() -> list[Any]:
-    """Return what the stock component runs, with its options, and true counts; values are counted in sketches."""
-    usual = tfdv.StatsOptions()
+def generators(weight: str | None = None) -> list[Any]:
+    """Return what the stock component runs, with its options, and true counts; values are counted in sketches.
+
+    Args:
+      weight: column of the rows' weights, TFDV's `weight_feature`; None where all weigh alike.
+    """
+    usual = tfdv.StatsOptions(weight_feature=weight)
     return [
         BasicStatsGenerator(
+            example_weight_map=usual.example_weight_map,
             num_values_histogram_buckets=usual.num_values_histogram_buckets,
             num_histogram_buckets=usual.num_histogram_buckets,
             num_quantiles_histogram_buckets=usual.num_quantiles_histogram_buckets,
             epsilon=usual.epsilon,
         ),
         TopKUniquesSketchStatsGenerator(
+            example_weight_map=usual.example_weight_map,
             num_top_values=usual.num_top_values,
             num_rank_histogram_buckets=usual.num_rank_histogram_buckets,
             num_misragries_buckets=COUNTED_VALUES,
@@ -183,13 +193,14 @@ class NumberCounter(CombinerStatsGenerator):
 class _Take(beam.DoFn):
     """The statistics of one shard, from one pass over it."""
 
-    def __init__(self, column_types: Mapping[str, ColumnType]) -> None:
+    def __init__(self, column_types: Mapping[str, ColumnType], weight: str | None) -> None:
         self._column_types = column_types
+        self._weight = weight
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
         """Take a split and the path of a shard; yield the split and what the generators have seen."""
         split, path = element
-        kinds = generators()
+        kinds = generators(self._weight)
         accumulators = [kind.create_accumulator() for kind in kinds]
         for batch in record_batches(path, self._column_types):
             accumulators = [
@@ -198,17 +209,17 @@ class _Take(beam.DoFn):
         yield split, [kind.compact(accumulator) for kind, accumulator in zip(kinds, accumulators, strict=True)]
 
 
-def _merge(shards: Iterable[Accumulators]) -> Accumulators:
+def _merge(shards: Iterable[Accumulators], weight: str | None) -> Accumulators:
     """Return the statistics of all shards together."""
     return [
         kind.merge_accumulators(accumulators)
-        for kind, accumulators in zip(generators(), zip(*shards, strict=True), strict=True)
+        for kind, accumulators in zip(generators(weight), zip(*shards, strict=True), strict=True)
     ]
 
 
-def _write(keyed: tuple[str, Accumulators], folder: str) -> None:
+def _write(keyed: tuple[str, Accumulators], weight: str | None, folder: str) -> None:
     split, accumulators = keyed
-    statistics = stats_impl.extract_statistics_output(accumulators, generators())
+    statistics = stats_impl.extract_statistics_output(accumulators, generators(weight))
     path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
@@ -220,6 +231,7 @@ class StatisticsGenSpec(types.ComponentSpec):
 
     PARAMETERS: ClassVar = {
         "column_types": component_spec.ExecutionParameter(type=str),
+        "weight": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
@@ -233,16 +245,23 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StatisticsExecutor)
 
     def __init__(
-        self, *, examples: types.BaseChannel, column_types: Mapping[str, ColumnType], code_fingerprint: str
+        self,
+        *,
+        examples: types.BaseChannel,
+        column_types: Mapping[str, ColumnType],
+        weight: str | None = None,
+        code_fingerprint: str,
     ) -> None:
         """Args:
         examples: in TFRecord.
         column_types: the columns of the examples, and the type of each.
+        weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
             examples=examples,
             column_types=json.dumps(column_types, sort_keys=True),
+            weight=weight,
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

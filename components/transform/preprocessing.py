@@ -20,6 +20,7 @@ from components.transform.raw_matrix import raw_matrix, rows_of
 from components.transform.vectors import encode_vectors
 from schemas.features import (
     MISSING,
+    TRANSFORMED_WEIGHT,
     BaseFeature,
     ColumnType,
     Cross,
@@ -57,7 +58,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
 
     Returns:
       Tensors by `safe_name`: int64 ids, float32 numbers, and the label as `encode_label` has it; of shape [batch], or
-      [batch, width] for lists, texts and vectors.
+      [batch, width] for lists, texts and vectors. The rows' weights are passed through.
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     crossed = {name for cross in feature_set.crosses for name in cross.features}
@@ -82,6 +83,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     label = feature_set.label
     missing = MISSING[feature_set.column_types[label.column]]
     outputs[label.name] = encode_label(label, raw_matrix([inputs[label.column]], missing)[0])
+    if feature_set.weight is not None:
+        outputs[TRANSFORMED_WEIGHT] = raw_matrix([inputs[feature_set.weight]], MISSING["float"])[0]
     return outputs
 
 

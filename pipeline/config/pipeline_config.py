@@ -100,7 +100,7 @@ class PipelineConfig(Declaration):
         both = sorted(used & {*self.data.ignored_columns})
         if both:
             raise ValueError(
-                f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
+                f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features, label or weight use it"
             )
         return self
 
@@ -311,8 +311,10 @@ class PipelineConfig(Declaration):
 
     @property
     def feature_set(self) -> FeatureSet:
-        """The features, crosses and label together, with all that derives from them."""
-        return FeatureSet(features=self.features, crosses=self.crosses, label=self.label)
+        """The features, crosses, label and weight together, with all that derives from them."""
+        return FeatureSet(
+            features=self.features, crosses=self.crosses, label=self.label, weight=self.data.weight_column
+        )
 
 
 _PATHS = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SECTIONS = {
     "Files": ("test", "delimiter", "no_header", "column_names", "quote", "encoding"),
-    "Decisions": ("label", "kind", "keep", "drop", "missing_values", "group", "time"),
+    "Decisions": ("label", "kind", "keep", "drop", "missing_values", "group", "time", "weight"),
     "Results": ("name", "output", "schema_file", "force", "verbose", "as_json"),
 }
 
@@ -63,6 +63,9 @@ class _Sections(click.Command):
 )
 @click.option("--group", metavar="COLUMN", help="Keep all rows with one value, such as a customer, in one split.")
 @click.option("--time", metavar="COLUMN", help="Test on the latest rows by this column, instead of a random share.")
+@click.option(
+    "--weight", metavar="COLUMN", help="Let each row count by this column of numbers from 0 on; docs/how-to/weights.md."
+)
 @click.option(
     "--test",
     metavar="FILES",
@@ -218,7 +221,7 @@ def _lines(started: "Starter", output: Path, schema_file: Path, *, verbose: bool
     decision = started.decision
     features = _format_count(len(decision.features), "feature", "features")
     yield f"{output}: {features}, {_format_count(len(decision.crosses), 'cross', 'crosses')}"
-    yield f"{schema_file}: {len(decision.features) + 1} columns"
+    yield f"{schema_file}: {len(decision.features) + 1 + (decision.requests.weight is not None)} columns"
     distinct = decision.distinct_rows
     spread = f"; fewer than {MIN_DISTINCT_ROWS:,}, so equal rows are spread over the shares"
     few = spread if distinct < MIN_DISTINCT_ROWS and decision.requests.group is None else ""
@@ -253,6 +256,7 @@ def _result(started: "Starter", output: Path, schema_file: Path) -> dict[str, An
         "distinct_rows": decision.distinct_rows,
         "splits": {name: part.expected_rows for name, part in decision.plan.parts.items()},
         "label": {**decision.label.declared, "kind": decision.label.kind, "reason": decision.label.reason},
+        "weight": decision.requests.weight,
         "features": {
             feature.column.name: {**feature.declared, "reason": feature.reason, "explained": feature.explained}
             for feature in decision.features

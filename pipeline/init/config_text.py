@@ -100,6 +100,8 @@ def _splits(decision: Decision) -> Iterator[str]:
         yield f"    test: {{files: {_flow(source.test)}}} # only the Evaluator reads it"
     if decision.requests.group is not None:
         yield f"  group_column: {_flow(decision.requests.group)} # all rows with one value are in one split"
+    if decision.requests.weight is not None:
+        yield f"  weight_column: {_flow(decision.requests.weight)} # how much a row counts; docs/how-to/weights.md"
 
 
 def _cross_lines(decision: Decision) -> Iterator[str]:

@@ -19,6 +19,7 @@ class Requests:
       drop: Columns that are left out.
       group: Column whose rows stay in one split.
       time: Column by which the splits are made.
+      weight: Column of the rows' weights.
       missing_values: Strings that stand for a missing value, beside those that are found.
     """
 
@@ -28,6 +29,7 @@ class Requests:
     drop: tuple[str, ...] = ()
     group: str | None = None
     time: str | None = None
+    weight: str | None = None
     missing_values: tuple[str, ...] = ()
 
     def resolve(self, columns: Sequence[str], hint: str = "") -> "Requests":
@@ -43,10 +45,11 @@ class Requests:
         _check("--label", self.label, columns, hint)
         keep = tuple(name for value in self.keep for name in _names("--keep", value, columns, hint))
         drop = tuple(name for value in self.drop for name in _names("--drop", value, columns, hint))
-        for flag, name in (("--group", self.group), ("--time", self.time)):
+        for flag, name in (("--group", self.group), ("--time", self.time), ("--weight", self.weight)):
             if name is not None:
                 _check(flag, name, columns, hint)
         uses = [("--label", (self.label,)), ("--keep", keep), ("--drop", drop)]
+        uses += [("--weight", (self.weight,))] if self.weight is not None else []
         for number, (flag, names) in enumerate(uses):
             for other, others in uses[number + 1 :]:
                 for name in names:

@@ -48,6 +48,14 @@ def schema_lines(decision: Decision) -> Iterator[str]:
             yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
         yield "}"
     yield from _label_schema(decision)
+    if decision.requests.weight is not None:
+        yield "feature {"
+        yield f"  name: {_text(decision.requests.weight)}"
+        yield "  type: FLOAT"
+        yield "  value_count { min: 1 max: 1 }"
+        yield "  presence { min_fraction: 1.0 min_count: 1 }"
+        yield "  float_domain { min: 0 disallow_nan: true disallow_inf: true } # the weight of the row"
+        yield "}"
     for column in domains:
         yield from _domain(column.name, sorted(value for value, _ in column.values))
 

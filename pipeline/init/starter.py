@@ -22,6 +22,7 @@ from pipeline.init.schema_text import schema_lines
 from pipeline.init.source import Source, no_header_hint
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
+from pipeline.init.weight import check_weight
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import target
 
@@ -84,9 +85,11 @@ def decide(
     for note in source.notes:
         notes.add(Rank.ROWS, note)
     table = read_table(source, requests, notes, progress)
-    for name in table.unusable.keys() & {requests.label, requests.group, requests.time, *requests.keep}:
+    needed = {requests.label, requests.group, requests.time, requests.weight, *requests.keep}
+    for name in table.unusable.keys() & needed:
         raise DataError(f"column '{name}' {table.unusable[name]}; expected numbers or strings in each file")
     requests = requests.resolve([*table.columns, *table.unusable], no_header_hint(source))
+    check_weight(table.columns, requests, notes)
     plan = plan_splits(table.columns, table.is_test, requests, notes)
     label = choose_label(table.columns, plan.is_test, table.missing.of_label, requests, notes)
     rows = np.asarray(label.column.texts.is_valid())
@@ -144,7 +147,7 @@ def _usable(
     """Return the columns that may be features, with the label, and those left out by the splits, with the reason."""
     usable, ignored = {}, []
     for name, column in columns.items():
-        is_divider = name in (requests.group, requests.time) and name not in requests.keep
+        is_divider = name in (requests.group, requests.time, requests.weight) and name not in requests.keep
         if name == requests.label or name in requests.drop:
             usable[name] = column
         elif not is_divider:

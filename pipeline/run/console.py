@@ -126,20 +126,23 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     console.print()
     if summary.evaluator is not None:
         small = f"slices under {summary.min_rows_per_slice} rows are left out"
-        console.print(f"metrics on {summary.evaluated_split}; {small}", highlight=False)
-        console.print(_metrics_table(summary.evaluator.metrics))
+        weight = summary.evaluator.weight_column
+        weighted = f", weighted by '{weight}'" if weight else ""
+        console.print(f"metrics on {summary.evaluated_split}{weighted}; {small}", highlight=False, markup=False)
+        console.print(_metrics_table(summary.evaluator.metrics, is_weighted=bool(weight)))
         console.print()
     for label, text in _lines(summary):
         console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
+def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]], *, is_weighted: bool) -> Table:
     ordered = [EXAMPLE_COUNT, *(name for name in METRICS if name != EXAMPLE_COUNT)]
     names = [name for name in ordered if any(name in values for values in metrics.values())]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
     for name in names:
-        table.add_column(METRICS[name].title.lower(), justify="right")
+        title = "weight" if is_weighted and name == EXAMPLE_COUNT else METRICS[name].title.lower()
+        table.add_column(title, justify="right")
     for slice_name, values in metrics.items():
         table.add_row(Text(slice_name), *(METRICS[name].format(values.get(name)) for name in names))
     return table

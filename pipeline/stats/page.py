@@ -211,6 +211,9 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
         **{_title(share): number(value) for share, value in quantiles.items()},
         "max": number(stats.max),
     }
+    if stats.HasField("weighted_numeric_stats"):
+        weighted = stats.weighted_numeric_stats
+        numbers |= {"weighted mean": _short(weighted.mean), "weighted std dev": _short(weighted.std_dev)}
     # Without any number TFDV's statistics are all 0.
     has_numbers = number_counts(feature).total if has_counts(feature) else present
     return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
@@ -225,13 +228,18 @@ def _text_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, st
     top = stats.rank_histogram.buckets[:1]
     present = stats.common_stats.num_non_missing
     empty = sum(b.sample_count for b in stats.rank_histogram.buckets if not b.label)
-    return {
+    numbers = {
         "empty": percent(empty / present if present else 0.0),
         "different": f"{stats.unique:,}",
         "most frequent": top[0].label if top else "",
         "its share": percent(top[0].sample_count / present if top and present else 0.0),
         "mean length": _short(stats.avg_length),
     }
+    if stats.HasField("weighted_string_stats"):
+        weighted, total = stats.weighted_string_stats, stats.common_stats.weighted_common_stats.num_non_missing
+        of_top = sum(b.sample_count for b in weighted.rank_histogram.buckets if top and b.label == top[0].label)
+        numbers["its weighted share"] = percent(of_top / total if total else 0.0)
+    return numbers
 
 
 def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:

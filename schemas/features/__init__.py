@@ -14,6 +14,7 @@ from schemas.features.base import BaseFeature, CategoricalFeature
 from schemas.features.buckets import Boundaries, Buckets, NonzeroQuantiles, Quantiles
 from schemas.features.columns import (
     MISSING,
+    TRANSFORMED_WEIGHT,
     ColumnType,
     Embedding,
     IdColumn,
@@ -41,6 +42,7 @@ from schemas.features.vocabulary_list import VocabularyList
 __all__ = [
     "KINDS",
     "MISSING",
+    "TRANSFORMED_WEIGHT",
     "WEIGHTS_SUFFIX",
     "Bag",
     "BaseFeature",

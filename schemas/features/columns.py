@@ -16,6 +16,9 @@ NumberEncoding = Literal["number", "piecewise_linear", "none"]
 # a value.
 MISSING: Mapping[ColumnType, bytes | float | int] = {"string": b"", "float": float("nan"), "int": -(2**63)}
 
+# The transformed column of the rows' weights; no `safe_name` starts with an underscore.
+TRANSFORMED_WEIGHT = "_weight"
+
 
 @dataclass(frozen=True)
 class IdColumn:

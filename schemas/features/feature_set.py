@@ -25,16 +25,23 @@ _RESULT_TYPES: Mapping[ColumnType, tuple[Type, ...]] = {
 
 
 class FeatureSet(Declaration):
-    """All features, crosses and the label of one pipeline."""
+    """All features, crosses and the label of one pipeline, and the column of the rows' weights if there is one."""
 
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     crosses: tuple[Cross, ...] = ()
     label: Label
+    weight: str | None = None
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "FeatureSet":
         if self.label.column in self.features:
             raise ValueError(f"'{self.label.column}' is the label; it cannot be a feature too")
+        if self.weight is not None and self.weight in (*self.features, self.label.column):
+            use = "the label" if self.weight == self.label.column else "a feature"
+            raise ValueError(
+                f"data.weight_column: '{self.weight}' is {use} too; a weight only tells how much a row counts: remove "
+                "one of the two"
+            )
         self._check_expressions()
         for cross in self.crosses:
             for name in cross.features:
@@ -143,6 +150,7 @@ class FeatureSet(Declaration):
 
     @property
     def column_types(self) -> dict[str, ColumnType]:
-        """Raw column names, the label's last, with the type that their values have."""
+        """Raw column names, then the label's and the weight's, with the type that their values have."""
         types: dict[str, ColumnType] = {name: feature.column_type for name, feature in self.raw_features.items()}
-        return {**types, self.label.column: self.label.column_type}
+        weight: dict[str, ColumnType] = {} if self.weight is None else {self.weight: "float"}
+        return {**types, self.label.column: self.label.column_type, **weight}

@@ -31,6 +31,7 @@ from schemas.tables.values import (
     input_rules,
     label_rule,
     quote,
+    weight_rule,
 )
 
 # Kinds of bad rows that an error names, a line for each.
@@ -47,6 +48,7 @@ class Columns:
       rules: rules of conversion by the name of the column.
       missing_values: strings that stand for a missing value in columns without a rule.
       label: the column of the label; None where rows have none.
+      weight: the column of the rows' weights; None where all rows weigh alike.
       ignored: columns that may be there and are not read; None where any other may.
       split_by: columns that decide which split a row belongs to.
       group: column whose value decides which share a row falls into; None where the features do.
@@ -64,14 +66,21 @@ class Columns:
     copied: Sequence[str] = ()
     label_expression: str | None = None
     label_inputs: Sequence[str] = ()
+    weight: str | None = None
 
     @classmethod
     def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
         """Return what a config expects."""
         options = data.read_options(features.label.column, *features.label.inputs)
         label = label_rule(features, options)
+        weight = {} if features.weight is None else {features.weight: weight_rule(features.weight, options)}
         return cls(
-            rules={**feature_rules(features, options), **input_rules(features, options), label.column: label},
+            rules={
+                **feature_rules(features, options),
+                **input_rules(features, options),
+                label.column: label,
+                **weight,
+            },
             missing_values=data.missing_values,
             label=label.column,
             ignored=list(data.ignored_columns),
@@ -79,6 +88,7 @@ class Columns:
             group=data.group_column,
             label_expression=features.label.expression,
             label_inputs=list(features.label.inputs),
+            weight=features.weight,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -115,8 +125,8 @@ class Columns:
 
     @property
     def features(self) -> list[str]:
-        """The columns in which two rows must be equal to be equal rows: all that are read but the label."""
-        return [name for name in self.types if name != self.label]
+        """The columns in which two rows must be equal to be equal rows: all that are read but label and weight."""
+        return [name for name in self.types if name not in (self.label, self.weight)]
 
     @property
     def needed(self) -> list[str]:
@@ -339,6 +349,8 @@ class Table:
     def _advise(self, fault: Fault, name: str) -> str:
         """Return a fault with its remedy, in the words of whoever reads the table."""
         terms = self.reader.terms
+        if name == self.columns.weight and fault.kind != "format":
+            return f"{fault.reason}; a weight tells how much the row counts: correct or remove the row"
         match fault.kind:
             case "missing" if name == self.columns.label:
                 return "the label is missing; correct or remove the row, or set label.drop_missing: true"

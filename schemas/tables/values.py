@@ -75,6 +75,7 @@ class Rule:
       numbers: How the strings of a column of numbers are written.
       times: How the times of a column are written, whose converted values are wall seconds; None for other columns.
       items: How several values in one row are written; None for columns of one value.
+      minimum: Least number of a float column; None if any number is allowed.
     """
 
     column: str
@@ -88,6 +89,7 @@ class Rule:
     numbers: NumberFormat = PLAIN
     times: TimeFormat | None = None
     items: ItemFormat | None = None
+    minimum: float | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Rule":
@@ -216,6 +218,18 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
         strip_spaces=options.csv.strip_spaces,
         reads_booleans=options.format == "parquet",
         numbers=options.csv.number_format,
+    )
+
+
+def weight_rule(column: str, options: ReadOptions) -> Rule:
+    """Return the rule of the rows' weights: each row has one, and none is negative."""
+    return Rule(
+        column=column,
+        kind="float",
+        required=True,
+        strip_spaces=options.csv.strip_spaces,
+        numbers=options.csv.number_format,
+        minimum=0.0,
     )
 
 
@@ -418,6 +432,11 @@ def _floats(strings: pa.Array, rule: Rule) -> tuple[pa.Array, pa.Array, dict[int
             faults[row] = _not_a_number(strings[row].as_py(), expected)
         doubles = pc.if_else(usual, doubles, pa.scalar(None, pa.float64()))
     # Through NumPy: Arrow refuses a double that float32 cannot hold exactly.
+    if rule.minimum is not None:
+        below = pc.fill_null(pc.less(doubles, rule.minimum), False)
+        for row in np.flatnonzero(np.asarray(below)).tolist():
+            text = quote(strings[row].as_py())
+            faults[row] = Fault(f"expected a number of at least {rule.minimum:g}, found {text}", "other")
     numbers = doubles.to_numpy(zero_copy_only=False).astype(np.float32)
     mask = np.asarray(doubles.is_null()) if doubles.null_count else None
     return strings, pa.array(numbers, pa.float32(), mask=mask, from_pandas=False), faults

@@ -51,6 +51,86 @@ def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
     np.testing.assert_allclose(sorted(ours), sorted(v["doubleValue"] for v in stock), rtol=1e-6)
 
 
+# The metrics that TFMA has, by its names. Repeated rows test the others below.
+WEIGHTED: dict[str, dict[str, str]] = {
+    "binary": STOCK,
+    "multiclass": {
+        "log_loss": "SparseCategoricalCrossentropy",
+        "accuracy": "SparseCategoricalAccuracy",
+        "example_count": "ExampleCount",
+    },
+    "regression": {
+        "rmse": "RootMeanSquaredError",
+        "mae": "MeanAbsoluteError",
+        "mse": "MeanSquaredError",
+        "example_count": "ExampleCount",
+    },
+}
+
+
+def weighted_rows(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(11)
+    weights = random.gamma(0.5, 20, 250).astype(np.float32)
+    weights[::9] = 0
+    match kind:
+        case "binary":
+            return (*rows(250), weights)
+        case "multiclass":
+            predictions = random.dirichlet([1, 1, 1], size=250).astype(np.float32)
+            return random.integers(0, 3, 250), predictions, weights
+    labels = random.normal(3, 2, 250).astype(np.float32)
+    return labels, (labels + random.normal(size=250)).astype(np.float32), weights
+
+
+def weigh(kind: Any, *part: np.ndarray) -> dict[str, float]:
+    counts = empty_counts(kind, costs=DecisionCosts(cost_false_positive=2, cost_false_negative=7))
+    for rows_of_half in (slice(0, 100), slice(100, None)):
+        half = empty_counts(kind)
+        half.add(*(column[rows_of_half] for column in part))
+        counts.merge(half)
+    return {name: METRICS[name].compute(counts) for name in metrics_of(kind, has_costs=True)}
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_weighted_metrics_equal_those_of_tfma_by_its_example_weight_key(kind: str, tmp_path: Path) -> None:
+    labels, predictions, weights = weighted_rows(kind)
+    config = config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction", example_weight_key="weight")],
+        slicing_specs=[config_pb2.SlicingSpec()],
+        metrics_specs=[
+            config_pb2.MetricsSpec(
+                metrics=[config_pb2.MetricConfig(class_name=name) for name in WEIGHTED[kind].values()]
+            )
+        ],
+    )
+    frame = pd.DataFrame({"label": labels, "prediction": list(predictions), "weight": weights})
+    result = tfma.analyze_raw_data(frame, eval_config=config, output_path=str(tmp_path))
+    stock = [value["doubleValue"] for value in result.get_metrics_for_slice(()).values()]
+    ours = weigh(kind, labels, predictions, weights)
+    if kind == "regression":
+        ours["mse"] = ours["rmse"] ** 2
+    np.testing.assert_allclose(sorted(ours[name] for name in WEIGHTED[kind]), sorted(stock), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_a_row_of_weight_k_counts_in_every_metric_as_k_rows(kind: str) -> None:
+    labels, predictions, _ = weighted_rows(kind)
+    weights = np.random.default_rng(2).integers(0, 5, len(labels))
+    repeated = weigh(kind, *(np.repeat(column, weights, axis=0) for column in (labels, predictions)))
+    assert len(repeated) == len(metrics_of(kind, has_costs=True)) >= 4  # type: ignore[arg-type]
+    assert weigh(kind, labels, predictions, weights) == pytest.approx(repeated, rel=1e-12)
+    ones = weigh(kind, labels, predictions, np.ones(len(labels), np.float32))
+    assert ones == pytest.approx(weigh(kind, labels, predictions), rel=1e-12)
+
+
+def test_a_prediction_of_nan_is_found_whatever_its_weight() -> None:
+    for kind in LABEL_KINDS:
+        labels, predictions, weights = weighted_rows(kind)
+        predictions[0], weights[0] = np.nan, 0
+        measured = weigh(kind, labels, predictions, weights)
+        assert [name for name, value in measured.items() if math.isfinite(value)] == ["example_count"]
+
+
 def test_counts_of_two_halves_add_up() -> None:
     labels, predictions = rows(1000)
     whole, first, second = BinaryCounts(), BinaryCounts(), BinaryCounts()

@@ -60,7 +60,7 @@ def test_costs_are_weighed() -> None:
 def test_of_candidates_that_cost_the_same_the_nearest_is_taken(preferred: float, nearest: float) -> None:
     # Each of the three has two errors.
     labels, probabilities = make_rows((9, 0, 0.1), (1, 1, 0.3), (1, 0, 0.4), (1, 1, 0.45), (1, 0, 0.46), (9, 1, 0.8))
-    threshold = decision._cheapest(labels == 1, probabilities, costs(), preferred)
+    threshold = decision._cheapest(labels == 1, probabilities, np.ones(len(labels)), costs(), preferred)
     assert threshold == pytest.approx(nearest)
 
 
@@ -181,6 +181,22 @@ def test_the_rows_of_eval_decide_and_the_threshold_is_reported(tmp_path: Path, h
     assert balanced.threshold == pytest.approx(3 / 8, abs=0.01) or balanced.chosen_by == "eval"
 
 
+def test_a_row_of_weight_k_counts_as_k_rows() -> None:
+    random = np.random.default_rng(1)
+    probabilities = random.random(200).astype(np.float32)
+    labels = (random.random(200) < probabilities**2).astype(np.int64)
+    weights = random.integers(0, 4, 200)
+    declared = costs(1, 3)
+    weighted = choose_threshold(labels, probabilities, declared, weights)
+    repeated = choose_threshold(np.repeat(labels, weights), np.repeat(probabilities, weights), declared)
+    assert (weighted.threshold, weighted.chosen_by) == (repeated.threshold, repeated.chosen_by)
+    assert weighted.mean_cost == pytest.approx(repeated.mean_cost)
+    assert weighted.mean_cost_at_default == pytest.approx(repeated.mean_cost_at_default)
+    # Rows of weight 0 are no evidence, and the unit of the weights means nothing.
+    assert weighted.rows == np.count_nonzero(weights)
+    assert choose_threshold(labels, probabilities, declared, 4 * weights) == weighted
+
+
 def test_without_costs_nothing_is_chosen_or_reported(heard: list[str]) -> None:
     assert fit_threshold(None, None, None, training()) == DecisionThreshold()  # type: ignore[arg-type]
     assert heard == []
@@ -188,10 +204,10 @@ def test_without_costs_nothing_is_chosen_or_reported(heard: list[str]) -> None:
 
 def test_of_many_rows_an_even_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_source(tmp_path / "eval.gz", rows=9000)
-    every_label, every_probability = decision._predict(Network(), source)
+    every_label, every_probability, _ = decision._predict(Network(), source)
     assert len(every_label) == 9000
     monkeypatch.setattr(decision, "_MAX_ROWS", 3000)
-    labels, probabilities = decision._predict(Network(), source)
+    labels, probabilities, _ = decision._predict(Network(), source)
     np.testing.assert_array_equal(labels, every_label[::4])
     np.testing.assert_allclose(probabilities, every_probability[::4], rtol=1e-6)
 

@@ -102,6 +102,33 @@ def test_a_candidate_that_predicts_the_same_for_every_row_knows_nothing() -> Non
     assert "the model predicts the same for every row" in comparison.problem("test")
 
 
+def test_rows_count_by_their_weight_and_each_is_one_observation() -> None:
+    labels, predictions = np.array([1, 0, 0, 1]), np.array([0.5, 0.2, 0.1, 0.4], np.float32)
+    weights = np.array([4, 1, 2, 0], np.float32)
+    weighted = ConstantComparison.of(SHARES, PairedLosses.of(SHARES, labels, predictions, weights))
+    repeats = np.repeat(np.arange(4), weights.astype(int))
+    repeated = compare(SHARES, labels[repeats], predictions[repeats])
+    for name in ("candidate", "constant", "gain"):
+        assert getattr(weighted, name) == pytest.approx(getattr(repeated, name), rel=1e-12)
+    # Three observations know less than seven.
+    assert weighted.gain_at_least is not None and repeated.gain_at_least is not None
+    assert weighted.gain_at_least < repeated.gain_at_least
+    halves = PairedLosses.of(SHARES, labels[:1], predictions[:1], weights[:1])
+    halves.merge(
+        PairedLosses.from_json(PairedLosses.of(SHARES, labels[1:], predictions[1:], weights[1:]).to_json().encode())
+    )
+    merged = ConstantComparison.of(SHARES, halves)
+    for name in ("candidate", "gain", "gain_at_least", "rows"):
+        assert getattr(merged, name) == pytest.approx(getattr(weighted, name), rel=1e-12)
+
+
+def test_rows_without_any_weight_have_no_losses() -> None:
+    losses = PairedLosses.of(SHARES, np.array([1, 0]), np.array([0.5, 0.2], np.float32), np.zeros(2, np.float32))
+    comparison = ConstantComparison.of(SHARES, losses)
+    assert (comparison.gain, comparison.candidate, comparison.gain_at_least) == (None, None, None)
+    assert losses.class_rows.tolist() == [1, 1]
+
+
 def test_equal_is_not_better() -> None:
     labels = np.array([0, 1] * 50)
     half = ConstantPredictor.of({"no": 5, "yes": 5}, BINARY, is_balanced=False)

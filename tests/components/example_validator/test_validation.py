@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.components.example_validator import executor
 from tfx.types import standard_artifacts
@@ -131,3 +132,12 @@ def test_the_artifact_is_that_of_the_stock_component(tmp_path: Path) -> None:
     assert ours.get_json_value_custom_property(blessed) == theirs.get_json_value_custom_property(blessed)
     for split in ("train", "eval"):
         assert_equal(read_anomalies(f"{ours.uri}/Split-{split}"), read_anomalies(f"{theirs.uri}/Split-{split}"))
+
+
+def test_bounds_are_shares_of_rows_whatever_the_weights() -> None:
+    text = """num_examples: 100 weighted_num_examples: 1000 features { path { step: "x" } type: FLOAT num_stats {
+      common_stats { num_non_missing: 50 num_missing: 50 min_num_values: 1 max_num_values: 1 tot_num_values: 50
+        weighted_common_stats { num_non_missing: 990 num_missing: 10 tot_num_values: 990 } } } }"""
+    weighted = text_format.Parse(text, statistics_pb2.DatasetFeatureStatistics())
+    schema = text_format.Parse('feature { name: "x" type: FLOAT presence { min_fraction: 0.6 } }', schema_pb2.Schema())
+    assert list(find_anomalies(weighted, schema).anomaly_info) == ["x"]

@@ -103,6 +103,33 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
                 )
 
 
+def test_weighted_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Path) -> None:
+    """By `kids`: any column of numbers can be a weight, and this one has zeros."""
+    mine = execute(StatisticsExecutor(), examples, tmp_path / "ours", column_types=json.dumps(TYPES), weight="kids")
+    options = tfdv.StatsOptions(weight_feature="kids").to_json()
+    expected = execute(stock.Executor(), examples, tmp_path / "stock", stats_options_json=options)
+    for split in ("train", "eval"):
+        actual, reference = features(mine, split), features(expected, split)
+        for name in ("job", "late"):
+            assert actual[name].string_stats.weighted_string_stats.rank_histogram.buckets
+            assert actual[name] == reference[name], name
+        for name in ("age", "kids"):
+            actual_stats, reference_stats = actual[name].num_stats, reference[name].num_stats
+            assert actual_stats.common_stats == reference_stats.common_stats
+            assert actual_stats.common_stats.weighted_common_stats.num_non_missing > 0
+            assert actual_stats.mean == pytest.approx(reference_stats.mean, rel=1e-12)
+            for field in ("mean", "std_dev"):
+                weighted, expected_value = (
+                    getattr(side.weighted_numeric_stats, field) for side in (actual_stats, reference_stats)
+                )
+                assert weighted == pytest.approx(expected_value, rel=1e-9)
+        totals = [
+            tfdv.load_stats_binary(f"{side.uri}/Split-{split}/FeatureStats.pb").datasets[0].weighted_num_examples
+            for side in (mine, expected)
+        ]
+        assert totals[0] == totals[1] == pytest.approx(values(examples, split, "kids").sum())
+
+
 def values(examples: Any, split: str, name: str) -> Any:
     """Return what is written in the examples."""
     numbers: list[float] = []

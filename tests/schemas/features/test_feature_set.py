@@ -49,6 +49,20 @@ def test_raw_column_types_follow_the_kinds() -> None:
     assert declared.column_types == {"n": "float", "i": "int", "h": "string", "y": "string"}
 
 
+def test_the_weight_is_a_raw_column_of_numbers_and_no_input() -> None:
+    weighted = FeatureSet(features={"n": Numeric(kind="numeric")}, label=LABEL, weight="w")  # type: ignore[arg-type]
+    assert weighted.column_types == {"n": "float", "y": "string", "w": "float"}
+    assert weighted.number_columns == (NumberColumn("n", True),)
+
+
+@pytest.mark.parametrize(("weight", "use"), [("n", "a feature"), ("y", "the label")])
+def test_a_weight_that_is_used_otherwise_is_rejected(weight: str, use: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"data.weight_column: '{weight}' is {use} too; .*: remove one of the two"
+    ):
+        FeatureSet(features={"n": Numeric(kind="numeric")}, label=LABEL, weight=weight)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("features", "crosses", "message"),
     [

@@ -41,6 +41,9 @@ def data(**settings: Any) -> Data:
     )
 
 
+WEIGHTED = FEATURES.model_copy(update={"weight": "w"})
+
+
 def table(path: Path, content: str | bytes | None = None, *, max_bad_rows: int = 0, **settings: Any) -> Table:
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -358,3 +361,37 @@ def test_a_header_in_another_encoding_is_one_line(tmp_path: Path, encoding: str)
     path.write_text("höhe,income\n3,x\n", encoding=encoding)
     with pytest.raises(DataError, match=r"a\.csv:1: is not text in utf-8; convert the file to UTF-8, or name its"):
         open_table(str(path), "csv", CsvOptions()).names()
+
+
+def write_weighted(path: Path, *weights: str, max_bad_rows: int = 0) -> Table:
+    path.write_text("age,grade,job,y,w\n" + "".join(f"39,1,clerk,no,{weight}\n" for weight in weights))
+    return Table.of(str(path), data(weight_column="w"), WEIGHTED, max_bad_rows=max_bad_rows)
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        ("-0.5", "expected a number of at least 0, found '-0.5'"),
+        ("", "the value is missing"),
+        ("nan", "expected a finite number, found 'nan'"),
+        ("inf", "expected a finite number, found 'inf'"),
+        ("?", "expected a finite number, found '?'"),
+    ],
+)
+def test_a_weight_that_is_missing_negative_or_no_number_is_a_bad_row(weight: str, reason: str, tmp_path: Path) -> None:
+    read = write_weighted(tmp_path / "a.csv", "2", weight, "0")
+    assert [row["w"] for row in rows(read)] == [2.0, 0.0]
+    remedy = "a weight tells how much the row counts: correct or remove the row"
+    assert summary(read) == [f"{tmp_path}/a.csv:3: w: {reason}; {remedy}"]
+
+
+def test_rows_that_differ_in_weight_alone_are_equal(tmp_path: Path) -> None:
+    (batch,) = write_weighted(tmp_path / "a.csv", "1", "7").batches()
+    assert batch.hashes[0] == batch.hashes[1]
+
+
+def test_a_file_without_the_declared_weights_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age,grade,job,y\n39,1,clerk,no\n")
+    read = Table.of(str(tmp_path / "a.csv"), data(weight_column="w"), WEIGHTED, max_bad_rows=0)
+    with pytest.raises(DataError, match=r"a\.csv: there is no column 'w', which the config declares"):
+        rows(read)
