@@ -14,6 +14,7 @@ from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, safe_name
+from schemas.sensitive import MASK
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
 from serving.model.predictor import rows_of
@@ -22,6 +23,8 @@ from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
 # In the evaluation's folder.
 GOLDEN_NAME = "golden.json"
 _ROWS_LOOKED_THROUGH = 4096
+# By kind of tf.train.Feature.
+_PLACEHOLDERS: Mapping[str, Any] = {"bytes_list": MASK.encode(), "float_list": 0.0, "int64_list": 0}
 
 
 def write_golden(
@@ -42,10 +45,12 @@ def write_golden(
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = build_inputs(features, ReadOptions())
+    sensitive = [name for name, feature in features.features.items() if feature.sensitive]
     files = [file for uri in uris for file in files_in(uri)]
     instances: list[dict[str, Any]] = []
     records: list[bytes] = []
     for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
+        record = mask_record(record, sensitive)
         instance = _instance(record, features)
         if _fits(inputs, instance):
             instances.append(instance)
@@ -64,6 +69,21 @@ def write_golden(
     answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
         file.write(GoldenRequests(instances, answers, tolerance).to_json())
+
+
+def mask_record(record: bytes, sensitive: Sequence[str]) -> bytes:
+    """Return a serialized tf.Example with placeholders for the values of sensitive columns.
+
+    The requests go with the model wherever it is served, and its pages show the first of them.
+    """
+    example = tf.train.Example.FromString(record)
+    for name in example.features.feature.keys() & {*sensitive}:
+        feature = example.features.feature[name]
+        kind = feature.WhichOneof("kind")
+        if kind is not None:
+            values = getattr(feature, kind).value
+            values[:] = [_PLACEHOLDERS[kind]] * min(len(values), 1)
+    return bytes(example.SerializeToString())
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:

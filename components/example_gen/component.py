@@ -153,7 +153,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
         columns = Columns.from_json(settings["columns"])
         labels = _labels_by_split(results, names, list(columns.labels))
-        refuse_empty_classes(labels)
+        refuse_empty_classes(labels, sensitive=str(columns.label) in columns.sensitive)
         artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
         equal_rows = _equal_rows(artifact.uri, names, settings, plan)
         artifact.set_string_custom_property(EQUAL_ROWS_PROPERTY, json.dumps(equal_rows))

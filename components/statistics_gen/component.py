@@ -11,7 +11,7 @@ TFDV's statistics. Beside them, `custom_stats` of each column of numbers have tr
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -32,7 +32,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components.artifact_files import files_in
-from components.histograms import custom_stats
+from components.histograms import custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
 from components.value_counts import ValueCounts, count_values, empty, merge
@@ -76,6 +76,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
             (split, path) for split in splits for path in files_in(artifact_utils.get_split_uri([examples], split))
         ]
         column_types = json.loads(exec_properties["column_types"])
+        sensitive = json.loads(exec_properties["sensitive_columns"])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
@@ -83,7 +84,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
                 | "Spread" >> beam.Reshuffle()
                 | "Take" >> beam.ParDo(_Take(column_types))
                 | "Merge" >> beam.CombinePerKey(_merge)
-                | "Write" >> beam.Map(_write, folder=statistics.uri)
+                | "Write" >> beam.Map(_write, folder=statistics.uri, sensitive=sensitive)
             )
 
 
@@ -206,9 +207,12 @@ def _merge(shards: Iterable[Accumulators]) -> Accumulators:
     ]
 
 
-def _write(keyed: tuple[str, Accumulators], folder: str) -> None:
+def _write(keyed: tuple[str, Accumulators], folder: str, sensitive: Collection[str]) -> None:
     split, accumulators = keyed
     statistics = stats_impl.extract_statistics_output(accumulators, generators())
+    for feature in statistics.datasets[0].features:
+        if ".".join(feature.path.step) in sensitive:
+            mark_sensitive(feature)
     path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
@@ -220,6 +224,7 @@ class StatisticsGenSpec(types.ComponentSpec):
 
     PARAMETERS: ClassVar = {
         "column_types": component_spec.ExecutionParameter(type=str),
+        "sensitive_columns": component_spec.ExecutionParameter(type=str),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
@@ -233,16 +238,23 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StatisticsExecutor)
 
     def __init__(
-        self, *, examples: types.BaseChannel, column_types: Mapping[str, ColumnType], code_fingerprint: str
+        self,
+        *,
+        examples: types.BaseChannel,
+        column_types: Mapping[str, ColumnType],
+        sensitive_columns: Collection[str] = (),
+        code_fingerprint: str,
     ) -> None:
         """Args:
         examples: in TFRecord.
         column_types: the columns of the examples, and the type of each.
+        sensitive_columns: the columns that are marked, so that no page shows their values.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
             examples=examples,
             column_types=json.dumps(column_types, sort_keys=True),
+            sensitive_columns=json.dumps(sorted(sensitive_columns)),
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

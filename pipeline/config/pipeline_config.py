@@ -31,6 +31,7 @@ from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import Cross, Feature, FeatureSet, Label, LabelKind
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
+from schemas.sensitive import find_sensitive
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
@@ -79,6 +80,12 @@ class PipelineConfig(Declaration):
                 if column not in self.features:
                     hint = did_you_mean(column, list(self.features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+                if self.features[column].sensitive:
+                    raise ValueError(
+                        f"evaluation.slice_by: '{column}' is sensitive, and its values would name the slices; remove "
+                        "it here, or slice by another column of coarser values that are not sensitive"
+                    )
+        self._check_sensitive_columns()
         self._check_missing_values()
         self._check_categories()
         self._check_validation()
@@ -91,6 +98,23 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features or the label use it"
             )
         return self
+
+    def _check_sensitive_columns(self) -> None:
+        """Reject a name that masks nothing, which a misspelt one would."""
+        label = self.label.column
+        others = [name for name in self.data.read_options(label).other_columns if name != label]
+        for name in self.data.sensitive_columns:
+            if name in self.feature_set.column_types:
+                section = "label" if name == label else f"features.{name}"
+                raise ValueError(
+                    f"data.sensitive_columns: '{name}' is declared under {section}; set {section}.sensitive: true "
+                    "instead"
+                )
+            if name not in others:
+                raise ValueError(
+                    f"data.sensitive_columns: '{name}' is neither ignored nor a group nor decides on splits; "
+                    f"{did_you_mean(name, others)}"
+                )
 
     def _check_missing_values(self) -> None:
         if "" in self.data.missing_values:
@@ -279,6 +303,11 @@ class PipelineConfig(Declaration):
           ConfigError: a section is missing.
         """
         return VertexRegistrySettings(model_name=self.push.model_name, place=self.place, deployment=self.deployment)
+
+    @property
+    def sensitive_columns(self) -> tuple[str, ...]:
+        """The columns whose values no message, log, alert, reject file or page shows."""
+        return find_sensitive(self.feature_set, self.data.read_options(self.label.column))
 
     @property
     def feature_set(self) -> FeatureSet:

@@ -43,6 +43,10 @@ class FeatureSet(Declaration):
         if feature.cross_problem:
             raise ValueError(f"the cross {cross.name} uses '{name}', {feature.cross_problem}")
 
+    def to_model_json(self) -> str:
+        """Return the declarations as a model keeps them: without owners and expiry dates, whose changes train none."""
+        return self.model_dump_json(exclude={"features": {"__all__": {"owner", "expires"}}})
+
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:
         """The transformed columns of ids: features in the order of declaration, then crosses."""

@@ -19,6 +19,8 @@ class _Label(Declaration):
     """The strings that stand for a missing label; `data.missing_values` is for features only."""
     drop_missing: bool = False
     """Whether rows without a label are dropped, and counted; otherwise they are bad rows."""
+    sensitive: bool = False
+    """Whether the values are masked in messages, logs, alerts, reject files and pages. The names of classes are not."""
 
     @property
     def name(self) -> str:

@@ -156,7 +156,7 @@ def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
 
 
 def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
-    label = BinaryLabel(column="bought", positive="yes", negative="no").model_dump_json()
+    label = BinaryLabel(column="bought", positive="yes", negative="no")
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "auc", "lower_bound": 0.5}]})
     examples = standard_artifacts.Examples()
     labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
@@ -173,7 +173,7 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
 
 
 def test_the_rows_of_a_regression_are_counted_too() -> None:
-    label = RegressionLabel(kind="regression", column="price").model_dump_json()
+    label = RegressionLabel(kind="regression", column="price")
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 5}]})
     examples = standard_artifacts.Examples()
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
