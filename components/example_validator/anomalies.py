@@ -31,9 +31,14 @@ def mask_values(anomalies: anomalies_pb2.Anomalies, statistics: statistics_pb2.D
       anomalies: Anomalies of a split; changed in place.
       statistics: Statistics of the split, which mark sensitive columns.
     """
-    for feature in statistics.features:
-        name = feature.name or ".".join(feature.path.step)
-        if is_sensitive(feature) and name in anomalies.anomaly_info:
+    sensitive = {
+        feature.name or ".".join(feature.path.step) for feature in statistics.features if is_sensitive(feature)
+    }
+    if sensitive:
+        # It has the categories of the schema, which is an artifact of its own.
+        anomalies.ClearField("baseline")
+    for name in sensitive:
+        if name in anomalies.anomaly_info:
             info = anomalies.anomaly_info[name]
             for described in (info, *info.reason):
                 described.description = f"{described.short_description}: {MASK}"
