@@ -261,7 +261,7 @@ class Table:
     def _check_names(self, names: list[str]) -> None:
         ignored, needed = self.columns.ignored, self.columns.needed
         counts = Counter(names)
-        self._check_header(counts)
+        self._check_header(names)
         may_repeat = {*names} if ignored is None else {*ignored}
         repeated = sorted(name for name in counts if counts[name] > 1 and (name not in may_repeat or name in needed))
         if repeated:
@@ -291,8 +291,8 @@ class Table:
         for name in self.columns.needed:
             if name in self.columns.sensitive and name not in names:
                 raise DataError(
-                    f"{self.path}: there is no column '{name}', which {self.reader.terms.declares} as sensitive; "
-                    f"found {len(names)} other names, {MASK} since they may be values; expected a header that has it"
+                    f"{self.path}: there is no column '{name}', which {self.reader.terms.declares}; the {len(names)} "
+                    f"names of the file are not shown: '{name}' is sensitive, and without a header they are values"
                 )
 
     def _check_declared(self, names: Sequence[str]) -> None:
