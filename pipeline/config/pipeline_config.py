@@ -345,6 +345,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _construct_date(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> Any:
+    """Return a date; PyYAML raises no error of its own for one that is in no calendar, such as 2026-13-01."""
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:
+        raise yaml.MarkedYAMLError(
+            problem=f"'{node.value}' is not a date: {error}", problem_mark=node.start_mark
+        ) from error
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:timestamp", _construct_date)
+
+
 def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
     """Read and check a config.
 
