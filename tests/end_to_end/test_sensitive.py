@@ -159,8 +159,8 @@ def find_canaries(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_no_output_has_a_value_of_a_sensitive_column(outputs: dict[str, str]) -> None:
-    found = {name: _CANARY.findall(text.encode()) for name, text in outputs.items()}
-    assert {name: values for name, values in found.items() if values} == {}
+    canaries = {name: _CANARY.findall(text.encode()) for name, text in outputs.items()}
+    assert {name: values for name, values in canaries.items() if values} == {}
     assert all(MASK in outputs[name] for name in ("bad rows", "stopped", "webhook", "server", "batch that stops"))
 
 

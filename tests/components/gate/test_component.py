@@ -188,9 +188,9 @@ def test_of_a_sensitive_column_neither_anomalies_nor_shifts_show_values() -> Non
     now = statistics_of({"age": [987654.0] * 9 + [-987654.0], "job": ["CANARY"] * 10})
     for feature in now.datasets[0].features:
         mark_sensitive(feature)
-    found = find_anomalies(now.datasets[0], SCHEMA)
-    mask_values(found, now.datasets[0])
-    lines = [str(anomaly) for anomaly in list_anomalies(found, "train")]
+    anomalies_of_split = find_anomalies(now.datasets[0], SCHEMA)
+    mask_values(anomalies_of_split, now.datasets[0])
+    lines = [str(anomaly) for anomaly in list_anomalies(anomalies_of_split, "train")]
     assert {line.partition(": <masked>")[0] for line in lines} == {
         "train: age: Out-of-range values",
         "train: job: Unexpected string values",
@@ -198,4 +198,4 @@ def test_of_a_sensitive_column_neither_anomalies_nor_shifts_show_values() -> Non
     comparison = Comparison.model_validate({"default": {"threshold": 0.1}})
     moved = [str(shift) for shift in shifts(before, now, SCHEMA, comparison, "drift")]
     assert len(moved) == 2 and all("moved most: <masked> 0.0% to " in line for line in moved)
-    assert not any(value in f"{lines} {moved} {found}" for value in ("987", "CANARY", "clerk"))
+    assert not any(value in f"{lines} {moved} {anomalies_of_split}" for value in ("987", "CANARY", "clerk"))

@@ -162,7 +162,7 @@ def test_dates_among_the_features(values: Any, kind: str, is_stopped: bool, text
     assert [text in warning and "[DATE_AS_NUMBER]" in warning for warning in warnings] == ([True] if text else [])
 
 
-def marked(**names: Any) -> dict[str, Any]:
+def mark_features(**names: Any) -> dict[str, Any]:
     """Return the features, those of these names with more keys."""
     return {name: {**feature, **names.get(name, {})} for name, feature in FEATURES.items()}
 
@@ -173,7 +173,7 @@ def test_findings_in_sensitive_columns_have_counts_and_places_and_no_values(tmp_
     for n, row in enumerate(train):
         row["tract"] = 36_061_000_100 + 100 * (n % 8)
     test[3]["rank"] = -777
-    sensitive = marked(**{name: {"sensitive": True} for name in FEATURES})
+    sensitive = mark_features(**{name: {"sensitive": True} for name in FEATURES})
     extreme, collapsed, outside = check(tmp_path, train, test, features=sensitive)
     assert extreme.startswith(
         "data: spend: 1 of 130 values are many decades from the others, which are below <masked> "
@@ -188,7 +188,7 @@ def test_findings_in_sensitive_columns_have_counts_and_places_and_no_values(tmp_
 
 def test_a_sensitive_date_and_a_sensitive_label_are_not_shown(tmp_path: Path) -> None:
     train, test = ([{**row, "tract": 1_700_000_000 + 86_400 * n} for n, row in enumerate(rows(60, 1))] for _ in "ab")
-    sensitive = marked(tract={"sensitive": True})
+    sensitive = mark_features(tract={"sensitive": True})
     (date, *_) = check(tmp_path, train, test, features=sensitive)
     assert date.startswith("data: tract: is a ") and "(<masked>); as a number" in date
     label = {"kind": "regression", "column": "y", "sensitive": True}
@@ -198,14 +198,14 @@ def test_a_sensitive_date_and_a_sensitive_label_are_not_shown(tmp_path: Path) ->
         try:
             check(tmp_path, *both, label=label, evaluation=regression)
             lines = preflight.check(pipeline_config.load(tmp_path / "a.yaml"), RunRoot(tmp_path / "run")).lines()
-            shown = str(dict(lines)["label"])
+            printed = str(dict(lines)["label"])
         except DataError as error:
-            shown = str(error)
-        assert text in shown and "987" not in shown
+            printed = str(error)
+        assert text in printed and "987" not in printed
 
 
 def test_a_feature_past_its_date_is_a_warning_unless_the_policy_says_otherwise(tmp_path: Path) -> None:
-    features = marked(
+    features = mark_features(
         spend={"expires": "2020-01-31", "owner": "a@b.org"},
         score={"expires": "2020-02-01"},
         rank={"expires": "9999-12-31"},
