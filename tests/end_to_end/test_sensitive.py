@@ -113,6 +113,9 @@ def outputs(config: Path) -> Iterator[dict[str, str]]:
 
     with receiver() as webhook:
         (folder / "webhook").write_text(webhook.url)
+        marks = [part for name in ("customer", "place", "amount", "y") for part in ("--sensitive", name)]
+        files = ("--output", str(folder / "init.yaml"), "--schema", str(folder / "init.pbtxt"))
+        run("init", "pipeline", "init", str(folder / "train.csv"), "--label", "y", *marks, *files, "--verbose")
         run("check", "local_runner.py", *run_flags, "--dry-run")
         run("bad rows", "local_runner.py", *run_flags, "--set", "data.max_bad_rows=0", code=3)
         run("stopped", "local_runner.py", *run_flags, "--set", "data.splits.test.files=other.csv", code=3)
@@ -169,7 +172,8 @@ def test_only_files_of_the_data_have_a_value_of_a_sensitive_column(outputs: dict
     folder = config.parent
     assert find_canaries(folder / "run") == []
     assert find_canaries(folder / "predictions") == []
-    assert [page for page in folder.glob("*.html") if _CANARY.search(page.read_bytes())] == []
+    others = [*folder.glob("*.html"), *folder.glob("init.*")]
+    assert len(others) > 4 and [file for file in others if _CANARY.search(file.read_bytes())] == []
     # The data has them: the search would find them.
     assert _CANARY.search((folder / "train.csv").read_bytes())
 

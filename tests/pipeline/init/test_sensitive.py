@@ -43,7 +43,7 @@ SENSITIVE = [name for name in values_of(0) if name not in ("x", "y")]
 FLAGS = [part for name in SENSITIVE for part in ("--sensitive", name)]
 
 
-def written(folder: Path) -> str:
+def read_files(folder: Path) -> str:
     files = [folder / "configs" / "orders.yaml", folder / "schemas" / "orders.pbtxt"]
     return "".join(file.read_text() for file in files if file.exists())
 
@@ -52,14 +52,14 @@ def written(folder: Path) -> str:
 def test_no_note_reason_bound_or_category_is_shown(table: Path, flags: tuple[str, ...]) -> None:
     done = init(table, "orders.csv", "--label", "y", *FLAGS, *flags)
     assert done.returncode == 0, done
-    assert _CANARY.findall(done.stdout + done.stderr + written(table)) == []
+    assert _CANARY.findall(done.stdout + done.stderr + read_files(table)) == []
     config = load_and_check(table, "orders")
     assert {*config.sensitive_columns} == {*SENSITIVE}
     assert all(feature.sensitive for name, feature in config.features.items() if name != "x")
     assert "constant" in config.data.sensitive_columns and "amount" in config.features
     # The search would find them.
     init(table, "orders.csv", "--label", "y", "--force", *flags)
-    assert len(_CANARY.findall(written(table))) > 10
+    assert len(_CANARY.findall(read_files(table))) > 10
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_error_about_a_sensitive_column_is_masked(table: Path, label: str, fl
 def test_a_sensitive_number_is_a_label_without_its_range(table: Path) -> None:
     done = init(table, "orders.csv", "--label", "amount", "--drop", "y", *FLAGS)
     assert done.returncode == 0 and "label: amount, regression: <masked>" in done.stdout
-    assert _CANARY.findall(done.stdout + done.stderr + written(table)) == []
+    assert _CANARY.findall(done.stdout + done.stderr + read_files(table)) == []
     assert load_and_check(table, "orders").label.sensitive
 
 
@@ -102,5 +102,5 @@ def test_a_file_in_another_encoding_or_without_a_header_is_not_quoted(tmp_path: 
     (tmp_path / "orders.csv").write_bytes(start + rows)
     done = init(tmp_path, "orders.csv", "--label", "y", "--sensitive", "place", "--verbose")
     assert (done.returncode == 0) == bool(start), done
-    assert not _CANARY.search(done.stdout + done.stderr + written(tmp_path))
+    assert not _CANARY.search(done.stdout + done.stderr + read_files(tmp_path))
     assert "read as latin-1, it has <masked>" in done.stdout if start else "--no-header" in done.stderr
