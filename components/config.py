@@ -28,6 +28,8 @@ OUT_OF_RANGE, NO_CLASS = "ID_OUT_OF_RANGE", "CLASS_WITHOUT_ROWS"
 SHARED_ROWS, CONTRADICTORY, COPIES = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS", "MOSTLY_ROWS_OF_TRAIN"
 # The evaluated split has too few rows for any model to be blessed.
 FEW_ROWS = "TOO_FEW_ROWS"
+# The last day of a feature has passed.
+EXPIRED = "FEATURE_EXPIRED"
 _ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, NO_CLASS, SHARED_ROWS, CONTRADICTORY, FEW_ROWS)
 Severity = Literal["stop", "warn", "ignore"]
 # Unless a rule says otherwise; every other anomaly stops the run.
@@ -40,12 +42,13 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     CONTRADICTORY: "warn",
     COPIES: "warn",
     FEW_ROWS: "warn",
+    EXPIRED: "warn",
 }
 Anomaly = Annotated[str, AfterValidator(lambda name: _check_anomaly(name))]
 
 
 def _check_anomaly(name: str) -> str:
-    names = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
+    names = [DRIFT, SKEW, LEAK, DATE, DATE_NUMBER, EXPIRED, *_ROW_ANOMALIES, *anomalies_pb2.AnomalyInfo.Type.keys()]
     if name not in names:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
     return name
@@ -62,7 +65,7 @@ class SeverityRule(Declaration):
     ExampleGen finds `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
     `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels, among others. In the values,
     it finds `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS` and `ID_OUT_OF_RANGE`, which
-    warn."""
+    warn. `FEATURE_EXPIRED` is a feature past the date `expires`, which warns."""
     features: tuple[str, ...] = ()
     """If omitted, all columns."""
     severity: Severity

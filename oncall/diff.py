@@ -59,7 +59,7 @@ def _collect_facts(record: RunRecord, outputs: Outputs) -> dict[str, Facts]:
     artifacts = [artifact for by_output in outputs.values() for group in by_output.values() for artifact in group]
     data = read_input_data(artifacts)
     return {
-        "config": flatten(record.config),
+        "config": flatten(record.shown_config),
         "code": {**record.code, "revision": record.revision},
         "packages": record.packages,
         "data": data.list_facts(),
@@ -133,7 +133,10 @@ def _get_noise(key: str, before: float) -> float:
 
 
 def _read_statistics(outputs: Outputs) -> dict[str, float]:
-    """Return mean, share of missing values and number of distinct values, by split and feature."""
+    """Return the share of missing values and the number of distinct values, or the mean unless it is sensitive, by
+    split and feature.
+    """
+    from components.histograms import is_sensitive
     from pipeline.run.artifact_lookup import read_statistics
 
     numbers: dict[str, float] = {}
@@ -148,6 +151,8 @@ def _read_statistics(outputs: Outputs) -> dict[str, float]:
                 common = (feature.num_stats if feature.HasField("num_stats") else feature.string_stats).common_stats
                 rows = common.num_non_missing + common.num_missing
                 numbers[f"{name} missing"] = common.num_missing / max(rows, 1)
+                if is_sensitive(feature) and feature.HasField("num_stats"):
+                    continue
                 if feature.HasField("num_stats"):
                     numbers[f"{name} mean"] = feature.num_stats.mean
                 else:

@@ -141,7 +141,7 @@ def show_run(store: RunStore, name: str) -> CommandResult:
         "seconds": _measure_run(record, run.state),
         **{key: getattr(record, key) for key in _RECORD_KEYS},
         "resumes": record.resumes,
-        "config": record.config,
+        "config": record.shown_config,
         "summary": record.summary,
         "cause": cause(record, run.state),
         "decision": judgement.decision,

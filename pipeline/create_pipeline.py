@@ -159,6 +159,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         examples=examples_node.outputs["examples"],
         column_types=config.feature_set.column_types,
         weight=config.data.weight_column,
+        sensitive_columns=config.sensitive_columns,
         code_fingerprint=code_fingerprint(components, schemas),
     )
     statistics = statistics_gen.outputs["statistics"]
@@ -190,7 +191,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         policy=config.gate_policy.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
         requirements=config.evaluation.model_dump_json(),
-        label=config.label.model_dump_json(),
+        features=config.feature_set.model_dump_json(),
     ).with_id("Gate")
     return *sources, examples_node, statistics_gen, schema, validator, history, gate
 
@@ -213,7 +214,7 @@ def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) ->
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
         custom_config={
-            preprocessing.FEATURE_SET_KEY: config.feature_set.model_dump_json(),
+            preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
             "code_fingerprint": code_fingerprint(components, schemas),
         },
     )
@@ -222,7 +223,7 @@ def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) ->
 def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
     """Return the settings of Trainer and Tuner."""
     return {
-        "feature_set": config.feature_set.model_dump_json(),
+        "feature_set": config.feature_set.to_model_json(),
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,

@@ -61,7 +61,9 @@ def review(config: PipelineConfig, root: RunRoot, run: str, features: tuple[str,
     after = _update(before, artifacts.statistics())
     if features:
         after = _select_features(before, after, features)
-    return Review(artifacts.run_id, Path(config.data.schema_file), after, changes(before, after))
+    return Review(
+        artifacts.run_id, Path(config.data.schema_file), after, changes(before, after, config.sensitive_columns)
+    )
 
 
 def accept(config: PipelineConfig, reviewed: Review) -> None:

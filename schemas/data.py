@@ -77,13 +77,15 @@ class CsvOptions(Declaration):
 class ReadOptions(Declaration):
     """How the values of a table are read, whatever they are for; a model keeps those of its training data.
 
-    `other_columns` are the columns of the table that the model does not use.
+    `other_columns` are the columns of the table that the model does not use. The values of those that
+    `sensitive_columns` names are masked.
     """
 
     format: Format = "csv"
     csv: CsvOptions = CsvOptions()
     missing_values: MissingValues = ("",)
     other_columns: tuple[str, ...] = ()
+    sensitive_columns: tuple[str, ...] = ()
 
 
 class FileSplit(Declaration):
@@ -255,6 +257,9 @@ class Data(Declaration):
     """The strings that stand for a missing value of a feature. A feature may have its own, and the label has."""
     ignored_columns: tuple[str, ...] = ()
     """Columns of the files that are not read; any other undeclared column is an error."""
+    sensitive_columns: tuple[str, ...] = ()
+    """Sensitive columns that are no features: ignored ones, the group's, and those that decide on splits. Their values
+    are masked as those of a feature with `sensitive: true`: docs/how-to/sensitive-columns.md"""
     group_column: str | None = None
     """Rows with the same value here (a customer, a session) are kept in one split: shares are taken of groups, and a
     group found in two splits stops the run. It need not be a feature; it need not be named in `ignored_columns`."""
@@ -311,6 +316,7 @@ class Data(Declaration):
             csv=self.csv,
             missing_values=self.missing_values,
             other_columns=tuple(dict.fromkeys([*label_columns, *self.ignored_columns, *self.split_columns, *others])),
+            sensitive_columns=self.sensitive_columns,
         )
 
     @model_validator(mode="after")

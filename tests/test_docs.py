@@ -88,8 +88,9 @@ def test_the_tables_of_speed_are_what_the_benchmark_prints() -> None:
 
 
 def test_the_index_lists_every_page() -> None:
-    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
-    index = (ROOT / "docs" / "index.md").read_text()
+    docs = ROOT / "docs"
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"index.md"}
+    index = (docs / "index.md").read_text()
     assert {name for name in pages if f"]({name})" not in index} == set()
 
 

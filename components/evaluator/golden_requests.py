@@ -3,6 +3,7 @@
 Whoever serves the model later is held to them: the server in infra validation and at every start, an endpoint.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.features import FeatureSet, Timestamp, safe_name
+from schemas.sensitive import MASK
 from schemas.tables.times import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
@@ -44,15 +46,10 @@ def write_golden(
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = build_inputs(features, ReadOptions())
     files = [file for uri in uris for file in files_in(uri)]
-    instances: list[dict[str, Any]] = []
-    records: list[bytes] = []
-    for record in tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator():
-        instance = _instance(record, features)
-        if _fits(inputs, instance):
-            instances.append(instance)
-            records.append(record)
-        if len(instances) == count:
-            break
+    first_records = tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator()
+    fitting = (record for record in first_records if _fits(inputs, _instance(record, features)))
+    sensitive = [name for name, feature in features.features.items() if feature.sensitive]
+    records = mask_records(list(itertools.islice(fitting, count)), sensitive)
     if not records:
         raise DataError(
             f"the evaluated split has no row that can be sent as JSON among its first {_ROWS_LOOKED_THROUGH:,}; texts "
@@ -64,7 +61,27 @@ def write_golden(
     }
     answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
-        file.write(GoldenRequests(instances, answers, tolerance).to_json())
+        file.write(GoldenRequests([_instance(record, features) for record in records], answers, tolerance).to_json())
+
+
+def mask_records(records: Sequence[bytes], sensitive: Sequence[str]) -> list[bytes]:
+    """Return serialized tf.Example with placeholders for the values of sensitive columns.
+
+    The requests go with the model wherever it is served, and its pages show the first of them. A number becomes the
+    rounded mean of the rows: far from all others, it would decide on every answer, whatever the other columns are.
+    """
+    examples = [tf.train.Example.FromString(record) for record in records]
+    for name in sensitive:
+        columns = [example.features.feature[name] for example in examples if name in example.features.feature]
+        numbers = [number for column in columns for number in column.float_list.value]
+        mean = sum(numbers) / max(len(numbers), 1)
+        placeholders = {"bytes_list": MASK.encode(), "float_list": float(f"{mean:.1g}"), "int64_list": 0}
+        for column in columns:
+            kind = column.WhichOneof("kind")
+            if kind is not None:
+                values = getattr(column, kind).value
+                values[:] = [placeholders[kind]] * min(len(values), 1)
+    return [bytes(example.SerializeToString()) for example in examples]
 
 
 def _instance(record: bytes, features: FeatureSet) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         artifact.set_string_custom_property(CONTENT_PROPERTY, json.dumps(_content_by_split(results, list(rows))))
         columns = Columns.from_json(settings["columns"])
         labels = _labels_by_split(results, "labels", names, list(columns.labels))
-        refuse_empty_classes(labels)
+        refuse_empty_classes(labels, sensitive=str(columns.label) in columns.sensitive)
         artifact.set_string_custom_property(LABELS_PROPERTY, json.dumps(labels))
         if columns.weight is not None:
             weights = _labels_by_split(results, "weights", names, list(columns.labels))

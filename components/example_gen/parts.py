@@ -60,6 +60,7 @@ def _in_part(table: Table, batch: Batch, name: str, rule: dict[str, Any]) -> Any
             below=rule["below"],
             date_format=rule["date_format"],
             numbers=table.reader.options.number_format,
+            is_sensitive=column in table.columns.sensitive,
         )
     except MisfitError as misfit:
         row = int(batch.rows[misfit.index])

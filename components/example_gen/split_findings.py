@@ -7,6 +7,7 @@ from cli.errors import DataError
 from components.config import CONTRADICTORY, COPIES, NO_CLASS, SHARED_ROWS, Validation
 from components.policy import Anomaly
 from schemas.data import MIN_DISTINCT_ROWS, TRAIN_SPLIT
+from schemas.sensitive import MASK
 
 # Of two classes, a model is wrong about half of the contradictory rows in the worst case: here about 5 % of all. Below
 # it, which noise gives in every table of few categories, they are counted and no warning is given.
@@ -16,11 +17,12 @@ _REMEMBERED_SHARE = 0.5
 _SHOWN_CLASSES, _SHOWN_SHARES = 10, 5
 
 
-def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]]) -> None:
+def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]], *, sensitive: bool = False) -> None:
     """Reject a train split that has no row of a class, or only equal numbers as labels.
 
     Args:
       labels: counts of `LABELS_PROPERTY`.
+      sensitive: whether a number must not be shown.
 
     Raises:
       DataError: names the classes and the counts.
@@ -28,8 +30,9 @@ def refuse_empty_classes(labels: Mapping[str, Mapping[str, float]]) -> None:
     train = labels[TRAIN_SPLIT]
     # The mean of equal numbers is rounded.
     if "std" in train and train["std"] <= 1e-9 * abs(train["mean"]):
+        value = MASK if sensitive else f"{train['mean']:g}"
         raise DataError(
-            f"split '{TRAIN_SPLIT}': all labels of its {train['rows']:,} rows are {train['mean']:g}; there is "
+            f"split '{TRAIN_SPLIT}': all labels of its {train['rows']:,} rows are {value}; there is "
             "nothing to learn. Check the label, or give the split other rows"
         )
     empty = _empty(train)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION
 from components.policy import Anomaly
 from schemas.data import TRAIN_SPLIT
+from schemas.sensitive import MASK
 from schemas.tables.precision import FIRST_COLLAPSE, DistinctSample, NumberCounts, TableCounts
 
 _SHOWN_VALUES = 3
@@ -21,11 +22,11 @@ def value_findings(counts: TableCounts) -> list[Anomaly]:
                 # Rounding to float32 changes a weight by 6e-8 of it.
                 findings += _extreme(name, counts.numbers[name], "correct the rows, or they decide what is learned")
                 continue
-            is_label = name == counts.columns.label
+            is_label, sensitive = name == counts.columns.label, counts.columns.rules[name].sensitive
             section = "label" if is_label else f"features.{name}"
             remedy = f"if they stand for missing values, name their text in {section}.missing_values, otherwise correct"
-            findings += _extreme(name, counts.numbers[name], f"{remedy} the rows")
-            findings += _find_collapsed(name, counts.numbers[name], is_label=is_label)
+            findings += _extreme(name, counts.numbers[name], f"{remedy} the rows", sensitive=sensitive)
+            findings += _find_collapsed(name, counts.numbers[name], is_label=is_label, sensitive=sensitive)
     return findings
 
 
@@ -41,36 +42,38 @@ def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:
 def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     for split, (outside, example) in counts.outside.get(name, {}).items():
         present = counts.present.get(name, counts.rows)[split]
-        num_ids = counts.columns.rules[name].num_ids
+        rule = counts.columns.rules[name]
         text = (
-            f"{outside:,} of {present:,} ids are outside of [0, {num_ids}), such as {example}, "
-            f"and would be clipped into it; correct them, raise features.{name}.num_ids, or name the text in "
-            f"features.{name}.missing_values if it stands for a missing value"
+            f"{outside:,} of {present:,} ids are outside of [0, {rule.num_ids}), such as "
+            f"{MASK if rule.sensitive else example}, and would be clipped into it; correct them, raise "
+            f"features.{name}.num_ids, or name the text in features.{name}.missing_values if it stands for a missing "
+            "value"
         )
         yield Anomaly(split, name, OUT_OF_RANGE, text)
 
 
-def _extreme(name: str, counts: NumberCounts, remedy: str) -> Iterator[Anomaly]:
+def _extreme(name: str, counts: NumberCounts, remedy: str, *, sensitive: bool = False) -> Iterator[Anomaly]:
     first = counts.first_extreme
     if first is None:
         return
     examples = [
         example for exponent in sorted(counts.examples) if exponent >= first for example in counts.examples[exponent]
     ]
-    samples = ", ".join(f"{text} ({place})" for place, text in examples[:_SHOWN_VALUES])
+    samples = ", ".join(f"{MASK if sensitive else text} ({place})" for place, text in examples[:_SHOWN_VALUES])
     extreme, present = int(counts.exponents[first:].sum()), int(counts.exponents.sum())
+    bound = MASK if sensitive else f"{counts.bound_below(first):g}"
     more = f" and {extreme - _SHOWN_VALUES:,} more" if extreme > _SHOWN_VALUES else ""
     text = (
         f"{extreme:,} of {present:,} values are many decades from the others, which are below "
-        f"{counts.bound_below(first):g} in magnitude: {samples}{more}; {remedy}"
+        f"{bound} in magnitude: {samples}{more}; {remedy}"
     )
     yield Anomaly("data", name, EXTREME, text)
 
 
-def _find_collapsed(name: str, counts: NumberCounts, *, is_label: bool) -> Iterator[Anomaly]:
+def _find_collapsed(name: str, counts: NumberCounts, *, is_label: bool, sensitive: bool) -> Iterator[Anomaly]:
     if not counts.pair:
         return
-    value, other = counts.pair
+    value, other = (MASK, MASK) if sensitive else counts.pair
     remedy = "" if is_label else "if they are codes, declare a vocabulary or a hash, otherwise "
     text = (
         f"{_number(counts.whole)} different whole numbers above {FIRST_COLLAPSE:,} become {_number(counts.collapsed)} "

@@ -17,7 +17,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, writer_utils
 
-from components.example_validator.anomalies import ANOMALIES_FILE
+from components.example_validator.anomalies import ANOMALIES_FILE, mask_values
 from components.example_validator.validation import find_anomalies
 
 
@@ -38,6 +38,7 @@ def ExampleValidator(  # noqa: N802 (TFX names components like classes)
         folder = f"Split-{split}"
         (data,) = tfdv.load_stats_binary(os.path.join(statistics.uri, folder, BINARY_PB_BASENAME)).datasets
         anomalies_of_split = find_anomalies(data, expected)
+        mask_values(anomalies_of_split, data)
         writer_utils.write_anomalies(os.path.join(anomalies.uri, folder, ANOMALIES_FILE), anomalies_of_split)
         is_clean = not anomalies_of_split.anomaly_info and not anomalies_of_split.HasField("dataset_anomaly_info")
         blessed[split] = BLESSED_VALUE if is_clean else NOT_BLESSED_VALUE

@@ -16,8 +16,9 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from components.config import DRIFT, SKEW, Comparison, Distance, Validation
 from components.example_validator.validation import find_anomalies
-from components.histograms import category_shares, has_counts, number_counts, range_shares
+from components.histograms import category_shares, has_counts, is_sensitive, number_counts, range_shares
 from schemas.data import TRAIN_SPLIT
+from schemas.sensitive import MASK
 
 _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity",
@@ -231,4 +232,8 @@ def _list_changes(
         {*shares_before, *shares_now},
         key=lambda value: (-round(abs(shares_now.get(value, 0.0) - shares_before.get(value, 0.0)), 9), value),
     )
-    return [(value, shares_before.get(value, 0.0), shares_now.get(value, 0.0)) for value in changes[:_VALUES_SHOWN]]
+    is_masked = is_sensitive(before) or is_sensitive(now)
+    return [
+        (MASK if is_masked else value, shares_before.get(value, 0.0), shares_now.get(value, 0.0))
+        for value in changes[:_VALUES_SHOWN]
+    ]

@@ -9,7 +9,6 @@ import json
 import os
 from dataclasses import replace
 
-import pydantic
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -23,12 +22,13 @@ from components.config import DRIFT, FEW_ROWS, SKEW, Evaluation, Validation
 from components.example_gen.component import EQUAL_ROWS_PROPERTY, FINDINGS_PROPERTY, LABELS_PROPERTY
 from components.example_gen.split_findings import mostly_rows_of_train, rows_shared_with_train
 from components.example_validator.anomalies import ANOMALIES_FILE, list_anomalies, parse_anomalies
+from components.expired_features import expired_features
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import compare_all
 from components.min_rows import check_rows
 from components.policy import Anomaly, judge
 from schemas.data import TRAIN_SPLIT
-from schemas.features import Label
+from schemas.features import FeatureSet, Label
 
 
 @component
@@ -41,7 +41,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     compared_splits: Parameter[str],
     policy: Parameter[str],
     requirements: Parameter[str],
-    label: Parameter[str],
+    features: Parameter[str],
     pushed_statistics: InputArtifact[standard_artifacts.ExampleStatistics] = None,
 ) -> None:
     """Pass when nothing is found that `policy` (a Validation as JSON) stops on.
@@ -49,8 +49,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     Judges, in this order:
 
     1. What ExampleGen found in the rows of `examples`.
-    2. Whether the evaluated split has the rows, by the classes of `label` (a Label as JSON), that `requirements` (an
-       Evaluation as JSON) asks for.
+    2. Whether the evaluated split has the rows, by the classes of the label in `features` (a FeatureSet as JSON), that
+       `requirements` (an Evaluation as JSON) asks for; and the expiry dates of `features`.
     3. The rows that splits share with `train`, and the anomalies of each split.
     4. The skew of `compared_splits` (joined by commas) against `train`.
     5. The drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.
@@ -65,7 +65,10 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     problems = [
         Anomaly(**finding) for finding in json.loads(examples.get_string_custom_property(FINDINGS_PROPERTY) or "[]")
     ]
-    problems += _few_rows(examples, Evaluation.model_validate_json(requirements), label)
+    declared = FeatureSet.model_validate_json(features)
+    problems += _few_rows(examples, Evaluation.model_validate_json(requirements), declared.label)
+    today = datetime.date.today()
+    problems += expired_features(declared, today=today)
     equal_rows = json.loads(examples.get_string_custom_property(EQUAL_ROWS_PROPERTY))
     problems += [*rows_shared_with_train(equal_rows, validation), *mostly_rows_of_train(equal_rows)]
     problems += [
@@ -87,7 +90,7 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         splits[1:],
     )
     problems += [Anomaly(c.where, c.shift.feature, c.kind, str(c.shift)) for c in compared if c.shift.exceeded]
-    verdict = judge(problems, validation, today=datetime.date.today())
+    verdict = judge(problems, validation, today=today)
     report.value = {
         "warnings": verdict.warnings,
         "history": pushed is not None,
@@ -97,15 +100,14 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
         raise DataError(verdict.error())
 
 
-def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: str) -> list[Anomaly]:
+def _few_rows(examples: standard_artifacts.Examples, evaluation: Evaluation, label: Label) -> list[Anomaly]:
     """Return why no model will be blessed on the evaluated split, which is known before one is trained."""
-    declared: Label = pydantic.TypeAdapter(Label).validate_json(label)
     labels = json.loads(examples.get_string_custom_property(LABELS_PROPERTY) or "{}").get(evaluation.split)
     if labels is None:
         return []
     return [
-        Anomaly(evaluation.split, declared.column, FEW_ROWS, f"{reason}; no model will be blessed on so few")
-        for reason in check_rows(labels, declared.classes, evaluation).failures
+        Anomaly(evaluation.split, label.column, FEW_ROWS, f"{reason}; no model will be blessed on so few")
+        for reason in check_rows(labels, label.classes, evaluation).failures
     ]
 
 

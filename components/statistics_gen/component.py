@@ -13,7 +13,7 @@ With a column of weights, TFDV's generators count all a second time by weight, i
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from components.artifact_files import files_in
-from components.histograms import custom_stats
+from components.histograms import custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
 from components.value_counts import ValueCounts, count_values, empty, merge
@@ -80,6 +80,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         ]
         column_types = json.loads(exec_properties["column_types"])
         weight = exec_properties.get("weight") or None
+        sensitive = json.loads(exec_properties["sensitive_columns"])
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
@@ -87,7 +88,7 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
                 | "Spread" >> beam.Reshuffle()
                 | "Take" >> beam.ParDo(_Take(column_types, weight))
                 | "Merge" >> beam.CombinePerKey(partial(_merge, weight=weight))
-                | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri)
+                | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri, sensitive=sensitive)
             )
 
 
@@ -217,9 +218,12 @@ def _merge(shards: Iterable[Accumulators], weight: str | None) -> Accumulators:
     ]
 
 
-def _write(keyed: tuple[str, Accumulators], weight: str | None, folder: str) -> None:
+def _write(keyed: tuple[str, Accumulators], weight: str | None, folder: str, sensitive: Collection[str]) -> None:
     split, accumulators = keyed
     statistics = stats_impl.extract_statistics_output(accumulators, generators(weight))
+    for feature in statistics.datasets[0].features:
+        if ".".join(feature.path.step) in sensitive:
+            mark_sensitive(feature)
     path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
@@ -232,6 +236,7 @@ class StatisticsGenSpec(types.ComponentSpec):
     PARAMETERS: ClassVar = {
         "column_types": component_spec.ExecutionParameter(type=str),
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
+        "sensitive_columns": component_spec.ExecutionParameter(type=str),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
@@ -250,18 +255,21 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         examples: types.BaseChannel,
         column_types: Mapping[str, ColumnType],
         weight: str | None = None,
+        sensitive_columns: Collection[str] = (),
         code_fingerprint: str,
     ) -> None:
         """Args:
         examples: in TFRecord.
         column_types: the columns of the examples, and the type of each.
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
+        sensitive_columns: the columns that are marked, so that no page shows their values.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
             examples=examples,
             column_types=json.dumps(column_types, sort_keys=True),
             weight=weight,
+            sensitive_columns=json.dumps(sorted(sensitive_columns)),
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

@@ -13,7 +13,7 @@ from components.gate.comparison import Compared, compare_all
 from oncall.local.metadata import LocalMetadata
 from oncall.metadata import Artifact
 from pipeline.run.artifact_lookup import read_statistics
-from pipeline.stats.page import PUSHED, FeatureView, features
+from pipeline.stats.page import PUSHED, FeatureView, Notes, features
 from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 
@@ -52,8 +52,15 @@ class _GateInputs:
     compared_splits: Sequence[str]
 
 
-def read_feature_statistics(metadata: LocalMetadata, run_id: str) -> FeatureStatistics | None:
+def read_feature_statistics(
+    metadata: LocalMetadata, run_id: str, config: Mapping[str, Any]
+) -> FeatureStatistics | None:
     """Return the statistics of a run, compared as its gate compared them; None if StatisticsGen has not ended.
+
+    Args:
+      metadata: executions and artifacts of the runs.
+      run_id: ID of the run.
+      config: config of the run as it is on record; empty if it is not.
 
     Raises:
       DataError: they are missing.
@@ -76,7 +83,7 @@ def read_feature_statistics(metadata: LocalMetadata, run_id: str) -> FeatureStat
             pushed_run = _find_run(metadata, pushed.id)
     except PipelineError as error:
         distances = f"no distances: {error}"
-    views = sorted(features(splits, comparisons), key=lambda view: (-view.distance, not view.flags))
+    views = sorted(features(splits, comparisons, Notes.read(config)), key=lambda view: (-view.distance, not view.flags))
     rows = {split: int(statistics.num_examples) for split, statistics in splits.items()}
     hidden = max(len(views) - MAX_FEATURES, 0)
     return FeatureStatistics(rows, views[:MAX_FEATURES], hidden, pushed_run, distances)

@@ -72,9 +72,9 @@ def read_run_page(store: LocalRunStore, name: str) -> RunPage:
         timeline=read_section(lambda: read_timeline(store, run)),
         gate=read_from_database(lambda: report_anomalies(store, run_id)),
         metrics=read_from_database(lambda: _read_metrics(store, run_id)),
-        statistics=read_from_database(lambda: _read_statistics(store, run_id)),
+        statistics=read_from_database(lambda: _read_statistics(store, run)),
         graph=read_from_database(lambda: read_graph(store.metadata, run_id, is_running=run.state is State.RUNNING)),
-        config=flatten(run.record.config) if run.record is not None else {},
+        config=flatten(run.record.shown_config) if run.record is not None else {},
         newer=newer,
         older=older,
     )
@@ -120,8 +120,8 @@ def _read_metrics(store: LocalRunStore, run_id: str) -> MetricsTable | None:
     )
 
 
-def _read_statistics(store: LocalRunStore, run_id: str) -> Any:
+def _read_statistics(store: LocalRunStore, run: Run) -> Any:
     # Numpy and TFDV's extension, which no other page needs.
     from oncall.web.feature_statistics import read_feature_statistics
 
-    return read_feature_statistics(store.metadata, run_id)
+    return read_feature_statistics(store.metadata, run.run_id, run.record.config if run.record is not None else {})

@@ -41,6 +41,7 @@ from schemas.features import (
     Vector,
 )
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
+from schemas.sensitive import find_sensitive
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
@@ -89,6 +90,12 @@ class PipelineConfig(Declaration):
                 if column not in self.feature_set.raw_features:
                     hint = did_you_mean(column, list(self.feature_set.raw_features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+                if self.features[column].sensitive:
+                    raise ValueError(
+                        f"evaluation.slice_by: '{column}' is sensitive, and its values would name the slices; remove "
+                        "it here, or slice by another column of coarser values that are not sensitive"
+                    )
+        self._check_sensitive_columns()
         self._check_missing_values()
         self._check_categories()
         self._check_validation()
@@ -114,6 +121,23 @@ class PipelineConfig(Declaration):
             for comparison in (self.validation.drift, self.validation.skew)
         )
         return self.validation.model_copy(update={"drift": drift, "skew": skew})
+
+    def _check_sensitive_columns(self) -> None:
+        """Reject a name that masks nothing, which a misspelt one would."""
+        label = self.label.column
+        others = [name for name in self.data.read_options(label, *self.label.inputs).other_columns if name != label]
+        for name in self.data.sensitive_columns:
+            if name in self.feature_set.column_types:
+                section = "label" if name == label else f"features.{name}"
+                raise ValueError(
+                    f"data.sensitive_columns: '{name}' is declared under {section}; set {section}.sensitive: true "
+                    "instead"
+                )
+            if name not in others:
+                raise ValueError(
+                    f"data.sensitive_columns: '{name}' is neither ignored nor a group nor decides on splits; "
+                    f"{did_you_mean(name, others)}"
+                )
 
     def _check_missing_values(self) -> None:
         if "" in self.data.missing_values:
@@ -310,6 +334,11 @@ class PipelineConfig(Declaration):
         return VertexRegistrySettings(model_name=self.push.model_name, place=self.place, deployment=self.deployment)
 
     @property
+    def sensitive_columns(self) -> tuple[str, ...]:
+        """The columns whose values no message, log, alert, reject file or page shows."""
+        return find_sensitive(self.feature_set, self.data.read_options(self.label.column, *self.label.inputs))
+
+    @property
     def feature_set(self) -> FeatureSet:
         """The features, crosses, label and weight together, with all that derives from them."""
         return FeatureSet(
@@ -346,6 +375,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key '{key}' is a duplicate", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+def _construct_date(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> Any:
+    """Return a date; PyYAML raises no error of its own for one that is in no calendar, such as 2026-13-01."""
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:
+        raise yaml.MarkedYAMLError(
+            problem=f"'{node.value}' is not a date: {error}", problem_mark=node.start_mark
+        ) from error
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:timestamp", _construct_date)
 
 
 def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SECTIONS = {
     "Files": ("test", "delimiter", "no_header", "column_names", "quote", "encoding"),
-    "Decisions": ("label", "kind", "keep", "drop", "missing_values", "group", "time", "weight"),
+    "Decisions": ("label", "kind", "keep", "drop", "missing_values", "group", "time", "weight", "sensitive"),
     "Results": ("name", "output", "schema_file", "force", "verbose", "as_json"),
 }
 
@@ -65,6 +65,12 @@ class _Sections(click.Command):
 @click.option("--time", metavar="COLUMN", help="Test on the latest rows by this column, instead of a random share.")
 @click.option(
     "--weight", metavar="COLUMN", help="Let each row count by this column of numbers from 0 on; docs/how-to/weights.md."
+)
+@click.option(
+    "--sensitive",
+    multiple=True,
+    metavar="COLUMN",
+    help="Mark this column, and mask all that may show its values. Repeatable.",
 )
 @click.option(
     "--test",
@@ -158,15 +164,18 @@ def _init(
         header=not no_header,
         encoding=encoding,
         quote=quote,
+        is_masked=bool(requests["sensitive"]),
     )
-    started = write_starter(
-        source,
-        Requests(**requests),
-        name=name,
-        config_folder=output.parent,
-        schema_path=schema_file,
-        progress=Progress(lambda line: say(line, "notice")),
-    )
+    choices = Requests(**requests)
+    with choices.mask_errors():
+        started = write_starter(
+            source,
+            choices,
+            name=name,
+            config_folder=output.parent,
+            schema_path=schema_file,
+            progress=Progress(lambda line: say(line, "notice")),
+        )
     _write_together({output: started.config, schema_file: started.schema})
     if as_json:
         click.echo(json.dumps(_result(started, output, schema_file), indent=2, ensure_ascii=False))

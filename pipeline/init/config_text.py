@@ -82,6 +82,9 @@ def _data(decision: Decision) -> Iterator[str]:
         yield "  ignored_columns:"
         for name, reason in decision.ignored:
             yield f"    - {_flow(name)} # {_comment(reason)}"
+    sensitive = [name for name in decision.requests.sensitive if name in decision.read_only_columns]
+    if sensitive:
+        yield f"  sensitive_columns: {_flow(sensitive)}"
     if decision.left_out:
         effect = f"{decision.left_out} are dropped, counted, and kept in rejects.jsonl"
         yield f"  max_bad_rows: {decision.left_out_rows} # {effect}"
@@ -159,6 +162,7 @@ def _evaluation(decision: Decision) -> Iterator[str]:
 def _choose_slices(decision: Decision) -> list[str]:
     """Return up to two columns of a handful of categories."""
     few = [f for f in decision.features if f.declared["kind"].startswith("vocabulary") and f.column.distinct <= 10]
+    few = [feature for feature in few if "sensitive" not in feature.declared]
     return [feature.column.name for feature in sorted(few, key=lambda f: -f.explained)[:2]]
 
 

@@ -66,6 +66,13 @@ class Decision:
         return self.label_column.rows
 
     @property
+    def read_only_columns(self) -> list[str]:
+        """The columns that are neither features nor the label: ignored ones, the group's, and that of the times."""
+        names = [name for name, _ in self.ignored] + [self.requests.group or "", self.requests.time or ""]
+        features = {feature.column.name for feature in self.features}
+        return [name for name in names if name and name not in features]
+
+    @property
     def left_out(self) -> str:
         """Rows that are left out because they do not fit, in words; empty if none are."""
         counts = {

@@ -1,6 +1,7 @@
 """Chooses how a column is declared: its kind, its scale, its buckets and its embedding."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,8 +148,7 @@ def _category(column: Column, code_reason: str) -> Kind:
     if column.distinct <= 2 and not column.missing_share:
         values = sorted(value for value, _ in column.values)
         return Kind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, reason)
-    room = round_up(max(10, int(1.2 * column.distinct)), 10_000)
-    declared: dict[str, Any] = {"kind": "vocabulary", "max_size": room}
+    declared: dict[str, Any] = {"kind": "vocabulary", "max_size": _vocabulary_size(column.distinct)}
     if column.distinct > 1_000:
         declared["min_count"] = 3
     return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, reason)
@@ -197,6 +197,25 @@ def _differ_in_float32(numbers: list[float]) -> bool:
         return len(np.unique(np.array(numbers, np.float32))) == len(numbers) and bool(
             np.isfinite(np.array(numbers, np.float32)).all()
         )
+
+
+def without_values(declared: Mapping[str, Any], distinct: int) -> dict[str, Any]:
+    """Return a declaration that learns in the run what it would list: categories, or boundaries between values.
+
+    Args:
+      declared: Declaration of a feature.
+      distinct: Number of different values.
+    """
+    kept = {key: value for key, value in declared.items() if key != "values"}
+    if declared["kind"] == "vocabulary_list":
+        kept |= {"kind": "vocabulary", "max_size": _vocabulary_size(distinct)}
+    if declared.get("buckets", {}).get("kind") == "boundaries":
+        kept["buckets"] = {"kind": "quantiles", "count": max(2, min(_BUCKETS, distinct - 1))}
+    return kept
+
+
+def _vocabulary_size(distinct: int) -> int:
+    return round_up(max(10, int(1.2 * distinct)), 10_000)
 
 
 def _dimension(values: int) -> int:

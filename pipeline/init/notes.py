@@ -1,5 +1,6 @@
 """Notes for the user, the most important first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -20,13 +21,18 @@ class Rank(IntEnum):
 
 @dataclass
 class Notes:
-    """Notes in the order of their rank, and of their arrival within a rank."""
+    """Notes in the order of their rank, and of their arrival within a rank.
 
+    Attributes:
+      mask: Returns what is shown of a note.
+    """
+
+    mask: Callable[[str], str] = str
     _ranked: list[tuple[Rank, str]] = field(default_factory=list)
 
     def add(self, rank: Rank, text: str) -> None:
         """Add a note."""
-        self._ranked.append((rank, text))
+        self._ranked.append((rank, self.mask(text)))
 
     def texts(self) -> list[str]:
         """Return all notes, the most important first."""

@@ -1,11 +1,14 @@
 """The choices that a user makes beforehand, as flags of `init`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from cli.errors import ConfigError
+from cli.errors import ConfigError, PipelineError
 from schemas.declaration import did_you_mean
 from schemas.features import LabelKind
+from schemas.sensitive import MASK
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Requests:
       time: Column by which the splits are made.
       weight: Column of the rows' weights.
       missing_values: Strings that stand for a missing value, beside those that are found.
+      sensitive: Columns whose values are masked.
     """
 
     label: str
@@ -31,6 +35,27 @@ class Requests:
     time: str | None = None
     weight: str | None = None
     missing_values: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+
+    def mask(self, text: str) -> str:
+        """Return a note, a reason or an error; only what it is about if it may show the values of a sensitive column.
+
+        A profile shows values in many ways: as they are written, rounded, as bounds. So the whole text is masked.
+        """
+        names = [name for name in self.sensitive if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+        # What is wrong with the flag itself shows names alone.
+        names = [] if text.startswith("--sensitive ") else names
+        return f"{', '.join(map(repr, names))}: {MASK}, since it may show values" if names else text
+
+    @contextmanager
+    def mask_errors(self) -> Iterator[None]:
+        """Mask the errors of the pipeline that may show the values of a sensitive column."""
+        try:
+            yield
+        except PipelineError as error:
+            if self.mask(str(error)) == str(error):
+                raise
+            raise type(error)(f"{self.mask(str(error))}; without --sensitive it is shown") from None
 
     def resolve(self, columns: Sequence[str], hint: str = "") -> "Requests":
         """Return the requests with all names held against the columns of the table.
@@ -43,6 +68,8 @@ class Requests:
           ConfigError: There is no such column, or two flags contradict each other.
         """
         _check("--label", self.label, columns, hint)
+        for column in self.sensitive:
+            _check("--sensitive", column, columns, hint)
         keep = tuple(name for value in self.keep for name in _names("--keep", value, columns, hint))
         drop = tuple(name for value in self.drop for name in _names("--drop", value, columns, hint))
         for flag, name in (("--group", self.group), ("--time", self.time), ("--weight", self.weight)):

@@ -24,6 +24,7 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         column, kind = feature.column, feature.declared["kind"]
         type_ = schema_pb2.FeatureType.Name(SCHEMA_TYPES[KINDS[kind].column_type])
         limit = _text(column.name)
+        sensitive = column.name in decision.requests.sensitive
         yield "feature {"
         yield f"  name: {limit}"
         yield f"  type: {type_}"
@@ -34,14 +35,14 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         else:
             yield "  value_count { min: 1 max: 1 }"
             yield "  presence { min_fraction: 1.0 min_count: 1 }"
-        if kind == "identity":
+        if kind == "identity" and not sensitive:
             yield f"  int_domain {{ min: 0 max: {int(column.quantile(1))} }}"
         elif kind == "numeric" and column.quantile(0) >= 0:
-            highest = f"# up to {column.quantile(1):g} now"
-            yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }} {highest}"
+            highest = "" if sensitive else f" # up to {column.quantile(1):g} now"
+            yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }}{highest}"
         elif kind == "numeric":
             yield "  float_domain { disallow_nan: true disallow_inf: true }"
-        elif kind not in _WITHOUT_DOMAIN and column.distinct <= _MAX_DOMAIN:
+        elif kind not in _WITHOUT_DOMAIN and column.distinct <= _MAX_DOMAIN and not sensitive:
             domains.append(column)
             yield f"  domain: {limit}"
             mass = min_domain_mass(column, decision.samples, len(decision.features))

@@ -43,6 +43,7 @@ def find_source(
     header: bool,
     encoding: str | None = None,
     quote: Quote | None = None,
+    is_masked: bool = False,
 ) -> Source:
     """Find the files of a table, their format and how they are written.
 
@@ -54,6 +55,7 @@ def find_source(
       header: Whether the first row of CSV names the columns. Without it and without names, they are column_1, ...
       encoding: Encoding of CSV; None to find it out.
       quote: Character around values of CSV; None to find it out.
+      is_masked: Whether notes and errors must not show the content of the files.
 
     Raises:
       DataError: There is no such file, or it cannot be read.
@@ -75,7 +77,13 @@ def find_source(
     if format != "csv":
         return Source(base, pattern, test_pattern, format, CsvOptions())
     dialect = find_dialect(
-        first, encoding=encoding, delimiter=delimiter, quote=quote, column_names=column_names, header=header
+        first,
+        encoding=encoding,
+        delimiter=delimiter,
+        quote=quote,
+        column_names=column_names,
+        header=header,
+        is_masked=is_masked,
     )
     return Source(base, pattern, test_pattern, format, dialect.options, dialect.notes)
 

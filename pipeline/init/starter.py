@@ -14,6 +14,7 @@ from pipeline.init.config_text import config_lines
 from pipeline.init.crosses import choose_crosses
 from pipeline.init.decision import Decision
 from pipeline.init.features import ChosenFeature, choose_columns
+from pipeline.init.kinds import without_values
 from pipeline.init.label import ChosenLabel, choose_label
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
@@ -25,6 +26,7 @@ from pipeline.init.table import RawTable, read_table
 from pipeline.init.weight import check_weight
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import target
+from schemas.sensitive import MASK
 
 # A share of missing values in test that differs so much from that in train is noted.
 _MISSING_DIFFERENCE = 0.1
@@ -81,7 +83,7 @@ def decide(
     source: Source, requests: Requests, *, name: str, config_folder: Path, schema_path: Path, progress: Progress
 ) -> Decision:
     """Return what `write_starter` writes."""
-    notes = Notes()
+    notes = Notes(requests.mask)
     for note in source.notes:
         notes.add(Rank.ROWS, note)
     table = read_table(source, requests, notes, progress)
@@ -106,6 +108,11 @@ def decide(
     progress.step(f"choosing the kinds of {len(columns):,} columns")
     chosen = choose_columns(columns, labels, table, requests, notes)
     features = [_with_missing_values(feature, table) for feature in chosen.features]
+    features = [
+        _mark_sensitive(feature) if feature.column.name in requests.sensitive else feature for feature in features
+    ]
+    if requests.label in requests.sensitive:
+        label = replace(label, declared={**label.declared, "sensitive": True}, summary=MASK, evidence="")
     progress.step("choosing crosses")
     decision = Decision(
         name=name,
@@ -117,7 +124,10 @@ def decide(
         label_column=columns[requests.label],
         target=labels,
         features=features,
-        ignored=[*table.unusable.items(), *ignored, *chosen.ignored],
+        ignored=[
+            (column, MASK if column in requests.sensitive else reason)
+            for column, reason in [*table.unusable.items(), *ignored, *chosen.ignored]
+        ],
         crosses=choose_crosses(features, labels, notes),
         notes=notes,
         config_folder=config_folder,
@@ -139,6 +149,12 @@ def _with_missing_values(feature: ChosenFeature, table: RawTable) -> ChosenFeatu
         return feature
     declared = {**feature.declared, "missing_values": table.missing.of(feature.column.name)}
     return replace(feature, declared=declared, reason=f"{', '.join(own)} stand for missing; {feature.reason}")
+
+
+def _mark_sensitive(feature: ChosenFeature) -> ChosenFeature:
+    """Return a feature that is marked, whose declaration and reason show no value."""
+    declared = without_values(feature.declared, feature.column.distinct)
+    return replace(feature, declared={**declared, "sensitive": True}, reason=MASK)
 
 
 def _usable(

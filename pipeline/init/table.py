@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cli.errors import DataError
+from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
@@ -113,10 +113,10 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
 
 def _read_parts(source: Source, requests: Requests, progress: Progress) -> list["_Part"]:
     """Return the rows of train and, if there are such files, those of test."""
-    train = _read(source, source.train, progress)
+    train = _read(source, source.train, progress, requests.sensitive)
     if source.test is None:
         return [train]
-    test = _read(source, source.test, progress, frozenset(train.names))
+    test = _read(source, source.test, progress, requests.sensitive, frozenset(train.names))
     if requests.label in train.names and requests.label not in test.names:
         raise DataError(f"{source.base / source.test}: has no column '{requests.label}', the label (--test)")
     return [train, test]
@@ -240,14 +240,22 @@ class _Part:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
 
 
-def _read(source: Source, pattern: str, progress: Progress, train_columns: frozenset[str] = frozenset()) -> _Part:
+def _read(
+    source: Source,
+    pattern: str,
+    progress: Progress,
+    sensitive: Sequence[str],
+    train_columns: frozenset[str] = frozenset(),
+) -> _Part:
     """Read the files of a pattern, of which each must have some known column, if there are any."""
     part = _Part()
     rows = 0
     files = data_files(source.base, pattern)
     for number, path in enumerate(files):
-        reader = open_table(path, source.format, source.csv, terms=_TERMS)
+        reader = open_table(path, source.format, source.csv, terms=_TERMS, is_masked=bool(sensitive))
         names = reader.names()
+        if not reader.leaves_out_missing:
+            _check_sensitive(source, path, names, sensitive)
         _check_names(source, path, names, train_columns)
         if not reader.leaves_out_missing:
             # Each file of a split must have all columns.
@@ -260,7 +268,7 @@ def _read(source: Source, pattern: str, progress: Progress, train_columns: froze
             part.unreadable[""] = f"{unnamed} columns without a name"
         if part.unreadable:
             readable = [name for name in names if name not in part.unreadable]
-            reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS)
+            reader = open_table(path, source.format, source.csv, only=readable, terms=_TERMS, is_masked=bool(sensitive))
         # Each file may fill its share of the limits, so that later files are read too.
         limit = min(_ROWS_READ, _VALUES_READ // max(1, len(names))) * (number + 1) // len(files)
         for texts in reader.batches():
@@ -280,6 +288,16 @@ def _read(source: Source, pattern: str, progress: Progress, train_columns: froze
         )
         raise DataError(f"{source.base / pattern}: holds no rows{ragged}")
     return part
+
+
+def _check_sensitive(source: Source, path: str, names: Sequence[str], sensitive: Sequence[str]) -> None:
+    """Reject a header without a sensitive column, and show none of its names: without a header they are values."""
+    for name in sensitive:
+        if name not in names:
+            raise ConfigError(
+                f"--sensitive {name}: {path} has no such column; its {len(names)} names are not shown, since they may "
+                f"be values{no_header_hint(source)}"
+            )
 
 
 def _check_names(source: Source, path: str, names: Sequence[str], train_columns: frozenset[str]) -> None:

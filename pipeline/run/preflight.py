@@ -16,6 +16,7 @@ from components.example_gen.parts import split_rules
 from components.example_gen.source import build_source
 from components.example_gen.split_rows import SplitRows
 from components.example_gen.value_findings import value_findings
+from components.expired_features import expired_features
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.profile.columns import Column
@@ -24,7 +25,8 @@ from pipeline.profile.targets import target
 from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
-from schemas.features import FeatureSet, Timestamp
+from schemas.features import BaseFeature, FeatureSet, Timestamp
+from schemas.sensitive import MASK
 from schemas.tables import data_files
 from schemas.tables.bigquery import UnreachableError
 from schemas.tables.precision import TableCounts
@@ -49,6 +51,7 @@ class Findings:
       unlabelled: Number of rows without a label, which are left out.
       warnings: Anomalies that the policy only warns of.
       unchecked: Reason why the rows were not read; empty if they were.
+      is_label_sensitive: Whether the labels of a regression must not be shown.
     """
 
     rows: dict[str, int]
@@ -58,6 +61,7 @@ class Findings:
     bad_rows: int
     unlabelled: int
     warnings: list[str]
+    is_label_sensitive: bool = False
     unchecked: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
@@ -67,7 +71,7 @@ class Findings:
         total = sum(self.labels.values())
         shares = [f"{value} {count / total:.1%}" for value, count in list(self.labels.items())[:10]]
         if self.label_range is not None:
-            shares = [f"{self.label_range[0]:g} to {self.label_range[1]:g}"]
+            shares = [MASK if self.is_label_sensitive else f"{self.label_range[0]:g} to {self.label_range[1]:g}"]
         lines = [
             ("data", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items()) + " rows in the files"),
             ("label", ", ".join(shares)),
@@ -161,12 +165,23 @@ def _read(config: PipelineConfig) -> Findings:
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
     by_split = divided.rows(list(config.data.splits)) if is_complete else {}
+    today = datetime.date.today()
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
-    verdict = judge(anomalies, config.validation, today=datetime.date.today())
+    anomalies += expired_features(config.feature_set, today=today)
+    verdict = judge(anomalies, config.validation, today=today)
     if verdict.stops:
         raise DataError("\n".join(verdict.stops))
     label_range = (min(numbers), max(numbers)) if numbers else None
-    return Findings(dict(rows), by_split, dict(labels.most_common()), label_range, bad, unlabelled, verdict.warnings)
+    return Findings(
+        rows=dict(rows),
+        split_rows=by_split,
+        labels=dict(labels.most_common()),
+        label_range=label_range,
+        bad_rows=bad,
+        unlabelled=unlabelled,
+        warnings=verdict.warnings,
+        is_label_sensitive=config.label.sensitive,
+    )
 
 
 def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
@@ -177,7 +192,7 @@ def _anomalies(features: FeatureSet, batches: list[Batch]) -> list[Anomaly]:
     anomalies = []
     for name, feature in features.raw_features.items():
         if columns[name].is_date and not isinstance(feature, Timestamp):
-            anomalies.append(_date(columns[name], is_category=feature.column_type == "string"))
+            anomalies.append(_date(columns[name], feature))
     if columns[features.label.column].rows >= MIN_ROWS:
         anomalies += _leaks(features, columns)
     return anomalies
@@ -192,10 +207,11 @@ def _column(name: str, batches: list[Batch]) -> Column:
     return Column(name, values.combine_chunks().cast(pa.string()))
 
 
-def _date(column: Column, *, is_category: bool) -> Anomaly:
-    example = f"is a {column.time_form} ({column.values[0][0]!r})"
+def _date(column: Column, feature: BaseFeature) -> Anomaly:
+    value = MASK if feature.sensitive else repr(column.values[0][0])
+    example = f"is a {column.time_form} ({value})"
     remedy = "Derive a weekday or a month from it, or name it in data.ignored_columns"
-    if is_category:
+    if feature.column_type == "string":
         return Anomaly("data", column.name, DATE, f"{example}; as a category it will not come again. {remedy}")
     text = f"{example}; as a number it is above all that was learned from, once time passes. {remedy}"
     return Anomaly("data", column.name, DATE_NUMBER, text)
@@ -234,4 +250,5 @@ def _check_labels(features: FeatureSet, findings: Findings) -> None:
             values = ", ".join(map(repr, findings.labels)) or "nothing"
             raise DataError(f"label '{column}': no row has the value '{value}'; there is only {values}")
     if not features.label.classes and (findings.label_range is None or len(set(findings.label_range)) < 2):
-        raise DataError(f"label '{column}': expected different numbers, found {findings.label_range or 'none'}")
+        numbers = MASK if findings.label_range and features.label.sensitive else findings.label_range or "none"
+        raise DataError(f"label '{column}': expected different numbers, found {numbers}")

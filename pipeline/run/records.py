@@ -31,6 +31,7 @@ from cli.errors import RunRootError
 from cli.state_files import write_atomically
 from cli.terminal import RUNNER_SCRIPTS, SCRIPT_PREFIX, command
 from pipeline.run.run_root import RunRoot
+from schemas.sensitive import MASK
 
 if TYPE_CHECKING:
     from pipeline.config.pipeline_config import PipelineConfig
@@ -136,6 +137,15 @@ class RunRecord(BaseModel):
     until: str | None = None
     summary: dict[str, str] = Field(default_factory=dict)
     alert: str = ""
+
+    @property
+    def shown_config(self) -> dict[str, Any]:
+        """The config for readers, with the categories of sensitive features masked."""
+        features = {
+            name: {**feature, "values": MASK} if feature.get("sensitive") and "values" in feature else feature
+            for name, feature in self.config.get("features", {}).items()
+        }
+        return {**self.config, "features": features}
 
     def log_of(self, node: str | None) -> str | None:
         """Return the file that has a node's log: its own, or the run's."""

@@ -5,16 +5,16 @@ It makes no request: style, script and pictures are in the file, and a content s
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.config import DRIFT, SKEW
 from components.gate.comparison import Compared, compare_all
-from components.histograms import QUANTILES, category_counts, has_counts, number_counts, quantile
+from components.histograms import QUANTILES, category_counts, has_counts, is_sensitive, number_counts, quantile
 from components.pusher.last_push import LastPush
 from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
@@ -29,6 +29,8 @@ TOP_VALUES = 10
 IMBALANCED, MOSTLY_ZERO, OFTEN_MISSING = 0.9, 0.5, 0.05
 PUSHED = "pushed train"
 NO_VALUE = "none"
+# What is shown of a sensitive column: numbers of values, and none of the values.
+_COUNTS = ("zeros", "empty", "different")
 
 
 class StatisticsPage(NamedTuple):
@@ -36,6 +38,24 @@ class StatisticsPage(NamedTuple):
 
     run_id: str
     html: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Notes on a feature in a config, for people; each is empty if it is not declared."""
+
+    description: str = ""
+    owner: str = ""
+    expires: str = ""
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> "dict[str, Notes]":
+        """Return the notes on each feature of a config, as JSON or as a record has it."""
+        names = [field.name for field in fields(cls)]
+        return {
+            feature: cls(**{name: str(declared.get(name) or "") for name in names})
+            for feature, declared in config.get("features", {}).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,8 @@ class FeatureView:
       labels: names of the bins or categories.
       ticks: texts below the bars of numbers.
       are_counted: whether the numbers of values are true; else they are estimates.
+      is_sensitive: whether the values are masked.
+      notes: the config's notes on it.
       flags: (word, reason) for what needs attention.
       compared: distances.
     """
@@ -82,6 +104,8 @@ class FeatureView:
     labels: list[str]
     ticks: list[Tick]
     are_counted: bool
+    is_sensitive: bool = False
+    notes: Notes = Notes()
     flags: list[tuple[str, str]] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
 
@@ -121,7 +145,7 @@ def page(config: PipelineConfig, root: RunRoot, run: str) -> StatisticsPage:
     html = environment.get_template("stats.html.j2").render(
         title=f"{config.name}, run {artifacts.run_id}",
         rows={split: int(statistics.num_examples) for split, statistics in all_splits.items()},
-        features=features(all_splits, compared),
+        features=features(all_splits, compared, Notes.read(config.model_dump(mode="json"))),
         pushed_run=push.run_id if push is not None else "",
         has_pushed=pushed is not None,
         compared={kind: sum(1 for c in compared if c.kind == kind) for kind in (DRIFT, SKEW)},
@@ -137,15 +161,18 @@ def _pushed_train(push: LastPush | None) -> statistics_pb2.DatasetFeatureStatist
 
 
 def features(
-    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics], compared: Sequence[Compared]
+    splits: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
+    compared: Sequence[Compared],
+    notes: Mapping[str, Notes] | None = None,
 ) -> list[FeatureView]:
     """Return the features in the order of the first split, each with all that the page shows of it."""
+    notes = notes or {}
     by_split = {split: {_name(f): f for f in statistics.features} for split, statistics in splits.items()}
     names = list(dict.fromkeys(name for by_name in by_split.values() for name in by_name))
     views = []
     for name in names:
         sides = {split: by_name[name] for split, by_name in by_split.items() if name in by_name}
-        view = _view(name, sides, {split: int(splits[split].num_examples) for split in sides})
+        view = _view(name, sides, {split: int(splits[split].num_examples) for split in sides}, notes.get(name, Notes()))
         view.compared.extend(comparison for comparison in compared if comparison.shift.feature == name)
         view.flags.extend(_flags(view, next(iter(sides.values()))))
         views.append(view)
@@ -153,23 +180,27 @@ def features(
 
 
 def _view(
-    name: str, by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int]
+    name: str, by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], rows: Mapping[str, int], notes: Notes
 ) -> FeatureView:
     first = next(
         (feature for feature in by_split.values() if _common(feature).num_non_missing), next(iter(by_split.values()))
     )
     # Of a split without any value TFDV does not know the type.
     is_text = first.HasField("string_stats")
+    is_masked = any(is_sensitive(feature) for feature in by_split.values())
     bins_by_split = _categories(by_split) if is_text else _bins(by_split)
+    if is_masked:
+        bins_by_split = Bins([], [], [[] for _ in by_split], are_exact=True)
     totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
     shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
+    numbers = _text_numbers if is_text else _number_numbers
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
         Side(
             split=split,
             count=rows[split],
             missing=_compute_missing_share(feature, rows[split]),
-            numbers=_text_numbers(feature) if is_text else _number_numbers(feature),
+            numbers={title: text for title, text in numbers(feature).items() if not is_masked or title in _COUNTS},
             values=bins_by_split.counts[index],
             shares=shares[index],
             bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
@@ -178,7 +209,14 @@ def _view(
     ]
     type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
     return FeatureView(
-        name, "text" if is_text else type_, sides, bins_by_split.labels, bins_by_split.ticks, bins_by_split.are_exact
+        name=name,
+        kind="text" if is_text else type_,
+        sides=sides,
+        labels=bins_by_split.labels,
+        ticks=bins_by_split.ticks,
+        are_counted=bins_by_split.are_exact,
+        is_sensitive=is_masked,
+        notes=notes,
     )
 
 

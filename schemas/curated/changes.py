@@ -5,13 +5,17 @@ Imports no TensorFlow.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from schemas.sensitive import MASK
+
+# A category, or a bound of numbers, in a line of a change.
+_VALUE = re.compile(r"(?<=^[+-] )(value|min|max): .*")
 # A string, a comment, or a brace: what matters for finding where a block ends.
 _TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|#[^\n]*|[{}<>]')
 
@@ -28,15 +32,19 @@ class Change:
         return "\n".join([f"{self.kind} {self.name}", *(f"  {line}" for line in self.lines)])
 
 
-def changes(before: schema_pb2.Schema, after: schema_pb2.Schema) -> list[Change]:
-    """Return what differs between two schemas, by feature and domain."""
+def changes(before: schema_pb2.Schema, after: schema_pb2.Schema, sensitive: Collection[str] = ()) -> list[Change]:
+    """Return what differs between two schemas, by feature and domain; values of `sensitive` features are masked."""
+    domains = {feature.domain for feature in (*before.feature, *after.feature) if feature.name in sensitive}
+    masked = {*(("feature", name) for name in sensitive), *(("string_domain", name) for name in domains)}
     old, new = _blocks(before), _blocks(after)
     differences = []
     for key in dict.fromkeys([*old, *new]):
         sides = [text_format.MessageToString(side[key]).splitlines() if key in side else [] for side in (old, new)]
-        lines = [line for line in difflib.ndiff(*sides) if line[0] in "+-"]
+        lines = [" ".join(line.split()) for line in difflib.ndiff(*sides) if line[0] in "+-"]
+        if key in masked:
+            lines = [_VALUE.sub(rf"\1: {MASK}", line) for line in lines]
         if lines:
-            differences.append(Change(*key, [" ".join(line.split()) for line in lines]))
+            differences.append(Change(*key, lines))
     return differences
 
 

@@ -5,11 +5,12 @@ registers it, and `components.transform.preprocessing.ENCODERS` names its Tensor
 methods and properties here.
 """
 
+import datetime
 from collections import Counter
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from schemas.declaration import Declaration, MissingValues
 from schemas.expressions import Type
@@ -53,6 +54,15 @@ class BaseFeature(ModelUse):
     (-999 for -999.0), and NaN for every NaN. If omitted, `data.missing_values`."""
     missing: str | float | None = None
     """The replacement of a missing value. If omitted, a missing value is an error."""
+    description: Annotated[str, Field(min_length=1)] | None = None
+    """Meaning of the values, for readers of the pages and of the served model's API."""
+    owner: Annotated[str, Field(min_length=1)] | None = None
+    """The person or team to ask about the feature; shown on pages and in warnings."""
+    expires: datetime.date | None = None
+    """The last day on which the feature is to be used, such as 2026-12-31. After it, `FEATURE_EXPIRED` warns."""
+    sensitive: bool = False
+    """Whether the values are masked in messages, logs, alerts, reject files and pages:
+    docs/how-to/sensitive-columns.md"""
 
     def id_columns(self, name: str) -> tuple[IdColumn, ...]:
         """Return the transformed columns of ids that the feature of this name gives."""

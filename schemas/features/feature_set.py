@@ -114,6 +114,10 @@ class FeatureSet(Declaration):
                         "features that share ids declare the same"
                     )
 
+    def to_model_json(self) -> str:
+        """Return the declarations as a model keeps them: without owners and expiry dates, whose changes train none."""
+        return self.model_dump_json(exclude={"features": {"__all__": {"owner", "expires"}}})
+
     @property
     def shared_features(self) -> dict[str, list[str]]:
         """Names of the features that share ids, by the name that they share."""

@@ -30,6 +30,8 @@ class _Label(Declaration):
     `string`, or a format of times such as `iso8601`."""
     drop_missing: bool = False
     """Whether rows without a label are dropped, and counted; otherwise they are bad rows."""
+    sensitive: bool = False
+    """Whether the values are masked in messages, logs, alerts, reject files and pages. The names of classes are not."""
 
     @field_validator("inputs")
     @classmethod

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions
+from schemas.sensitive import MASK
 from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, marked_encoding, open_decompressed
 from schemas.tables.locations import what_failed
@@ -60,6 +61,7 @@ def find_dialect(
     quote: Quote | None = None,
     column_names: Sequence[str] = (),
     header: bool = True,
+    is_masked: bool = False,
 ) -> Dialect:
     """Find out how a CSV file is written, plain or compressed.
 
@@ -70,6 +72,7 @@ def find_dialect(
       quote: Character around values; found out if omitted.
       column_names: Names of the columns if the file has no header.
       header: Whether the first row names the columns. Without one and without names, they are column_1 and so on.
+      is_masked: Whether notes and errors must not show the content of the file.
 
     Raises:
       ConfigError: An argument is not possible.
@@ -80,7 +83,7 @@ def find_dialect(
     notes: list[str] = []
     try:
         if encoding is None:
-            encoding, notes = _find_encoding(path)
+            encoding, notes = _find_encoding(path, is_masked=is_masked)
         lines = _lines(path, encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not text in {encoding}: {error.reason}; name its encoding") from error
@@ -93,7 +96,7 @@ def find_dialect(
     mark = delimiter or _find_delimiter(lines, len(column_names))
     options = CsvOptions(delimiter=mark, encoding=encoding, quote=quote or '"')
     if quote is None:
-        options, quote_notes = _with_quote(path, options, lines)
+        options, quote_notes = _with_quote(path, options, lines, is_masked=is_masked)
         notes += quote_notes
     rows = _rows(lines, options)
     _check_names(path, rows, column_names)
@@ -117,7 +120,7 @@ def _check_arguments(**arguments: str | None) -> None:
         raise ConfigError(message) from error
 
 
-def _find_encoding(path: str) -> tuple[str, list[str]]:
+def _find_encoding(path: str, *, is_masked: bool) -> tuple[str, list[str]]:
     """Return the encoding of a file and notes on it: UTF-8 only if all of its bytes are."""
     with open_decompressed(path) as file:
         start = file.read(_SAMPLE_BYTES)
@@ -137,10 +140,12 @@ def _find_encoding(path: str) -> tuple[str, list[str]]:
         if first is not None:
             seen |= {*block.translate(None, _ASCII)}
         lines += block.count(b"\n")
-    return ("utf-8", []) if first is None else _one_byte_encoding(path, *first, seen)
+    return ("utf-8", []) if first is None else _one_byte_encoding(path, *first, seen, is_masked=is_masked)
 
 
-def _one_byte_encoding(path: str, line: int, error: UnicodeDecodeError, seen: set[int]) -> tuple[str, list[str]]:
+def _one_byte_encoding(
+    path: str, line: int, error: UnicodeDecodeError, seen: set[int], *, is_masked: bool
+) -> tuple[str, list[str]]:
     """Return the encoding of Western Europe that has these bytes: latin-1 has control characters at 0x80 to 0x9f.
 
     Raises:
@@ -153,11 +158,12 @@ def _one_byte_encoding(path: str, line: int, error: UnicodeDecodeError, seen: se
     if _NOT_IN_CP1252 & seen or _SIGN_IN_WORD.search(lines) or _is_of_long_runs(lines):
         raise DataError(
             f"{path}:{line}: is not UTF-8, nor an encoding of Western Europe such as cp1252; name the encoding with "
-            f"--encoding: {_candidates(lines)}"
+            f"--encoding: {_candidates(lines, is_masked=is_masked)}"
         )
     text = error.object[max(start, error.start - _MAX_SHOWN_CHARS // 2) :].splitlines()[0][:_MAX_SHOWN_CHARS]
+    sample = MASK if is_masked else repr(text.decode(encoding, errors="replace"))
     return encoding, [
-        f"{path}:{line}: is not UTF-8; read as {encoding}, it has {text.decode(encoding, errors='replace')!r}. "
+        f"{path}:{line}: is not UTF-8; read as {encoding}, it has {sample}. "
         "If that is wrong, name the encoding with --encoding"
     ]
 
@@ -173,7 +179,7 @@ def _is_of_long_runs(content: bytes) -> bool:
     return 2 * sum(map(len, long)) > total and len({*b"".join(long)}) >= _LEAST_LETTERS
 
 
-def _candidates(content: bytes) -> str:
+def _candidates(content: bytes, *, is_masked: bool) -> str:
     """Return the encodings that read all of some lines without control characters, each with a word that it reads.
 
     Args:
@@ -188,9 +194,9 @@ def _candidates(content: bytes) -> str:
             continue
         if not any(unicodedata.category(letter) in ("Cc", "Co") for letter in {*text} - {*"\r\n\t"}):
             sample = text[place:].splitlines()[0].split(",")[0].split(";")[0][: _MAX_SHOWN_CHARS // 2]
-            examples.append(f"{encoding} reads {sample!r}")
+            examples.append(f"{encoding} reads {MASK if is_masked else repr(sample)}")
     if not examples:
-        return f"it has the bytes {content[place : place + 8]!r}"
+        return f"it has the bytes {MASK if is_masked else content[place : place + 8]!r}"
     return ", ".join(examples)
 
 
@@ -253,13 +259,15 @@ def _find_delimiter(lines: Sequence[str], columns: int) -> str:
     return rarer[0] if rarer else best
 
 
-def _with_quote(path: str, options: CsvOptions, lines: Sequence[str]) -> tuple[CsvOptions, list[str]]:
+def _with_quote(
+    path: str, options: CsvOptions, lines: Sequence[str], *, is_masked: bool
+) -> tuple[CsvOptions, list[str]]:
     """Return options with the quotes that a file has, and notes on them."""
     single = options.model_copy(update={"quote": "'"})
     share = _share_of_fitting(_rows(lines, single))
     if _has_single_quotes(_rows(lines, options)) or _MOSTLY <= share > _share_of_fitting(_rows(lines, options)):
         return single, []
-    problem = _quote_problem(path, options, len(_rows(lines, options)[0]))
+    problem = _quote_problem(path, options, len(_rows(lines, options)[0]), is_masked=is_masked)
     if problem is None:
         return options, []
     plain = options.model_copy(update={"quote": "none"})
@@ -325,9 +333,9 @@ def _has_single_quotes(rows: Sequence[Sequence[str]]) -> bool:
     return False
 
 
-def _quote_problem(path: str, options: CsvOptions, fields: int) -> tuple[int, str] | None:
+def _quote_problem(path: str, options: CsvOptions, fields: int, *, is_masked: bool) -> tuple[int, str] | None:
     """Return the line of the first quote that swallows rows, and the reason; None if none does."""
-    check = QuoteCheck(options.delimiter, options.quote, fields)
+    check = QuoteCheck(options.delimiter, options.quote, fields, is_masked=is_masked)
     decoder = codecs.getincrementaldecoder(options.encoding)(errors="replace")
     for block in _blocks(path):
         check.add(block if options.encoding == "utf-8" else decoder.decode(block).encode())

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.sensitive import MASK
+
 # An honest value may happen to have a row's number of fields in each line, if these are one delimiter or two.
 _LEAST_DELIMITERS = 6
 # A value that has no end so far is never closed.
@@ -28,6 +30,7 @@ class QuoteCheck:
       quote: Character around values.
       fields: Number of fields of a row.
       line: Number of the first line that is not yet checked.
+      is_masked: Whether a reason must not show the content of the file.
       problem: Number of the line of the first quote that swallows rows, and the reason; None if there is none.
     """
 
@@ -35,6 +38,7 @@ class QuoteCheck:
     quote: str
     fields: int
     line: int = 1
+    is_masked: bool = False
     problem: tuple[int, str] | None = None
     _rest: bytes = b""
     _line_end: bytes = b""
@@ -120,7 +124,8 @@ class QuoteCheck:
         if not self._good_end.match(content, end):
             after = content[end : end + _MAX_SHOWN_CHARS].splitlines()[0].decode(errors="replace")
             lines = content.count(self._line_end, start, end)
-            self._report(content, start, f"opens a value that ends {lines:,} lines further down, before {after!r}")
+            end_text = MASK if self.is_masked else repr(after)
+            self._report(content, start, f"opens a value that ends {lines:,} lines further down, before {end_text}")
         elif self._multi_line < _MAX_VALUES:
             self._compare_with_rows(content, start, end)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.sensitive import MASK
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 
 _MONTH = (
@@ -66,6 +67,7 @@ def within(
     below: float | str | None,
     date_format: str | None,
     numbers: NumberFormat = PLAIN,
+    is_sensitive: bool = False,
 ) -> pa.Array:
     """Return whether each value is within bounds, [n]; a missing one is not.
 
@@ -75,25 +77,26 @@ def within(
       below: value that is the first too high; None if there is no bound.
       date_format: format of dates in values and bounds; None compares numbers, or letters.
       numbers: format of numbers in values.
+      is_sensitive: whether an error must not show a value.
 
     Raises:
       MisfitError: a value cannot be compared with the bounds.
     """
     bounds = [bound for bound in (at_least, below) if bound is not None]
     values, low, high = texts, at_least, below
+    show: Callable[[str], str] = (lambda _: MASK) if is_sensitive else repr
     if date_format is not None:
         expected = f"expected a date as date_format {date_format!r} describes it"
-        values = _convert(texts, lambda some: _dates(some, date_format), expected)
+        values = _convert(texts, lambda some: _dates(some, date_format), expected, show)
         low, high = (
             None if bound is None else _dates(pa.array([bound]), date_format)[0] for bound in (at_least, below)
         )
     elif isinstance(bounds[0], str):
         for bound in bounds:
-            _check_letters(texts, str(bound))
+            _check_letters(texts, str(bound), show)
     else:
-        values = _convert(
-            texts, lambda some: _numbers(some, numbers), f"expected a finite number, to be compared with {bounds[0]:g}"
-        )
+        expected = f"expected a finite number, to be compared with {bounds[0]:g}"
+        values = _convert(texts, lambda some: _numbers(some, numbers), expected, show)
     inside = pc.is_valid(values)
     if low is not None:
         inside = pc.and_(inside, pc.greater_equal(values, low))
@@ -113,7 +116,9 @@ def _dates(texts: pa.Array, date_format: str) -> pa.Array:
     return pc.strptime(pc.utf8_trim_whitespace(texts), format=date_format, unit="us")
 
 
-def _convert(texts: pa.Array, convert: Callable[[pa.Array], pa.Array], expected: str) -> pa.Array:
+def _convert(
+    texts: pa.Array, convert: Callable[[pa.Array], pa.Array], expected: str, show: Callable[[str], str]
+) -> pa.Array:
     try:
         return convert(texts)
     except pa.ArrowInvalid as error:
@@ -127,12 +132,12 @@ def _convert(texts: pa.Array, convert: Callable[[pa.Array], pa.Array], expected:
                 last = half
         raise MisfitError(
             first,
-            f"{expected}, found {texts[first].as_py()!r}; correct the row, give the bounds and date_format as the "
+            f"{expected}, found {show(texts[first].as_py())}; correct the row, give the bounds and date_format as the "
             "column writes them, or name the text in data.missing_values",
         ) from error
 
 
-def _check_letters(texts: pa.Array, bound: str) -> None:
+def _check_letters(texts: pa.Array, bound: str, show: Callable[[str], str]) -> None:
     """Raise a MisfitError for the first value that letters and numbers order differently to the bound."""
     same_digits = "^" + "".join("[0-9]" if c.isdigit() else re.escape(c) for c in bound) + "([^0-9]|$)"
     others = pc.fill_null(pc.invert(pc.match_substring_regex(texts, same_digits)), False)
@@ -145,7 +150,7 @@ def _check_letters(texts: pa.Array, bound: str) -> None:
                 if _DIGITS.match(bound) or _UNORDERED_DATE.search(value)
                 else "list the values under `values`"
             )
-            reason = f"{value!r} is not ordered against the bound {bound!r} by its letters; {remedy}"
+            reason = f"{show(value)} is not ordered against the bound {bound!r} by its letters; {remedy}"
             raise MisfitError(pc.index(texts, value).as_py(), f"{reason}, or name the text in data.missing_values")
 
 

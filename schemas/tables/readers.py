@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from cli.errors import DataError
 from schemas.data import CsvOptions, Format
+from schemas.sensitive import MASK
 from schemas.tables import bigquery, examples, locations
 from schemas.tables.csv_quotes import QuoteCheck
 from schemas.tables.file_kinds import check_format, is_compressed, marked_encoding, masked_crc, open_decompressed
@@ -119,6 +120,7 @@ class Reader(ABC):
       piece: the part of the file that is read; None reads all of it. The numbers of its rows begin at 1.
       leaves_out_missing: whether a column without any value is not seen in the file.
       ragged: rows that could not be read and are left out of the batches, in file order.
+      is_masked: whether errors must not show the content of the file.
     """
 
     leaves_out_missing: ClassVar[bool] = False
@@ -128,6 +130,7 @@ class Reader(ABC):
     terms: Terms = CONFIG_TERMS
     piece: Piece | None = None
     ragged: list[Ragged] = field(default_factory=list)
+    is_masked: bool = False
     _start: bytes = b""
 
     @abstractmethod
@@ -330,7 +333,9 @@ class CsvReader(Reader):
         """
         if self.options.quote == "none":
             return
-        check = QuoteCheck(self.options.delimiter, self.options.quote, fields, self._lines_before + 1)
+        check = QuoteCheck(
+            self.options.delimiter, self.options.quote, fields, self._lines_before + 1, is_masked=self.is_masked
+        )
         with self._open_rows() as rows:
             for block in chain(self._utf8_blocks(rows), (b"",)):
                 check.add(block)
@@ -429,7 +434,8 @@ class CsvReader(Reader):
                 f"{self._undecodable_line()}: is not text in {self.options.encoding}; convert the file to UTF-8, or "
                 f"name its encoding in {self.terms.encoding} (such as latin-1)"
             )
-        return DataError(f"{self.path}: cannot be read as CSV: {ascii(reason)[1:161]}")
+        reason = MASK if self.is_masked else ascii(reason)[1:161]
+        return DataError(f"{self.path}: cannot be read as CSV: {reason}")
 
     def _undecodable_line(self) -> str:
         line = self._lines_before + 1

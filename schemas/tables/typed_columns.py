@@ -1,7 +1,7 @@
 """Reads the files of a table as typed columns, and finds every row that does not fit. Imports no TensorFlow."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,12 @@ from schemas.data import CsvOptions, Data
 from schemas.declaration import close_match, did_you_mean
 from schemas.expressions import Expression, Type
 from schemas.features import ColumnType, FeatureSet
+from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.pieces import Piece
 from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
 from schemas.tables.row_hash import Hashes, row_hashes, value_hashes
 from schemas.tables.values import (
+    FOUND,
     MAX_VALUE_BYTES,
     Converted,
     Fault,
@@ -55,6 +57,7 @@ class Columns:
       copied: columns that are handed on as they stand in the file.
       label_expression: expression that the label is computed by; None where the label is a column.
       label_inputs: columns that only the expression uses.
+      sensitive: columns whose values no message shows.
     """
 
     rules: Mapping[str, Rule]
@@ -67,6 +70,7 @@ class Columns:
     label_expression: str | None = None
     label_inputs: Sequence[str] = ()
     weight: str | None = None
+    sensitive: Sequence[str] = ()
 
     @classmethod
     def from_config(cls, data: Data, features: FeatureSet) -> "Columns":
@@ -89,6 +93,7 @@ class Columns:
             label_expression=features.label.expression,
             label_inputs=list(features.label.inputs),
             weight=features.weight,
+            sensitive=find_sensitive(features, options),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -209,14 +214,17 @@ class Table:
     def of(cls, path: str, data: Data, features: FeatureSet, *, max_bad_rows: int) -> "Table":
         """Return the table of one of a config's files."""
         columns = Columns.from_config(data, features)
-        return cls(open_table(path, data.format, data.csv, only=columns.needed), columns, max_bad_rows)
+        is_masked = bool(columns.sensitive)
+        reader = open_table(path, data.format, data.csv, only=columns.needed, is_masked=is_masked)
+        return cls(reader, columns, max_bad_rows)
 
     @classmethod
     def from_json(cls, path: str, settings: dict[str, Any], piece: Piece | None = None) -> "Table":
         """From what `settings` made of a config, on whatever machine: a file, or a piece of it."""
         options = CsvOptions.model_validate(settings["csv"])
         columns = Columns.from_json(settings["columns"])
-        reader = open_table(path, settings["format"], options, piece=piece, only=columns.needed)
+        is_masked = bool(columns.sensitive)
+        reader = open_table(path, settings["format"], options, piece=piece, only=columns.needed, is_masked=is_masked)
         # A stream of BigQuery may have no rows; a file has.
         return cls(reader, columns, settings["max_bad_rows"], may_be_empty=settings["format"] == "bigquery")
 
@@ -273,12 +281,16 @@ class Table:
     def _take_ragged(self) -> None:
         taken = sum(1 for bad in self.bad_rows if bad.column is None)
         for ragged in self.reader.ragged[taken:]:
-            reason = f"{ragged.reason}: {quote(ragged.text)}; a field that holds the delimiter needs quotes"
-            self.bad_rows.append(BadRow(ragged.row, None, reason, ragged.text))
+            # Which of the fields is a sensitive column's is not known.
+            text = MASK if self.columns.sensitive else ragged.text
+            quoted = MASK if self.columns.sensitive else quote(text)
+            reason = f"{ragged.reason}: {quoted}; a field that holds the delimiter needs quotes"
+            self.bad_rows.append(BadRow(ragged.row, None, reason, text))
 
     def _check_names(self, names: list[str]) -> None:
         ignored, needed = self.columns.ignored, self.columns.needed
         counts = Counter(names)
+        self._check_header(names)
         may_repeat = {*names} if ignored is None else {*ignored}
         repeated = sorted(name for name in counts if counts[name] > 1 and (name not in may_repeat or name in needed))
         if repeated:
@@ -299,6 +311,17 @@ class Table:
                 raise DataError(
                     f"{self.path}: column '{name}' holds booleans; the training data had strings in another format, so "
                     "write those strings"
+                )
+
+    def _check_header(self, names: Collection[str]) -> None:
+        """Reject a file without a sensitive column; its names may be the values of a first row, and are not shown."""
+        if self.reader.leaves_out_missing:
+            return
+        for name in self.columns.needed:
+            if name in self.columns.sensitive and name not in names:
+                raise DataError(
+                    f"{self.path}: there is no column '{name}', which {self.reader.terms.declares}; the {len(names)} "
+                    f"names of the file are not shown: '{name}' is sensitive, and without a header they are values"
                 )
 
     def _check_declared(self, names: Sequence[str]) -> None:
@@ -341,10 +364,17 @@ class Table:
         for index, (name, fault) in sorted(_first_faults(columns).items()):
             if good[index]:
                 good[index] = False
-                values = [column[index].as_py() or "" for column in texts.columns.columns]
-                text = ",".join(values)[:MAX_VALUE_BYTES]
+                text = self._row_text(texts.columns, index)
                 self.bad_rows.append(BadRow(int(texts.rows[index]), name, self._advise(fault, name), text))
         return self._good_batch(texts, columns, None if good.all() else pa.array(good))
+
+    def _row_text(self, columns: pa.RecordBatch, index: int) -> str:
+        """Return the values of a row, those of sensitive columns masked."""
+        values = [
+            MASK if name in self.columns.sensitive else column[index].as_py() or ""
+            for name, column in zip(columns.schema.names, columns.columns, strict=True)
+        ]
+        return ",".join(values)[:MAX_VALUE_BYTES]
 
     def _advise(self, fault: Fault, name: str) -> str:
         """Return a fault with its remedy, in the words of whoever reads the table."""
@@ -453,7 +483,7 @@ def summary(table: Table) -> list[str]:
     kinds: dict[tuple[str | None, str], BadRow] = {}
     counts: Counter[tuple[str | None, str]] = Counter()
     for bad in table.bad_rows:
-        kind = (bad.column, bad.reason.split(", found")[0])
+        kind = (bad.column, bad.reason.partition(FOUND)[0])
         kinds.setdefault(kind, bad)
         counts[kind] += 1
     firsts = list(kinds.values())[:SHOWN_PROBLEMS]

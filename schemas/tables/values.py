@@ -7,7 +7,7 @@ raw row has the same typed values, or the same error, wherever it comes from.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, assert_never
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Timestamp, Vector
+from schemas.sensitive import MASK
 from schemas.tables.items import (
     LIST_START,
     ItemFormat,
@@ -54,6 +55,8 @@ EXPECTED: Mapping[ColumnType, str] = {"string": "a string", "float": "a finite n
 # A number with a separator, a currency or a percent sign.
 _WRITTEN_NUMBER = re.compile(r"(?=.*[^\d.+-])[^\w]*\d[\d.,'_\s\u2019]*\W*|[A-Z]{3}\s*\d[\d.,]*|\d[\d.,]*\s*[A-Z]{3}")
 
+# Comes before the value in the reason of a fault, and after the kind of problem.
+FOUND = ", found "
 # What kind of remedy helps: a missing value, a number in another format, a value of another type, or any other fault.
 FaultKind = Literal["missing", "format", "type", "other"]
 
@@ -76,6 +79,7 @@ class Rule:
       times: How the times of a column are written, whose converted values are wall seconds; None for other columns.
       items: How several values in one row are written; None for columns of one value.
       minimum: Least number of a float column; None if any number is allowed.
+      sensitive: Whether faults must not show the values.
     """
 
     column: str
@@ -90,6 +94,7 @@ class Rule:
     times: TimeFormat | None = None
     items: ItemFormat | None = None
     minimum: float | None = None
+    sensitive: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Rule":
@@ -139,6 +144,15 @@ class Fault:
     reason: str
     kind: FaultKind
 
+    @property
+    def problem(self) -> str:
+        """The reason without the value that was found."""
+        return self.reason.partition(FOUND)[0]
+
+    def mask(self) -> "Fault":
+        """Return the fault with a mask in place of the value."""
+        return self if FOUND not in self.reason else replace(self, reason=f"{self.problem}{FOUND}{MASK}")
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -174,6 +188,7 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
             numbers=options.csv.number_format,
             times=TimeFormat(feature.format, feature.time_zone) if isinstance(feature, Timestamp) else None,
             items=_item_format(feature),
+            sensitive=feature.sensitive,
         )
         for name, feature in features.raw_features.items()
     }
@@ -201,6 +216,7 @@ def input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
             reads_booleans=options.format == "parquet",
             numbers=options.csv.number_format,
             times=None if type_ in kinds else TimeFormat(type_),
+            sensitive=name in options.sensitive_columns,
         )
         for name, type_ in features.label.inputs.items()
     }
@@ -218,6 +234,7 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
         strip_spaces=options.csv.strip_spaces,
         reads_booleans=options.format == "parquet",
         numbers=options.csv.number_format,
+        sensitive=label.sensitive,
     )
 
 
@@ -272,6 +289,8 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
     if rule.required and strings.null_count:
         nulls = np.flatnonzero(np.asarray(strings.is_null())).tolist()
         faults = {**faults, **dict.fromkeys(nulls, Fault("the value is missing", "missing"))}
+    if rule.sensitive:
+        faults = {row: fault.mask() for row, fault in faults.items()}
     if faults:
         mask = np.zeros(len(values), dtype=bool)
         mask[list(faults)] = True
@@ -342,7 +361,7 @@ def as_string(value: Any, rule: Rule) -> str | None:
             if rule.reads_booleans:
                 return str(value).lower()
             remedy = "; send the string that the data has" if rule.kind == "string" else ""
-            raise ValueError(f"expected {expected}, found the boolean {str(value).lower()}{remedy}")
+            raise ValueError(f"expected {expected}, found the boolean {_show(str(value).lower(), rule)}{remedy}")
         case int():
             return str(value)
         case float():
@@ -354,7 +373,11 @@ def as_string(value: Any, rule: Rule) -> str | None:
                 raise ValueError(f"expected {expected}, found bytes that are not UTF-8") from error
         case _:
             name = {"list": "a list", "dict": "an object"}.get(type(value).__name__, type(value).__name__)
-            raise ValueError(f"expected {expected}, found {name}: {quote(str(value))}")
+            raise ValueError(f"expected {expected}, found {name}: {_show(quote(str(value)), rule)}")
+
+
+def _show(text: str, rule: Rule) -> str:
+    return MASK if rule.sensitive else text
 
 
 def quote(text: str) -> str:

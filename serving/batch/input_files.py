@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from cli.errors import ConfigError, DataError
 from schemas.data import CsvOptions, Format, ReadOptions
 from schemas.features import FeatureSet
+from schemas.sensitive import find_sensitive
 from schemas.tables import locations
 from schemas.tables.data_files import guessed_format, list_files
 from schemas.tables.file_kinds import table_format
@@ -110,8 +111,10 @@ def open_input(path: str, job: Job, features: FeatureSet, max_bad_rows: int) -> 
     """Return the table of an input file with the model's columns and the keys; it may have other training columns."""
     rules = feature_rules(features, job.reading)
     others = [*job.reading.other_columns, *job.keys]
-    reader = open_table(path, job.format, job.reading.csv, only={*rules, *job.keys}, terms=FLAGS)
-    columns = Columns(rules, job.reading.missing_values, ignored=others, copied=job.keys)
+    sensitive = find_sensitive(features, job.reading)
+    only = {*rules, *job.keys}
+    reader = open_table(path, job.format, job.reading.csv, only=only, terms=FLAGS, is_masked=bool(sensitive))
+    columns = Columns(rules, job.reading.missing_values, ignored=others, copied=job.keys, sensitive=sensitive)
     return Table(reader, columns, max_bad_rows, may_be_empty=True)
 
 

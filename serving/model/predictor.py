@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
+from schemas.sensitive import MASK
 from schemas.tables.values import Rule
 from serving.model.inputs import Columns, Input, Inputs, RequestError, build_inputs, convert_examples, convert_rows
 from serving.model.literal_paths import literal_path
@@ -164,9 +165,11 @@ def check_finite(outputs: Mapping[str, NDArray[Any]], inputs: Inputs, columns: M
     for name, values in outputs.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-            numbers = {field.column: columns[key][row] for key, field in inputs.items() if field.kind == "float"}
-            largest = max(numbers, key=lambda column: abs(np.nan_to_num(numbers[column])), default=None)
-            hint = f"; the largest number is {numbers[largest]:g} in {largest}" if largest is not None else ""
+            numbers = [(columns[key][row], field) for key, field in inputs.items() if field.kind == "float"]
+            hint = ""
+            if numbers:
+                number, field = max(numbers, key=lambda pair: abs(np.nan_to_num(pair[0])))
+                hint = f"; the largest number is {MASK if field.rule.sensitive else f'{number:g}'} in {field.column}"
             raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{hint}")
 
 

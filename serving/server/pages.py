@@ -145,6 +145,8 @@ def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | 
     if field.kind == "int":
         # An ID outside the range of its feature is counted, and gets the nearest ID.
         schema |= {"minimum": INT64.start, "maximum": INT64.stop - 1}
+    if _describe(feature):
+        schema["description"] = _describe(feature)
     categories = _read_categories(served, field.name, feature)
     if categories:
         schema["examples"] = list(categories[:10])
@@ -152,14 +154,18 @@ def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | 
 
 
 def _read_categories(served: ServedVersion, name: str, feature: Feature | None) -> tuple[str, ...]:
-    """Return the first declared categories of a feature, or the most frequent learned ones."""
-    if feature is None:
+    """Return the first declared categories of a feature, or the most frequent learned ones; none of a sensitive one."""
+    if feature is None or feature.sensitive:
         return ()
     if not feature.learns_categories:
         return feature.categories[:_MAX_CATEGORIES]
     file = served.folder / "assets" / name
     with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
         return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))
+
+
+def _describe(feature: Feature | None) -> str:
+    return (feature.description or "") if feature is not None else ""
 
 
 def _list_outputs(served: ServedVersion) -> list[str]:
@@ -212,6 +218,7 @@ def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
             {
                 "name": name,
                 "column": field.column,
+                "description": _describe(features.get(name)),
                 "type": _JSON_TYPES[field.kind],
                 "required": field.required,
                 "value": example.get(name),

@@ -13,10 +13,12 @@ from tfx.types import standard_artifacts
 
 from components.config import Comparison, Evaluation, Validation
 from components.example_gen.component import LABELS_PROPERTY
-from components.example_validator.anomalies import list_anomalies
+from components.example_validator.anomalies import list_anomalies, mask_values
+from components.example_validator.validation import find_anomalies
 from components.gate.anomaly_rows import Concerned
 from components.gate.comparison import Side, shifts
 from components.gate.component import _few_rows
+from components.histograms import mark_sensitive
 from components.policy import Anomaly, judge
 from schemas.features import BinaryLabel, RegressionLabel
 from tests.statistics import statistics_of
@@ -156,7 +158,7 @@ def test_an_allowance_passes_until_its_last_day_and_says_why() -> None:
 
 
 def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
-    label = BinaryLabel(column="bought", positive="yes", negative="no").model_dump_json()
+    label = BinaryLabel(column="bought", positive="yes", negative="no")
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "auc", "lower_bound": 0.5}]})
     examples = standard_artifacts.Examples()
     labels = {"train": {"no": 90, "yes": 30}, "test": {"no": 12, "yes": 6}}
@@ -173,9 +175,27 @@ def test_too_few_rows_to_bless_a_model_are_said_before_one_is_trained() -> None:
 
 
 def test_the_rows_of_a_regression_are_counted_too() -> None:
-    label = RegressionLabel(kind="regression", column="price").model_dump_json()
+    label = RegressionLabel(kind="regression", column="price")
     evaluation = Evaluation.model_validate({"split": "test", "thresholds": [{"metric": "rmse", "upper_bound": 5}]})
     examples = standard_artifacts.Examples()
     examples.set_string_custom_property(LABELS_PROPERTY, json.dumps({"test": {"rows": 7, "mean": 1.0, "std": 2.0}}))
     (anomaly,) = _few_rows(examples, evaluation, label)
     assert (anomaly.where, anomaly.feature, anomaly.text[:16]) == ("test", "price", "rows of test: 7,")
+
+
+def test_of_a_sensitive_column_neither_anomalies_nor_shifts_show_values() -> None:
+    before = statistics_of({"age": [20.0] * 9 + [30.0], "job": ["clerk"] * 9 + ["cook"]})
+    now = statistics_of({"age": [987654.0] * 9 + [-987654.0], "job": ["CANARY"] * 10})
+    for feature in now.datasets[0].features:
+        mark_sensitive(feature)
+    anomalies_of_split = find_anomalies(now.datasets[0], SCHEMA)
+    mask_values(anomalies_of_split, now.datasets[0])
+    lines = [str(anomaly) for anomaly in list_anomalies(anomalies_of_split, "train")]
+    assert {line.partition(": <masked>")[0] for line in lines} == {
+        "train: age: Out-of-range values",
+        "train: job: Unexpected string values",
+    }
+    comparison = Comparison.model_validate({"default": {"threshold": 0.1}})
+    moved = [str(shift) for shift in shifts(before, now, SCHEMA, comparison, "drift")]
+    assert len(moved) == 2 and all("moved most: <masked> 0.0% to " in line for line in moved)
+    assert not any(value in f"{lines} {moved} {anomalies_of_split}" for value in ("987", "CANARY", "clerk"))

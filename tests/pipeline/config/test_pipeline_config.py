@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import yaml
 
 from cli.errors import ConfigError
 from pipeline.config.pipeline_config import load
+from schemas.features import FeatureSet
 from tests.conftest import CENSUS_CONFIG
 
 
@@ -149,6 +151,19 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
             "model.members: 8 members share the deep part, which model.architecture: wide leaves out",
         ),
         (
+            "features.sex.sensitive=true",
+            "evaluation.slice_by: 'sex' is sensitive, and its values would name the slices; remove it here, or slice",
+        ),
+        (
+            "data.sensitive_columns=[age]",
+            "data.sensitive_columns: 'age' is declared under features.age; set features.age.sensitive: true instead",
+        ),
+        (
+            "data.sensitive_columns=[income]",
+            "data.sensitive_columns: 'income' is declared under label; set label.sensitive: true instead",
+        ),
+        ("features.age.expires=soon", "features.age.expires: input should be a valid date or datetime"),
+        (
             "features.age={kind: numeric, scale: none, buckets: {kind: quantiles, count: 4}, encoding: number}",
             "features.age: encoding: 'number' needs a scaled number; scale is 'none'",
         ),
@@ -219,6 +234,7 @@ def test_settings_override_single_keys() -> None:
     [
         (b"a: [", "is not valid YAML"),
         (b"name: a\nname: b\n", ":2: is not valid YAML: the key 'name' is a duplicate"),
+        (b"name: 2026-13-01\n", ":1: is not valid YAML: '2026-13-01' is not a date: month must be in 1..12"),
         (b"- a\n", "expected a mapping with the sections of a config, found list"),
         (b"name: \xff\n", "is not UTF-8 text (byte 6); save it as UTF-8"),
         (b"name: a\n", "data: field required"),
@@ -270,3 +286,22 @@ def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> Non
     assert config.features["sex"].values == ("Female", "Male")  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match=r"features.sex.file: .*none.txt cannot be read: No such file or directory"):
         load(file, ["features.sex={kind: vocabulary_file, file: none.txt}"])
+
+
+def test_a_sensitive_column_that_is_none_of_the_table_is_an_error() -> None:
+    settings = ["data.group_column=person", "data.sensitive_columns=[persn]"]
+    message = (
+        "data.sensitive_columns: 'persn' is neither ignored nor a group nor decides on splits; did you mean 'person'"
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(CENSUS_CONFIG, settings)
+    settings[1] = "data.sensitive_columns=[person]"
+    assert load(CENSUS_CONFIG, [*settings, "features.age.sensitive=true"]).sensitive_columns == ("age", "person")
+
+
+def test_a_change_of_the_owner_or_of_the_date_trains_no_model_again() -> None:
+    plain = load(CENSUS_CONFIG).feature_set
+    noted = load(CENSUS_CONFIG, ["features.age.owner=a@b.org", "features.age.expires=2026-12-31"]).feature_set
+    described = load(CENSUS_CONFIG, ["features.age.description=In years."]).feature_set
+    assert plain.to_model_json() == noted.to_model_json() != described.to_model_json()
+    assert FeatureSet.model_validate_json(described.to_model_json()).features["age"].description == "In years."

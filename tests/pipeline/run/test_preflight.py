@@ -195,3 +195,65 @@ def test_rows_of_bigquery_are_checked_and_a_dry_run_reports_that_it_cannot_reach
     ((label, text),) = findings.lines()
     assert label == "unchecked"
     assert text.startswith("the rows: data.splits.train.table: BigQuery cannot be reached: ")
+
+
+def mark_features(**names: Any) -> dict[str, Any]:
+    """Return the features, those of these names with more keys."""
+    return {name: {**feature, **names.get(name, {})} for name, feature in FEATURES.items()}
+
+
+def test_findings_in_sensitive_columns_have_counts_and_places_and_no_values(tmp_path: Path) -> None:
+    train, test = rows(100, 1), rows(30, 2)
+    train[7]["spend"] = "9.96921e+36"
+    for n, row in enumerate(train):
+        row["tract"] = 36_061_000_100 + 100 * (n % 8)
+    test[3]["rank"] = -777
+    sensitive = mark_features(**{name: {"sensitive": True} for name in FEATURES})
+    extreme, collapsed, outside = check(tmp_path, train, test, features=sensitive)
+    assert extreme.startswith(
+        "data: spend: 1 of 130 values are many decades from the others, which are below <masked> "
+    )
+    assert f": <masked> ({tmp_path}/train.csv:9); if they" in extreme
+    assert collapsed.startswith(
+        "data: tract: 8 different whole numbers above 16,777,216 become 1 in float32, such as <"
+    )
+    assert outside.startswith("test: rank: 1 of 30 ids are outside of [0, 4), such as <masked>, and would be clipped")
+    assert not any(value in line for line in (extreme, collapsed, outside) for value in ("9.96", "36061", "-777"))
+
+
+def test_a_sensitive_date_and_a_sensitive_label_are_not_shown(tmp_path: Path) -> None:
+    train, test = ([{**row, "tract": 1_700_000_000 + 86_400 * n} for n, row in enumerate(rows(60, 1))] for _ in "ab")
+    sensitive = mark_features(tract={"sensitive": True})
+    (date, *_) = check(tmp_path, train, test, features=sensitive)
+    assert date.startswith("data: tract: is a ") and "(<masked>); as a number" in date
+    label = {"kind": "regression", "column": "y", "sensitive": True}
+    regression = {"split": "test", "metrics": ["rmse"], "thresholds": [{"metric": "rmse", "upper_bound": 5}]}
+    for values, text in (((654, 987), "<masked>"), ((987, 987), "found <masked>")):
+        both = [[{**row, "y": values[n % 2]} for n, row in enumerate(rows(60, seed))] for seed in (1, 2)]
+        try:
+            check(tmp_path, *both, label=label, evaluation=regression)
+            lines = preflight.check(pipeline_config.load(tmp_path / "a.yaml"), RunRoot(tmp_path / "run")).lines()
+            printed = str(dict(lines)["label"])
+        except DataError as error:
+            printed = str(error)
+        assert text in printed and "987" not in printed
+
+
+def test_a_feature_past_its_date_is_a_warning_unless_the_policy_says_otherwise(tmp_path: Path) -> None:
+    features = mark_features(
+        spend={"expires": "2020-01-31", "owner": "a@b.org"},
+        score={"expires": "2020-02-01"},
+        rank={"expires": "9999-12-31"},
+    )
+    train, test = rows(100, 1), rows(30, 2)
+    spend, score = check(tmp_path, train, test, features=features)
+    assert spend == (
+        "config: spend: expired on 2020-01-31 (owner: a@b.org); remove the feature and name the column in "
+        "data.ignored_columns, or set a later date under features.spend.expires [FEATURE_EXPIRED]"
+    )
+    assert "score: expired on 2020-02-01 (owner: none);" in score
+    ignored = {"severities": [{"anomaly": "FEATURE_EXPIRED", "features": ["score"], "severity": "ignore"}]}
+    assert check(tmp_path, train, test, features=features, validation=ignored) == [spend]
+    stopped = {"severities": [{"anomaly": "FEATURE_EXPIRED", "severity": "stop"}]}
+    with pytest.raises(DataError, match="spend: expired on 2020-01-31"):
+        check(tmp_path, train, test, features=features, validation=stopped)

@@ -13,6 +13,7 @@ from pipeline.config.nodes import nodes
 from pipeline.run import records
 from pipeline.run.records import RecordFile, RunRecord, State, create_record, newest_records
 from pipeline.run.run_root import RunRoot, new_run_id
+from schemas.sensitive import MASK
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 
@@ -147,3 +148,12 @@ def test_a_damaged_record_hides_no_other(root: RunRoot) -> None:
     start_record(root)
     root.record("9").write_text("{")
     assert len(list(newest_records(root))) == 1
+
+
+def test_the_categories_of_sensitive_features_are_masked_for_readers_and_kept_for_another_run(root: RunRoot) -> None:
+    values = {"kind": "vocabulary_list", "values": ["CANARY"], "sensitive": True}
+    config = pipeline_config.load(CENSUS_CONFIG, [f"features.relationship={json.dumps(values)}"])
+    record = create_record(config, "run", log=None, expected=[], resumes=None)
+    assert record.config["features"]["relationship"]["values"] == ["CANARY"]
+    assert record.shown_config["features"]["relationship"]["values"] == MASK
+    assert record.shown_config["features"]["age"] == record.config["features"]["age"]

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import tensorflow_data_validation as tfdv
 
+from components.histograms import mark_sensitive
 from pipeline.stats.bins import BINS
-from pipeline.stats.page import TOP_VALUES, FeatureView, features, percent
+from pipeline.stats.page import TOP_VALUES, FeatureView, Notes, features, percent
 from tests.statistics import statistics_of
 
 
@@ -227,3 +228,20 @@ def test_a_distance_above_its_threshold_is_marked() -> None:
     view = views(values, values, [create_comparison("DRIFT", 0.3), create_comparison("SKEW", 0.05)])["age"]
     assert [word for word, _ in view.flags] == ["drift"]
     assert view.distance == pytest.approx(3)
+
+
+def test_of_a_sensitive_column_only_counts_are_shown() -> None:
+    marked = statistics_of({"city": ["CANARY", "b"], "size": [987654.0, 0.0], "x": [1.0, 2.0]})
+    for feature in marked.datasets[0].features[:2]:
+        mark_sensitive(feature)
+    unmarked = statistics_of({"city": ["CANARY", "c"], "size": [987654.0, 1.0], "x": [1.0, 2.0]})
+    splits = {"train": marked.datasets[0], "pushed train": unmarked.datasets[0]}
+    notes = Notes.read({"features": {"city": {"owner": "a@b.org", "description": None}, "x": {}}})
+    city, size, x = features(splits, [], notes)
+    assert [side.numbers for side in city.sides] == [{"empty": "0%", "different": "2"}] * 2
+    assert [side.numbers for side in size.sides] == [{"zeros": "50.0%"}, {"zeros": "0%"}]
+    assert city.notes == Notes(owner="a@b.org")
+    for view in (city, size):
+        assert (view.labels, view.ticks) == ([], [])
+        assert "values are masked" in picture(view) and "CANARY" not in picture(view) and "987" not in picture(view)
+    assert x.labels and "masked" not in picture(x)

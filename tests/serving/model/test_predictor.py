@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.model.inputs import RequestError
-from serving.model.predictor import ModelError, Predictor
+from schemas.tables.values import Rule
+from serving.model.inputs import Input, Inputs, RequestError
+from serving.model.predictor import ModelError, Predictor, check_finite
 from serving.registry import VERSION_FILE
 from tests.serving.models import ROW, SCHEMA_HASH, example, export_model
 
@@ -95,3 +96,11 @@ def test_a_model_of_another_origin_is_served_with_all_inputs_required(make_model
     assert [(declared.name, declared.required) for declared in predictor.inputs.values()] == [("x", True)]
     assert (predictor.version, predictor.schema_hash) == ("", "")
     assert predictor.predict([{"x": 10}])[0]["probability"] == pytest.approx(0.35)
+
+
+def test_a_sensitive_number_is_not_named_where_a_prediction_is_not_finite() -> None:
+    for sensitive, number in ((True, "<masked>"), (False, "987654")):
+        rules = [Rule("amount", "float", sensitive=sensitive), Rule("x", "float")]
+        inputs = Inputs([Input(rule.column, rule) for rule in rules])
+        with pytest.raises(RequestError, match=f"; the largest number is {number} in amount$"):
+            check_finite({"probability": np.array([np.nan])}, inputs, {"amount": [987654.0], "x": [1.0]})

@@ -1,0 +1,27 @@
+"""Sensitive columns, whose values are in no message, log, alert, reject file or page. Imports no TensorFlow.
+
+A feature and the label are marked where they are declared, other columns in `data.sensitive_columns`. From there the
+mark goes with the data: `Rule` and `Columns` have it for rows, the exported model for requests, and statistics for
+pages and comparisons (components/histograms.py).
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schemas.data import ReadOptions
+    from schemas.features import FeatureSet
+
+# Stands for a value, or for a row that may hold one.
+MASK = "<masked>"
+
+
+def find_sensitive(features: "FeatureSet", options: "ReadOptions") -> tuple[str, ...]:
+    """Return the sensitive columns of a table.
+
+    Args:
+      features: Declarations of the features and the label.
+      options: Options of reading the table, which name its other columns.
+    """
+    marked = [name for name, feature in features.features.items() if feature.sensitive]
+    label = [features.label.column] if features.label.sensitive else []
+    return (*marked, *label, *options.sensitive_columns)
