@@ -33,7 +33,17 @@ def build_example_row(served: ServedVersion) -> dict[str, Any]:
     """Return a row that the model takes: its first golden request, or an invented one."""
     if served.golden is not None and served.golden.instances:
         return dict(served.golden.instances[0])
-    return {name: "a" if field.kind == "string" else 1 for name, field in served.predictor.inputs.items()}
+    return {name: _invent_value(field) for name, field in served.predictor.inputs.items()}
+
+
+def _invent_value(field: Input) -> Any:
+    """Return a value that an input takes."""
+    rule = field.rule
+    if rule.times is not None:
+        return rule.times.write(0)
+    if rule.items is not None and rule.items.numbers is not None:
+        return [0.0] * rule.items.numbers
+    return "a" if field.kind == "string" else 1
 
 
 def build_metadata(model_name: str, served: ServedVersion) -> dict[str, Any]:
@@ -134,23 +144,34 @@ def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
 
 
 def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | None) -> dict[str, Any]:
-    kind = _JSON_TYPES[field.kind]
+    kind, items = _json_type(field), field.rule.items
     # A string may be a number, or stand for a missing value, as in a CSV file.
     kinds = list(dict.fromkeys([kind, "string", *(["number"] if kind == "string" else [])]))
+    if items is not None:
+        kinds = ["array", "string"]
     schema: dict[str, Any] = {"type": kinds if field.required else [*kinds, "null"]}
     if field.kind == "string" and field.required and "" in field.rule.missing_values:
         schema["minLength"] = 1
     if field.kind == "float":
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
-    if field.kind == "int":
+    if items is not None:
+        schema["items"] = {"type": "string" if items.numbers is None else "number"}
+    if field.kind == "int" and field.rule.times is None:
         # An ID outside the range of its feature is counted, and gets the nearest ID.
         schema |= {"minimum": INT64.start, "maximum": INT64.stop - 1}
-    if _describe(feature):
-        schema["description"] = _describe(feature)
+    is_plain = field.rule.times is None and items is None
+    description = _describe(feature) or ("" if is_plain else f"Expects {field.rule.expected}.")
+    if description:
+        schema["description"] = description
     categories = _read_categories(served, field.name, feature)
     if categories:
         schema["examples"] = list(categories[:10])
     return schema
+
+
+def _json_type(field: Input) -> str:
+    """Return the type in JSON of the values of an input; times are strings, as in the data."""
+    return "string" if field.rule.times is not None else _JSON_TYPES[field.kind]
 
 
 def _read_categories(served: ServedVersion, name: str, feature: Feature | None) -> tuple[str, ...]:
@@ -219,7 +240,7 @@ def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
                 "name": name,
                 "column": field.column,
                 "description": _describe(features.get(name)),
-                "type": _JSON_TYPES[field.kind],
+                "type": _json_type(field),
                 "required": field.required,
                 "value": example.get(name),
                 "choices": _read_categories(served, name, features.get(name)),
