@@ -49,8 +49,8 @@ def AnomalyGate(  # noqa: N802 (TFX names components like classes)
     Judges, in this order:
 
     1. What ExampleGen found in the rows of `examples`.
-    2. Whether the evaluated split has the rows, by the classes of the label in `features` (a FeatureSet as JSON), that
-       `requirements` (an Evaluation as JSON) asks for; and the expiry dates of `features`.
+    2. Whether the evaluated split has the rows of each class that `requirements` (an Evaluation as JSON) asks for.
+       Then the expiry dates of `features` (a FeatureSet as JSON).
     3. The rows that splits share with `train`, and the anomalies of each split.
     4. The skew of `compared_splits` (joined by commas) against `train`.
     5. The drift of `train` against that of `pushed_statistics`, the run that was pushed last, if there is one.

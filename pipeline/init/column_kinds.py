@@ -27,7 +27,7 @@ _SAMPLE_VALUES = 200
 _PARTS_KEPT = ("hour", "weekday", "month")
 _PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
 _EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
-# A part or a trend that explains less than this of the label is left out, but for the hour, weekday and month.
+# A part or a trend that explains less than this of the label is not used, but for the hour, weekday and month.
 _MIN_EXPLAINED = 0.002
 _BUCKETS = 32
 _DELIMITERS = ("|", ";", ",", "/", " ")

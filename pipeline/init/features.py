@@ -108,7 +108,11 @@ def choose_columns(
             reasons[name] = f"would have the name of '{names[served]}' in the served model; rename it"
         else:
             names[served] = name
-            features[name] = ChosenFeature(columns[name], kind.declared, kind.reason, 0.0)
+            declared = kind.declared
+            if "missing_values" in declared:
+                strings = [*table.missing.of(name), *declared["missing_values"]]
+                declared = {**declared, "missing_values": list(dict.fromkeys(strings))}
+            features[name] = ChosenFeature(columns[name], declared, kind.reason, 0.0)
     _note_names(renamed, notes)
     features = {name: features[name] for name in others if name in features}
     reasons = {name: reasons[name] for name in others if name in reasons}

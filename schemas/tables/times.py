@@ -4,9 +4,9 @@ A time is kept as the seconds since 1970-01-01 00:00 that a clock in the feature
 So the hour and the weekday are those of the place, whatever offset a value is written with. A time of day is kept as
 the seconds since midnight.
 
-Formats are those of `strptime` (https://docs.python.org/3/library/datetime.html#format-codes), `iso8601`
-(https://www.rfc-editor.org/rfc/rfc3339, with a space for the T, and without seconds or an offset), and epochs. Arrow's
-own `strptime` accepts 29 February 2023 and ignores offsets, and Python's takes 10 microseconds a value.
+Formats are those of `strptime` (https://docs.python.org/3/library/datetime.html#format-codes), `iso8601` and epochs.
+`iso8601` is https://www.rfc-editor.org/rfc/rfc3339; the T may be a space, and the offset may be omitted. Arrow's own
+`strptime` accepts 29 February 2023 and ignores offsets, and Python's takes 10 microseconds a value.
 """
 
 import datetime

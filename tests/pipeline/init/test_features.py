@@ -73,12 +73,8 @@ class Written:
         ("member", RANDOM.permutation(ROWS), "id: 1,000 different values in 1,000 rows"),
         ("customer_id", RANDOM.permutation(90 * ROWS)[:ROWS], "id: 1,000 different values in 1,000 rows"),
         ("account", 10_000_000 + RANDOM.permutation(9 * 10**7)[:ROWS], "id: 1,000 different values in 1,000 rows"),
-        ("review", [f"it was a good day number {n}" for n in range(ROWS)], "free text, such as 'it was a"),
         ("ticket", [f"t{n // 1.5:.0f}" for n in range(ROWS)], "id: 667 different values, 1.5 rows a value"),
-        ("day", [f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)], "date, such as '2013-"),
-        ("at", [f"{n % 12 + 1}:{n % 60:02} PM" for n in range(ROWS)], "time of day or duration, such as "),
-        ("seen", 1_300_000_000 + 86_400 * np.arange(ROWS), "time in seconds since 1970, such as '13"),
-        ("seen", 10**12 + 10**8 * np.arange(ROWS), "time in milliseconds since 1970, such as '1"),
+        ("quarter", [f"20{n % 20:02}-Q{n % 4 + 1}" for n in range(ROWS)], "quarter of a year, such as '20"),
         ("shop", ["main"] * ROWS, "constant: always 'main'"),
         ("huge", ["1", "1e300"] * (ROWS // 2), "numbers up to 1e+300, which float32 cannot hold"),
         ("rare", ["x", "y", *([None] * (ROWS - 2))], "missing in 99.8% of the rows"),
@@ -221,6 +217,51 @@ def test_a_sum_is_left_out_or_kept(tmp_path: Path) -> None:
     assert all("[LABEL_LEAK]" in warning for warning in both.check()) and len(both.check()) == 2
 
 
+@pytest.mark.parametrize(
+    ("values", "expected", "parts"),
+    [
+        ([f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)], "iso8601", {"weekday", "month"}),
+        (
+            [f"{n % 28 + 1}.{n % 12 + 1:02}.2013 {n % 24}:30" for n in range(ROWS)],
+            "%d.%m.%Y %H:%M",
+            {"hour", "weekday", "month"},
+        ),
+        # Read as month and day, these would be further apart.
+        ([f"{n % 28 + 1:02}/03/2013" for n in range(12)] * 90, "%d/%m/%Y", {"weekday"}),
+        ([f"{n % 12 + 1}:{n % 60:02} PM" for n in range(ROWS)], "time_of_day", {"hour"}),
+        (1_300_000_000 + 86_400 * np.arange(ROWS), "epoch_seconds", {"weekday", "month"}),
+        (10**12 + 10**8 * np.arange(ROWS), "epoch_milliseconds", {"hour", "weekday", "month"}),
+    ],
+)
+def test_times_become_their_parts(values: Any, expected: str, parts: set[str], tmp_path: Path) -> None:
+    written = Written(tmp_path, {"at": values[:ROWS]})
+    feature = written.features["at"]
+    assert (feature["kind"], feature["format"]) == ("timestamp", expected)
+    assert {*feature["parts"]} - {"day_of_month", "days_since_1970"} == parts
+    assert not any(word in warning for warning in written.check() for word in ("DATE", "at:"))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([f"it was a good day number {n}" for n in range(ROWS)], {"kind": "text", "word_ngrams": 2}),
+        (["Action|Comedy", "Drama", "Comedy|Drama|Action", "Horror", "Drama|Horror"] * 200, {"kind": "list", "delimiter": "|"}),
+        ([f"[{n / 7:.3f}, {n / 3:.3f}]" for n in range(ROWS)], {"kind": "vector", "length": 2}),
+        # Names and addresses are neither lists nor texts.
+        ([f"{n} Main Street; Oslo" for n in range(ROWS)], None),
+        ([f"Smith, J{n}" for n in range(ROWS)], None),
+    ],
+)
+def test_lists_texts_and_vectors_are_recognized(
+    values: list[str], expected: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    feature = Written(tmp_path, {"column": values}).features.get("column", {})
+    if expected is None:
+        assert feature.get("kind") not in ("list", "vector")
+    else:
+        assert feature.items() >= expected.items()
+
+
 def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
     # Other halves of the rows may show a little more than the bound.
     near = (SIZE + 0.08 * RANDOM.normal(size=ROWS)).round(4)
@@ -240,9 +281,8 @@ def test_keep_and_drop(tmp_path: Path) -> None:
     assert {*written.features} == {"size", "id", "day", "shop"}
     assert written.ignored == {"other": "dropped by --drop"}
     assert "kept by --keep (id: 1,000 different values in 1,000 rows)" in written.reasons["id"]
-    assert [rule["anomaly"] for rule in written.severities] == ["DATE_AS_CATEGORY"]
-    (warning,) = written.check()
-    assert "day: is a date" in warning
+    assert written.features["day"]["kind"] == "timestamp"
+    assert written.check() == []
     with pytest.raises(ConfigError, match="--keep nothing: the column has no values"):
         Written(tmp_path, {"nothing": [None] * ROWS}, keep=("nothing",))
 
@@ -254,18 +294,16 @@ def test_ids_that_repeat_are_noted_with_the_flag(tmp_path: Path) -> None:
     assert note.endswith("--group 'user_id'")
 
 
-def test_times_units_and_texts_are_noted_once_each(tmp_path: Path) -> None:
+def test_times_in_no_format_and_units_are_noted_once_each(tmp_path: Path) -> None:
     columns = {
-        "day": [f"2013-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(ROWS)],
-        "at": [f"{n % 24}:{n % 60:02}" for n in range(ROWS)],
+        "quarter": [f"20{n % 20:02}-Q{n % 4 + 1}" for n in range(ROWS)],
+        "week": [f"20{n % 20:02}-W{n % 50 + 1:02}" for n in range(ROWS)],
         "weight": [f"{n % 90} kg" for n in range(ROWS)],
-        "review": [f"it was a good day number {n}" for n in range(ROWS)],
     }
     notes = Written(tmp_path, columns).notes
-    assert len(notes) == 3
-    assert any("'day' (date), 'at' (time of day or duration)" in note for note in notes)
+    assert len(notes) == 2
+    assert any("'quarter' (quarter of a year), 'week' (week of a year)" in note for note in notes)
     assert any("'weight' ('0 kg')" in note for note in notes)
-    assert any("'review': free text" in note for note in notes)
 
 
 def test_no_feature_is_left(tmp_path: Path) -> None:
@@ -314,13 +352,13 @@ def test_ids_by_their_digits_or_their_order_are_left_out(tmp_path: Path) -> None
     assert written.features["area"]["kind"] == "numeric"
 
 
-def test_dates_beside_a_word_are_left_out_as_dates(tmp_path: Path) -> None:
+def test_a_word_beside_dates_stands_for_a_missing_one(tmp_path: Path) -> None:
     days = np.datetime64("2021-01-01") + np.arange(ROWS)
     seen = np.where(RANDOM.random(ROWS) < 0.3, "never", days.astype(str))
     written = Written(tmp_path, {"last_seen": seen})
-    assert written.ignored["last_seen"].startswith("date, such as '2021-")
-    assert "beside 'never'; derive" in written.ignored["last_seen"]
-    assert any("left out: 'last_seen' (date); derive" in note for note in written.notes)
+    feature = written.features["last_seen"]
+    assert (feature["format"], feature["missing"], feature["missing_values"]) == ("iso8601", "own_id", ["", "never"])
+    assert written.check() == []
 
 
 def test_columns_of_one_name_in_the_served_model_are_noted(tmp_path: Path) -> None:
