@@ -13,17 +13,18 @@ from components.statistics_gen.component import generators
 
 
 def statistics_of(
-    columns: Mapping[str, Sequence[Any]], *, shards: int = 1
+    columns: Mapping[str, Sequence[Any]], *, shards: int = 1, weight: str | None = None
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Return statistics of columns of strings, whole numbers or float32; None is a missing value.
 
     Args:
       columns: values by name, as many of each.
       shards: number of parts that are counted apart, as shards are.
+      weight: name of the column of weights.
     """
     batch = pa.RecordBatch.from_arrays([_lists(values) for values in columns.values()], names=list(columns))
     cuts = np.linspace(0, len(batch), shards + 1).astype(int)
-    kinds = generators()
+    kinds = generators(weight)
     merged = []
     for kind in kinds:
         parts = [

@@ -279,6 +279,7 @@ def fill(artifact: mlmd.Artifact, kind: str, node: str, folder: Path, facts: Map
                 "warnings": ["brier on sex=Male: undefined"],
                 "constant_predictor": {"text": "log loss 0.3 of the model against 0.6 of the class shares of train"},
                 "decision": {"text": "threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)"},
+                "weight_column": "fnlwgt",
             }
             (folder / "summary.json").write_text(json.dumps(summary))
         case "ModelBlessing" | "InfraBlessing":

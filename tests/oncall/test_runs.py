@@ -66,6 +66,12 @@ def test_show_has_the_threshold_of_the_runs_model(runs: Runs, document: Document
     assert document("show", SECOND)["decision"] == ""
 
 
+def test_show_has_the_column_that_metrics_are_weighted_by(runs: Runs, document: Document, oncall: Oncall) -> None:
+    runs.run(FIRST)
+    assert document("show", FIRST)["weight_column"] == "fnlwgt"
+    assert "weighted   by fnlwgt" in " ".join(oncall("show", FIRST).output.splitlines())
+
+
 def test_a_run_that_stopped_as_asked_is_incomplete_and_no_failure(
     runs: Runs, document: Document, oncall: Oncall
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_runs_page_says_what_evaluator_says(runs: Runs, text: Text) -> None:
     assert "warning: brier on sex=Male: undefined" in page
     assert "Against the constant predictor: log loss 0.3 of the model against 0.6 of the class shares of train." in page
     assert "Decision: threshold 0.17 (false positive 1, false negative 5; chosen on 900 rows of eval)." in page
+    assert "All metrics are weighted by fnlwgt." in page
     assert "overall 0.9200 undefined" in page
 
 

@@ -187,6 +187,16 @@ def test_texts(page_views: dict[str, FeatureView]) -> None:
     assert page_views["city"].labels[0] == "city 1"
 
 
+def test_weighted_statistics_are_beside_the_others() -> None:
+    columns = {"age": [20.0, 40.0], "sex": ["f", "m"], "w": [1.0, 3.0]}
+    weighted = {view.name: view for view in features({"train": statistics_of(columns, weight="w").datasets[0]}, ())}
+    age, sex = weighted["age"].sides[0].numbers, weighted["sex"].sides[0].numbers
+    assert (age["mean"], age["weighted mean"], age["weighted std dev"]) == ("30", "35", "8.66")
+    shares = {"f": "25.0%", "m": "75.0%"}
+    assert (sex["its share"], sex["its weighted share"]) == ("50.0%", shares[sex["most frequent"]])
+    assert "weighted mean" not in views(columns, columns)["age"].sides[0].numbers
+
+
 def test_a_share_is_of_all_values_and_not_of_the_most_frequent() -> None:
     ids = [f"id {i}" for i in range(4000)]
     view = views({"id": ids}, {"id": ids})["id"]
