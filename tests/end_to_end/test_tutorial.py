@@ -42,7 +42,11 @@ def run_steps(steps: list[tuple[str, list[str]]], folder: Path) -> list[str]:
         "COLUMNS": "200",
     }
     done = subprocess.run(
-        ["bash", "-c", f"set -e; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{script}".replace(_PORT, str(free_port()))],
+        [
+            "bash",
+            "-c",
+            f"set -e; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{script}".replace(_PORT, str(free_port())),
+        ],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
