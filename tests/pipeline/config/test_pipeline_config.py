@@ -270,3 +270,12 @@ def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> Non
     assert config.features["sex"].values == ("Female", "Male")  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match=r"features.sex.file: .*none.txt cannot be read: No such file or directory"):
         load(file, ["features.sex={kind: vocabulary_file, file: none.txt}"])
+
+
+def test_a_uri_is_kept_and_a_relative_folder_starts_at_the_config() -> None:
+    assert load(CENSUS_CONFIG, ["data.base=gs://my-bucket/data"]).data.base == "gs://my-bucket/data"
+    source = "{component: a.B, arguments: {input_base: ../data}}"
+    splits = "{train: {examples: train}, eval: {examples: eval}, test: {examples: eval}}"
+    data = load(CENSUS_CONFIG, [f"data={{format: tfrecord, example_gen: {source}, splits: {splits}}}"]).data
+    assert data.example_gen is not None
+    assert data.example_gen.arguments == {"input_base": str(CENSUS_CONFIG.parent.parent / "data")}
