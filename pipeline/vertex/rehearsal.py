@@ -27,6 +27,7 @@ from typing import Any
 from cli.errors import PipelineError
 from cli.state_files import write_atomically
 from pipeline.vertex.conditions import condition_holds, query_matches
+from schemas.tables import bigquery
 
 SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
     "SUCCEEDED",
@@ -40,7 +41,10 @@ _DONE = (SUCCEEDED, CACHED)
 _VALUES = {f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "JsonValue", "Bytes")}
 _PROJECT_NUMBER = "123456789"
 # What a container's environment has of this machine's: where programs are, and the emulator's addresses.
-_PASSED_ON = ("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH")
+_PASSED_ON = (
+    *("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH"),
+    *(bigquery.REST_EMULATOR, bigquery.STORAGE_EMULATOR),
+)
 _REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
 

@@ -21,7 +21,9 @@ from components.example_gen.component import (
     example_gen,
 )
 from pipeline.config.beam_args import beam_args
-from pipeline.config.pipeline_config import load
+from pipeline.config.pipeline_config import PipelineConfig, load
+from pipeline.vertex.compiler import compile_job
+from pipeline.vertex.rehearsal import Rehearsal
 from schemas.data import Data
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
@@ -181,3 +183,31 @@ def test_an_unchanged_table_is_reused_and_a_changed_one_is_read(warehouse: Wareh
     warehouse.write("census", census_table(299))
     run_node(3)
     assert states.states == [dag_runner.COMPLETE, dag_runner.CACHED, dag_runner.COMPLETE]
+
+
+@pytest.mark.slow
+def test_on_vertex_the_driver_before_the_cache_asks_bigquery(warehouse: Warehouse, tmp_path: Path) -> None:
+    config = load(CENSUS_CONFIG)
+    assert config.vertex is not None
+    warehouse.write("census", census_table(300))
+    splits = {
+        "train": {"table": "shop.census"},
+        "test": {"query": "SELECT * FROM shop.census WHERE age > 30"},
+        **_TAKEN,
+    }
+    data = {**_SETTINGS, "format": "bigquery", "bigquery": {"project": PROJECT}, "splits": splits}
+    vertex = {**config.vertex.model_dump(), "input_base": None, "pipeline_root": "gs://bucket/root", "image": "image:1"}
+    job = compile_job(PipelineConfig.model_validate({**config.model_dump(), "data": data, "vertex": vertex}))
+    dag = job["pipelineSpec"]["root"]["dag"]
+    dag["tasks"] = {"ExampleGen": dag["tasks"]["ExampleGen"]}
+    (tmp_path / "storage" / "bucket").mkdir(parents=True)
+
+    def run_job(number: int) -> tuple[str, str]:
+        rehearsal = Rehearsal(job, tmp_path / "rehearsal", job_id=f"run-{number}", storage=tmp_path / "storage")
+        result = rehearsal.run()["ExampleGen"]
+        return result.state, result.error
+
+    assert run_job(1) == ("SUCCEEDED", "")
+    assert run_job(2) == ("CACHED", "")
+    warehouse.write("census", census_table(299))
+    assert run_job(3) == ("SUCCEEDED", "")

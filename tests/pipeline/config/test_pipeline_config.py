@@ -138,7 +138,10 @@ def test_any_misspelt_key_is_refused_with_file_and_key(path: tuple[Any, ...], ke
         ("vertex.region=europe", "vertex.region: expected a region such as europe-west4, found 'europe'"),
         ("vertex.api_endpoint=https://localhost:1", "vertex.api_endpoint: expected HOST:PORT without https://"),
         ("name=Census Income", "name: string should match pattern '^[a-z0-9][a-z0-9-]{0,127}$', found 'Census Income'"),
-        ("data.ignored_columns=[age]", "data.ignored_columns: age cannot be ignored, the features or the label use it"),
+        (
+            "data.ignored_columns=[age]",
+            "data.ignored_columns: age cannot be ignored, the features, label or weight use it",
+        ),
         (
             "training.deep_optimizer={name: adam, learning_rate: 1, clip_norm: 1, clip_value: 1}",
             "training.deep_optimizer: give clip_norm or clip_value, not both",
@@ -305,3 +308,12 @@ def test_a_change_of_the_owner_or_of_the_date_trains_no_model_again() -> None:
     described = load(CENSUS_CONFIG, ["features.age.description=In years."]).feature_set
     assert plain.to_model_json() == noted.to_model_json() != described.to_model_json()
     assert FeatureSet.model_validate_json(described.to_model_json()).features["age"].description == "In years."
+
+
+def test_a_uri_is_kept_and_a_relative_folder_starts_at_the_config() -> None:
+    assert load(CENSUS_CONFIG, ["data.base=gs://my-bucket/data"]).data.base == "gs://my-bucket/data"
+    source = "{component: a.B, arguments: {input_base: ../data}}"
+    splits = "{train: {examples: train}, eval: {examples: eval}, test: {examples: eval}}"
+    data = load(CENSUS_CONFIG, [f"data={{format: tfrecord, example_gen: {source}, splits: {splits}}}"]).data
+    assert data.example_gen is not None
+    assert data.example_gen.arguments == {"input_base": str(CENSUS_CONFIG.parent.parent / "data")}

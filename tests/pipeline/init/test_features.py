@@ -245,7 +245,10 @@ def test_times_become_their_parts(values: Any, expected: str, parts: set[str], t
     ("values", "expected"),
     [
         ([f"it was a good day number {n}" for n in range(ROWS)], {"kind": "text", "word_ngrams": 2}),
-        (["Action|Comedy", "Drama", "Comedy|Drama|Action", "Horror", "Drama|Horror"] * 200, {"kind": "list", "delimiter": "|"}),
+        (
+            ["Action|Comedy", "Drama", "Comedy|Drama|Action", "Horror", "Drama|Horror"] * 200,
+            {"kind": "list", "delimiter": "|"},
+        ),
         ([f"[{n / 7:.3f}, {n / 3:.3f}]" for n in range(ROWS)], {"kind": "vector", "length": 2}),
         # Names and addresses are neither lists nor texts.
         ([f"{n} Main Street; Oslo" for n in range(ROWS)], None),

@@ -85,7 +85,7 @@ def test_no_note_reason_bound_or_category_is_shown(table: Path, flags: tuple[str
 )
 def test_an_error_about_a_sensitive_column_is_masked(table: Path, label: str, flags: Any, message: str) -> None:
     done = init(table, "orders.csv", "--label", label, *FLAGS, *flags)
-    assert done.returncode != 0 and done.stderr.startswith(message)
+    assert done.returncode != 0 and message in done.stderr
     assert not _CANARY.search(done.stdout + done.stderr)
 
 

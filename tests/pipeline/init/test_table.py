@@ -13,6 +13,7 @@ from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import find_source
 from pipeline.init.table import RawTable, read_table
+from schemas.tables.items import split_items
 
 
 def read(data: Path, test: Path | None = None, notes: Notes | None = None, label: str = "y") -> RawTable:
@@ -40,12 +41,12 @@ def test_a_label_of_few_amounts_keeps_its_spelling(tmp_path: Path) -> None:
 
 
 def test_columns_that_cannot_be_read_are_left_out_with_a_note(tmp_path: Path) -> None:
-    rows = pa.table({"tags": [["a"], ["b", "c"]] * 30, "x": [1, 2] * 30, "y": ["p", "q"] * 30})
+    rows = pa.table({"tags": [{"a": 1}, {"a": 2}] * 30, "x": [1, 2] * 30, "y": ["p", "q"] * 30})
     pyarrow.parquet.write_table(rows, tmp_path / "a.parquet")
     notes = Notes()
     loaded = read(tmp_path / "a.parquet", notes=notes)
     assert set(loaded.columns) == {"x", "y"}
-    assert loaded.unusable["tags"].startswith("holds list<")
+    assert loaded.unusable["tags"].startswith("holds struct<")
     assert notes.texts() == [f"'tags' {loaded.unusable['tags']}: left out"]
 
 
@@ -136,7 +137,7 @@ def test_numbers_in_two_formats_or_with_units_are_left_out_with_a_note(tmp_path:
         assert ("v" in table.columns, notes) == (True, [])
 
 
-def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
+def test_records_of_bytes_leave_out_columns_and_those_of_lists_are_read(tmp_path: Path) -> None:
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
@@ -149,11 +150,9 @@ def test_records_of_lists_and_bytes_leave_out_columns(tmp_path: Path) -> None:
             writer.write(example.SerializeToString())
     notes = Notes()
     table = read(tmp_path / "a.tfrecord", notes=notes)
-    assert set(table.columns) == {"x", "y"}
-    assert notes.texts() == [
-        "'emb' holds 4 values; expected one, or none: left out",
-        "'img' holds bytes that are not UTF-8: left out",
-    ]
+    assert set(table.columns) == {"emb", "x", "y"}
+    assert split_items(table.columns["emb"].texts[0].as_py()) == ["0.5"] * 4
+    assert notes.texts() == ["'img' holds bytes that are not UTF-8: left out"]
 
 
 @pytest.mark.parametrize(
