@@ -14,7 +14,7 @@ import tensorflow as tf
 from cli.errors import DataError
 from components.artifact_files import files_in
 from schemas.data import ReadOptions
-from schemas.features import FeatureSet, Timestamp, safe_name
+from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, safe_name
 from schemas.sensitive import MASK
 from schemas.tables.times import TimeFormat
 from serving.model.golden_requests import GoldenRequests
@@ -48,7 +48,7 @@ def write_golden(
     files = [file for uri in uris for file in files_in(uri)]
     first_records = tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator()
     fitting = (record for record in first_records if _fits(inputs, _instance(record, features)))
-    sensitive = [name for name, feature in features.features.items() if feature.sensitive]
+    sensitive = {name: _placeholder(feature) for name, feature in features.raw_features.items() if feature.sensitive}
     records = mask_records(list(itertools.islice(fitting, count)), sensitive)
     if not records:
         raise DataError(
@@ -64,18 +64,24 @@ def write_golden(
         file.write(GoldenRequests([_instance(record, features) for record in records], answers, tolerance).to_json())
 
 
-def mask_records(records: Sequence[bytes], sensitive: Sequence[str]) -> list[bytes]:
+def _placeholder(feature: BaseFeature) -> str:
+    """Return a string that a request takes in the place of a sensitive one."""
+    return feature.delimiter.join(["0"] * feature.length) if isinstance(feature, Vector) else MASK
+
+
+def mask_records(records: Sequence[bytes], sensitive: Mapping[str, str]) -> list[bytes]:
     """Return serialized tf.Example with placeholders for the values of sensitive columns.
 
     The requests go with the model wherever it is served, and its pages show the first of them. A number becomes the
-    rounded mean of the rows: far from all others, it would decide on every answer, whatever the other columns are.
+    rounded mean of the rows: far from all others, it would decide on every answer, whatever the other columns are. A
+    string becomes that of its column in `sensitive`.
     """
     examples = [tf.train.Example.FromString(record) for record in records]
-    for name in sensitive:
+    for name, text in sensitive.items():
         columns = [example.features.feature[name] for example in examples if name in example.features.feature]
         numbers = [number for column in columns for number in column.float_list.value]
         mean = sum(numbers) / max(len(numbers), 1)
-        placeholders = {"bytes_list": MASK.encode(), "float_list": float(f"{mean:.1g}"), "int64_list": 0}
+        placeholders = {"bytes_list": text.encode(), "float_list": float(f"{mean:.1g}"), "int64_list": 0}
         for column in columns:
             kind = column.WhichOneof("kind")
             if kind is not None:
