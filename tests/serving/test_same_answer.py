@@ -58,6 +58,16 @@ FEATURES = FeatureSet.model_validate(
             "color": {"kind": "vocabulary_list", "values": ["red", "NA", ""], "missing_values": ["?"]},
             "shop": {"kind": "vocabulary_file", "file": "f", "values": ["a", "b"], "missing": "a"},
             "zip": {"kind": "hash", "num_ids": 500},
+            "at": {
+                "kind": "timestamp",
+                "parts": {"hour": {}, "month": {"cyclical": True}, "year": {}},
+                "missing": "own_id",
+            },
+            "tags": {"kind": "list", "max_values": 4, "tokens": {"max_size": 9}},
+            "note": {"kind": "text", "max_tokens": 12, "tokens": {"max_size": 50}},
+            "point": {"kind": "vector", "length": 2, "delimiter": " ", "missing": "zeros"},
+            "rate": {"kind": "numeric", "expression": "log1p(hours) / age", "missing": "mean"},
+            "late": {"kind": "identity", "num_ids": 2, "expression": "hour(at) > 3 or town == 'Oslo'", "missing": 0},
         },
         "crosses": [{"features": ["town", "hours", "grade"], "num_ids": 500}],
         "label": {"column": "bought", "positive": "yes", "negative": "no"},
@@ -89,6 +99,10 @@ ROWS = [
         "color": ("red", "NA", "")[number % 3],
         "shop": "ab"[number % 2],
         "zip": str(85700 + number),
+        "at": f"2024-0{1 + number % 9}-{1 + number:02}T{number:02}:30:00",
+        "tags": ("a|b", "b", "c | a|", "")[number % 4],
+        "note": ("Free £5 now!", "call me", "ok, OK?", "")[number % 4],
+        "point": f"[{number} {number / 8}]",
     }
     for number in range(12)
 ]
@@ -129,6 +143,8 @@ ODD = [
         "null",
         "85711",
         "z" * 300,
+        *["2024-02-29", "2023-02-29", "2024-02-29 10:00+99:00", "0001-01-01", "10:00", "29.02.2024"],
+        *["a|b|c|d|e", "|", "a||b", "[1 2]", "1 2", "[1 2 3]", "[1 nan]", "Good GOOD good day", "你好 мир"],
     ],
 ]
 # A number of JSON, written as Python and CSV have it.
@@ -139,13 +155,13 @@ def values(kind: str) -> strategies.SearchStrategy[str]:
     return strategies.sampled_from([*NUMBERS, *ODD]) | strategies.sampled_from([row[kind] for row in ROWS])
 
 
-rows = strategies.fixed_dictionaries({name: values(name) for name in FEATURES.features})
+rows = strategies.fixed_dictionaries({name: values(name) for name in FEATURES.raw_features})
 # Most rows are good but for one or two values: else all would end in an error.
 few_odd = strategies.builds(
     lambda base, other, names: {**base, **{name: other[name] for name in names}},
     strategies.sampled_from(ROWS),
     rows,
-    strategies.sets(strategies.sampled_from(sorted(FEATURES.features)), max_size=2),
+    strategies.sets(strategies.sampled_from(sorted(FEATURES.raw_features)), max_size=2),
 )
 # What a route returns: a probability and a label, or the column and the reason.
 Answer = tuple[float, str] | str
@@ -170,7 +186,7 @@ def version(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     spec: dict[str, Any] = {
         name: tf.io.FixedLenFeature([], DTYPES[kind])
-        if name == "bought" or FEATURES.features[name].missing is None
+        if name == "bought" or FEATURES.raw_features[name].missing is None
         else tf.io.VarLenFeature(DTYPES[kind])
         for name, kind in FEATURES.column_types.items()
     }
@@ -326,7 +342,7 @@ def void(_: object) -> None:
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["id", *FEATURES.features, "bought"], quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer = csv.DictWriter(text, ["id", *FEATURES.raw_features, "bought"], quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "id": "1", "bought": ("yes", "no")[place % 2]} for place, row in enumerate(rows))
     path.write_bytes(text.getvalue().encode())
@@ -441,7 +457,7 @@ def test_a_row_has_one_answer(data: Data, routes: dict[str, Callable[[dict[str, 
     assert (("no", True) in labels) == (data is not DATA)
 
 
-@pytest.mark.parametrize("name", FEATURES.features)
+@pytest.mark.parametrize("name", FEATURES.raw_features)
 def test_every_odd_value_of_a_kind_has_one_answer(
     name: str, data: Data, routes: dict[str, Callable[[dict[str, str]], Answer]]
 ) -> None:
