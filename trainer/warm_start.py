@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from cli.errors import PipelineError
-from schemas.features import FeatureSet
+from schemas.features import FREQUENCIES_SUFFIX, FeatureSet
 from serving.model.literal_paths import literal_path
 from serving.registry import DECLARATION_FILE, VERSION_FILE
 
@@ -76,7 +76,9 @@ class WarmStart:
         # No vocabulary, but the place of the served model's version.
         before.pop(os.path.basename(VERSION_FILE), None)
         now = _assets(os.path.join(self.transform_output.transform_savedmodel_dir, "assets"))
-        for name in sorted({*before, *now}):
+        # How often a token occurs changes with each window, and its weights mean the same.
+        names = {name for name in (*before, *now) if not name.endswith(FREQUENCIES_SUFFIX)}
+        for name in sorted(names):
             old, new = before.get(name, []), now.get(name, [])
             if old != new:
                 changed = sum(a != b for a, b in zip(old, new, strict=False)) + abs(len(old) - len(new))

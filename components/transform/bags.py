@@ -12,11 +12,18 @@ import tensorflow_transform as tft
 from tensorflow_transform import analyzers, tf_utils
 
 from components.transform.category_tables import escape_categories, fingerprint_ids
-from schemas.features import WEIGHTS_SUFFIX, Bag, HashedTokens, IdList, LearnedTokens, Text, safe_name
+from schemas.features import (
+    FREQUENCIES_SUFFIX,
+    WEIGHTS_SUFFIX,
+    Bag,
+    HashedTokens,
+    IdList,
+    LearnedTokens,
+    Text,
+    safe_name,
+)
 from schemas.tables.items import LIST_SEPARATOR
 
-# Names the file of the rows that have each token, after the name of the column.
-FREQUENCIES_SUFFIX = "_frequencies"
 _LINES = tf.lookup.TextFileIndex
 
 # Characters that end a word: punctuation, spaces and control characters, by their categories in Unicode.

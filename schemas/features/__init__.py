@@ -33,13 +33,14 @@ from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabe
 from schemas.features.numeric import Numeric, bucketized_name, indicator_name
 from schemas.features.text import Text
 from schemas.features.timestamp import TimePart, Timestamp
-from schemas.features.tokens import WEIGHTS_SUFFIX, Bag, HashedTokens, LearnedTokens
+from schemas.features.tokens import FREQUENCIES_SUFFIX, WEIGHTS_SUFFIX, Bag, HashedTokens, LearnedTokens
 from schemas.features.vector import Vector
 from schemas.features.vocabulary import Vocabulary
 from schemas.features.vocabulary_file import VocabularyFile
 from schemas.features.vocabulary_list import VocabularyList
 
 __all__ = [
+    "FREQUENCIES_SUFFIX",
     "KINDS",
     "MISSING",
     "TRANSFORMED_WEIGHT",

@@ -10,6 +10,8 @@ from schemas.features.columns import IdColumn, NumberColumn, safe_name
 
 Combiner = Literal["sum", "mean", "sqrtn"]
 WEIGHTS_SUFFIX = "_weights"
+# Names the file of the number of rows that have each learned token, after the name of the column.
+FREQUENCIES_SUFFIX = "_frequencies"
 
 
 class LearnedTokens(Declaration):
