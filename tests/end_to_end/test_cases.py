@@ -55,13 +55,15 @@ _CASES = {
     "money": Case(("money_percent_date.csv",), "y", "binary", {"price": "numeric", "rate": "numeric"}),
     "classes": Case(("label_na.csv",), "continent", "multiclass", {"beer_servings": "number"}),
     "diamonds": Case(("diamonds_head.csv",), "price", "regression", dict.fromkeys(("carat", "x", "y", "z"), "numeric")),
-    "lists": Case(("one_tags.parquet",), "bought", "binary", {"x": "numeric"}, ignored=("tags",)),
-    "times": Case(("one_at.parquet",), "bought", "binary", {"x": "numeric"}, ignored=("at",)),
+    "lists": Case(("one_tags.parquet",), "bought", "binary", {"x": "numeric", "tags": "list"}),
+    "times": Case(("one_at.parquet",), "bought", "binary", {"x": "numeric", "at": "timestamp"}),
 }
 _KINDS = {
     "numeric": ("numeric",),
     "number": ("numeric", "identity"),
     "category": ("vocabulary", "vocabulary_list", "hash"),
+    "list": ("list",),
+    "timestamp": ("timestamp",),
 }
 
 
