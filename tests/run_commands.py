@@ -2,10 +2,18 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests import forked
+from tests.conftest import ROOT
+
+
+def start_local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the pipeline in a Python process of its own, as a user does."""
+    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
 
 
 def run_json(config: Path, run_root: Path, *arguments: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _PROGRAMS = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("what", _PROGRAMS)
 def test_nothing_heavy_is_imported_without_need_by(what: str) -> None:
     program, forbidden = _PROGRAMS[what]
@@ -41,6 +42,7 @@ def test_what_the_fork_server_loads_exists(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
 
 
+@pytest.mark.integration
 def test_keras_can_be_imported_after_a_server_did_without_it() -> None:
     program = (
         "import serving.model.tensorflow_without_keras, tensorflow as tf\n"

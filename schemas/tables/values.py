@@ -1,6 +1,6 @@
 """Converts raw values to the typed values that a model takes. Imports no TensorFlow.
 
-Every route uses `converted`: files (training, evaluation, batch prediction), JSON, tensors and tf.Example. So the same
+Every route uses `convert`: files (training, evaluation, batch prediction), JSON, tensors and tf.Example. So the same
 raw row has the same typed values, or the same error, wherever it comes from.
 """
 

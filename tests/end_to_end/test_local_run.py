@@ -1,36 +1,19 @@
-"""Whole runs of local_runner.py on a few thousand real census rows, in a process of their own.
-
-Tests of the output, the start and the end of a process start it as a user does, by `local_runner`. The other runs fork
-from a process that has TFX loaded, by `run_json`.
-"""
+"""Whole runs of local_runner.py on a few thousand real census rows: pushed, cached, retrained, not blessed, drifted."""
 
 import json
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from serving.registry import LocalRegistry, content_hash
 from tests import forked
-from tests.commands import parse_command
-from tests.conftest import ROOT, census_rows, write_rows
-from tests.run_commands import get_states, read_summary, run_json, run_pipeline_command
+from tests.conftest import census_rows, write_rows
+from tests.run_commands import get_states, read_summary, run_json, run_pipeline_command, start_local_runner
 
 pytestmark = pytest.mark.slow
-Rows = list[list[str]]
-
-
-def local_runner(config: Path, run_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(run_root)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_changes(
@@ -41,7 +24,7 @@ def test_a_model_is_pushed_answered_from_the_cache_and_retrained_when_a_feature_
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
 
-    first = read_summary(local_runner(config, root, "--json"))
+    first = read_summary(start_local_runner(config, root, "--json"))
     # Components, TFX and TensorFlow leave nothing in the machine's folder for temporary files, nor in the run's own.
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not (root / "temp").exists()
@@ -176,148 +159,3 @@ def _check_parity(summary: dict[str, Any], root: Path) -> None:
     eval_labels = next(iter(served.signatures["true_label"](eval_records).values())).numpy()
     eval_likely = np.where(eval_labels == 1, eval_probability, 1 - eval_probability)
     assert summary["facts"]["Trainer"]["metrics"]["log_loss"] == pytest.approx(-np.log(eval_likely).mean(), abs=1e-5)
-
-
-def _with_new_category(rows: Rows) -> Rows:
-    column = rows[0].index("workclass")
-    return [
-        rows[0],
-        *([*r[:column], "Gig-economy", *r[column + 1 :]] if i % 20 == 0 else r for i, r in enumerate(rows[1:])),
-    ]
-
-
-def _with_age_out_of_range(rows: Rows) -> Rows:
-    return [rows[0], *(["430", *row[1:]] for row in rows[1:21]), *rows[21:]]
-
-
-def test_the_gate_stops_a_run_on_anomalies(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    summary = run_json(small_census(lambda rows: _with_age_out_of_range(_with_new_category(rows))), tmp_path / "run")
-    assert summary["exit_code"] == 3
-    assert "train: workclass: " in summary["error"]
-    assert "train: age: Unexpectedly high value: 430>120" in summary["error"]
-    assert get_states(summary)["Gate"] == "failed"
-    assert "Transform" not in get_states(summary)
-    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
-
-
-def test_a_ragged_row_stops_the_run_in_one_line(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    config = small_census(lambda rows: [*rows[:100], rows[100][:5], *rows[101:]])
-    done = local_runner(config, tmp_path / "run", "--quiet")
-    assert (done.returncode, done.stdout) == (3, "")
-    what, why, *_ = done.stderr.splitlines()
-    assert what.startswith("census-income: no run was started; exit code 3, on ")
-    file = config.parent / "train.csv"
-    assert why.startswith(f"why      {file}:101: expected 15 fields, found 5: ")
-    assert LocalRegistry(tmp_path / "run" / "registry", "census-income").numbers() == []
-
-
-AWKWARD_NAMES = {"age": "1st.age (années)", "sex": "class", "native_country": "国/country", "income": "income?"}
-
-
-def _use_awkward_names(value: Any) -> Any:
-    """Return a config, or a part of one, with awkward column names."""
-    if isinstance(value, dict):
-        return {_use_awkward_names(key): _use_awkward_names(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_use_awkward_names(item) for item in value]
-    return AWKWARD_NAMES.get(value, value)
-
-
-def test_a_quiet_run_with_awkward_column_names_and_an_inferred_schema_prints_nothing(
-    small_census: Callable[..., Path], tmp_path: Path
-) -> None:
-    config, root = small_census(), tmp_path / "run"
-    for name in ("train.csv", "test.csv"):
-        header, newline, rows = (config.parent / name).read_text().partition("\n")
-        (config.parent / name).write_text(",".join(map(_use_awkward_names, header.strip().split(","))) + newline + rows)
-    config.write_text(yaml.safe_dump(_use_awkward_names(yaml.safe_load(config.read_text())), allow_unicode=True))
-    done = local_runner(config, root, "--quiet", "--set", "data.schema_file=null", "--set", "push.version=7")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert LocalRegistry(root / "registry", "census-income").numbers() == [7]
-    (log,) = (root / "logs").iterdir()
-    assert "epoch 1 of 3" in log.read_text()
-
-
-def test_ctrl_c_leaves_nothing_running_and_the_next_run_succeeds(
-    small_census: Callable[..., Path], tmp_path: Path
-) -> None:
-    config, root = small_census(), tmp_path / "run"
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--config", str(config), "--run-root", str(root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Transform started" in line:
-            break
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; the same command continues from the cache" in output
-    with sqlite3.connect(root / "metadata.sqlite") as database:
-        running = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
-    assert running == (0,)
-    rerun = run_json(config, root, "--until", "Transform")
-    assert (rerun["exit_code"], get_states(rerun)["ExampleGen"], get_states(rerun)["Transform"]) == (
-        0,
-        "cached",
-        "complete",
-    )
-
-
-def test_a_removed_feature_makes_the_last_blessed_model_incomparable(
-    small_census: Callable[..., Path], tmp_path: Path
-) -> None:
-    config, root = small_census(), tmp_path / "run"
-    assert run_json(config, root)["exit_code"] == 0
-    edited = yaml.safe_load(config.read_text())
-    del edited["features"]["race"], edited["data"]["schema_file"]
-    edited["data"]["ignored_columns"].append("race")
-    edited["evaluation"]["slice_by"] = [["sex"]]
-    config.write_text(yaml.safe_dump(edited, sort_keys=False))
-    refused = run_json(config, root)
-    assert refused["exit_code"] == 1
-    assert "cannot be compared: it reads 'race', which is not a feature any more; to continue" in refused["error"]
-    alone = run_json(config, root, "--set", "evaluation.change_thresholds=[]")
-    assert (alone["exit_code"], alone["pushed"][:9]) == (0, "version 2")
-
-
-def test_a_test_set_of_train_rows_is_not_judged(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    config, root = small_census(), tmp_path / "run"
-    write_rows(config.parent / "test.csv", census_rows("train", 3000))
-    stopped = run_json(config, root)
-    assert (stopped["exit_code"], stopped["pushed"]) == (3, "nothing")
-    assert get_states(stopped)["Gate"] == "failed" and "Transform" not in get_states(stopped)
-    assert "ROWS_SHARED_WITH_TRAIN" in stopped["error"] and "of 3,000 rows (" in stopped["error"]
-    # Another margin needs no other examples.
-    passed = run_json(config, root, "--set", "validation.train_overlap_margin=1", "--until", "Gate")
-    assert (passed["exit_code"], passed["error"]) == (0, None)
-    assert get_states(passed)["ExampleGen"] == "cached"
-    assert passed["facts"]["ExampleGen"]["equal_rows"]["in_train"]["test"]["rows"] == 3000
-
-
-def test_a_new_category_is_reviewed_and_accepted(small_census: Callable[..., Path], tmp_path: Path) -> None:
-    config, root = small_census(_with_new_category), tmp_path / "run"
-    schema = tmp_path / "census.pbtxt"
-    schema.write_text((ROOT / "schemas" / "census.pbtxt").read_text())
-    of_run = ("--config", str(config), "--run-root", str(root), "--set", f"data.schema_file={schema}")
-    stopped = run_json(config, root, "--set", f"data.schema_file={schema}")
-    assert stopped["exit_code"] == 3
-    assert "take it over into the schema (schema diff)" in stopped["error"]
-    review = parse_command(stopped["next"][1])
-    assert (review["command"], review["config_file"], review["run_root"]) == ("schema diff", str(config), root)
-    assert review["settings"] == (f"data.schema_file={schema}",)
-    (change,) = json.loads(run_pipeline_command("schema", "diff", *of_run, "--json"))["changes"]
-    assert (change["kind"], change["name"]) == ("string_domain", "workclass")
-    assert len(change["lines"]) == 1
-    assert change["lines"][0].startswith("+ value: ")
-    before = schema.read_text()
-    assert "no changes" in run_pipeline_command("schema", "accept", *of_run, "--feature", "age")
-    assert schema.read_text() == before
-    assert "1 change taken over" in run_pipeline_command("schema", "accept", *of_run)
-    assert schema.read_text().startswith("# The curated schema of UCI Adult")
-    assert "no changes" in run_pipeline_command("schema", "diff", *of_run)
-    # So many are new in `train` that it is skewed against `test`, which is another question.
-    skewed = "validation.severities=[{anomaly: SKEW, severity: warn}]"
-    accepted = run_json(config, root, "--set", f"data.schema_file={schema}", "--set", skewed, "--until", "Gate")
-    assert (accepted["exit_code"], accepted["error"]) == (0, None)
-    assert "[SKEW]" in accepted["facts"]["Gate"]["warnings"][0]

@@ -164,7 +164,7 @@ def test_a_refusal_that_could_not_be_posted_is_posted_the_next_time(
     configure(runs, FIRST)
     with receiver(status(404), status(404), status(200)) as hook:
         monkeypatch.setenv("HOOK", hook.url)
-        refuse(runs, shown=True)
+        refuse(runs, prints=True)
         assert oncall("check", "--alert").stderr == "alert not posted: the webhook answered HTTP 404 Not Found\n"
         assert oncall("check", "--alert").output == ""
         assert oncall("check", "--alert").output == ""

@@ -35,6 +35,7 @@ def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     return (random.random(count) < predictions).astype(np.int64), predictions
 
 
+@pytest.mark.integration
 def test_every_metric_equals_that_of_tfma(tmp_path: Path) -> None:
     labels, predictions = rows(200)
     config = config_pb2.EvalConfig(

@@ -56,8 +56,10 @@ class RunningServer:
         self.errors.extend(self.process.stderr)
 
     def __enter__(self) -> "RunningServer":
-        assert self._ready.wait(120)
-        assert self.process.poll() is None, self.errors
+        if not self._ready.wait(120) or self.process.poll() is not None:
+            # No `with` block ends it.
+            self.process.kill()
+            raise AssertionError(f"the server is not ready: {self.errors}")
         ready = next(event for event in self.events if event["event"] == "ready")
         self.url, self.grpc = ready["http"], ready.get("grpc")
         return self
@@ -96,12 +98,6 @@ def request(url: str, body: bytes | None = None) -> tuple[int, Any]:
 def _content(answer: Any) -> Any:
     text = answer.read().decode()
     return json.loads(text) if "json" in answer.headers["content-type"] else text
-
-
-def failed_start(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Return the exit code and the standard error of a server that does not come up."""
-    server = RunningServer(*arguments, **environment)
-    return server.wait(), "".join(server.errors)
 
 
 def registry_of(folder: Path) -> Any:

@@ -464,7 +464,10 @@ def test_every_odd_value_of_a_kind_has_one_answer(
     # Commas only change how numbers are written.
     is_number = FEATURES.column_types[name] != "string"
     for value in [*NUMBERS, *ODD] if data is DATA else NUMBERS if is_number else []:
-        check({**ROWS[1], name: value}, data, routes)
+        row = {**ROWS[1], name: value}
+        has_number = isinstance(_convert_numbers(_write_numbers(row, data), data)[name], int | float)
+        # With a string, a typed request only repeats the other one.
+        check(row, data, {key: route for key, route in routes.items() if has_number or not key.startswith("typed")})
 
 
 def test_the_servers_page_has_the_threshold(data: Data, server: RunningServer) -> None:

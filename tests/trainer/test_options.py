@@ -15,6 +15,7 @@ from trainer.input import Source, read_training_rows
 from trainer.model import WideAndDeep, build_model, compile_model
 from trainer.run import History, fit
 
+pytestmark = pytest.mark.integration
 KINDS: dict[str, dict[str, Any]] = {
     "binary": {"positive": "yes", "negative": "no"},
     "multiclass": {"kind": "multiclass", "classes": ["a", "b", "c"]},

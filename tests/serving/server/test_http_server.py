@@ -20,9 +20,10 @@ import schemathesis
 
 from serving.model.predictor import Predictor
 from serving.registry import LocalRegistry
+from tests import forked
 from tests.browser import needs_browser, open_page
 from tests.serving.models import ROW, SCHEMA_HASH, export_model, push
-from tests.serving.running import RunningServer, failed_start, registry_of
+from tests.serving.running import RunningServer, registry_of
 from tests.vertex_fixtures import BUCKET, Bench
 
 pytestmark = pytest.mark.integration
@@ -536,7 +537,7 @@ def test_what_cannot_be_served_is_one_line(bench: Bench, registry: LocalRegistry
             (["--model-dir", str(registry.folder), "--port", port], 5, f"127.0.0.1:{port} cannot listen"),
             (["--model-dir", str(registry.folder), "--grpc-port", port], 5, f"--grpc-port {port}: 127.0.0.1:{port}"),
         ):
-            exit_code, stderr = failed_start(*arguments)
-            errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
-            assert (exit_code, len(errors), message in "".join(errors)) == (code, 1, True), (arguments, stderr)
-            assert "Traceback" not in stderr
+            done = forked.run("serving", "--port", "0", *arguments)
+            errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+            assert (done.returncode, len(errors), message in "".join(errors)) == (code, 1, True), (arguments, done)
+            assert "Traceback" not in done.stderr

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 
 from cli.errors import PushError
+from serving.model.golden_requests import GoldenRequests
+from serving.registry.protocol import Candidate
+from serving.registry.vertex.config import Deployment, VertexProject
+from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.registry import VertexRegistry
 from tests import forked
 from tests.conftest import ROOT
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
@@ -128,19 +133,16 @@ def test_an_emulator_whose_ca_is_unknown_is_not_waited_for(bench: Bench) -> None
     ), done.stderr
 
 
-PUSH = """
-import sys
-from tests.vertex_fixtures import *
-place = VertexProject(project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=sys.argv[1])
-golden = GoldenRequests([{"x": 0.0}], [{"probability": float(sys.argv[4])}])
-deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
-registry = VertexRegistry(VertexClient(place, poll_seconds=0.02, report=print), deployment, "census-income")
-folder = Path(sys.argv[2])
-candidate = Candidate(
-    "census-income", None, sys.argv[3], folder=folder, tensorflow=(2, 21), golden=golden.to_json()
-)
-print(registry.push(candidate).traffic)
-"""
+def _push(environment: dict[str, str], folder: Path, run: str) -> None:
+    """Push a model in a process of its own."""
+    os.environ.update(environment)
+    place = VertexProject(
+        project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=environment["VERTEX_API_ENDPOINT"]
+    )
+    golden = GoldenRequests([{"x": 0.0}], [{"probability": 0.2}])
+    deployment = Deployment(serving_image="my-image", serving_tensorflow="2.21")
+    registry = VertexRegistry(VertexClient(place, poll_seconds=0.02, report=print), deployment, "census-income")
+    registry.push(Candidate("census-income", None, run, folder=folder, tensorflow=(2, 21), golden=golden.to_json()))
 
 
 @pytest.mark.parametrize("method", ["UploadModel", "DeployModel", "UpdateEndpoint", "MergeVersionAliases"])
@@ -148,19 +150,22 @@ def test_a_push_that_was_killed_is_finished_by_the_next_run(bench: Bench, method
     """kill -9 while a call hangs that was carried out; the lease is left behind, its holder dead."""
     bench.push(0.1)
     bench.fault(method=method, when="after", delay_seconds=6.0)
-    arguments = [bench.server.endpoint, str(bench.make_model(0.2))]
-    command = [sys.executable, "-c", PUSH, *arguments]
     calls = bench.server.emulator.faults.calls
     calls.clear()
-    with subprocess.Popen([*command, "run-2", "0.2"], cwd=ROOT, stdout=subprocess.DEVNULL) as push:
-        deadline = time.monotonic() + 60
-        while method not in calls:
-            assert time.monotonic() < deadline and push.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.3)
-        push.kill()
-    retry = subprocess.run([*command, "run-3", "0.2"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert retry.returncode == 0, retry.stderr
+    arguments = (dict(os.environ), bench.make_model(0.2))
+    push = forked.context().Process(target=_push, args=(*arguments, "run-2"))
+    push.start()
+    deadline = time.monotonic() + 60
+    while method not in calls:
+        assert time.monotonic() < deadline and push.is_alive()
+        time.sleep(0.05)
+    time.sleep(0.3)
+    push.kill()
+    push.join()
+    retry = forked.context().Process(target=_push, args=(*arguments, "run-3"))
+    retry.start()
+    retry.join()
+    assert retry.exitcode == 0
     assert bench.serving() == {2: 100}
     assert bench.aliases() == {1: ["previous", "v1"], 2: ["champion", "default", "v2"]}
     assert len(bench.endpoint().deployed) == 2
