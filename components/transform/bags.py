@@ -5,13 +5,14 @@ Ids are in `[0, num_ids)`. Where a row has fewer tokens than the limit, the id i
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform import analyzers, tf_utils
+from tensorflow_transform import tf_utils
 
-from components.transform.category_tables import escape_categories, fingerprint_ids
+from components.transform.category_tables import escape_categories, fingerprint_ids, learn_vocabulary
 from schemas.features import (
     FREQUENCIES_SUFFIX,
     WEIGHTS_SUFFIX,
@@ -122,16 +123,16 @@ def _learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> t
     idf = 1 + log((1 + rows) / (1 + rows with the token)); tokens that were not learned have that of one row.
     """
     escaped = values.with_flat_values(escape_categories(values.flat_values))
-    distinct = _distinct(escaped)
-    column = safe_name(name)
+    distinct, column = _distinct(escaped), safe_name(name)
+    learn = partial(learn_vocabulary, distinct, max_size=tokens.max_size, min_count=tokens.min_count)
     ids = _lookup(
-        _vocabulary(distinct, column, tokens),
+        learn(column),
         lambda path: tf.lookup.TextFileInitializer(path, tf.string, _LINES.WHOLE_LINE, tf.int64, _LINES.LINE_NUMBER),
         tokens.max_size,
         escaped.flat_values,
     )
     frequencies = _lookup(
-        _vocabulary(distinct, column + FREQUENCIES_SUFFIX, tokens, store_frequency=True),
+        learn(column + FREQUENCIES_SUFFIX, store_frequency=True),
         lambda path: tf.lookup.TextFileInitializer(path, tf.int64, _LINES.LINE_NUMBER, tf.int64, 0, delimiter=" "),
         1,
         tf.range(tokens.num_ids, dtype=tf.int64),
@@ -147,22 +148,6 @@ def _distinct(tokens: tf.RaggedTensor) -> tf.Tensor:
     rows = tf.strings.as_string(tokens.value_rowids())
     keys, _ = tf.unique(tf.strings.join([rows, tokens.flat_values], " "))
     return tf.strings.regex_replace(keys, r"^\d+ ", "")
-
-
-def _vocabulary(tokens: tf.Tensor, file: str, declared: LearnedTokens, *, store_frequency: bool = False) -> Any:
-    """Do as `tft.vocabulary`, without its slow filter of empty values and line breaks: there are none."""
-    # TFT tells analyses apart by their scope.
-    with tf.name_scope("vocabulary"):
-        return analyzers._vocabulary_analyzer_nodes(
-            analyzer_inputs=[tokens],
-            input_dtype="string",
-            vocab_ordering_type=analyzers._VocabOrderingType.FREQUENCY,
-            vocab_filename=file,
-            vocabulary_key=file,
-            top_k=declared.max_size,
-            frequency_threshold=declared.min_count if declared.min_count > 1 else 0,
-            store_frequency=store_frequency,
-        )
 
 
 def _lookup(file: Any, initializer: Callable[[Any], Any], default: int, keys: tf.Tensor) -> tf.Tensor:

@@ -100,23 +100,39 @@ def _learned_files(features: Mapping[str, Any], texts: tf.Tensor, sharing: Mappi
     parts = iter(escaped)
     columns = [[next(parts) for _ in numbers] for numbers in sharing.values()]
     return [
-        _vocabulary(tf.concat(own, axis=0) if len(own) > 1 else own[0], *feature)
-        for own, feature in zip(columns, features.items(), strict=True)
+        learn_vocabulary(
+            tf.concat(own, axis=0) if len(own) > 1 else own[0],
+            safe_name(name),
+            max_size=feature.max_size,
+            min_count=feature.min_count,
+        )
+        for own, (name, feature) in zip(columns, features.items(), strict=True)
     ]
 
 
-def _vocabulary(texts: tf.Tensor, name: str, feature: Vocabulary) -> Any:
-    """Do as `tft.vocabulary`, without its slow filter of empty values and line breaks: there are none."""
+def learn_vocabulary(
+    tokens: tf.Tensor, file: str, *, max_size: int, min_count: int, store_frequency: bool = False
+) -> Any:
+    """Do as `tft.vocabulary`, without its slow filter of empty values and line breaks: there are none.
+
+    Args:
+      tokens: escaped strings of any shape.
+      file: name of the file.
+      max_size: limit on the number of tokens.
+      min_count: tokens that are rarer are not learned.
+      store_frequency: whether each line begins with the count of its token.
+    """
     # TFT tells analyses apart by their scope.
     with tf.name_scope("vocabulary"):
         return analyzers._vocabulary_analyzer_nodes(
-            analyzer_inputs=[texts],
+            analyzer_inputs=[tokens],
             input_dtype="string",
             vocab_ordering_type=analyzers._VocabOrderingType.FREQUENCY,
-            vocab_filename=safe_name(name),
-            vocabulary_key=safe_name(name),
-            top_k=feature.max_size,
-            frequency_threshold=feature.min_count if feature.min_count > 1 else 0,
+            vocab_filename=file,
+            vocabulary_key=file,
+            top_k=max_size,
+            frequency_threshold=min_count if min_count > 1 else 0,
+            store_frequency=store_frequency,
         )
 
 
