@@ -59,6 +59,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return artifact
 
 
+PROPERTIES = {"column_types": json.dumps(TYPES), "sensitive_columns": "[]"}
+
+
 def execute(executor: Any, examples: Any, folder: Path, **properties: Any) -> Any:
     statistics = standard_artifacts.ExampleStatistics()
     statistics.uri = str(folder)
@@ -67,7 +70,7 @@ def execute(executor: Any, examples: Any, folder: Path, **properties: Any) -> An
 
 
 def ours(examples: Any, folder: Path) -> Any:
-    return execute(StatisticsExecutor(), examples, folder, column_types=json.dumps(TYPES))
+    return execute(StatisticsExecutor(), examples, folder, **PROPERTIES)
 
 
 def features(statistics: Any, split: str) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def test_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Pa
 
 def test_weighted_statistics_are_those_of_the_stock_component(examples: Any, tmp_path: Path) -> None:
     """By `kids`: any column of numbers can be a weight, and this one has zeros."""
-    mine = execute(StatisticsExecutor(), examples, tmp_path / "ours", column_types=json.dumps(TYPES), weight="kids")
+    mine = execute(StatisticsExecutor(), examples, tmp_path / "ours", **PROPERTIES, weight="kids")
     options = tfdv.StatsOptions(weight_feature="kids").to_json()
     expected = execute(stock.Executor(), examples, tmp_path / "stock", stats_options_json=options)
     for split in ("train", "eval"):
