@@ -2,29 +2,27 @@
 
 The syntax is that of Python's expressions, parsed by the standard library's `ast`; nothing is ever evaluated by Python.
 `Expression.parse` checks names and types against the columns. An expression has one meaning and two evaluations: over
-NumPy here, for labels and statistics, and over TensorFlow in the Transform graph
+Arrow, for labels (schemas/tables/expression_values.py), and over TensorFlow in the Transform graph
 (components/transform/expressions.py).
 
 A result is missing where an operand is missing; `coalesce`, `is_missing` and the branch of a condition that is not
 taken are the exceptions. It is missing, too, where it is not defined: a division by zero, or the logarithm of a number
-below 0. Imports no TensorFlow.
+below 0. Imports neither NumPy nor TensorFlow.
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Literal
 
 from schemas.declaration import did_you_mean
 from schemas.tables.time_parts import PARTS
 
 Type = Literal["number", "string", "time", "boolean"]
 
+# The mean radius of the Earth by the IUGG, in kilometres.
+EARTH_RADIUS_KM = 6_371.0088
 MAX_CHARS = 2_000
 _MAX_DEPTH = 50
 # The column of a name that Python cannot write: column("monthly charge").
@@ -204,16 +202,6 @@ class Expression:
         """Type of the values."""
         return self.root.type
 
-    def evaluate(self, columns: Mapping[str, pa.Array]) -> pa.Array:
-        """Return the value of each row, null where it is missing or not defined.
-
-        Args:
-          columns: Values of the columns that it uses, by name, null where one is missing; [n]. Numbers are float64 or
-            float32, times int64 of wall seconds.
-        """
-        rows = len(next(iter(columns.values()))) if columns else 1
-        return _evaluate(self.root, columns, rows)
-
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that it uses, in order of their first use."""
@@ -340,129 +328,3 @@ def _result_type(signature: Signature, operands: Sequence[Node]) -> Type | None:
 def _describe(signature: Signature) -> str:
     names = ["one type" if type_ == "same" else type_ for type_ in signature.operands]
     return ", ".join(names) + (", ..." if signature.repeats else "")
-
-
-# The mean radius of the Earth by the IUGG, in kilometres.
-EARTH_RADIUS_KM = 6_371.0088
-
-
-_ARROW_TYPES: Mapping[Type, pa.DataType] = {
-    "number": pa.float64(),
-    "string": pa.string(),
-    "time": pa.int64(),
-    "boolean": pa.bool_(),
-}
-Function = Callable[..., Any]
-
-
-def _evaluate(node: Node, columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
-    match node:
-        case Constant():
-            return pa.array([node.value], _ARROW_TYPES[node.type]).take(pa.array(np.zeros(rows, np.int64)))
-        case Column():
-            return _without_undefined(columns[node.name].cast(_ARROW_TYPES[node.type]))
-        case Call(function="substring", operands=(first, Constant(value=start), Constant(value=count))):
-            strings = _evaluate(first, columns, rows)
-            begin, length = int(float(start)), int(float(count))
-            return _without_undefined(pc.utf8_slice_codeunits(strings, begin, begin + length))
-        case Call(function="split_part", operands=(first, Constant(value=separator), Constant(value=index))):
-            parts = pc.split_pattern(_evaluate(first, columns, rows), str(separator))
-            number = int(float(index))
-            part = pc.list_slice(parts, number, number + 1, return_fixed_size_list=True)
-            return _without_undefined(part.flatten() if not part.null_count else _flatten(part))
-        case Call(function="contains", operands=(first, Constant(value=pattern))):
-            return pc.match_substring(_evaluate(first, columns, rows), str(pattern))
-    values = [_evaluate(operand, columns, rows) for operand in node.operands]
-    if node.function == "-" and node.operands[0].type == "time":
-        return pc.subtract(*values).cast(pa.float64())
-    return _without_undefined(_ARROW_FUNCTIONS[node.function](*values))
-
-
-def _flatten(lists: pa.Array) -> pa.Array:
-    """Return the only value of each list, null for no list."""
-    return pa.array([None if value is None else value[0] for value in lists.to_pylist()], pa.string())
-
-
-def _without_undefined(values: pa.Array) -> pa.Array:
-    """Return values with null for numbers that are not finite and for empty strings."""
-    if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
-    if pa.types.is_string(values.type):
-        return pc.if_else(pc.not_equal(values, ""), values, pa.scalar(None, values.type))
-    return values
-
-
-def _haversine_km(*degrees: pa.Array) -> pa.Array:
-    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984)."""
-    valid = np.logical_and.reduce([np.asarray(column.is_valid()) for column in degrees])
-    numbers = [np.radians(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)) for column in degrees]
-    latitude, longitude, other_latitude, other_longitude = numbers
-    half_chord = (
-        np.sin((other_latitude - latitude) / 2) ** 2
-        + np.cos(latitude) * np.cos(other_latitude) * np.sin((other_longitude - longitude) / 2) ** 2
-    )
-    kilometres = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half_chord, 0.0, 1.0)))
-    return pa.array(kilometres, pa.float64(), mask=~valid)
-
-
-def _time_part(part: Callable[[Any], Any]) -> Function:
-    def evaluate(seconds: pa.Array) -> pa.Array:
-        values = part(pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)).astype(np.float64)
-        return pa.array(values, mask=np.asarray(seconds.is_null()))
-
-    return evaluate
-
-
-def _floor_quotient(dividend: pa.Array, divisor: pa.Array) -> pa.Array:
-    return pc.floor(pc.divide(dividend, divisor))
-
-
-def _fold(function: Function) -> Function:
-    def fold(first: pa.Array, *others: pa.Array) -> pa.Array:
-        for other in others:
-            first = function(first, other)
-        return first
-
-    return fold
-
-
-_ARROW_FUNCTIONS: Mapping[str, Function] = {
-    "+": lambda x, y: pc.binary_join_element_wise(x, y, "") if pa.types.is_string(x.type) else pc.add(x, y),
-    "-": pc.subtract,
-    "*": pc.multiply,
-    "/": pc.divide,
-    "//": _floor_quotient,
-    "%": lambda x, y: pc.subtract(x, pc.multiply(_floor_quotient(x, y), y)),
-    "**": pc.power,
-    "negative": pc.negate,
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-    "and": _fold(pc.and_),
-    "or": _fold(pc.or_),
-    "not": pc.invert,
-    "if": pc.if_else,
-    "abs": pc.abs,
-    "exp": pc.exp,
-    "log": lambda x: pc.ln(x),
-    "log1p": lambda x: pc.log1p(x),
-    "sqrt": lambda x: pc.sqrt(x),
-    "floor": pc.floor,
-    "ceil": pc.ceil,
-    "round": lambda x: pc.round(x, round_mode="half_to_even"),
-    "min": lambda *values: pc.min_element_wise(*values, skip_nulls=False),
-    "max": lambda *values: pc.max_element_wise(*values, skip_nulls=False),
-    "coalesce": pc.coalesce,
-    "is_missing": pc.is_null,
-    "lower": pc.ascii_lower,
-    "upper": pc.ascii_upper,
-    "strip": pc.ascii_trim_whitespace,
-    "length": lambda x: pc.utf8_length(x).cast(pa.float64()),
-    "sin": lambda x: pc.sin(x),
-    "cos": lambda x: pc.cos(x),
-    **{name: _time_part(part) for name, part in PARTS.items()},
-    "haversine": _haversine_km,
-}

@@ -10,7 +10,9 @@ import yaml
 from schemas.data import ReadOptions
 from schemas.expressions import Expression
 from schemas.features import FeatureSet
-from schemas.tables.times import TimeFormat, read_times
+from schemas.tables.expression_values import evaluate as evaluate_rows
+from schemas.tables.time_format import TimeFormat
+from schemas.tables.times import read_times
 from schemas.tables.values import as_string, convert, feature_rules
 from tests.conftest import ROOT
 
@@ -60,7 +62,7 @@ def test_expressions_have_the_values_of_the_page(text: str, fare: str, miles: st
         name: pa.array([None if number == "missing" else float(number)], pa.float64())
         for name, number in (("fare", fare), ("miles", miles))
     }
-    (result,) = Expression.parse(text, {"fare": "number", "miles": "number"}).evaluate(columns).to_pylist()
+    (result,) = evaluate_rows(Expression.parse(text, {"fare": "number", "miles": "number"}), columns).to_pylist()
     assert ("missing" if result is None else str(result)) == value
 
 

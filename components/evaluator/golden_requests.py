@@ -16,7 +16,7 @@ from components.artifact_files import files_in
 from schemas.data import ReadOptions
 from schemas.features import BaseFeature, FeatureSet, Timestamp, Vector, safe_name
 from schemas.sensitive import MASK
-from schemas.tables.times import TimeFormat
+from schemas.tables.time_format import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
 from serving.model.predictor import rows_of

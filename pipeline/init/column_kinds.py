@@ -14,8 +14,9 @@ from pipeline.init.kinds import Kind, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
 from schemas.tables.items import LIST_START, split_items
+from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
-from schemas.tables.times import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date, read_times
+from schemas.tables.times import read_times
 
 # Formats that are tried, the usual ones first. Of day and month in either order, `_better_order` chooses.
 _DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y",

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -127,17 +126,17 @@ class FeatureSet(Declaration):
                 names.setdefault(feature.shared, []).append(name)
         return names
 
-    @cached_property
+    @property
     def raw_features(self) -> Mapping[str, Feature]:
         """The features whose values are a column of the data, by its name; the others are computed from them."""
         return {name: feature for name, feature in self.features.items() if feature.expression is None}
 
-    @cached_property
+    @property
     def encoded_features(self) -> Mapping[str, BaseFeature]:
         """The features that Transform encodes: all, with the parts of times in the place of times."""
         return {key: part for name, feature in self.features.items() for key, part in feature.expand(name).items()}
 
-    @cached_property
+    @property
     def id_columns(self) -> tuple[IdColumn, ...]:
         """The transformed columns of ids: features in the order of declaration, then crosses."""
         return (*self._feature_id_columns(), *(cross.id_column(cross.name, cross.num_ids) for cross in self.crosses))
@@ -146,7 +145,7 @@ class FeatureSet(Declaration):
         for name, feature in self.encoded_features.items():
             yield from feature.id_columns(name)
 
-    @cached_property
+    @property
     def number_columns(self) -> tuple[NumberColumn, ...]:
         """The transformed columns of numbers, in the order of declaration."""
         features = self.encoded_features.items()

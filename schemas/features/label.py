@@ -9,7 +9,7 @@ from schemas.declaration import Declaration, MissingValues
 from schemas.expressions import Expression, ExpressionError, Type
 from schemas.features.base import check_distinct
 from schemas.features.columns import ColumnType, safe_name
-from schemas.tables.times import check_format
+from schemas.tables.time_format import check_format
 
 _TYPES: Mapping[str, Type] = {"number": "number", "string": "string"}
 

@@ -11,8 +11,8 @@ from schemas.features.base import BaseFeature, ModelUse
 from schemas.features.buckets import Buckets
 from schemas.features.identity import Identity
 from schemas.features.numeric import Numeric
+from schemas.tables.time_format import ISO8601, check_format, check_time_zone, has_date
 from schemas.tables.time_parts import DATE_PARTS, NUM_VALUES, PARTS
-from schemas.tables.times import ISO8601, check_format, check_time_zone, has_date
 
 
 class TimePart(ModelUse):

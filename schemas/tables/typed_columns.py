@@ -17,6 +17,7 @@ from schemas.declaration import close_match, did_you_mean
 from schemas.expressions import Expression, Type
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
+from schemas.tables.expression_values import evaluate as evaluate_rows
 from schemas.tables.pieces import Piece
 from schemas.tables.readers import CONFIG_TERMS, Reader, Terms, Texts, open_table
 from schemas.tables.row_hash import Hashes, row_hashes, value_hashes
@@ -354,7 +355,7 @@ class Table:
             assert label is not None
             operands = {name: _operand(columns[name], rules[name]) for name in expression.columns}
             columns[label] = convert(
-                as_strings(expression.evaluate(operands), rules[label].numbers.decimal), rules[label]
+                as_strings(evaluate_rows(expression, operands), rules[label].numbers.decimal), rules[label]
             )
         good = np.ones(len(texts.rows), dtype=bool)
         if self.columns.drops_unlabelled:

@@ -29,7 +29,8 @@ from schemas.tables.items import (
     split_items,
 )
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
-from schemas.tables.times import TimeFormat, read_times
+from schemas.tables.time_format import TimeFormat
+from schemas.tables.times import read_times
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.

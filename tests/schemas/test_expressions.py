@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.expressions import FUNCTIONS, Expression, ExpressionError, Type
+from schemas.tables.expression_values import evaluate as evaluate_rows
 
 TYPES: dict[str, Type] = {
     "tips": "number", "fare": "number", "city": "string", "start": "time", "end": "time", "monthly charge": "number",
@@ -14,7 +15,7 @@ def value(text: str, **row: object) -> object:
     arrow = {"number": pa.float64(), "string": pa.string(), "time": pa.int64(), "boolean": pa.bool_()}
     expression = Expression.parse(text, TYPES)
     columns = {name: pa.array([row.get(name)], arrow[TYPES[name]]) for name in expression.columns}
-    (result,) = expression.evaluate(columns).to_pylist()
+    (result,) = evaluate_rows(expression, columns).to_pylist()
     return result
 
 

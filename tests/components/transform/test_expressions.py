@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from components.transform.expressions import Value, evaluate
 from schemas.expressions import FUNCTIONS, Expression, Type
+from schemas.tables.expression_values import evaluate as evaluate_rows
 
 TYPES: dict[str, Type] = {
     "x": "number", "y": "number", "s": "string", "r": "string", "t": "time", "u": "time", "b": "boolean",
@@ -91,7 +92,7 @@ def tensors(columns: dict[str, pa.Array]) -> dict[str, Value]:
 def check(text: str, rows: list[dict[str, Any]]) -> None:
     expression = Expression.parse(text, TYPES)
     columns = {name: pa.array([row[name] for row in rows], ARROW[TYPES[name]]) for name in expression.columns}
-    expected = expression.evaluate(columns).to_pylist()
+    expected = evaluate_rows(expression, columns).to_pylist()
     tensor, valid = evaluate(expression, tensors(columns))
     values = [
         value if is_valid else None

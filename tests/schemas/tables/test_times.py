@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.tables.times import TimeFormat, check_format, check_time_zone, has_date, read_times
+from schemas.tables.time_format import TimeFormat, check_format, check_time_zone, has_date
+from schemas.tables.times import read_times
 
 EPOCH = datetime.datetime(1970, 1, 1)
 MOMENTS = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 12, 31, 23, 59, 59))
