@@ -141,11 +141,9 @@ class RunRecord(BaseModel):
     @property
     def shown_config(self) -> dict[str, Any]:
         """The config for readers, with the categories of sensitive features masked."""
-        features = {
-            name: {**feature, "values": MASK} if feature.get("sensitive") and "values" in feature else feature
-            for name, feature in self.config.get("features", {}).items()
-        }
-        return {**self.config, "features": features}
+        features = self.config.get("features", {})
+        masked = {name: {**f, "values": MASK} for name, f in features.items() if f.get("sensitive") and "values" in f}
+        return {**self.config, "features": {**features, **masked}} if masked else self.config
 
     def log_of(self, node: str | None) -> str | None:
         """Return the file that has a node's log: its own, or the run's."""
