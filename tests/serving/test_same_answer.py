@@ -382,7 +382,7 @@ def _convert_numbers(row: dict[str, str], data: Data) -> dict[str, Any]:
         name: json.loads(plain)
         if _JSON_NUMBER.fullmatch(plain)
         and len(plain) < 10
-        and (FEATURES.column_types[name] != "string" or "." not in plain)
+        and (FEATURES.column_types[name] == "float" or name in ("grade", "rank") or "." not in plain)
         and json.dumps(json.loads(plain)) == plain
         else row[name]
         # With commas and points exchanged once more, a row has numbers as JSON has them.

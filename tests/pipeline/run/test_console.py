@@ -22,6 +22,7 @@ SUMMARY = RunSummary(
             "cached",
             0.5,
             ExampleGenSummary(
+                weights={},
                 rows={"train": 29361, "eval": 3200},
                 labels={"train": {"<=50K": 22021, ">50K": 7340}, "eval": {"<=50K": 3200, ">50K": 0}},
                 equal_rows={
@@ -45,6 +46,7 @@ SUMMARY = RunSummary(
             "complete",
             2.0,
             EvaluatorSummary(
+                weight_column=None,
                 blessed=False,
                 failures=["auc on sex=Male: 0.8421, must be at least 0.85"],
                 warnings=["auc on sex=Other: undefined, since all rows of the slice have the same class"],

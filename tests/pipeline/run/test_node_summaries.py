@@ -11,6 +11,7 @@ from pipeline.run.node_summaries import _SUMMARIES
 from trainer.summary import TrainerSummary
 
 EVALUATED = EvaluatorSummary(
+    weight_column=None,
     blessed=True,
     failures=[],
     warnings=[],
