@@ -20,6 +20,7 @@ from pipeline.init.source import Source, data_files, no_header_hint
 from pipeline.init.spellings import note_signs, why_mixed
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
+from schemas.tables.items import LIST_START
 from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
 from schemas.tables.readers import Terms, open_table
 from schemas.tables.values import as_missing
@@ -319,9 +320,10 @@ def _read_as(source: Source) -> str:
 
 
 def _strings(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, with null in place of the empty string."""
+    """Return a column as one array, with null in place of the empty string and of the empty list."""
     strings = column.cast(pa.string()).combine_chunks()
-    return as_missing(strings, ("",)) if pc.any(pc.equal(strings, "")).as_py() else strings
+    is_empty = pc.is_in(strings, pa.array(["", LIST_START]))
+    return as_missing(strings, ("", LIST_START)) if pc.any(is_empty).as_py() else strings
 
 
 def _find_mixed(columns: dict[str, Column], rows: int) -> tuple[NDArray[np.bool_], dict[str, tuple[int, str]]]:

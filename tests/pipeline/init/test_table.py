@@ -169,3 +169,9 @@ def test_a_test_file_that_is_written_in_another_way(test: str, message: str, tmp
     with pytest.raises(DataError) as refused:
         read(tmp_path / "a.csv", tmp_path / "b.csv")
     assert str(refused.value).startswith(f"{tmp_path}/b.csv: {message.format(folder=tmp_path)}")
+
+
+def test_an_empty_list_is_a_missing_value(tmp_path: Path) -> None:
+    rows = pa.table({"tags": [["a"], [], ["b", "c"], None] * 10, "y": ["p", "q"] * 20})
+    pyarrow.parquet.write_table(rows, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").columns["tags"].missing_share == 0.5
