@@ -79,7 +79,7 @@ def test_raw_flights_is_a_regression_with_its_honest_predictor(downloads: Path, 
     assert "\n  dep_delay: {kind: numeric" in written
     assert "# - 'dep_delay' explains " in written
     assert "- year # constant" in written
-    assert "- time_hour # date and time" in written
+    assert "\n  time_hour: {kind: timestamp, format: iso8601" in written
 
 
 def test_raw_kdd_has_no_header_and_a_test_file(downloads: Path, tmp_path: Path) -> None:
