@@ -5,7 +5,6 @@ Ids are in `[0, num_ids)`. Where a row has fewer tokens than the limit, the id i
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -82,15 +81,14 @@ def _split_text(raw: tf.Tensor, feature: Text) -> tf.RaggedTensor:
 
 def _encode(name: str, feature: Bag, raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     tokens = split_tokens(feature, raw)
-    is_tf_idf = isinstance(feature, Text) and feature.weights == "tf_idf"
     match feature.tokens:
         case HashedTokens(num_ids=num_ids):
             ids = tokens.with_flat_values(fingerprint_ids(tokens.flat_values[None], [num_ids])[0])
         case LearnedTokens():
-            ids, idf = _learned_ids(name, feature.tokens, tokens)
-    if is_tf_idf:
+            ids = _learned_ids(name, feature.tokens, tokens)
+    if isinstance(feature, Text) and isinstance(feature.tokens, LearnedTokens) and feature.weights == "tf_idf":
         # The sum over the occurrences of a token is its count times its inverse document frequency.
-        flat = tf.gather(idf, ids.flat_values)
+        flat = tf.gather(_inverse_frequencies(name, feature.tokens, tokens), ids.flat_values)
         flat /= tf.gather(_row_norms(ids, flat), ids.value_rowids())
     else:
         counts = tf.cast(tokens.row_lengths(), tf.float32)
@@ -116,31 +114,40 @@ def _row_norms(ids: tf.RaggedTensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.math.unsorted_segment_sum(squares, rows, ids.nrows()))
 
 
-def _learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-    """Return ids by a learned vocabulary, and the inverse document frequency of each id, [num_ids].
+def _learned_ids(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Return ids by a learned vocabulary, whose order is that of the number of rows with each token."""
+    escaped = values.with_flat_values(escape_categories(values.flat_values))
+    ids = _lookup(
+        learn_vocabulary(_distinct(escaped), safe_name(name), max_size=tokens.max_size, min_count=tokens.min_count),
+        lambda path: tf.lookup.TextFileInitializer(path, tf.string, _LINES.WHOLE_LINE, tf.int64, _LINES.LINE_NUMBER),
+        tokens.max_size,
+        escaped.flat_values,
+    )
+    return values.with_flat_values(ids)
+
+
+def _inverse_frequencies(name: str, tokens: LearnedTokens, values: tf.RaggedTensor) -> tf.Tensor:
+    """Return the inverse document frequency of each id, [num_ids].
 
     The frequency of a token is the number of rows that have it. As scikit-learn has it,
     idf = 1 + log((1 + rows) / (1 + rows with the token)); tokens that were not learned have that of one row.
     """
     escaped = values.with_flat_values(escape_categories(values.flat_values))
-    distinct, column = _distinct(escaped), safe_name(name)
-    learn = partial(learn_vocabulary, distinct, max_size=tokens.max_size, min_count=tokens.min_count)
-    ids = _lookup(
-        learn(column),
-        lambda path: tf.lookup.TextFileInitializer(path, tf.string, _LINES.WHOLE_LINE, tf.int64, _LINES.LINE_NUMBER),
-        tokens.max_size,
-        escaped.flat_values,
+    file = learn_vocabulary(
+        _distinct(escaped),
+        safe_name(name) + FREQUENCIES_SUFFIX,
+        max_size=tokens.max_size,
+        min_count=tokens.min_count,
+        store_frequency=True,
     )
     frequencies = _lookup(
-        learn(column + FREQUENCIES_SUFFIX, store_frequency=True),
+        file,
         lambda path: tf.lookup.TextFileInitializer(path, tf.int64, _LINES.LINE_NUMBER, tf.int64, 0, delimiter=" "),
         1,
         tf.range(tokens.num_ids, dtype=tf.int64),
     )
     rows = tft.sum(tf.ones([values.nrows(tf.int64)], tf.int64))
-    return values.with_flat_values(ids), 1 + tf.math.log(
-        (1 + tf.cast(rows, tf.float32)) / (1 + tf.cast(frequencies, tf.float32))
-    )
+    return 1 + tf.math.log((1 + tf.cast(rows, tf.float32)) / (1 + tf.cast(frequencies, tf.float32)))
 
 
 def _distinct(tokens: tf.RaggedTensor) -> tf.Tensor:
