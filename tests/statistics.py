@@ -15,7 +15,7 @@ from components.statistics_gen.component import generators
 def statistics_of(
     columns: Mapping[str, Sequence[Any]], *, shards: int = 1, weight: str | None = None
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Return statistics of columns of strings, whole numbers or float32; None is a missing value.
+    """Return statistics of columns of strings, whole numbers or float32, or of lists of them; None is a missing value.
 
     Args:
       columns: values by name, as many of each.
@@ -36,13 +36,14 @@ def statistics_of(
 
 
 def _lists(values: Sequence[Any]) -> pa.Array:
-    present = [value.item() if isinstance(value, np.generic) else value for value in values if value is not None]
+    rows = [None if value is None else value if isinstance(value, list) else [value] for value in values]
+    present = [value.item() if isinstance(value, np.generic) else value for row in rows for value in row or ()]
     if not present:
         return pa.nulls(len(values))
     if isinstance(present[0], str):
         items = pa.array([value.encode() for value in present], pa.large_binary())
     else:
         items = pa.array(present, pa.int64() if isinstance(present[0], int) else pa.float32())
-    missing = np.array([value is None for value in values])
-    starts = np.concatenate([[0], np.cumsum(~missing)])
+    missing = np.array([row is None for row in rows])
+    starts = np.concatenate([[0], np.cumsum([len(row or ()) for row in rows])])
     return pa.LargeListArray.from_arrays(pa.array(starts, mask=np.append(missing, False)), items)

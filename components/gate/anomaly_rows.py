@@ -63,7 +63,10 @@ def _count_unexpected(feature: statistics_pb2.FeatureNameStatistics, values: set
     buckets = stats.rank_histogram.buckets
     count = sum(bucket.sample_count for bucket in buckets if bucket.label not in values)
     # Only the most frequent values are counted one by one.
-    return f"{'at least ' if stats.unique > len(buckets) else ''}{count:,.0f} of {rows:,} rows"
+    least, values = "at least " if stats.unique > len(buckets) else "", stats.common_stats.tot_num_values
+    if values > stats.common_stats.num_non_missing:
+        return f"{least}{count:,.0f} of {values:,} values in {rows:,} rows"
+    return f"{least}{count:,.0f} of {rows:,} rows"
 
 
 def _above(feature: statistics_pb2.FeatureNameStatistics, bound: float, rows: int) -> str:

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -81,12 +82,13 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         column_types = json.loads(exec_properties["column_types"])
         weight = exec_properties.get("weight") or None
         sensitive = json.loads(exec_properties["sensitive_columns"])
+        delimiters = json.loads(exec_properties.get("delimiters") or "{}")
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "Take" >> beam.ParDo(_Take(column_types, weight))
+                | "Take" >> beam.ParDo(_Take(column_types, delimiters, weight))
                 | "Merge" >> beam.CombinePerKey(partial(_merge, weight=weight))
                 | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri, sensitive=sensitive)
             )
@@ -194,8 +196,11 @@ class NumberCounter(CombinerStatsGenerator):
 class _Take(beam.DoFn):
     """The statistics of one shard, from one pass over it."""
 
-    def __init__(self, column_types: Mapping[str, ColumnType], weight: str | None) -> None:
+    def __init__(
+        self, column_types: Mapping[str, ColumnType], delimiters: Mapping[str, str], weight: str | None
+    ) -> None:
         self._column_types = column_types
+        self._delimiters = delimiters
         self._weight = weight
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, Accumulators]]:
@@ -203,7 +208,7 @@ class _Take(beam.DoFn):
         split, path = element
         kinds = generators(self._weight)
         accumulators = [kind.create_accumulator() for kind in kinds]
-        for batch in record_batches(path, self._column_types):
+        for batch in record_batches(path, self._column_types, self._delimiters):
             accumulators = [
                 kind.add_input(accumulator, batch) for kind, accumulator in zip(kinds, accumulators, strict=True)
             ]
@@ -237,6 +242,7 @@ class StatisticsGenSpec(types.ComponentSpec):
         "column_types": component_spec.ExecutionParameter(type=str),
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
         "sensitive_columns": component_spec.ExecutionParameter(type=str),
+        "delimiters": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
@@ -256,6 +262,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         column_types: Mapping[str, ColumnType],
         weight: str | None = None,
         sensitive_columns: Collection[str] = (),
+        delimiters: Mapping[str, str] = MappingProxyType({}),
         code_fingerprint: str,
     ) -> None:
         """Args:
@@ -263,6 +270,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         column_types: the columns of the examples, and the type of each.
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         sensitive_columns: the columns that are marked, so that no page shows their values.
+        delimiters: the string between two values of a row, of each column of lists; each value counts.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
@@ -270,6 +278,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
             column_types=json.dumps(column_types, sort_keys=True),
             weight=weight,
             sensitive_columns=json.dumps(sorted(sensitive_columns)),
+            delimiters=json.dumps(delimiters, sort_keys=True),
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

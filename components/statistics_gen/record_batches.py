@@ -6,6 +6,7 @@ in threads of its own while the caller works on the batch before.
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cli.errors import DataError
 from components.batch_rows import batch_rows
+from components.list_values import split_values
 from components.parallel_calls import call_for_batches
 from schemas.features import ColumnType
 
@@ -23,13 +25,18 @@ _DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "st
 
 
 def record_batches(
-    path: str, types: Mapping[str, ColumnType], *, rows: int = ROWS_TOGETHER
+    path: str,
+    types: Mapping[str, ColumnType],
+    delimiters: Mapping[str, str] = MappingProxyType({}),
+    *,
+    rows: int = ROWS_TOGETHER,
 ) -> Iterator[pa.RecordBatch]:
     """Streams a TFRecord file of tf.Example, plain or ending in .gz, in file order.
 
     Args:
       path: local or remote.
       types: the columns to read, and the type of each.
+      delimiters: the string between two values of a row, of each column of lists.
       rows: most rows of a batch; one of many columns has fewer.
 
     Yields:
@@ -39,7 +46,7 @@ def record_batches(
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.
     """
-    parse = _parser(tuple(types.items()))
+    parse = _parser(tuple((name, type_, delimiters.get(name)) for name, type_ in types.items()))
     try:
         for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
@@ -50,15 +57,21 @@ def record_batches(
 
 
 @lru_cache
-def _parser(types: tuple[tuple[str, ColumnType], ...]) -> Any:
+def _parser(columns: tuple[tuple[str, ColumnType, str | None], ...]) -> Any:
     """Return a function of serialized examples, [n]: for each column where its rows begin, [n + 1], and its values.
 
     Strings come as their lengths and one text of all of them: objects of Python would cost more than the parsing.
     """
-    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind in types}
+    spec = {name: tf.io.RaggedFeature(_DTYPES[kind], row_splits_dtype=tf.int64) for name, kind, _ in columns}
 
     def parse(serialized: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
         ragged = tf.io.parse_example(serialized, spec)
+        for name, _, delimiter in columns:
+            if delimiter is not None:
+                values = split_values(ragged[name].flat_values, delimiter)
+                # From strings of rows to values of rows.
+                row_splits = tf.gather(values.row_splits, ragged[name].row_splits)
+                ragged[name] = tf.RaggedTensor.from_row_splits(values.flat_values, row_splits, validate=False)
         return {name: (column.row_splits, *_flat(column.flat_values)) for name, column in ragged.items()}
 
     # AutoGraph would rewrite, for seconds, what has no control flow of Python's.

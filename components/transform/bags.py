@@ -3,7 +3,6 @@
 Ids are in `[0, num_ids)`. Where a row has fewer tokens than the limit, the id is 0 and the weight is 0.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import tf_utils
 
+from components.list_values import split_values
 from components.transform.category_tables import escape_categories, fingerprint_ids, learn_vocabulary
 from schemas.features import (
     FREQUENCIES_SUFFIX,
@@ -22,7 +22,6 @@ from schemas.features import (
     Text,
     safe_name,
 )
-from schemas.tables.items import LIST_SEPARATOR
 
 _LINES = tf.lookup.TextFileIndex
 
@@ -49,19 +48,12 @@ def split_tokens(feature: Bag, raw: tf.Tensor) -> tf.RaggedTensor:
     """Return the tokens of each row, [batch, (tokens)], at most `feature.width` of each."""
     match feature:
         case IdList():
-            tokens = _split_list(raw, feature.delimiter)
+            tokens = split_values(raw, feature.delimiter)
         case Text():
             tokens = _split_text(raw, feature)
         case _:
             raise NotImplementedError(type(feature).__name__)
     return tokens[:, : feature.width]
-
-
-def _split_list(raw: tf.Tensor, delimiter: str) -> tf.RaggedTensor:
-    # One splitter for both forms: a client of the graph may send what a table has, or values joined by us.
-    values = tf.strings.split(tf.strings.regex_replace(raw, re.escape(delimiter), LIST_SEPARATOR), LIST_SEPARATOR)
-    values = values.with_flat_values(tf.strings.strip(values.flat_values))
-    return tf.ragged.boolean_mask(values, values != "")
 
 
 def _split_text(raw: tf.Tensor, feature: Text) -> tf.RaggedTensor:

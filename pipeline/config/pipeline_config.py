@@ -30,13 +30,13 @@ from schemas.data import Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import (
-    Bag,
     CategoricalFeature,
     Cross,
     Feature,
     FeatureSet,
     Label,
     LabelKind,
+    Text,
     Timestamp,
     Vector,
 )
@@ -114,7 +114,7 @@ class PipelineConfig(Declaration):
     @property
     def gate_policy(self) -> Validation:
         """The policy of the gate, whose comparisons leave out the columns that do not come again."""
-        kinds = (Bag, Timestamp, Vector)
+        kinds = (Text, Timestamp, Vector)
         columns = tuple(name for name, feature in self.feature_set.raw_features.items() if isinstance(feature, kinds))
         drift, skew = (
             comparison.model_copy(update={"excluded": (*comparison.excluded, *columns)})

@@ -11,6 +11,7 @@ from schemas.expressions import Expression, ExpressionError, Type
 from schemas.features.base import BaseFeature, SharedIds
 from schemas.features.columns import ColumnType, IdColumn, NumberColumn, safe_name
 from schemas.features.cross import Cross
+from schemas.features.id_list import IdList
 from schemas.features.input import Input
 from schemas.features.kinds import Feature
 from schemas.features.label import Label
@@ -130,6 +131,11 @@ class FeatureSet(Declaration):
     def raw_features(self) -> Mapping[str, Feature]:
         """The features whose values are a column of the data, by its name; the others are computed from them."""
         return {name: feature for name, feature in self.features.items() if feature.expression is None}
+
+    @property
+    def list_delimiters(self) -> Mapping[str, str]:
+        """The string between two values of a row, of each column of lists."""
+        return {name: feature.delimiter for name, feature in self.raw_features.items() if isinstance(feature, IdList)}
 
     @property
     def encoded_features(self) -> Mapping[str, BaseFeature]:

@@ -72,6 +72,12 @@ def statistics(ages: list[float], jobs: list[str]) -> Any:
         ("FLOAT_TYPE_SMALL_FLOAT", [20.0] * 1500 + [-5.0] * 500, ["cook"] * 2000, "500 of 2,000 rows"),
         ("FLOAT_TYPE_BIG_FLOAT", [i / 100 for i in range(14_000)], ["cook"] * 14_000, "about 1,999 of 14,000 rows"),
         ("ENUM_TYPE_UNEXPECTED_STRING_VALUES", [20.0] * 10, ["cook"] * 7 + ["pilot"] * 2 + ["x"], "3 of 10 rows"),
+        (
+            "ENUM_TYPE_UNEXPECTED_STRING_VALUES",
+            [20.0] * 10,
+            [["cook", "x"]] * 3 + [["cook"]] * 7,
+            "3 of 13 values in 10 rows",
+        ),
         ("FEATURE_TYPE_LOW_FRACTION_PRESENT", [20.0] * 10, ["cook"] * 9 + [None], "1 of 10 rows have none"),
         ("SCHEMA_NEW_COLUMN", [20.0] * 10, ["cook"] * 10, ""),
     ],

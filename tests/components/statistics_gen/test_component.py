@@ -15,7 +15,8 @@ from tfx.components.statistics_gen import executor as stock
 from tfx.types import artifact_utils, standard_artifacts
 
 from cli.errors import DataError
-from components.histograms import QUANTILES, number_counts, quantile
+from components.histograms import QUANTILES, category_counts, number_counts, quantile
+from components.schema_gen.component import infer
 from components.statistics_gen import component
 from components.statistics_gen.component import WRITTEN_BINS, StatisticsExecutor
 from tests.statistics import statistics_of
@@ -133,6 +134,22 @@ def test_weighted_statistics_are_those_of_the_stock_component(examples: Any, tmp
         assert totals[0] == totals[1] == pytest.approx(values(examples, split, "kids").sum())
 
 
+def test_values_of_lists_are_counted_and_have_a_domain(examples: Any, tmp_path: Path) -> None:
+    """Split at `e` and `n`: `clerk` is `cl` and `rk`, and `since` is `si` and `ce`."""
+    jobs = category_counts(features(ours(examples, tmp_path / "plain"), "train")["job"])
+    delimiters = json.dumps({"job": "e", "late": "n"})
+    split = execute(StatisticsExecutor(), examples, tmp_path / "lists", **PROPERTIES, delimiters=delimiters)
+    job = features(split, "train")["job"]
+    assert job.string_stats.common_stats.num_non_missing == sum(jobs.values())
+    values = category_counts(job)
+    expected = {"cook": jobs["cook"], "cl": jobs["clerk"], "rk": jobs["clerk"], "Bäck": jobs["Bäcker"]}
+    assert {name: values[name] for name in expected} == expected
+    train = tfdv.load_stats_binary(f"{split.uri}/Split-train/FeatureStats.pb")
+    schema = infer(train, TYPES, optional=["age", "late", "nobody"])
+    assert [[*domain.value] for domain in schema.string_domain if domain.name == "late"] == [["ce", "si"]]
+    assert not tfdv.validate_statistics(train, schema).anomaly_info
+
+
 def values(examples: Any, split: str, name: str) -> Any:
     """Return what is written in the examples."""
     numbers: list[float] = []
@@ -193,9 +210,9 @@ def test_a_shard_is_read_once_and_by_the_thousand(
     read: Counter[str] = Counter()
     rows: list[int] = []
 
-    def count_batches(path: str, types: Any) -> Iterator[pa.RecordBatch]:
+    def count_batches(path: str, types: Any, delimiters: Any) -> Iterator[pa.RecordBatch]:
         read[path] += 1
-        for batch in record_batches(path, types):
+        for batch in record_batches(path, types, delimiters):
             rows.append(len(batch))
             yield batch
 

@@ -46,6 +46,19 @@ def test_batches_are_those_of_tfx(tmp_path: Path, name: str) -> None:
     assert batches[0].column("rare").type == pa.null()
 
 
+def test_the_values_of_a_list_are_one_by_one(tmp_path: Path) -> None:
+    def record(tags: str | None) -> bytes:
+        values = [] if tags is None else [tags.encode()]
+        feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        return tf.train.Example(features=tf.train.Features(feature={"tags": feature})).SerializeToString()
+
+    path = write(tmp_path / "a.gz", [record("a.b| c"), record(None), record("c"), record("")])
+    (batch,) = record_batches(path, {"tags": "string"}, {"tags": "|"})
+    assert batch.column("tags").to_pylist() == [[b"a.b", b"c"], None, [b"c"], None]
+    (batch,) = record_batches(path, {"tags": "string"}, {"tags": "."})
+    assert batch.column("tags").to_pylist() == [[b"a", b"b| c"], None, [b"c"], None]
+
+
 def test_a_file_without_records_has_no_batches(tmp_path: Path) -> None:
     assert list(record_batches(write(tmp_path / "a.gz", []), TYPES)) == []
 

@@ -317,3 +317,13 @@ def test_a_uri_is_kept_and_a_relative_folder_starts_at_the_config() -> None:
     data = load(CENSUS_CONFIG, [f"data={{format: tfrecord, example_gen: {source}, splits: {splits}}}"]).data
     assert data.example_gen is not None
     assert data.example_gen.arguments == {"input_base": str(CENSUS_CONFIG.parent.parent / "data")}
+
+
+def test_times_texts_and_vectors_are_compared_only_by_name_and_lists_by_default() -> None:
+    declared = (
+        "{when: {kind: timestamp, parts: {hour: {}}}, tags: {kind: list}, note: {kind: text}, v: {kind: vector, "
+        "length: 2, missing: zeros}}"
+    )
+    settings = [f"features={declared}", "crosses=[]", "evaluation.slice_by=[]", "validation={}"]
+    policy = load(CENSUS_CONFIG, settings).gate_policy
+    assert policy.drift.excluded == policy.skew.excluded == ("when", "note", "v")
