@@ -122,10 +122,10 @@ def _record_rejection(
 
 
 def run_program() -> None:
-    """Run the command; leave at once when it was interrupted."""
-    from cli.interrupts import leaves_when_interrupted
+    """Run the command, and leave at once."""
+    from cli.interrupts import leaves_at_once
 
-    with leaves_when_interrupted():
+    with leaves_at_once():
         main()
 
 

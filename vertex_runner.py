@@ -154,5 +154,13 @@ def cancel(config: Any, *, job_id: str, as_json: bool) -> None:
     commands.cancel(config, job_id, as_json=as_json)
 
 
+def run_program() -> None:
+    """Run the command, and leave at once."""
+    from cli.interrupts import leaves_at_once
+
+    with leaves_at_once():
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    run_program()

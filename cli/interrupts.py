@@ -1,10 +1,12 @@
 """Handling of Ctrl-C and SIGTERM, which end a run at any stage within seconds, with a complete record."""
 
+import atexit
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -25,14 +27,33 @@ def leave_at_once(code: int) -> None:
 
 
 @contextmanager
-def leaves_when_interrupted() -> Iterator[None]:
-    """Leave at once when a command ends as an interrupted one; for the last lines of a program."""
+def leaves_at_once() -> Iterator[None]:
+    """End the process after the last lines of a program, with the exit code that it would have.
+
+    The interpreter would remove every object first. With TensorFlow and TFX loaded, that takes as long as to load them.
+    An interrupted command does not wait for its threads either.
+    """
+    code = 0
     try:
         yield
     except SystemExit as end:
-        if end.code == INTERRUPTED_EXIT_CODE:
-            leave_at_once(INTERRUPTED_EXIT_CODE)
-        raise
+        code = _exit_code(end)
+    except BaseException:
+        # As the interpreter does at the end of a program.
+        traceback.print_exc()
+        code = 1
+    if code != INTERRUPTED_EXIT_CODE:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    leave_at_once(code)
+
+
+def _exit_code(end: SystemExit) -> int:
+    """Return the code of `sys.exit`, and print its message if it has one."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)  # noqa: T201 (the interpreter prints it)
+    return 1
 
 
 class Interrupts:

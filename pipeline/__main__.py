@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cli.interrupts import leaves_at_once
 from cli.terminal import command, refusals
 from pipeline.init.command import init
 
@@ -146,5 +147,11 @@ def _count_text(changes: Sequence[object]) -> str:
     return f"{len(changes)} change{'' if len(changes) == 1 else 's'}" if changes else "no changes"
 
 
+def run_program() -> None:
+    """Run the command, and leave at once."""
+    with leaves_at_once():
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    run_program()

@@ -9,6 +9,7 @@ gs://BUCKET/x is STORAGE/BUCKET/x for artifacts and input files. A URI that only
 pushed versions, stays a gs:// URI and goes to the storage server of the emulator.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from typing import Any
 from cli.errors import PipelineError
 from cli.state_files import write_atomically
 from pipeline.vertex.conditions import condition_holds, query_matches
+from pipeline.vertex.task_starter import TaskStarter
 from schemas.tables import bigquery
 
 SUCCEEDED, FAILED, CACHED, SKIPPED, NOT_RUN, CANCELLED = (
@@ -45,6 +47,8 @@ _PASSED_ON = (
     *("VERTEX_API_ENDPOINT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "STORAGE_EMULATOR_HOST", "LD_LIBRARY_PATH"),
     *(bigquery.REST_EMULATOR, bigquery.STORAGE_EMULATOR),
 )
+# TFX's program of a task, with all that it loads.
+_LOADED = ("tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",)
 _REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
 
@@ -139,7 +143,8 @@ class Rehearsal:
         self._storage = storage or folder / "storage"
         self._environment = dict(environment or {})
         self._started, self._finished = started, finished
-        self._process: subprocess.Popen[bytes] | None = None
+        self._starter: TaskStarter | None = None
+        self._pid: int | None = None
         self._cancelled = threading.Event()
         (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
         self._records = Records(folder / "records.json")
@@ -148,6 +153,14 @@ class Rehearsal:
     def run(self) -> dict[str, TaskResult]:
         """Run all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
         package = install_package(self._folder)
+        self._starter = TaskStarter(_LOADED, self._clean_environment(package, self._folder), self._folder)
+        try:
+            self._run_all(package)
+        finally:
+            self._starter.close()
+        return self.results
+
+    def _run_all(self, package: Path) -> None:
         fast = not str(self._job["runtimeConfig"].get("failurePolicy", "")).endswith("SLOW")
         for name in self.order():
             task = self._tasks[name]
@@ -162,7 +175,6 @@ class Rehearsal:
                 result = self._run(name, task, package)
             self.results[name] = result
             self._finished(result)
-        return self.results
 
     def log(self, task: str) -> Path:
         """Where a task's output goes."""
@@ -171,9 +183,10 @@ class Rehearsal:
     def cancel(self) -> None:
         """End the task that runs, and start no more."""
         self._cancelled.set()
-        process = self._process
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+        pid = self._pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
 
     @property
     def _tasks(self) -> dict[str, Any]:
@@ -325,18 +338,29 @@ class Rehearsal:
         command = [part.replace("{{$}}", json.dumps(request)) for part in command]
         work = self._folder / "work" / name
         work.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable if command[0] == "python" else command[0], *command[1:]],
-                cwd=work,
-                env=self._clean_environment(package, work),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            code = self._process.wait()
+        environment = self._clean_environment(package, work)
+        assert self._starter is not None
+        code = self._starter.run(command, environment, work, log, self._started_process)
+        if code is None:
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    [sys.executable if command[0] == "python" else command[0], *command[1:]],
+                    cwd=work,
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            self._started_process(process.pid)
+            code = process.wait()
+        self._pid = None
         if code:
             raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
+
+    def _started_process(self, pid: int) -> None:
+        self._pid = pid
+        if self._cancelled.is_set():
+            self.cancel()
 
     def _clean_environment(self, package: Path, work: Path) -> dict[str, str]:
         """Return what a container would have, and nothing of the shell that started this."""

@@ -62,6 +62,49 @@ def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.parametrize(
+    ("last", "code", "error"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit(5)", 5, ""),
+        ("sys.exit('no such run')", 1, "no such run\n"),
+        ("raise ValueError('x')", 1, "ValueError: x\n"),
+    ],
+)
+def test_a_program_that_leaves_at_once_ends_as_any_other(last: str, code: int, error: str) -> None:
+    lines = (
+        "import atexit, sys, threading, time",
+        "from cli.interrupts import leaves_at_once",
+        "class Left:",
+        "    def __del__(self): print('removed')",
+        "left = Left()",
+        "atexit.register(print, 'at exit')",
+        "def last():",
+        f"    {last}",
+        "PROGRAM",
+    )
+    program = "\n".join(lines)
+    usual = _run(program.replace("PROGRAM", "last()"))
+    at_once = _run(program.replace("PROGRAM", "with leaves_at_once():\n    last()"))
+    assert (at_once.returncode, at_once.stdout) == (usual.returncode, "at exit\n") == (code, "at exit\n")
+    assert usual.stdout == "at exit\nremoved\n"
+    assert at_once.stderr.endswith(error) and usual.stderr.endswith(error)
+
+
+def test_a_program_that_leaves_at_once_waits_for_its_threads() -> None:
+    program = (
+        "import threading, time\n"
+        "from cli.interrupts import leaves_at_once\n"
+        "with leaves_at_once():\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.2), print('done'))).start()\n"
+    )
+    assert _run(program).stdout == "done\n"
+
+
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
 def test_a_process_whose_main_thread_is_in_native_code_ends_within_seconds() -> None:
     code = (
         "import hashlib, os\n"
