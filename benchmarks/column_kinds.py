@@ -128,7 +128,7 @@ def _time_parts(times: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({**parts, "seconds": times.astype("int64")})
 
 
-def _mixed(times: Sequence[str] = (), left_out: Sequence[str] = ()) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def _table_columns(times: Sequence[str] = (), left_out: Sequence[str] = ()) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return a function that makes columns for the trees: parts of times, numbers, and codes of strings."""
 
     def columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -144,10 +144,10 @@ def _mixed(times: Sequence[str] = (), left_out: Sequence[str] = ()) -> Callable[
 
 TABLES: dict[str, KindTable] = {
     "tweets": KindTable("text", _tweets, "phone", lambda rows: rows["text"].fillna(""), peer="TF-IDF, logistic"),
-    "ratings": KindTable("ids, list", _ratings, "rating", _mixed(["timestamp"])),
-    "rentals": KindTable("time", _rentals, "bikers", _mixed(["started_at"])),
-    "taxi": KindTable("derived label", _taxi, "big_tip", _mixed(["pickup", "dropoff"]), config=_TAXI),
-    "survey": KindTable("weights", _survey, "income", _mixed(), ("--weight", "fnlwgt"), weight="fnlwgt"),
+    "ratings": KindTable("ids, list", _ratings, "rating", _table_columns(["timestamp"])),
+    "rentals": KindTable("time", _rentals, "bikers", _table_columns(["started_at"])),
+    "taxi": KindTable("derived label", _taxi, "big_tip", _table_columns(["pickup", "dropoff"]), config=_TAXI),
+    "survey": KindTable("weights", _survey, "income", _table_columns(), ("--weight", "fnlwgt"), weight="fnlwgt"),
 }
 
 
