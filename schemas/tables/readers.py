@@ -66,6 +66,7 @@ class Terms:
       copies: the same of a column that is only copied.
       undeclared: remedy for a column that is not declared.
       for_missing: remedy for a missing value; `{name}` is the column's.
+      for_times: remedy for a time in another format.
     """
 
     format: str = "data.format:"
@@ -79,6 +80,7 @@ class Terms:
     copies: str = "is to be copied"
     undeclared: str = "declare it under features, or name it in data.ignored_columns"
     for_missing: str = "correct the row, or declare what a missing value becomes under features.{name}.missing"
+    for_times: str = "correct the row, or declare how times are written under features.{name}.format"
 
 
 CONFIG_TERMS = Terms()

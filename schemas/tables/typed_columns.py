@@ -394,6 +394,8 @@ class Table:
                 return (
                     f"{fault.reason}; correct the row, or name the string in {where} if it stands for a missing value"
                 )
+            case "time":
+                return f"{fault.reason}; {terms.for_times.format(name=name)}"
             case "other":
                 return fault.reason
 

@@ -58,8 +58,9 @@ _WRITTEN_NUMBER = re.compile(r"(?=.*[^\d.+-])[^\w]*\d[\d.,'_\s\u2019]*\W*|[A-Z]{
 
 # Comes before the value in the reason of a fault, and after the kind of problem.
 FOUND = ", found "
-# What kind of remedy helps: a missing value, a number in another format, a value of another type, or any other fault.
-FaultKind = Literal["missing", "format", "type", "other"]
+# What kind of remedy helps: a missing value, a number in another format, a value of another type, a time, or any other
+# fault.
+FaultKind = Literal["missing", "format", "type", "time", "other"]
 
 
 @dataclass(frozen=True)
@@ -272,10 +273,10 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
     match rule.kind:
         case "int" if rule.times is not None:
             values, reasons = read_times(strings, rule.times)
-            faults = {**_as_faults(reasons), **faults}
+            faults = {**_as_faults(reasons, "time"), **faults}
         case "string":
             strings, reasons = read_items(strings, rule.items)
-            faults = {**_as_faults(reasons), **faults}
+            faults = {**_as_faults(reasons, "other"), **faults}
             values = strings.cast(pa.binary())
         case "float":
             strings, values, wrong = _floats(strings, rule)
@@ -299,8 +300,8 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
     return Converted(values, strings, faults)
 
 
-def _as_faults(reasons: Mapping[int, str]) -> dict[int, Fault]:
-    return {row: Fault(reason, "other") for row, reason in reasons.items()}
+def _as_faults(reasons: Mapping[int, str], kind: FaultKind) -> dict[int, Fault]:
+    return {row: Fault(reason, kind) for row, reason in reasons.items()}
 
 
 def out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:

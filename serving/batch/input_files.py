@@ -31,6 +31,7 @@ FLAGS = Terms(
     copies="--key names",
     undeclared="name it in --ignore-column, or copy it with --key",
     for_missing="correct the row: the model was trained without missing values in this column",
+    for_times="correct the row: the model was trained with times in this format",
 )
 
 
