@@ -20,6 +20,7 @@ from google.cloud import aiplatform_v1 as v1
 from cli.errors import PushError
 from serving.registry.stamps import timestamp, user_and_host
 from serving.registry.vertex.connection import TransientError, VertexClient
+from serving.registry.vertex.metadata_store import ensure_store
 from serving.registry.vertex.state import label
 
 LEASE_SECONDS = 300.0
@@ -158,20 +159,6 @@ def _holder_is_dead(held: Mapping[str, Any]) -> bool:
         return abs(psutil.Process(int(held["pid"])).create_time() - float(held["started"])) > 1.0
     except psutil.NoSuchProcess:
         return True
-
-
-def ensure_store(vertex: VertexClient) -> None:
-    """Create the default metadata store of a project that never had one."""
-    name = f"{vertex.place.parent}/metadataStores/default"
-    try:
-        vertex.read(vertex.metadata.get_metadata_store, v1.GetMetadataStoreRequest(name=name))
-    except exceptions.NotFound:
-        request = v1.CreateMetadataStoreRequest(parent=vertex.place.parent, metadata_store_id="default")
-        try:
-            started = vertex.retry(lambda: vertex.call(vertex.metadata.create_metadata_store, request), seconds=120)
-            vertex.wait(vertex.metadata, started.operation.name, seconds=300)
-        except exceptions.AlreadyExists:
-            vertex.settle(vertex.metadata, name, seconds=300)
 
 
 def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:

@@ -9,6 +9,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.names import is_same_resource
 
 CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "default"
 OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
@@ -83,7 +84,7 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def find_deployment(self, model: str, version_id: str) -> DeployedVersion | None:
-        deployments = [d for d in self.deployed if d.model == model and d.version_id == version_id]
+        deployments = [d for d in self.deployed if d.version_id == version_id and is_same_resource(d.model, model)]
         # The one with traffic first: a second deployment of one version is a leftover.
         return max(deployments, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
 
