@@ -224,5 +224,10 @@ def predict(emulator: Emulator, request: Any) -> Any:
 
 def predict_rows(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
     """Return the predictions that the container of a deployed model would return."""
-    rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)
+    from serving.model.predictor import ModelError
+
+    try:
+        rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)
+    except ModelError as error:
+        raise ValueError(str(error)) from error
     return rows

@@ -12,12 +12,12 @@ _MAX_ID_CHARS = 128
 _DIGEST_CHARS = 16
 
 
-def is_same_resource(one: str, other: str) -> bool:
+def is_same_resource(name: str, other: str) -> bool:
     """Return whether two names mean the same resource; one may have the project's id, and the other its number."""
-    matches = (_NAME.fullmatch(one), _NAME.fullmatch(other))
-    if matches[0] is None or matches[1] is None or matches[0][2] != matches[1][2]:
-        return one == other
-    project, other_project = matches[0][1], matches[1][1]
+    match, other_match = _NAME.fullmatch(name), _NAME.fullmatch(other)
+    if match is None or other_match is None or match[2] != other_match[2]:
+        return name == other
+    project, other_project = match[1], other_match[1]
     return project == other_project or project.isdecimal() != other_project.isdecimal()
 
 

@@ -70,6 +70,7 @@ class DeployedVersion:
     version_id: str
     created: float
     resources: Any
+    service_account: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Endpoint:
     split: Mapping[str, int] = field(default_factory=dict)
     etag: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    cmek_key: str = ""
 
     def find_deployment(self, model: str, version_id: str) -> DeployedVersion | None:
         deployments = [d for d in self.deployed if d.version_id == version_id and is_same_resource(d.model, model)]
@@ -144,6 +146,7 @@ def _to_endpoint(endpoint: Any) -> Endpoint:
             version_id=d.model_version_id,
             created=d.create_time.timestamp() if d.create_time else 0.0,
             resources=d.dedicated_resources,
+            service_account=d.service_account,
         )
         for d in endpoint.deployed_models
     ]
@@ -154,4 +157,5 @@ def _to_endpoint(endpoint: Any) -> Endpoint:
         split={key: share for key, share in endpoint.traffic_split.items() if share},
         etag=endpoint.etag,
         labels=dict(endpoint.labels),
+        cmek_key=endpoint.encryption_spec.kms_key_name,
     )
