@@ -20,6 +20,9 @@ from serving.registry.vertex.rollout import RolloutResult
 from serving.registry.vertex.state import Endpoint, VertexModel, read_endpoint, read_model
 
 PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
+# In every name that the service returns.
+PROJECT_NUMBER = "697047613721"
+ANSWERED_PARENT = f"projects/{PROJECT_NUMBER}/locations/{REGION}"
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +35,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
-    with EmulatorServer(tmp_path / "vertex", tls=tls, operation_seconds=0.02) as running:
+    numbers = {PROJECT: PROJECT_NUMBER}
+    with EmulatorServer(tmp_path / "vertex", tls=tls, operation_seconds=0.02, project_numbers=numbers) as running:
         for key, value in running.environment().items():
             monkeypatch.setenv(key, value)
         (running.emulator.storage / BUCKET).mkdir()

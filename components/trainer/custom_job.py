@@ -18,6 +18,7 @@ from tfx.types import artifact_utils
 from cli.errors import PipelineError
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.metadata_store import resolve_network
 
 # In Trainer's custom_config: CustomJobSettings as JSON.
 SETTINGS_KEY = "custom_job"
@@ -103,9 +104,8 @@ def _start(vertex: VertexClient, name: str, settings: dict[str, Any], command: l
     pools = [_pool(settings, command, arguments, 1)]
     if settings["replicas"] > 1:
         pools.append(_pool(settings, command, arguments, settings["replicas"] - 1))
-    spec = v1.CustomJobSpec(
-        worker_pool_specs=pools, service_account=settings["service_account"] or "", network=settings["network"] or ""
-    )
+    network = resolve_network(vertex, settings["network"]) if settings["network"] else ""
+    spec = v1.CustomJobSpec(worker_pool_specs=pools, service_account=settings["service_account"] or "", network=network)
     job = v1.CustomJob(display_name=name, job_spec=spec, labels=vertex.place.labels)
     if vertex.place.cmek_key:
         job.encryption_spec = v1.EncryptionSpec(kms_key_name=vertex.place.cmek_key)

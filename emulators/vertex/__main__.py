@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import grpc
@@ -38,10 +39,31 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
     "--operation-seconds", default=2.0, show_default=True, help="Duration of a long-running operation, in seconds."
 )
 @click.option(
+    "--warm-up-seconds",
+    default=0.0,
+    show_default=True,
+    help="Time for which an endpoint answers 503 after a deployment or a change of its split.",
+)
+@click.option(
+    "--project",
+    "projects",
+    multiple=True,
+    metavar="ID=NUMBER",
+    help="Number of a project, which responses have in all names. May be repeated.  [default: derived from the id]",
+)
+@click.option(
     "--tls", type=click.Path(path_type=Path), help="Folder of the CA and the certificate.  [default: STATE/tls]"
 )
 @click.pass_context
-def main(context: click.Context, state: Path, port: int, operation_seconds: float, tls: Path | None) -> None:
+def main(
+    context: click.Context,
+    state: Path,
+    port: int,
+    operation_seconds: float,
+    warm_up_seconds: float,
+    projects: tuple[str, ...],
+    tls: Path | None,
+) -> None:
     """Emulate Vertex AI and Cloud Storage on this machine, until Ctrl-C.
 
     Prints one `export` line for each variable that clients need; gs://BUCKET/x is the file STATE/storage/BUCKET/x.
@@ -51,7 +73,13 @@ def main(context: click.Context, state: Path, port: int, operation_seconds: floa
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with _lock_state(state), _open_server(state.absolute(), tls and tls.absolute(), port, operation_seconds) as server:
+    settings = {
+        "tls": tls and tls.absolute(),
+        "operation_seconds": operation_seconds,
+        "warm_up_seconds": warm_up_seconds,
+        "project_numbers": _parse_projects(projects),
+    }
+    with _lock_state(state), _open_server(state.absolute(), port, settings) as server:
         lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
         (state / "env.sh").write_text("\n".join(lines) + "\n")
         click.echo("\n".join(lines))
@@ -78,14 +106,22 @@ def _lock_state(state: Path) -> Iterator[None]:
         yield
 
 
-def _open_server(state: Path, tls: Path | None, port: int, operation_seconds: float) -> EmulatorServer:
+def _parse_projects(projects: Sequence[str]) -> dict[str, str]:
+    numbers = {}
+    for text in projects:
+        match = re.fullmatch(r"([a-z][a-z0-9-]{4,28}[a-z0-9])=([1-9][0-9]{5,18})", text)
+        if match is None:
+            raise click.BadParameter(f"'{text}': expected such as my-project=697047613721", param_hint="--project")
+        numbers[match[1]] = match[2]
+    return numbers
+
+
+def _open_server(state: Path, port: int, settings: dict[str, Any]) -> EmulatorServer:
     """Return the server, at its earlier ports if they are still free, so that shells with the old env.sh still work."""
     old_port, old_storage_port = _read_ports(state / "env.sh")
     for grpc_port, storage_port in dict.fromkeys([(port or old_port, old_storage_port), (port, 0)]):
         try:
-            return EmulatorServer(
-                state, tls=tls, port=grpc_port, storage_port=storage_port, operation_seconds=operation_seconds
-            )
+            return EmulatorServer(state, port=grpc_port, storage_port=storage_port, **settings)
         except (RuntimeError, OSError) as error:
             problem = error
     raise click.ClickException(f"--port {port}: cannot be opened; is it in use? ({problem})")

@@ -3,6 +3,7 @@
 import random
 import re
 import threading
+import time
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
@@ -39,12 +40,22 @@ def _finish_create(emulator: Emulator, request: dict[str, Any]) -> Any:
 
 @method("EndpointService")
 def get_endpoint(emulator: Emulator, request: Any) -> Any:
-    return emulator.store.get(request.name)
+    return _hide_new_deployments(emulator, emulator.store.get(request.name))
+
+
+def _hide_new_deployments(emulator: Emulator, endpoint: Any) -> Any:
+    """Return an endpoint without deployments that are not listed yet. That reads may lag is a guess."""
+    listed = now().ToNanoseconds() / 1e9 - emulator.read_lag_seconds
+    endpoint.deployed_models = [d for d in endpoint.deployed_models if d.create_time.timestamp() <= listed]
+    return endpoint
 
 
 @method("EndpointService")
 def list_endpoints(emulator: Emulator, request: Any) -> Any:
-    endpoints = emulator.store.list_below(f"{request.parent}/endpoints/", "Endpoint")
+    endpoints = [
+        _hide_new_deployments(emulator, endpoint)
+        for endpoint in emulator.store.list_below(f"{request.parent}/endpoints/", "Endpoint")
+    ]
     return list_page(v1.types.ListEndpointsResponse, "endpoints", endpoints, request)
 
 
@@ -57,7 +68,18 @@ def update_endpoint(emulator: Emulator, request: Any) -> Any:
             raise InvalidArgumentError(f"{field} of an endpoint cannot be updated.")
         setattr(endpoint, field, getattr(request.endpoint, field))
     _check_split(dict(endpoint.traffic_split), {d.id for d in endpoint.deployed_models})
+    if "traffic_split" in request.update_mask.paths:
+        _warm_up(emulator, endpoint.name)
     return emulator.store.put(endpoint)
+
+
+def _warm_up(emulator: Emulator, endpoint: str) -> None:
+    """Let an endpoint answer 503 for a while.
+
+    https://cloud.google.com/vertex-ai/docs/predictions/overview says that a new deployment may do so; that a change of
+    the split does, and for how long, is a guess.
+    """
+    emulator.warm_up_ends[endpoint] = time.monotonic() + emulator.warm_up_seconds
 
 
 @method("EndpointService")
@@ -102,6 +124,7 @@ def _finish_deploy(emulator: Emulator, request: dict[str, Any]) -> Any:
         # The deployments that the split names may have been removed since the request.
         _check_split(split, {d.id for d in endpoint.deployed_models})
         endpoint.traffic_split = split
+    _warm_up(emulator, endpoint.name)
     emulator.store.put(endpoint)
     return v1.types.DeployModelResponse(deployed_model=deployed)
 
@@ -177,6 +200,8 @@ def predict(emulator: Emulator, request: Any) -> Any:
             raise FailedPreconditionError(f"{request.endpoint} has no deployed model.")
         if not any(endpoint.traffic_split.values()):
             raise FailedPreconditionError(f"{request.endpoint} sends no traffic to any model.")
+        if time.monotonic() < emulator.warm_up_ends.get(request.endpoint, 0.0):
+            raise StatusError("UNAVAILABLE", "503: the model server is not ready yet.")
         drawn_id = _MODELS.draw({key: share for key, share in endpoint.traffic_split.items() if share})
         (deployed,) = [d for d in endpoint.deployed_models if d.id == drawn_id]
         version = emulator.store.get(f"{deployed.model}@{deployed.model_version_id}")
@@ -199,5 +224,10 @@ def predict(emulator: Emulator, request: Any) -> Any:
 
 def predict_rows(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
     """Return the predictions that the container of a deployed model would return."""
-    rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)
+    from serving.model.predictor import ModelError
+
+    try:
+        rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)
+    except ModelError as error:
+        raise ValueError(str(error)) from error
     return rows

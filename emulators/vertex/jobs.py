@@ -15,6 +15,7 @@ from google.rpc import code_pb2, status_pb2
 from emulators.vertex import models
 from emulators.vertex.endpoints import predict_rows
 from emulators.vertex.errors import InvalidArgumentError
+from emulators.vertex.pipelines import check_network
 from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import now
 from pipeline.vertex.rehearsal import install_package
@@ -25,6 +26,7 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
     job = request.custom_job
     if not job.job_spec.worker_pool_specs:
         raise InvalidArgumentError("job_spec.worker_pool_specs is required.")
+    check_network(job.job_spec.network)
     for pool in job.job_spec.worker_pool_specs:
         if not pool.container_spec.image_uri or not pool.machine_spec.machine_type:
             raise InvalidArgumentError(

@@ -1,10 +1,12 @@
 """MetadataService: contexts, executions, artifacts, and the events between them."""
 
 import datetime
+import re
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import yaml
 from google.cloud import aiplatform_v1 as v1
 
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
@@ -13,6 +15,12 @@ from emulators.vertex.store import check_etag, now
 
 # "may error with FAILED_PRECONDITION if the number ... exceeds 1000"
 MAX_GRAPH = 1000
+_ID = re.compile(r"[a-z0-9-]{4,128}")
+_TITLE = re.compile(r"[a-z][a-z0-9]{1,19}\.[A-Z][a-zA-Z0-9]{1,48}")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+# "System schemas live under the namespace system" (docs/ml-metadata/system-schemas). Those of Google's own resources
+# and TFX's artifacts come with Vertex Pipelines; that they may be used without registration is a guess.
+_OWN_NAMESPACES = ("system.", "google.", "tfx.")
 
 
 @method("MetadataService")
@@ -35,10 +43,73 @@ def get_metadata_store(emulator: Emulator, request: Any) -> Any:
 
 def _create(emulator: Emulator, parent: str, folder: str, message: Any, resource_id: str) -> Any:
     emulator.store.get(parent)
+    _check_id(resource_id)
+    if not isinstance(message, v1.MetadataSchema):
+        _check_schema(emulator, parent, message)
     message.name = f"{parent}/{folder}/{resource_id or emulator.store.new_id()}"
     if emulator.store.has(message.name):
         raise StatusError("ALREADY_EXISTS", f"{type(message).__name__} {message.name} already exists.")
     return emulator.store.put(message)
+
+
+def _check_id(resource_id: str) -> None:
+    """Check an id: "4-128 characters in length. Valid characters are /[a-z][0-9]-/" (metadata_service.proto)."""
+    if resource_id and not _ID.fullmatch(resource_id):
+        raise InvalidArgumentError(f"The id {resource_id} must have 4 to 128 of the characters a-z, 0-9 and -.")
+
+
+def _check_schema(emulator: Emulator, parent: str, message: Any) -> None:
+    """Check that the schema of a context, an execution or an artifact is registered.
+
+    "schema_title and schema_version ... expected to be registered in earlier Create Schema calls" (context.proto,
+    execution.proto, artifact.proto). The code of the error is a guess.
+    """
+    if not message.schema_title or message.schema_title.startswith(_OWN_NAMESPACES):
+        return
+    for schema in emulator.store.list_below(f"{parent}/metadataSchemas/", "MetadataSchema"):
+        if _read_title(schema) == message.schema_title and schema.schema_version == message.schema_version:
+            return
+    raise InvalidArgumentError(
+        f"MetadataSchema {message.schema_title} of version {message.schema_version} is not registered."
+    )
+
+
+def _read_title(schema: Any) -> str:
+    parsed = yaml.safe_load(schema.schema)
+    return str(parsed.get("title", "")) if isinstance(parsed, dict) else ""
+
+
+@method("MetadataService")
+def create_metadata_schema(emulator: Emulator, request: Any) -> Any:
+    """Register a schema; its title: https://cloud.google.com/vertex-ai/docs/ml-metadata/custom-schemas."""
+    schema = request.metadata_schema
+    title = _read_title(schema)
+    if not _TITLE.fullmatch(title):
+        raise InvalidArgumentError(f"The title '{title}' of the schema does not match namespace.Name.")
+    if not _VERSION.fullmatch(schema.schema_version):
+        raise InvalidArgumentError(f"schema_version {schema.schema_version} does not match [0-9]+.[0-9]+.[0-9]+.")
+    # "The combination of version and title must be unique within a MetadataStore" (metadata_schema.proto).
+    for other in emulator.store.list_below(f"{request.parent}/metadataSchemas/", "MetadataSchema"):
+        if _read_title(other) == title and other.schema_version == schema.schema_version:
+            raise StatusError("ALREADY_EXISTS", f"MetadataSchema {title} {schema.schema_version} already exists.")
+    return _create(emulator, request.parent, "metadataSchemas", schema, request.metadata_schema_id)
+
+
+@method("MetadataService")
+def get_metadata_schema(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("MetadataService")
+def list_metadata_schemas(emulator: Emulator, request: Any) -> Any:
+    schemas = emulator.store.list_below(f"{request.parent}/metadataSchemas/", "MetadataSchema")
+    return list_page(
+        v1.types.ListMetadataSchemasResponse,
+        "metadata_schemas",
+        schemas,
+        request,
+        lambda schema: {"schema_title": _read_title(schema)},
+    )
 
 
 def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) -> Any:

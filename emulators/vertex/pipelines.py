@@ -33,6 +33,7 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
         raise InvalidArgumentError("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
     if not job.runtime_config.gcs_output_directory.startswith("gs://"):
         raise InvalidArgumentError("runtime_config.gcs_output_directory must be a gs:// URI.")
+    check_network(job.network)
     job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
@@ -44,6 +45,12 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     emulator.store.put(job)
     threading.Thread(target=_run, args=(emulator, job.name, job_id, body), daemon=True).start()
     return job
+
+
+def check_network(network: str) -> None:
+    """Check a VPC network: "{project} is a project number" (PipelineJob.network, CustomJobSpec.network)."""
+    if network and not re.fullmatch(r"projects/\d+/global/networks/[^/]+", network):
+        raise InvalidArgumentError(f"network {network} is not of the form projects/NUMBER/global/networks/NETWORK.")
 
 
 def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The gRPC server: TLS with a CA made on the spot, every method of the table, faults, error details."""
 
 import logging
+from collections.abc import Mapping
 from concurrent import futures
 from functools import partial
 from pathlib import Path
@@ -51,13 +52,32 @@ class EmulatorServer:
         port: int = 0,
         storage_port: int = 0,
         operation_seconds: float = 0.2,
+        warm_up_seconds: float = 0.0,
+        read_lag_seconds: float = 0.0,
+        project_numbers: Mapping[str, str] | None = None,
     ) -> None:
         """Open the ports.
+
+        Args:
+          state: Folder of the state.
+          tls: Folder of the CA and the certificate; `state/tls` if omitted.
+          port: Port of Vertex AI; 0 for a free one.
+          storage_port: Port of Cloud Storage; 0 for a free one.
+          operation_seconds: Duration of a long-running operation.
+          warm_up_seconds: Time for which an endpoint answers 503 after a deployment or a change of its split.
+          read_lag_seconds: Time for which a new deployment is not listed yet.
+          project_numbers: Numbers of projects by id.
 
         Raises:
           RuntimeError, OSError: a port is in use.
         """
-        self.emulator = Emulator(state, operation_seconds=operation_seconds)
+        self.emulator = Emulator(
+            state,
+            operation_seconds=operation_seconds,
+            warm_up_seconds=warm_up_seconds,
+            read_lag_seconds=read_lag_seconds,
+            project_numbers=project_numbers,
+        )
         self.ca_file = make_certificates(tls or state / "tls")
         folder = self.ca_file.parent
         self._storage = StorageServer(self.emulator.storage, storage_port)
@@ -126,6 +146,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def _call(self, name: str, call: Any, request: Any, context: grpc.ServicerContext) -> Any:
         emulator = self._emulator
+        emulator.projects.resolve_fields(type(request).pb(request) if hasattr(type(request), "pb") else request)
         try:
             self._strike(name, BEFORE)
             with emulator.store.lock:

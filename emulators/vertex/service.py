@@ -1,12 +1,13 @@
 """Parts that all services share: state, operations, storage, and the table of methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emulators.vertex.errors import InvalidArgumentError
 from emulators.vertex.faults import Faults
 from emulators.vertex.filters import is_match
+from emulators.vertex.names import ProjectNumbers
 from emulators.vertex.operations import Finisher, Operations
 from emulators.vertex.store import Store, cut_page
 
@@ -41,12 +42,24 @@ def finisher(kind: str) -> Callable[[Finisher], Finisher]:
 class Emulator:
     """One Vertex AI: its state, its storage and its faults."""
 
-    def __init__(self, state: Path, *, operation_seconds: float = 0.2) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        operation_seconds: float = 0.2,
+        warm_up_seconds: float = 0.0,
+        read_lag_seconds: float = 0.0,
+        project_numbers: Mapping[str, str] | None = None,
+    ) -> None:
         self.state = state
         self.storage = state / "storage"
         self.storage.mkdir(parents=True, exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
+        self.projects = ProjectNumbers(project_numbers)
+        self.warm_up_seconds, self.read_lag_seconds = warm_up_seconds, read_lag_seconds
+        # By endpoint, on the monotonic clock.
+        self.warm_up_ends: dict[str, float] = {}
         # Variables by which the processes of jobs find this emulator.
         self.environment: dict[str, str] = {}
         self.operations = Operations(self.store, self.faults, operation_seconds)

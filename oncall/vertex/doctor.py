@@ -18,6 +18,7 @@ from oncall.vertex.run_store import VertexRunStore
 from pipeline.run.causes import cause
 from pipeline.run.records import State
 from serving.registry.vertex.lease import lease_name
+from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import OWNER_LABEL, REJECTED, STATE_LABEL, UNFINISHED
 
 # Jobs after the last that succeeded, at most.
@@ -96,7 +97,8 @@ def _check_registry(model_versions: VertexModelVersions, holder: str) -> Iterato
         if OWNER_LABEL not in version.labels and endpoint.share_of(version.id):
             yield Finding("registry", f"{name}: another tool's, and gets traffic", rollback)
     for deployed in endpoint.deployed:
-        version_of = model_versions.model.find_by_id(deployed.version_id) if deployed.model == location else None
+        is_own = is_same_resource(deployed.model, location)
+        version_of = model_versions.model.find_by_id(deployed.version_id) if is_own else None
         if version_of is None and endpoint.split.get(deployed.id):
             message = f"{deployed.model} gets traffic, and is not a version of {model_versions.name}"
             yield Finding("registry", f"{endpoint.resource}: {message}", rollback)

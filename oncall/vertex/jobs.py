@@ -84,7 +84,7 @@ class Jobs:
         job = self.get(job_id)
         if job is None:
             return None
-        status, config = to_status(job), _read_config(job)
+        status, config = to_status(job, self._vertex.place), _read_config(job)
         nodes = {task.task_name: node for task in details_of(job) if (node := self._convert_task(task)) is not None}
         dirty = job.labels.get("dirty")
         return RunRecord(

@@ -106,27 +106,25 @@ class VertexMetadata:
         if self._read_job(run_id):
             executions = [self._executions[id_] for id_, (run, _) in self._places.items() if run == run_id]
         else:
-            request = v1.ListExecutionsRequest(
-                parent=self._store, filter=f'in_context("{self._store}/contexts/{run_id}")', page_size=_PAGE_SIZE
-            )
-            protos = self._list(self._vertex.metadata.list_executions, request)
-            executions = [self._keep_execution(proto) for proto in protos]
+            context = self._read_context(run_id)
+            executions = self._list_executions(context.name) if context is not None else []
         return sorted(executions, key=_get_age)
 
-    def _list(self, method: Callable[..., Any], request: Any) -> list[Any]:
-        try:
-            return self._vertex.list_all(method, request)
-        except exceptions.NotFound:
-            return []
+    def _list_executions(self, context: str) -> list[Execution]:
+        """Return the executions of a context, by its name as the service returned it: with the project's number."""
+        in_context = f'in_context("{context}")'
+        request = v1.ListExecutionsRequest(parent=self._store, filter=in_context, page_size=_PAGE_SIZE)
+        protos = self._vertex.list_all(self._vertex.metadata.list_executions, request)
+        return [self._keep_execution(proto) for proto in protos]
+
+    def _read_context(self, run_id: str) -> Any:
+        request = v1.GetContextRequest(name=f"{self._store}/contexts/{run_id}")
+        return self._read_if_exists(self._vertex.metadata.get_context, request)
 
     def has_run(self, run_id: str) -> bool:
         """Return True if there is a context of a run; its job may have been deleted."""
-        request = v1.GetContextRequest(name=f"{self._store}/contexts/{run_id}")
-        try:
-            context = self._read(self._vertex.metadata.get_context, request)
-        except exceptions.NotFound:
-            return False
-        return bool(context.schema_title == "system.PipelineRun")
+        context = self._read_context(run_id)
+        return bool(context is not None and context.schema_title == "system.PipelineRun")
 
     def get_run_and_node(self, execution_id: str) -> tuple[str, str]:
         """Return the run and the task of an execution; the run is empty if the execution made nothing itself.

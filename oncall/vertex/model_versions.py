@@ -20,6 +20,7 @@ from oncall.vertex.metadata import VertexMetadata
 from serving.registry import content_hash
 from serving.registry.vertex import state
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import CANDIDATE, CHAMPION, HASH_LABEL, PREVIOUS, RUN_LABEL, STATE_LABEL
 
 _OVERALL = "overall: "
@@ -101,7 +102,8 @@ class VertexModelVersions:
         """The endpoint whose ID is the name; or else one with this display name that serves the model."""
         endpoint = state.read_endpoint(self.vertex, f"{self.vertex.place.parent}/endpoints/{self.endpoint_name}")
         others = [] if endpoint.exists else state.list_endpoints(self.vertex, self.endpoint_name)
-        serving = (e for e in others if any(deployed.model == self.model.resource for deployed in e.deployed))
+        model = self.model.resource
+        serving = (e for e in others if any(is_same_resource(deployed.model, model) for deployed in e.deployed))
         return next(serving, endpoint)
 
     @property

@@ -290,6 +290,7 @@ class PipelineConfig(Declaration):
             region=self.vertex.region,
             staging=self.vertex.pipeline_root,
             api_endpoint=self.vertex.api_endpoint,
+            service_account=self.vertex.service_account,
             cmek_key=self.vertex.cmek_key,
             labels=self.vertex.labels,
         )

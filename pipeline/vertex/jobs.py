@@ -16,7 +16,9 @@ from cli import errors
 from cli.errors import ConfigError, PipelineError
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.records import config_hash, git_revision
+from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.metadata_store import resolve_network
 
 # https://en.wikipedia.org/wiki/Cron#Cron_expression
 _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
@@ -113,7 +115,7 @@ def submit(vertex: VertexClient, job: Mapping[str, Any], job_id: str) -> Submiss
     check_job_id(job_id)
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     request = v1.CreatePipelineJobRequest(
-        parent=vertex.place.parent, pipeline_job=_message(job), pipeline_job_id=job_id
+        parent=vertex.place.parent, pipeline_job=_message(vertex, job), pipeline_job_id=job_id
     )
 
     def create() -> str:
@@ -135,10 +137,13 @@ def _exists(vertex: VertexClient, name: str) -> bool:
     return True
 
 
-def _message(job: Mapping[str, Any]) -> v1.PipelineJob:
+def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
     """Return the compiled job as the request's message; the spec goes inline."""
+    values = dict(job)
+    if "network" in values:
+        values["network"] = resolve_network(vertex, values["network"])
     message = v1.PipelineJob.pb(v1.PipelineJob())
-    json_format.ParseDict(dict(job), message, ignore_unknown_fields=True)
+    json_format.ParseDict(values, message)
     request_job: v1.PipelineJob = v1.PipelineJob.wrap(message)
     return request_job
 
@@ -183,7 +188,7 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
         display_name=name,
         cron=cron,
         max_concurrent_run_count=1,
-        create_pipeline_job_request=v1.CreatePipelineJobRequest(parent=parent, pipeline_job=_message(job)),
+        create_pipeline_job_request=v1.CreatePipelineJobRequest(parent=parent, pipeline_job=_message(vertex, job)),
     )
     if existing:
         new.name = existing[0].name
@@ -210,7 +215,8 @@ def status(vertex: VertexClient, job_id: str) -> Status:
     """
     name = f"{vertex.place.parent}/pipelineJobs/{job_id}"
     try:
-        return to_status(vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name)))
+        job = vertex.read(vertex.pipelines.get_pipeline_job, v1.GetPipelineJobRequest(name=name))
+        return to_status(job, vertex.place)
     except exceptions.NotFound as error:
         names = ", ".join(job.name for job in latest(vertex, 5)) or "none"
         raise ConfigError(f"{name}: there is no such job; the latest are: {names}") from error
@@ -221,16 +227,18 @@ def latest(vertex: VertexClient, count: int, pipeline: str | None = None) -> lis
     request = v1.ListPipelineJobsRequest(parent=vertex.place.parent, order_by="create_time desc", page_size=100)
     if pipeline is not None:
         request.filter = f'display_name="{pipeline}"'
-    return [to_status(job) for job in vertex.list_all(vertex.pipelines.list_pipeline_jobs, request)[:count]]
+    listed = vertex.list_all(vertex.pipelines.list_pipeline_jobs, request)[:count]
+    return [to_status(job, vertex.place) for job in listed]
 
 
-def to_status(job: Any) -> Status:
-    """Return a PipelineJob as it is shown; its tasks are there if it was read by itself, not in a list."""
-    _, project, _, region, _, job_id = job.name.split("/")
+def to_status(job: Any, place: VertexProject) -> Status:
+    """Return the status of a PipelineJob; it has tasks if the job was read by itself, not in a list."""
+    job_id = job.name.rpartition("/")[2]
+    runs = f"https://console.cloud.google.com/vertex-ai/locations/{place.region}/pipelines/runs"
     return Status(
         name=job_id,
         state=job.state.name.removeprefix("PIPELINE_STATE_"),
-        link=f"https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{job_id}?project={project}",
+        link=f"{runs}/{job_id}?project={place.project}",
         error=job.error.message,
         tasks=tuple(_task(detail) for detail in details_of(job)),
     )

@@ -12,7 +12,7 @@ from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
 from emulators.vertex.service import Emulator
 from pipeline.vertex.rehearsal import TaskResult
 from tests.oncall.run_roots import GRAPH, NAME, NOT_CACHED, fill
-from tests.vertex_fixtures import BUCKET, PROJECT, REGION
+from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, PROJECT, REGION
 
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 _RESOLVERS = ("History", "Baseline")
@@ -63,7 +63,7 @@ class VertexJobs:
           auc, mean, rows: values in metrics, statistics and data.
         """
         job = v1.PipelineJob(
-            name=f"{PARENT}/pipelineJobs/{job_id}",
+            name=f"{ANSWERED_PARENT}/pipelineJobs/{job_id}",
             display_name=pipeline,
             pipeline_spec=_spec(epochs),
             labels=dict(labels or {}),
@@ -128,7 +128,7 @@ class VertexJobs:
 
     def gone(self, job_id: str) -> None:
         """Delete a job; ML Metadata keeps what it knows."""
-        self.emulator.store.delete(f"{PARENT}/pipelineJobs/{job_id}")
+        self.emulator.store.delete(f"{ANSWERED_PARENT}/pipelineJobs/{job_id}")
 
 
 def _spec(epochs: int) -> dict[str, Any]:

@@ -72,6 +72,10 @@ class VertexClient:
         self.heartbeat: Callable[[], None] | None = None
         self._poll_seconds = poll_seconds
 
+    def at(self, place: VertexProject) -> "VertexClient":
+        """Return a client of the same kind with other settings of the project."""
+        return VertexClient(place, report=self.report, poll_seconds=self._poll_seconds)
+
     def _client(self, kind: type[T]) -> T:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
@@ -184,6 +188,17 @@ class VertexClient:
         except exceptions.GoogleAPICallError as error:
             raise translate_error(error) from error
 
+    def list_operations(self, client: Any, resource: str) -> list[operations_pb2.Operation]:
+        """Return the long-running operations of a resource; none if it does not exist."""
+        try:
+            return list(
+                client.transport.operations_client.list_operations(resource, "", timeout=_CALL_SECONDS, retry=None)
+            )
+        except exceptions.NotFound:
+            return []
+        except exceptions.GoogleAPICallError as error:
+            raise translate_error(error) from error
+
     def wait(self, client: Any, name: str, *, seconds: float) -> operations_pb2.Operation:
         """Wait until an operation is done.
 
@@ -208,18 +223,8 @@ class VertexClient:
     def settle(self, client: Any, resource: str, *, seconds: float) -> None:
         """Wait for operations that somebody, perhaps a push that was cut off, has started on a resource."""
 
-        def list_unfinished() -> list[str]:
-            try:
-                operations = client.transport.operations_client.list_operations(
-                    resource, "", timeout=_CALL_SECONDS, retry=None
-                )
-                return [operation.name for operation in operations if not operation.done]
-            except exceptions.NotFound:
-                return []
-            except exceptions.GoogleAPICallError as error:
-                raise translate_error(error) from error
-
-        for name in self.retry(list_unfinished, seconds=seconds):
+        operations = self.retry(lambda: self.list_operations(client, resource), seconds=seconds)
+        for name in (operation.name for operation in operations if not operation.done):
             self.report(f"waiting for {name}, which was started before")
             try:
                 self.wait(client, name, seconds=seconds)

@@ -20,11 +20,16 @@ from google.cloud import aiplatform_v1 as v1
 from cli.errors import PushError
 from serving.registry.stamps import timestamp, user_and_host
 from serving.registry.vertex.connection import TransientError, VertexClient
-from serving.registry.vertex.state import label
+from serving.registry.vertex.metadata_store import SCHEMA_VERSION, RecordSchema, ensure_store
+from serving.registry.vertex.names import build_metadata_id
 
 LEASE_SECONDS = 300.0
-_SCHEMA = "reference_tfx.PushLease"
-RECORD_SCHEMA = "reference_tfx.Release"
+_LEASE_SCHEMA = RecordSchema("referencetfx.PushLease", v1.MetadataSchema.MetadataSchemaType.CONTEXT_TYPE, ("run_id",))
+_RECORD_SCHEMA = RecordSchema(
+    "referencetfx.Release", v1.MetadataSchema.MetadataSchemaType.EXECUTION_TYPE, ("model_name", "action")
+)
+# In the metadata of a record: the change that it is of.
+_CHANGE = "change"
 
 
 @dataclass
@@ -56,7 +61,7 @@ class Lease:
         return lease_name(self.vertex, self.model_id)
 
     def __enter__(self) -> "Lease":
-        ensure_store(self.vertex)
+        _LEASE_SCHEMA.ensure_registered(self.vertex, ensure_store(self.vertex))
         self.vertex.retry(self._take, seconds=120)
         return self
 
@@ -71,8 +76,8 @@ class Lease:
         client = self.vertex.metadata
         context = v1.Context(
             display_name=f"push of {self.model_id}",
-            schema_title=_SCHEMA,
-            schema_version="0.0.1",
+            schema_title=_LEASE_SCHEMA.title,
+            schema_version=SCHEMA_VERSION,
             metadata=self._holder(),
         )
         request = v1.CreateContextRequest(parent=self._store, context=context, context_id=self._name.rpartition("/")[2])
@@ -147,7 +152,7 @@ class Lease:
 
 def lease_name(vertex: VertexClient, model_id: str) -> str:
     """Return the context that stands for the right to change a model."""
-    return f"{vertex.place.parent}/metadataStores/default/contexts/{label(f'push-{model_id}')}"
+    return f"{vertex.place.parent}/metadataStores/default/contexts/{build_metadata_id('push', model_id)}"
 
 
 def _holder_is_dead(held: Mapping[str, Any]) -> bool:
@@ -160,55 +165,49 @@ def _holder_is_dead(held: Mapping[str, Any]) -> bool:
         return True
 
 
-def ensure_store(vertex: VertexClient) -> None:
-    """Create the default metadata store of a project that never had one."""
-    name = f"{vertex.place.parent}/metadataStores/default"
-    try:
-        vertex.read(vertex.metadata.get_metadata_store, v1.GetMetadataStoreRequest(name=name))
-    except exceptions.NotFound:
-        request = v1.CreateMetadataStoreRequest(parent=vertex.place.parent, metadata_store_id="default")
-        try:
-            started = vertex.retry(lambda: vertex.call(vertex.metadata.create_metadata_store, request), seconds=120)
-            vertex.wait(vertex.metadata, started.operation.name, seconds=300)
-        except exceptions.AlreadyExists:
-            vertex.settle(vertex.metadata, name, seconds=300)
-
-
 def record(vertex: VertexClient, model_id: str, action: str, values: Mapping[str, Any], *, key: str = "") -> None:
     """Write an execution that records a change of a model, its user, and the state before and after.
 
     A `key` names the change: a second record of it, by a retry, is left out.
     """
-    ensure_store(vertex)
+    parent = ensure_store(vertex)
+    _RECORD_SCHEMA.ensure_registered(vertex, parent)
+    change = key or str(time.time_ns())
     metadata = {
         "model_name": model_id,
         "action": action,
+        _CHANGE: change,
         "at": timestamp(),
         "by": user_and_host(),
         **{key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in values.items()},
     }
     execution = v1.Execution(
         display_name=f"{action} of {model_id}",
-        schema_title=RECORD_SCHEMA,
-        schema_version="0.0.1",
+        schema_title=_RECORD_SCHEMA.title,
+        schema_version=SCHEMA_VERSION,
         state=v1.Execution.State.COMPLETE,
         metadata=metadata,
     )
-    parent = f"{vertex.place.parent}/metadataStores/default"
-    identity = label(f"{model_id}-{action}-{key or time.time_ns()}").replace("_", "-")[-60:].strip("-")
-    request = v1.CreateExecutionRequest(parent=parent, execution=execution, execution_id=f"r-{identity}")
+    execution_id = build_metadata_id("r", model_id, action, change)
+    request = v1.CreateExecutionRequest(parent=parent, execution=execution, execution_id=execution_id)
     try:
         vertex.retry(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
     except exceptions.AlreadyExists:
-        # An earlier attempt was carried out and its answer lost.
-        return
+        get = v1.GetExecutionRequest(name=f"{parent}/executions/{execution_id}")
+        existing = _to_dict(vertex.read(vertex.metadata.get_execution, get).metadata)
+        if all(existing.get(name) == metadata[name] for name in ("model_name", "action", _CHANGE)):
+            # An earlier attempt was carried out and its answer lost.
+            return
+        # Somebody else's execution has the name.
+        request.execution_id = build_metadata_id("r", model_id, action, change, str(time.time_ns()))
+        vertex.retry(lambda: vertex.call(vertex.metadata.create_execution, request), seconds=120)
 
 
 def history(vertex: VertexClient, model_id: str) -> list[dict[str, Any]]:
     """Return all records of a model, oldest first."""
     request = v1.ListExecutionsRequest(
         parent=f"{vertex.place.parent}/metadataStores/default",
-        filter=f'schema_title="{RECORD_SCHEMA}" AND metadata.model_name.string_value="{model_id}"',
+        filter=f'schema_title="{_RECORD_SCHEMA.title}" AND metadata.model_name.string_value="{model_id}"',
     )
     try:
         executions = vertex.list_all(vertex.metadata.list_executions, request)

@@ -8,6 +8,7 @@ from cli.errors import PushError
 from serving.registry.protocol import Candidate
 from serving.registry.vertex.config import ENDPOINT_ID, MODEL_ID, Deployment
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.names import is_same_resource
 from serving.registry.vertex.state import (
     CHAMPION,
     FINISHED,
@@ -165,7 +166,9 @@ def _find_own_model(vertex: VertexClient, model_name: str, pipeline: str) -> Ver
             "lowercase letters, digits, _ and -, a letter first"
         )
     model = read_model(vertex, model_name)
-    foreign_models = [name for name in list_model_names(vertex, model_name) if name != model.resource]
+    foreign_models = [
+        name for name in list_model_names(vertex, model_name) if not is_same_resource(name, model.resource)
+    ]
     if foreign_models:
         raise PushError(
             f"push.model_name: '{model_name}' is the display name of {_several(foreign_models)} not made by this "
@@ -205,7 +208,7 @@ def find_own_endpoint(vertex: VertexClient, display_name: str, model: str, pipel
         raise PushError(
             f"push.vertex.endpoint: {endpoint.resource} belongs to the pipeline '{owner}'; choose another name"
         )
-    foreign = sorted({d.model for d in endpoint.deployed if d.model != model})
+    foreign = sorted({d.model for d in endpoint.deployed if not is_same_resource(d.model, model)})
     if foreign:
         raise PushError(
             f"push.vertex.endpoint: {endpoint.resource} serves {_several(foreign)}; a push would take their traffic. "

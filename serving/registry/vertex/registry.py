@@ -27,7 +27,7 @@ from serving.registry.vertex.config import Deployment
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.extras import TrainingData, set_up_extras
 from serving.registry.vertex.plan import find_own_endpoint, make_plan
-from serving.registry.vertex.rollout import Rollout, check_switch, find_garbage
+from serving.registry.vertex.rollout import DEPLOYMENT, PLACE, Rollout, check_switch, find_garbage
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,
@@ -193,9 +193,27 @@ class VertexRegistry:
         before = champion.number if champion else None
         changed = traffic != {version.number: _FULL} or before != version.number
         if changed and not dry_run:
-            rollout = Rollout(self._vertex, _with_machines_of(self._deployment, endpoint), self.name)
+            rollout = self._rollout_as_pushed(version, endpoint)
             rollout.switch(version, endpoint=endpoint.resource, action=action, reason=reason)
         return ServingSwitch(action, version.number, before, changed, traffic)
+
+    def _rollout_as_pushed(self, version: VertexVersion, endpoint: Endpoint) -> Rollout:
+        """Return the changes of a version with the settings of its push, in case it is deployed again."""
+        pushes = [event for event in self.history() if event["action"] == "push" and event["version_id"] == version.id]
+        place, deployment = self._vertex.place, self._deployment
+        if pushes and DEPLOYMENT in pushes[-1]:
+            place = place.model_copy(update=json.loads(pushes[-1][PLACE]))
+            deployment = Deployment.model_validate_json(pushes[-1][DEPLOYMENT])
+        else:
+            deployed = next(iter(endpoint.deployed[::-1]), None)
+            place = place.model_copy(
+                update={
+                    "service_account": (deployed and deployed.service_account) or place.service_account,
+                    "cmek_key": endpoint.cmek_key or place.cmek_key,
+                }
+            )
+            deployment = _with_machines_of(deployment, endpoint)
+        return Rollout(self._vertex.at(place), deployment, self.name)
 
     def _version(self, model: VertexModel, number: int | None, alias: str, problem: str) -> VertexVersion:
         version = model.find_by_alias(alias) if number is None else model.find_by_number(number)

@@ -3,6 +3,7 @@
 Each step reads the current state and makes the missing change, under the model's lease; so it may be repeated.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +36,6 @@ from serving.registry.vertex.state import (
     RUN_LABEL,
     STATE_LABEL,
     UNFINISHED,
-    DeployedVersion,
     Endpoint,
     VertexModel,
     VertexVersion,
@@ -46,10 +46,16 @@ from serving.registry.vertex.state import (
 
 T = TypeVar("T")
 _FULL = 100
-# The golden requests have to be answered so often by the new version, and may so often fail.
+# The golden requests have to be answered so often by the new version.
 _REQUIRED_ANSWERS = 3
-_MAX_FAILURES = 5
 _BETWEEN_REQUESTS_SECONDS = 0.1
+# After failed requests the pause doubles, up to this.
+_MAX_BETWEEN_REQUESTS_SECONDS = 5.0
+_REQUESTS_PER_HEARTBEAT = 10
+# In the record of a push: what a later deployment of the version needs.
+PLACE, DEPLOYMENT = "place", "deployment"
+# Limit on the wait for a deployment under way that a failed push removes.
+_CLEAN_UP_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,13 @@ class Rollout:
             self._make_champion(lease, version)
             self._undeploy(lease, endpoint.resource, [d.id for d in plan.undeploy])
         result = self._result(version, endpoint.resource, before, pushed=True)
-        values = {**asdict(result), "run_id": candidate.run_id, "content_hash": candidate.content_hash}
+        values = {
+            **asdict(result),
+            "run_id": candidate.run_id,
+            "content_hash": candidate.content_hash,
+            PLACE: self.vertex.place.model_dump(include={"service_account", "cmek_key", "labels"}),
+            DEPLOYMENT: self.deployment.model_dump(mode="json"),
+        }
         record(self.vertex, self.model_name, "push", values, key=f"v{version.number}-{candidate.run_id}")
         self._step(lease, partial(self._set_state, version, FINISHED))
         lease.note(version_id=None, traffic_before=None)
@@ -147,8 +159,8 @@ class Rollout:
         """
         check_switch(target)
         with self._lease(target.labels.get(OWNER_LABEL, ""), f"{action}-{time.time_ns()}") as lease:
-            self._settle(self.vertex.endpoints, endpoint)
-            before = dict(read_endpoint(self.vertex, endpoint).split)
+            owner = target.labels.get(OWNER_LABEL, "")
+            before = dict(self._step(lease, partial(self._ensure_endpoint, endpoint, owner)).split)
             golden_file = staging.read(f"{target.artifact_uri}/{GOLDEN_FILE}", project=self.vertex.place.project)
             if golden_file is None:
                 raise PushError(f"{target.artifact_uri}: holds no {GOLDEN_FILE}; the version cannot be tested")
@@ -239,13 +251,16 @@ class Rollout:
 
     def _labels(self, candidate: Candidate) -> dict[str, str]:
         return {
-            **{key: label(value) for key, value in self.vertex.place.labels.items()},
+            **self._place_labels(),
             OWNER_LABEL: label(candidate.pipeline),
             RUN_LABEL: label(candidate.run_id),
             HASH_LABEL: label(candidate.content_hash),
             BLESSED_LABEL: "true",
             STATE_LABEL: UNFINISHED,
         }
+
+    def _place_labels(self) -> dict[str, str]:
+        return {key: label(value) for key, value in self.vertex.place.labels.items()}
 
     def _encryption(self) -> v1.EncryptionSpec | None:
         key = self.vertex.place.cmek_key
@@ -257,9 +272,8 @@ class Rollout:
         if existing.exists:
             return existing
         name = resource.rpartition("/")[2]
-        endpoint = v1.Endpoint(
-            display_name=name, labels={OWNER_LABEL: label(pipeline)}, encryption_spec=self._encryption()
-        )
+        labels = {**self._place_labels(), OWNER_LABEL: label(pipeline)}
+        endpoint = v1.Endpoint(display_name=name, labels=labels, encryption_spec=self._encryption())
         request = v1.CreateEndpointRequest(parent=self.vertex.place.parent, endpoint=endpoint, endpoint_id=name)
         self.vertex.report(f"creating endpoint {name}")
         try:
@@ -281,17 +295,24 @@ class Rollout:
     ) -> None:
         """Deploy a version and raise its share of the traffic, step by step; restore the split if it fails."""
         was_there = any(d.version_id == version.id for d in read_endpoint(self.vertex, endpoint).deployed)
-        deployed = self._step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
         try:
+            deployed_id = self._step(lease, partial(self._ensure_deployed, endpoint, version, steps[0]))
+        except PushError:
+            if not was_there:
+                self._remove_unfinished(lease, endpoint, version, before)
+            raise
+        try:
+            # A step of its own: the deployment is not made again because it is listed late.
+            self._step(lease, partial(self._await_listing, endpoint, deployed_id))
             for share in steps:
-                self._step(lease, partial(self._ensure_share, endpoint, deployed.id, share))
-                self._step(lease, partial(self._smoke_test, endpoint, deployed, golden))
+                self._step(lease, partial(self._ensure_share, endpoint, deployed_id, share))
+                self._step(lease, partial(self._smoke_test, endpoint, deployed_id, golden))
                 self.vertex.report(f"version {version.number} answers as it should at {share} % of the traffic")
         except PushError as error:
             self.vertex.report(f"version {version.number} fails; the traffic goes back: {error}")
-            self._step(lease, partial(self._restore, endpoint, deployed.id, before))
+            self._step(lease, partial(self._restore, endpoint, before))
             if reject or not was_there:
-                self._undeploy(lease, endpoint, [deployed.id])
+                self._step(lease, partial(self._ensure_undeployed, endpoint, deployed_id, is_listed=False))
             if reject:
                 self._step(lease, partial(self._set_state, version, REJECTED))
                 self._step(lease, partial(self._merge, version, [f"-{CANDIDATE}"]))
@@ -302,12 +323,26 @@ class Rollout:
                 f"version {version.number} was taken off again, the traffic is as before: {error}"
             ) from error
 
-    def _ensure_deployed(self, endpoint: str, version: VertexVersion, share: int) -> DeployedVersion:
+    def _remove_unfinished(
+        self, lease: Lease, endpoint: str, version: VertexVersion, before: Mapping[str, int]
+    ) -> None:
+        """Undeploy what a deployment that failed has left; an error is reported, since the first one is raised."""
+        try:
+            self.vertex.settle(self.vertex.endpoints, endpoint, seconds=_CLEAN_UP_SECONDS)
+            left = read_endpoint(self.vertex, endpoint).find_deployment(self.resource, version.id)
+            if left is not None:
+                self._step(lease, partial(self._restore, endpoint, before))
+                self._undeploy(lease, endpoint, [left.id])
+        except PushError as error:
+            self.vertex.report(f"version {version.number} may still be deployed, and was not undeployed: {error}")
+
+    def _ensure_deployed(self, endpoint: str, version: VertexVersion, share: int) -> str:
+        """Return the id of the version's deployment."""
         self._settle(self.vertex.endpoints, endpoint)
         now = read_endpoint(self.vertex, endpoint)
         existing = now.find_deployment(self.resource, version.id)
         if existing is not None:
-            return existing
+            return existing.id
         # A deployment without an entry in the split would get no traffic; an empty endpoint takes nothing but 100.
         split = shift_share(now.split, "0", share) if now.split else {"0": _FULL}
         deployed = v1.DeployedModel(
@@ -318,11 +353,25 @@ class Rollout:
         )
         request = v1.DeployModelRequest(endpoint=endpoint, deployed_model=deployed, traffic_split=split)
         self.vertex.report(f"deploying version {version.number} with {split['0']} % of the traffic")
-        self._wait(self.vertex.endpoints, self.vertex.call(self.vertex.endpoints.deploy_model, request))
-        deployment = read_endpoint(self.vertex, endpoint).find_deployment(self.resource, version.id)
-        if deployment is None:
-            raise TransientError("the deployment is not listed yet")
-        return deployment
+        client = self.vertex.endpoints
+        earlier = {operation.name for operation in self.vertex.list_operations(client, endpoint)}
+        try:
+            name = self.vertex.call(client.deploy_model, request).operation.name
+        except TransientError:
+            # The answer was lost, perhaps; the operation was not.
+            started = [o.name for o in self.vertex.list_operations(client, endpoint) if o.name not in earlier]
+            if not started:
+                raise
+            name = started[-1]
+        operation = self.vertex.wait(client, name, seconds=self.deployment.deadline_seconds)
+        response = v1.DeployModelResponse.deserialize(operation.response.value)
+        return str(response.deployed_model.id)
+
+    def _await_listing(self, endpoint: str, deployed_id: str) -> None:
+        if deployed_id not in {d.id for d in read_endpoint(self.vertex, endpoint).deployed}:
+            if self.vertex.heartbeat is not None:
+                self.vertex.heartbeat()
+            raise TransientError(f"deployment {deployed_id} is not listed yet")
 
     def _resources(self, endpoint: Endpoint) -> v1.DedicatedResources:
         settings = self.deployment
@@ -339,7 +388,7 @@ class Rollout:
         if now.split.get(deployed_id, 0) < share:
             self._update_split(now, shift_share(now.split, deployed_id, share))
 
-    def _restore(self, endpoint: str, deployed_id: str, before: Mapping[str, int]) -> None:
+    def _restore(self, endpoint: str, before: Mapping[str, int]) -> None:
         """Restore the recorded split, as far as its deployments still exist."""
         now = read_endpoint(self.vertex, endpoint)
         deployed_ids = {d.id for d in now.deployed}
@@ -357,34 +406,40 @@ class Rollout:
         self.vertex.report(f"traffic of {endpoint.resource.rpartition('/')[2]}: {dict(split)}")
         self.vertex.call(self.vertex.endpoints.update_endpoint, request)
 
-    def _smoke_test(self, endpoint: str, deployed: DeployedVersion, golden: GoldenRequests) -> None:
+    def _smoke_test(self, endpoint: str, deployed_id: str, golden: GoldenRequests) -> None:
         """Send the golden requests until the deployment has answered them often enough.
 
+        A deployment that is new, or whose share has just changed, may answer 503 for a while.
+
         Raises:
-          PushError: a wrong answer of the deployment, too many failures, or no answer of it in time.
+          PushError: a wrong answer of the deployment, or no answer of it in time.
         """
         instances = [json_format.ParseDict(dict(instance), struct_pb2.Value()) for instance in golden.instances]
         request = v1.PredictRequest(endpoint=endpoint)
         v1.PredictRequest.pb(request).instances.extend(instances)
         deadline = time.monotonic() + self.deployment.smoke_timeout_seconds
-        answered, failures, others = 0, 0, 0
-        while answered < _REQUIRED_ANSWERS:
+        answered, others, problem, pause = 0, 0, "", _BETWEEN_REQUESTS_SECONDS
+        for number in itertools.count(1):
             if time.monotonic() > deadline:
+                last = f"; last error: {problem}" if problem else ""
                 raise PushError(
-                    f"no answer of deployment {deployed.id} to the golden requests within "
-                    f"{self.deployment.smoke_timeout_seconds:g} s ({others} answers of other versions)"
+                    f"no answer of deployment {deployed_id} to the golden requests within "
+                    f"{self.deployment.smoke_timeout_seconds:g} s ({others} answers of other versions{last})"
                 )
+            if number % _REQUESTS_PER_HEARTBEAT == 0 and self.vertex.heartbeat is not None:
+                self.vertex.heartbeat()
             try:
                 response = self.vertex.call(self.vertex.predictions.predict, request)
-            except TransientError as error:
-                failures += 1
-                if failures > _MAX_FAILURES:
-                    raise PushError(f"the golden requests failed {failures} times: {error}") from error
-                self.vertex.report(f"a golden request failed: {error}")
+            except (TransientError, exceptions.NotFound) as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    self.vertex.report(f"a golden request failed, and is repeated: {problem}")
+                time.sleep(pause)
+                pause = min(2 * pause, _MAX_BETWEEN_REQUESTS_SECONDS)
                 continue
-            finally:
-                time.sleep(_BETWEEN_REQUESTS_SECONDS)
-            if response.deployed_model_id != deployed.id:
+            pause = _BETWEEN_REQUESTS_SECONDS
+            time.sleep(pause)
+            if response.deployed_model_id != deployed_id:
                 others += 1
                 continue
             rows = [json_format.MessageToDict(row) for row in v1.PredictResponse.pb(response).predictions]
@@ -392,6 +447,8 @@ class Rollout:
             if wrong is not None:
                 raise PushError(f"wrong answer to a golden request: {wrong}")
             answered += 1
+            if answered == _REQUIRED_ANSWERS:
+                return
 
     def _make_champion(self, lease: Lease, version: VertexVersion) -> None:
         """Make a version the champion and the default, and the champion before it `previous`."""
@@ -427,10 +484,11 @@ class Rollout:
         for deployed_id in ids:
             self._step(lease, partial(self._ensure_undeployed, endpoint, deployed_id))
 
-    def _ensure_undeployed(self, endpoint: str, deployed_id: str) -> None:
+    def _ensure_undeployed(self, endpoint: str, deployed_id: str, *, is_listed: bool = True) -> None:
+        """Undeploy a deployment, unless it is gone; one that is new may not be listed yet."""
         self._settle(self.vertex.endpoints, endpoint)
         now = read_endpoint(self.vertex, endpoint)
-        if deployed_id not in {d.id for d in now.deployed}:
+        if is_listed and deployed_id not in {d.id for d in now.deployed}:
             return
         if now.split.get(deployed_id) and len(now.deployed) > 1:
             raise PushError(f"deployment {deployed_id} has traffic; it is not undeployed")

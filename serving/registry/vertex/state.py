@@ -9,6 +9,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
 from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.names import is_same_resource
 
 CHAMPION, PREVIOUS, CANDIDATE, DEFAULT = "champion", "previous", "candidate", "default"
 OWNER_LABEL, HASH_LABEL, RUN_LABEL, BLESSED_LABEL = "pipeline", "content-hash", "run-id", "blessed"
@@ -69,6 +70,7 @@ class DeployedVersion:
     version_id: str
     created: float
     resources: Any
+    service_account: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ class Endpoint:
     split: Mapping[str, int] = field(default_factory=dict)
     etag: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    cmek_key: str = ""
 
     def find_deployment(self, model: str, version_id: str) -> DeployedVersion | None:
-        deployments = [d for d in self.deployed if d.model == model and d.version_id == version_id]
+        deployments = [d for d in self.deployed if d.version_id == version_id and is_same_resource(d.model, model)]
         # The one with traffic first: a second deployment of one version is a leftover.
         return max(deployments, key=lambda d: (self.split.get(d.id, 0), d.created), default=None)
 
@@ -143,6 +146,7 @@ def _to_endpoint(endpoint: Any) -> Endpoint:
             version_id=d.model_version_id,
             created=d.create_time.timestamp() if d.create_time else 0.0,
             resources=d.dedicated_resources,
+            service_account=d.service_account,
         )
         for d in endpoint.deployed_models
     ]
@@ -153,4 +157,5 @@ def _to_endpoint(endpoint: Any) -> Endpoint:
         split={key: share for key, share in endpoint.traffic_split.items() if share},
         etag=endpoint.etag,
         labels=dict(endpoint.labels),
+        cmek_key=endpoint.encryption_spec.kms_key_name,
     )

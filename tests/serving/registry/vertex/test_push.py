@@ -151,7 +151,8 @@ def test_a_model_that_cannot_be_loaded_gives_the_traffic_back(bench: Bench, tmp_
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"not a model")
-    with pytest.raises(PushError, match="golden requests failed"):
+    bench.deployment = bench.deployment.model_copy(update={"smoke_timeout_seconds": 1.0})
+    with pytest.raises(PushError, match="no answer of deployment .* last error: InternalServerError: The model failed"):
         bench.registry().push(replace(bench.candidate(0.2, "run-2"), folder=broken))
     assert bench.serving() == {1: 100}
 

@@ -1,0 +1,42 @@
+"""A rollback or a promotion that deploys a version again does so as its push did."""
+
+from serving.registry.vertex.config import VertexProject
+from serving.registry.vertex.connection import VertexClient
+from serving.registry.vertex.registry import open_deployed
+from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
+
+ACCOUNT = "runner@my-project.iam.gserviceaccount.com"
+KEY = "projects/my-project/locations/europe-west4/keyRings/ring/cryptoKeys/key"
+
+
+class BenchWithAccount(Bench):
+    """A bench with a service account, a CMEK key and labels in the config."""
+
+    @property
+    def place(self) -> VertexProject:
+        values = {"service_account": ACCOUNT, "cmek_key": KEY, "labels": {"team": "risk"}}
+        return super().place.model_copy(update=values)
+
+
+def test_a_rollback_deploys_with_account_key_labels_and_machines_of_the_push(bench: Bench) -> None:
+    own = BenchWithAccount(**vars(bench))
+    own.deployment = own.deployment.model_copy(update={"machine_type": "n1-highmem-4", "keep_deployed": 1})
+    own.push(0.1)
+    own.push(0.2, "run-2")
+    (deployed,) = own.endpoint().deployed
+    client = own.vertex().endpoints
+    name = own.endpoint().resource
+    client.undeploy_model(endpoint=name, deployed_model_id=deployed.id).result()
+    client.delete_endpoint(name=name).result()
+
+    # The command knows neither account nor key nor labels.
+    flags = VertexProject(
+        project=PROJECT, region=REGION, staging=f"gs://{BUCKET}/root", api_endpoint=bench.server.endpoint
+    )
+    open_deployed(VertexClient(flags, poll_seconds=0.02), own.name, None).rollback()
+    endpoint = client.get_endpoint(name=f"{own.place.parent}/endpoints/{own.name}")
+    assert endpoint.encryption_spec.kms_key_name == KEY
+    assert dict(endpoint.labels) == {"team": "risk", "pipeline": "census-income"}
+    (again,) = endpoint.deployed_models
+    assert (again.model_version_id, again.service_account) == ("1", ACCOUNT)
+    assert again.dedicated_resources.machine_spec.machine_type == "n1-highmem-4"
