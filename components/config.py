@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -52,6 +52,17 @@ def _check_anomaly(name: str) -> str:
     if name not in names:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
     return name
+
+
+class Transform(Declaration):
+    """How raw columns become the inputs of the network."""
+
+    module: str | None = None
+    """Code with a `preprocessing_fn(inputs)` or `preprocessing_fn(inputs, custom_config)`. It is a Python file, relative
+    to the config's own folder, or the dotted path of an installed module. `:NAME` behind it names another function. If
+    omitted, `components.transform.preprocessing.preprocessing_fn`. docs/how-to/preprocessing-fn.md"""
+    custom_config: dict[str, Any] = Field(default_factory=dict)
+    """Further values that the function finds in its `custom_config`."""
 
 
 class SeverityRule(Declaration):

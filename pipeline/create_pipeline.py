@@ -36,15 +36,17 @@ from components.infra_validator.component import InfraValidator
 from components.pusher.component import NEXT_VERSION, Pusher
 from components.schema_gen.component import CuratedSchema, InferredSchema
 from components.statistics_gen.component import StatisticsGen
-from components.transform import preprocessing
+from components.transform import own_preprocessing, preprocessing
 from components.transform.component import Transform
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import has_own_run_fn, read_code
 from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
+from trainer import own_run
 from trainer.run import run_fn
 
 # The nodes of a DAG by their names, in the order in which they run.
@@ -164,10 +166,13 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
-        declared = {
+        declared: dict[str, Any] = {
             "types": config.feature_set.column_types,
             "optional": [name for name, feature in config.features.items() if feature.missing is not None],
         }
+        if config.transform.module is not None:
+            # TFX's modules expect what SchemaGen infers: dense columns.
+            declared["dense"] = True
         schema = InferredSchema(
             statistics=statistics,
             columns=json.dumps(declared, sort_keys=True),
@@ -204,25 +209,37 @@ def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
 
 
 def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> Transform:
+    code = read_code(config).get("transform.module")
+    custom_config = {
+        **config.transform.custom_config,
+        preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
+        "code_fingerprint": code_fingerprint(components, schemas),
+    }
+    if code is not None:
+        custom_config |= {
+            own_preprocessing.CODE_KEY: code.to_json(),
+            own_preprocessing.IS_NETWORK_OURS_KEY: not has_own_run_fn(config),
+        }
     return Transform(
         examples=nodes["ExampleGen"].outputs["examples"],
         schema=nodes["SchemaGen"].outputs["schema"],
-        preprocessing_fn=_dotted_path(preprocessing.preprocessing_fn),
+        preprocessing_fn=_dotted_path((preprocessing if code is None else own_preprocessing).preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
-        custom_config={
-            preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
-            "code_fingerprint": code_fingerprint(components, schemas),
-        },
+        custom_config=custom_config,
     )
 
 
 def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
     """Return the settings of Trainer and Tuner."""
+    code = read_code(config).get("model.module")
+    own = {} if code is None else {own_run.CODE_KEY: code.to_json()}
     return {
+        **config.model.custom_config,
+        **own,
         "feature_set": config.feature_set.to_model_json(),
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
@@ -239,8 +256,8 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         "examples": nodes["Transform"].outputs["transformed_examples"],
         "transform_graph": nodes["Transform"].outputs["transform_graph"],
         "schema": nodes["SchemaGen"].outputs["schema"],
-        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
+        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT], num_steps=config.training.train_steps),
+        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT], num_steps=config.training.eval_steps),
     }
     start: dict[str, Any] = {}
     if config.training.search is not None:
@@ -271,7 +288,8 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
     if config.decision is not None:
         # A search does not depend on the costs.
         settings = {**settings, "decision": config.decision.model_dump_json()}
-    yield trainer_class(run_fn=_dotted_path(run_fn), custom_config=settings, **inputs, **start)
+    train = own_run.run_fn if has_own_run_fn(config) else run_fn
+    yield trainer_class(run_fn=_dotted_path(train), custom_config=settings, **inputs, **start)
 
 
 def _dotted_path(function: Any) -> str:

@@ -21,6 +21,7 @@ from components.config import (
     Name,
     Push,
     Threshold,
+    Transform,
     Validation,
 )
 from pipeline.alerts.config import Alerts
@@ -42,6 +43,7 @@ from schemas.features import (
 )
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.sensitive import find_sensitive
+from schemas.user_code import is_file
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
@@ -66,6 +68,7 @@ class PipelineConfig(Declaration):
     """Costs of the errors of a binary label. If omitted, both cost the same, and the model predicts the more likely
     value."""
     validation: Validation = Validation()
+    transform: Transform = Transform()
     model: Model = Model()
     training: Training
     evaluation: Evaluation
@@ -358,6 +361,10 @@ _PATHS = (
 )
 
 
+# Code of the user's own: a file or a dotted path.
+_CODE = (("transform", "module"), ("model", "module"))
+
+
 def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:
     """Reject a metric that is not measured on `eval` after each epoch."""
     if metric is not None and metric not in watchable_metrics(kind):
@@ -478,6 +485,10 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         for step in section.split("."):
             values = values.get(step) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(values.get(key), str) and "://" not in values[key]:
+            values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
+    for section, key in _CODE:
+        values = data.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str) and is_file(values[key]):
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
     for name, feature in features.items() if isinstance(features, dict) else ():

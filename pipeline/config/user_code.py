@@ -1,0 +1,36 @@
+"""The code of the user's own that a config names. Imports no TensorFlow; the user's modules may."""
+
+from pipeline.config.pipeline_config import PipelineConfig
+from schemas.user_code import UserCode, is_run_fn, load_preprocessing_fn, load_training_function
+
+_LOADERS = {"transform.module": load_preprocessing_fn, "model.module": load_training_function}
+
+
+def read_code(config: PipelineConfig) -> dict[str, UserCode]:
+    """Return the code by the key that names it, without running it.
+
+    Raises:
+      ConfigError: A file cannot be read, or no such package is installed.
+    """
+    references = {"transform.module": config.transform.module, "model.module": config.model.module}
+    return {key: UserCode.read(key, reference) for key, reference in references.items() if reference is not None}
+
+
+def check_code(config: PipelineConfig) -> None:
+    """Import the code and check that it has the functions.
+
+    Raises:
+      ConfigError: A module cannot be imported, or has no such function.
+    """
+    for key, code in read_code(config).items():
+        _LOADERS[key](code)
+
+
+def has_own_run_fn(config: PipelineConfig) -> bool:
+    """Whether `model.module` trains and exports the model itself.
+
+    Raises:
+      ConfigError: The module cannot be imported, or has no such function.
+    """
+    code = read_code(config).get("model.module")
+    return code is not None and is_run_fn(load_training_function(code))
