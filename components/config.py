@@ -58,9 +58,9 @@ class Transform(Declaration):
     """How raw columns become the inputs of the network."""
 
     module: str | None = None
-    """Code with a `preprocessing_fn(inputs)` or `preprocessing_fn(inputs, custom_config)`. It is a Python file, relative
-    to the config's own folder, or the dotted path of an installed module. `:NAME` behind it names another function. If
-    omitted, `components.transform.preprocessing.preprocessing_fn`. docs/how-to/preprocessing-fn.md"""
+    """Code with a `preprocessing_fn(inputs)` or `preprocessing_fn(inputs, custom_config)`. It is a Python file,
+    relative to the config's own folder, or the dotted path of an installed module. `:NAME` behind it names another
+    function. If omitted, `components.transform.preprocessing.preprocessing_fn`. docs/how-to/preprocessing-fn.md"""
     custom_config: dict[str, Any] = Field(default_factory=dict)
     """Further values that the function finds in its `custom_config`."""
 
