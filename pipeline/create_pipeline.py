@@ -195,7 +195,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         pushed_statistics=history.outputs["statistics"],
         policy=config.gate_policy.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
-        requirements=config.evaluation.model_dump_json(),
+        requirements=config.evaluation.without_paths().model_dump_json(),
         features=config.feature_set.model_dump_json(),
     ).with_id("Gate")
     return *sources, examples_node, statistics_gen, schema, validator, history, gate

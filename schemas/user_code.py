@@ -127,7 +127,7 @@ class UserCode:
             return self.module
 
     @contextlib.contextmanager
-    def reported(self, action: str, remedy: str = "correct it there") -> Iterator[None]:
+    def report_errors(self, action: str, remedy: str = "correct it there") -> Iterator[None]:
         """Report an exception of the code in one line, with its place.
 
         Args:

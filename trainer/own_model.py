@@ -36,7 +36,7 @@ def build_own_outputs(
     """
     function = load_training_function(code)
     name = getattr(function, "__name__", BUILD_MODEL)
-    with code.reported(name):
+    with code.report_errors(name):
         built = function(features, model)
     where = f"{code.key}: {code.locate(function)}: {name}"
     if isinstance(built, WideAndDeep):
@@ -44,7 +44,7 @@ def build_own_outputs(
         built = built.trained_part
     if not isinstance(built, keras.Model):
         raise PipelineError(f"{where} returns {type(built).__name__}; return a keras.Model")
-    with code.reported(f"the model of {name}"):
+    with code.report_errors(f"the model of {name}"):
         learned = built(_select_inputs(where, built, features, inputs))
     shape = tuple(getattr(learned, "shape", ()))
     if len(shape) not in (2, 3) or shape[-1] != outputs:
@@ -80,6 +80,8 @@ def _select_inputs(where: str, built: keras.Model, features: FeatureSet, inputs:
                 selected = inputs[matrix][:, start:stop]
                 return keras.ops.squeeze(selected, axis=1) if len(tensor.shape) == 1 else selected
         hint = did_you_mean(name, [*id_places, *number_places])
-        raise PipelineError(f"{where} returns a model with the input '{name}', which is no transformed column; {hint}")
+        raise PipelineError(
+            f"{where} returns a model with the input '{name}', which is not a transformed column; {hint}"
+        )
 
     return keras.tree.map_structure(select, declared)

@@ -14,10 +14,11 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
+from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
-from schemas.metrics import MEAN_COST, METRICS
+from schemas.metrics import MEAN_COST, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -41,6 +42,10 @@ def eval_config(
     if weight is not None:
         model["example_weight_key"] = weight
     metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
+    for metric in evaluation.tfma_metrics:
+        metrics.append(metric_config(metric))
+        _add_thresholds(metrics[-1], metric.name, evaluation)
+    metrics += [metric_config(plot) for plot in PLOTS[label]] if evaluation.plots else []
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
         slicing_specs=[
@@ -58,19 +63,25 @@ def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.M
         module="components.evaluator.batched_metrics",
         config=json.dumps({"name": name, "label": label}),
     )
+    _add_thresholds(metric, name, evaluation)
+    return metric
+
+
+def _add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evaluation) -> None:
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     for bound in bounds:
         if bound.metric == name:
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
             metric.per_slice_thresholds.append(
-                config_pb2.PerSliceMetricThreshold(slicing_specs=specs, threshold=_threshold(bound))
+                config_pb2.PerSliceMetricThreshold(
+                    slicing_specs=specs, threshold=_threshold(bound, evaluation.direction(name))
+                )
             )
-    return metric
 
 
-def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold:
+def _threshold(bound: Threshold | ChangeThreshold, better: str | None) -> config_pb2.MetricThreshold:
     if isinstance(bound, ChangeThreshold):
-        lower_is_better = METRICS[bound.metric].better == "lower"
+        lower_is_better = better == "lower"
         direction = (
             config_pb2.MetricDirection.LOWER_IS_BETTER
             if lower_is_better
@@ -100,6 +111,8 @@ def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float]
     decisions = {"thresholds": dict(thresholds), "costs": costs.model_dump() if costs is not None else None}
     for spec in config.metrics_specs:
         for metric in spec.metrics:
+            if metric.class_name != "BatchedMetric":
+                continue
             metric.config = json.dumps({**json.loads(metric.config), **decisions})
 
 
@@ -302,10 +315,11 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
         return "a prediction is NaN or infinite"
     where_rows = "of the split" if where == OVERALL else "of the slice"
     classes = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
-    if classes and METRICS[metric].needs_both_classes:
+    described = describe_metric(metric)
+    if classes and described.needs_both_classes:
         return f"no row {where_rows} has the class '{classes[0]}'"
     positive = rows.label.classes[-1] if rows.label.classes else ""
-    return METRICS[metric].undefined.format(rows=where_rows, positive=positive)
+    return described.undefined.format(rows=where_rows, positive=positive)
 
 
 def _slice_name(key: Iterable[tuple[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     code = UserCode.from_json(custom_config[CODE_KEY])
     function = load_preprocessing_fn(code)
     name = getattr(function, "__name__", "preprocessing_fn")
-    with code.reported(name):
+    with code.report_errors(name):
         outputs = function(inputs, custom_config) if takes_custom_config(function) else function(inputs)
     where = f"{code.key}: {code.locate(function)}: {name}"
     _check_types(where, outputs)

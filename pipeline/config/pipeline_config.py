@@ -200,8 +200,9 @@ class PipelineConfig(Declaration):
         evaluation, stopping = self.evaluation, self.training.early_stopping
         label_metrics = metrics_of(kind, has_costs=self.decision is not None)
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
-        names = [("metrics", name) for name in evaluation.metrics]
-        names += [("thresholds", bound.metric) for bound in bounds]
+        names = [("metrics", name) for name in evaluation.named_metrics]
+        own = [metric.name for metric in evaluation.tfma_metrics]
+        names += [("thresholds", bound.metric) for bound in bounds if bound.metric not in own]
         for where, name in names:
             if name == MEAN_COST and kind == "binary" and name not in label_metrics:
                 raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
@@ -486,6 +487,13 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
             values = values.get(step) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(values.get(key), str) and "://" not in values[key]:
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
+    evaluation = data.get("evaluation")
+    metrics: Any = evaluation.get("metrics") if isinstance(evaluation, dict) else None
+    for number, metric in enumerate(metrics if isinstance(metrics, list) else ()):
+        name = metric.get("class_name") if isinstance(metric, dict) else metric
+        if isinstance(name, str) and ":" in name and is_file(name):
+            path = os.path.normpath(folder / Path(name).expanduser())
+            metrics[number] = {**metric, "class_name": path} if isinstance(metric, dict) else path
     for section, key in _CODE:
         values = data.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str) and is_file(values[key]):

@@ -1,5 +1,8 @@
 """The code of the user's own that a config names. Imports no TensorFlow; the user's modules may."""
 
+import importlib
+
+from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.user_code import UserCode, is_run_fn, load_preprocessing_fn, load_training_function
 
@@ -17,13 +20,18 @@ def read_code(config: PipelineConfig) -> dict[str, UserCode]:
 
 
 def check_code(config: PipelineConfig) -> None:
-    """Import the code and check that it has the functions.
+    """Import the code and check that it has the functions; check that metrics of other classes can be built.
 
     Raises:
-      ConfigError: A module cannot be imported, or has no such function.
+      ConfigError: A module cannot be imported, or has no such function or metric.
     """
-    for key, code in read_code(config).items():
-        _LOADERS[key](code)
+    # The user's modules and TFMA import TensorFlow, for these configs only.
+    with quiet_stderr():
+        for key, code in read_code(config).items():
+            _LOADERS[key](code)
+        if config.evaluation.tfma_metrics:
+            metrics = importlib.import_module("components.evaluator.tfma_metrics")
+            metrics.check_metrics(config.evaluation.tfma_metrics)
 
 
 def has_own_run_fn(config: PipelineConfig) -> bool:

@@ -19,7 +19,7 @@ from components.example_gen.value_findings import value_findings
 from components.expired_features import expired_features
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.config.user_code import check_code, read_code
+from pipeline.config.user_code import check_code
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
 from pipeline.profile.targets import target
@@ -105,10 +105,7 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
     plan_push(config, open_registry(config, run_root))
-    if read_code(config):
-        # The user's modules import TensorFlow, for these configs only.
-        with quiet_stderr():
-            check_code(config)
+    check_code(config)
     if config.data.example_gen is not None:
         # The component imports TFX, for these configs only.
         with quiet_stderr():

@@ -101,7 +101,7 @@ def test_an_exception_names_the_innermost_line_of_the_users_code(tmp_path: Path)
     code = write(tmp_path, "def helper(x):\n    return int(x)\n\n\ndef preprocessing_fn(inputs):\n    helper('a')\n")
     function = load_preprocessing_fn(code)
     message = "transform.module: features.py:2: preprocessing_fn raised ValueError: invalid literal for int() with"
-    with pytest.raises(PipelineError, match=re.escape(message)), code.reported("preprocessing_fn"):
+    with pytest.raises(PipelineError, match=re.escape(message)), code.report_errors("preprocessing_fn"):
         function({})
 
 

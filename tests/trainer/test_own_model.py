@@ -99,7 +99,7 @@ def test_columns_of_an_own_preprocessing_fn_are_inputs_too(tmp_path: Path) -> No
         ),
         (
             "x = keras.Input((1,), name='sizes'); return keras.Model(x, keras.layers.Dense(1)(x))",
-            "own.py:2: build_model returns a model with the input 'sizes', which is no transformed column; did you mean "
+            "own.py:2: build_model returns a model with the input 'sizes', which is not a transformed column; did you mean "
             "'size'?",
         ),
         ("return keras.layers.Dense(units=0)(x)", "own.py:4: build_model raised ValueError: "),
