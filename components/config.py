@@ -218,6 +218,21 @@ class ChangeThreshold(Declaration):
     slice_by: tuple[str, ...] = ()
 
 
+class ModelSpec(Declaration):
+    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec."""
+
+    signature_name: str = "serving_default"
+    """Signature that predicts serialized tf.Example."""
+    label_key: str | None = None
+    """Column of the label, in the examples or in the outputs of `preprocessing_function_names`. If omitted,
+    `label.column`."""
+    prediction_key: str | None = None
+    """Output of the signature, if it has several."""
+    example_weight_key: str | None = None
+    preprocessing_function_names: tuple[str, ...] = ()
+    """Further signatures whose outputs TFMA reads, such as `transform_features` for a label that Transform computes."""
+
+
 class Evaluation(Declaration):
     """Metrics of the model, their slices, and the bounds that a pushed model keeps."""
 
@@ -236,6 +251,8 @@ class Evaluation(Declaration):
     plots: bool = True
     """Whether TFMA's plots are computed too: confusion matrix and calibration of a binary label, confusion matrix of a
     multiclass one. The run's page draws them."""
+    model_spec: ModelSpec = ModelSpec()
+    """For a `run_fn` of your own only."""
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()

@@ -25,6 +25,7 @@ import schemas
 import serving
 import trainer
 from components.config import INFERRED_MIN_DOMAIN_MASS
+from components.evaluator import own_model
 from components.evaluator.baseline import baseline_resolver, last_blessed
 from components.evaluator.component import Evaluator
 from components.example_gen.component import example_gen
@@ -103,7 +104,16 @@ def _by_name(*nodes: base_node.BaseNode) -> Nodes:
     return {node.id: node for node in nodes}
 
 
-def _evaluator(config: PipelineConfig, nodes: Nodes) -> Evaluator:
+def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
+    if has_own_run_fn(config):
+        return own_model.Evaluator(
+            examples=nodes["ExampleGen"].outputs["examples"],
+            model=nodes["Trainer"].outputs["model"],
+            baseline_model=nodes["Baseline"].outputs["model"],
+            example_splits=[config.evaluation.split],
+            eval_config=own_model.own_eval_config(config.evaluation, config.label.column),
+            schema=nodes["SchemaGen"].outputs["schema"],
+        )
     return Evaluator(
         examples=nodes["ExampleGen"].outputs["examples"],
         model=nodes["Trainer"].outputs["model"],

@@ -44,17 +44,20 @@ def eval_config(
     metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
     for metric in evaluation.tfma_metrics:
         metrics.append(metric_config(metric))
-        _add_thresholds(metrics[-1], metric.name, evaluation)
+        add_thresholds(metrics[-1], metric.name, evaluation)
     metrics += [metric_config(plot) for plot in PLOTS[label]] if evaluation.plots else []
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
-        slicing_specs=[
-            config_pb2.SlicingSpec(),
-            *(config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by),
-        ],
+        slicing_specs=slicing_specs(evaluation),
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_rows_per_slice)),
     )
+
+
+def slicing_specs(evaluation: Evaluation) -> list[config_pb2.SlicingSpec]:
+    """Return all rows together, and the slices of the config."""
+    slices = [config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by]
+    return [config_pb2.SlicingSpec(), *slices]
 
 
 def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
@@ -63,11 +66,12 @@ def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.M
         module="components.evaluator.batched_metrics",
         config=json.dumps({"name": name, "label": label}),
     )
-    _add_thresholds(metric, name, evaluation)
+    add_thresholds(metric, name, evaluation)
     return metric
 
 
-def _add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evaluation) -> None:
+def add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evaluation) -> None:
+    """Add the bounds of the config on a metric."""
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     for bound in bounds:
         if bound.metric == name:
@@ -247,6 +251,21 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, wei
     )
 
 
+def summarize_tfma(evaluation_uri: str, *, blessed: bool) -> Summary:
+    """Summarize TFMA's results on a model of which nothing else is known.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      blessed: whether stock Evaluator has blessed the model.
+    """
+    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
+    metrics = read_metrics(evaluation_uri)
+    failures = [] if blessed else [str(failure) for failure in read_failures(evaluation_uri, metrics, None)]
+    return Summary(
+        metrics=metrics, failures=failures, baseline=read_metrics(evaluation_uri, BASELINE) if compared else {}
+    )
+
+
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
     """Return `Summary.decision`."""
     if rows.decision is None:
@@ -275,13 +294,13 @@ def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dic
     return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
 
 
-def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> list[Failure]:
+def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None) -> list[Failure]:
     """Return the thresholds that the candidate missed, all rows together first.
 
     Args:
       evaluation_uri: folder of TFMA's files.
       metrics: the candidate's metrics.
-      rows: the evaluated rows, for the reason of an undefined metric.
+      rows: the evaluated rows, for the reason of an undefined metric; None if they are unknown.
     """
     result = tfma.load_validation_result(evaluation_uri)
     failures = []
@@ -309,8 +328,10 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> li
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
 
 
-def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
+def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     """Return why the candidate's metric has no value on a slice."""
+    if rows is None:
+        return "the rows do not define it"
     if rows.losses.non_finite:
         return "a prediction is NaN or infinite"
     where_rows = "of the split" if where == OVERALL else "of the slice"

@@ -48,13 +48,19 @@ def read_code(metric: TfmaMetric) -> UserCode | None:
     return UserCode.read(_KEY, metric.class_name) if metric.is_own else None
 
 
-def metric_config(metric: TfmaMetric) -> config_pb2.MetricConfig:
-    """Return TFMA's config of a metric, for arrays of rows."""
+def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.MetricConfig:
+    """Return TFMA's config of a metric.
+
+    Args:
+      metric: Metric of the config.
+      is_batched: Whether it gets arrays of rows, as from this project's Evaluator, not single rows.
+    """
     code = read_code(metric)
     arguments = {
         "name": metric.name,
         "class_name": metric.class_name if code is None else f"{code.module}:{code.name}",
         "arguments": metric.config,
+        "is_batched": is_batched,
         "code": code.to_json() if code is not None else None,
     }
     return config_pb2.MetricConfig(class_name="RowMetric", module=__name__, config=json.dumps(arguments))
@@ -64,15 +70,23 @@ class RowMetric(metric_types.Metric):
     """A metric that TFMA computes row by row; TFMA finds it through `MetricConfig(class_name="RowMetric", ...)`."""
 
     def __init__(
-        self, name: str, class_name: str, arguments: Mapping[str, Any] | None = None, code: str | None = None
+        self,
+        name: str,
+        class_name: str,
+        arguments: Mapping[str, Any] | None = None,
+        code: str | None = None,
+        is_batched: bool = True,
     ) -> None:
         """Args:
         name: name of the metric.
         class_name: name of its class in TFMA or Keras.
         arguments: arguments of the class.
         code: code of a class of the user's own, as JSON.
+        is_batched: whether it gets arrays of rows, not single rows.
         """
-        super().__init__(_computations, name=name, class_name=class_name, arguments=arguments, code=code)
+        super().__init__(
+            _computations, name=name, class_name=class_name, arguments=arguments, code=code, is_batched=is_batched
+        )
 
 
 def _computations(
@@ -80,6 +94,7 @@ def _computations(
     class_name: str,
     arguments: Mapping[str, Any] | None = None,
     code: str | None = None,
+    is_batched: bool = True,
     eval_config: Any = None,
     schema: Any = None,
     model_names: list[str] | None = None,
@@ -104,6 +119,8 @@ def _computations(
                 [metric], eval_config=eval_config, model_name=model_name, example_weighted=example_weighted
             )
         ]
+    if not is_batched:
+        return list(computations)
     return [
         _take_arrays(computation) if isinstance(computation, metric_types.MetricComputation) else computation
         for computation in computations

@@ -2,6 +2,7 @@
 
 import importlib
 
+from cli.errors import ConfigError
 from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
 from schemas.user_code import UserCode, is_run_fn, load_preprocessing_fn, load_training_function
@@ -32,6 +33,17 @@ def check_code(config: PipelineConfig) -> None:
         if config.evaluation.tfma_metrics:
             metrics = importlib.import_module("components.evaluator.tfma_metrics")
             metrics.check_metrics(config.evaluation.tfma_metrics)
+        is_own = has_own_run_fn(config)
+    if is_own and config.evaluation.named_metrics:
+        names = ", ".join(config.evaluation.named_metrics)
+        raise ConfigError(
+            f"evaluation.metrics: {names}: measured on models of this project only; for a run_fn of your own name "
+            "classes of TFMA, such as AUC"
+        )
+    if is_own and config.training.search is not None:
+        raise ConfigError(
+            "training.search: searches values of the built-in training; search inside your run_fn (model.module)"
+        )
 
 
 def has_own_run_fn(config: PipelineConfig) -> bool:
