@@ -252,7 +252,7 @@ class Evaluation(Declaration):
     """Whether TFMA's plots are computed too: confusion matrix and calibration of a binary label, confusion matrix of a
     multiclass one. The run's page draws them."""
     model_spec: ModelSpec = ModelSpec()
-    """For a `run_fn` of your own only."""
+    """How TFMA evaluates the model of a `run_fn` of your own."""
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()

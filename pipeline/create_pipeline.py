@@ -42,6 +42,7 @@ from components.transform.component import Transform
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.config.user_code import has_own_run_fn, read_code
+from pipeline.extra_components import build_extra_components
 from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
@@ -85,6 +86,7 @@ def create_pipeline(
     nodes |= _by_name(_evaluator(config, nodes))
     nodes |= _by_name(_infra_validator(config, nodes))
     nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id))
+    nodes |= build_extra_components(config, nodes)
     arguments = beam_args(config)
     check_beam_args(arguments)
     for name in config.beam.components.keys() & nodes.keys():

@@ -86,6 +86,14 @@ class UserCode:
         missing = " or ".join(names)
         raise ConfigError(f"{self.key}: {self.module} has no {missing}; {did_you_mean(names[0], public)}")
 
+    def check_import(self) -> None:
+        """Import the module.
+
+        Raises:
+          ConfigError: It cannot be imported.
+        """
+        self._import()
+
     def load_function(self, *default_names: str) -> Callable[..., Any]:
         """Return the function, as `load` does.
 

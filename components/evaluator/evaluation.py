@@ -18,7 +18,7 @@ from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
-from schemas.metrics import MEAN_COST, describe_metric
+from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -251,18 +251,23 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, wei
     )
 
 
-def summarize_tfma(evaluation_uri: str, *, blessed: bool) -> Summary:
+def summarize_tfma(evaluation_uri: str, *, min_rows: int) -> Summary:
     """Summarize TFMA's results on a model of which nothing else is known.
 
     Args:
       evaluation_uri: folder of TFMA's files.
-      blessed: whether stock Evaluator has blessed the model.
+      min_rows: rows that a slice needs to be judged and reported.
     """
     compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
     metrics = read_metrics(evaluation_uri)
-    failures = [] if blessed else [str(failure) for failure in read_failures(evaluation_uri, metrics, None)]
+    rows = {name: values.get(EXAMPLE_COUNT) or 0 for name, values in metrics.items()}
+    small = {name for name in metrics if name != OVERALL and rows[name] < min_rows}
+    failures = [str(failure) for failure in read_failures(evaluation_uri, metrics, None) if failure.slice not in small]
+    baseline = read_metrics(evaluation_uri, BASELINE) if compared else {}
     return Summary(
-        metrics=metrics, failures=failures, baseline=read_metrics(evaluation_uri, BASELINE) if compared else {}
+        metrics={name: values for name, values in metrics.items() if name not in small},
+        failures=failures,
+        baseline={name: values for name, values in baseline.items() if name not in small},
     )
 
 

@@ -4,13 +4,16 @@ TFMA calls the signature that `evaluation.model_spec` names. There is no constan
 requests, since nothing is known of the model's inputs.
 """
 
+import os
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 from tfx import components, types
 from tfx.components.evaluator import constants, executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.utils import proto_utils
 
 from components.config import Evaluation, TfmaMetric
 from components.evaluator.evaluation import BASELINE, add_thresholds, slicing_specs, summarize_tfma
@@ -28,12 +31,32 @@ class SummarizingExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Write TFMA's results and the summary to `evaluation`, and the verdict to `blessing`."""
-        super().Do(input_dict, output_dict, exec_properties)
+        """Write TFMA's results and the summary to `evaluation`, and the verdict to `blessing`.
+
+        TFMA would fail all thresholds on slices that are too small; here they are neither judged nor reported.
+        """
+        config = config_pb2.EvalConfig()
+        proto_utils.json_to_proto(exec_properties["eval_config"], config)
+        min_rows = config.options.min_slice_size.value
+        config.options.ClearField("min_slice_size")
+        super().Do(input_dict, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(config)})
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
-        summarize_tfma(evaluation.uri, blessed=blessed).write(evaluation.uri)
+        summary = summarize_tfma(evaluation.uri, min_rows=min_rows)
+        summary.write(evaluation.uri)
+        _bless(artifact_utils.get_single_instance(output_dict["blessing"]), blessed=not summary.failures)
+
+
+def _bless(blessing: types.Artifact, *, blessed: bool) -> None:
+    """Replace the verdict of stock Evaluator."""
+    for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
+        path = os.path.join(blessing.uri, name)
+        if fileio.exists(path):
+            fileio.remove(path)
+    value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+    with fileio.open(os.path.join(blessing.uri, name), "w") as file:
+        file.write("")
 
 
 class Evaluator(components.Evaluator):

@@ -25,6 +25,8 @@ from components.config import (
     Validation,
 )
 from pipeline.alerts.config import Alerts
+from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
+from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
@@ -74,6 +76,8 @@ class PipelineConfig(Declaration):
     evaluation: Evaluation
     infra_validation: InfraValidation = InfraValidation()
     push: Push
+    extra_components: tuple[ExtraComponent, ...] = ()
+    """TFX components of your own, which the DAG has beside its nodes. docs/how-to/own-component.md"""
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
@@ -105,6 +109,8 @@ class PipelineConfig(Declaration):
         self._check_label_kind()
         self._check_architecture()
         self._check_push()
+        # Rejects nodes and channels that do not exist, and circles.
+        _ = self.node_names
         derived = {self.label.column} if self.label.expression is not None else set()
         used = {*self.feature_set.column_types, *self.label.inputs} - derived
         both = sorted(used & {*self.data.ignored_columns})
@@ -113,6 +119,16 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features, label or weight use it"
             )
         return self
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The nodes of the DAG, in order; a node that only some configs need is in it if this one does."""
+        left_out = {
+            *(() if self.data.example_gen is not None else ("SourceExampleGen",)),
+            *(() if self.training.search is not None else ("Tuner",)),
+            *(() if self.training.warm_start else ("WarmStart",)),
+        }
+        return add_extra_nodes([node for node in NODES if node not in left_out], self.extra_components)
 
     @property
     def gate_policy(self) -> Validation:
