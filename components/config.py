@@ -1,16 +1,26 @@
 """Config sections of validation, evaluation and push. Imports no TensorFlow and no TFX."""
 
 import datetime
+import re
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from schemas.data import SplitName
 from schemas.declaration import Declaration, did_you_mean
 from schemas.features import LabelKind
-from schemas.metrics import DirectedMetricName, MetricName, describe_metrics, metrics_of
+from schemas.metrics import METRICS, MetricName, describe_metrics, metrics_of
 from serving.registry.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
@@ -52,6 +62,17 @@ def _check_anomaly(name: str) -> str:
     if name not in names:
         raise ValueError(f"'{name}' is not an anomaly; {did_you_mean(name, names)}")
     return name
+
+
+class Transform(Declaration):
+    """How raw columns become the inputs of the network."""
+
+    module: str | None = None
+    """Code with a `preprocessing_fn(inputs)` or `preprocessing_fn(inputs, custom_config)`. It is a Python file,
+    relative to the config's own folder, or the dotted path of an installed module. `:NAME` behind it names another
+    function. If omitted, `components.transform.preprocessing.preprocessing_fn`. docs/how-to/preprocessing-fn.md"""
+    custom_config: dict[str, Any] = Field(default_factory=dict)
+    """Further values that the function finds in its `custom_config`."""
 
 
 class SeverityRule(Declaration):
@@ -122,10 +143,55 @@ class Validation(Declaration):
     splits."""
 
 
+class TfmaMetric(Declaration):
+    """A metric of TFMA, of Keras, or of your own. docs/how-to/own-metric.md"""
+
+    class_name: Annotated[str, Field(min_length=1)]
+    """Name of the class in `tfma.metrics` or `tf.keras.metrics`, such as `MatthewsCorrelationCoefficient`. Or a
+    subclass of `tfma.metrics.Metric` of your own: `metrics.py:MyMetric` or `my_package.metrics:MyMetric`."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class."""
+    name: str = ""
+    """Name for thresholds and reports. If omitted, that of the class in the form `matthews_correlation_coefficient`."""
+    better: Literal["higher", "lower"] = "higher"
+    """Direction in which the metric improves, for `change_thresholds`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_name(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"class_name": values}
+        if isinstance(values, dict) and not values.get("name") and isinstance(values.get("class_name"), str):
+            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", values["class_name"].rpartition(":")[2])
+            values = {**values, "name": words.lower()}
+        return values
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a class of the user's own."""
+        return ":" in self.class_name
+
+
+def _check_metric(value: Any) -> Any:
+    """Take a string for one of this project's metrics, or for the class of another."""
+    if not isinstance(value, str) or value in METRICS:
+        return value
+    if value[:1].isupper() or ":" in value:
+        return TfmaMetric.model_validate(value)
+    raise ValueError(
+        f"'{value}' is not a metric; {did_you_mean(value, list(METRICS))} A metric of TFMA is named by its class, such "
+        "as MatthewsCorrelationCoefficient"
+    )
+
+
+EvaluatedMetric = Annotated[MetricName | TfmaMetric, BeforeValidator(_check_metric)]
+
+
 class Threshold(Declaration):
     """A bound on a metric that a model must keep to be blessed."""
 
-    metric: MetricName
+    metric: str
+    """A metric of `evaluation.metrics`."""
     lower_bound: float | None = None
     upper_bound: float | None = None
     slice_by: tuple[str, ...] = ()
@@ -145,10 +211,26 @@ class Threshold(Declaration):
 class ChangeThreshold(Declaration):
     """Largest regression of a metric against the last blessed model, on the same rows."""
 
-    metric: DirectedMetricName
+    metric: str
+    """A metric of `evaluation.metrics` that has a better direction."""
     max_regression: NonNegativeFloat
     """Largest difference in the bad direction, in the metric's own unit; 0 rejects any regression."""
     slice_by: tuple[str, ...] = ()
+
+
+class ModelSpec(Declaration):
+    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec."""
+
+    signature_name: str = "serving_default"
+    """Signature that predicts serialized tf.Example."""
+    label_key: str | None = None
+    """Column of the label, in the examples or in the outputs of `preprocessing_function_names`. If omitted,
+    `label.column`."""
+    prediction_key: str | None = None
+    """Output of the signature, if it has several."""
+    example_weight_key: str | None = None
+    preprocessing_function_names: tuple[str, ...] = ()
+    """Further signatures whose outputs TFMA reads, such as `transform_features` for a label that Transform computes."""
 
 
 class Evaluation(Declaration):
@@ -160,11 +242,17 @@ class Evaluation(Declaration):
     """Columns, or combinations of columns, whose values are reported one by one."""
     min_rows_per_slice: PositiveInt = 100
     """A slice with fewer rows is neither reported nor judged: its metrics would be noise."""
-    metrics: tuple[MetricName, ...] = Field(
+    metrics: tuple[EvaluatedMetric, ...] = Field(
         (),
-        description=f"If omitted, all metrics of the kind of the label. {describe_metrics()} Accuracy, precision, "
-        "recall and mean_cost are those of the labels that the model predicts, by its own threshold.",
+        description="Names of metrics, and metrics of TFMA, of Keras or of your own. If no name is given, all metrics "
+        f"of the kind of the label. {describe_metrics()} Accuracy, precision, recall and mean_cost are those of the "
+        "labels that the model predicts, by its own threshold.",
     )
+    plots: bool = True
+    """Whether TFMA's plots are computed too: confusion matrix and calibration of a binary label, confusion matrix of a
+    multiclass one. The run's page draws them."""
+    model_spec: ModelSpec = ModelSpec()
+    """How TFMA evaluates the model of a `run_fn` of your own."""
     thresholds: tuple[Threshold, ...] = ()
     """Bounds on metrics, beside the comparison with the constant predictor, which every candidate must pass."""
     change_thresholds: tuple[ChangeThreshold, ...] = ()
@@ -183,18 +271,53 @@ class Evaluation(Declaration):
     @model_validator(mode="after")
     def _check_metrics_and_slices(self) -> "Evaluation":
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*self.thresholds, *self.change_thresholds)
+        own = [metric.name for metric in self.tfma_metrics]
+        repeated = sorted(name for name, count in Counter([*METRICS, *own]).items() if count > 1)
+        if repeated:
+            raise ValueError(f"metrics: two metrics are named {', '.join(repeated)}; give one another `name`")
         for bound in bounds:
-            if self.metrics and bound.metric not in self.metrics:
+            if bound.metric not in METRICS and bound.metric not in own:
+                hint = did_you_mean(bound.metric, [*METRICS, *own])
+                raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}")
+            if self.named_metrics and bound.metric not in (*self.named_metrics, *own):
                 raise ValueError(
-                    f"a threshold is on '{bound.metric}', which is not in metrics: {', '.join(self.metrics)}"
+                    f"a threshold is on '{bound.metric}', which is not in metrics: "
+                    f"{', '.join([*self.named_metrics, *own])}"
                 )
+            if isinstance(bound, ChangeThreshold) and self.direction(bound.metric) is None:
+                raise ValueError(f"a change threshold is on '{bound.metric}', which has no better direction")
             if bound.slice_by and bound.slice_by not in self.slice_by:
                 raise ValueError(f"a threshold is on slices by {list(bound.slice_by)}, which is not in slice_by")
         return self
 
+    def without_paths(self) -> "Evaluation":
+        """Return the section as a component's parameter: files of metrics are named without their folders."""
+        metrics = [
+            metric
+            if isinstance(metric, str)
+            else metric.model_copy(update={"class_name": metric.class_name.rpartition("/")[2]})
+            for metric in self.metrics
+        ]
+        return self.model_copy(update={"metrics": tuple(metrics)})
+
+    @property
+    def named_metrics(self) -> tuple[MetricName, ...]:
+        """The metrics of this project that the config names."""
+        return tuple(metric for metric in self.metrics if isinstance(metric, str))
+
+    @property
+    def tfma_metrics(self) -> tuple[TfmaMetric, ...]:
+        """The metrics of TFMA, of Keras and of the user's own."""
+        return tuple(metric for metric in self.metrics if isinstance(metric, TfmaMetric))
+
+    def direction(self, metric: str) -> Literal["higher", "lower"] | None:
+        """Return the direction in which a metric improves; None if it has none."""
+        own = {metric.name: metric.better for metric in self.tfma_metrics}
+        return own[metric] if metric in own else METRICS[metric].better
+
     def select_metrics(self, label: LabelKind, *, has_costs: bool) -> tuple[MetricName, ...]:
-        """Return the metrics that are measured; arguments as for `metrics_of`."""
-        return self.metrics or metrics_of(label, has_costs=has_costs)
+        """Return the metrics of this project that are measured; arguments as for `metrics_of`."""
+        return self.named_metrics or metrics_of(label, has_costs=has_costs)
 
 
 class InfraValidation(Declaration):

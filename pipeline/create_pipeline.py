@@ -25,6 +25,7 @@ import schemas
 import serving
 import trainer
 from components.config import INFERRED_MIN_DOMAIN_MASS
+from components.evaluator import own_model
 from components.evaluator.baseline import baseline_resolver, last_blessed
 from components.evaluator.component import Evaluator
 from components.example_gen.component import example_gen
@@ -36,15 +37,18 @@ from components.infra_validator.component import InfraValidator
 from components.pusher.component import NEXT_VERSION, Pusher
 from components.schema_gen.component import CuratedSchema, InferredSchema
 from components.statistics_gen.component import StatisticsGen
-from components.transform import preprocessing
+from components.transform import own_preprocessing, preprocessing
 from components.transform.component import Transform
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import has_own_run_fn, read_code
+from pipeline.extra_components import build_extra_components
 from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
+from trainer import own_run
 from trainer.run import run_fn
 
 # The nodes of a DAG by their names, in the order in which they run.
@@ -82,6 +86,7 @@ def create_pipeline(
     nodes |= _by_name(_evaluator(config, nodes))
     nodes |= _by_name(_infra_validator(config, nodes))
     nodes |= _by_name(_pusher(config, nodes, registry=registry, run_id=run_id))
+    nodes |= build_extra_components(config, nodes)
     arguments = beam_args(config)
     check_beam_args(arguments)
     for name in config.beam.components.keys() & nodes.keys():
@@ -101,7 +106,16 @@ def _by_name(*nodes: base_node.BaseNode) -> Nodes:
     return {node.id: node for node in nodes}
 
 
-def _evaluator(config: PipelineConfig, nodes: Nodes) -> Evaluator:
+def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
+    if has_own_run_fn(config):
+        return own_model.Evaluator(
+            examples=nodes["ExampleGen"].outputs["examples"],
+            model=nodes["Trainer"].outputs["model"],
+            baseline_model=nodes["Baseline"].outputs["model"],
+            example_splits=[config.evaluation.split],
+            eval_config=own_model.own_eval_config(config.evaluation, config.label.column),
+            schema=nodes["SchemaGen"].outputs["schema"],
+        )
     return Evaluator(
         examples=nodes["ExampleGen"].outputs["examples"],
         model=nodes["Trainer"].outputs["model"],
@@ -165,10 +179,13 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
     )
     statistics = statistics_gen.outputs["statistics"]
     if config.data.schema_file is None:
-        declared = {
+        declared: dict[str, Any] = {
             "types": config.feature_set.column_types,
             "optional": [name for name, feature in config.features.items() if feature.missing is not None],
         }
+        if config.transform.module is not None:
+            # TFX's modules expect what SchemaGen infers: dense columns.
+            declared["dense"] = True
         schema = InferredSchema(
             statistics=statistics,
             columns=json.dumps(declared, sort_keys=True),
@@ -191,7 +208,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         pushed_statistics=history.outputs["statistics"],
         policy=config.gate_policy.model_dump_json(),
         compared_splits=",".join(config.data.independent_splits),
-        requirements=config.evaluation.model_dump_json(),
+        requirements=config.evaluation.without_paths().model_dump_json(),
         features=config.feature_set.model_dump_json(),
     ).with_id("Gate")
     return *sources, examples_node, statistics_gen, schema, validator, history, gate
@@ -205,25 +222,37 @@ def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
 
 
 def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> Transform:
+    code = read_code(config).get("transform.module")
+    custom_config = {
+        **config.transform.custom_config,
+        preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
+        "code_fingerprint": code_fingerprint(components, schemas),
+    }
+    if code is not None:
+        custom_config |= {
+            own_preprocessing.CODE_KEY: code.to_json(),
+            own_preprocessing.IS_NETWORK_OURS_KEY: not has_own_run_fn(config),
+        }
     return Transform(
         examples=nodes["ExampleGen"].outputs["examples"],
         schema=nodes["SchemaGen"].outputs["schema"],
-        preprocessing_fn=_dotted_path(preprocessing.preprocessing_fn),
+        preprocessing_fn=_dotted_path((preprocessing if code is None else own_preprocessing).preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
-        custom_config={
-            preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
-            "code_fingerprint": code_fingerprint(components, schemas),
-        },
+        custom_config=custom_config,
     )
 
 
 def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
     """Return the settings of Trainer and Tuner."""
+    code = read_code(config).get("model.module")
+    own = {} if code is None else {own_run.CODE_KEY: code.to_json()}
     return {
+        **config.model.custom_config,
+        **own,
         "feature_set": config.feature_set.to_model_json(),
         "model": config.model.model_dump_json(),
         "training": config.training.model_dump_json(),
@@ -240,8 +269,8 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
         "examples": nodes["Transform"].outputs["transformed_examples"],
         "transform_graph": nodes["Transform"].outputs["transform_graph"],
         "schema": nodes["SchemaGen"].outputs["schema"],
-        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT]),
-        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
+        "train_args": trainer_pb2.TrainArgs(splits=[TRAIN_SPLIT], num_steps=config.training.train_steps),
+        "eval_args": trainer_pb2.EvalArgs(splits=[EVAL_SPLIT], num_steps=config.training.eval_steps),
     }
     start: dict[str, Any] = {}
     if config.training.search is not None:
@@ -272,7 +301,8 @@ def _training_nodes(config: PipelineConfig, nodes: Nodes, *, on_vertex: bool) ->
     if config.decision is not None:
         # A search does not depend on the costs.
         settings = {**settings, "decision": config.decision.model_dump_json()}
-    yield trainer_class(run_fn=_dotted_path(run_fn), custom_config=settings, **inputs, **start)
+    train = own_run.run_fn if has_own_run_fn(config) else run_fn
+    yield trainer_class(run_fn=_dotted_path(train), custom_config=settings, **inputs, **start)
 
 
 def _dotted_path(function: Any) -> str:

@@ -236,6 +236,11 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+def describe_metric(name: str) -> Metric:
+    """Return the entry of a metric; for one that is not in the table, such as TFMA's own, an entry with its name."""
+    return METRICS.get(name) or Metric(name=name, title=name.replace("_", " "))
+
+
 def metrics_of(label: LabelKind, *, has_costs: bool = False) -> tuple[str, ...]:
     """Return the names of the metrics of a kind of label.
 
@@ -285,10 +290,8 @@ def describe_watchable() -> str:
 
 if TYPE_CHECKING:
     MetricName = str
-    DirectedMetricName = str
     WatchedMetricName = str
 else:
     # So pydantic rejects other names, and the reference of the config lists these.
     MetricName = Literal[tuple(METRICS)]
-    DirectedMetricName = Literal[tuple(name for name, metric in METRICS.items() if metric.better is not None)]
     WatchedMetricName = Literal[tuple(name for name, metric in METRICS.items() if metric.keras)]

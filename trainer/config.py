@@ -20,6 +20,7 @@ from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration
 from schemas.features import FeatureSet, LabelKind, NumberEncoding
 from schemas.metrics import METRICS, WatchedMetricName, describe_watchable, watchable_metrics
+from schemas.user_code import UserCode
 
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "softplus", "sigmoid", "tanh"]
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw", "adagrad", "adadelta", "ftrl"]
@@ -70,8 +71,14 @@ class PiecewiseLinear(Declaration):
 
 
 class Model(Declaration):
-    """The shape of the network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792)."""
+    """The shape of the network (Cheng et al. 2016, https://arxiv.org/abs/1606.07792), or a model of your own."""
 
+    module: str | None = None
+    """Code with a TFX `run_fn(fn_args)`, or with a `build_model(features, config)` that returns a Keras model. It is a
+    Python file, relative to the config's own folder, or the dotted path of an installed module. `:NAME` behind it names
+    another function. If omitted, `trainer.model.build_model`. docs/how-to/own-model.md"""
+    custom_config: dict[str, Any] = Field(default_factory=dict)
+    """Further values that a `run_fn` finds in `fn_args.custom_config`."""
     architecture: Literal["wide_and_deep", "wide", "deep"] = "wide_and_deep"
     hidden_units: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 64)
     """The width of each hidden layer of the deep part, from the input on."""
@@ -177,6 +184,10 @@ class Training(Declaration):
 
     epochs: PositiveInt
     batch_size: PositiveInt = 256
+    train_steps: PositiveInt | None = None
+    """Value of `fn_args.train_steps` for a `run_fn` of your own."""
+    eval_steps: PositiveInt | None = None
+    """Value of `fn_args.eval_steps` for a `run_fn` of your own."""
     wide_optimizer: Optimizer = Optimizer(name="ftrl", learning_rate=0.1)
     deep_optimizer: Optimizer = Optimizer(name="adam", learning_rate=0.002, schedule="cosine")
     early_stopping: EarlyStopping | None = None
@@ -238,6 +249,7 @@ class CustomConfig:
       seed: seed of everything random.
       read_options: options of reading the training data.
       costs: costs of the errors of a binary label; None without declared costs.
+      code: code of `model.module` with a `build_model`; None for the built-in network.
     """
 
     features: FeatureSet
@@ -246,6 +258,7 @@ class CustomConfig:
     seed: int
     read_options: ReadOptions
     costs: DecisionCosts | None
+    code: UserCode | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "CustomConfig":
@@ -258,6 +271,7 @@ class CustomConfig:
             seed=int(values["seed"]),
             read_options=ReadOptions.model_validate_json(values["read_options"]),
             costs=None if costs is None else DecisionCosts.model_validate_json(costs),
+            code=UserCode.from_json(values["user_code"]) if "user_code" in values else None,
         )
 
 

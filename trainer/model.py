@@ -6,7 +6,7 @@ classes, or for regression to a number of mean 0 and deviation 1. They are train
 optimizer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -36,6 +36,10 @@ WIDE_PREFIX = "wide_"
 ACTIVATION_PREFIX = "activation_"
 
 
+# From Keras's inputs by name and the number of outputs to the outputs that are learned.
+BuildOutputs = Callable[[Mapping[str, Any], int], Any]
+
+
 @dataclass(frozen=True)
 class _Hidden:
     """Hides its content from Keras, which would add it to the weights of the model."""
@@ -59,6 +63,12 @@ class WideAndDeep(keras.Model):
           label_unit: unit of the numbers that a regression learns.
         """
         self._trained = _Hidden((part, label_unit))
+
+    @property
+    def trained_part(self) -> keras.Model:
+        """The model that the training step calls."""
+        part: keras.Model = self._trained.content[0]
+        return part
 
     def compile(self, wide_optimizer: Any = None, ema: float = 0.0, **kwargs: Any) -> None:
         """Keras's compile, with `wide_optimizer` for the wide part beside `optimizer` for all the rest.
@@ -143,6 +153,7 @@ def build_model(
     *,
     labels: LabelValues | None = None,
     precision: Precision = "float32",
+    build_outputs: BuildOutputs | None = None,
 ) -> WideAndDeep:
     """Return the untrained network; its inputs are those of `serving.model.network_inputs`.
 
@@ -154,10 +165,24 @@ def build_model(
       model: the shape of the network.
       labels: labels of a regression, whose mean the untrained network predicts; if omitted, it predicts 0.
       precision: precision in which the hidden layers compute; the weights are float32 in any.
+      build_outputs: function from the inputs and the number of outputs to what is learned, in place of the two parts.
     """
     outputs = max(len(features.label.classes), 1) if len(features.label.classes) != 2 else 1
     ids = keras.Input((count_places(features.id_columns),), name=IDS, dtype="int64")
     numbers = keras.Input((count_places(features.number_columns),), name=NUMBERS, dtype="float32")
+    inputs = {IDS: ids, NUMBERS: numbers}
+    if build_outputs is not None:
+        learned = build_outputs(inputs, outputs)
+    else:
+        learned = _build_parts(features, model, ids, numbers, outputs, precision)
+    prediction, label_unit = _add_prediction(learned, features.label.kind, model, labels or LabelValues())
+    network = WideAndDeep(inputs=inputs, outputs=prediction, name=model.architecture)
+    network.set_trained_part(keras.Model(inputs, learned), label_unit)
+    return network
+
+
+def _build_parts(features: FeatureSet, model: Model, ids: Any, numbers: Any, outputs: int, precision: Precision) -> Any:
+    """Return the sum of the wide and the deep part."""
     scaled = Squash(model.squash, name="squash")(numbers) if model.squash and features.number_columns else numbers
     logits = [] if model.architecture == "deep" else _build_wide_logits(features, ids, numbers, scaled, outputs)
     deep_inputs = [] if model.architecture == "wide" else _build_deep_inputs(features, ids, numbers, scaled, model)
@@ -168,12 +193,7 @@ def build_model(
         logits.append(_build_deep_logit(_concatenate(deep_inputs, "deep_input"), model, outputs, precision))
     if not logits:
         raise ValueError("no feature is used by the parts of the model")
-    learned = logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
-    inputs = {IDS: ids, NUMBERS: numbers}
-    prediction, label_unit = _add_prediction(learned, features.label.kind, model, labels or LabelValues())
-    network = WideAndDeep(inputs=inputs, outputs=prediction, name=model.architecture)
-    network.set_trained_part(keras.Model(inputs, learned), label_unit)
-    return network
+    return logits[0] if len(logits) == 1 else keras.layers.Add(name="logit")(logits)
 
 
 def _add_prediction(learned: Any, label: LabelKind, model: Model, labels: LabelValues) -> tuple[Any, LabelUnit | None]:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,8 +22,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from cli import progress
 from cli.errors import DataError, PipelineError
 from schemas.curated.schema_file import schema_hash
-from schemas.features import FeatureSet, LabelKind
+from schemas.features import LabelKind
 from schemas.metrics import METRICS
+from schemas.user_code import UserCode
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import ServedModel, TransformGraph
 from trainer import devices, distribution
@@ -50,6 +51,8 @@ from trainer.model import (
 )
 from trainer.normalization import PopulationStatistics
 from trainer.outputs import choose_temperature, compute_mean_factor
+from trainer.own_columns import add_own_columns
+from trainer.own_model import build_own_outputs
 from trainer.warm_start import WarmStart, name_weights
 
 # Beside TensorBoard's logs, in the ModelRun artifact.
@@ -73,7 +76,7 @@ def run_fn(fn_args: Any) -> None:
     """Train and export. `fn_args` is TFX's FnArgs."""
     config = CustomConfig.parse(fn_args.custom_config)
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_output))
-    features = config.features
+    features = add_own_columns(config.features, transform_output)
     model, training = apply_values(
         config.model,
         config.training,
@@ -89,6 +92,7 @@ def run_fn(fn_args: Any) -> None:
         seed=config.seed,
         log_folder=fn_args.model_run_dir if distribution.is_chief() else None,
         warm_start=start,
+        code=config.code,
     )
     if distribution.is_chief():
         with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as file:
@@ -117,6 +121,7 @@ def fit(
     seed: int,
     log_folder: str | None,
     warm_start: WarmStart | None = None,
+    code: UserCode | None = None,
 ) -> tuple[WideAndDeep, History]:
     """Fit a network; a seed makes it repeatable up to the order of floating-point sums.
 
@@ -141,7 +146,9 @@ def fit(
         for metric, reason in undefined.items():
             progress.report(f"{metric} is {reason}")
         validation = Validation(eval_rows.batches, build_eval_metrics(label), undefined)
-        return _fit_rows(strategy, rows, validation, train.features, model, training, precision, log_folder, warm_start)
+        build_outputs = None if code is None else partial(build_own_outputs, code, train.features, model)
+        build = partial(build_model, train.features, model, labels=rows.labels, build_outputs=build_outputs)
+        return _fit_rows(strategy, rows, validation, label, build, training, precision, log_folder, warm_start)
 
 
 def check_defined(key: str, metric: str, undefined: Mapping[str, str]) -> None:
@@ -166,15 +173,13 @@ def _fit_rows(
     strategy: Any,
     rows: TrainingRows,
     validation: "Validation",
-    features: FeatureSet,
-    model: Model,
+    label: LabelKind,
+    build: Callable[..., WideAndDeep],
     training: Training,
     precision: Precision,
     log_folder: str | None,
     warm_start: WarmStart | None,
 ) -> tuple[WideAndDeep, History]:
-    label = features.label.kind
-    build = partial(build_model, features, model, labels=rows.labels)
     with strategy.scope():
         network = build(precision=precision)
         for layer in find_layers(network, PiecewiseLinear):

@@ -16,6 +16,7 @@ from cli import progress
 from cli.errors import PipelineError
 from schemas.features import FeatureSet
 from schemas.metrics import METRICS
+from schemas.user_code import UserCode
 from serving.model.literal_paths import literal_path
 from trainer.config import (
     CustomConfig,
@@ -29,6 +30,7 @@ from trainer.config import (
     parse_values,
 )
 from trainer.input import Source, open_split, sum_class_weights
+from trainer.own_columns import add_own_columns
 from trainer.run import DivergenceError, check_defined, fit
 
 _SCORE = "score"
@@ -42,7 +44,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     """
     config = CustomConfig.parse(fn_args.custom_config)
     transform_output = tft.TFTransformOutput(literal_path(fn_args.transform_graph_path))
-    features, training = config.features, config.training
+    features, training = add_own_columns(config.features, transform_output), config.training
     evaluation = open_split(fn_args.eval_files, features, transform_output)
     undefined = find_undefined_metrics(features.label.kind, sum_class_weights(evaluation))
     check_defined("training.search.metric", choose_metric(training, features), undefined)
@@ -53,6 +55,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
         model=config.model,
         training=training,
         seed=config.seed,
+        code=config.code,
         folder=fn_args.working_dir,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
@@ -71,10 +74,11 @@ class _ConfigTuner(keras_tuner.Tuner):
         training: Training,
         seed: int,
         folder: str,
+        code: UserCode | None = None,
     ) -> None:
         super().__init__(oracle=oracle, directory=folder, project_name="search", overwrite=True)
         self._train, self._evaluation = train, evaluation
-        self._model, self._training, self._seed = model, training, seed
+        self._model, self._training, self._seed, self._code = model, training, seed, code
         self._metric = choose_metric(training, train.features)
         # None for a trial that diverged.
         self._scores: list[float | None] = []
@@ -124,6 +128,7 @@ class _ConfigTuner(keras_tuner.Tuner):
             training=training,
             seed=self._seed,
             log_folder=None,
+            code=self._code,
         )
         return self._best(history.metrics[f"val_{self._metric}"])
 

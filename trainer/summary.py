@@ -17,7 +17,7 @@ class TrainerSummary(NodeSummary):
     """Result of a training.
 
     Attributes:
-      epochs: Number of epochs.
+      epochs: Number of epochs; 0 for a `run_fn` of the user's own, which keeps no history.
       kept_epoch: Number of the epoch whose weights are kept, from 1.
       metrics: Metrics of that epoch on eval.
     """
@@ -28,7 +28,10 @@ class TrainerSummary(NodeSummary):
 
     @classmethod
     def read(cls, outputs: Outputs) -> "TrainerSummary":
-        history = json.loads((Path(only_artifact(outputs, "model_run").uri) / HISTORY_FILE).read_bytes())
+        file = Path(only_artifact(outputs, "model_run").uri) / HISTORY_FILE
+        if not file.exists():
+            return cls(epochs=0, kept_epoch=0, metrics={})
+        history = json.loads(file.read_bytes())
         metrics, kept_epoch = history["metrics"], history["kept_epoch"]
         return cls(
             epochs=len(metrics["loss"]),
@@ -42,6 +45,8 @@ class TrainerSummary(NodeSummary):
 
     @property
     def headline(self) -> str:
+        if not self.epochs:
+            return "exported by your run_fn"
         metrics = [METRICS[name].describe(value) for name, value in self.metrics.items()]
         return f"eval {', '.join(metrics)}, kept epoch {self.kept_epoch} of {self.epochs}"
 

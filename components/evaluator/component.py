@@ -191,7 +191,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             baseline_model=baseline_model,
             hyperparameters=hyperparameters,
             eval_config=proto_utils.proto_to_json(eval_config(evaluation, label, has_costs=has_costs, weight=weight)),
-            requirements=evaluation.model_dump_json(),
+            requirements=evaluation.without_paths().model_dump_json(),
             imbalance=imbalance,
             example_splits=json_utils.dumps([evaluation.split]),
             golden_requests=golden_requests,

@@ -14,10 +14,11 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
+from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
 from schemas.decision import DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
-from schemas.metrics import MEAN_COST, METRICS
+from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
 OVERALL = "overall"
@@ -41,15 +42,22 @@ def eval_config(
     if weight is not None:
         model["example_weight_key"] = weight
     metrics = [_metric(name, label, evaluation) for name in evaluation.select_metrics(label, has_costs=has_costs)]
+    for metric in evaluation.tfma_metrics:
+        metrics.append(metric_config(metric))
+        add_thresholds(metrics[-1], metric.name, evaluation)
+    metrics += [metric_config(plot) for plot in PLOTS[label]] if evaluation.plots else []
     return config_pb2.EvalConfig(
         model_specs=[config_pb2.ModelSpec(**model), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model)],
-        slicing_specs=[
-            config_pb2.SlicingSpec(),
-            *(config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by),
-        ],
+        slicing_specs=slicing_specs(evaluation),
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=evaluation.min_rows_per_slice)),
     )
+
+
+def slicing_specs(evaluation: Evaluation) -> list[config_pb2.SlicingSpec]:
+    """Return all rows together, and the slices of the config."""
+    slices = [config_pb2.SlicingSpec(feature_keys=list(keys)) for keys in evaluation.slice_by]
+    return [config_pb2.SlicingSpec(), *slices]
 
 
 def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.MetricConfig:
@@ -58,19 +66,26 @@ def _metric(name: str, label: LabelKind, evaluation: Evaluation) -> config_pb2.M
         module="components.evaluator.batched_metrics",
         config=json.dumps({"name": name, "label": label}),
     )
+    add_thresholds(metric, name, evaluation)
+    return metric
+
+
+def add_thresholds(metric: config_pb2.MetricConfig, name: str, evaluation: Evaluation) -> None:
+    """Add the bounds of the config on a metric."""
     bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
     for bound in bounds:
         if bound.metric == name:
             specs = [config_pb2.SlicingSpec(feature_keys=list(bound.slice_by))]
             metric.per_slice_thresholds.append(
-                config_pb2.PerSliceMetricThreshold(slicing_specs=specs, threshold=_threshold(bound))
+                config_pb2.PerSliceMetricThreshold(
+                    slicing_specs=specs, threshold=_threshold(bound, evaluation.direction(name))
+                )
             )
-    return metric
 
 
-def _threshold(bound: Threshold | ChangeThreshold) -> config_pb2.MetricThreshold:
+def _threshold(bound: Threshold | ChangeThreshold, better: str | None) -> config_pb2.MetricThreshold:
     if isinstance(bound, ChangeThreshold):
-        lower_is_better = METRICS[bound.metric].better == "lower"
+        lower_is_better = better == "lower"
         direction = (
             config_pb2.MetricDirection.LOWER_IS_BETTER
             if lower_is_better
@@ -100,6 +115,8 @@ def set_decisions(config: config_pb2.EvalConfig, thresholds: Mapping[str, float]
     decisions = {"thresholds": dict(thresholds), "costs": costs.model_dump() if costs is not None else None}
     for spec in config.metrics_specs:
         for metric in spec.metrics:
+            if metric.class_name != "BatchedMetric":
+                continue
             metric.config = json.dumps({**json.loads(metric.config), **decisions})
 
 
@@ -234,6 +251,26 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, wei
     )
 
 
+def summarize_tfma(evaluation_uri: str, *, min_rows: int) -> Summary:
+    """Summarize TFMA's results on a model of which nothing else is known.
+
+    Args:
+      evaluation_uri: folder of TFMA's files.
+      min_rows: rows that a slice needs to be judged and reported.
+    """
+    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
+    metrics = read_metrics(evaluation_uri)
+    rows = {name: values.get(EXAMPLE_COUNT) or 0 for name, values in metrics.items()}
+    small = {name for name in metrics if name != OVERALL and rows[name] < min_rows}
+    failures = [str(failure) for failure in read_failures(evaluation_uri, metrics, None) if failure.slice not in small]
+    baseline = read_metrics(evaluation_uri, BASELINE) if compared else {}
+    return Summary(
+        metrics={name: values for name, values in metrics.items() if name not in small},
+        failures=failures,
+        baseline={name: values for name, values in baseline.items() if name not in small},
+    )
+
+
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
     """Return `Summary.decision`."""
     if rows.decision is None:
@@ -262,13 +299,13 @@ def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dic
     return dict(sorted(by_slice.items(), key=lambda item: (item[0] != OVERALL, item[0])))
 
 
-def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> list[Failure]:
+def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None) -> list[Failure]:
     """Return the thresholds that the candidate missed, all rows together first.
 
     Args:
       evaluation_uri: folder of TFMA's files.
       metrics: the candidate's metrics.
-      rows: the evaluated rows, for the reason of an undefined metric.
+      rows: the evaluated rows, for the reason of an undefined metric; None if they are unknown.
     """
     result = tfma.load_validation_result(evaluation_uri)
     failures = []
@@ -296,16 +333,19 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows) -> li
     return sorted(failures, key=lambda f: (f.slice != OVERALL, f.slice, f.metric))
 
 
-def _why_undefined(metric: str, where: str, rows: JudgedRows) -> str:
+def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     """Return why the candidate's metric has no value on a slice."""
+    if rows is None:
+        return "the rows do not define it"
     if rows.losses.non_finite:
         return "a prediction is NaN or infinite"
     where_rows = "of the split" if where == OVERALL else "of the slice"
     classes = [value for value, count in rows.class_rows.items() if not count] if where == OVERALL else []
-    if classes and METRICS[metric].needs_both_classes:
+    described = describe_metric(metric)
+    if classes and described.needs_both_classes:
         return f"no row {where_rows} has the class '{classes[0]}'"
     positive = rows.label.classes[-1] if rows.label.classes else ""
-    return METRICS[metric].undefined.format(rows=where_rows, positive=positive)
+    return described.undefined.format(rows=where_rows, positive=positive)
 
 
 def _slice_name(key: Iterable[tuple[str, Any]]) -> str:

@@ -43,11 +43,14 @@ def InferredSchema(  # noqa: N802
 ) -> None:
     """Infers a schema from the statistics of `train`, as SchemaGen does, with the changes that `infer` names.
 
-    `columns` is JSON: {"types": {column: type}, "optional": [columns that may be missing]}.
+    `columns` is JSON: {"types": {column: type}, "optional": [columns that may be missing]}, and "dense": true if the
+    other columns have a shape, as SchemaGen infers it.
     """
     train = tfdv.load_stats_binary(os.path.join(statistics.uri, f"Split-{TRAIN_SPLIT}", "FeatureStats.pb"))
     declared = json.loads(columns)
     inferred = infer(train, declared["types"], optional=declared["optional"], min_domain_mass=min_domain_mass)
+    if declared.get("dense"):
+        add_shapes(inferred)
     tfdv.write_schema_text(inferred, os.path.join(schema.uri, SCHEMA_FILE_NAME))
 
 
@@ -85,6 +88,13 @@ def infer(
         if feature.WhichOneof("domain_info") in ("domain", "string_domain"):
             feature.distribution_constraints.min_domain_mass = min_domain_mass
     return schema
+
+
+def add_shapes(schema: schema_pb2.Schema) -> None:
+    """Give each column without missing values the shape [1], so that a `preprocessing_fn` gets it as a dense tensor."""
+    for feature in schema.feature:
+        if feature.presence.min_fraction == 1.0:
+            feature.shape.dim.add(size=1)
 
 
 def _add_domain(

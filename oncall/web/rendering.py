@@ -13,7 +13,7 @@ from markupsafe import Markup
 from oncall.runs import split_push
 from oncall.text_format import format_seconds, format_time, shorten
 from oncall.web.redaction import redact, redact_value
-from schemas.metrics import METRICS
+from schemas.metrics import describe_metric
 
 # The page loads, runs and sends nothing; {} is the hash of its style.
 _POLICY = "default-src 'none'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -86,7 +86,7 @@ def _format_change(change: float, metric: str) -> str:
     text = f"{change:+.4f}"
     if text in ("+0.0000", "-0.0000"):
         return "same"
-    direction = METRICS[metric].better
+    direction = describe_metric(metric).better
     if direction is None:
         return text
     return f"{text} {'better' if (change < 0) == (direction == 'lower') else 'worse'}"

@@ -18,5 +18,24 @@ NODES = (
     "Pusher",
 )
 
+# Outputs of each node, which components of the user's own may read.
+OUTPUTS = {
+    "SourceExampleGen": ("examples",),
+    "ExampleGen": ("examples",),
+    "StatisticsGen": ("statistics",),
+    "SchemaGen": ("schema",),
+    "ExampleValidator": ("anomalies",),
+    "History": ("statistics",),
+    "Gate": ("report",),
+    "Transform": ("transform_graph", "transformed_examples"),
+    "Tuner": ("best_hyperparameters", "tuner_results"),
+    "WarmStart": ("model",),
+    "Trainer": ("model", "model_run"),
+    "Baseline": ("model",),
+    "Evaluator": ("evaluation", "blessing"),
+    "InfraValidator": ("blessing",),
+    "Pusher": ("pushed_model",),
+}
+
 # Nodes whose answer is never taken from the cache: they judge or act on what is there now.
 NEVER_CACHED = ("History", "Gate", "Pusher")

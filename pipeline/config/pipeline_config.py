@@ -21,9 +21,12 @@ from components.config import (
     Name,
     Push,
     Threshold,
+    Transform,
     Validation,
 )
 from pipeline.alerts.config import Alerts
+from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
+from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
 from pipeline.vertex.config import Beam, Vertex
 from schemas.data import Data
@@ -42,6 +45,7 @@ from schemas.features import (
 )
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.sensitive import find_sensitive
+from schemas.user_code import is_file
 from schemas.vocabularies import read_vocabulary
 from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
 from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
@@ -66,11 +70,14 @@ class PipelineConfig(Declaration):
     """Costs of the errors of a binary label. If omitted, both cost the same, and the model predicts the more likely
     value."""
     validation: Validation = Validation()
+    transform: Transform = Transform()
     model: Model = Model()
     training: Training
     evaluation: Evaluation
     infra_validation: InfraValidation = InfraValidation()
     push: Push
+    extra_components: tuple[ExtraComponent, ...] = ()
+    """TFX components of your own, which the DAG has beside its nodes. docs/how-to/own-component.md"""
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
@@ -102,6 +109,8 @@ class PipelineConfig(Declaration):
         self._check_label_kind()
         self._check_architecture()
         self._check_push()
+        # Rejects nodes and channels that do not exist, and circles.
+        _ = self.node_names
         derived = {self.label.column} if self.label.expression is not None else set()
         used = {*self.feature_set.column_types, *self.label.inputs} - derived
         both = sorted(used & {*self.data.ignored_columns})
@@ -110,6 +119,16 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features, label or weight use it"
             )
         return self
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The nodes of the DAG, in order; a node that only some configs need is in it if this one does."""
+        left_out = {
+            *(() if self.data.example_gen is not None else ("SourceExampleGen",)),
+            *(() if self.training.search is not None else ("Tuner",)),
+            *(() if self.training.warm_start else ("WarmStart",)),
+        }
+        return add_extra_nodes([node for node in NODES if node not in left_out], self.extra_components)
 
     @property
     def gate_policy(self) -> Validation:
@@ -197,8 +216,9 @@ class PipelineConfig(Declaration):
         evaluation, stopping = self.evaluation, self.training.early_stopping
         label_metrics = metrics_of(kind, has_costs=self.decision is not None)
         bounds: tuple[Threshold | ChangeThreshold, ...] = (*evaluation.thresholds, *evaluation.change_thresholds)
-        names = [("metrics", name) for name in evaluation.metrics]
-        names += [("thresholds", bound.metric) for bound in bounds]
+        names = [("metrics", name) for name in evaluation.named_metrics]
+        own = [metric.name for metric in evaluation.tfma_metrics]
+        names += [("thresholds", bound.metric) for bound in bounds if bound.metric not in own]
         for where, name in names:
             if name == MEAN_COST and kind == "binary" and name not in label_metrics:
                 raise ValueError(f"evaluation.{where}: '{name}' needs the costs of the errors, section 'decision'")
@@ -359,6 +379,10 @@ _PATHS = (
 )
 
 
+# Code of the user's own: a file or a dotted path.
+_CODE = (("transform", "module"), ("model", "module"))
+
+
 def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:
     """Reject a metric that is not measured on `eval` after each epoch."""
     if metric is not None and metric not in watchable_metrics(kind):
@@ -479,6 +503,17 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         for step in section.split("."):
             values = values.get(step) if isinstance(values, dict) else None
         if isinstance(values, dict) and isinstance(values.get(key), str) and "://" not in values[key]:
+            values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
+    evaluation = data.get("evaluation")
+    metrics: Any = evaluation.get("metrics") if isinstance(evaluation, dict) else None
+    for number, metric in enumerate(metrics if isinstance(metrics, list) else ()):
+        name = metric.get("class_name") if isinstance(metric, dict) else metric
+        if isinstance(name, str) and ":" in name and is_file(name):
+            path = os.path.normpath(folder / Path(name).expanduser())
+            metrics[number] = {**metric, "class_name": path} if isinstance(metric, dict) else path
+    for section, key in _CODE:
+        values = data.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str) and is_file(values[key]):
             values[key] = os.path.normpath(folder / Path(values[key]).expanduser())
     features = data.get("features")
     for name, feature in features.items() if isinstance(features, dict) else ():

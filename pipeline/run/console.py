@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.run.summary import RunSummary
-from schemas.metrics import EXAMPLE_COUNT, METRICS
+from schemas.metrics import EXAMPLE_COUNT, METRICS, describe_metric
 
 WAITING, LOADING, RUNNING = "waiting", "loading", "running"
 _STYLES = {"complete": "green", "cached": "cyan", "failed": "bold red", "running": "yellow", "waiting": "dim"}
@@ -137,14 +137,15 @@ def print_summary(console: Console, summary: RunSummary) -> None:
 
 def _metrics_table(metrics: Mapping[str, Mapping[str, float | None]], *, is_weighted: bool) -> Table:
     ordered = [EXAMPLE_COUNT, *(name for name in METRICS if name != EXAMPLE_COUNT)]
-    names = [name for name in ordered if any(name in values for values in metrics.values())]
+    measured = dict.fromkeys(name for values in metrics.values() for name in values)
+    names = [*(name for name in ordered if name in measured), *(name for name in measured if name not in METRICS)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("slice")
     for name in names:
-        title = "weight" if is_weighted and name == EXAMPLE_COUNT else METRICS[name].title.lower()
+        title = "weight" if is_weighted and name == EXAMPLE_COUNT else describe_metric(name).title.lower()
         table.add_column(title, justify="right")
     for slice_name, values in metrics.items():
-        table.add_row(Text(slice_name), *(METRICS[name].format(values.get(name)) for name in names))
+        table.add_row(Text(slice_name), *(describe_metric(name).format(values.get(name)) for name in names))
     return table
 
 

@@ -1,6 +1,7 @@
 """Checks of config, files and registry, in seconds, before Beam starts. Imports no TensorFlow."""
 
 import datetime
+import importlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from components.example_gen.value_findings import value_findings
 from components.expired_features import expired_features
 from components.policy import Anomaly, judge
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import check_code
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
 from pipeline.profile.targets import target
@@ -95,8 +97,8 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
       needs_rows: Whether it is an error that BigQuery cannot be reached.
 
     Raises:
-      ConfigError: The schema is not readable or does not describe the declared columns. Or `data.example_gen` cannot be
-        built.
+      ConfigError: The schema is not readable or does not describe the declared columns. `data.example_gen` cannot be
+        built, or code of the user's own cannot be imported, or does not fit.
       DataError: A file is missing, cannot be read, or has other columns or more bad rows than allowed. Or no row has a
         class; a value cannot be compared with the bounds of a split; a feature leaks the label or is a date.
       PushError: The push could not succeed.
@@ -104,6 +106,9 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
     plan_push(config, open_registry(config, run_root))
+    check_code(config)
+    if config.extra_components:
+        _check_extra_components(config, run_root)
     if config.data.example_gen is not None:
         # The component imports TFX, for these configs only.
         with quiet_stderr():
@@ -117,6 +122,17 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
         return _skip_rows(f"the rows: {error}")
     _check_labels(config.feature_set, findings)
     return findings
+
+
+def _check_extra_components(config: PipelineConfig, run_root: RunRoot) -> None:
+    """Build the pipeline, which imports TFX, for configs with components of the user's own only."""
+    with quiet_stderr():
+        importlib.import_module("pipeline.create_pipeline").create_pipeline(
+            config,
+            pipeline_root=str(run_root.artifacts),
+            registry=config.registry_settings(run_root.registry(config)),
+            run_id="",
+        )
 
 
 def _skip_rows(reason: str) -> Findings:

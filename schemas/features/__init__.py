@@ -31,6 +31,7 @@ from schemas.features.input import Input
 from schemas.features.kinds import KINDS, Feature
 from schemas.features.label import BinaryLabel, Label, LabelKind, MulticlassLabel, RegressionLabel
 from schemas.features.numeric import Numeric, bucketized_name, indicator_name
+from schemas.features.own_column import OwnColumn
 from schemas.features.text import Text
 from schemas.features.timestamp import TimePart, Timestamp
 from schemas.features.tokens import FREQUENCIES_SUFFIX, WEIGHTS_SUFFIX, Bag, HashedTokens, LearnedTokens
@@ -70,6 +71,7 @@ __all__ = [
     "NumberColumn",
     "NumberEncoding",
     "Numeric",
+    "OwnColumn",
     "Quantiles",
     "RegressionLabel",
     "Text",

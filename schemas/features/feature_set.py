@@ -15,6 +15,7 @@ from schemas.features.id_list import IdList
 from schemas.features.input import Input
 from schemas.features.kinds import Feature
 from schemas.features.label import Label
+from schemas.features.own_column import OwnColumn
 
 # The types that an expression of a column type may have.
 _RESULT_TYPES: Mapping[ColumnType, tuple[Type, ...]] = {
@@ -31,6 +32,8 @@ class FeatureSet(Declaration):
     crosses: tuple[Cross, ...] = ()
     label: Label
     weight: str | None = None
+    own_columns: tuple[OwnColumn, ...] = ()
+    """Columns that a `preprocessing_fn` of the user's own returns beside these; known once it has run."""
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "FeatureSet":
@@ -144,8 +147,10 @@ class FeatureSet(Declaration):
 
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:
-        """The transformed columns of ids: features in the order of declaration, then crosses."""
-        return (*self._feature_id_columns(), *(cross.id_column(cross.name, cross.num_ids) for cross in self.crosses))
+        """The transformed columns of ids: features in the order of declaration, then crosses, then others."""
+        crosses = (cross.id_column(cross.name, cross.num_ids) for cross in self.crosses)
+        own = (column for own_column in self.own_columns for column in own_column.id_columns)
+        return (*self._feature_id_columns(), *crosses, *own)
 
     def _feature_id_columns(self) -> Iterator[IdColumn]:
         for name, feature in self.encoded_features.items():
@@ -155,7 +160,8 @@ class FeatureSet(Declaration):
     def number_columns(self) -> tuple[NumberColumn, ...]:
         """The transformed columns of numbers, in the order of declaration."""
         features = self.encoded_features.items()
-        return tuple(column for name, feature in features for column in feature.number_columns(name))
+        declared = (column for name, feature in features for column in feature.number_columns(name))
+        return (*declared, *(column for own_column in self.own_columns for column in own_column.number_columns))
 
     @property
     def column_types(self) -> dict[str, ColumnType]:

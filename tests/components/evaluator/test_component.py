@@ -255,6 +255,90 @@ def test_a_model_that_beats_the_class_shares_is_blessed_and_its_numbers_are_in_m
     assert (comparison["rows"], comparison["is_prior_corrected"]) == (ROWS, False)
 
 
+_OWN_METRIC = """
+import apache_beam as beam
+from tensorflow_model_analysis.metrics import metric_types
+
+
+class Highest(metric_types.Metric):
+    def __init__(self, name="highest", factor=1.0):
+        super().__init__(_computations, name=name, factor=factor)
+
+
+def _computations(name, factor, model_names=None, example_weighted=False):
+    keys = [metric_types.MetricKey(name=name, model_name=m, example_weighted=example_weighted) for m in model_names]
+    return [metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=_Max(key, factor)) for key in keys]
+
+
+class _Max(beam.CombineFn):
+    def __init__(self, key, factor):
+        self._key, self._factor = key, factor
+
+    def create_accumulator(self):
+        return 0.0
+
+    def add_input(self, accumulator, element):
+        (prediction,) = element.get_predictions(self._key.model_name)
+        return max(accumulator, float(prediction))
+
+    def merge_accumulators(self, accumulators):
+        return max(accumulators)
+
+    def extract_output(self, accumulator):
+        return {self._key: accumulator * self._factor}
+"""
+
+
+@pytest.mark.parametrize("names", [["candidate"], ["candidate", "baseline"]])
+def test_metrics_of_tfma_of_keras_and_of_the_user_are_measured_and_judged(
+    names: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(_OWN_METRIC)
+    evaluation = {
+        "metrics": [
+            "auc",
+            {"class_name": "BinaryAccuracy", "config": {"threshold": 0.25}},
+            {"class_name": "MeanPrediction", "better": "lower"},
+            {"class_name": "CosineSimilarity", "name": "cosine"},
+            {"class_name": f"{tmp_path / 'own.py'}:Highest", "config": {"factor": 2.0}},
+        ],
+        "thresholds": [
+            {"metric": "highest", "lower_bound": 3.0},
+            {"metric": "binary_accuracy", "upper_bound": 0.1, "slice_by": ["color"]},
+            {"metric": "auc", "lower_bound": 0.1},
+        ],
+        "change_thresholds": [{"metric": "mean_prediction", "max_regression": 0}] if len(names) > 1 else [],
+    }
+    summary = _evaluate(_write(tmp_path, learnable), {name: able[name] for name in names}, tmp_path, evaluation)
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
+    labels = np.array([row["bought"] == "yes" for row in learnable])
+    overall = summary.metrics["overall"]
+    assert {*overall} == {"auc", "binary_accuracy", "cosine", "highest", "mean_prediction"}
+    assert overall["binary_accuracy"] == pytest.approx(np.mean((answers > 0.25) == labels))
+    assert overall["mean_prediction"] == pytest.approx(answers.mean(), rel=1e-5)
+    assert overall["highest"] == pytest.approx(2 * answers.max(), rel=1e-5)
+    failed = {failure.partition(":")[0] for failure in summary.failures}
+    assert {"highest on overall", "binary_accuracy on color=red"} <= failed
+    # The baseline's probabilities are higher by its offset.
+    assert not any(name.startswith(("auc", "mean_prediction")) for name in failed)
+
+
+def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path)
+    plots = dict(tfma.load_eval_result(str(tmp_path / "evaluation")).plots)[()][""][""]
+    answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
+    labels = np.array([row["bought"] == "yes" for row in learnable])
+    matrices = plots["confusionMatrixAtThresholds"]["matrices"]
+    middle = next(matrix for matrix in matrices if matrix.get("threshold") == 0.5)
+    assert middle["truePositives"] == np.sum((answers > 0.5) & labels)
+    assert middle["falsePositives"] == np.sum((answers > 0.5) & ~labels)
+    buckets = plots["calibrationHistogramBuckets"]["buckets"]
+    assert sum(bucket.get("numWeightedExamples", 0.0) for bucket in buckets) == ROWS
+    assert sum(bucket.get("totalWeightedLabel", 0.0) for bucket in buckets) == labels.sum()
+
+
 @pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
 def test_without_thresholds_the_constant_predictor_decides(
     models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path

@@ -1,0 +1,257 @@
+"""TFMA's own metrics and plots, Keras's, and classes of the user's own, on the arrays of rows that Evaluator has.
+
+These take one row after the other, unless all they need is a histogram of the predictions: that is counted at once.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from tensorflow_model_analysis import constants
+from tensorflow_model_analysis.metrics import calibration_histogram, metric_types, metric_util
+from tensorflow_model_analysis.metrics import multi_class_confusion_matrix_metrics as matrices
+from tensorflow_model_analysis.metrics.tf_metric_wrapper import tf_metric_computations
+from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.utils.keras_lib import tf_keras
+
+from cli.errors import ConfigError, PipelineError
+from components.config import TfmaMetric
+from schemas.declaration import did_you_mean
+from schemas.features import LabelKind
+from schemas.user_code import UserCode
+
+_KEY = "evaluation.metrics"
+# Plots by the kind of label: curves of precision, recall and ROC are drawn from the matrices of the first.
+PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
+    "binary": (TfmaMetric(class_name="ConfusionMatrixPlot"), TfmaMetric(class_name="CalibrationPlot")),
+    "multiclass": (TfmaMetric(class_name="MultiClassConfusionMatrixPlot"),),
+    "regression": (),
+}
+
+
+def check_metrics(metrics: Iterable[TfmaMetric]) -> None:
+    """Check that the classes exist and take their arguments.
+
+    Raises:
+      ConfigError: One does not.
+    """
+    for metric in metrics:
+        try:
+            _build(metric.class_name, metric.name, metric.config, read_code(metric))
+        except PipelineError as error:
+            raise ConfigError(str(error)) from error
+
+
+def read_code(metric: TfmaMetric) -> UserCode | None:
+    """Return the code of a class of the user's own; None for one of TFMA or Keras."""
+    return UserCode.read(_KEY, metric.class_name) if metric.is_own else None
+
+
+def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.MetricConfig:
+    """Return TFMA's config of a metric.
+
+    Args:
+      metric: Metric of the config.
+      is_batched: Whether it gets arrays of rows, as from this project's Evaluator, not single rows.
+    """
+    code = read_code(metric)
+    arguments = {
+        "name": metric.name,
+        "class_name": metric.class_name if code is None else f"{code.module}:{code.name}",
+        "arguments": metric.config,
+        "is_batched": is_batched,
+        "code": code.to_json() if code is not None else None,
+    }
+    return config_pb2.MetricConfig(class_name="RowMetric", module=__name__, config=json.dumps(arguments))
+
+
+class RowMetric(metric_types.Metric):
+    """A metric that TFMA computes row by row; TFMA finds it through `MetricConfig(class_name="RowMetric", ...)`."""
+
+    def __init__(
+        self,
+        name: str,
+        class_name: str,
+        arguments: Mapping[str, Any] | None = None,
+        code: str | None = None,
+        is_batched: bool = True,
+    ) -> None:
+        """Args:
+        name: name of the metric.
+        class_name: name of its class in TFMA or Keras.
+        arguments: arguments of the class.
+        code: code of a class of the user's own, as JSON.
+        is_batched: whether it gets arrays of rows, not single rows.
+        """
+        super().__init__(
+            _computations, name=name, class_name=class_name, arguments=arguments, code=code, is_batched=is_batched
+        )
+
+
+def _computations(
+    name: str,
+    class_name: str,
+    arguments: Mapping[str, Any] | None = None,
+    code: str | None = None,
+    is_batched: bool = True,
+    eval_config: Any = None,
+    schema: Any = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    metric = _build(class_name, name, arguments or {}, UserCode.from_json(code) if code else None)
+    if isinstance(metric, metric_types.Metric):
+        computations = metric.computations(
+            eval_config=eval_config,
+            schema=schema,
+            model_names=model_names or [""],
+            output_names=output_names or [""],
+            sub_keys=[None],
+            example_weighted=example_weighted,
+        )
+    else:
+        computations = [
+            computation
+            for model_name in model_names or [""]
+            for computation in tf_metric_computations(
+                [metric], eval_config=eval_config, model_name=model_name, example_weighted=example_weighted
+            )
+        ]
+    if not is_batched:
+        return list(computations)
+    return [
+        _take_arrays(computation) if isinstance(computation, metric_types.MetricComputation) else computation
+        for computation in computations
+    ]
+
+
+def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserCode | None) -> Any:
+    """Return the metric.
+
+    Raises:
+      ConfigError: There is no such class, or it is not of a metric.
+      PipelineError: It does not take the arguments.
+    """
+    if code is not None:
+        metric_class = code.load()
+        if not isinstance(metric_class, type) or not issubclass(metric_class, metric_types.Metric):
+            raise ConfigError(
+                f"{_KEY}: {code.locate(metric_class)}: {class_name} is not a metric; expected a subclass of "
+                "tensorflow_model_analysis.metrics.Metric"
+            )
+        with code.report_errors(class_name):
+            return metric_class(**{"name": name, **arguments})
+    classes = {**_keras_classes(), **metric_types.registered_metrics()}
+    if class_name not in classes:
+        raise ConfigError(
+            f"{_KEY}: TFMA and Keras have no metric '{class_name}'; {did_you_mean(class_name, sorted(classes))}"
+        )
+    try:
+        return classes[class_name](**{"name": name, **arguments})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{_KEY}: {class_name} does not take {dict(arguments)}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _keras_classes() -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(tf_keras.metrics).items()
+        if isinstance(value, type) and issubclass(value, tf_keras.metrics.Metric)
+    }
+
+
+def _take_arrays(computation: Any) -> Any:
+    """Return a computation that takes arrays of rows."""
+    combiner = computation.combiner
+    if type(combiner) is calibration_histogram._CalibrationHistogramCombiner and not computation.preprocessors:
+        return metric_types.MetricComputation(computation.keys, None, _BatchedHistogram(combiner))
+    if type(combiner) is matrices._MultiClassConfusionMatrixCombiner and not computation.preprocessors:
+        return metric_types.MetricComputation(computation.keys, None, _BatchedMatrix(combiner))
+    return metric_types.MetricComputation(computation.keys, [_Rows(), *computation.preprocessors, _Inputs()], combiner)
+
+
+class _Rows(metric_types.Preprocessor):
+    """From arrays of rows to single rows."""
+
+    def process(self, extracts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for row in range(len(extracts[constants.LABELS_KEY])):
+            yield {
+                key: value if key == constants.SLICE_KEY_TYPES_KEY else _select_row(value, row)
+                for key, value in extracts.items()
+            }
+
+
+def _select_row(value: Any, row: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _select_row(inner, row) for key, inner in value.items()}
+    return value[row] if value.ndim > 1 else value[row : row + 1]
+
+
+class _Inputs(metric_types.Preprocessor):
+    """From a row's extracts to what TFMA's combiners take."""
+
+    def process(self, extracts: Any) -> Iterator[Any]:
+        yield metric_util.to_standard_metric_inputs(extracts) if isinstance(extracts, dict) else extracts
+
+
+def _arrays(combiner: Any, element: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, predictions and weights of the rows that a combiner gets."""
+    predictions = element.prediction
+    if isinstance(predictions, dict):
+        predictions = predictions[combiner._key.model_name]
+    labels = np.asarray(element.label, np.float64)
+    weights = np.asarray(element.example_weight, np.float64) if combiner._example_weighted else np.ones_like(labels)
+    return labels, np.asarray(predictions, np.float64), weights
+
+
+class _BatchedMatrix(matrices._MultiClassConfusionMatrixCombiner):
+    """TFMA's confusion matrix of several classes, counted for all rows of an array at once."""
+
+    def __init__(self, combiner: Any) -> None:
+        """Count what another combiner would."""
+        self.__dict__.update(combiner.__dict__)
+
+    def add_input(self, accumulator: dict[float, Any], element: Any) -> dict[float, Any]:
+        """Add all rows of an array."""
+        labels, predictions, weights = _arrays(self, element)
+        predicted = predictions.argmax(axis=1)
+        for threshold in self._thresholds:
+            below = predictions.max(axis=1) <= threshold
+            pairs = np.stack([labels.astype(np.int64), np.where(below, matrices.NO_PREDICTED_CLASS_ID, predicted)])
+            distinct, rows = np.unique(pairs, axis=1, return_inverse=True)
+            matrix = accumulator.setdefault(threshold, {})
+            for (label, prediction), weight in zip(
+                distinct.T.tolist(), np.bincount(rows.ravel(), weights, distinct.shape[1]).tolist(), strict=True
+            ):
+                key = matrices.MatrixEntryKey(label, prediction)
+                matrix[key] = matrix.get(key, 0.0) + weight
+        return accumulator
+
+
+class _BatchedHistogram(calibration_histogram._CalibrationHistogramCombiner):
+    """TFMA's histogram of the predictions of a binary label, counted for all rows of an array at once."""
+
+    def __init__(self, combiner: Any) -> None:
+        """Count what another combiner would."""
+        self.__dict__.update(combiner.__dict__)
+
+    def add_input(self, accumulator: dict[int, Any], element: Any) -> dict[int, Any]:
+        """Add all rows of an array."""
+        labels, predictions, weights = _arrays(self, element)
+        finite = np.isfinite(predictions)
+        predictions, labels, weights = predictions[finite], labels[finite], weights[finite]
+        values = predictions if self._prediction_based_bucketing else labels
+        places = ((values - self._left) / self._range * self._num_buckets + 1).astype(np.int64)
+        buckets, rows = np.unique(np.clip(places, 0, self._num_buckets + 1), return_inverse=True)
+        sums = [np.bincount(rows, part, len(buckets)) for part in (labels * weights, predictions * weights, weights)]
+        for bucket, *parts in zip(buckets.tolist(), *(part.tolist() for part in sums), strict=True):
+            new = calibration_histogram.Bucket(bucket, *parts)
+            if bucket in accumulator:
+                accumulator[bucket].merge(new)
+            else:
+                accumulator[bucket] = new
+        return accumulator

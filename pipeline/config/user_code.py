@@ -1,0 +1,56 @@
+"""The code of the user's own that a config names. Imports no TensorFlow; the user's modules may."""
+
+import importlib
+
+from cli.errors import ConfigError
+from cli.terminal import quiet_stderr
+from pipeline.config.pipeline_config import PipelineConfig
+from schemas.user_code import UserCode, is_run_fn, load_preprocessing_fn, load_training_function
+
+_LOADERS = {"transform.module": load_preprocessing_fn, "model.module": load_training_function}
+
+
+def read_code(config: PipelineConfig) -> dict[str, UserCode]:
+    """Return the code by the key that names it, without running it.
+
+    Raises:
+      ConfigError: A file cannot be read, or no such package is installed.
+    """
+    references = {"transform.module": config.transform.module, "model.module": config.model.module}
+    return {key: UserCode.read(key, reference) for key, reference in references.items() if reference is not None}
+
+
+def check_code(config: PipelineConfig) -> None:
+    """Import the code and check that it has the functions; check that metrics of other classes can be built.
+
+    Raises:
+      ConfigError: A module cannot be imported, or has no such function or metric.
+    """
+    # The user's modules and TFMA import TensorFlow, for these configs only.
+    with quiet_stderr():
+        for key, code in read_code(config).items():
+            _LOADERS[key](code)
+        if config.evaluation.tfma_metrics:
+            metrics = importlib.import_module("components.evaluator.tfma_metrics")
+            metrics.check_metrics(config.evaluation.tfma_metrics)
+        is_own = has_own_run_fn(config)
+    if is_own and config.evaluation.named_metrics:
+        names = ", ".join(config.evaluation.named_metrics)
+        raise ConfigError(
+            f"evaluation.metrics: {names}: measured on models of this project only; for a run_fn of your own name "
+            "classes of TFMA, such as AUC"
+        )
+    if is_own and config.training.search is not None:
+        raise ConfigError(
+            "training.search: searches values of the built-in training; search inside your run_fn (model.module)"
+        )
+
+
+def has_own_run_fn(config: PipelineConfig) -> bool:
+    """Whether `model.module` trains and exports the model itself.
+
+    Raises:
+      ConfigError: The module cannot be imported, or has no such function.
+    """
+    code = read_code(config).get("model.module")
+    return code is not None and is_run_fn(load_training_function(code))

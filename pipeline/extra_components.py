@@ -1,0 +1,85 @@
+"""Builds the components of the user's own and wires them into the DAG. Imports TFX."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from tfx.dsl.components.base import base_node
+
+from cli.errors import ConfigError
+from pipeline.config.extra_components import ExtraComponent
+from pipeline.config.pipeline_config import PipelineConfig
+from schemas.declaration import did_you_mean
+from schemas.user_code import UserCode
+
+
+def build_extra_components(config: PipelineConfig, nodes: Mapping[str, base_node.BaseNode]) -> dict[str, Any]:
+    """Return the components of the user's own by their names, wired to the other nodes.
+
+    Args:
+      config: Config of the pipeline.
+      nodes: All other nodes by name.
+
+    Raises:
+      ConfigError: A class cannot be imported, or does not take its inputs and parameters.
+    """
+    places = {component.name: number for number, component in enumerate(config.extra_components)}
+    declared = {component.name: component for component in config.extra_components}
+    built: dict[str, Any] = {}
+    for name in config.node_names:
+        if name in declared:
+            built[name] = _build(f"extra_components.{places[name]}", declared[name], {**nodes, **built})
+    for name, component in declared.items():
+        everything = {**nodes, **built}
+        if component.after is not None:
+            built[name].add_upstream_node(everything[component.after])
+        if component.before is not None:
+            everything[component.before].add_upstream_node(built[name])
+    return built
+
+
+def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
+    code = UserCode.read(f"{key}.component", declared.component.rpartition(".")[0])
+    component = _find_component(code, declared.component)
+    channels = {}
+    for name, (node, output) in declared.channels.items():
+        outputs = nodes[node].outputs
+        if output not in outputs:
+            hint = did_you_mean(output, list(outputs))
+            raise ConfigError(f"{key}.inputs.{name}: '{node}' has no output '{output}'; {hint}")
+        channels[name] = outputs[output]
+    both = sorted(channels.keys() & declared.parameters.keys())
+    if both:
+        raise ConfigError(f"{key}.parameters: {', '.join(both)}: an input has the same name; remove one of the two")
+    try:
+        node = component(**channels, **declared.parameters)
+    except Exception as error:
+        raise ConfigError(
+            f"{key}: {declared.component} does not take its inputs and parameters: {_first_line(error)}"
+        ) from error
+    if not isinstance(node, base_node.BaseNode):
+        raise ConfigError(f"{key}.component: {declared.component} is not a TFX component but {type(node).__name__}")
+    node = node.with_id(declared.name)
+    # TFX's cache follows the parameters and the executor's specification, and not the code.
+    spec: Any = getattr(node, "executor_spec", None)
+    if hasattr(spec, "add_extra_flags"):
+        spec.add_extra_flags([f"--code_fingerprint={code.fingerprint}"])
+    return node
+
+
+def _find_component(code: UserCode, path: str) -> Any:
+    """Return the class, or the function that `@component` has made a class of."""
+    module_name, _, name = path.rpartition(".")
+    code.check_import()
+    module = importlib.import_module(module_name)
+    if not hasattr(module, name):
+        hint = did_you_mean(name, [other for other in vars(module) if not other.startswith("_")])
+        raise ConfigError(f"{code.key}: {module_name} has no {name}; {hint}")
+    component = getattr(module, name)
+    if not callable(component):
+        raise ConfigError(f"{code.key}: {path} is not a TFX component but of type {type(component).__name__}")
+    return component
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,109 @@
+"""Plots counted for arrays are TFMA's own; a metric that cannot be built is one line."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.proto import config_pb2
+
+from cli.errors import ConfigError
+from components.config import Evaluation, TfmaMetric
+from components.evaluator.tfma_metrics import RowMetric, check_metrics, metric_config
+
+
+def compute(metric: Any, labels: Any, predictions: Any, weights: Any = None) -> list[Any]:
+    """Return what the first computation of a metric has accumulated."""
+    first = metric.computations(model_names=[""], example_weighted=weights is not None)[0]
+    extracts = {"labels": labels, "predictions": predictions, "slice_key_types": [()]}
+    if weights is not None:
+        extracts["example_weights"] = weights
+    inputs = metric_types.StandardMetricInputs(extracts)
+    accumulator = first.combiner.add_input(first.combiner.create_accumulator(), inputs)
+    (output,) = first.combiner.extract_output(accumulator).values()
+    return output
+
+
+def read(class_name: str) -> RowMetric:
+    return RowMetric(**json.loads(metric_config(TfmaMetric(class_name=class_name)).config))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_histogram_of_arrays_is_that_of_single_rows(weighted: bool) -> None:
+    random = np.random.default_rng(1)
+    labels, predictions = random.integers(0, 2, 300).astype(float), random.uniform(-0.01, 1.01, 300)
+    weights = random.uniform(0, 3, 300) if weighted else None
+    expected: dict[int, list[float]] = {}
+    stock = tfma.metrics.CalibrationPlot().computations(model_names=[""], example_weighted=weighted)[0].combiner
+    accumulator = stock.create_accumulator()
+    for row in range(300):
+        extracts = {"labels": labels[row : row + 1], "predictions": predictions[row : row + 1]}
+        if weights is not None:
+            extracts["example_weights"] = weights[row : row + 1]
+        accumulator = stock.add_input(accumulator, metric_types.StandardMetricInputs(extracts))
+    (buckets,) = stock.extract_output(accumulator).values()
+    expected = {b.bucket_id: [b.weighted_labels, b.weighted_predictions, b.weighted_examples] for b in buckets}
+    ours = compute(read("CalibrationPlot"), labels, predictions, weights)
+    assert {b.bucket_id for b in ours} == {*expected}
+    for b in ours:
+        sums = [b.weighted_labels, b.weighted_predictions, b.weighted_examples]
+        np.testing.assert_allclose(sums, expected[b.bucket_id], rtol=1e-9)
+
+
+def test_the_confusion_matrix_of_several_classes_counts_each_pair() -> None:
+    predictions = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
+    matrix = compute(read("MultiClassConfusionMatrixPlot"), np.array([0, 1, 0]), predictions)[0.0]  # type: ignore[call-overload]
+    assert {(k.actual_class_id, k.predicted_class_id): v for k, v in matrix.items()} == {
+        (0, 0): 1.0,
+        (1, 1): 1.0,
+        (0, 1): 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("MatthewsCorelation", "TFMA and Keras have no metric 'MatthewsCorelation'; did you mean 'MatthewsCorrelation"),
+        ({"class_name": "BinaryAccuracy", "config": {"thresh": 1}}, "BinaryAccuracy does not take {'thresh': 1}: "),
+        ("nowhere.metrics:Gini", "nowhere.metrics: there is no module 'nowhere'; install its package"),
+        ("schemas.metrics:Metric", "Metric of schemas.metrics"),
+    ],
+)
+def test_a_metric_that_cannot_be_built_is_one_line(metric: Any, message: str) -> None:
+    evaluation = Evaluation.model_validate({"metrics": [metric]})
+    with pytest.raises(ConfigError) as error:
+        check_metrics(evaluation.tfma_metrics)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("evaluation.metrics: ")
+    assert message in str(error.value) or re.search("is not a metric; expected a subclass of", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metrics": ["acu"]}, "'acu' is not a metric; did you mean 'auc'?"),
+        ({"metrics": [{"class_name": "AUC"}]}, "metrics: two metrics are named auc; give one another `name`"),
+        ({"thresholds": [{"metric": "gini", "lower_bound": 1}]}, "a threshold is on 'gini', which is not a metric"),
+        (
+            {"change_thresholds": [{"metric": "calibration", "max_regression": 1}]},
+            "a change threshold is on 'calibration', which has no better direction",
+        ),
+    ],
+)
+def test_metrics_that_do_not_go_together_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Evaluation.model_validate(values)
+
+
+def test_a_metric_of_a_file_has_its_text_and_not_its_folder_in_the_config(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("class Own: ...\n")
+    metric = TfmaMetric(class_name=f"{tmp_path / 'own.py'}:Own")
+    assert metric.name == "own"
+    config: config_pb2.MetricConfig = metric_config(metric)
+    assert "class Own: ..." in json.loads(json.loads(config.config)["code"])["text"]
+    assert str(tmp_path) not in config.config
+    assert str(tmp_path) not in Evaluation(metrics=(metric,)).without_paths().model_dump_json()
