@@ -29,7 +29,7 @@ from tfx.utils import path_utils
 
 from cli.errors import NotBlessedError
 from components.config import InfraValidation
-from components.evaluator.evaluation import Summary
+from components.evaluator.evaluation import SUMMARY_NAME, Summary
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.model_files import copy_folder, read_bytes
 from components.pusher.component import HASH_PROPERTY, check_blessing
@@ -64,13 +64,15 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
 ) -> None:
     """Serve `model` and send it the golden requests of its `evaluation`; `settings` is an InfraValidation as JSON.
 
+    A model without golden requests is only loaded, as stock InfraValidator does without examples.
+
     Raises:
       NotBlessedError: the model was not blessed by Evaluator; the server cannot load it, answers otherwise than the
         evaluated model, or is over its budget.
     """
     del code_fingerprint
     _check_blessing(model, model_blessing, evaluation.uri)
-    golden = GoldenRequests.from_json(read_bytes(os.path.join(evaluation.uri, GOLDEN_NAME)))
+    golden = _golden(evaluation.uri)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         copy_folder(path_utils.serving_model_path(model.uri), folder)
@@ -82,12 +84,22 @@ def InfraValidator(  # noqa: N802 (TFX names components like classes)
         file.write("")
 
 
+def _golden(evaluation_uri: str) -> GoldenRequests:
+    """Return the golden requests of an evaluation; none of one that stock Evaluator wrote."""
+    path = os.path.join(evaluation_uri, GOLDEN_NAME)
+    if fileio.exists(path):
+        return GoldenRequests.from_json(read_bytes(path))
+    _LOG.warning("InfraValidator: there are no golden requests, so the model is loaded and not called")
+    return GoldenRequests([], [])
+
+
 def _check_blessing(model: Any, blessing: Any, evaluation_uri: str) -> None:
     """Check the blessing as the pushers do, and name the thresholds that were missed."""
     try:
         check_blessing(model, blessing)
     except NotBlessedError as error:
-        failures = Summary.read(evaluation_uri).failures
+        is_summarized = fileio.exists(os.path.join(evaluation_uri, SUMMARY_NAME))
+        failures = Summary.read(evaluation_uri).failures if is_summarized else ()
         if not failures:
             raise
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
@@ -103,18 +115,19 @@ def validate(folder: Path, golden: GoldenRequests, settings: InfraValidation) ->
     with _server(folder, settings.timeout_seconds) as (process, address):
         connection = http.client.HTTPConnection(address, timeout=settings.timeout_seconds)
         try:
-            wrong = golden.find_difference(_predict(connection, list(golden.instances)))
+            answers = _predict(connection, list(golden.instances)) if golden.instances else []
+            wrong = golden.find_difference(answers)
             if wrong is not None:
                 raise NotBlessedError(f"infra validation: wrong answer to a golden request: {wrong}")
             milliseconds = [
                 _measure_milliseconds(connection, golden.instances[number % len(golden.instances)])
-                for number in range(_LATENCY_REQUESTS)
+                for number in range(_LATENCY_REQUESTS if golden.instances else 0)
             ]
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NotBlessedError(f"infra validation: the server does not answer: {error}") from error
         finally:
             connection.close()
-        p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
+        p50, p95 = np.percentile(milliseconds or [0.0], [50, 95]).tolist()
         memory = psutil.Process(process.pid).memory_info().rss / 1e6
     measured = Measured(len(golden.instances), round(p50, 3), round(p95, 3), round(memory, 1))
     if measured.p95_ms > settings.max_latency_ms:

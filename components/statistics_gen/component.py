@@ -9,6 +9,9 @@ TFDV's statistics. Beside them, `custom_stats` of each column of numbers have tr
 (components/histograms.py reads them).
 
 With a column of weights, TFDV's generators count all a second time by weight, into TFDV's own `weighted_` fields.
+
+The component takes the arguments of stock StatisticsGen. A schema, options of TFDV, samples, sharded output and records
+other than tf.Example are handed to the stock executor.
 """
 
 import json
@@ -31,14 +34,18 @@ from tensorflow_data_validation.statistics.generators.top_k_uniques_sketch_stats
 )
 from tensorflow_metadata.proto.v0 import path_pb2, statistics_pb2
 from tfx import types
-from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAME
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.components.statistics_gen import executor as stock
+from tfx.components.statistics_gen.stats_artifact_utils import BINARY_PB_BASENAME, load_statistics
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.utils import json_utils
 
+from cli.errors import DataError
 from components.artifact_files import files_in
 from components.histograms import custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
+from components.stock_executor import log_handover, why_not_tf_examples
 from components.value_counts import ValueCounts, count_values, empty, merge
 from schemas.features import ColumnType
 
@@ -56,8 +63,8 @@ use_in_tfdv()
 Accumulators = list[Any]
 
 
-class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
-    """Reads every shard of every split once."""
+class StatisticsExecutor(stock.Executor):
+    """Reads every shard of every split once, or hands the work to the stock executor."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -68,20 +75,27 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
         """Write the statistics of each split of `examples`.
 
         Raises:
-          DataError: a shard cannot be read.
+          DataError: a shard cannot be read, or a split has none.
+          ValueError: no split is left; as the stock executor raises.
         """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        examples = artifact_utils.get_single_instance(input_dict["examples"])
-        statistics = artifact_utils.get_single_instance(output_dict["statistics"])
-        splits = artifact_utils.decode_split_names(examples.split_names)
-        statistics.split_names = examples.split_names
-        statistics.span = examples.span
-        shards = [
-            (split, path) for split in splits for path in files_in(artifact_utils.get_split_uri([examples], split))
-        ]
-        column_types = json.loads(exec_properties["column_types"])
         weight = exec_properties.get("weight") or None
-        sensitive = json.loads(exec_properties["sensitive_columns"])
+        sensitive = json.loads(exec_properties.get("sensitive_columns") or "[]")
+        reason = _why_stock(input_dict, exec_properties)
+        if reason:
+            log_handover("StatisticsGen", reason)
+            super().Do(input_dict, output_dict, {**exec_properties, **_weight_option(exec_properties, weight)})
+            _mark_written(artifact_utils.get_single_instance(output_dict["statistics"]), sensitive)
+            return
+        self._log_startup(input_dict, output_dict, exec_properties)
+        first, *_ = examples = input_dict["examples"]
+        statistics = artifact_utils.get_single_instance(output_dict["statistics"])
+        excluded = json_utils.loads(exec_properties.get(standard_component_specs.EXCLUDE_SPLITS_KEY) or "null") or []
+        splits = [name for name in artifact_utils.decode_split_names(first.split_names) if name not in excluded]
+        if not splits:
+            raise ValueError(f"StatisticsGen: {first.uri}: no split is left; its splits are '{first.split_names}'")
+        _describe(statistics, splits, first.span)
+        shards = [(split, path) for split in splits for path in _files(examples, split)]
+        column_types = json.loads(exec_properties.get("column_types") or "null")
         delimiters = json.loads(exec_properties.get("delimiters") or "{}")
         with self._make_beam_pipeline() as pipeline:
             _ = (
@@ -92,6 +106,47 @@ class StatisticsExecutor(base_beam_executor.BaseBeamExecutor):
                 | "Merge" >> beam.CombinePerKey(partial(_merge, weight=weight))
                 | "Write" >> beam.Map(_write, weight=weight, folder=statistics.uri, sensitive=sensitive)
             )
+
+
+def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
+    """Return why the stock executor has to do the work; empty if this one can."""
+    if input_dict.get(standard_component_specs.SCHEMA_KEY):
+        return "a schema is given"
+    options = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
+    if options and json.loads(options) != json.loads(tfdv.StatsOptions().to_json()):
+        return "stats_options are given"
+    if json_utils.loads(exec_properties.get(standard_component_specs.SAMPLE_RATE_BY_SPLIT_KEY) or "null"):
+        return "sample rates are given"
+    if exec_properties.get(standard_component_specs.SHARDED_STATS_OUTPUT_KEY):
+        return "sharded output is asked for"
+    return why_not_tf_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
+
+
+def _weight_option(exec_properties: dict[str, Any], weight: str | None) -> dict[str, str]:
+    """Return the stock executor's options with the column of weights, if one is given."""
+    if weight is None:
+        return {}
+    text = exec_properties.get(standard_component_specs.STATS_OPTIONS_JSON_KEY)
+    options = tfdv.StatsOptions.from_json(text) if text else tfdv.StatsOptions()
+    options.weight_feature = weight
+    return {standard_component_specs.STATS_OPTIONS_JSON_KEY: options.to_json()}
+
+
+def _describe(statistics: types.Artifact, splits: list[str], span: int) -> None:
+    """Set the properties that the stock executor sets."""
+    statistics.split_names = artifact_utils.encode_split_names(splits)
+    statistics.span = span
+    statistics.set_string_custom_property(stock.STATS_DASHBOARD_LINK, "")
+    rates = json_utils.dumps(dict.fromkeys(splits, 1.0))
+    statistics.set_json_value_custom_property(stock.SAMPLE_RATE_BY_SPLIT_PROPERTY_NAME, rates)
+
+
+def _files(examples: list[types.Artifact], split: str) -> list[str]:
+    uris = artifact_utils.get_split_uris(examples, split)
+    files = [file for uri in uris for file in files_in(uri)]
+    if not files:
+        raise DataError(f"StatisticsGen: split '{split}' has no files in {', '.join(uris)}; run ExampleGen again")
+    return files
 
 
 def generators(weight: str | None = None) -> list[Any]:
@@ -197,7 +252,7 @@ class _Take(beam.DoFn):
     """The statistics of one shard, from one pass over it."""
 
     def __init__(
-        self, column_types: Mapping[str, ColumnType], delimiters: Mapping[str, str], weight: str | None
+        self, column_types: Mapping[str, ColumnType] | None, delimiters: Mapping[str, str], weight: str | None
     ) -> None:
         self._column_types = column_types
         self._delimiters = delimiters
@@ -226,48 +281,69 @@ def _merge(shards: Iterable[Accumulators], weight: str | None) -> Accumulators:
 def _write(keyed: tuple[str, Accumulators], weight: str | None, folder: str, sensitive: Collection[str]) -> None:
     split, accumulators = keyed
     statistics = stats_impl.extract_statistics_output(accumulators, generators(weight))
+    _mark(statistics, sensitive)
+    _write_file(statistics, folder, split)
+
+
+def _mark_written(artifact: types.Artifact, sensitive: Collection[str]) -> None:
+    """Mark the sensitive columns in what the stock executor wrote."""
+    for split in artifact_utils.decode_split_names(artifact.split_names) if sensitive else ():
+        statistics = load_statistics(artifact, split).proto()
+        _mark(statistics, sensitive)
+        _write_file(statistics, artifact.uri, split)
+
+
+def _mark(statistics: statistics_pb2.DatasetFeatureStatisticsList, sensitive: Collection[str]) -> None:
     for feature in statistics.datasets[0].features:
         if ".".join(feature.path.step) in sensitive:
             mark_sensitive(feature)
+
+
+def _write_file(statistics: statistics_pb2.DatasetFeatureStatisticsList, folder: str, split: str) -> None:
     path = os.path.join(folder, f"Split-{split}", BINARY_PB_BASENAME)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(statistics.SerializeToString(deterministic=True))
 
 
-class StatisticsGenSpec(types.ComponentSpec):
-    """The inputs and outputs of the stock StatisticsGen that are used here."""
+class StatisticsGenSpec(standard_component_specs.StatisticsGenSpec):
+    """The spec of stock StatisticsGen, with the optional parameters of this one."""
 
     PARAMETERS: ClassVar = {
-        "column_types": component_spec.ExecutionParameter(type=str),
+        **standard_component_specs.StatisticsGenSpec.PARAMETERS,
+        "column_types": component_spec.ExecutionParameter(type=str, optional=True),
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
-        "sensitive_columns": component_spec.ExecutionParameter(type=str),
+        "sensitive_columns": component_spec.ExecutionParameter(type=str, optional=True),
         "delimiters": component_spec.ExecutionParameter(type=str, optional=True),
-        "code_fingerprint": component_spec.ExecutionParameter(type=str),
+        "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
     }
-    INPUTS: ClassVar = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
-    OUTPUTS: ClassVar = {"statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics)}
 
 
 class StatisticsGen(base_beam_component.BaseBeamComponent):
-    """Takes the statistics of every split, as TFDV does."""
+    """Takes the statistics of every split, as TFDV does; a replacement of stock StatisticsGen in any pipeline."""
 
     SPEC_CLASS = StatisticsGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StatisticsExecutor)
 
     def __init__(
         self,
-        *,
         examples: types.BaseChannel,
-        column_types: Mapping[str, ColumnType],
+        schema: types.BaseChannel | None = None,
+        stats_options: tfdv.StatsOptions | None = None,
+        exclude_splits: list[str] | None = None,
+        *,
+        column_types: Mapping[str, ColumnType] | None = None,
         weight: str | None = None,
         sensitive_columns: Collection[str] = (),
         delimiters: Mapping[str, str] = MappingProxyType({}),
-        code_fingerprint: str,
+        code_fingerprint: str | None = None,
     ) -> None:
         """Args:
-        examples: in TFRecord.
-        column_types: the columns of the examples, and the type of each.
+        examples: examples of any format that TFX reads; tf.Example is read fast.
+        schema: schema for TFDV; with it, the stock executor does the work.
+        stats_options: options of TFDV; likewise.
+        exclude_splits: names of splits without statistics.
+        column_types: the columns to read, and the type of each. If omitted, all columns, as the records have them.
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         sensitive_columns: the columns that are marked, so that no page shows their values.
         delimiters: the string between two values of a row, of each column of lists; each value counts.
@@ -275,10 +351,13 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         """
         spec = StatisticsGenSpec(
             examples=examples,
-            column_types=json.dumps(column_types, sort_keys=True),
+            schema=schema,
+            stats_options_json=stats_options.to_json() if stats_options else None,
+            exclude_splits=json_utils.dumps(exclude_splits or []),
+            column_types=None if column_types is None else json.dumps(column_types, sort_keys=True),
             weight=weight,
-            sensitive_columns=json.dumps(sorted(sensitive_columns)),
-            delimiters=json.dumps(delimiters, sort_keys=True),
+            sensitive_columns=json.dumps(sorted(sensitive_columns)) if sensitive_columns else None,
+            delimiters=json.dumps(delimiters, sort_keys=True) if delimiters else None,
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         )

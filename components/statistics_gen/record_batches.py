@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 from numpy.typing import NDArray
+from tfx_bsl.coders import example_coder
 
 from cli.errors import DataError
 from components.batch_rows import batch_rows
@@ -21,12 +22,14 @@ from components.parallel_calls import call_for_batches
 from schemas.features import ColumnType
 
 ROWS_TOGETHER = 16_384
+# Where the columns are not known before the records are read, there may be thousands.
+_UNKNOWN_COLUMNS = 1024
 _DTYPES: dict[ColumnType, tf.DType] = {"float": tf.float32, "int": tf.int64, "string": tf.string}
 
 
 def record_batches(
     path: str,
-    types: Mapping[str, ColumnType],
+    types: Mapping[str, ColumnType] | None,
     delimiters: Mapping[str, str] = MappingProxyType({}),
     *,
     rows: int = ROWS_TOGETHER,
@@ -35,7 +38,7 @@ def record_batches(
 
     Args:
       path: local or remote.
-      types: the columns to read, and the type of each.
+      types: the columns to read, and the type of each; None for all columns, as each batch has them.
       delimiters: the string between two values of a row, of each column of lists.
       rows: most rows of a batch; one of many columns has fewer.
 
@@ -46,12 +49,18 @@ def record_batches(
     Raises:
       DataError: the file cannot be read, is damaged, or holds values of other types.
     """
-    parse = _parser(tuple((name, type_, delimiters.get(name)) for name, type_ in types.items()))
     try:
+        if types is None:
+            decoder = example_coder.ExamplesToRecordBatchDecoder()
+            yield from call_for_batches(
+                lambda batch: decoder.DecodeBatch(batch.numpy().tolist()), path, batch_rows(_UNKNOWN_COLUMNS, rows)
+            )
+            return
+        parse = _parser(tuple((name, type_, delimiters.get(name)) for name, type_ in types.items()))
         for parsed in call_for_batches(parse, path, batch_rows(len(types), rows)):
             yield pa.RecordBatch.from_arrays([_lists(*parsed[name]) for name in types], names=list(types))
-    except (tf.errors.OpError, OSError) as error:
-        # TensorFlow puts the places in the code before the reason.
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        # TensorFlow puts the places in the code before the reason. tfx_bsl's decoder raises RuntimeError.
         reason = str(error).split("\n\n")[-1].splitlines()[0]
         raise DataError(f"{path}: cannot be read: {reason}") from error
 

@@ -2,8 +2,9 @@
 
 TFT's own tracing finds the analyzers and TFT's own combiners do their arithmetic, so that a `preprocessing_fn` means
 here what it means in stock Transform. What differs is how the data reaches them: records are read, parsed and counted
-inside one graph, thousands of rows at a time, instead of in Beam. Analyzers may not build on each other, and
-vocabularies are of strings by frequency; anything else is refused.
+inside one graph, thousands of rows at a time, instead of in Beam. Analyzers may not build on each other, vocabularies
+are of strings by frequency, and outputs are dense. Anything else raises NotImplementedError, with the reason why
+Transform hands the work to the stock executor.
 """
 
 import functools
@@ -20,6 +21,7 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_context, impl_helper
 from tensorflow_transform.tf_metadata import schema_utils
+from tfx.components.util import value_utils
 from tfx.utils import json_utils
 
 from components.batch_rows import batch_rows
@@ -31,6 +33,13 @@ ROWS_TOGETHER = 8192
 # stack: TensorFlow notes it down for every operation, and Beam's own stack is deep.
 _TRACER = ThreadPoolExecutor(1, thread_name_prefix="tracer")
 T = TypeVar("T")
+_OUTPUT_TYPES = (tf.float32, tf.int64, tf.string)
+# Of the values that analyzers leave in the graph.
+_OUTPUT_NODES = (
+    analyzer_nodes.ExtractCombineMergeOutputs,
+    analyzer_nodes.VocabularyCount,
+    analyzer_nodes.VocabularyOrderAndWrite,
+)
 _BY_FREQUENCY = analyzers._VocabOrderingType.FREQUENCY
 
 # Grappler inlines the mapped function again for each of its function calls, one a column: minutes for a wide table.
@@ -55,7 +64,10 @@ class Preprocessing:
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         module, name = self.function.rsplit(".", 1)
         function = getattr(importlib.import_module(module), name)
-        outputs: dict[str, tf.Tensor] = function(inputs, custom_config=json_utils.loads(self.custom_config))
+        # As in TFX, the second argument is optional.
+        needs_config = value_utils.FunctionHasArg(function, "custom_config")
+        arguments = {"custom_config": json_utils.loads(self.custom_config) or {}} if needs_config else {}
+        outputs: dict[str, tf.Tensor] = function(inputs, **arguments)
         return outputs
 
     @functools.cached_property
@@ -146,7 +158,7 @@ class Analysis:
         """Traces.
 
         Raises:
-          NotImplementedError: an analyzer is of another kind than those above; the message names it.
+          NotImplementedError: an analyzer or an output is of another kind than those above; the message names it.
         """
         self._preprocessing = preprocessing
         # What the graph refers to without keeping it alive: tables.
@@ -162,15 +174,20 @@ class Analysis:
     def _trace(self, records: tf.Tensor) -> dict[str, tuple[tf.Tensor, ...]]:
         inputs = tf.io.parse_example(records, self._preprocessing.feature_spec)
         with self._context:
-            self._preprocessing(inputs)
+            outputs = self._preprocessing(inputs)
+        for name, output in outputs.items():
+            _check_output(name, output)
         self._sinks = tf.compat.v1.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
         stand_ins = {sink.tensor.op for sink in self._sinks}
         fed = {}
         for sink in self._sinks:
+            definition = sink.future.parent_operation.operation_def
+            if not isinstance(definition, _OUTPUT_NODES):
+                raise NotImplementedError(f"the analyzer '{definition.label}' is not one of the fast executor")
             source = _source(sink.future.parent_operation)
             label, tensors = source.operation_def.label, _tensors(source)
             if _depends(tensors, stand_ins):
-                raise NotImplementedError(f"{label}: Transform cannot analyze what another analysis has to come before")
+                raise NotImplementedError(f"the analyzer '{label}' builds on another one")
             fed[label] = _counts(*tensors) if _is_vocabulary(source) else tensors
         return fed
 
@@ -235,9 +252,15 @@ def _source(operation: Any) -> Any:
         ):
             if len(operation.inputs) == 1:
                 return _source(operation.inputs[0].parent_operation)
-    raise NotImplementedError(
-        f"{definition.label}: Transform has no such analysis; see components/transform/analyzers.py"
-    )
+    raise NotImplementedError(f"the analyzer '{definition.label}' is not one of the fast executor")
+
+
+def _check_output(name: str, output: Any) -> None:
+    """Raise NotImplementedError unless each row has the same number of values."""
+    if not isinstance(output, tf.Tensor) or output.shape.rank not in (1, 2) or None in output.shape[1:]:
+        raise NotImplementedError(f"the output '{name}' is not dense with one or two dimensions")
+    if output.dtype not in _OUTPUT_TYPES:
+        raise NotImplementedError(f"the output '{name}' is of {output.dtype.name}")
 
 
 def _is_vocabulary(source: Any) -> bool:
@@ -284,4 +307,4 @@ def _output(future: Any, learned: Any, folder: str) -> Any:
                 for token in learned.vocabulary(prune):
                     opened.write(b"%d %s\n" % (learned.tokens[token], token) if has_frequency else token + b"\n")
             return file
-    raise NotImplementedError(f"{operation.operation_def.label}: nothing is known of this output")
+    raise AssertionError(f"{operation.operation_def.label}: the trace accepts no such output")

@@ -3,6 +3,10 @@
 TFT still traces the `preprocessing_fn`, does the arithmetic of its analyzers and writes the graph. Files are
 read, parsed, analyzed and encoded thousands of rows at a time, each by one Beam element, in one Beam job. The graph is
 written once, when all is learned.
+
+The component takes the arguments of stock Transform, and hands to the stock executor what this one does not support.
+These are statistics, the cache of analyses, module files, and several or other examples than tf.Example. It does so,
+too, for analyzers and outputs that components/transform/analyzers.py does not support.
 """
 
 import contextlib
@@ -24,21 +28,26 @@ from tensorflow_transform import analyzer_nodes, annotators, graph_context, impl
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx import components, types
-from tfx.components.transform import executor_utils
-from tfx.dsl.components.base import base_beam_executor, executor_spec
-from tfx.types import artifact_utils
+from tfx.components.transform import executor, executor_utils
+from tfx.dsl.components.base import executor_spec
+from tfx.proto import transform_pb2
+from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from cli.errors import DataError
 from components.artifact_files import files_in
 from components.example_records import GzipFile, deflate, frame_records, serialize_columns
+from components.stock_executor import log_handover, why_not_tf_examples
 from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merge_learned, run_in_tracer
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import TransformGraph
 
 
-class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
-    """Learns from the splits to analyze, writes the graph, and encodes the splits to transform."""
+class BatchedExecutor(executor.Executor):
+    """Learns from the splits to analyze, writes the graph, and encodes the splits to transform.
+
+    What it does not support, it hands to the stock executor.
+    """
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -51,47 +60,107 @@ class BatchedExecutor(base_beam_executor.BaseBeamExecutor):
         Raises:
           DataError: a split has no files.
         """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        splits = executor_utils.ResolveSplitsConfig(exec_properties["splits_config"], input_dict["examples"])
-        schema_file = io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
-        schema = text_format.Parse(io_utils.read_string_file(schema_file), schema_pb2.Schema())
+        reason = _why_stock(input_dict, output_dict, exec_properties)
+        schema = _read_schema(input_dict)
         preprocessing = Preprocessing(
-            exec_properties["preprocessing_fn"], exec_properties["custom_config"], schema.SerializeToString()
+            exec_properties.get(standard_component_specs.PREPROCESSING_FN_KEY) or "",
+            exec_properties.get(standard_component_specs.CUSTOM_CONFIG_KEY) or "null",
+            schema.SerializeToString(),
         )
-        graph_uri = artifact_utils.get_single_uri(output_dict["transform_graph"])
-        metadata_io.write_metadata(
-            dataset_metadata.DatasetMetadata(schema),
-            os.path.join(graph_uri, tft.TFTransformOutput.RAW_METADATA_DIR),
-        )
-        executor_utils.SetSplitNames(splits.transform, output_dict["transformed_examples"])
-        examples_uri = artifact_utils.get_single_uri(output_dict["transformed_examples"])
-        analyzed = [file for split in splits.analyze for file in _files(input_dict["examples"], split)]
-        transformed = [
-            (
-                file,
-                os.path.join(
-                    examples_uri, f"Split-{split}", f"transformed_examples-{index:05d}-of-{len(files):05d}.gz"
-                ),
-            )
-            for split in splits.transform
-            for files in [_files(input_dict["examples"], split)]
-            for index, file in enumerate(files)
-        ]
-        for path in {os.path.dirname(path) for _, path in transformed}:
-            tf.io.gfile.makedirs(path)
         try:
-            with self._make_beam_pipeline() as pipeline:
-                _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
+            if not reason:
+                reason = _why_not_parsed(schema) or _why_not_traced(preprocessing)
+            if reason:
+                log_handover("Transform", reason)
+                super().Do(input_dict, output_dict, exec_properties)
+            else:
+                self._log_startup(input_dict, output_dict, exec_properties)
+                splits = executor_utils.ResolveSplitsConfig(
+                    exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), input_dict["examples"]
+                )
+                self._transform(preprocessing, schema, splits, input_dict, output_dict)
         finally:
             # In this process, if it was the worker too.
             last_analysis.cache_clear()
             _last_graph.cache_clear()
 
+    def _transform(
+        self,
+        preprocessing: Preprocessing,
+        schema: schema_pb2.Schema,
+        splits: transform_pb2.SplitsConfig,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+    ) -> None:
+        graph_uri = artifact_utils.get_single_uri(output_dict["transform_graph"])
+        metadata_io.write_metadata(
+            dataset_metadata.DatasetMetadata(schema),
+            os.path.join(graph_uri, tft.TFTransformOutput.RAW_METADATA_DIR),
+        )
+        analyzed = [file for split in splits.analyze for file in _files(input_dict["examples"], split)]
+        # Empty unless they are materialized.
+        outputs = output_dict.get(standard_component_specs.TRANSFORMED_EXAMPLES_KEY) or []
+        executor_utils.SetSplitNames(splits.transform, outputs)
+        transformed = [
+            (file, os.path.join(output.uri, f"Split-{split}", f"transformed_examples-{part}.gz"))
+            for output in outputs
+            for split in splits.transform
+            for files in [_files(input_dict["examples"], split)]
+            for file, part in ((file, f"{index:05d}-of-{len(files):05d}") for index, file in enumerate(files))
+        ]
+        for path in {os.path.dirname(path) for _, path in transformed}:
+            tf.io.gfile.makedirs(path)
+        with self._make_beam_pipeline() as pipeline:
+            _transform(pipeline, preprocessing, analyzed, transformed, graph_uri)
+
 
 class Transform(components.Transform):
-    """TFX's Transform, without its statistics and its cache of analyses."""
+    """TFX's Transform; fast with `preprocessing_fn`, `disable_statistics=True` and `disable_analyzer_cache=True`."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+
+
+def _why_stock(
+    input_dict: dict[str, list[types.Artifact]],
+    output_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
+) -> str:
+    """Return why the stock executor has to do the work; empty if nothing of the arguments says so."""
+    keys = standard_component_specs
+    if not exec_properties.get(keys.PREPROCESSING_FN_KEY):
+        return "there is a module file, or no preprocessing_fn"
+    if any(exec_properties.get(key) for key in (keys.MODULE_FILE_KEY, keys.MODULE_PATH_KEY)):
+        return "there is a module file"
+    if not exec_properties.get(keys.DISABLE_STATISTICS_KEY):
+        return "disable_statistics is false"
+    if keys.UPDATED_ANALYZER_CACHE_KEY in output_dict or input_dict.get(keys.ANALYZER_CACHE_KEY):
+        return "disable_analyzer_cache is false"
+    if exec_properties.get(keys.FORCE_TF_COMPAT_V1_KEY):
+        return "force_tf_compat_v1 is true"
+    if len(input_dict["examples"]) > 1 or len(output_dict.get(keys.TRANSFORMED_EXAMPLES_KEY, ())) > 1:
+        return "there are several Examples artifacts"
+    return why_not_tf_examples(input_dict["examples"])
+
+
+def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Schema:
+    file = io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
+    return text_format.Parse(io_utils.read_string_file(file), schema_pb2.Schema())
+
+
+def _why_not_parsed(schema: schema_pb2.Schema) -> str:
+    """Return why the fast executor does not parse the examples; empty if it does."""
+    if schema.sparse_feature or schema.tensor_representation_group:
+        return "the schema has sparse features or tensor representations"
+    return ""
+
+
+def _why_not_traced(preprocessing: Preprocessing) -> str:
+    """Return what of a `preprocessing_fn` the fast executor does not support; empty if it supports all."""
+    try:
+        run_in_tracer(last_analysis, preprocessing)
+    except NotImplementedError as error:
+        return str(error)
+    return ""
 
 
 def _files(examples: list[types.Artifact], split: str) -> list[str]:

@@ -4,7 +4,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -96,7 +96,8 @@ def load_predictor(folder: Path, *, allow_unvalidated: bool) -> "Predictor":
     with _lock:
         if folder not in _predictors:
             served = load_version(read_number(folder), folder, allow_unvalidated=allow_unvalidated)
-            _predictors[folder] = served.predictor
+            # Batch prediction takes models with a declaration only.
+            _predictors[folder] = cast("Predictor", served.predictor)
         return _predictors[folder]
 
 

@@ -13,7 +13,17 @@ from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK
 from schemas.tables.values import Rule
-from serving.model.inputs import Columns, Input, Inputs, RequestError, build_inputs, convert_examples, convert_rows
+from serving.model.inputs import (
+    Columns,
+    Input,
+    Inputs,
+    RequestError,
+    build_inputs,
+    convert_columns,
+    convert_examples,
+    convert_rows,
+    count_out_of_range,
+)
 from serving.model.literal_paths import literal_path
 from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
@@ -88,6 +98,26 @@ class Predictor:
         """
         return self._predict_finite(convert_examples(self.inputs, records))
 
+    def convert_rows(self, instances: Sequence[Any]) -> Columns:
+        """Return rows as one list for each input; `serving.model.inputs` has the rules and the errors."""
+        return convert_rows(self.inputs, instances)
+
+    def convert_columns(self, columns: Mapping[str, Any]) -> Columns:
+        """Return values that come by column as `convert_rows` does."""
+        return convert_columns(self.inputs, columns)
+
+    def convert_examples(self, records: Sequence[bytes]) -> Columns:
+        """Return serialized tf.Example as `convert_rows` does."""
+        return convert_examples(self.inputs, records)
+
+    def count_out_of_range(self, columns: Columns) -> dict[str, int]:
+        """Return by column how many values are IDs outside its range."""
+        return count_out_of_range(self.inputs, columns)
+
+    def check_finite(self, outputs: Mapping[str, NDArray[Any]], columns: Columns) -> None:
+        """Raise RequestError if a number among the outputs is NaN or infinite."""
+        check_finite(outputs, self.inputs, columns)
+
     def _predict_finite(self, columns: Columns) -> Outputs:
         outputs = self.predict_columns(columns)
         check_finite(outputs, self.inputs, columns)
@@ -151,7 +181,9 @@ def _read_inputs(specs: Mapping[str, tf.TensorSpec], features: FeatureSet | None
     return declared
 
 
-def check_finite(outputs: Mapping[str, NDArray[Any]], inputs: Inputs, columns: Mapping[str, Sequence[Any]]) -> None:
+def check_finite(
+    outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, Input], columns: Mapping[str, Sequence[Any]]
+) -> None:
     """Raise an error if a number among the outputs is NaN or infinite.
 
     Args:

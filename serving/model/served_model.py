@@ -18,6 +18,7 @@ from schemas.features import MISSING, BinaryLabel, FeatureSet, MulticlassLabel, 
 from serving.model.literal_paths import literal_path
 from serving.model.network_inputs import network_inputs
 from serving.model.signatures import (
+    BULK_EXAMPLES,
     CLASSES,
     DTYPES,
     LABEL,
@@ -188,6 +189,12 @@ class ServedModel(tf.Module):
         def predict_examples(examples: tf.Tensor) -> Tensors:
             return predict(tf.io.parse_example(examples, spec))
 
+        def predict_in_bulk(examples: tf.Tensor) -> Tensors:
+            # tfx_bsl takes the dtype of a row's value, which a string by itself does not have.
+            outputs = predict_examples(examples)
+            is_bare = {name: value.dtype == tf.string and value.shape.rank == 1 for name, value in outputs.items()}
+            return {name: value[:, None] if is_bare[name] else value for name, value in outputs.items()}
+
         def encode_true_label(examples: tf.Tensor) -> Tensors:
             return {LABEL: encode_label(label, tf.io.parse_example(examples, label_spec)[label.column])}
 
@@ -196,6 +203,7 @@ class ServedModel(tf.Module):
         return {
             SERVING_DEFAULT: tf.function(predict_columns, autograph=False).get_concrete_function(**columns),
             SERVING_EXAMPLES: tf.function(predict_examples, autograph=False).get_concrete_function(records),
+            BULK_EXAMPLES: tf.function(predict_in_bulk, autograph=False).get_concrete_function(records),
             TRUE_LABEL: tf.function(encode_true_label, autograph=False).get_concrete_function(records),
         }
 

@@ -3,16 +3,16 @@
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from serving.model.predictor import Predictor
+from serving.model.tensor_predictor import TensorPredictor
 
 _PREDICT = "tensorflow/serving/predict"
 
 
-def signature_defs(predictor: Predictor) -> get_model_metadata_pb2.SignatureDefMap:
+def signature_defs(predictor: Predictor | TensorPredictor) -> get_model_metadata_pb2.SignatureDefMap:
     """Return the signatures that a request may name."""
     return get_model_metadata_pb2.SignatureDefMap(
         signature_def={name: _definition(predictor.signature(name)) for name in predictor.signatures}
@@ -29,6 +29,5 @@ def _definition(function: Any) -> meta_graph_pb2.SignatureDef:
 
 
 def _tensor(spec: tf.TensorSpec) -> meta_graph_pb2.TensorInfo:
-    sizes = [-1 if size is None else size for size in spec.shape]
-    shape = tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in sizes])
+    shape = spec.shape.as_proto()
     return meta_graph_pb2.TensorInfo(name=spec.name, dtype=spec.dtype.as_datatype_enum, tensor_shape=shape)

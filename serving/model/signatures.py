@@ -2,6 +2,7 @@
 
 - `serving_default` takes raw values by the column's `safe_name`, as a JSON caller has them, shape [batch] each.
 - `serving_examples` takes serialized tf.Example, shape [batch]; Evaluator uses it.
+- `bulk_examples` is `serving_examples` with strings of shape [batch, 1], as stock BulkInferrer expects them.
 - `true_label` takes serialized tf.Example and gives the label as the network was fitted to it, for Evaluator.
 
 The outputs of both prediction signatures depend on the kind of the label:
@@ -32,6 +33,7 @@ from schemas.features import (
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
+BULK_EXAMPLES = "bulk_examples"
 TRUE_LABEL = "true_label"
 PROBABILITY = "probability"
 PROBABILITIES = "probabilities"

@@ -4,6 +4,7 @@ https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
 """
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import grpc
 import tensorflow as tf
 from google.protobuf import any_pb2
+from numpy.typing import NDArray
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -22,6 +24,7 @@ from tensorflow_serving.apis import (
 
 from serving.model.signature_defs import signature_defs
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.model.tensor_predictor import TensorPredictor
 from serving.server import events
 from serving.server.batching import Outputs
 from serving.server.model_versions import AVAILABLE, ServedVersion
@@ -114,6 +117,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def _predict(self, served: ServedVersion, signature: str, request: predict_pb2.PredictRequest) -> Outputs:
         most = self._service.settings.max_request_rows
+        if isinstance(served.predictor, TensorPredictor) and signature == SERVING_DEFAULT:
+            limit = self._service.settings.max_request_bytes
+            tensors = {name: _read_tensor(name, tensor, limit).tolist() for name, tensor in request.inputs.items()}
+            return await self._service.answer_columns(served, tensors)
         columns = {name: _read_column(name, tensor, most) for name, tensor in request.inputs.items()}
         if signature == SERVING_DEFAULT:
             texts = {name: [_decode(value) for value in values] for name, values in columns.items()}
@@ -194,18 +201,30 @@ def _read_column(name: str, tensor: Any, most_rows: int) -> list[Any]:
     Raises:
       RequestError: the tensor is damaged, has another shape, or has too many rows.
     """
-    # Checked before unpacking: a message of a hundred bytes can repeat its only value a thousand million times.
     sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_shape.unknown_rank or len(sizes) not in (1, 2) or sizes[1:] not in ([], [1]) or sizes[0] < 0:
         raise RequestError(f"{name}: has shape {sizes}; expected [rows] or [rows, 1]")
     if sizes[0] > most_rows:
         raise RequestError(f"{name}: has {sizes[0]:,} rows; at most {most_rows:,} are taken")
+    elements: list[Any] = _read_tensor(name, tensor, most_rows).reshape(-1).tolist()
+    return elements
+
+
+def _read_tensor(name: str, tensor: Any, most_values: int) -> NDArray[Any]:
+    """Return a tensor of any shape.
+
+    Raises:
+      RequestError: the tensor is damaged, or has too many values.
+    """
+    # Checked before unpacking: a message of a hundred bytes can repeat its only value a thousand million times.
+    values = math.prod(dimension.size for dimension in tensor.tensor_shape.dim)
+    if tensor.tensor_shape.unknown_rank or not 0 <= values <= most_values:
+        raise RequestError(f"{name}: has {values:,} values; at most {most_values:,} are taken")
     try:
-        values = tf.make_ndarray(tensor)
+        array: NDArray[Any] = tf.make_ndarray(tensor)
     except (ValueError, TypeError, KeyError) as error:
         raise RequestError(f"{name}: the tensor is damaged: {error}") from error
-    elements: list[Any] = values.reshape(-1).tolist()
-    return elements
+    return array
 
 
 def _decode(value: Any) -> Any:

@@ -16,6 +16,7 @@ from cli.errors import ConfigError, PipelineError, PushError
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError, Predictor
+from serving.model.tensor_predictor import TensorPredictor, load_predictor
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, Release, content_hash, extra_hashes
 
 _LOG = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class ServedVersion:
 
     number: int
     folder: Path
-    predictor: Predictor
+    predictor: Predictor | TensorPredictor
     content_hash: str
     golden: GoldenRequests | None = None
 
@@ -249,7 +250,7 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
     if not allow_unvalidated and not (golden and golden.instances):
         raise PushError(f"{folder}: {GOLDEN_FILE} has no requests, so its answers cannot be checked; push it again")
     try:
-        predictor = Predictor(folder)
+        predictor = load_predictor(folder)
         answers = predictor.predict(golden.instances) if golden else []
     except (ModelError, RequestError) as error:
         raise PushError(str(error)) from error

@@ -14,6 +14,7 @@ from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inputs import Input
 from serving.model.signature_defs import signature_defs
+from serving.model.tensor_predictor import TensorPredictor
 from serving.server.model_versions import ServedVersion
 from serving.server.service import NotReadyError, Service
 
@@ -33,6 +34,8 @@ def build_example_row(served: ServedVersion) -> dict[str, Any]:
     """Return a row that the model takes: its first golden request, or an invented one."""
     if served.golden is not None and served.golden.instances:
         return dict(served.golden.instances[0])
+    if isinstance(served.predictor, TensorPredictor):
+        return served.predictor.build_example_row()
     return {name: _invent_value(field) for name, field in served.predictor.inputs.items()}
 
 
@@ -126,6 +129,8 @@ def _build_rows_schema(service: Service, row: Mapping[str, Any]) -> dict[str, An
 
 
 def _build_row_schema(served: ServedVersion) -> dict[str, Any]:
+    if isinstance(served.predictor, TensorPredictor):
+        return {"description": f"Expects {served.predictor.describe_inputs()}. A single input need not be named."}
     inputs = served.predictor.inputs
     features = _group_by_input(served.predictor.features)
     return {

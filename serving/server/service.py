@@ -13,15 +13,7 @@ from cli.errors import PipelineError
 
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
-from serving.model.inputs import (
-    Columns,
-    RequestError,
-    convert_columns,
-    convert_examples,
-    convert_rows,
-    count_out_of_range,
-)
-from serving.model.predictor import check_finite
+from serving.model.inputs import Columns, RequestError
 from serving.model.signatures import SERVING_EXAMPLES
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
@@ -136,7 +128,7 @@ class Service:
         if not isinstance(instances, list) or not instances:
             raise RequestError('expected {"instances": [{FEATURE: VALUE, ...}, ...]} with at least one row')
         self._check_rows(len(instances))
-        return await self._submit(served, convert_rows(served.predictor.inputs, instances), len(instances))
+        return await self._submit(served, served.predictor.convert_rows(instances), len(instances))
 
     async def answer_columns(self, served: ServedVersion, columns: Any) -> Outputs:
         """Return the outputs for named columns; raises as `answer_instances`."""
@@ -145,7 +137,7 @@ class Service:
         first = next(iter(columns.values()))
         self._check_rows(len(first) if isinstance(first, list) else 1)
         # Rejects columns that are not lists, or are not as long as the first.
-        converted = convert_columns(served.predictor.inputs, columns)
+        converted = served.predictor.convert_columns(columns)
         return await self._submit(served, converted, len(first))
 
     async def answer_examples(self, served: ServedVersion, examples: Sequence[bytes]) -> Outputs:
@@ -153,7 +145,7 @@ class Service:
         self._check_rows(len(examples))
         if SERVING_EXAMPLES not in served.predictor.signatures:
             raise NotFoundError(f"version {served.number} has no signature '{SERVING_EXAMPLES}'")
-        return await self._submit(served, convert_examples(served.predictor.inputs, examples), len(examples))
+        return await self._submit(served, served.predictor.convert_examples(examples), len(examples))
 
     def _check_rows(self, rows: int) -> None:
         if not rows:
@@ -163,8 +155,7 @@ class Service:
         self.check_capacity(rows)
 
     async def _submit(self, served: ServedVersion, columns: Columns, rows: int) -> Outputs:
-        inputs = served.predictor.inputs
-        for column, count in count_out_of_range(inputs, columns).items():
+        for column, count in served.predictor.count_out_of_range(columns).items():
             self.metrics.out_of_range.labels(column).inc(count)
         batcher = self._find_batcher(served)
         try:
@@ -176,7 +167,7 @@ class Service:
             raise RequestError(str(error)) from error
         finally:
             self.metrics.waiting_rows.set(batcher.waiting_rows)
-        check_finite(outputs, inputs, columns)
+        served.predictor.check_finite(outputs, columns)
         return outputs
 
     def _find_batcher(self, served: ServedVersion) -> Batcher:

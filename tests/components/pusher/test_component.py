@@ -1,6 +1,8 @@
 """Pushes of the component, and the models that it rejects."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -11,7 +13,7 @@ from cli.errors import NotBlessedError
 from components.evaluator.evaluation import SUMMARY_NAME
 from components.evaluator.golden_requests import GOLDEN_NAME
 from components.infra_validator.component import BLESSED_PROPERTY
-from components.pusher.component import NEXT_VERSION, Pusher, check_blessing, check_infra_blessing
+from components.pusher.component import NEXT_VERSION, RegistryExecutor, check_blessing, check_infra_blessing
 from serving.registry import GOLDEN_FILE, LocalRegistry, State, content_hash
 from serving.registry.settings import LocalRegistrySettings
 
@@ -97,23 +99,21 @@ def push_model(folder: Path, content: str, *, promote: bool) -> standard_artifac
     (folder / "statistics" / "Split-train" / "FeatureStats.pb").write_bytes(b"")
     settings = LocalRegistrySettings(model_name="income", folder=str(folder / "registry"), promote=promote)
     record = standard_artifacts.PushedModel()
+    record.uri = str(folder / content / "pushed")
     evaluation = standard_artifacts.ModelEvaluation()
     evaluation.uri = str(folder / content)
     (folder / content / SUMMARY_NAME).write_text('{"metrics": {"overall": {"auc": 0.875}}, "failures": []}')
     (folder / content / GOLDEN_NAME).write_bytes(GOLDEN)
-    Pusher.EXECUTOR_SPEC.executor_class._FUNCTION(
-        model=model,
-        model_blessing=blessing,
-        infra_blessing=infra_blessing(saved),
-        examples=examples,
-        statistics=statistics,
-        evaluation=evaluation,
-        pushed_model=record,
-        registry=settings.model_dump_json(),
-        pipeline="census",
-        run_id=f"run-{content}",
-        version=NEXT_VERSION,
-    )
+    inputs = {
+        "model": [model],
+        "model_blessing": [blessing],
+        "infra_blessing": [infra_blessing(saved)],
+        "examples": [examples],
+        "statistics": [statistics],
+        "evaluation": [evaluation],
+    }
+    properties = {"registry": settings.model_dump_json(), "pipeline": "census", "run_id": f"run-{content}"}
+    RegistryExecutor().Do(inputs, {"pushed_model": [record]}, {**properties, "version": NEXT_VERSION})
     return record
 
 
@@ -125,9 +125,53 @@ def test_a_push_is_recorded_and_serves_at_once_or_waits(tmp_path: Path) -> None:
     assert record.get_string_custom_property("pushed_destination") == str(registry.folder / "1")
     assert record.get_string_custom_property("content_hash") == content_hash(registry.folder / "1")
     push_model(tmp_path, "b", promote=False)
+    # As in stock TFX, the artifact holds the model.
+    assert content_hash(Path(record.uri)) == content_hash(registry.folder / "1")
     release = registry.release(1)
     assert release is not None and release.metrics == {"auc": 0.875}
     assert (registry.folder / "1" / GOLDEN_FILE).read_bytes() == GOLDEN
     assert registry.ledger().states == {1: State.CHAMPION, 2: State.CANDIDATE}
     again = push_model(tmp_path, "b", promote=True)
     assert (again.get_int_custom_property("pushed"), registry.champion()) == (0, 1)
+
+
+def foreign_inputs(folder: Path) -> dict[str, list[Any]]:
+    """Return a blessed model without declaration, golden requests and infra blessing."""
+    push_model(folder, "any", promote=True)
+    model, blessing = artifacts(folder / "any")
+    model.uri = str(folder / "any" / "model")
+    return {"model": [model], "model_blessing": [blessing]}
+
+
+def test_a_model_without_evaluation_is_pushed_with_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = standard_artifacts.PushedModel()
+    record.uri = str(tmp_path / "pushed")
+    settings = LocalRegistrySettings(model_name="other", folder=str(tmp_path / "registry"), promote=True)
+    properties = {"registry": settings.model_dump_json(), "pipeline": "p", "run_id": "r"}
+    RegistryExecutor().Do(foreign_inputs(tmp_path), {"pushed_model": [record]}, properties)
+    assert (tmp_path / "registry" / "other" / "1" / "saved_model.pb").exists()
+    assert "there are no golden requests; the server serves the version with --allow-unvalidated only" in caplog.text
+
+
+def test_a_push_destination_is_that_of_the_stock_executor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = standard_artifacts.PushedModel()
+    record.uri = str(tmp_path / "pushed")
+    destination = json.dumps({"filesystem": {"base_directory": str(tmp_path / "serving")}})
+    inputs = foreign_inputs(tmp_path)
+    RegistryExecutor().Do(inputs, {"pushed_model": [record]}, {"push_destination": destination})
+    (version,) = (tmp_path / "serving").iterdir()
+    assert (version / "saved_model.pb").exists() and record.get_string_custom_property("pushed_version") == version.name
+    assert "since `registry` is not given" in caplog.text
+
+
+def test_a_blessing_that_nobody_gave_is_not_taken_for_one(tmp_path: Path) -> None:
+    """Stock Pusher pushes without validation if Evaluator failed and its blessing does not exist."""
+    inputs = {**foreign_inputs(tmp_path), "model_blessing": []}
+    with pytest.raises(NotBlessedError, match="there is no model_blessing, since the component before failed"):
+        RegistryExecutor().Do(
+            inputs,
+            {"pushed_model": [standard_artifacts.PushedModel()]},
+            {"push_destination": "{}", "required_blessings": '["model_blessing"]'},
+        )

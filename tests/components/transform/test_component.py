@@ -235,9 +235,9 @@ def test_the_data_is_read_once_to_learn_and_once_to_encode(tmp_path: Path, monke
             graphs["runs"] += 1
             yield batch
 
-    def counted_preprocessing(*args: Any, **kwargs: Any) -> Any:
+    def counted_preprocessing(inputs: Any, custom_config: Any) -> Any:
         graphs["traces"] += 1
-        return whole_preprocessing(*args, **kwargs)
+        return whole_preprocessing(inputs, custom_config)
 
     whole_batches, whole_preprocessing = analyzers.batches, preprocessing.preprocessing_fn
     for module in (analyzers, component):
@@ -256,30 +256,6 @@ def test_a_split_whose_files_are_gone_is_refused_by_name(tmp_path: Path) -> None
     (tmp_path / "raw" / "Split-eval").mkdir(exist_ok=True)
     with pytest.raises(DataError, match="split 'eval' has no files"):
         place.run(component.BatchedExecutor, "ours")
-
-
-def doubled_mean(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    """Return an analysis of what another analysis has to come before."""
-    del custom_config
-    return {"x": inputs["raw"] - tft.mean(inputs["raw"] - tft.mean(inputs["raw"]))}
-
-
-def by_mutual_information(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
-    del custom_config
-    labels = tf.zeros_like(inputs["town"], tf.int64)
-    return {"x": tft.compute_and_apply_vocabulary(inputs["town"], labels=labels)}
-
-
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [(doubled_mean, "another analysis has to come before"), (by_mutual_information, "has no such analysis")],
-)
-def test_an_analysis_of_another_kind_is_refused_by_name(function: Any, reason: str) -> None:
-    spec = {"raw": tf.io.FixedLenFeature([], tf.float32), "town": tf.io.FixedLenFeature([], tf.string)}
-    schema = schema_utils.schema_from_feature_spec(spec).SerializeToString()
-    dotted = f"{function.__module__}.{function.__qualname__}"
-    with pytest.raises(NotImplementedError, match=reason):
-        analyzers.Analysis(analyzers.Preprocessing(dotted, "{}", schema))
 
 
 def test_a_served_model_loads_every_category_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,18 @@
+"""TFX's own executor tests, from the installed package, with the executors of this project in the place of its own.
+
+docs/how-to/components.md lists the tests that TFX itself does not run.
+"""
+
+import pytest
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.components.statistics_gen import executor_test as statistics_gen_tests
+
+from components.statistics_gen.component import StatisticsExecutor
+
+pytestmark = [pytest.mark.proof, pytest.mark.filterwarnings("ignore")]
+
+
+class TestStatisticsGen(statistics_gen_tests.ExecutorTest):
+    @pytest.fixture(autouse=True)
+    def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(statistics_gen, "Executor", StatisticsExecutor)
