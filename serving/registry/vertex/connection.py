@@ -194,7 +194,8 @@ class VertexClient:
             return list(
                 client.transport.operations_client.list_operations(resource, "", timeout=_CALL_SECONDS, retry=None)
             )
-        except exceptions.NotFound:
+        except (exceptions.NotFound, exceptions.InvalidArgument):
+            # Before the first upload; the code for it is not documented.
             return []
         except exceptions.GoogleAPICallError as error:
             raise translate_error(error) from error

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.errors import ConfigError, PipelineError, RunRootError
+from components.task_entry import use_bucket
 from emulators.vertex.pipelines import end_interrupted
 from oncall.__main__ import main as oncall
 from pipeline.run.run_root import RunRoot
@@ -34,7 +35,9 @@ for key, given in request["outputs"]["artifacts"].items():
     open(os.path.join(artifact["uri"], "saved_model.pb"), "w").write("x")
     said["artifacts"][key] = {"artifacts": [{"name": artifact["name"], "uri": artifact["uri"], "metadata": {}}]}
 CODE
-json.dump(said, open(request["outputs"]["outputFile"], "w"))
+file = request["outputs"]["outputFile"]
+file = file.replace(os.environ["REHEARSED_GCS_MOUNT"], os.environ["REHEARSED_GCS_BUCKETS"])
+json.dump(said, open(file, "w"))
 """
 
 
@@ -121,6 +124,23 @@ def test_the_jobs_name_is_filled_in_and_the_environment_is_clean(
     )
     result = rehearse(task("a", code))["a"]
     assert (result.state, result.error) == ("SUCCEEDED", "")
+
+
+def test_a_task_that_writes_the_mount_fails(rehearse: Callable[..., dict[str, Any]]) -> None:
+    """Run by root or not: the image does not run as root."""
+    code = 'os.makedirs(os.path.dirname(request["outputs"]["outputFile"]))'
+    (result,) = rehearse(task("a", code)).values()
+    assert result.state == "FAILED"
+    assert "wrote below /gcs, which only root may do" in result.error or "PermissionError" in result.error
+
+
+def test_the_output_file_of_a_task_is_written_through_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {"inputs": {"parameterValues": {"epochs": 3}}, "outputs": {"outputFile": "/gcs/b/root/task/out.json"}}
+    arguments = ["task_entry", "--json_serialized_invocation_args", json.dumps(request), "--runner=DirectRunner"]
+    changed = use_bucket(arguments)
+    expected = {**request, "outputs": {"outputFile": "gs://b/root/task/out.json"}}
+    assert (json.loads(changed[2]), changed[3:]) == (expected, ["--runner=DirectRunner"])
+    assert use_bucket(changed) == changed
 
 
 def test_a_module_that_is_not_packaged_is_missed(rehearse: Callable[..., dict[str, Any]]) -> None:
