@@ -28,6 +28,8 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
     if not job.job_spec.worker_pool_specs:
         raise InvalidArgumentError("job_spec.worker_pool_specs is required.")
     check_network(job.job_spec.network)
+    if emulator.iam is not None:
+        emulator.iam.check_acting(job.job_spec.service_account)
     for pool in job.job_spec.worker_pool_specs:
         if not pool.container_spec.image_uri or not pool.machine_spec.machine_type:
             raise InvalidArgumentError(

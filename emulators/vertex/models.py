@@ -57,6 +57,8 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
     if not model.container_spec.image_uri:
         raise InvalidArgumentError("model.container_spec.image_uri is required.")
     _check_labels(model.labels)
+    if emulator.iam is not None:
+        emulator.iam.check_image(request.service_account)
     for alias in model.version_aliases:
         if not _ALIAS.fullmatch(alias):
             raise InvalidArgumentError(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")

@@ -35,6 +35,8 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     if not job.runtime_config.gcs_output_directory.startswith("gs://"):
         raise InvalidArgumentError("runtime_config.gcs_output_directory must be a gs:// URI.")
     check_network(job.network)
+    if emulator.iam is not None:
+        emulator.iam.check_acting(job.service_account)
     job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,126}}.")

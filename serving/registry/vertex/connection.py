@@ -48,6 +48,7 @@ _ROLES = {
     "storage.": "roles/storage.objectAdmin",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",
     "cloudkms.": "roles/cloudkms.cryptoKeyEncrypterDecrypter",
+    "artifactregistry.": "roles/artifactregistry.reader",
     "compute.": "roles/compute.networkUser",
     "dataflow.": "roles/dataflow.developer",
 }

@@ -3,13 +3,13 @@
 import pytest
 
 from cli.errors import PushError
+from emulators.vertex.iam import IamTable
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.registry import open_deployed
 from serving.registry.vertex.rollout import Rollout
-from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
+from tests.vertex_fixtures import ACCOUNT, BUCKET, PROJECT, REGION, Bench
 
-ACCOUNT = "runner@my-project.iam.gserviceaccount.com"
 KEY = "projects/my-project/locations/europe-west4/keyRings/ring/cryptoKeys/key"
 
 
@@ -68,3 +68,22 @@ def test_operations_of_a_model_that_does_not_exist_are_none(bench: Bench) -> Non
     for code in ("NOT_FOUND", "INVALID_ARGUMENT"):
         bench.fault(method="ListOperations", code=code)
         assert bench.vertex().list_operations(bench.vertex().models, name) == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "acts", "missing"),
+    [
+        ({"roles/storage.objectViewer"}, True, "roles/artifactregistry.reader"),
+        ({"roles/artifactregistry.reader"}, True, "roles/storage.objectAdmin"),
+        ({"roles/storage.objectViewer", "roles/artifactregistry.reader"}, False, "roles/iam.serviceAccountUser"),
+    ],
+)
+def test_a_role_that_the_account_lacks_is_named(bench: Bench, roles: set[str], acts: bool, missing: str) -> None:
+    bench.server.emulator.iam = IamTable(
+        caller="user:ada@example.com",
+        roles={"user:ada@example.com": frozenset({"roles/aiplatform.user"}), ACCOUNT: frozenset(roles)},
+        act_as={"user:ada@example.com": frozenset({ACCOUNT} if acts else ())},
+    )
+    with pytest.raises(PushError, match=f"permission denied: .*grant {missing}"):
+        BenchWithAccount(**vars(bench)).push(0.1)
+    assert bench.serving() == {}
