@@ -20,7 +20,7 @@ from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.rehearsal import Rehearsal, install_package
 from pipeline.vertex.rehearsal_record import Recorded
 from serving.registry.vertex.connection import VertexClient
-from tests.vertex_fixtures import BUCKET, Bench
+from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, Bench
 
 pytestmark = pytest.mark.integration
 
@@ -444,7 +444,7 @@ def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: VertexCli
         vertex, job(task("a"), task("b", inputs={"model": "a"}), task("r", after=("b",), executor=resolver)), "small-1"
     )
     assert follow(vertex, "small-1").state == "SUCCEEDED"
-    client, parent = vertex.metadata, f"{bench.place.parent}/metadataStores/default"
+    client, parent = vertex.metadata, f"{ANSWERED_PARENT}/metadataStores/default"
     run = client.get_context(name=f"{parent}/contexts/small-1")
     assert (run.schema_title, list(run.parent_contexts)) == ("system.PipelineRun", [f"{parent}/contexts/small"])
     assert client.get_context(name=run.parent_contexts[0]).schema_title == "system.Pipeline"
