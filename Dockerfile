@@ -26,14 +26,16 @@ COPY schemas /src/schemas
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
 
 FROM ${BASE} AS pipeline
+# 0 for root: only for components of your own that write below /gcs, which Vertex lets root do (docs/vertex.md).
+ARG RUN_AS=1000
 RUN useradd --create-home --uid 1000 runner
 COPY --from=locked /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
-USER 1000
+USER ${RUN_AS}
 WORKDIR /home/runner
 # Vertex Pipelines gives each task its own command.
 ENTRYPOINT []
-CMD ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor", "--help"]
+CMD ["python", "-m", "components.task_entry", "--help"]
 
 FROM ${BEAM} AS beam
 

@@ -46,7 +46,9 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
     """Add --config, --set and the flags over its `vertex` section; turn a refusal into one line and its exit code."""
 
     @functools.wraps(command)
-    def run(config_file: Path, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    def run(
+        config_file: Path, vertex_file: Path | None, settings: tuple[str, ...], as_json: bool, **options: Any
+    ) -> None:
         from cli.terminal import refusals
         from pipeline.config import pipeline_config
 
@@ -54,11 +56,19 @@ def _with_config(command: Callable[..., None]) -> Callable[..., None]:
         overrides = [f"vertex.{key}={json.dumps(value)}" for key, value in flags.items() if value]
         goes_on = "; a job that was submitted continues: vertex_runner.py status, cancel"
         with refusals(as_json=as_json, interrupted="interrupted" + (goes_on if command.__name__ == "submit" else "")):
-            command(pipeline_config.load(config_file, [*settings, *overrides]), as_json=as_json, **options)
+            shared = pipeline_config.read_vertex_settings(vertex_file) if vertex_file else []
+            config = pipeline_config.load(config_file, [*shared, *settings, *overrides])
+            command(config, as_json=as_json, **options)
 
     for key, text in reversed(_OVERRIDES):
         flag = f"--{key.replace('_', '-')}"
         run = click.option(flag, key, envvar=f"VERTEX_{key.upper()}", help=f"{text}  [env: VERTEX_{key.upper()}]")(run)
+    run = click.option(
+        "--vertex-file",
+        type=click.Path(path_type=Path),
+        envvar="VERTEX_FILE",
+        help="YAML file with the sections `vertex` and `push.vertex` of several configs.  [env: VERTEX_FILE]",
+    )(run)
     run = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(run)
     run = click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key. May be repeated."
@@ -96,7 +106,9 @@ def compile_command(config: Any, *, output: Path | None, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Follow the tasks; end with the job's exit code.")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier runs left.")
 @click.option("--dry-run", is_flag=True, help="Compile, check and say what the push would do; submit nothing.")
-@click.option("--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *'.")
+@click.option(
+    "--cron", help="Run it by the clock instead: '0 3 * * *', or 'TZ=Europe/Berlin 0 3 * * *' (CRON_TZ= is the same)."
+)
 @_with_config
 def submit(
     config: Any, *, job_id: str | None, wait: bool, no_cache: bool, dry_run: bool, cron: str | None, as_json: bool
@@ -152,6 +164,16 @@ def cancel(config: Any, *, job_id: str, as_json: bool) -> None:
     from pipeline.vertex import commands
 
     commands.cancel(config, job_id, as_json=as_json)
+
+
+@main.command()
+@click.argument("action", type=click.Choice(["list", "pause", "resume", "delete"]), default="list")
+@_with_config
+def schedules(config: Any, *, action: str, as_json: bool) -> None:
+    """List, pause, resume or delete the schedules of the pipeline. The default is to list them."""
+    from pipeline.vertex import commands
+
+    commands.schedules(config, action, as_json=as_json)
 
 
 def run_program() -> None:

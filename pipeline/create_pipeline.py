@@ -128,6 +128,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
         hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
         golden_requests=config.infra_validation.golden_requests,
         golden_tolerance=config.infra_validation.golden_tolerance,
+        pipeline=config.name,
         code_fingerprint=code_fingerprint(components, serving),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from emulators.vertex.iam import IamTable
 from emulators.vertex.server import EmulatorServer, make_certificates
 from serving.model.golden_requests import GoldenRequests
 from serving.registry.protocol import Candidate, PushedVersion
@@ -24,6 +25,16 @@ PROJECT, REGION, BUCKET = "my-project", "europe-west4", "my-bucket"
 PROJECT_NUMBER = "697047613721"
 ANSWERED_PARENT = f"projects/{PROJECT_NUMBER}/locations/{REGION}"
 
+# Roles of docs/vertex.md.
+ACCOUNT = f"runner@{PROJECT}.iam.gserviceaccount.com"
+IAM = IamTable(
+    caller=ACCOUNT,
+    roles={
+        ACCOUNT: frozenset({"roles/aiplatform.user", "roles/storage.objectAdmin", "roles/artifactregistry.reader"}),
+    },
+    act_as={ACCOUNT: frozenset({ACCOUNT})},
+)
+
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,8 +46,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
-    numbers = {PROJECT: PROJECT_NUMBER}
-    with EmulatorServer(tmp_path / "vertex", tls=tls, operation_seconds=0.02, project_numbers=numbers) as running:
+    with EmulatorServer(
+        tmp_path / "vertex", tls=tls, operation_seconds=0.02, project_numbers={PROJECT: PROJECT_NUMBER}, iam=IAM
+    ) as running:
         for key, value in running.environment().items():
             monkeypatch.setenv(key, value)
         (running.emulator.storage / BUCKET).mkdir()

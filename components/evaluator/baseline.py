@@ -6,6 +6,9 @@ from tfx.dsl.components.common import resolver
 from tfx.dsl.input_resolution.strategies import latest_blessed_model_strategy
 from tfx.types import standard_artifacts
 
+# Of a blessing: the name of the pipeline that blessed the model.
+PIPELINE_PROPERTY = "pipeline"
+
 
 class LastBlessedOtherModel(latest_blessed_model_strategy.LatestBlessedModelStrategy):
     """The last blessed model that is not the candidate itself.

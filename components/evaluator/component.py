@@ -27,6 +27,7 @@ from tfx.utils import json_utils, path_utils, proto_utils
 from cli.errors import PipelineError
 from components.artifact_files import files_in
 from components.config import Evaluation
+from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
 from components.evaluator.evaluation import BASELINE, JudgedRows, eval_config, set_decisions, summarize
 from components.evaluator.golden_requests import write_golden
@@ -122,7 +123,7 @@ class BatchedExecutor(executor.Executor):
                 tolerance=exec_properties["golden_tolerance"],
             )
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, models, blessed=not summary.failures)
+        _bless(blessing, models, pipeline=exec_properties["pipeline"], blessed=not summary.failures)
 
 
 class EvaluatorSpec(types.ComponentSpec):
@@ -135,6 +136,7 @@ class EvaluatorSpec(types.ComponentSpec):
         "example_splits": component_spec.ExecutionParameter(type=str),
         "golden_requests": component_spec.ExecutionParameter(type=int),
         "golden_tolerance": component_spec.ExecutionParameter(type=float),
+        "pipeline": component_spec.ExecutionParameter(type=str),
         "code_fingerprint": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar = {
@@ -169,6 +171,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         hyperparameters: types.BaseChannel | None = None,
         golden_requests: int,
         golden_tolerance: float,
+        pipeline: str,
         code_fingerprint: str,
     ) -> None:
         """Args:
@@ -183,6 +186,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         hyperparameters: values of a search, which may say otherwise.
         golden_requests: number of rows that are kept with their answers in the evaluation's folder.
         golden_tolerance: greatest difference that a serving model may have.
+        pipeline: name of the pipeline, which is kept with the blessing.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = EvaluatorSpec(
@@ -196,6 +200,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             example_splits=json_utils.dumps([evaluation.split]),
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
+            pipeline=pipeline,
             code_fingerprint=code_fingerprint,
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),
@@ -285,8 +290,9 @@ def _signatures(path: str) -> Mapping[str, Any]:
     return signatures
 
 
-def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, blessed: bool) -> None:
+def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pipeline: str, blessed: bool) -> None:
     """Mark the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
+    blessing.set_string_custom_property(PIPELINE_PROPERTY, pipeline)
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, models[CANDIDATE].id)
     if BASELINE in models:

@@ -107,8 +107,12 @@ def _run_in_container() -> None:
     # Needs the compiler's packages, which a run on this machine does not.
     from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver as container_driver
 
+    from components.task_entry import use_bucket
+
     container_driver.input_processor.FileBasedInputProcessor = ContentProcessor
-    container_driver.app.run(container_driver.main, flags_parser=container_driver._parse_flags)
+    container_driver.app.run(
+        container_driver.main, flags_parser=lambda arguments: container_driver._parse_flags(use_bucket(arguments))
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf import json_format, struct_pb2
 
 from emulators.vertex.faults import AFTER, BEFORE, OPERATION
+from emulators.vertex.iam import IamTable, parse_table
 from emulators.vertex.server import CONTROL, EmulatorServer
 from emulators.vertex.service import METHODS
 from schemas.declaration import did_you_mean
@@ -52,6 +53,12 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
     help="Number of a project, which responses have in all names. May be repeated.  [default: derived from the id]",
 )
 @click.option(
+    "--iam",
+    "iam_file",
+    type=click.Path(path_type=Path),
+    help="JSON file with `caller`, `roles` and `act_as`; permissions are checked against it.  [default: no checks]",
+)
+@click.option(
     "--tls", type=click.Path(path_type=Path), help="Folder of the CA and the certificate.  [default: STATE/tls]"
 )
 @click.pass_context
@@ -62,6 +69,7 @@ def main(
     operation_seconds: float,
     warm_up_seconds: float,
     projects: tuple[str, ...],
+    iam_file: Path | None,
     tls: Path | None,
 ) -> None:
     """Emulate Vertex AI and Cloud Storage on this machine, until Ctrl-C.
@@ -78,6 +86,7 @@ def main(
         "operation_seconds": operation_seconds,
         "warm_up_seconds": warm_up_seconds,
         "project_numbers": _parse_projects(projects),
+        "iam": iam_file and _read_iam(iam_file),
     }
     with _lock_state(state), _open_server(state.absolute(), port, settings) as server:
         lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
@@ -104,6 +113,13 @@ def _lock_state(state: Path) -> Iterator[None]:
                 "or another folder"
             ) from error
         yield
+
+
+def _read_iam(file: Path) -> IamTable:
+    try:
+        return parse_table(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{file}: {error}", param_hint="--iam") from error
 
 
 def _parse_projects(projects: Sequence[str]) -> dict[str, str]:

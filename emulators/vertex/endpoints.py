@@ -102,6 +102,9 @@ def deploy_model(emulator: Emulator, request: Any) -> Any:
     version = models.find_version(emulator, deployed.model)
     if not deployed.dedicated_resources.machine_spec.machine_type:
         raise InvalidArgumentError("deployed_model.dedicated_resources.machine_spec.machine_type is required.")
+    if emulator.iam is not None:
+        emulator.iam.check_acting(deployed.service_account)
+        emulator.iam.check_files(deployed.service_account)
     if deployed.id and deployed.id in {d.id for d in endpoint.deployed_models}:
         raise StatusError("ALREADY_EXISTS", f"DeployedModel {deployed.id} already exists.")
     split = dict(request.traffic_split)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
+from google.protobuf import empty_pb2
 from google.rpc import code_pb2, status_pb2
 
 from emulators.vertex import models
@@ -27,6 +28,8 @@ def create_custom_job(emulator: Emulator, request: Any) -> Any:
     if not job.job_spec.worker_pool_specs:
         raise InvalidArgumentError("job_spec.worker_pool_specs is required.")
     check_network(job.job_spec.network)
+    if emulator.iam is not None:
+        emulator.iam.check_acting(job.job_spec.service_account)
     for pool in job.job_spec.worker_pool_specs:
         if not pool.container_spec.image_uri or not pool.machine_spec.machine_type:
             raise InvalidArgumentError(
@@ -124,7 +127,10 @@ def _predict(emulator: Emulator, name: str) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"instance": i, "prediction": p}) for i, p in zip(rows, predicted, strict=True)]
-    (target / "prediction.results-00000-of-00001").write_text("\n".join(lines) + "\n")
+    (target / "prediction.results-00000-of-00001").write_text("".join(f"{line}\n" for line in lines))
+    (target / "prediction.errors_stats-00000-of-00001").write_text("")
+    prefix = job.output_config.gcs_destination.output_uri_prefix.rstrip("/")
+    job.output_info.gcs_output_directory = f"{prefix}/{target.name}"
     job.state, job.end_time = v1.JobState.JOB_STATE_SUCCEEDED, now()
     job.completion_stats.successful_count = len(rows)
     emulator.store.put(job)
@@ -144,6 +150,54 @@ def get_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
 def list_batch_prediction_jobs(emulator: Emulator, request: Any) -> Any:
     jobs = emulator.store.list_below(f"{request.parent}/batchPredictionJobs/", "BatchPredictionJob")
     return list_page(v1.types.ListBatchPredictionJobsResponse, "batch_prediction_jobs", jobs, request)
+
+
+def _start_deletion(emulator: Emulator, request: Any) -> Any:
+    emulator.store.get(request.name)
+    return emulator.operations.start("DeleteJob", request.name, {"name": request.name})
+
+
+@finisher("DeleteJob")
+def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
+    emulator.store.delete(request["name"])
+    return empty_pb2.Empty()
+
+
+@method("JobService")
+def delete_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
+    return _start_deletion(emulator, request)
+
+
+@method("JobService")
+def delete_custom_job(emulator: Emulator, request: Any) -> Any:
+    return _start_deletion(emulator, request)
+
+
+@method("JobService")
+def delete_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
+    return _start_deletion(emulator, request)
+
+
+@method("JobService")
+def get_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
+
+
+@method("JobService")
+def pause_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
+    return _set_monitoring(emulator, request.name, v1.JobState.JOB_STATE_PAUSED)
+
+
+@method("JobService")
+def resume_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
+    return _set_monitoring(emulator, request.name, v1.JobState.JOB_STATE_RUNNING)
+
+
+def _set_monitoring(emulator: Emulator, name: str, state: Any) -> Any:
+    job = emulator.store.get(name)
+    job.state = state
+    emulator.store.put(job)
+    return empty_pb2.Empty()
 
 
 @method("JobService")

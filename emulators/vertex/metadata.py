@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from google.cloud import aiplatform_v1 as v1
+from google.protobuf import empty_pb2
 
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.service import Emulator, finisher, list_page, method
@@ -17,6 +18,8 @@ from emulators.vertex.store import check_etag, now
 MAX_GRAPH = 1000
 _ID = re.compile(r"[a-z0-9-]{4,128}")
 _TITLE = re.compile(r"[a-z][a-z0-9]{1,19}\.[A-Z][a-zA-Z0-9]{1,48}")
+# Without a mask.
+_UPDATED = ("metadata", "display_name", "description", "labels", "state")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 # "System schemas live under the namespace system" (docs/ml-metadata/system-schemas). Those of Google's own resources
 # and TFX's artifacts come with Vertex Pipelines; that they may be used without registration is a guess.
@@ -117,7 +120,8 @@ def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) ->
         return emulator.store.put(message)
     current = emulator.store.get(message.name)
     check_etag(message.etag, current)
-    for path in mask.paths or ("metadata", "display_name", "description", "labels", "state"):
+    fields = [path for path in _UPDATED if path in type(current).meta.fields]
+    for path in mask.paths or fields:
         if path in type(current).meta.fields:
             setattr(current, path, getattr(message, path))
         else:
@@ -203,6 +207,71 @@ def add_context_artifacts_and_executions(emulator: Emulator, request: Any) -> An
         emulator.store.get(name)
         emulator.store.execute("INSERT OR IGNORE INTO member VALUES (?, ?)", (request.context, name))
     return v1.types.AddContextArtifactsAndExecutionsResponse()
+
+
+@method("MetadataService")
+def add_context_children(emulator: Emulator, request: Any) -> Any:
+    """Add children; a cycle is rejected (AddContextChildren: "If any of the child Contexts ... cycle ... error")."""
+    ancestors = {request.context, *_find_ancestors(emulator, request.context)}
+    for name in request.child_contexts:
+        child = emulator.store.get(name)
+        if name in ancestors:
+            raise InvalidArgumentError(f"{name} is an ancestor of {request.context}.")
+        child.parent_contexts = [*dict.fromkeys([*child.parent_contexts, request.context])]
+        # A guess from the SDK: its experiments update a run by the etag from before it became a child.
+        emulator.store.put(child, keeps_etag=True)
+    return v1.types.AddContextChildrenResponse()
+
+
+def _find_ancestors(emulator: Emulator, name: str) -> set[str]:
+    parents = set(emulator.store.get(name).parent_contexts)
+    return parents.union(*(_find_ancestors(emulator, parent) for parent in parents))
+
+
+@method("MetadataService")
+def remove_context_children(emulator: Emulator, request: Any) -> Any:
+    for name in request.child_contexts:
+        child = emulator.store.get(name)
+        child.parent_contexts = [parent for parent in child.parent_contexts if parent != request.context]
+        emulator.store.put(child, keeps_etag=True)
+    return v1.types.RemoveContextChildrenResponse()
+
+
+def _start_deletion(emulator: Emulator, request: Any) -> Any:
+    check_etag(getattr(request, "etag", ""), emulator.store.get(request.name))
+    return emulator.operations.start("DeleteMetadata", request.name, {"name": request.name})
+
+
+@method("MetadataService")
+def delete_context(emulator: Emulator, request: Any) -> Any:
+    children = [
+        context.name
+        for context in emulator.store.list_below(request.name.rpartition("/")[0], "Context")
+        if request.name in context.parent_contexts
+    ]
+    if children and not request.force:
+        # "The force deletion semantics is still undefined" (DeleteContextRequest.force). The code is a guess.
+        raise FailedPreconditionError(f"{request.name} has child contexts.")
+    return _start_deletion(emulator, request)
+
+
+@method("MetadataService")
+def delete_execution(emulator: Emulator, request: Any) -> Any:
+    return _start_deletion(emulator, request)
+
+
+@method("MetadataService")
+def delete_artifact(emulator: Emulator, request: Any) -> Any:
+    return _start_deletion(emulator, request)
+
+
+@finisher("DeleteMetadata")
+def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
+    name = request["name"]
+    emulator.store.delete(name)
+    emulator.store.execute("DELETE FROM member WHERE name = ? OR context = ?", (name, name))
+    emulator.store.execute("DELETE FROM event WHERE execution = ? OR artifact = ?", (name, name))
+    return empty_pb2.Empty()
 
 
 @method("MetadataService")

@@ -14,6 +14,8 @@ _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
 _LABEL = re.compile(r"[\w-]{0,63}")
 DEFAULT = "default"
+# Key of the labels of a whole model, after its name.
+_MODEL_LABELS = "#labels"
 
 
 def list_versions(emulator: Emulator, model: str) -> list[Any]:
@@ -55,6 +57,8 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
     if not model.container_spec.image_uri:
         raise InvalidArgumentError("model.container_spec.image_uri is required.")
     _check_labels(model.labels)
+    if emulator.iam is not None:
+        emulator.iam.check_image(request.service_account)
     for alias in model.version_aliases:
         if not _ALIAS.fullmatch(alias):
             raise InvalidArgumentError(f"Version alias {alias} does not match [a-z][a-zA-Z0-9-]{{0,126}}[a-z0-9].")
@@ -79,8 +83,6 @@ def upload_model(emulator: Emulator, request: Any) -> Any:
 def _finish_upload(emulator: Emulator, request: dict[str, Any]) -> Any:
     name = request["name"]
     model = v1.types.Model.from_json(request["model"])
-    if model.artifact_uri and not (emulator.path(model.artifact_uri) / "saved_model.pb").is_file():
-        raise InvalidArgumentError(f"There is no SavedModel in {model.artifact_uri}.")
     model.name = name
     model.version_id = str(emulator.store.next_number(name))
     model.version_create_time = now()
@@ -116,20 +118,34 @@ def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
 
 @method("ModelService")
 def get_model(emulator: Emulator, request: Any) -> Any:
-    return find_version(emulator, request.name)
+    return _merge_labels(emulator, find_version(emulator, request.name))
+
+
+def _merge_labels(emulator: Emulator, version: Any) -> Any:
+    """Return a version with the labels of its model, too: "both are merged when a model is returned" (Model.labels)."""
+    key = f"{version.name}{_MODEL_LABELS}"
+    if emulator.store.has(key):
+        version.labels = {**emulator.store.get(key).labels, **version.labels}
+    return version
 
 
 @method("ModelService")
 def list_models(emulator: Emulator, request: Any) -> Any:
     every = emulator.store.list_below(f"{request.parent}/models/", "Model")
-    default = [_set_deployments(emulator, version) for version in every if DEFAULT in version.version_aliases]
+    default = [
+        _merge_labels(emulator, _set_deployments(emulator, version))
+        for version in every
+        if DEFAULT in version.version_aliases
+    ]
     return list_page(v1.types.ListModelsResponse, "models", default, request)
 
 
 @method("ModelService")
 def list_model_versions(emulator: Emulator, request: Any) -> Any:
     model, _, _ = request.name.partition("@")
-    versions = [_set_deployments(emulator, version) for version in list_versions(emulator, model)]
+    versions = [
+        _merge_labels(emulator, _set_deployments(emulator, version)) for version in list_versions(emulator, model)
+    ]
     if not versions:
         raise NotFoundError(request.name)
     return list_page(v1.types.ListModelVersionsResponse, "models", versions, request)
@@ -137,17 +153,19 @@ def list_model_versions(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def update_model(emulator: Emulator, request: Any) -> Any:
-    # The name decides, as the proto says: `MODEL@1` is an update of that version. Model-wide labels are not emulated.
-    if "labels" in request.update_mask.paths and "@" not in request.model.name:
-        raise StatusError("UNIMPLEMENTED", "Labels of a whole model are not emulated.")
+    # The name decides, as the proto of UpdateModelRequest says: `MODEL@1` is an update of that version.
     current = find_version(emulator, request.model.name)
     check_etag(request.model.etag, current)
+    _check_labels(request.model.labels)
+    if "labels" in request.update_mask.paths and "@" not in request.model.name:
+        shared = v1.types.Model(name=current.name, labels=request.model.labels)
+        emulator.store.put(shared, f"{current.name}{_MODEL_LABELS}")
+        request.update_mask.paths.remove("labels")
     for field in request.update_mask.paths:
         if field not in ("labels", "display_name", "description", "version_description"):
             raise InvalidArgumentError(f"{field} of a model cannot be updated.")
         setattr(current, field, getattr(request.model, field))
-    _check_labels(current.labels)
-    return _save(emulator, current)
+    return _merge_labels(emulator, _set_deployments(emulator, _save(emulator, current)))
 
 
 @method("ModelService")
@@ -205,6 +223,11 @@ def import_model_evaluation(emulator: Emulator, request: Any) -> Any:
     evaluation = request.model_evaluation
     evaluation.name = f"{version.name}@{version.version_id}/evaluations/{emulator.store.new_id()}"
     return emulator.store.put(evaluation)
+
+
+@method("ModelService")
+def get_model_evaluation(emulator: Emulator, request: Any) -> Any:
+    return emulator.store.get(request.name)
 
 
 @method("ModelService")

@@ -6,18 +6,19 @@ import threading
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
-from google.protobuf import empty_pb2, json_format
+from google.protobuf import empty_pb2, field_mask_pb2, json_format
 from google.rpc import code_pb2, status_pb2
 
 from cli.errors import PipelineError
-from emulators.vertex.errors import InvalidArgumentError, StatusError
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
 from emulators.vertex.service import Emulator, finisher, list_page, method
 from emulators.vertex.store import now
 from pipeline.vertex.rehearsal import Rehearsal, TaskResult
 
 _LOG = logging.getLogger(__name__)
-_JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+# "Less than 128 characters" (CreatePipelineJobRequest.pipeline_job_id).
+_JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,126}")
 _PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 # One job at a time: each takes the whole machine.
 _JOB_LOCK = threading.Lock()
@@ -34,9 +35,11 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
     if not job.runtime_config.gcs_output_directory.startswith("gs://"):
         raise InvalidArgumentError("runtime_config.gcs_output_directory must be a gs:// URI.")
     check_network(job.network)
+    if emulator.iam is not None:
+        emulator.iam.check_acting(job.service_account)
     job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
     if not _JOB_ID.fullmatch(job_id):
-        raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,127}}.")
+        raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,126}}.")
     job.name = f"{request.parent}/pipelineJobs/{job_id}"
     if emulator.store.has(job.name):
         raise StatusError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
@@ -131,16 +134,45 @@ def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
         "pipeline_jobs",
         jobs,
         request,
-        lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2]},
+        lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2], "pipeline_name": _get_pipeline_name(job)},
     )
     # "Not available in the list view."
     response.pipeline_jobs = [_mask(job, request.read_mask.paths) for job in response.pipeline_jobs]
     return response
 
 
+def _get_pipeline_name(job: Any) -> str:
+    """Return what the filter calls pipeline_name (ListPipelineJobsRequest.filter)."""
+    spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
+    return str(spec.get("pipelineInfo", {}).get("name", ""))
+
+
 def _mask(job: Any, paths: Any) -> Any:
+    """Return the fields of a read mask; one may be nested, also in the spec."""
     job.job_detail = v1.PipelineJobDetail()
-    return v1.PipelineJob(**{path: getattr(job, path) for path in paths}) if paths else job
+    if not paths:
+        return job
+    source, masked = v1.PipelineJob.pb(job), v1.PipelineJob.pb(v1.PipelineJob())
+    spec = json_format.MessageToDict(source.pipeline_spec)
+    keys = [path.partition(".")[2].split(".")[0] for path in paths if path.startswith("pipeline_spec.")]
+    masked.pipeline_spec.update({key: spec[key] for key in keys if key in spec})
+    plain = [path for path in paths if not path.startswith("pipeline_spec.")]
+    field_mask_pb2.FieldMask(paths=plain).MergeMessage(source, masked)
+    return v1.PipelineJob.wrap(masked)
+
+
+@method("PipelineService")
+def delete_pipeline_job(emulator: Emulator, request: Any) -> Any:
+    if request.name in _RUNNING:
+        raise FailedPreconditionError(f"{request.name} is running; cancel it first.")
+    emulator.store.get(request.name)
+    return emulator.operations.start("DeletePipelineJob", request.name, {"name": request.name})
+
+
+@finisher("DeletePipelineJob")
+def _finish_delete_job(emulator: Emulator, request: dict[str, Any]) -> Any:
+    emulator.store.delete(request["name"])
+    return empty_pb2.Empty()
 
 
 @method("PipelineService")
@@ -200,8 +232,29 @@ def update_schedule(emulator: Emulator, request: Any) -> Any:
 
 
 def _check_cron(cron: str) -> None:
-    if not re.fullmatch(r"(TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
+    if not re.fullmatch(r"((CRON_)?TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
         raise InvalidArgumentError(f"cron {cron} is not valid.")
+
+
+@method("ScheduleService")
+def pause_schedule(emulator: Emulator, request: Any) -> Any:
+    """Pause a schedule; the code for one that is not active is a guess."""
+    return _set_state(emulator, request.name, v1.Schedule.State.ACTIVE, v1.Schedule.State.PAUSED)
+
+
+@method("ScheduleService")
+def resume_schedule(emulator: Emulator, request: Any) -> Any:
+    """Resume a schedule; the code for one that is not paused is a guess."""
+    return _set_state(emulator, request.name, v1.Schedule.State.PAUSED, v1.Schedule.State.ACTIVE)
+
+
+def _set_state(emulator: Emulator, name: str, before: Any, after: Any) -> Any:
+    schedule = emulator.store.get(name)
+    if schedule.state != before:
+        raise FailedPreconditionError(f"{name} is {schedule.state.name}, not {before.name}.")
+    schedule.state = after
+    emulator.store.put(schedule)
+    return empty_pb2.Empty()
 
 
 @method("ScheduleService")

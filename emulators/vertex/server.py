@@ -17,6 +17,7 @@ from emulators.storage.server import StorageServer
 from emulators.vertex import endpoints, jobs, metadata, models, pipelines  # noqa: F401 (they fill METHODS)
 from emulators.vertex.errors import StatusError
 from emulators.vertex.faults import AFTER, BEFORE, Fault
+from emulators.vertex.iam import IamTable
 from emulators.vertex.service import METHODS, Emulator
 
 _SERVICE = "google.cloud.aiplatform.v1."
@@ -55,6 +56,7 @@ class EmulatorServer:
         warm_up_seconds: float = 0.0,
         read_lag_seconds: float = 0.0,
         project_numbers: Mapping[str, str] | None = None,
+        iam: IamTable | None = None,
     ) -> None:
         """Open the ports.
 
@@ -67,6 +69,7 @@ class EmulatorServer:
           warm_up_seconds: Time for which an endpoint answers 503 after a deployment or a change of its split.
           read_lag_seconds: Time for which a new deployment is not listed yet.
           project_numbers: Numbers of projects by id.
+          iam: Table of permissions; nothing is checked if omitted.
 
         Raises:
           RuntimeError, OSError: a port is in use.
@@ -77,6 +80,7 @@ class EmulatorServer:
             warm_up_seconds=warm_up_seconds,
             read_lag_seconds=read_lag_seconds,
             project_numbers=project_numbers,
+            iam=iam,
         )
         self.ca_file = make_certificates(tls or state / "tls")
         folder = self.ca_file.parent
@@ -148,6 +152,8 @@ class _Handlers(grpc.GenericRpcHandler):
         emulator = self._emulator
         emulator.projects.resolve_fields(type(request).pb(request) if hasattr(type(request), "pb") else request)
         try:
+            if emulator.iam is not None:
+                emulator.iam.check_caller(name)
             self._strike(name, BEFORE)
             with emulator.store.lock:
                 emulator.faults.calls.append(name)

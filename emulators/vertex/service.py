@@ -7,6 +7,7 @@ from typing import Any
 from emulators.vertex.errors import InvalidArgumentError
 from emulators.vertex.faults import Faults
 from emulators.vertex.filters import is_match
+from emulators.vertex.iam import IamTable
 from emulators.vertex.names import ProjectNumbers
 from emulators.vertex.operations import Finisher, Operations
 from emulators.vertex.store import Store, cut_page
@@ -50,6 +51,7 @@ class Emulator:
         warm_up_seconds: float = 0.0,
         read_lag_seconds: float = 0.0,
         project_numbers: Mapping[str, str] | None = None,
+        iam: IamTable | None = None,
     ) -> None:
         self.state = state
         self.storage = state / "storage"
@@ -57,6 +59,7 @@ class Emulator:
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
         self.projects = ProjectNumbers(project_numbers)
+        self.iam = iam
         self.warm_up_seconds, self.read_lag_seconds = warm_up_seconds, read_lag_seconds
         # By endpoint, on the monotonic clock.
         self.warm_up_ends: dict[str, float] = {}

@@ -68,10 +68,10 @@ class Store:
         """Return an id as the service assigns them: a long decimal number."""
         return str(4_000_000_000_000_000_000 + self.next_number("id"))
 
-    def put(self, message: Any, name: str | None = None) -> Any:
+    def put(self, message: Any, name: str | None = None, *, keeps_etag: bool = False) -> Any:
         """Store a message under its name, with a new etag and update time where its type has them."""
         fields = type(message).meta.fields
-        if "etag" in fields:
+        if "etag" in fields and not keeps_etag:
             message.etag = uuid.uuid4().hex[:16]
         if "update_time" in fields:
             message.update_time = now()

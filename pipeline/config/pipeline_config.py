@@ -3,6 +3,7 @@
 config = load("configs/census.yaml", settings=["training.epochs=3"])
 """
 
+import json
 import os
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -290,6 +291,11 @@ class PipelineConfig(Declaration):
             )
         if self.vertex is not None and self.vertex.input_base is None and self.data.reads_files:
             raise ValueError("vertex.input_base: is missing; give the gs:// folder that replaces data.base")
+        if self.vertex is not None and self.name[0].isdecimal():
+            raise ValueError(
+                f"name: '{self.name}' starts with a digit, and so would the ids of its jobs on Vertex AI, which start "
+                "with a letter"
+            )
         if self.push.vertex is not None and not MODEL_ID.fullmatch(self.push.model_name):
             raise ValueError(
                 f"push.model_name: '{self.push.model_name}' cannot be a model's id on Vertex AI: at most 63 of "
@@ -435,6 +441,23 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
     except ValidationError as error:
         lines = [f"{path}: {_describe(problem, data)}" for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from error
+
+
+def read_vertex_settings(file: Path) -> list[str]:
+    """Return the sections `vertex` and `push.vertex` of a file that several configs share, as settings of `load`.
+
+    Raises:
+      ConfigError: the file has another section, or none of these.
+    """
+    data = _read(file)
+    push = data.pop("push", {})
+    sections = {"vertex": data.pop("vertex", None), "push.vertex": push.pop("vertex", None)}
+    surplus = [*data, *(f"push.{name}" for name in push)]
+    settings = [f"{name}={json.dumps(values)}" for name, values in sections.items() if values is not None]
+    if surplus or not settings:
+        others = ", ".join(surplus) or "neither"
+        raise ConfigError(f"{file}: expected the sections vertex and push.vertex alone, found {others}")
+    return settings
 
 
 def name_in(file: str | Path, settings: Sequence[str] = ()) -> str | None:

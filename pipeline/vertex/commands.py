@@ -163,6 +163,21 @@ def cancel(config: PipelineConfig, job_id: str, *, as_json: bool) -> None:
     _print({"job_id": now.name, "state": now.state}, f"{now.name}: {now.state}", as_json=as_json)
 
 
+def schedules(config: PipelineConfig, action: str, *, as_json: bool) -> None:
+    """Print the schedules of the pipeline, after a change of their state if the action is one."""
+    vertex = _vertex(config)
+    if action == "list":
+        listed = jobs.list_schedules(vertex, config.name)
+    else:
+        listed = jobs.change_schedules(vertex, config.name, action)
+    values = [{"schedule": s.name, "cron": s.cron, "state": s.state.name} for s in listed]
+    lines = [f"{entry['state']:<10} {entry['cron']:<30} {entry['schedule']}" for entry in values]
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+    else:
+        click.echo("\n".join(lines) or f"no schedule of {config.name} in {vertex.place.parent}")
+
+
 def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
     """Run the compiled job here, and keep a record of it; return the exit code."""
     folder.mkdir(parents=True, exist_ok=True)

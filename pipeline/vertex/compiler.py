@@ -12,6 +12,7 @@ from typing import Any
 from tfx import v1 as tfx
 
 from cli.errors import ConfigError
+from components.evaluator.baseline import PIPELINE_PROPERTY
 from pipeline.config.node_names import NEVER_CACHED
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.create_pipeline import create_pipeline
@@ -22,9 +23,16 @@ JOB_NAME = "{{$.pipeline_job_name}}"
 # https://cloud.google.com/vertex-ai/docs/quotas#pipelines: a request of 4 MB; and a parameter in ML Metadata of 64 kB.
 _MAX_SPEC_BYTES = 4_000_000
 _MAX_PARAMETER_BYTES = 65_536
+# The parameters and artifacts of a task travel in one argument of its container's command, which Linux limits.
+_MAX_TASK_BYTES = 131_072
+# Kept free for a task's inputs and outputs, which are not known yet.
+_ARTIFACT_BYTES = 16_384
+_BLESSED_QUERY = "metadata.blessed.number_value=1"
 _EXECUTOR_FLAG = "--executor_class_path"
 # In place of TFX's own, which names files by size and time.
 _DRIVER_MODULE = "components.example_gen.driver"
+_TFX_ENTRY = ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"]
+_ENTRY_MODULE = "components.task_entry"
 _LOCAL_PATH = re.compile(r"(?:^|[\s\"'=])((?:/(?:home|tmp|root|work|Users|var|mnt|workspace)/|[A-Z]:\\)[^\s\"']*)")
 
 
@@ -70,6 +78,13 @@ def _finish(job: dict[str, Any], config: PipelineConfig) -> None:
     if config.data.example_gen is None:
         container = _container(job, "ExampleGen")
         container["lifecycle"]["preCacheCheck"]["command"] = ["python", "-m", _DRIVER_MODULE]
+    for executor in _executors(job).values():
+        if executor.get("container", {}).get("command") == _TFX_ENTRY:
+            executor["container"]["command"] = ["python", "-m", _ENTRY_MODULE]
+        for query in executor.get("resolver", {}).get("outputArtifactQueries", {}).values():
+            # Resolvers of Vertex Pipelines do not ask for the pipeline: another's model would be the baseline.
+            if _BLESSED_QUERY in query["filter"]:
+                query["filter"] += f' AND metadata.{PIPELINE_PROPERTY}.string_value="{config.name}"'
     for name, machine in vertex.machines.items():
         if name in tasks and machine.replicas == 1:
             _container(job, name)["resources"] = _resources(machine)
@@ -182,10 +197,21 @@ def _wrong_executors(job: Mapping[str, Any]) -> Iterator[str]:
 
 def _wrong_parameters(job: Mapping[str, Any]) -> Iterator[str]:
     for name, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
-        for key, source in task.get("inputs", {}).get("parameters", {}).items():
-            size = len(json.dumps(source.get("runtimeValue", {}).get("constant", "")).encode())
+        parameters = task.get("inputs", {}).get("parameters", {})
+        sizes = {
+            key: len(json.dumps(source.get("runtimeValue", {}).get("constant", "")).encode())
+            for key, source in parameters.items()
+        }
+        for key, size in sizes.items():
             if size > _MAX_PARAMETER_BYTES:
                 yield f"{name}.{key}: has {size:,} bytes; ML Metadata takes {_MAX_PARAMETER_BYTES:,}"
+        total = sum(len(key) + size for key, size in sizes.items())
+        if total > _MAX_TASK_BYTES - _ARTIFACT_BYTES:
+            largest = max(sizes, key=sizes.__getitem__)
+            yield (
+                f"{name}: its parameters have {total:,} bytes, most of them in '{largest}'; all travel in one argument "
+                f"of a command, of at most {_MAX_TASK_BYTES:,} bytes, with {_ARTIFACT_BYTES:,} for artifacts"
+            )
     size = len(json.dumps(job).encode())
     if size > _MAX_SPEC_BYTES:
         yield f"the job has {size:,} bytes; Vertex takes {_MAX_SPEC_BYTES:,}. Long vocabularies are better learned"

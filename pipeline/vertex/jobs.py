@@ -1,5 +1,6 @@
 """Jobs on Vertex Pipelines: submit, schedule, follow, cancel. Uses the real client; imports no TensorFlow."""
 
+import functools
 import math
 import re
 import time
@@ -22,7 +23,8 @@ from serving.registry.vertex.metadata_store import resolve_network
 
 # https://en.wikipedia.org/wiki/Cron#Cron_expression
 _CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
-JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+# "Less than 128 characters" (CreatePipelineJobRequest.pipeline_job_id).
+JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,126}")
 # The exit code of a run that somebody ended, as for Ctrl-C.
 CANCELLED_EXIT_CODE = 130
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
@@ -102,7 +104,7 @@ def origin(config: PipelineConfig) -> dict[str, str]:
 def check_job_id(job_id: str) -> None:
     """Raise ConfigError if the id breaks Vertex's rule."""
     if not JOB_ID.fullmatch(job_id):
-        raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,127}}")
+        raise ConfigError(f"--job-id: '{job_id}' does not match [a-z][-a-z0-9]{{0,126}}")
 
 
 def submit(vertex: VertexClient, job: Mapping[str, Any], job_id: str) -> Submission:
@@ -143,7 +145,10 @@ def _message(vertex: VertexClient, job: Mapping[str, Any]) -> v1.PipelineJob:
     if "network" in values:
         values["network"] = resolve_network(vertex, values["network"])
     message = v1.PipelineJob.pb(v1.PipelineJob())
-    json_format.ParseDict(values, message)
+    try:
+        json_format.ParseDict(values, message)
+    except json_format.ParseError as error:
+        raise ConfigError(f"the compiled job is not one that Vertex AI knows: {error}") from error
     request_job: v1.PipelineJob = v1.PipelineJob.wrap(message)
     return request_job
 
@@ -154,9 +159,9 @@ def check_cron(cron: str) -> None:
     Raises:
       ConfigError: with the field that is wrong.
     """
-    zone, *fields = cron.split() if cron.startswith("TZ=") else ["", *cron.split()]
+    zone, *fields = cron.split() if cron.startswith(("TZ=", "CRON_TZ=")) else ["", *cron.split()]
     zones = zoneinfo.available_timezones()
-    if zone and zones and zone.removeprefix("TZ=") not in zones:
+    if zone and zones and zone.partition("=")[2] not in zones:
         raise ConfigError(f"--cron: '{zone}' is not a time zone; expected such as TZ=Europe/Berlin")
     if len(fields) != len(_CRON_FIELDS):
         raise ConfigError(f"--cron: expected five fields such as '0 3 * * *', found '{cron}'")
@@ -175,15 +180,17 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
     """Run a job by the clock; a schedule of this name is changed, not doubled.
 
     Args:
-      cron: five fields, with `TZ=Europe/Berlin ` before them for another zone than UTC.
+      cron: five fields, with `TZ=Europe/Berlin ` or `CRON_TZ=Europe/Berlin ` before them for another zone than UTC.
       name: the display name.
     """
     parent = vertex.place.parent
-    request = v1.ListSchedulesRequest(parent=parent, filter=f'display_name="{name}"')
-    existing = vertex.list_all(vertex.schedules.list_schedules, request)
+    request = _schedules_request(vertex, name)
+    existing = list_schedules(vertex, name)
     if len(existing) > 1:
         names = ", ".join(existing_schedule.name for existing_schedule in existing)
-        raise PipelineError(f"several schedules are called '{name}': {names}; delete those that are not meant")
+        raise PipelineError(
+            f"several schedules are called '{name}': {names}; delete them: vertex_runner.py schedules delete"
+        )
     new = v1.Schedule(
         display_name=name,
         cron=cron,
@@ -205,6 +212,54 @@ def schedule(vertex: VertexClient, job: Mapping[str, Any], *, cron: str, name: s
         return str(vertex.call(vertex.schedules.create_schedule, created).name)
 
     return Submission(vertex.retry(create, seconds=300), is_new=True)
+
+
+def _schedules_request(vertex: VertexClient, name: str) -> v1.ListSchedulesRequest:
+    return v1.ListSchedulesRequest(parent=vertex.place.parent, filter=f'display_name="{name}"')
+
+
+def list_schedules(vertex: VertexClient, name: str) -> list[Any]:
+    """Return the schedules of a display name, the oldest first."""
+    schedules = vertex.list_all(vertex.schedules.list_schedules, _schedules_request(vertex, name))
+    return sorted(schedules, key=lambda schedule: schedule.create_time)
+
+
+def change_schedules(vertex: VertexClient, name: str, action: str) -> list[Any]:
+    """Pause, resume or delete the schedules of a display name, and return them as they are then.
+
+    Args:
+      vertex: Connection.
+      name: Display name.
+      action: `pause`, `resume` or `delete`.
+
+    Raises:
+      ConfigError: there is no such schedule.
+    """
+    schedules = list_schedules(vertex, name)
+    if not schedules:
+        raise ConfigError(
+            f"{vertex.place.parent}: has no schedule '{name}'; make one: vertex_runner.py submit --cron '0 3 * * *'"
+        )
+    for schedule in schedules:
+        vertex.retry(functools.partial(_change_schedule, vertex, schedule, action), seconds=300)
+    return list_schedules(vertex, name)
+
+
+def _change_schedule(vertex: VertexClient, schedule: Any, action: str) -> None:
+    client = vertex.schedules
+    states = v1.Schedule.State
+    try:
+        now = vertex.call(client.get_schedule, v1.GetScheduleRequest(name=schedule.name))
+        if action == "delete":
+            started = vertex.call(client.delete_schedule, v1.DeleteScheduleRequest(name=schedule.name))
+            vertex.wait(client, started.operation.name, seconds=300)
+        elif action == "pause" and now.state == states.ACTIVE:
+            vertex.call(client.pause_schedule, v1.PauseScheduleRequest(name=schedule.name))
+        elif action == "resume" and now.state == states.PAUSED:
+            vertex.call(client.resume_schedule, v1.ResumeScheduleRequest(name=schedule.name))
+    except exceptions.NotFound:
+        if action != "delete":
+            raise
 
 
 def status(vertex: VertexClient, job_id: str) -> Status:

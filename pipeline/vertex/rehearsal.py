@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ _PASSED_ON = (
 )
 # TFX's program of a task, with all that it loads.
 _LOADED = ("tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",)
+_OUTPUT_FILE = "executor_output.json"
 _REHEARSED_DATAFLOW = "--runner=pipeline.vertex.dataflow.RehearsedDataflowRunner"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Interrupt|Exit)): (.*)$")
 
@@ -147,6 +149,9 @@ class Rehearsal:
         self._pid: int | None = None
         self._cancelled = threading.Event()
         (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
+        # Stands for `/gcs`, of which Vertex does not say that users other than root may write it.
+        self._mount = folder / "gcs"
+        self._mount.mkdir(mode=0o555, exist_ok=True)
         self._records = Records(folder / "records.json")
         self.results: dict[str, TaskResult] = {}
 
@@ -248,12 +253,20 @@ class Rehearsal:
             if "runtimeValue" in source:
                 value = source["runtimeValue"]["constant"]
             elif "componentInputParameter" in source:
-                value = self._job["runtimeConfig"].get("parameterValues", {})[source["componentInputParameter"]]
+                value = self._read_job_parameter(source["componentInputParameter"])
             else:
                 made = source["taskOutputParameter"]
                 raise PipelineError(f"{key}: a parameter made by {made['producerTask']} cannot be rehearsed")
             parameters[key] = self._localize(value)
         return {"artifacts": artifacts, "parameterValues": parameters}
+
+    def _read_job_parameter(self, name: str) -> Any:
+        """Return the value of a parameter of the job, or else its default."""
+        values = self._job["runtimeConfig"].get("parameterValues", {})
+        declared = self._spec["root"].get("inputDefinitions", {}).get("parameters", {}).get(name, {})
+        if name not in values and "defaultValue" not in declared:
+            raise PipelineError(f"{name}: a parameter of the job has no value")
+        return values.get(name, declared.get("defaultValue"))
 
     def _localize(self, value: Any) -> Any:
         """Return a parameter as the task gets it: the job's name filled in, and a whole URI as a path of this
@@ -290,12 +303,13 @@ class Rehearsal:
         folder.mkdir(parents=True)
         definitions = component.get("outputDefinitions", {}).get("artifacts", {})
         outputs = {key: self._new_output(folder / key, kind["artifactType"]) for key, kind in definitions.items()}
-        output_file = folder / "executor_output.json"
+        output_file = folder / _OUTPUT_FILE
+        mounted_file = self._mount / folder.relative_to(self._storage) / _OUTPUT_FILE
         request = {
             "inputs": inputs,
             "outputs": {
                 "artifacts": {key: {"artifacts": [artifact]} for key, artifact in outputs.items()},
-                "outputFile": str(output_file),
+                "outputFile": str(mounted_file),
             },
         }
         driver = container.get("lifecycle", {}).get("preCacheCheck")
@@ -356,6 +370,10 @@ class Rehearsal:
         self._pid = None
         if code:
             raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
+        if any(self._mount.iterdir()):
+            shutil.rmtree(self._mount)
+            self._mount.mkdir(mode=0o555)
+            raise PipelineError(f"{name}: wrote below /gcs, which only root may do; write to the gs:// URI instead")
 
     def _started_process(self, pid: int) -> None:
         self._pid = pid
@@ -372,6 +390,8 @@ class Rehearsal:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(package),
             "CLOUD_ML_JOB_ID": self._job_id,
+            "REHEARSED_GCS_MOUNT": f"{self._mount}/",
+            "REHEARSED_GCS_BUCKETS": f"{self._storage}/",
             # As this checkout's own runs, and no noise from a GPU that is not there.
             "TF_CPP_MIN_LOG_LEVEL": "1",
             **self._environment,

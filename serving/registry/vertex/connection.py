@@ -48,6 +48,7 @@ _ROLES = {
     "storage.": "roles/storage.objectAdmin",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",
     "cloudkms.": "roles/cloudkms.cryptoKeyEncrypterDecrypter",
+    "artifactregistry.": "roles/artifactregistry.reader",
     "compute.": "roles/compute.networkUser",
     "dataflow.": "roles/dataflow.developer",
 }
@@ -194,7 +195,8 @@ class VertexClient:
             return list(
                 client.transport.operations_client.list_operations(resource, "", timeout=_CALL_SECONDS, retry=None)
             )
-        except exceptions.NotFound:
+        except (exceptions.NotFound, exceptions.InvalidArgument):
+            # Before the first upload; the code for it is not documented.
             return []
         except exceptions.GoogleAPICallError as error:
             raise translate_error(error) from error

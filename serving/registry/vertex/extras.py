@@ -163,7 +163,10 @@ def _objective(settings: Monitoring, training: TrainingData) -> v1.ModelMonitori
     kind = v1.ModelMonitoringObjectiveConfig
     if settings.skew_threshold is not None:
         config.training_dataset = kind.TrainingDataset(
-            data_format="tf-record", gcs_source=v1.GcsSource(uris=[training.examples]), target_field=training.label
+            # ExampleGen compresses its records; `tf-record` means files that are not.
+            data_format="tf-record-gzip",
+            gcs_source=v1.GcsSource(uris=[training.examples]),
+            target_field=training.label,
         )
         config.training_prediction_skew_detection_config = kind.TrainingPredictionSkewDetectionConfig(
             skew_thresholds={name: v1.ThresholdConfig(value=settings.skew_threshold) for name in training.features}

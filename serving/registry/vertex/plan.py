@@ -109,6 +109,7 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
     content = candidate.content_hash if candidate.folder is not None else "not-trained-yet"
     model = _find_own_model(vertex, model_name, candidate.pipeline)
     endpoint = find_own_endpoint(vertex, deployment.endpoint or model_name, model.resource, candidate.pipeline)
+    _check_encryption(endpoint, vertex.place.cmek_key)
     existing = next((version for version in reversed(model.versions) if version.holds(content)), None)
     taken = model.find_by_number(candidate.version) if candidate.version is not None else None
     if taken is not None and not taken.holds(content):
@@ -129,6 +130,16 @@ def make_plan(vertex: VertexClient, model_name: str, candidate: Candidate, deplo
     steps = deployment.traffic_steps if others else (_FULL,)
     kept = deployment.keep_deployed - 1 if steps[-1] == _FULL else len(others)
     return RolloutPlan(model, endpoint, version, existing, done, steps, find_surplus(others, model, kept))
+
+
+def _check_encryption(endpoint: Endpoint, key: str | None) -> None:
+    """Reject an endpoint that was made without the configured key, which cannot be added later."""
+    if key and endpoint.exists and not is_same_resource(endpoint.cmek_key, key):
+        has = f"the key {endpoint.cmek_key}" if endpoint.cmek_key else "no key of yours"
+        raise PushError(
+            f"push.vertex.endpoint: {endpoint.resource} is encrypted with {has}; vertex.cmek_key asks for {key}, and "
+            "an endpoint keeps its key. Choose another endpoint, or delete this one"
+        )
 
 
 def _installed_tensorflow() -> tuple[int, int]:

@@ -52,6 +52,9 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 # After failed requests the pause doubles, up to this.
 _MAX_BETWEEN_REQUESTS_SECONDS = 5.0
 _REQUESTS_PER_HEARTBEAT = 10
+# Those of `python -m serving`; Google's prebuilt images have routes of their own.
+PREDICT_ROUTE, HEALTH_ROUTE = "/predict", "/health"
+_PREBUILT_IMAGES = "docker.pkg.dev/vertex-ai/"
 # In the record of a push: what a later deployment of the version needs.
 PLACE, DEPLOYMENT = "place", "deployment"
 # Limit on the wait for a deployment under way that a failed push removes.
@@ -227,7 +230,7 @@ class Rollout:
             display_name=self.model_name,
             version_description=f"run {candidate.run_id} of pipeline {candidate.pipeline}",
             artifact_uri=uri,
-            container_spec=v1.ModelContainerSpec(image_uri=self.deployment.serving_image),
+            container_spec=self.build_container(),
             version_aliases=[f"v{number}", CANDIDATE],
             labels=self._labels(candidate),
             encryption_spec=self._encryption(),
@@ -248,6 +251,12 @@ class Rollout:
         if version is None:
             raise TransientError("the registered version is not listed yet")
         return version
+
+    def build_container(self) -> v1.ModelContainerSpec:
+        """Return the container; an own image has explicit routes, since the defaults name an endpoint."""
+        image = self.deployment.serving_image
+        routes = {} if _PREBUILT_IMAGES in image else {"predict_route": PREDICT_ROUTE, "health_route": HEALTH_ROUTE}
+        return v1.ModelContainerSpec(image_uri=image, **routes)
 
     def _labels(self, candidate: Candidate) -> dict[str, str]:
         return {

@@ -191,6 +191,7 @@ def _evaluate(
             "example_splits": json_utils.dumps(["test"]),
             "golden_requests": 4,
             "golden_tolerance": 1e-4,
+            "pipeline": "census",
         },
     )
     text = (folder / "evaluation" / "summary.json").read_text()

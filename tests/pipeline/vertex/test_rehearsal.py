@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.errors import ConfigError, PipelineError, RunRootError
+from components.task_entry import use_bucket
 from emulators.vertex.pipelines import end_interrupted
 from oncall.__main__ import main as oncall
 from pipeline.run.run_root import RunRoot
@@ -19,7 +20,7 @@ from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.rehearsal import Rehearsal, install_package
 from pipeline.vertex.rehearsal_record import Recorded
 from serving.registry.vertex.connection import VertexClient
-from tests.vertex_fixtures import BUCKET, Bench
+from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, Bench
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +35,9 @@ for key, given in request["outputs"]["artifacts"].items():
     open(os.path.join(artifact["uri"], "saved_model.pb"), "w").write("x")
     said["artifacts"][key] = {"artifacts": [{"name": artifact["name"], "uri": artifact["uri"], "metadata": {}}]}
 CODE
-json.dump(said, open(request["outputs"]["outputFile"], "w"))
+file = request["outputs"]["outputFile"]
+file = file.replace(os.environ["REHEARSED_GCS_MOUNT"], os.environ["REHEARSED_GCS_BUCKETS"])
+json.dump(said, open(file, "w"))
 """
 
 
@@ -121,6 +124,23 @@ def test_the_jobs_name_is_filled_in_and_the_environment_is_clean(
     )
     result = rehearse(task("a", code))["a"]
     assert (result.state, result.error) == ("SUCCEEDED", "")
+
+
+def test_a_task_that_writes_the_mount_fails(rehearse: Callable[..., dict[str, Any]]) -> None:
+    """Run by root or not: the image does not run as root."""
+    code = 'os.makedirs(os.path.dirname(request["outputs"]["outputFile"]))'
+    (result,) = rehearse(task("a", code)).values()
+    assert result.state == "FAILED"
+    assert "wrote below /gcs, which only root may do" in result.error or "PermissionError" in result.error
+
+
+def test_the_output_file_of_a_task_is_written_through_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {"inputs": {"parameterValues": {"epochs": 3}}, "outputs": {"outputFile": "/gcs/b/root/task/out.json"}}
+    arguments = ["task_entry", "--json_serialized_invocation_args", json.dumps(request), "--runner=DirectRunner"]
+    changed = use_bucket(arguments)
+    expected = {**request, "outputs": {"outputFile": "gs://b/root/task/out.json"}}
+    assert (json.loads(changed[2]), changed[3:]) == (expected, ["--runner=DirectRunner"])
+    assert use_bucket(changed) == changed
 
 
 def test_a_module_that_is_not_packaged_is_missed(rehearse: Callable[..., dict[str, Any]]) -> None:
@@ -424,7 +444,7 @@ def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: VertexCli
         vertex, job(task("a"), task("b", inputs={"model": "a"}), task("r", after=("b",), executor=resolver)), "small-1"
     )
     assert follow(vertex, "small-1").state == "SUCCEEDED"
-    client, parent = vertex.metadata, f"{bench.place.parent}/metadataStores/default"
+    client, parent = vertex.metadata, f"{ANSWERED_PARENT}/metadataStores/default"
     run = client.get_context(name=f"{parent}/contexts/small-1")
     assert (run.schema_title, list(run.parent_contexts)) == ("system.PipelineRun", [f"{parent}/contexts/small"])
     assert client.get_context(name=run.parent_contexts[0]).schema_title == "system.Pipeline"

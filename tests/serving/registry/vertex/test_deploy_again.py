@@ -1,11 +1,15 @@
 """A rollback or a promotion that deploys a version again does so as its push did."""
 
+import pytest
+
+from cli.errors import PushError
+from emulators.vertex.iam import IamTable
 from serving.registry.vertex.config import VertexProject
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.registry import open_deployed
-from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
+from serving.registry.vertex.rollout import Rollout
+from tests.vertex_fixtures import ACCOUNT, BUCKET, PROJECT, REGION, Bench
 
-ACCOUNT = "runner@my-project.iam.gserviceaccount.com"
 KEY = "projects/my-project/locations/europe-west4/keyRings/ring/cryptoKeys/key"
 
 
@@ -40,3 +44,46 @@ def test_a_rollback_deploys_with_account_key_labels_and_machines_of_the_push(ben
     (again,) = endpoint.deployed_models
     assert (again.model_version_id, again.service_account) == ("1", ACCOUNT)
     assert again.dedicated_resources.machine_spec.machine_type == "n1-highmem-4"
+
+
+def test_an_endpoint_without_the_configured_key_is_named(bench: Bench) -> None:
+    bench.push(0.1)
+    with pytest.raises(PushError, match=r"endpoints/census-income is encrypted with no key of yours; vertex.cmek_key"):
+        BenchWithAccount(**vars(bench)).push(0.2, "run-2")
+    assert len(bench.model().versions) == 1
+
+
+def test_an_own_container_has_routes_and_googles_keeps_its_own(bench: Bench) -> None:
+    bench.push(0.1)
+    (model,) = bench.vertex().models.list_models(parent=bench.place.parent)
+    assert (model.container_spec.predict_route, model.container_spec.health_route) == ("/predict", "/health")
+    prebuilt = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+    deployment = bench.deployment.model_copy(update={"serving_image": prebuilt})
+    assert Rollout(bench.vertex(), deployment, bench.name).build_container().predict_route == ""
+
+
+def test_operations_of_a_model_that_does_not_exist_are_none(bench: Bench) -> None:
+    name = f"{bench.place.parent}/models/none"
+    assert bench.vertex().list_operations(bench.vertex().models, name) == []
+    for code in ("NOT_FOUND", "INVALID_ARGUMENT"):
+        bench.fault(method="ListOperations", code=code)
+        assert bench.vertex().list_operations(bench.vertex().models, name) == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "acts", "missing"),
+    [
+        ({"roles/storage.objectViewer"}, True, "roles/artifactregistry.reader"),
+        ({"roles/artifactregistry.reader"}, True, "roles/storage.objectAdmin"),
+        ({"roles/storage.objectViewer", "roles/artifactregistry.reader"}, False, "roles/iam.serviceAccountUser"),
+    ],
+)
+def test_a_role_that_the_account_lacks_is_named(bench: Bench, roles: set[str], acts: bool, missing: str) -> None:
+    bench.server.emulator.iam = IamTable(
+        caller="user:ada@example.com",
+        roles={"user:ada@example.com": frozenset({"roles/aiplatform.user"}), ACCOUNT: frozenset(roles)},
+        act_as={"user:ada@example.com": frozenset({ACCOUNT} if acts else ())},
+    )
+    with pytest.raises(PushError, match=f"permission denied: .*grant {missing}"):
+        BenchWithAccount(**vars(bench)).push(0.1)
+    assert bench.serving() == {}

@@ -13,6 +13,7 @@ from cli.errors import PushError
 from serving.registry.protocol import PushedVersion
 from serving.registry.vertex.config import BatchPrediction, Monitoring
 from serving.registry.vertex.extras import TrainingData, set_up_extras
+from serving.registry.vertex.names import is_same_resource
 from tests.vertex_fixtures import BUCKET, PROJECT, REGION, Bench
 
 _TRAINING = TrainingData(
@@ -54,7 +55,8 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
         run_extras(bench, pushed, batch_prediction=settings)
     client = bench.vertex().jobs
     (job,) = client.list_batch_prediction_jobs(parent=bench.place.parent)
-    assert (job.model, job.manual_batch_tuning_parameters.batch_size) == (pushed.destination, 2)
+    assert is_same_resource(job.model, pushed.destination)
+    assert job.manual_batch_tuning_parameters.batch_size == 2
     deadline = time.monotonic() + 60
     while job.state != v1.JobState.JOB_STATE_SUCCEEDED:
         assert job.state != v1.JobState.JOB_STATE_FAILED and time.monotonic() < deadline, job
