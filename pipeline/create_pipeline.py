@@ -47,7 +47,7 @@ from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
-from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
+from serving.registry.settings import AnyRegistrySettings
 from trainer import own_run
 from trainer.run import run_fn
 
@@ -59,7 +59,7 @@ def create_pipeline(
     config: PipelineConfig,
     *,
     pipeline_root: str,
-    registry: LocalRegistrySettings | VertexRegistrySettings,
+    registry: AnyRegistrySettings,
     run_id: str,
     enable_cache: bool = True,
     on_vertex: bool = False,
@@ -142,9 +142,7 @@ def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode
     ).with_id("InfraValidator")
 
 
-def _pusher(
-    config: PipelineConfig, nodes: Nodes, *, registry: LocalRegistrySettings | VertexRegistrySettings, run_id: str
-) -> base_node.BaseNode:
+def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str) -> base_node.BaseNode:
     return Pusher(
         model=nodes["Trainer"].outputs["model"],
         model_blessing=nodes["Evaluator"].outputs["blessing"],
