@@ -1,4 +1,4 @@
-"""What a training leaves for TensorBoard."""
+"""Contents of the logs that a training writes for TensorBoard."""
 
 from pathlib import Path
 
