@@ -251,7 +251,8 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         **config.model.custom_config,
         **own,
         "feature_set": config.feature_set.to_model_json(),
-        "model": config.model.model_dump_json(),
+        # The code is a parameter of its own; the path of its file means nothing elsewhere.
+        "model": config.model.model_copy(update={"module": None}).model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
         "read_options": config.data.read_options(config.label.column, *config.label.inputs).model_dump_json(),

@@ -75,6 +75,9 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     changes += [write_page("own-model.md", file.parent)[0], write_page("own-metric.md", file.parent)[-1]]
     for change in changes:
         config = merge(config, change)
+    # The small network of the page learns little from few rows.
+    config["training"] |= {"epochs": 30, "early_stopping": None}
+    config["evaluation"]["thresholds"] = [{"metric": "highest_prediction", "lower_bound": 0.5}]
     config["push"]["config"] = {"folder": str(tmp_path / "models")}
     file.write_text(yaml.safe_dump(config))
     # The process that others fork from cannot import the package of the page.
@@ -87,7 +90,9 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     (card,) = (tmp_path / "run" / "artifacts" / "ModelCard" / "card").glob("*/*")
     assert card.read_text() == "Census income"
     again = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
-    assert {name for name, state in get_states(again).items() if state == "complete"} <= {"History", "Gate", "Pusher"}
+    assert {name for name, state in get_states(again).items() if state == "complete"} <= {
+        *("History", "Gate", "Baseline", "Pusher")
+    }
     features = file.parent / "features.py"
     features.write_text(features.read_text().replace('outputs["age"] *', '2 * outputs["age"] *'))
     changed = read_summary(start_local_runner(file, tmp_path / "run", "--json", "--until", "Trainer"))
