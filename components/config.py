@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -349,10 +350,22 @@ class Push(Declaration):
     promote: bool = True
     """Whether a version that is pushed to the folder serves at once. If not, it waits as the candidate until
     `python -m serving.registry promote`, and the serving version is unchanged. On Vertex AI `traffic_steps` decides."""
-    target: Literal["registry", "vertex"] = "registry"
-    """Destination of local runs: a folder, or Vertex AI's Model Registry and an endpoint. Runs on Vertex push there."""
+    target: str = "registry"
+    """Destination of local runs. `registry` is a folder, `vertex` is Vertex AI's Model Registry and an endpoint. Runs
+    on Vertex AI push there. `targets.py:MyRegistry` or `my_package.targets:MyRegistry` is a class of your own, with the
+    methods of `serving/registry/protocol.py`. docs/how-to/own-push-target.md"""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class of your own, beside the model's name."""
     vertex: Deployment | None = None
     """Settings of serving on Vertex AI."""
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, value: str) -> str:
+        if value not in ("registry", "vertex") and ":" not in value:
+            hint = did_you_mean(value, ["registry", "vertex"])
+            raise ValueError(f"'{value}' is not a target; {hint} A class of your own is written as module:Class")
+        return value
 
     @model_validator(mode="after")
     def _check_promotion(self) -> "Push":

@@ -71,6 +71,12 @@ def read_judgement(store: RunStore, run_id: str) -> Judgement:
     )
 
 
+def read_plots(outputs: Outputs) -> dict[str, Any]:
+    """Return the curves and the confusion matrix; empty if there are none that can be read."""
+    plots = _read_summary(outputs).get("plots", {})
+    return plots if isinstance(plots, dict) else {}
+
+
 def _get_text(section: Any) -> str:
     return str(section.get("text", "")) if isinstance(section, dict) else ""
 

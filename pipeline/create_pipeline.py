@@ -47,7 +47,7 @@ from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from serving.beam_options import check_beam_args
-from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
+from serving.registry.settings import AnyRegistrySettings
 from trainer import own_run
 from trainer.run import run_fn
 
@@ -59,7 +59,7 @@ def create_pipeline(
     config: PipelineConfig,
     *,
     pipeline_root: str,
-    registry: LocalRegistrySettings | VertexRegistrySettings,
+    registry: AnyRegistrySettings,
     run_id: str,
     enable_cache: bool = True,
     on_vertex: bool = False,
@@ -143,9 +143,7 @@ def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode
     ).with_id("InfraValidator")
 
 
-def _pusher(
-    config: PipelineConfig, nodes: Nodes, *, registry: LocalRegistrySettings | VertexRegistrySettings, run_id: str
-) -> base_node.BaseNode:
+def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str) -> base_node.BaseNode:
     return Pusher(
         model=nodes["Trainer"].outputs["model"],
         model_blessing=nodes["Evaluator"].outputs["blessing"],
@@ -255,7 +253,8 @@ def _trainer_settings(config: PipelineConfig) -> dict[str, Any]:
         **config.model.custom_config,
         **own,
         "feature_set": config.feature_set.to_model_json(),
-        "model": config.model.model_dump_json(),
+        # The code is a parameter of its own; the path of its file means nothing elsewhere.
+        "model": config.model.model_copy(update={"module": None}).model_dump_json(),
         "training": config.training.model_dump_json(),
         "seed": config.seed,
         "read_options": config.data.read_options(config.label.column, *config.label.inputs).model_dump_json(),

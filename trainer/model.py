@@ -120,17 +120,24 @@ class WideAndDeep(keras.Model):
         # Keras takes the mean over the replicas along the first axis, which a scalar has not.
         return {"loss": loss[None] if replicas > 1 else loss}
 
-    def _joint_loss(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    @tf.function(autograph=False)
+    def eval_loss(self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        """Return the loss of a batch as the training has it, without dropout."""
+        return self._joint_loss(inputs, label, weight, training=False)
+
+    def _joint_loss(
+        self, inputs: Mapping[str, tf.Tensor], label: tf.Tensor, weight: tf.Tensor, *, training: bool = True
+    ) -> tf.Tensor:
         """Return the mean of the members' losses."""
         part, label_unit = self._trained.content
-        outputs = part(inputs, training=True)
+        outputs = part(inputs, training=training)
         if label_unit is not None:
             label = label_unit.encode(label)
         if outputs.shape.rank == 3:
             members = outputs.shape[1]
             label, weight = tf.repeat(label, members, axis=0), tf.repeat(weight, members, axis=0)
             outputs = tf.reshape(outputs, [-1, outputs.shape[2]])
-        return self.compute_loss(x=inputs, y=label, y_pred=outputs, sample_weight=weight, training=True)
+        return self.compute_loss(x=inputs, y=label, y_pred=outputs, sample_weight=weight, training=training)
 
     def _update_averages(self) -> None:
         if not self._ema:

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
+from tensorboard.plugins.hparams import api as hp
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli import progress
@@ -206,7 +207,8 @@ def _fit_rows(
     if log_folder is not None:
         callbacks += [
             DeadActivations(log_folder, validation.batches),
-            keras.callbacks.TensorBoard(log_folder, write_graph=False, update_freq="epoch"),
+            # Behind Validation, whose values it writes to validation/ under the tags of train/.
+            TensorBoardLogs(log_folder, training, validation.batches),
         ]
     stopping = _build_early_stopping(training, label)
     if stopping is not None:
@@ -407,6 +409,48 @@ class _ReportProgress(keras.callbacks.Callback):
         values |= {f"val_{name}": value for name, value in self._validation.history[-1].items()}
         text = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in values.items())
         progress.report(f"epoch {epoch + 1} of {self._epochs}: {text}")
+
+
+class TensorBoardLogs(keras.callbacks.TensorBoard):
+    """Writes TensorBoard's logs: losses of train and eval in one chart, the graph, histograms of the weights, and the
+    hyper-parameters.
+
+    Args:
+      log_folder: folder of the logs.
+      training: section of the config, whose values are the hyper-parameters.
+      batches: the eval split, (inputs, label [batch, 1], weight [batch, 1]).
+    """
+
+    def __init__(self, log_folder: str, training: Training, batches: tf.data.Dataset) -> None:
+        super().__init__(log_folder, write_graph=False, histogram_freq=1, update_freq="epoch")
+        self._training = training
+        self._batches = batches
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Write the graph and the hyper-parameters."""
+        super().on_train_begin(logs)
+        inputs, *_ = next(iter(self._batches))
+        predict = tf.function(lambda values: self.model(values, training=False), autograph=False)
+        with self._train_writer.as_default():
+            tf.summary.graph(predict.get_concrete_function(inputs).graph)
+            hp.hparams(flatten_values(self._training.model_dump(mode="json")), trial_id=os.path.basename(self.log_dir))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write the values of an epoch; the loss on eval is under the tag of the loss of train."""
+        parts = [(float(self.model.eval_loss(*batch)), len(batch[1])) for batch in self._batches]
+        loss = sum(value * rows for value, rows in parts) / sum(rows for _, rows in parts)
+        super().on_epoch_end(epoch, {**(logs or {}), "val_loss": loss})
+
+
+def flatten_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted paths, as TensorBoard's hyper-parameters."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_values(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[prefix + name] = value if isinstance(value, int | float | str) else json.dumps(value)
+    return flat
 
 
 class DeadActivations(keras.callbacks.Callback):

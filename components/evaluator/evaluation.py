@@ -14,9 +14,10 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.config import ChangeThreshold, Evaluation, Threshold
 from components.evaluator.constant_predictor import ConstantComparison, PairedLosses
+from components.evaluator.plots import read_plots
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
-from schemas.decision import DecisionCosts, DecisionThreshold
+from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
 from schemas.features import Label, LabelKind
 from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
@@ -193,6 +194,7 @@ class Summary:
       decision: fields of the `DecisionThreshold` by which rows are predicted as the positive value. The threshold of
         the last blessed model and `text` of them are in it, too. Empty for a model without declared costs.
       weight_column: column by whose weights the rows count in all metrics; empty where all weigh alike.
+      plots: curves and confusion matrix, as `read_plots` has them; empty without plots.
     """
 
     metrics: Metrics
@@ -202,6 +204,7 @@ class Summary:
     baseline: Metrics = field(default_factory=dict)
     decision: Mapping[str, Any] = field(default_factory=dict)
     weight_column: str = ""
+    plots: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, evaluation_uri: str) -> "Summary":
@@ -248,6 +251,9 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, wei
         baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
         decision=_decision(rows, metrics[OVERALL], evaluation.split),
         weight_column=weight or "",
+        plots=read_plots(
+            evaluation_uri, rows.label.classes, DEFAULT_THRESHOLD if rows.decision is None else rows.decision.threshold
+        ),
     )
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from oncall.anomalies import report_anomalies
 from oncall.diff import flatten
-from oncall.evaluations import Judgement, MetricValue, read_judgement, read_metrics_by_slice
+from oncall.evaluations import Judgement, MetricValue, read_judgement, read_metrics_by_slice, read_plots
 from oncall.failures import explain_run
 from oncall.local.run_store import LocalRunStore
 from oncall.run_store import Run
 from oncall.runs import show_run
 from oncall.web.lineage_graph import read_graph
+from oncall.web.plots import Plots, build_plots
 from oncall.web.sections import Section, read_section
 from oncall.web.timeline import read_timeline
 from pipeline.run.records import State
@@ -94,6 +95,7 @@ class MetricsTable:
     slices: dict[str, dict[str, MetricValue]]
     hidden: int
     judgement: Judgement
+    plots: Plots
     baseline: Any
     baseline_run: str
 
@@ -115,6 +117,7 @@ def _read_metrics(store: LocalRunStore, run_id: str) -> MetricsTable | None:
         slices=dict(list(slices.items())[:MAX_SLICES]),
         hidden=max(len(slices) - MAX_SLICES, 0),
         judgement=read_judgement(store, run_id),
+        plots=build_plots(read_plots(outputs)),
         baseline=baseline,
         baseline_run=metadata.get_run_and_node(maker.id)[0] if maker is not None else "",
     )

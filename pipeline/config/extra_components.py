@@ -58,14 +58,14 @@ def add_extra_nodes(names: Sequence[str], extra: Sequence[ExtraComponent]) -> tu
     Raises:
       ValueError: A node or an output does not exist, two nodes have one name, or nodes wait for each other.
     """
-    known = [*names, *(component.name for component in extra)]
+    all_names = [*names, *(component.name for component in extra)]
     for number, component in enumerate(extra):
         where = f"extra_components.{number}"
-        if known.count(component.name) > 1 or component.name in NODES:
+        if all_names.count(component.name) > 1 or component.name in NODES:
             raise ValueError(f"{where}.name: '{component.name}' is another node; give it another name")
         for key, node in _find_named_nodes(component):
-            if node not in known:
-                raise ValueError(f"{where}.{key}: there is no node '{node}'; {did_you_mean(node, known)}")
+            if node not in all_names:
+                raise ValueError(f"{where}.{key}: there is no node '{node}'; {did_you_mean(node, all_names)}")
         for key, (node, output) in component.channels.items():
             outputs = OUTPUTS.get(node)
             if outputs is not None and output not in outputs:

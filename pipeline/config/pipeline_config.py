@@ -8,7 +8,7 @@ import os
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
@@ -46,9 +46,14 @@ from schemas.features import (
 )
 from schemas.metrics import MEAN_COST, metrics_of, watchable_metrics
 from schemas.sensitive import find_sensitive
-from schemas.user_code import is_file
+from schemas.user_code import UserCode, is_file
 from schemas.vocabularies import read_vocabulary
-from serving.registry.settings import LocalRegistrySettings, VertexRegistrySettings
+from serving.registry.settings import (
+    AnyRegistrySettings,
+    LocalRegistrySettings,
+    OwnRegistrySettings,
+    VertexRegistrySettings,
+)
 from serving.registry.vertex.config import MODEL_ID, Deployment, VertexProject
 from trainer.config import Choices, Model, Training, apply_values
 
@@ -332,14 +337,14 @@ class PipelineConfig(Declaration):
             raise ConfigError("push.vertex: the section is missing: serving_image at least")
         return self.push.vertex
 
-    def registry_settings(self, folder: Path) -> LocalRegistrySettings | VertexRegistrySettings:
+    def registry_settings(self, folder: Path) -> AnyRegistrySettings:
         """Return the settings of the registry that `push.target` names.
 
         Args:
           folder: Folder of the local registry.
 
         Raises:
-          ConfigError: a section is missing.
+          ConfigError: a section is missing, or the file of a class of the user's own.
         """
         match self.push.target:
             case "registry":
@@ -348,8 +353,9 @@ class PipelineConfig(Declaration):
                 )
             case "vertex":
                 return self.vertex_registry_settings
-            case _:
-                assert_never(self.push.target)
+            case own:
+                code = UserCode.read("push.target", own).to_json()
+                return OwnRegistrySettings(model_name=self.push.model_name, code=code, config=self.push.config)
 
     @property
     def vertex_registry_settings(self) -> VertexRegistrySettings:
@@ -386,7 +392,7 @@ _PATHS = (
 
 
 # Code of the user's own: a file or a dotted path.
-_CODE = (("transform", "module"), ("model", "module"))
+_CODE = (("transform", "module"), ("model", "module"), ("push", "target"))
 
 
 def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:

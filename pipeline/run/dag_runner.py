@@ -21,6 +21,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
+from tfx.utils import json_utils
 
 from cli import progress
 from cli.errors import PipelineError, RunRootError
@@ -28,12 +29,15 @@ from pipeline.config.node_names import NEVER_CACHED
 from pipeline.database.database import Database
 from pipeline.database.sqlite import SQLiteFile
 from pipeline.run import inventory, locks
+from schemas.user_code import UserCode
 
 Artifacts = Mapping[str, Sequence[mlmd.Artifact]]
 
 COMPLETE, CACHED, FAILED = "complete", "cached", "failed"
 # Custom property of a failed execution in ML Metadata.
 ERROR_PROPERTY = "error"
+# Packages whose executors are not the user's own.
+_OUR_PACKAGES = ("components", "pipeline", "tfx", "trainer")
 _CONTINUES = "the same command continues from the cache"
 # An error may quote a whole statement of SQL.
 _MAX_SHOWN_CHARS = 160
@@ -135,6 +139,8 @@ def _run_node(
     except BaseException as error:
         on_failure()
         failure = _translate_error(node_id, error, database)
+        if isinstance(failure, NodeFailedError):
+            failure = NodeFailedError(f"{failure}{_name_user_code(node, deployment, error)}")
         try:
             if not isinstance(failure, locks.LockedError):
                 _settle(pipeline, database, str(failure) or type(error).__name__)
@@ -167,6 +173,29 @@ def _translate_error(node_id: str, error: BaseException, database: Database) -> 
         except PipelineError as cause:
             return RunRootError(f"{node_id}: {cause}")
     return NodeFailedError(f"{node_id}: {type(error).__name__}: {_summarize_error(error)}")
+
+
+def _name_user_code(node: pipeline_pb2.PipelineNode, deployment: Any, error: BaseException) -> str:
+    """Return the place in code of the user's own that an error is of; empty if the node runs none."""
+    code = _find_user_code(node, deployment)
+    if code is None:
+        return ""
+    causes = [*_chain(error)]
+    lines = [code.find_line(cause) for cause in causes]
+    places = [line for line in lines if line != code.module]
+    places += [line for cause in causes if (line := code.find_line_in(str(cause))) is not None]
+    return f" ({code.key}: {places[-1] if places else code.module}); correct it there, or the data"
+
+
+def _find_user_code(node: pipeline_pb2.PipelineNode, deployment: Any) -> UserCode | None:
+    parameters = node.parameters.parameters
+    if "custom_config" in parameters:
+        values = json_utils.loads(parameters["custom_config"].field_value.string_value) or {}
+        return UserCode.from_json(values["user_code"]) if "user_code" in values else None
+    class_path = str(getattr(runner_utils.extract_executor_spec(deployment, node.node_info.id), "class_path", ""))
+    if not class_path or class_path.partition(".")[0] in _OUR_PACKAGES:
+        return None
+    return UserCode("extra_components", class_path.rpartition(".")[0], "", None, "")
 
 
 def _chain(error: BaseException | None) -> Iterator[Exception]:

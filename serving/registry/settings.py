@@ -1,11 +1,13 @@
 """The settings of each kind of registry, and the factory that opens it. A kind of your own is one class more here."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from cli.errors import ConfigError
 from schemas.declaration import Declaration
+from schemas.user_code import UserCode
 from serving.registry.protocol import ModelRegistry
 from serving.registry.vertex.config import Deployment, VertexProject
 
@@ -51,8 +53,40 @@ class VertexRegistrySettings(Declaration):
         return VertexRegistry(VertexClient(self.place, report=report), self.deployment, self.model_name)
 
 
-RegistrySettings = Annotated[LocalRegistrySettings | VertexRegistrySettings, Field(discriminator="target")]
-_ADAPTER: TypeAdapter[LocalRegistrySettings | VertexRegistrySettings] = TypeAdapter(RegistrySettings)
+class OwnRegistrySettings(Declaration):
+    """Settings of a registry of the user's own: a class with the methods of `ModelRegistry`."""
+
+    target: Literal["own"] = "own"
+    model_name: str
+    code: str
+    """The UserCode of the class, as JSON."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the class."""
+
+    def open(self, report: Report = _report_nothing) -> ModelRegistry:
+        """Return the registry.
+
+        Raises:
+          ConfigError: The class does not exist, or lacks methods of the protocol.
+        """
+        del report
+        code = UserCode.from_json(self.code)
+        registry_class = code.load()
+        with code.report_errors(f"{code.name}(...)"):
+            registry: ModelRegistry = registry_class(self.model_name, **self.config)
+        missing = [name for name in _METHODS if not hasattr(registry, name)]
+        if missing:
+            raise ConfigError(
+                f"{code.key}: {code.module}: {code.name} has no {', '.join(missing)}; a registry has all of "
+                "serving/registry/protocol.py"
+            )
+        return registry
+
+
+_METHODS = sorted(name for name in vars(ModelRegistry) if not name.startswith("_"))
+AnyRegistrySettings = LocalRegistrySettings | VertexRegistrySettings | OwnRegistrySettings
+RegistrySettings = Annotated[AnyRegistrySettings, Field(discriminator="target")]
+_ADAPTER: TypeAdapter[AnyRegistrySettings] = TypeAdapter(RegistrySettings)
 
 
 def open_registry(settings: str, report: Report = _report_nothing) -> ModelRegistry:

@@ -327,7 +327,7 @@ def test_metrics_of_tfma_of_keras_and_of_the_user_are_measured_and_judged(
 def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:
-    _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path)
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path)
     plots = dict(tfma.load_eval_result(str(tmp_path / "evaluation")).plots)[()][""][""]
     answers = Predictor(able["candidate"] / "Format-Serving").predict_examples(_requests(learnable))["probability"]
     labels = np.array([row["bought"] == "yes" for row in learnable])
@@ -335,6 +335,11 @@ def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     middle = next(matrix for matrix in matrices if matrix.get("threshold") == 0.5)
     assert middle["truePositives"] == np.sum((answers > 0.5) & labels)
     assert middle["falsePositives"] == np.sum((answers > 0.5) & ~labels)
+    confusion = summary.plots["confusion"]["rows"]
+    assert confusion[1][1] == middle["truePositives"]
+    assert (confusion[0][1], sum(map(sum, confusion))) == (middle["falsePositives"], ROWS)
+    assert {*summary.plots} == {"roc", "precision_recall", "calibration", "confusion"}
+    assert [summary.plots["roc"][0], summary.plots["roc"][-1]] == [[1.0, 1.0], [0.0, 0.0]]
     buckets = plots["calibrationHistogramBuckets"]["buckets"]
     assert sum(bucket.get("numWeightedExamples", 0.0) for bucket in buckets) == ROWS
     assert sum(bucket.get("totalWeightedLabel", 0.0) for bucket in buckets) == labels.sum()

@@ -282,6 +282,16 @@ def test_another_runner_takes_its_options() -> None:
     check_beam_args(made)
 
 
+def test_files_of_the_users_own_code_are_in_the_job_and_their_folder_is_not(tmp_path: Path) -> None:
+    (tmp_path / "features.py").write_text("def preprocessing_fn(inputs, custom_config): ...  # unique text\n")
+    (tmp_path / "model.py").write_text("def build_model(features, config): ...\n")
+    settings = [f"transform.module={tmp_path / 'features.py'}", f"model.module={tmp_path / 'model.py'}"]
+    job = compiler.compile_job(pipeline_config.load(CENSUS_CONFIG, settings))
+    custom_config = tasks(job)["Transform"]["inputs"]["parameters"]["custom_config"]["runtimeValue"]["constant"]
+    assert "unique text" in json.loads(json.loads(custom_config)["user_code"])["text"]
+    assert str(tmp_path) not in compiler.to_text(job)
+
+
 def test_a_database_server_of_local_runs_is_no_part_of_the_job(census: PipelineConfig) -> None:
     server = {
         "kind": "mysql",

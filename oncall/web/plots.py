@@ -1,0 +1,69 @@
+"""Evaluator's curves and confusion matrix, as the run's page draws them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# The side of a plot in pixels, and the margin of its labels.
+SIDE, MARGIN = 180, 34
+_TITLES = {
+    "roc": ("ROC curve", "false positive rate", "true positive rate"),
+    "precision_recall": ("Precision and recall", "recall", "precision"),
+    "calibration": ("Calibration", "mean prediction", "share of positive rows"),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve in the square from 0 to 1.
+
+    Attributes:
+      title: heading.
+      x, y: names of the axes.
+      points: points in pixels, as an SVG polyline has them.
+      has_diagonal: whether a diagonal shows what chance, or a calibrated model, gives.
+      has_dots: whether each point is drawn.
+    """
+
+    title: str
+    x: str
+    y: str
+    points: Sequence[tuple[float, float]]
+    has_diagonal: bool
+    has_dots: bool
+
+    @property
+    def path(self) -> str:
+        """The points as the attribute of a polyline."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Curves, and the rows by true and predicted class; both empty if nothing is stored.
+
+    Attributes:
+      curves: curves in the order of the page.
+      classes: values of the label.
+      confusion: rows of the true classes, each by predicted class, with their shares.
+    """
+
+    curves: Sequence[Curve]
+    classes: Sequence[str]
+    confusion: Sequence[Sequence[tuple[float, float]]]
+
+
+def build_plots(plots: Mapping[str, Any]) -> Plots:
+    """Return what a run's page draws of `Summary.plots`; a damaged plot is left out."""
+    try:
+        curves = [_build_curve(name, plots[name]) for name in _TITLES if plots.get(name)]
+        confusion = plots.get("confusion") or {"classes": [], "rows": []}
+        rows = [[(value, value / (sum(row) or 1.0)) for value in row] for row in confusion["rows"]]
+        return Plots(curves, [str(name) for name in confusion["classes"]], rows)
+    except (KeyError, TypeError, ValueError):
+        return Plots([], [], [])
+
+
+def _build_curve(name: str, points: Sequence[Sequence[float]]) -> Curve:
+    pixels = [(MARGIN + SIDE * float(x), 10 + SIDE * (1 - float(y))) for x, y in points]
+    return Curve(*_TITLES[name], pixels, name != "precision_recall", name == "calibration")

@@ -1,0 +1,140 @@
+"""The pages of docs/how-to/ about code of the user's own: their files and configs, run as they stand."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import pipeline_config
+from pipeline.config.user_code import check_code
+from pipeline.create_pipeline import create_pipeline
+from tests.conftest import CENSUS_CONFIG, ROOT, write_small_census
+from tests.run_commands import get_states, read_summary, run_json, start_local_runner
+
+PAGES = ROOT / "docs" / "how-to"
+_FILES = re.compile(r"Save this as `([\w./]+)`[^\n]*\n\n```python\n(.*?)```", re.DOTALL)
+
+
+def write_page(page: str, folder: Path) -> list[dict[str, Any]]:
+    """Write the files of a page into a folder, and return its configs."""
+    text = (PAGES / page).read_text()
+    for name, content in _FILES.findall(text):
+        file = folder / name.removeprefix("configs/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)]
+
+
+def merge(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with the sections of a page."""
+    return config | {
+        key: {**config.get(key, {}), **value} if isinstance(value, dict) else value for key, value in changes.items()
+    }
+
+
+@pytest.fixture
+def importable(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder whose packages can be imported."""
+    sys.path.insert(0, str(tmp_path))
+    yield tmp_path
+    sys.path.remove(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["preprocessing-fn.md", "own-model.md", "own-component.md", "own-metric.md", "own-push-target.md"],
+)
+def test_the_configs_of_a_page_make_a_pipeline(page: str, importable: Path) -> None:
+    base = yaml.safe_load(CENSUS_CONFIG.read_text())
+    base["data"]["base"], base["data"]["schema_file"] = str(ROOT / "data/census"), str(ROOT / "schemas/census.pbtxt")
+    for number, changes in enumerate(write_page(page, importable)):
+        if "model_spec" in changes.get("evaluation", {}):
+            base = {**base, "evaluation": {"split": "test"}}
+        file = importable / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(merge(base, changes)))
+        config = pipeline_config.load(file)
+        check_code(config)
+        registry = config.registry_settings(importable)
+        pipeline = create_pipeline(config, pipeline_root="root", registry=registry, run_id="1")
+        assert {node.id for node in pipeline.components} == {*config.node_names}
+
+
+@pytest.mark.slow
+def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_small_census(tmp_path / "small")
+    config = yaml.safe_load(file.read_text())
+    pages = ("preprocessing-fn.md", "own-component.md", "own-push-target.md")
+    changes = [write_page(page, file.parent)[-1] for page in pages]
+    changes += [write_page("own-model.md", file.parent)[0], write_page("own-metric.md", file.parent)[-1]]
+    for change in changes:
+        config = merge(config, change)
+    # The small network of the page learns little from few rows.
+    config["training"] |= {"epochs": 30, "early_stopping": None}
+    config["evaluation"]["thresholds"] = [{"metric": "highest_prediction", "lower_bound": 0.5}]
+    config["push"]["config"] = {"folder": str(tmp_path / "models")}
+    file.write_text(yaml.safe_dump(config))
+    # The process that others fork from cannot import the package of the page.
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{file.parent}")
+    summary = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
+    assert summary["error"] is None
+    assert get_states(summary)["ModelCard"] == "complete"
+    assert (tmp_path / "models" / "pushes.txt").read_text() == "census-income 1\n"
+    assert summary["facts"]["Evaluator"]["metrics"]["overall"]["highest_prediction"] > 0.5
+    (card,) = (tmp_path / "run" / "artifacts" / "ModelCard" / "card").glob("*/*")
+    assert card.read_text() == "Census income"
+    again = read_summary(start_local_runner(file, tmp_path / "run", "--json"))
+    assert {name for name, state in get_states(again).items() if state == "complete"} <= {
+        *("History", "Gate", "Baseline", "Pusher")
+    }
+    features = file.parent / "features.py"
+    features.write_text(features.read_text().replace('outputs["age"] *', '2 * outputs["age"] *'))
+    changed = read_summary(start_local_runner(file, tmp_path / "run", "--json", "--until", "Trainer"))
+    assert get_states(changed)["Transform"] == "complete"
+
+
+@pytest.mark.slow
+def test_the_penguin_example_of_tfx_runs_unchanged(tmp_path: Path) -> None:
+    import tfx.components
+
+    data = Path(tfx.components.__file__).parent / "testdata" / "penguin" / "data"
+    config = {
+        "name": "penguin",
+        "data": {
+            "format": "tfrecord",
+            "base": str(data),
+            "splits": {
+                "train": {"files": "Split-train/*.gz"},
+                "eval": {"source": "train", "fraction": 0.2},
+                "test": {"files": "Split-eval/*.gz"},
+            },
+        },
+        "features": {
+            name: {"kind": "numeric"}
+            for name in ("culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g")
+        },
+        "label": {"column": "species", "kind": "regression"},
+        "push": {"model_name": "penguin"},
+    }
+    (file,) = [tmp_path / "penguin.yaml"]
+    page = write_page("own-model.md", tmp_path)[1]
+    file.write_text(yaml.safe_dump({**config, **page, "evaluation": {**page["evaluation"], "split": "test"}}))
+    summary = run_json(file, tmp_path / "run", "--until", "Evaluator")
+    assert summary["error"] is None
+    assert summary["facts"]["Evaluator"]["blessed"]
+    assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
+    assert json.dumps(summary["facts"]["Evaluator"]["failures"]) == "[]"
+
+
+def test_the_page_of_extensions_has_the_changes_of_the_pages() -> None:
+    added = re.findall(r"^\+(.*)$", (PAGES / "extend.md").read_text(), flags=re.MULTILINE)
+    assert len(added) > 10
+    component = (PAGES / "own-component.md").read_text()
+    for line in added[added.index("extra_components:") :][:5]:
+        assert line in component
