@@ -54,7 +54,8 @@ class EvaluatorSummary(NodeSummary):
 
     def lines(self) -> list[tuple[str, str]]:
         lines = [("warning", text) for text in self.warnings]
-        lines.append(("constant", self.constant_predictor["text"]))
+        if self.constant_predictor:
+            lines.append(("constant", self.constant_predictor["text"]))
         if self.decision:
             lines.append(("decision", self.decision["text"]))
         lines.append(("model", "blessed" if self.blessed else "NOT blessed:"))

@@ -41,6 +41,7 @@ from tfx.utils import json_utils
 
 from cli.errors import DataError
 from components.artifact_files import files_in
+from components.config import STOCK, Implementation
 from components.histograms import custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
@@ -80,8 +81,9 @@ class StatisticsExecutor(stock.Executor):
         weight = exec_properties.get("weight") or None
         sensitive = json.loads(exec_properties.get("sensitive_columns") or "[]")
         reason = _why_stock(input_dict, exec_properties)
-        if reason:
-            log_handover("StatisticsGen", reason)
+        if reason or exec_properties.get("implementation") == STOCK:
+            if reason:
+                log_handover("StatisticsGen", reason)
             super().Do(input_dict, output_dict, {**exec_properties, **_weight_option(exec_properties, weight)})
             _mark_written(artifact_utils.get_single_instance(output_dict["statistics"]), sensitive)
             return
@@ -307,6 +309,7 @@ class StatisticsGenSpec(standard_component_specs.StatisticsGenSpec):
     PARAMETERS: ClassVar = {
         **standard_component_specs.StatisticsGenSpec.PARAMETERS,
         "column_types": component_spec.ExecutionParameter(type=str, optional=True),
+        "implementation": component_spec.ExecutionParameter(type=str, optional=True),
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
         "sensitive_columns": component_spec.ExecutionParameter(type=str, optional=True),
         "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
@@ -329,6 +332,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         column_types: Mapping[str, ColumnType] | None = None,
         weight: str | None = None,
         sensitive_columns: Collection[str] = (),
+        implementation: Implementation = "fast",
         code_fingerprint: str | None = None,
     ) -> None:
         """Args:
@@ -339,6 +343,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         column_types: the columns to read, and the type of each. If omitted, all columns, as the records have them.
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         sensitive_columns: the columns that are marked, so that no page shows their values.
+        implementation: `stock` takes the statistics by the stock executor; only marks are added.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
@@ -348,6 +353,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
             exclude_splits=json_utils.dumps(exclude_splits or []),
             column_types=None if column_types is None else json.dumps(column_types, sort_keys=True),
             weight=weight,
+            implementation=implementation,
             sensitive_columns=json.dumps(sorted(sensitive_columns)) if sensitive_columns else None,
             code_fingerprint=code_fingerprint,
             statistics=types.Channel(type=standard_artifacts.ExampleStatistics),

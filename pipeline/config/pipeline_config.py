@@ -17,9 +17,11 @@ from cli.errors import ConfigError
 from components.config import (
     ChangeThreshold,
     Evaluation,
+    Implementation,
     InfraValidation,
     Name,
     Push,
+    Rewritten,
     Threshold,
     Validation,
 )
@@ -71,6 +73,9 @@ class PipelineConfig(Declaration):
     evaluation: Evaluation
     infra_validation: InfraValidation = InfraValidation()
     push: Push
+    implementation: Implementation | dict[Rewritten, Implementation] = "fast"
+    """Executors of StatisticsGen, Transform and Evaluator: `stock` for those of stock TFX, for all or by component, as
+    in `{Transform: stock}`. Splits, gate, history and registry are the same. docs/how-to/components.md"""
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
@@ -110,6 +115,12 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features, label or weight use it"
             )
         return self
+
+    def implementation_of(self, component: Rewritten) -> Implementation:
+        """Return whose executor does a component's work."""
+        if isinstance(self.implementation, dict):
+            return self.implementation.get(component, "fast")
+        return self.implementation
 
     @property
     def gate_policy(self) -> Validation:
