@@ -26,6 +26,10 @@ from serving.registry.vertex.config import Deployment
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+# Who does the work of a component that this project rewrote.
+STOCK: Literal["stock"] = "stock"
+Implementation = Literal["fast", "stock"]
+Rewritten = Literal["StatisticsGen", "Transform", "Evaluator"]
 # The share of a split that an inferred schema wants in the categories of `train`.
 INFERRED_MIN_DOMAIN_MASS = 0.99
 

@@ -1,4 +1,4 @@
-"""What a component of this package hands to the executor of stock TFX, and the line that it logs then."""
+"""Handover of work to the executor of stock TFX: the reasons, and the line in the log."""
 
 import logging
 from collections.abc import Iterable

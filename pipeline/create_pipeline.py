@@ -16,6 +16,7 @@ from typing import Any
 
 from google.protobuf import text_format
 from tfx.components import Trainer, Tuner
+from tfx.components import Transform as StockTransform
 from tfx.dsl.components.base import base_node
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
@@ -125,6 +126,7 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
         has_costs=config.decision is not None,
         weight=config.data.weight_column,
         imbalance=config.training.imbalance,
+        implementation=config.implementation_of("Evaluator"),
         hyperparameters=nodes["Tuner"].outputs["best_hyperparameters"] if "Tuner" in nodes else None,
         golden_requests=config.infra_validation.golden_requests,
         golden_tolerance=config.infra_validation.golden_tolerance,
@@ -172,6 +174,7 @@ def _data_nodes(config: PipelineConfig, *, on_vertex: bool) -> tuple[base_node.B
         examples=examples_node.outputs["examples"],
         column_types=config.feature_set.column_types,
         weight=config.data.weight_column,
+        implementation=config.implementation_of("StatisticsGen"),
         sensitive_columns=config.sensitive_columns,
         delimiters=config.feature_set.list_delimiters,
         code_fingerprint=code_fingerprint(components, schemas),
@@ -220,7 +223,7 @@ def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
     return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
 
 
-def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> Transform:
+def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> StockTransform:
     code = read_code(config).get("transform.module")
     custom_config = {
         **config.transform.custom_config,
@@ -232,7 +235,8 @@ def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) ->
             own_preprocessing.CODE_KEY: code.to_json(),
             own_preprocessing.IS_NETWORK_OURS_KEY: not has_own_run_fn(config),
         }
-    return Transform(
+    component = Transform if config.implementation_of("Transform") == "fast" else StockTransform
+    return component(
         examples=nodes["ExampleGen"].outputs["examples"],
         schema=nodes["SchemaGen"].outputs["schema"],
         preprocessing_fn=_dotted_path((preprocessing if code is None else own_preprocessing).preprocessing_fn),

@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts
 from schemas.features import LabelKind
 from schemas.metric_counts import Counts, empty_counts
 from schemas.metrics import METRICS
+from serving.model.signatures import MEASURED_OUTPUT
 
 _COUNTS_NAME = "_batched_counts"
 
@@ -58,7 +60,9 @@ def _computations(
         empty = partial(empty_counts, label, (thresholds or {}).get(model_name, DEFAULT_THRESHOLD), declared)
         computations.append(
             metric_types.MetricComputation(
-                keys=[counts_key], preprocessors=None, combiner=_CountsCombiner(counts_key, empty)
+                keys=[counts_key],
+                preprocessors=None,
+                combiner=_CountsCombiner(counts_key, MEASURED_OUTPUT[label], empty),
             )
         )
         computations.append(metric_types.DerivedMetricComputation(keys=[key], result=_Result(counts_key, key)))
@@ -77,19 +81,32 @@ class _Result:
 
 
 class _CountsCombiner(beam.CombineFn):
-    def __init__(self, key: Any, empty: Callable[[], Counts]) -> None:
+    def __init__(self, key: Any, output: str, empty: Callable[[], Counts]) -> None:
         self._key = key
+        self._output = output
         self._empty = empty
+
+    def _choose_own(self, value: Any) -> Any:
+        """Return the value of this metric's model, where TFMA has one for each model."""
+        name = self._key.model_name
+        return value[name] if isinstance(value, dict) and name in value else value
 
     def create_accumulator(self) -> Counts:
         return self._empty()
 
     def add_input(self, accumulator: Counts, element: Any) -> Counts:
-        predictions = element.prediction
+        label, predictions, weights = (
+            self._choose_own(value) for value in (element.label, element.prediction, element.example_weight)
+        )
+        weights = weights if self._key.example_weighted else None
         if isinstance(predictions, dict):
-            predictions = predictions[self._key.model_name]
-        weights = element.example_weight if self._key.example_weighted else None
-        accumulator.add(element.label, predictions, weights)
+            # A row as TFMA's own pipeline has it, with all outputs of the model.
+            predictions = predictions[self._output]
+        if np.size(label) == 1:
+            # In a row by itself, the last dimension may be that of the classes.
+            label, weights = np.reshape(label, [1]), None if weights is None else np.reshape(weights, [1])
+            predictions = np.reshape(predictions, [1, -1] if np.size(predictions) > 1 else [1])
+        accumulator.add(label, predictions, weights)
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:

@@ -3,11 +3,14 @@
 TFMA still slices, aggregates, judges the thresholds and writes the results. Three things differ.
 Each model is called once for thousands of rows. Rows reach TFMA in arrays by slice instead of one by one. Slices of
 fewer than `min_rows_per_slice` rows are left out before any threshold is judged on them.
+
+The component takes the arguments of stock Evaluator, too. An EvalConfig, a model of another origin and several or other
+examples than tf.Example are handed to the stock executor.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -18,27 +21,39 @@ from tensorflow_model_analysis import constants as tfma_constants
 from tensorflow_model_analysis.extractors import extractor, slice_key_extractor
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
+from tensorflow_model_analysis.writers import eval_config_writer
 from tfx import types
 from tfx.components.evaluator import constants, executor
+from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.orchestration import data_types
+from tfx.proto import evaluator_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils, path_utils, proto_utils
 
 from cli.errors import PipelineError
 from components.artifact_files import files_in
-from components.config import Evaluation
+from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, JudgedRows, eval_config, set_decisions, summarize
-from components.evaluator.golden_requests import write_golden
+from components.evaluator.evaluation import BASELINE, JudgedRows, set_decisions, summarize, summarize_stock
+from components.evaluator.evaluation import eval_config as build_eval_config
+from components.evaluator.golden_requests import (
+    GOLDEN_REQUESTS,
+    GOLDEN_TOLERANCE,
+    write_golden,
+    write_tensor_golden,
+)
 from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
-from schemas.data import TRAIN_SPLIT
+from components.stock_executor import log_handover, why_not_tf_examples
+from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
 from schemas.decision import DecisionThreshold
 from schemas.features import FeatureSet, LabelKind
 from serving.model.literal_paths import literal_path
-from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
+from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES, TRUE_LABEL
+from serving.registry import DECLARATION_FILE
 
 # Of the evaluation: what its summary has of the constant predictor, as JSON.
 CONSTANT_PROPERTY = "constant_predictor"
@@ -65,6 +80,12 @@ class BatchedExecutor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Write TFMA's results and golden requests to `evaluation`, and the verdict to `blessing`."""
+        reason = _why_stock(input_dict, exec_properties)
+        if reason:
+            log_handover("Evaluator", reason)
+            super().Do(input_dict, output_dict, exec_properties)
+            _complete(input_dict, output_dict, exec_properties)
+            return
         self._log_startup(input_dict, output_dict, exec_properties)
         models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
         if input_dict.get("baseline_model"):
@@ -81,7 +102,8 @@ class BatchedExecutor(executor.Executor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         splits = json_utils.loads(exec_properties["example_splits"])
         uris = [artifact_utils.get_split_uri(input_dict["examples"], split) for split in splits]
-        loaded = LoadedModels({name: path_utils.serving_model_path(m.uri) for name, m in models.items()})
+        paths = {name: path_utils.serving_model_path(model.uri) for name, model in models.items()}
+        loaded = LoadedModels(paths, _read_declared(exec_properties))
         features = loaded.features(CANDIDATE)
         decisions = {name: loaded.decision(name) for name in models}
         _set_decisions(config, decisions)
@@ -90,8 +112,15 @@ class BatchedExecutor(executor.Executor):
             features.label,
             is_balanced=_imbalance(exec_properties["imbalance"], input_dict.get("hyperparameters")) != "none",
         )
-        with self._make_beam_pipeline() as pipeline:
-            _evaluate(pipeline, uris, loaded, features, config, constant, literal_path(evaluation.uri))
+        output = literal_path(evaluation.uri)
+        if exec_properties.get("implementation") == STOCK and all(map(_is_declared, models.values())):
+            self._evaluate_by_tfma(input_dict, output_dict, {**exec_properties, "eval_config": _runnable(config)})
+            with self._make_beam_pipeline() as pipeline:
+                _find_losses(_slice_rows(pipeline, uris, loaded, [()], features), constant, output)
+        else:
+            with self._make_beam_pipeline() as pipeline:
+                _evaluate(pipeline, uris, loaded, features, config, constant, output)
+            _store_runnable_config(evaluation.uri, exec_properties["eval_config"])
         losses = _take_losses(evaluation.uri)
         rows = JudgedRows(
             features.label,
@@ -114,90 +143,197 @@ class BatchedExecutor(executor.Executor):
             evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
         if not losses.non_finite:
             # Otherwise the model is not blessed and never served, and JSON has no NaN.
-            write_golden(
-                evaluation.uri,
-                loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES],
-                features,
-                uris,
-                count=exec_properties["golden_requests"],
-                tolerance=exec_properties["golden_tolerance"],
-            )
+            _write_golden(evaluation.uri, loaded, uris, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, models, pipeline=exec_properties["pipeline"], blessed=not summary.failures)
+        _bless(blessing, models, pipeline=exec_properties.get("pipeline") or "", blessed=not summary.failures)
+
+    def _evaluate_by_tfma(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Run the stock executor, whose verdict is not the last word: the constant predictor judges, too."""
+        config = config_pb2.EvalConfig()
+        proto_utils.json_to_proto(exec_properties["eval_config"], config)
+        has_baseline = any(spec.is_baseline for spec in config.model_specs)
+        inputs = {key: artifacts for key, artifacts in input_dict.items() if key != "baseline_model" or has_baseline}
+        super().Do(inputs, output_dict, exec_properties)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
+            if tf.io.gfile.exists(os.path.join(blessing.uri, name)):
+                tf.io.gfile.remove(os.path.join(blessing.uri, name))
 
 
-class EvaluatorSpec(types.ComponentSpec):
-    """The inputs and outputs of the stock Evaluator, and the parameters that are used here."""
+def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
+    """Return why the stock executor has to do the work; empty if this one can."""
+    if not exec_properties.get("requirements"):
+        return "`evaluation` is not given"
+    if len(input_dict["examples"]) > 1:
+        return "there are several Examples artifacts"
+    if not exec_properties.get("features") and not all(map(_is_declared, input_dict.get("model", []))):
+        return "the model is of another origin and `features` is not given"
+    return why_not_tf_examples(input_dict["examples"])
+
+
+def _read_declared(exec_properties: dict[str, Any]) -> FeatureSet | None:
+    """Return the declared features of a model of another origin, if there are any."""
+    text = exec_properties.get("features")
+    return FeatureSet.model_validate_json(text) if text else None
+
+
+def _write_golden(evaluation_uri: str, loaded: LoadedModels, uris: list[str], exec_properties: dict[str, Any]) -> None:
+    """Write the candidate's golden requests beside the evaluation."""
+    limits = {
+        "count": exec_properties.get("golden_requests") or GOLDEN_REQUESTS,
+        "tolerance": exec_properties.get("golden_tolerance", GOLDEN_TOLERANCE),
+    }
+    path = loaded.paths[CANDIDATE]
+    if tf.io.gfile.exists(os.path.join(path, DECLARATION_FILE)):
+        signature = loaded.here()[CANDIDATE].signatures[SERVING_EXAMPLES]
+        write_golden(evaluation_uri, signature, loaded.features(CANDIDATE), uris, **limits)
+    else:
+        write_tensor_golden(evaluation_uri, path, uris, **limits)
+
+
+def _complete(
+    input_dict: dict[str, list[types.Artifact]],
+    output_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
+) -> None:
+    """Write beside the files of the stock executor what InfraValidator and Pusher read."""
+    if not input_dict.get("model") or not exec_properties.get("eval_config"):
+        return
+    evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+    summarize_stock(literal_path(evaluation.uri)).write(evaluation.uri)
+    splits = json_utils.loads(exec_properties.get("example_splits") or "null") or [EVAL_SPLIT]
+    uris = [uri for split in splits for uri in artifact_utils.get_split_uris(input_dict["examples"], split)]
+    model = artifact_utils.get_single_instance(input_dict["model"])
+    if why_not_tf_examples(input_dict["examples"]):
+        return
+    _write_golden(
+        evaluation.uri, LoadedModels({CANDIDATE: path_utils.serving_model_path(model.uri)}), uris, exec_properties
+    )
+
+
+def _is_declared(model: types.Artifact) -> bool:
+    """Return whether a model declares its features, as those of this project do."""
+    return bool(tf.io.gfile.exists(os.path.join(path_utils.serving_model_path(model.uri), DECLARATION_FILE)))
+
+
+class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
+    """The spec of stock Evaluator, with the optional inputs and parameters of this one."""
 
     PARAMETERS: ClassVar = {
-        "eval_config": component_spec.ExecutionParameter(type=str),
-        "requirements": component_spec.ExecutionParameter(type=str),
-        "imbalance": component_spec.ExecutionParameter(type=str),
-        "example_splits": component_spec.ExecutionParameter(type=str),
-        "golden_requests": component_spec.ExecutionParameter(type=int),
-        "golden_tolerance": component_spec.ExecutionParameter(type=float),
-        "pipeline": component_spec.ExecutionParameter(type=str),
-        "code_fingerprint": component_spec.ExecutionParameter(type=str),
+        **standard_component_specs.EvaluatorSpec.PARAMETERS,
+        "requirements": component_spec.ExecutionParameter(type=str, optional=True),
+        "implementation": component_spec.ExecutionParameter(type=str, optional=True),
+        "features": component_spec.ExecutionParameter(type=str, optional=True),
+        "imbalance": component_spec.ExecutionParameter(type=str, optional=True),
+        "golden_requests": component_spec.ExecutionParameter(type=int, optional=True),
+        "golden_tolerance": component_spec.ExecutionParameter(type=float, optional=True),
+        "pipeline": component_spec.ExecutionParameter(type=str, optional=True),
+        "code_fingerprint": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS: ClassVar = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
-        "baseline_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        **standard_component_specs.EvaluatorSpec.INPUTS,
         "hyperparameters": component_spec.ChannelParameter(type=standard_artifacts.HyperParameters, optional=True),
-    }
-    OUTPUTS: ClassVar = {
-        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
     }
 
 
 class Evaluator(base_beam_component.BaseBeamComponent):
-    """Judges `model` on one split, against thresholds and against `baseline_model`."""
+    """Judges `model` against thresholds and against `baseline_model`; a replacement of stock Evaluator.
+
+    With `evaluation` and `label`, a model of this project is judged as in this project's pipeline. Otherwise the stock
+    executor does the work, with `eval_config`.
+    """
 
     SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
 
     def __init__(
         self,
-        *,
         examples: types.BaseChannel,
-        model: types.BaseChannel,
-        baseline_model: types.BaseChannel,
-        evaluation: Evaluation,
-        label: LabelKind,
-        has_costs: bool,
-        weight: str | None,
-        imbalance: str,
+        model: types.BaseChannel | None = None,
+        baseline_model: types.BaseChannel | None = None,
+        feature_slicing_spec: evaluator_pb2.FeatureSlicingSpec | data_types.RuntimeParameter | None = None,
+        fairness_indicator_thresholds: list[float] | data_types.RuntimeParameter | None = None,
+        example_splits: list[str] | None = None,
+        eval_config: config_pb2.EvalConfig | None = None,
+        schema: types.BaseChannel | None = None,
+        module_file: str | None = None,
+        module_path: str | None = None,
+        *,
+        evaluation: Evaluation | None = None,
+        label: LabelKind | None = None,
+        features: FeatureSet | None = None,
+        has_costs: bool = False,
+        weight: str | None = None,
+        imbalance: str = "none",
         hyperparameters: types.BaseChannel | None = None,
-        golden_requests: int,
-        golden_tolerance: float,
-        pipeline: str,
-        code_fingerprint: str,
+        implementation: Implementation = "fast",
+        golden_requests: int = GOLDEN_REQUESTS,
+        golden_tolerance: float = GOLDEN_TOLERANCE,
+        pipeline: str | None = None,
+        code_fingerprint: str | None = None,
     ) -> None:
         """Args:
-        examples: raw examples, in gzipped TFRecord.
-        model: the candidate.
+        examples: raw examples.
+        model: the candidate; may be omitted where a column of the examples is the prediction.
         baseline_model: the model to compare with; may resolve to none.
+        feature_slicing_spec: deprecated in TFX; slices of a model without `eval_config`.
+        fairness_indicator_thresholds: thresholds of TFMA's fairness indicators.
+        example_splits: splits to evaluate. If omitted, the split of `evaluation`, or `eval`.
+        eval_config: TFMA's config, in the place of `evaluation`.
+        schema: schema by which TFMA reads the examples; not used with `evaluation`.
+        module_file: file with `custom_eval_shared_model` or `custom_extractors`; not used with `evaluation`.
+        module_path: module with these functions, in the place of `module_file`.
         evaluation: metrics, evaluated split of `examples`, and thresholds.
-        label: kind of the label.
+        label: kind of the label; required with `evaluation`.
+        features: columns and label of a model of another origin, which declares none.
         has_costs: whether the costs of a binary label's errors are declared.
         weight: column of the rows' weights; None where all weigh alike.
         imbalance: treatment of uneven classes in the candidate's training.
         hyperparameters: values of a search, which may say otherwise.
+        implementation: `stock` evaluates by the stock executor; the verdict and the golden requests are added to it.
         golden_requests: number of rows that are kept with their answers in the evaluation's folder.
         golden_tolerance: greatest difference that a serving model may have.
         pipeline: name of the pipeline, which is kept with the blessing.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
+
+        Raises:
+          ValueError: arguments exclude each other, as in stock Evaluator, or `label` is missing.
         """
+        if module_file and module_path:
+            raise ValueError("module_file and module_path exclude each other")
+        configs = [config for config in (eval_config, feature_slicing_spec, evaluation) if config is not None]
+        if len(configs) > 1:
+            raise ValueError("eval_config, feature_slicing_spec and evaluation exclude each other")
+        if evaluation is not None:
+            if label is None:
+                raise ValueError("evaluation needs label, the kind of the label: binary, multiclass or regression")
+            eval_config = build_eval_config(evaluation, label, has_costs=has_costs, weight=weight)
+            example_splits = example_splits or [evaluation.split]
+        elif not configs:
+            feature_slicing_spec = evaluator_pb2.FeatureSlicingSpec()
+        if not isinstance(fairness_indicator_thresholds, data_types.RuntimeParameter):
+            fairness_indicator_thresholds = json_utils.dumps(fairness_indicator_thresholds)
         spec = EvaluatorSpec(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
             hyperparameters=hyperparameters,
-            eval_config=proto_utils.proto_to_json(eval_config(evaluation, label, has_costs=has_costs, weight=weight)),
-            requirements=evaluation.without_paths().model_dump_json(),
+            feature_slicing_spec=feature_slicing_spec,
+            fairness_indicator_thresholds=fairness_indicator_thresholds,
+            example_splits=json_utils.dumps(example_splits),
+            eval_config=eval_config,
+            schema=schema,
+            module_file=module_file,
+            module_path=module_path,
+            requirements=None if evaluation is None else evaluation.without_paths().model_dump_json(),
+            implementation=implementation,
+            features=None if features is None else features.model_dump_json(),
             imbalance=imbalance,
-            example_splits=json_utils.dumps([evaluation.split]),
             golden_requests=golden_requests,
             golden_tolerance=golden_tolerance,
             pipeline=pipeline,
@@ -206,6 +342,10 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
         super().__init__(spec=spec)
+        if udf_utils.should_package_user_modules():
+            udf_utils.add_user_module_dependency(
+                self, standard_component_specs.MODULE_FILE_KEY, standard_component_specs.MODULE_PATH_KEY
+            )
 
 
 def _train_labels(examples: types.Artifact, weight: str | None) -> dict[str, float]:
@@ -260,6 +400,32 @@ def _finished_config(text: str, *, has_baseline: bool) -> config_pb2.EvalConfig:
     return config
 
 
+def _runnable(config: config_pb2.EvalConfig) -> str:
+    """Return a finished config with models that TFMA itself calls, as JSON."""
+    runnable = config_pb2.EvalConfig()
+    runnable.CopyFrom(config)
+    for spec in runnable.model_specs:
+        spec.model_type = tfma_constants.TF_GENERIC
+        spec.preprocessing_function_names[:] = [TRUE_LABEL]
+    text: str = proto_utils.proto_to_json(runnable)
+    return text
+
+
+def _store_runnable_config(evaluation_uri: str, text: str) -> None:
+    """Replace the stored config's models by ones that `tfma.run_model_analysis` calls: here the rows came predicted."""
+    path = os.path.join(evaluation_uri, f"{eval_config_writer.EVAL_CONFIG_FILE}.json")
+    stored = json.loads(read_bytes(path))
+    for spec in stored["evalConfig"]["modelSpecs"]:
+        spec["modelType"] = tfma_constants.TF_GENERIC
+        if spec["signatureName"] == SERVING_EXAMPLES:
+            spec["preprocessingFunctionNames"] = [TRUE_LABEL]
+    original = config_pb2.EvalConfig()
+    proto_utils.json_to_proto(text, original)
+    stored["evalConfig"].setdefault("options", {})["minSliceSize"] = original.options.min_slice_size.value
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(stored))
+
+
 def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, DecisionThreshold]) -> None:
     """Measure each model at its own threshold, and all by the candidate's costs; both are in the models' folders."""
     if any(decision.costs is not None for decision in decisions.values()):
@@ -270,6 +436,8 @@ def _set_decisions(config: config_pb2.EvalConfig, decisions: Mapping[str, Decisi
 
 def _incomparable(models: Mapping[str, types.Artifact]) -> str:
     """Why the baseline cannot predict the same rows; empty if it can."""
+    if not all(map(_is_declared, models.values())):
+        return "" if not any(map(_is_declared, models.values())) else "it is a model of another origin"
     signatures = {name: _signatures(path_utils.serving_model_path(model.uri)) for name, model in models.items()}
     candidate, baseline = signatures[CANDIDATE], signatures[BASELINE]
     reasons = [
@@ -327,24 +495,8 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    files = [file for uri in uris for file in files_in(uri)]
-    sliced = (
-        pipeline
-        | "Files" >> beam.Create(files)
-        | "PredictAndSlice"
-        >> beam.ParDo(
-            PredictAndSlice(
-                models, config.model_specs[0].prediction_key, slicings, features.column_types, features.weight
-            )
-        )
-    )
-    _ = (
-        sliced
-        | "AllRows" >> beam.Filter(lambda keyed: not keyed[0])
-        | "PairLosses" >> beam.Map(_paired_losses, constant=constant)
-        | "AddLosses" >> beam.CombineGlobally(CombinePairedLosses(constant))
-        | "WriteLosses" >> beam.Map(_write_losses, path=os.path.join(output, _LOSSES_FILE))
-    )
+    sliced = _slice_rows(pipeline, uris, models, slicings, features)
+    _find_losses(sliced, constant, output)
     large = (
         sliced
         | "SizeOfBatch" >> beam.Map(lambda keyed: (keyed[0], len(keyed[1]["labels"])))
@@ -364,6 +516,32 @@ def _evaluate(
             evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=evaluated),
         )
         | "Write" >> tfma.WriteResults(tfma.default_writers(output, eval_config=config, eval_shared_model=evaluated))
+    )
+
+
+def _slice_rows(
+    pipeline: beam.Pipeline,
+    uris: list[str],
+    models: LoadedModels,
+    slicings: Sequence[tuple[str, ...]],
+    features: FeatureSet,
+) -> Any:
+    """Return (slice key, arrays) of each batch of rows."""
+    return (
+        pipeline
+        | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
+        | "PredictAndSlice" >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight))
+    )
+
+
+def _find_losses(sliced: Any, constant: ConstantPredictor, output: str) -> None:
+    """Add the comparison with the constant predictor to a Beam pipeline."""
+    _ = (
+        sliced
+        | "AllRows" >> beam.Filter(lambda keyed: not keyed[0])
+        | "PairLosses" >> beam.Map(_paired_losses, constant=constant)
+        | "AddLosses" >> beam.CombineGlobally(CombinePairedLosses(constant))
+        | "WriteLosses" >> beam.Map(_write_losses, path=os.path.join(output, _LOSSES_FILE))
     )
 
 

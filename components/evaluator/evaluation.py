@@ -277,6 +277,27 @@ def summarize_tfma(evaluation_uri: str, *, min_rows: int) -> Summary:
     )
 
 
+def summarize_stock(evaluation_uri: str) -> Summary:
+    """Return the summary of an evaluation of the stock executor, by TFMA's results alone."""
+    config = tfma.load_eval_result(evaluation_uri).config
+    names = [spec.name for spec in config.model_specs if not spec.is_baseline]
+    metrics = read_metrics(evaluation_uri, (names[0] or None) if len(config.model_specs) > 1 else None)
+    result = tfma.load_validation_result(evaluation_uri)
+    failures = [
+        str(
+            Failure(
+                metric=failure.metric_key.name,
+                slice=_slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys]),
+                value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
+                bound=failure.message or "within its threshold",
+            )
+        )
+        for validation in (result.metric_validations_per_slice if result else ())
+        for failure in validation.failures
+    ]
+    return Summary(metrics=metrics, failures=failures)
+
+
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
     """Return `Summary.decision`."""
     if rows.decision is None:

@@ -3,10 +3,12 @@
 Whoever serves the model later is held to them: the server in infra validation and at every start, an endpoint.
 """
 
+import base64
 import itertools
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,9 +21,12 @@ from schemas.sensitive import MASK
 from schemas.tables.time_format import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
-from serving.model.predictor import rows_of
+from serving.model.predictor import ModelError, rows_of
 from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
+from serving.model.tensor_predictor import TensorPredictor
 
+_LOG = logging.getLogger(__name__)
+GOLDEN_REQUESTS, GOLDEN_TOLERANCE = 16, 1e-3
 # In the evaluation's folder.
 GOLDEN_NAME = "golden.json"
 _ROWS_LOOKED_THROUGH = 4096
@@ -45,9 +50,7 @@ def write_golden(
     """
     # The rows were read with other options: what stood for a missing value is missing by now.
     inputs = build_inputs(features, ReadOptions())
-    files = [file for uri in uris for file in files_in(uri)]
-    first_records = tf.data.TFRecordDataset(files, "GZIP").take(_ROWS_LOOKED_THROUGH).as_numpy_iterator()
-    fitting = (record for record in first_records if _fits(inputs, _instance(record, features)))
+    fitting = (record for record in _first_records(uris) if _fits(inputs, _instance(record, features)))
     sensitive = {name: _placeholder(feature) for name, feature in features.raw_features.items() if feature.sensitive}
     records = mask_records(list(itertools.islice(fitting, count)), sensitive)
     if not records:
@@ -62,6 +65,47 @@ def write_golden(
     answers = rows_of({name: outputs[name] for name in OUTPUT_ORDER if name in outputs})
     with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
         file.write(GoldenRequests([_instance(record, features) for record in records], answers, tolerance).to_json())
+
+
+def write_tensor_golden(
+    evaluation_uri: str, model_path: str, uris: Sequence[str], *, count: int, tolerance: float
+) -> None:
+    """Write the first rows of a split with the answers of a model of another origin, if it can be called with them.
+
+    A model of serialized tf.Example gets the records, and any other model the columns that its inputs name.
+    """
+    records = list(itertools.islice(_first_records(uris), count))
+    try:
+        predictor = TensorPredictor(model_path)
+        instances = [_tensor_instance(record, predictor.specs) for record in records]
+        golden = GoldenRequests(instances, predictor.predict(instances) if instances else [], tolerance)
+    except (ModelError, RequestError) as error:
+        _LOG.warning("Evaluator: there are no golden requests: %s", error)
+        return
+    with tf.io.gfile.GFile(os.path.join(evaluation_uri, GOLDEN_NAME), "wb") as file:
+        file.write(golden.to_json())
+
+
+def _tensor_instance(record: bytes, specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
+    if [spec.dtype for spec in specs.values()] == [tf.string]:
+        return {name: {"b64": base64.b64encode(record).decode()} for name in specs}
+    columns = tf.train.Example.FromString(record).features.feature
+    instance = {}
+    for name, spec in specs.items():
+        kind = columns[name].WhichOneof("kind") if name in columns else None
+        values = list(getattr(columns[name], kind).value) if kind else []
+        coded = [{"b64": base64.b64encode(v).decode()} if isinstance(v, bytes) else v for v in values]
+        instance[name] = coded[0] if spec.shape.rank == 1 and len(coded) == 1 else coded
+    return instance
+
+
+def _first_records(uris: Sequence[str]) -> Iterator[bytes]:
+    """Yield the first records of a split."""
+    paths = [file for uri in uris for file in files_in(uri)]
+    files = itertools.chain.from_iterable(
+        tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "").as_numpy_iterator() for path in paths
+    )
+    return itertools.islice(files, _ROWS_LOOKED_THROUGH)
 
 
 def _placeholder(feature: BaseFeature) -> str:

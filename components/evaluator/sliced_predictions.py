@@ -13,11 +13,12 @@ from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY
 
 from cli.errors import PipelineError
 from components.batch_rows import batch_rows
+from components.evaluator.model_outputs import predict, read_labels
 from components.model_files import read_bytes
 from schemas.decision import DecisionThreshold
 from schemas.features import ColumnType, FeatureSet
 from serving.model.literal_paths import literal_path
-from serving.model.signatures import DTYPES, LABEL, SERVING_EXAMPLES, TRUE_LABEL
+from serving.model.signatures import DTYPES
 from serving.registry import DECISION_FILE, DECLARATION_FILE
 
 CANDIDATE = "candidate"
@@ -31,8 +32,13 @@ SliceKey = tuple[tuple[str, Any], ...]
 class LoadedModels:
     """SavedModels by name, loaded once in each process however often this is copied into it."""
 
-    def __init__(self, paths: Mapping[str, str]) -> None:
+    def __init__(self, paths: Mapping[str, str], declared: FeatureSet | None = None) -> None:
+        """Args:
+        paths: folders of the SavedModels by name.
+        declared: features of models that declare none.
+        """
         self.paths = dict(paths)
+        self._declared = declared
         self._shared = shared.Shared()
 
     def here(self) -> Mapping[str, Any]:
@@ -42,6 +48,8 @@ class LoadedModels:
 
     def features(self, model: str) -> FeatureSet:
         """Return the declaration that a model was trained on."""
+        if self._declared is not None and not tf.io.gfile.exists(os.path.join(self.paths[model], DECLARATION_FILE)):
+            return self._declared
         return FeatureSet.model_validate_json(read_bytes(os.path.join(self.paths[model], DECLARATION_FILE)))
 
     def decision(self, model: str) -> DecisionThreshold:
@@ -75,37 +83,33 @@ class PredictAndSlice(beam.DoFn):
     def __init__(
         self,
         models: LoadedModels,
-        output: str,
         slicings: Sequence[tuple[str, ...]],
         kinds: Mapping[str, ColumnType],
         weight: str | None = None,
     ) -> None:
         """Args:
         models: models that predict.
-        output: output of the signature, which is measured.
         slicings: the columns of each slicing; none for all rows.
         kinds: the types of those columns.
         weight: column of the rows' weights; None where all weigh alike.
         """
         self._models = models
-        self._output = output
         self._slicings = slicings
         self._weight = weight
         self._spec = {c: tf.io.VarLenFeature(DTYPES[kinds[c]]) for slicing in slicings for c in slicing}
 
     def setup(self) -> None:
         self._loaded = self._models.here()
-        self._rows = batch_rows(len(self._models.features(CANDIDATE).features), _ROWS_PREDICTED_TOGETHER)
+        self._features = self._models.features(CANDIDATE)
+        self._rows = batch_rows(len(self._features.features), _ROWS_PREDICTED_TOGETHER)
 
     def process(self, file: str) -> Iterator[tuple[SliceKey, dict[str, Any]]]:
-        records = tf.data.TFRecordDataset(file, "GZIP", buffer_size=_READ_BYTES)
+        features = self._features
+        compression = "GZIP" if file.endswith(".gz") else ""
+        records = tf.data.TFRecordDataset(file, compression, buffer_size=_READ_BYTES)
         for batch in records.batch(self._rows).prefetch(1):
-            # By keyword: of an argument by position TensorFlow first makes a text, for an error message.
-            predictions = {
-                name: model.signatures[SERVING_EXAMPLES](examples=batch)[self._output].numpy()
-                for name, model in self._loaded.items()
-            }
-            labels = self._loaded[CANDIDATE].signatures[TRUE_LABEL](examples=batch)[LABEL].numpy()
+            predictions = {name: predict(model, batch, features.label.kind) for name, model in self._loaded.items()}
+            labels = read_labels(self._loaded[CANDIDATE], batch, features)
             by_row = {"labels": labels, **self._weights(batch)}
             for key, rows in self._slices(batch):
                 chosen = {name: values[rows] for name, values in predictions.items()}

@@ -42,6 +42,7 @@ from tfx.utils import json_utils
 
 from cli.errors import DataError
 from components.artifact_files import files_in
+from components.config import STOCK, Implementation
 from components.histograms import custom_stats, mark_sensitive
 from components.statistics_gen.record_batches import record_batches
 from components.statistics_gen.tfdv_histograms import use_in_tfdv
@@ -81,8 +82,9 @@ class StatisticsExecutor(stock.Executor):
         weight = exec_properties.get("weight") or None
         sensitive = json.loads(exec_properties.get("sensitive_columns") or "[]")
         reason = _why_stock(input_dict, exec_properties)
-        if reason:
-            log_handover("StatisticsGen", reason)
+        if reason or exec_properties.get("implementation") == STOCK:
+            if reason:
+                log_handover("StatisticsGen", reason)
             super().Do(input_dict, output_dict, {**exec_properties, **_weight_option(exec_properties, weight)})
             _mark_written(artifact_utils.get_single_instance(output_dict["statistics"]), sensitive)
             return
@@ -312,6 +314,7 @@ class StatisticsGenSpec(standard_component_specs.StatisticsGenSpec):
     PARAMETERS: ClassVar = {
         **standard_component_specs.StatisticsGenSpec.PARAMETERS,
         "column_types": component_spec.ExecutionParameter(type=str, optional=True),
+        "implementation": component_spec.ExecutionParameter(type=str, optional=True),
         "weight": component_spec.ExecutionParameter(type=str, optional=True),
         "sensitive_columns": component_spec.ExecutionParameter(type=str, optional=True),
         "delimiters": component_spec.ExecutionParameter(type=str, optional=True),
@@ -336,6 +339,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         weight: str | None = None,
         sensitive_columns: Collection[str] = (),
         delimiters: Mapping[str, str] = MappingProxyType({}),
+        implementation: Implementation = "fast",
         code_fingerprint: str | None = None,
     ) -> None:
         """Args:
@@ -347,6 +351,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
         weight: column of the rows' weights, by which all is counted a second time; None where all weigh alike.
         sensitive_columns: the columns that are marked, so that no page shows their values.
         delimiters: the string between two values of a row, of each column of lists; each value counts.
+        implementation: `stock` takes the statistics by the stock executor; only marks are added.
         code_fingerprint: fingerprint of this code, so that a change of it invalidates the cache.
         """
         spec = StatisticsGenSpec(
@@ -356,6 +361,7 @@ class StatisticsGen(base_beam_component.BaseBeamComponent):
             exclude_splits=json_utils.dumps(exclude_splits or []),
             column_types=None if column_types is None else json.dumps(column_types, sort_keys=True),
             weight=weight,
+            implementation=implementation,
             sensitive_columns=json.dumps(sorted(sensitive_columns)) if sensitive_columns else None,
             delimiters=json.dumps(delimiters, sort_keys=True) if delimiters else None,
             code_fingerprint=code_fingerprint,

@@ -18,9 +18,11 @@ from cli.errors import ConfigError
 from components.config import (
     ChangeThreshold,
     Evaluation,
+    Implementation,
     InfraValidation,
     Name,
     Push,
+    Rewritten,
     Threshold,
     Transform,
     Validation,
@@ -84,6 +86,9 @@ class PipelineConfig(Declaration):
     push: Push
     extra_components: tuple[ExtraComponent, ...] = ()
     """TFX components of your own, which the DAG has beside its nodes. docs/how-to/own-component.md"""
+    implementation: Implementation | dict[Rewritten, Implementation] = "fast"
+    """Executors of StatisticsGen, Transform and Evaluator: `stock` for those of stock TFX, for all or by component, as
+    in `{Transform: stock}`. Splits, gate, history and registry are the same. docs/how-to/components.md"""
     metadata: MetadataBackend = SQLite()
     """The database of ML Metadata, for runs on this machine; Vertex Pipelines keeps its own. docs/metadata.md"""
     alerts: Alerts = Alerts()
@@ -125,6 +130,12 @@ class PipelineConfig(Declaration):
                 f"data.ignored_columns: {', '.join(both)} cannot be ignored, the features, label or weight use it"
             )
         return self
+
+    def implementation_of(self, component: Rewritten) -> Implementation:
+        """Return whose executor does a component's work."""
+        if isinstance(self.implementation, dict):
+            return self.implementation.get(component, "fast")
+        return self.implementation
 
     @property
     def node_names(self) -> tuple[str, ...]:

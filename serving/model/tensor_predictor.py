@@ -179,8 +179,8 @@ def _choose_signature(signatures: Mapping[str, Any], folder: str | Path) -> str:
         return SERVING_DEFAULT
     if len(names) == 1:
         return names[0]
-    found = f"its signatures are {', '.join(names)}" if names else "it has no signatures"
-    raise ModelError(f"{folder}: no model can be loaded from it: expected the signature {SERVING_DEFAULT}; {found}")
+    existing = f"its signatures are {', '.join(names)}" if names else "it has no signatures"
+    raise ModelError(f"{folder}: no model can be loaded from it: expected the signature {SERVING_DEFAULT}; {existing}")
 
 
 def _find_reason(message: str) -> str:

@@ -4,10 +4,16 @@ docs/how-to/components.md lists the tests that TFX itself does not run.
 """
 
 import pytest
+from tfx.components.evaluator import executor as evaluator
+from tfx.components.evaluator import executor_test as evaluator_tests
 from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.components.statistics_gen import executor_test as statistics_gen_tests
+from tfx.components.transform import executor as transform
+from tfx.components.transform import executor_test as transform_tests
 
+from components.evaluator.component import BatchedExecutor as EvaluatorExecutor
 from components.statistics_gen.component import StatisticsExecutor
+from components.transform.component import BatchedExecutor as TransformExecutor
 
 pytestmark = [pytest.mark.proof, pytest.mark.filterwarnings("ignore")]
 
@@ -16,3 +22,15 @@ class TestStatisticsGen(statistics_gen_tests.ExecutorTest):
     @pytest.fixture(autouse=True)
     def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(statistics_gen, "Executor", StatisticsExecutor)
+
+
+class TestEvaluator(evaluator_tests.ExecutorTest):
+    @pytest.fixture(autouse=True)
+    def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(evaluator, "Executor", EvaluatorExecutor)
+
+
+class TestTransform(transform_tests.ExecutorTest):
+    @pytest.fixture(autouse=True)
+    def _replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(transform, "Executor", TransformExecutor)

@@ -79,7 +79,7 @@ def test_a_slice_has_the_rows_with_its_values_in_their_order_and_none_without(
 ) -> None:
     slicings = [(), ("color",), ("rank",), ("size", "shop name")]
     loaded = LoadedModels({"candidate": str(models["candidate"] / "Format-Serving")})
-    slicer = PredictAndSlice(loaded, "probability", slicings, FEATURES.column_types)
+    slicer = PredictAndSlice(loaded, slicings, FEATURES.column_types)
     slicer.setup()
     mine = rows[0::FILES]
     slices = dict(slicer.process(str(examples / "Split-test" / "data-0.gz")))

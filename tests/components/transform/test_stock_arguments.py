@@ -21,12 +21,12 @@ ROWS = 6
 FAST = {"disable_statistics": 1}
 
 
-def scaled(inputs: dict[str, Any]) -> dict[str, Any]:
+def scale_to_unit(inputs: dict[str, Any]) -> dict[str, Any]:
     """Return what the fast executor supports; there is no second argument, as in TFX's penguin module."""
     return {"x": tft.scale_to_0_1(inputs["x"])}
 
 
-def chained(inputs: dict[str, Any]) -> dict[str, Any]:
+def chain_means(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"x": inputs["x"] - tft.mean(inputs["x"] - tft.mean(inputs["x"]))}
 
 
@@ -43,7 +43,7 @@ def sparse(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"town": tft.compute_and_apply_vocabulary(inputs["town"])}
 
 
-def ragged(inputs: dict[str, Any]) -> dict[str, Any]:
+def make_ragged(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"town": tf.RaggedTensor.from_sparse(inputs["town"])}
 
 
@@ -53,31 +53,31 @@ def double(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def everything(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, Any]:
     return {
-        "chained": chained(inputs)["x"] + custom_config["plus"],
+        "chained": chain_means(inputs)["x"] + custom_config["plus"],
         "per_key": per_key(inputs)["x"],
         "sparse": sparse(inputs)["town"],
     }
 
 
-def dotted(function: Callable[..., Any]) -> str:
+def path_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (chained, r"the analyzer '\S+' builds on another one"),
+        (chain_means, r"the analyzer '\S+' builds on another one"),
         (per_key, r"the analyzer '\S+' is not one of the fast executor"),
         (by_mutual_information, r"the analyzer '\S+' is not one of the fast executor"),
         (sparse, "the output 'town' is not dense with one or two dimensions"),
-        (ragged, "the output 'town' is not dense with one or two dimensions"),
+        (make_ragged, "the output 'town' is not dense with one or two dimensions"),
         (double, "the output 'x' is of float64"),
     ],
 )
 def test_what_the_fast_executor_does_not_support_is_named(function: Callable[..., Any], reason: str) -> None:
     schema = schema_utils.schema_from_feature_spec(SPEC).SerializeToString()
     with pytest.raises(NotImplementedError, match=reason):
-        analyzers.Analysis(analyzers.Preprocessing(dotted(function), "{}", schema))
+        analyzers.Analysis(analyzers.Preprocessing(path_of(function), "{}", schema))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_function_without_custom_config_is_called_as_in_tfx(
     inputs: dict[str, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without `splits_config`, all splits are transformed."""
-    graph = transform(inputs, tmp_path, ("transformed_examples",), preprocessing_fn=dotted(scaled), **FAST)
+    graph = transform(inputs, tmp_path, ("transformed_examples",), preprocessing_fn=path_of(scale_to_unit), **FAST)
     for split in ("train", "eval"):
         assert columns(graph, tmp_path, split)["x"].numpy().tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     assert "the executor of stock TFX" not in caplog.text
@@ -148,7 +148,7 @@ def test_a_function_without_custom_config_is_called_as_in_tfx(
 def test_examples_are_written_only_if_they_are_materialized(
     inputs: dict[str, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    graph = transform(inputs, tmp_path, preprocessing_fn=dotted(scaled), **FAST)
+    graph = transform(inputs, tmp_path, preprocessing_fn=path_of(scale_to_unit), **FAST)
     assert [*graph.transformed_feature_spec()] == ["x"]
     assert [path.name for path in tmp_path.iterdir()] == ["transform_graph"]
     assert "the executor of stock TFX" not in caplog.text
@@ -157,7 +157,7 @@ def test_examples_are_written_only_if_they_are_materialized(
 def test_all_that_tft_can_is_done_by_the_stock_executor(
     inputs: dict[str, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    properties = {"preprocessing_fn": dotted(everything), "custom_config": '{"plus": 100}'}
+    properties = {"preprocessing_fn": path_of(everything), "custom_config": '{"plus": 100}'}
     graph = transform(inputs, tmp_path, ("transformed_examples",), **properties, **FAST)
     written = columns(graph, tmp_path, "train")
     assert written["chained"].numpy().tolist() == pytest.approx([100, 101, 102, 103, 104, 105])
@@ -171,7 +171,7 @@ def test_statistics_and_the_cache_are_those_of_the_stock_executor(
 ) -> None:
     stats = ("pre_transform_schema", "pre_transform_stats", "post_transform_schema", "post_transform_stats")
     outputs = ("transformed_examples", "updated_analyzer_cache", *stats, "post_transform_anomalies")
-    graph = transform(inputs, tmp_path, outputs, preprocessing_fn=dotted(scaled))
+    graph = transform(inputs, tmp_path, outputs, preprocessing_fn=path_of(scale_to_unit))
     assert columns(graph, tmp_path, "eval")["x"].numpy()[-1] == 1
     assert {path.name for path in tmp_path.iterdir()} == {"transform_graph", *outputs}
     assert "since disable_statistics is false" in caplog.text
@@ -181,6 +181,6 @@ def test_several_artifacts_have_an_output_each(
     inputs: dict[str, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     two = {**inputs, "examples": inputs["examples"] * 2}
-    transform(two, tmp_path, ("transformed_examples",), preprocessing_fn=dotted(scaled), **FAST)
+    transform(two, tmp_path, ("transformed_examples",), preprocessing_fn=path_of(scale_to_unit), **FAST)
     assert {path.name for path in (tmp_path / "transformed_examples").iterdir()} == {"0", "1"}
     assert "since there are several Examples artifacts" in caplog.text
