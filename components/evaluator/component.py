@@ -45,6 +45,7 @@ from components.evaluator.golden_requests import (
     write_tensor_golden,
 )
 from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
+from components.evaluator.tfma_metrics import ROW_METRIC, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
 from components.stock_executor import log_handover, why_not_tf_examples
@@ -407,6 +408,9 @@ def _runnable(config: config_pb2.EvalConfig) -> str:
     for spec in runnable.model_specs:
         spec.model_type = tfma_constants.TF_GENERIC
         spec.preprocessing_function_names[:] = [TRUE_LABEL]
+    for metric in (metric for spec in runnable.metrics_specs for metric in spec.metrics):
+        if metric.class_name == ROW_METRIC:
+            metric.config = take_rows(metric.config)
     text: str = proto_utils.proto_to_json(runnable)
     return text
 
@@ -419,6 +423,9 @@ def _store_runnable_config(evaluation_uri: str, text: str) -> None:
         spec["modelType"] = tfma_constants.TF_GENERIC
         if spec["signatureName"] == SERVING_EXAMPLES:
             spec["preprocessingFunctionNames"] = [TRUE_LABEL]
+    for metric in (metric for spec in stored["evalConfig"]["metricsSpecs"] for metric in spec["metrics"]):
+        if metric["className"] == ROW_METRIC:
+            metric["config"] = take_rows(metric["config"])
     original = config_pb2.EvalConfig()
     proto_utils.json_to_proto(text, original)
     stored["evalConfig"].setdefault("options", {})["minSliceSize"] = original.options.min_slice_size.value

@@ -22,6 +22,7 @@ from schemas.features import LabelKind
 from schemas.user_code import UserCode
 
 _KEY = "evaluation.metrics"
+ROW_METRIC = "RowMetric"
 # Plots by the kind of label: curves of precision, recall and ROC are drawn from the matrices of the first.
 PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
     "binary": (TfmaMetric(class_name="ConfusionMatrixPlot"), TfmaMetric(class_name="CalibrationPlot")),
@@ -63,7 +64,12 @@ def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.
         "is_batched": is_batched,
         "code": code.to_json() if code is not None else None,
     }
-    return config_pb2.MetricConfig(class_name="RowMetric", module=__name__, config=json.dumps(arguments))
+    return config_pb2.MetricConfig(class_name=ROW_METRIC, module=__name__, config=json.dumps(arguments))
+
+
+def take_rows(config: str) -> str:
+    """Return the config of a `RowMetric` that gets single rows, as TFMA itself has them."""
+    return json.dumps({**json.loads(config), "is_batched": False})
 
 
 class RowMetric(metric_types.Metric):
