@@ -47,7 +47,13 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
     with EmulatorServer(
-        tmp_path / "vertex", tls=tls, operation_seconds=0.02, project_numbers={PROJECT: PROJECT_NUMBER}, iam=IAM
+        tmp_path / "vertex",
+        tls=tls,
+        operation_seconds=0.02,
+        # Every deployment and change of a split is followed by 503.
+        warm_up_seconds=0.05,
+        project_numbers={PROJECT: PROJECT_NUMBER},
+        iam=IAM,
     ) as running:
         for key, value in running.environment().items():
             monkeypatch.setenv(key, value)

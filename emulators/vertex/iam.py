@@ -38,25 +38,25 @@ class IamTable:
     def check_caller(self, method: str) -> None:
         """Check that the caller may use Vertex AI at all."""
         if USER not in self.roles.get(self.caller, ()):
-            raise _denied(f"aiplatform.{method}", "the project", self.caller)
+            raise _build_error(f"aiplatform.{method}", "the project", self.caller)
 
     def check_acting(self, account: str) -> None:
         """Check that the caller may act as an account; even an account needs it on itself."""
         if account and account not in self.act_as.get(self.caller, ()):
-            raise _denied("iam.serviceAccounts.actAs", account, self.caller)
+            raise _build_error("iam.serviceAccounts.actAs", account, self.caller)
 
     def check_image(self, account: str) -> None:
         """Check that the account of an upload may read the image."""
         if account and not _IMAGE_ROLES & self.roles.get(account, frozenset()):
-            raise _denied("artifactregistry.repositories.downloadArtifacts", "the image", account)
+            raise _build_error("artifactregistry.repositories.downloadArtifacts", "the image", account)
 
     def check_files(self, account: str) -> None:
         """Check that the account of a deployment may read the model's files."""
         if account and not _FILE_ROLES & self.roles.get(account, frozenset()):
-            raise _denied("storage.objects.get", "the bucket", account)
+            raise _build_error("storage.objects.get", "the bucket", account)
 
 
-def _denied(permission: str, resource: str, member: str) -> StatusError:
+def _build_error(permission: str, resource: str, member: str) -> StatusError:
     return StatusError(
         "PERMISSION_DENIED",
         f"Permission '{permission}' denied on {resource} for {member}.",

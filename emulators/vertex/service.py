@@ -1,5 +1,6 @@
 """Parts that all services share: state, operations, storage, and the table of methods."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Emulator:
         self.storage.mkdir(parents=True, exist_ok=True)
         self.store = Store(state / "vertex.sqlite")
         self.faults = Faults()
-        self.projects = ProjectNumbers(project_numbers)
+        self.projects = ProjectNumbers(_remember(state / "projects.json", project_numbers or {}))
         self.iam = iam
         self.warm_up_seconds, self.read_lag_seconds = warm_up_seconds, read_lag_seconds
         # By endpoint, on the monotonic clock.
@@ -73,6 +74,13 @@ class Emulator:
         if uri.startswith("gs://"):
             return self.storage / uri.removeprefix("gs://").rstrip("/")
         raise InvalidArgumentError(f"{uri}: expected a gs:// URI.")
+
+
+def _remember(file: Path, numbers: Mapping[str, str]) -> dict[str, str]:
+    """Return the numbers of projects with those of earlier emulators: the names in the state have them."""
+    all_numbers = {**(json.loads(file.read_text()) if file.exists() else {}), **numbers}
+    file.write_text(json.dumps(all_numbers))
+    return all_numbers
 
 
 def list_page(
