@@ -144,7 +144,7 @@ class BatchedExecutor(executor.Executor):
             evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
         if not losses.non_finite:
             # Otherwise the model is not blessed and never served, and JSON has no NaN.
-            _write_golden(evaluation.uri, loaded, uris, exec_properties)
+            write_golden_of_candidate(evaluation.uri, loaded, uris, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         _bless(blessing, models, pipeline=exec_properties.get("pipeline") or "", blessed=not summary.failures)
 
@@ -183,8 +183,17 @@ def _read_declared(exec_properties: dict[str, Any]) -> FeatureSet | None:
     return FeatureSet.model_validate_json(text) if text else None
 
 
-def _write_golden(evaluation_uri: str, loaded: LoadedModels, uris: list[str], exec_properties: dict[str, Any]) -> None:
-    """Write the candidate's golden requests beside the evaluation."""
+def write_golden_of_candidate(
+    evaluation_uri: str, loaded: LoadedModels, uris: list[str], exec_properties: dict[str, Any]
+) -> None:
+    """Write the candidate's golden requests beside the evaluation.
+
+    Args:
+      evaluation_uri: folder of the evaluation.
+      loaded: models, the candidate among them.
+      uris: folders of the evaluated examples.
+      exec_properties: of Evaluator, with `golden_requests` and `golden_tolerance` if they are set.
+    """
     limits = {
         "count": exec_properties.get("golden_requests") or GOLDEN_REQUESTS,
         "tolerance": exec_properties.get("golden_tolerance", GOLDEN_TOLERANCE),
@@ -207,14 +216,23 @@ def _complete(
         return
     evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
     summarize_stock(literal_path(evaluation.uri)).write(evaluation.uri)
+    write_golden_of_any(input_dict, output_dict, exec_properties)
+
+
+def write_golden_of_any(
+    input_dict: dict[str, list[types.Artifact]],
+    output_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
+) -> None:
+    """Write the golden requests of a model of any origin, if its examples are tf.Example."""
+    if why_not_tf_examples(input_dict["examples"]):
+        return
     splits = json_utils.loads(exec_properties.get("example_splits") or "null") or [EVAL_SPLIT]
     uris = [uri for split in splits for uri in artifact_utils.get_split_uris(input_dict["examples"], split)]
     model = artifact_utils.get_single_instance(input_dict["model"])
-    if why_not_tf_examples(input_dict["examples"]):
-        return
-    _write_golden(
-        evaluation.uri, LoadedModels({CANDIDATE: path_utils.serving_model_path(model.uri)}), uris, exec_properties
-    )
+    evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+    loaded = LoadedModels({CANDIDATE: path_utils.serving_model_path(model.uri)})
+    write_golden_of_candidate(evaluation.uri, loaded, uris, exec_properties)
 
 
 def _is_declared(model: types.Artifact) -> bool:

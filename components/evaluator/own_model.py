@@ -1,7 +1,7 @@
 """TFX's Evaluator for a model that a `run_fn` of the user's own has exported, with this project's summary beside it.
 
-TFMA calls the signature that `evaluation.model_spec` names. There is no constant predictor and there are no golden
-requests, since nothing is known of the model's inputs.
+TFMA calls the signature that `evaluation.model_spec` names. There is no constant predictor, since nothing is known of
+what the model predicts.
 """
 
 import os
@@ -16,7 +16,8 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from components.config import Evaluation, TfmaMetric
-from components.evaluator.evaluation import BASELINE, add_thresholds, slicing_specs, summarize_tfma
+from components.evaluator.component import write_golden_of_any
+from components.evaluator.evaluation import add_thresholds, slicing_specs, summarize_tfma
 from components.evaluator.tfma_metrics import metric_config
 
 _ALWAYS = TfmaMetric(class_name="ExampleCount")
@@ -31,7 +32,7 @@ class SummarizingExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Write TFMA's results and the summary to `evaluation`, and the verdict to `blessing`.
+        """Write TFMA's results, the summary and golden requests to `evaluation`, and the verdict to `blessing`.
 
         TFMA would fail all thresholds on slices that are too small; here they are neither judged nor reported.
         """
@@ -43,6 +44,7 @@ class SummarizingExecutor(executor.Executor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         summary = summarize_tfma(evaluation.uri, min_rows=min_rows)
         summary.write(evaluation.uri)
+        write_golden_of_any(input_dict, output_dict, exec_properties)
         _bless(artifact_utils.get_single_instance(output_dict["blessing"]), blessed=not summary.failures)
 
 
@@ -79,7 +81,8 @@ def own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig
         metrics.append(metric_config(metric, is_batched=False))
         add_thresholds(metrics[-1], metric.name, evaluation)
     return config_pb2.EvalConfig(
-        model_specs=[config_pb2.ModelSpec(**fields), config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **fields)],
+        # TFMA adds the baseline where there is one, and names both.
+        model_specs=[config_pb2.ModelSpec(**fields)],
         slicing_specs=slicing_specs(evaluation),
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         options=config_pb2.Options(min_slice_size={"value": evaluation.min_rows_per_slice}),
