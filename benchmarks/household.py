@@ -91,6 +91,8 @@ def write_config(folder: Path) -> Path:
     values["training"]["deep_optimizer"]["learning_rate"] = 0.012
     # Few rows make no good model; of many, which repeat the same persons, six epochs learn too much by heart.
     values["evaluation"]["thresholds"] = [{"metric": "auc", "lower_bound": 0.85}]
+    # Their size grows with the number of slices, up to a bound.
+    values["evaluation"]["plots"] = False
     # A busy machine answers late, and what is measured here are bytes and seconds of other components.
     values["infra_validation"] = {"max_latency_ms": 10_000}
     file = folder / "household.yaml"

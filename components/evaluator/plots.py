@@ -23,7 +23,8 @@ def read_plots(evaluation_uri: str, classes: Sequence[str], threshold: float) ->
       the rows by true and predicted class.
     """
     for slice_key, by_output in tfma.load_eval_result(evaluation_uri).plots:
-        if slice_key == ():
+        # TFMA has an entry without content for a slice without plots.
+        if slice_key == () and by_output:
             plots: Mapping[str, Any] = next(iter(next(iter(by_output.values())).values()))
             return _convert(plots, classes, threshold)
     return {}

@@ -345,6 +345,15 @@ def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     assert sum(bucket.get("totalWeightedLabel", 0.0) for bucket in buckets) == labels.sum()
 
 
+def test_an_evaluation_without_plots_is_complete(
+    learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    evaluation = {"plots": False, "metrics": ["auc"]}
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, evaluation)
+    assert summary.plots == {}
+    assert summary.metrics["overall"]["auc"] > 0.8
+
+
 @pytest.mark.parametrize("models", [["candidate"], ["candidate", "baseline"]])
 def test_without_thresholds_the_constant_predictor_decides(
     models: list[str], learnable: list[dict[str, Any]], able: dict[str, Path], examples: Path, tmp_path: Path
