@@ -1,20 +1,25 @@
 """The pages of docs/how-to/ about code of the user's own: their files and configs, run as they stand."""
 
-import json
+import base64
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tensorflow as tf
+import tfx.components
 import yaml
+from tfx.examples import chicago_taxi_pipeline
 
 from pipeline.config import pipeline_config
 from pipeline.config.user_code import check_code
 from pipeline.create_pipeline import create_pipeline
 from tests.conftest import CENSUS_CONFIG, ROOT, write_small_census
 from tests.run_commands import get_states, read_summary, run_json, start_local_runner
+from tests.serving.running import RunningServer
 
 PAGES = ROOT / "docs" / "how-to"
 _FILES = re.compile(r"Save this as `([\w./]+)`[^\n]*\n\n```python\n(.*?)```", re.DOTALL)
@@ -99,11 +104,29 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     assert get_states(changed)["Transform"] == "complete"
 
 
-@pytest.mark.slow
-def test_the_penguin_example_of_tfx_runs_unchanged(tmp_path: Path) -> None:
-    import tfx.components
+def post_example(root: Path, model: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Serve the last version of a run root, and return its answer to one serialized tf.Example."""
+    example = tf.train.Example()
+    for name, value in values.items():
+        feature = example.features.feature[name]
+        match value:
+            case str():
+                feature.bytes_list.value.append(value.encode())
+            case int():
+                feature.int64_list.value.append(value)
+            case _:
+                feature.float_list.value.append(value)
+    body = {"instances": [{"b64": base64.b64encode(example.SerializeToString()).decode()}]}
+    with RunningServer("--model-dir", str(root / "registry" / model)) as server:
+        status, answer = server.post(f"/v1/models/{model}:predict", body)
+    assert status == 200
+    return dict(answer)
 
+
+@pytest.mark.slow
+def test_the_penguin_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Path) -> None:
     data = Path(tfx.components.__file__).parent / "testdata" / "penguin" / "data"
+    columns = ("culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g")
     config = {
         "name": "penguin",
         "data": {
@@ -115,21 +138,87 @@ def test_the_penguin_example_of_tfx_runs_unchanged(tmp_path: Path) -> None:
                 "test": {"files": "Split-eval/*.gz"},
             },
         },
-        "features": {
-            name: {"kind": "numeric"}
-            for name in ("culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g")
-        },
+        "features": {name: {"kind": "numeric"} for name in columns},
         "label": {"column": "species", "kind": "regression"},
         "push": {"model_name": "penguin"},
+        "infra_validation": {"max_latency_ms": 10_000},
     }
-    (file,) = [tmp_path / "penguin.yaml"]
+    file, root = tmp_path / "penguin.yaml", tmp_path / "run"
     page = write_page("own-model.md", tmp_path)[1]
     file.write_text(yaml.safe_dump({**config, **page, "evaluation": {**page["evaluation"], "split": "test"}}))
-    summary = run_json(file, tmp_path / "run", "--until", "Evaluator")
+    for version in ("1", "2"):
+        # The second run compares with the model of the first.
+        summary = run_json(file, root, "--set", f"seed={version}")
+        assert summary["error"] is None
+        assert summary["facts"]["Evaluator"]["blessed"]
+        assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
+        assert (root / "registry" / "penguin" / version / "saved_model.pb").exists()
+    (scores,) = post_example(root, "penguin", dict.fromkeys(columns, 0.25))["predictions"]
+    assert len(scores) == 3
+
+
+@pytest.mark.proof
+def test_the_taxi_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Path) -> None:
+    areas = [f"{way}_{place}" for way in ("pickup", "dropoff") for place in ("community_area", "census_tract")]
+    numbers = ["trip_seconds", *(f"{way}_{place}itude" for way in ("pickup", "dropoff") for place in ("lat", "long"))]
+    times = {"trip_start_hour": 24, "trip_start_day": 31, "trip_start_month": 13}
+    config = {
+        "name": "taxi",
+        "data": {
+            "format": "csv",
+            "base": str(Path(chicago_taxi_pipeline.__file__).parent / "data" / "simple"),
+            "splits": {
+                "train": {"files": "data.csv"},
+                "eval": {"source": "train", "fraction": 0.2},
+                "test": {"source": "train", "fraction": 0.2},
+            },
+            "ignored_columns": ["trip_start_timestamp"],
+        },
+        "features": {
+            **{name: {"kind": "identity", "num_ids": count} for name, count in times.items()},
+            **{name: {"kind": "identity", "num_ids": 100, "missing": 0} for name in areas},
+            "payment_type": {"kind": "vocabulary", "max_size": 1000},
+            "company": {"kind": "vocabulary", "max_size": 1000, "missing": "unknown"},
+            "trip_miles": {"kind": "numeric"},
+            "fare": {"kind": "numeric"},
+            **{name: {"kind": "numeric", "missing": 0} for name in numbers},
+        },
+        "label": {"column": "tips", "kind": "regression"},
+        "validation": {
+            "severities": [
+                {"anomaly": "FEATURE_TYPE_NOT_PRESENT", "features": ["pickup_census_tract"], "severity": "warn"},
+                {"anomaly": "ID_OUT_OF_RANGE", "severity": "ignore"},
+            ]
+        },
+        "transform": {"module": "tfx.examples.chicago_taxi_pipeline.taxi_utils_native_keras"},
+        "model": {"module": "tfx.examples.chicago_taxi_pipeline.taxi_utils_native_keras"},
+        "training": {"epochs": 1, "train_steps": 200, "eval_steps": 20},
+        "evaluation": {
+            "split": "test",
+            "model_spec": {"label_key": "tips_xf", "preprocessing_function_names": ["transform_features"]},
+            "metrics": ["BinaryAccuracy"],
+            "slice_by": [["trip_start_hour"]],
+            "thresholds": [{"metric": "binary_accuracy", "lower_bound": 0.6}],
+        },
+        "push": {"model_name": "taxi"},
+        "infra_validation": {"max_latency_ms": 10_000},
+    }
+    file, root = tmp_path / "taxi.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(config))
+    summary = run_json(file, root)
     assert summary["error"] is None
-    assert summary["facts"]["Evaluator"]["blessed"]
-    assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
-    assert json.dumps(summary["facts"]["Evaluator"]["failures"]) == "[]"
+    overall, *slices = summary["facts"]["Evaluator"]["metrics"].items()
+    assert overall[1]["binary_accuracy"] > 0.6
+    assert slices and all(name.startswith("trip_start_hour=") for name, _ in slices)
+    row = {
+        **dict.fromkeys(times, 5),
+        **dict.fromkeys(areas, 8),
+        "payment_type": "Credit Card",
+        "company": "Taxi Affiliation Services",
+        **dict.fromkeys(["trip_miles", "fare", *numbers], 1.5),
+    }
+    (answer,) = post_example(root, "taxi", row)["predictions"]
+    assert 0 < np.ravel(answer)[0] < 1
 
 
 def test_the_page_of_extensions_has_the_changes_of_the_pages() -> None:
