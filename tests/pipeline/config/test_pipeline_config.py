@@ -324,6 +324,6 @@ def test_times_texts_and_vectors_are_compared_only_by_name_and_lists_by_default(
         "{when: {kind: timestamp, parts: {hour: {}}}, tags: {kind: list}, note: {kind: text}, v: {kind: vector, "
         "length: 2, missing: zeros}}"
     )
-    settings = [f"features={declared}", "crosses=[]", "evaluation.slice_by=[]", "validation={}"]
+    settings = [f"features={declared}", "crosses=[]", "evaluation={split: test}", "validation={}"]
     policy = load(CENSUS_CONFIG, settings).gate_policy
     assert policy.drift.excluded == policy.skew.excluded == ("when", "note", "v")
