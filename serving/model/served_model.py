@@ -186,8 +186,7 @@ class ServedModel(tf.Module):
         def predict_columns(**values: tf.Tensor) -> Tensors:
             return predict({name: values[safe_name(name)] for name in spec})
 
-        def predict_examples(examples: tf.Tensor) -> Tensors:
-            return predict(tf.io.parse_example(examples, spec))
+        predict_examples = tf.function(lambda examples: predict(tf.io.parse_example(examples, spec)), autograph=False)
 
         def predict_in_bulk(examples: tf.Tensor) -> Tensors:
             # tfx_bsl takes the dtype of a row's value, which a string by itself does not have.
@@ -202,7 +201,7 @@ class ServedModel(tf.Module):
         records = tf.TensorSpec([None], tf.string, name="examples")
         return {
             SERVING_DEFAULT: tf.function(predict_columns, autograph=False).get_concrete_function(**columns),
-            SERVING_EXAMPLES: tf.function(predict_examples, autograph=False).get_concrete_function(records),
+            SERVING_EXAMPLES: predict_examples.get_concrete_function(records),
             BULK_EXAMPLES: tf.function(predict_in_bulk, autograph=False).get_concrete_function(records),
             TRUE_LABEL: tf.function(encode_true_label, autograph=False).get_concrete_function(records),
         }

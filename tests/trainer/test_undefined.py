@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from cli import progress
 from cli.errors import DataError, PipelineError
@@ -96,7 +97,8 @@ def make_tuner(
     train: Source, evaluation: Source, settings: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """Return what TFX's Tuner gets, without a Transform output."""
-    output = SimpleNamespace(transformed_feature_spec=lambda: SPEC)
+    metadata = SimpleNamespace(schema=schema_pb2.Schema())
+    output = SimpleNamespace(transformed_feature_spec=lambda: SPEC, transformed_metadata=metadata)
     monkeypatch.setattr("trainer.search.tft.TFTransformOutput", lambda _: output)
     config = {
         "feature_set": FEATURES.model_dump_json(),

@@ -1,6 +1,7 @@
 """A `preprocessing_fn` of the user's own: its outputs, and the one line for outputs that the network does not take."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ FEATURES = FeatureSet.model_validate(
     }
 )
 _IMPORT = "import tensorflow as tf\nfrom components.transform import preprocessing\n"
+
+
+@pytest.fixture(autouse=True)
+def new_graph() -> Iterator[None]:
+    """Leave no tensors in the collections of the default graph, which each later graph gets a copy of."""
+    yield
+    tf.compat.v1.reset_default_graph()
 
 
 def call(folder: Path, body: str, *, is_network_ours: bool = True, arguments: str = "inputs, custom_config") -> object:
