@@ -299,6 +299,10 @@ class PipelineConfig(Declaration):
             for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
                 if section is None:
                     raise ValueError(f"push.target: vertex needs the section '{name}'; docs/config.md explains it")
+        names = [*NODES, *(component.name for component in self.extra_components)]
+        for name in self.vertex.machines if self.vertex is not None else ():
+            if name not in names:
+                raise ValueError(f"vertex.machines: '{name}' is not a component; {did_you_mean(name, names)}")
         several = self.vertex is not None and any(machine.replicas > 1 for machine in self.vertex.machines.values())
         if several and self.training.distribution != "multi_worker":
             raise ValueError(

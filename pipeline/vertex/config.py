@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from pipeline.config.node_names import NODES
 from schemas.declaration import Declaration, did_you_mean
 from serving.registry.vertex.config import ApiEndpoint, Project, Region
 
@@ -67,10 +66,8 @@ class Vertex(Declaration):
 
     @field_validator("machines")
     @classmethod
-    def _check_components(cls, machines: dict[str, Machine]) -> dict[str, Machine]:
+    def _check_replicas(cls, machines: dict[str, Machine]) -> dict[str, Machine]:
         for name, machine in machines.items():
-            if name not in NODES:
-                raise ValueError(f"'{name}' is not a component; {did_you_mean(name, list(NODES))}")
             if machine.replicas > 1 and name != "Trainer":
                 raise ValueError(f"{name}: only Trainer runs on several machines; Beam's workers are under `beam`")
         return machines
@@ -126,7 +123,7 @@ class Beam(BeamOptions):
 
     @field_validator("components")
     @classmethod
-    def _check_components(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
+    def _check_replicas(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
         for name in components:
             if name not in RUN_ON_BEAM:
                 raise ValueError(f"'{name}' does not run on Beam; {did_you_mean(name, list(RUN_ON_BEAM))}")
