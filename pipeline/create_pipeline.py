@@ -116,6 +116,10 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             example_splits=[config.evaluation.split],
             eval_config=own_model.own_eval_config(config.evaluation, config.label.column),
             schema=nodes["SchemaGen"].outputs["schema"],
+            golden_requests=config.infra_validation.golden_requests,
+            golden_tolerance=config.infra_validation.golden_tolerance,
+            pipeline=config.name,
+            code_fingerprint=code_fingerprint(components, serving),
         )
     return Evaluator(
         examples=nodes["ExampleGen"].outputs["examples"],

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
-from tfx import components, types
+from tfx import types
 from tfx.components.evaluator import constants, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
@@ -16,7 +16,8 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from components.config import Evaluation, TfmaMetric
-from components.evaluator.component import write_golden_of_any
+from components.evaluator import component
+from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.evaluation import add_thresholds, slicing_specs, summarize_tfma
 from components.evaluator.tfma_metrics import metric_config
 
@@ -44,8 +45,10 @@ class SummarizingExecutor(executor.Executor):
         evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
         summary = summarize_tfma(evaluation.uri, min_rows=min_rows)
         summary.write(evaluation.uri)
-        write_golden_of_any(input_dict, output_dict, exec_properties)
-        _bless(artifact_utils.get_single_instance(output_dict["blessing"]), blessed=not summary.failures)
+        component.write_golden_of_any(input_dict, output_dict, exec_properties)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        _bless(blessing, blessed=not summary.failures)
+        blessing.set_string_custom_property(PIPELINE_PROPERTY, exec_properties["pipeline"])
 
 
 def _bless(blessing: types.Artifact, *, blessed: bool) -> None:
@@ -61,8 +64,8 @@ def _bless(blessing: types.Artifact, *, blessed: bool) -> None:
         file.write("")
 
 
-class Evaluator(components.Evaluator):
-    """Stock Evaluator, with a summary."""
+class Evaluator(component.Evaluator):
+    """Evaluator with an `eval_config`, judged by the rows of each slice."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(SummarizingExecutor)
 
