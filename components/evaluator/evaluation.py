@@ -316,6 +316,9 @@ def read_metrics(evaluation_uri: str, model: str | None = None) -> dict[str, dic
     result = tfma.load_eval_result(evaluation_uri, model_name=model)
     by_slice = {}
     for key, outputs in result.slicing_metrics:
+        if outputs is None:
+            # TFMA has an entry without content for a model under another name.
+            continue
         values = next(iter(next(iter(outputs.values())).values()))
         named = {metric: float(value["doubleValue"]) for metric, value in values.items() if "doubleValue" in value}
         by_slice[_slice_name(key)] = {
