@@ -1,6 +1,7 @@
 """Builds the components of the user's own and wires them into the DAG. Imports TFX."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
     both = sorted(channels.keys() & declared.parameters.keys())
     if both:
         raise ConfigError(f"{key}.parameters: {', '.join(both)}: an input has the same name; remove one of the two")
+    _check_arguments(key, declared, component)
     try:
         node = component(**channels, **declared.parameters)
     except Exception as error:
@@ -65,6 +67,27 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
     if hasattr(spec, "add_extra_flags"):
         spec.add_extra_flags([f"--code_fingerprint={code.fingerprint}"])
     return node
+
+
+def _check_arguments(key: str, declared: ExtraComponent, component: Any) -> None:
+    """Check that a component has the arguments that the config names.
+
+    Raises:
+      ConfigError: It has no such argument.
+    """
+    arguments = inspect.signature(component).parameters
+    names = [*arguments]
+    if any(argument.kind is inspect.Parameter.VAR_KEYWORD for argument in arguments.values()):
+        # The class that `@component` makes takes any; its specification has the names.
+        spec = getattr(component, "SPEC_CLASS", None)
+        if spec is None:
+            return
+        names = [*spec.INPUTS, *spec.PARAMETERS]
+    for section in ("inputs", "parameters"):
+        for name in getattr(declared, section):
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise ConfigError(f"{key}.{section}.{name}: {declared.component} has no argument '{name}'; {hint}")
 
 
 def _find_component(code: UserCode, path: str) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import ConfigError, PipelineError
-from schemas.declaration import did_you_mean
+from schemas.declaration import close_match
 
 # Names of the functions that are looked up in a module.
 PREPROCESSING_FN, RUN_FN, BUILD_MODEL = "preprocessing_fn", "run_fn", "build_model"
@@ -84,7 +84,9 @@ class UserCode:
                 return getattr(module, name)
         public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         missing = " or ".join(names)
-        raise ConfigError(f"{self.key}: {self.module} has no {missing}; {did_you_mean(names[0], public)}")
+        close = close_match(names[0], public)
+        hint = f"did you mean '{close}'?" if close else f"it has {', '.join(public) or 'no functions and no classes'}"
+        raise ConfigError(f"{self.key}: {self.module} has no {missing}; {hint}")
 
     def check_import(self) -> None:
         """Import the module.

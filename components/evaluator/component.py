@@ -192,7 +192,7 @@ def write_golden_of_candidate(
       evaluation_uri: folder of the evaluation.
       loaded: models, the candidate among them.
       uris: folders of the evaluated examples.
-      exec_properties: of Evaluator, with `golden_requests` and `golden_tolerance` if they are set.
+      exec_properties: parameters of Evaluator, with `golden_requests` and `golden_tolerance` if they are set.
     """
     limits = {
         "count": exec_properties.get("golden_requests") or GOLDEN_REQUESTS,

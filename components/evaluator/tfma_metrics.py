@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.metrics import calibration_histogram, metric_types, metric_util
@@ -107,7 +108,8 @@ def _computations(
     output_names: list[str] | None = None,
     example_weighted: bool = False,
 ) -> list[Any]:
-    metric = _build(class_name, name, arguments or {}, UserCode.from_json(code) if code else None)
+    own_code = UserCode.from_json(code) if code else None
+    metric = _build(class_name, name, arguments or {}, own_code)
     if isinstance(metric, metric_types.Metric):
         computations = metric.computations(
             eval_config=eval_config,
@@ -124,6 +126,15 @@ def _computations(
             for computation in tf_metric_computations(
                 [metric], eval_config=eval_config, model_name=model_name, example_weighted=example_weighted
             )
+        ]
+    if own_code is not None:
+        computations = [
+            metric_types.MetricComputation(
+                computation.keys, computation.preprocessors, _OwnCombiner(computation.combiner, own_code)
+            )
+            if isinstance(computation, metric_types.MetricComputation)
+            else computation
+            for computation in computations
         ]
     if not is_batched:
         return list(computations)
@@ -178,6 +189,49 @@ def _take_arrays(computation: Any) -> Any:
     if type(combiner) is matrices._MultiClassConfusionMatrixCombiner and not computation.preprocessors:
         return metric_types.MetricComputation(computation.keys, None, _BatchedMatrix(combiner))
     return metric_types.MetricComputation(computation.keys, [_Rows(), *computation.preprocessors, _Inputs()], combiner)
+
+
+class _OwnCombiner(beam.CombineFn):
+    """A combiner of the user's own, whose errors name the line of its code and not the rows."""
+
+    def __init__(self, combiner: beam.CombineFn, code: UserCode) -> None:
+        self._combiner = combiner
+        self._code = code
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        with self._code.report_errors("setup"):
+            self._combiner.setup(*args, **kwargs)
+
+    def create_accumulator(self) -> Any:
+        with self._code.report_errors("create_accumulator"):
+            return self._combiner.create_accumulator()
+
+    def add_input(self, accumulator: Any, element: Any) -> Any:
+        with self._code.report_errors("add_input"):
+            return self._combiner.add_input(accumulator, element)
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        with self._code.report_errors("merge_accumulators"):
+            return self._combiner.merge_accumulators(accumulators)
+
+    def compact(self, accumulator: Any) -> Any:
+        with self._code.report_errors("compact"):
+            return self._combiner.compact(accumulator)
+
+    def extract_output(self, accumulator: Any) -> Any:
+        """Return the values by MetricKey.
+
+        Raises:
+          PipelineError: the combiner raises, or returns something else.
+        """
+        with self._code.report_errors("extract_output"):
+            values = self._combiner.extract_output(accumulator)
+        if not isinstance(values, Mapping) or not all(isinstance(key, metric_types.MetricKey) for key in values):
+            raise PipelineError(
+                f"{_KEY}: {self._code.locate(self._combiner.extract_output)}: extract_output returns "
+                f"{type(values).__name__}; return a dict of values by MetricKey"
+            )
+        return values
 
 
 class _Rows(metric_types.Preprocessor):

@@ -61,7 +61,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _default(value: Any) -> str:
-    if value is None or value is PydanticUndefined:
+    if value is None or value == "" or value is PydanticUndefined:
         return "none"
     if isinstance(value, Declaration):
         entries = ", ".join(f"{k}: {v}" for k, v in value.model_dump(exclude_unset=True).items())

@@ -17,7 +17,7 @@ class ExtraComponent(Declaration):
 
     component: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
     """Dotted path of its class or of its function with `@component`, such as `my_package.notify.Notify`."""
-    name: NodeName
+    name: NodeName = ""
     """Name of the node. If omitted, that of the class."""
     inputs: dict[str, Annotated[str, Field(pattern=r"^\w+\.\w+$")]] = Field(default_factory=dict)
     """Channels by the names of the component's inputs, such as `model: Trainer.model`."""

@@ -172,7 +172,7 @@ def _translate_error(node_id: str, error: BaseException, database: Database) -> 
             database.check()
         except PipelineError as cause:
             return RunRootError(f"{node_id}: {cause}")
-    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_summarize_error(error)}")
+    return NodeFailedError(f"{node_id}: {type(error).__name__}: {_summarize_error(error)[:_MAX_SHOWN_CHARS]}")
 
 
 def _name_user_code(node: pipeline_pb2.PipelineNode, deployment: Any, error: BaseException) -> str:

@@ -122,6 +122,10 @@ def test_a_circle_is_named() -> None:
             "own_cards.NOT_A_COMPONENT is not a TFX component but of type int",
         ),
         ({"parameters": {"title": 3}}, "does not take its inputs and parameters: Expected type <class 'str'> for para"),
+        (
+            {"inputs": {"evaluations": "Evaluator.evaluation"}},
+            "extra_components.0.inputs.evaluations: own_cards.Card has no argument 'evaluations'; did you mean 'evaluation'?",
+        ),
         ({"inputs": {"evaluation": "Trainer.model"}}, "does not take its inputs and parameters: Argument evaluation"),
     ],
 )

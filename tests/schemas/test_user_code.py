@@ -65,7 +65,7 @@ def test_a_module_has_a_run_fn_or_a_build_model(tmp_path: Path) -> None:
         ("\n\n1 / 0\n", "features.py:3: the module cannot be imported: ZeroDivisionError: division by zero"),
         ("raise SystemExit(3)\n", "features.py:1: the module cannot be imported: SystemExit: 3"),
         ("def preprocesing_fn(inputs): ...\n", "features.py has no preprocessing_fn; did you mean 'preprocesing_fn'?"),
-        ("x = 1\n", "features.py has no preprocessing_fn; there are no names to choose from"),
+        ("x = 1\n", "features.py has no preprocessing_fn; it has no functions and no classes"),
         ("preprocessing_fn = {}\n", "preprocessing_fn of features.py is not a function but of type dict"),
         (
             "def preprocessing_fn(): ...\n",

@@ -4,7 +4,7 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from components.evaluator.sliced_predictions import LoadedModels, PredictAndSlic
 from components.example_gen.component import LABELS_PROPERTY
 from pipeline.config.beam_args import beam_args
 from pipeline.config.pipeline_config import load
+from pipeline.run.dag_runner import _translate_error
 from serving.model.golden_requests import GoldenRequests
 from serving.model.predictor import Predictor
 from serving.registry import DECISION_FILE
@@ -322,6 +323,36 @@ def test_metrics_of_tfma_of_keras_and_of_the_user_are_measured_and_judged(
     assert {"highest on overall", "binary_accuracy on color=red"} <= failed
     # The baseline's probabilities are higher by its offset.
     assert not any(name.startswith(("auc", "mean_prediction")) for name in failed)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "message"),
+    [
+        (
+            "(prediction,) = element.get_predictions(self._key.model_name)",
+            "prediction = element.get_predictions(self._key.model_name)[7]",
+            "evaluation.metrics: own.py:24: add_input raised IndexError: index 7 is out of bounds for axis 0 with size 1; "
+            "correct it there",
+        ),
+        (
+            "return {self._key: accumulator * self._factor}",
+            "return accumulator * self._factor",
+            "evaluation.metrics: own.py:30: extract_output returns float; return a dict of values by MetricKey",
+        ),
+    ],
+)
+def test_a_metric_that_fails_on_the_rows_is_one_line_without_them(
+    line: str, wrong: str, message: str, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    assert line in _OWN_METRIC
+    (tmp_path / "own.py").write_text(_OWN_METRIC.replace(line, wrong))
+    evaluation = {"metrics": [{"class_name": f"{tmp_path / 'own.py'}:Highest"}], "thresholds": [], "plots": False}
+    with pytest.raises(Exception) as raised:
+        _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, evaluation)
+    reported = _translate_error("Evaluator", raised.value, cast("Any", None))
+    assert isinstance(reported, PipelineError)
+    assert str(reported).startswith(message)
+    assert "\n" not in str(reported)
 
 
 def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
