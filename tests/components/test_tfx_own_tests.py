@@ -15,7 +15,8 @@ from components.evaluator.component import BatchedExecutor as EvaluatorExecutor
 from components.statistics_gen.component import StatisticsExecutor
 from components.transform.component import BatchedExecutor as TransformExecutor
 
-pytestmark = [pytest.mark.proof, pytest.mark.filterwarnings("ignore")]
+# `slow`, so that this file, the longest of the proofs, is among the first.
+pytestmark = [pytest.mark.proof, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 class TestStatisticsGen(statistics_gen_tests.ExecutorTest):
