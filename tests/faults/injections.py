@@ -161,9 +161,17 @@ def in_executor(node: str, act: Act) -> None:
 
 
 def _act_when_written(folders: list[Path], done: threading.Event, act: Act) -> None:
-    while not done.is_set() and not any(path.is_file() for folder in folders for path in folder.rglob("*")):
+    while not done.is_set() and not any(map(_has_file, folders)):
         time.sleep(0.001)
     act()
+
+
+def _has_file(folder: Path) -> bool:
+    try:
+        return any(path.is_file() for path in folder.rglob("*"))
+    except FileNotFoundError:
+        # Replaced by its component meanwhile, as TFX's copy of a folder does.
+        return False
 
 
 def at_publish(node: str, act: Act) -> None:
