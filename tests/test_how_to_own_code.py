@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tfx.components
 import yaml
 from tfx.examples import chicago_taxi_pipeline
@@ -19,6 +18,7 @@ from pipeline.config.user_code import check_code
 from pipeline.create_pipeline import create_pipeline
 from tests.conftest import CENSUS_CONFIG, ROOT, write_small_census
 from tests.run_commands import get_states, read_summary, run_json, start_local_runner
+from tests.serving.models import example
 from tests.serving.running import RunningServer
 
 PAGES = ROOT / "docs" / "how-to"
@@ -106,17 +106,7 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
 
 def post_example(root: Path, model: str, values: dict[str, Any]) -> dict[str, Any]:
     """Serve the last version of a run root, and return its answer to one serialized tf.Example."""
-    example = tf.train.Example()
-    for name, value in values.items():
-        feature = example.features.feature[name]
-        match value:
-            case str():
-                feature.bytes_list.value.append(value.encode())
-            case int():
-                feature.int64_list.value.append(value)
-            case _:
-                feature.float_list.value.append(value)
-    body = {"instances": [{"b64": base64.b64encode(example.SerializeToString()).decode()}]}
+    body = {"instances": [{"b64": base64.b64encode(example(values)).decode()}]}
     with RunningServer("--model-dir", str(root / "registry" / model)) as server:
         status, answer = server.post(f"/v1/models/{model}:predict", body)
     assert status == 200
