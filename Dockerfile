@@ -1,5 +1,5 @@
-# Three images from one lock: `pipeline` runs the components on Vertex Pipelines, `dataflow` is for Dataflow's workers,
-# `serving` answers.
+# Three images: `pipeline` runs the components on Vertex Pipelines, `dataflow` runs Beam's workers, `serving` answers
+# requests. `make test-images` builds them all and uses each.
 #
 #   docker build --target pipeline --build-arg BASE=python:3.11-slim-trixie@sha256:DIGEST -t REGION-docker.pkg.dev/PROJECT/pipelines/pipeline:TAG .
 #
@@ -9,10 +9,7 @@ ARG BASE
 # Of the release of apache-beam in the lock.
 ARG BEAM=apache/beam_python3.11_sdk:2.77.0
 
-FROM ${BASE} AS locked
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements/lock.txt /tmp/lock.txt
-RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt
+FROM ${BASE} AS sources
 COPY pyproject.toml setup.py README.md LICENSE local_runner.py vertex_runner.py /src/
 COPY cli /src/cli
 COPY emulators /src/emulators
@@ -22,7 +19,30 @@ COPY components /src/components
 COPY trainer /src/trainer
 COPY serving /src/serving
 COPY schemas /src/schemas
+
+FROM ${BASE} AS locked
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# pyfarmhash, which tensorflow-data-validation needs, has no wheel. The compiler stays in this stage.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY requirements/lock.txt /tmp/lock.txt
+# Nothing is compiled later: the headers and the symbols of TensorFlow's library, 0.5 GB, are of no use.
+RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
+  && rm -rf /opt/venv/lib/python3.11/site-packages/*/include \
+  && strip --strip-unneeded /opt/venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2
 # Installed, not copied: what setup.py does not package is missing here as it is in `vertex_runner.py rehearse`.
+COPY --from=sources /src /src
+RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
+
+FROM ${BASE} AS locked-serving
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+COPY requirements/serving.txt /tmp/lock.txt
+RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
+  && rm -rf /opt/venv/lib/python3.11/site-packages/*/include \
+  && strip --strip-unneeded /opt/venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2
+COPY --from=sources /src /src
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
 
 FROM ${BASE} AS pipeline
@@ -49,7 +69,7 @@ ENTRYPOINT ["/opt/apache/beam/boot"]
 
 FROM ${BASE} AS serving
 RUN useradd --create-home --uid 1000 runner
-COPY --from=locked /opt/venv /opt/venv
+COPY --from=locked-serving /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=1
 USER 1000
 WORKDIR /home/runner

@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: .venv/installed ## Run the pipeline on the built-in census data. ARGS="--dry-run" and the like are passed on.
 	@$(BIN)/python local_runner.py $(ARGS)
@@ -21,13 +21,16 @@ serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 85
 	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)
 
 test: check ## Run all checks, and all tests but the proofs.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof and not images" $(ARGS)
 
 proofs: .venv/installed ## Run the long proofs: Vertex AI, faults at every point, databases, wide tables, a browser.
 	@$(BIN)/python -m pytest $(PARALLEL) -m proof $(ARGS)
 
+test-images: .venv/installed ## Build the images and use each: needs root, Go, and Debian's buildah and debootstrap.
+	@$(BIN)/python -m pytest -m images tests/images $(ARGS)
+
 coverage: .venv/installed ## Print the coverage of the tests that need no whole run.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not proof" --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not proof and not images" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/installed ## Run the checks of style, types, import directions and prose.
 	@$(BIN)/ruff check .
@@ -37,7 +40,7 @@ check: .venv/installed ## Run the checks of style, types, import directions and 
 	@$(BIN)/python -m checks.prose > /dev/null
 
 unit: .venv/installed ## Run the tests that start no pipeline, server or browser.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof and not images" $(ARGS)
 
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
@@ -55,6 +58,9 @@ docs: .venv/installed ## Write docs/config.md and docs/commands.md again from th
 lock: .venv/installed ## Resolve the dependencies of pyproject.toml again.
 	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
 	  --no-emit-index-url --no-header --extra dev --upgrade --output-file requirements/lock.txt pyproject.toml
+	@.venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_39 --generate-hashes \
+	  --no-emit-index-url --no-header --constraint requirements/lock.txt --excludes requirements/serving-excludes.txt \
+	  --output-file requirements/serving.txt requirements/serving.in
 	@printf 'catboost\npyarrow\n' | .venv/tools/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements/catboost.txt -
 

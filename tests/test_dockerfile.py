@@ -1,4 +1,4 @@
-"""The images: linted, not root, pinned, and holding all that is packaged."""
+"""The Dockerfile: linted, not root, pinned, and with all that is packaged. `make test-images` builds it."""
 
 import re
 import subprocess
@@ -51,3 +51,16 @@ def test_bases_come_by_argument_and_beams_is_the_release_of_the_lock() -> None:
         r"^apache-beam==(\S+)", lock, re.MULTILINE
     )
     assert f"ARG BEAM=apache/beam_python3.11_sdk:{beam}\n" in dockerfile
+
+
+def test_the_server_has_the_versions_that_the_tests_run_with() -> None:
+    locks = {name: read_lock(name) for name in ("lock.txt", "serving.txt")}
+    served = locks["serving.txt"] | {"tensorflow": locks["serving.txt"]["tensorflow-cpu"]}
+    del served["tensorflow-cpu"]
+    assert served.items() <= locks["lock.txt"].items()
+
+
+def read_lock(name: str) -> dict[str, str]:
+    """Return the version of each package in a lock."""
+    text = (ROOT / "requirements" / name).read_text()
+    return dict(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+)", text, re.MULTILINE))

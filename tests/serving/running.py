@@ -12,9 +12,12 @@ from typing import Any
 
 from tests.conftest import ROOT
 
+# Whatever the image does not install cannot be imported.
+_ONLY_LOCKED = os.pathsep.join([str(ROOT / "tests" / "serving" / "locked"), str(ROOT)])
+
 
 class RunningServer:
-    """`python -m serving` on free ports, until the `with` block ends.
+    """`python -m serving` on free ports, with the packages of requirements/serving.txt, until the `with` block ends.
 
     Attributes:
       events: events of its standard output so far.
@@ -31,7 +34,7 @@ class RunningServer:
                 *([] if "--port" in arguments or "AIP_HTTP_PORT" in environment else ["--port", "0"]),
             ],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, "PYTHONPATH": _ONLY_LOCKED, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

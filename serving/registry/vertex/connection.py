@@ -1,6 +1,5 @@
 """The connection to Vertex AI: clients, errors in one line, retries, long-running operations."""
 
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -18,44 +17,14 @@ from google.rpc import error_details_pb2
 
 from cli.errors import PushError
 from serving.registry.vertex.config import VertexProject
+from serving.registry.vertex.service_errors import NO_CREDENTIALS, TransientError, translate_error
 
 T = TypeVar("T")
 Report = Callable[[str], None]
 
-NO_CREDENTIALS = (
-    "no Google Cloud credentials were found; run `gcloud auth application-default login`, or set "
-    "GOOGLE_APPLICATION_CREDENTIALS to a key file"
-)
 # One call; a long-running operation answers at once and is polled.
 _CALL_SECONDS = 60.0
 _LOOPBACK = ("localhost:", "127.0.0.1:")
-_TRANSIENT = (
-    exceptions.ServiceUnavailable,
-    exceptions.DeadlineExceeded,
-    exceptions.GatewayTimeout,
-    exceptions.InternalServerError,
-    exceptions.TooManyRequests,
-    exceptions.Aborted,
-    exceptions.Unknown,
-    exceptions.Cancelled,
-)
-# Deployments and jobs name a quota of machines in the message alone:
-# https://github.com/GoogleCloudPlatform/vertex-ai-samples/issues/264, https://github.com/google-deepmind/xmanager/issues/29
-_NAMED_QUOTA = re.compile(r"following quota(?:s are exceeded| metrics exceed quota limits): ([\w./-]+)")
-# The role that gives the permissions of a service, by the permission's first words.
-_ROLES = {
-    "aiplatform.": "roles/aiplatform.user",
-    "storage.": "roles/storage.objectAdmin",
-    "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",
-    "cloudkms.": "roles/cloudkms.cryptoKeyEncrypterDecrypter",
-    "artifactregistry.": "roles/artifactregistry.reader",
-    "compute.": "roles/compute.networkUser",
-    "dataflow.": "roles/dataflow.developer",
-}
-
-
-class TransientError(Exception):
-    """An error that may go away: the step reads the state again and retries."""
 
 
 class VertexClient:
@@ -262,52 +231,3 @@ def _read_error(operation: operations_pb2.Operation) -> exceptions.GoogleAPICall
         operation.error.code, operation.error.message, details=details
     )
     return error
-
-
-def translate_error(error: exceptions.GoogleAPICallError) -> Exception:
-    """Return a service's error as TransientError, or as one line that names the role or the quota that is missing."""
-    details = list(getattr(error, "details", None) or ())
-    text = " ".join(str(error.message).split())
-    if isinstance(error, exceptions.Unauthenticated):
-        return PushError(
-            f"Vertex AI does not accept the credentials: {text}; run `gcloud auth application-default login`"
-        )
-    if isinstance(error, exceptions.Forbidden):
-        return PushError(f"permission denied: {text}; {_missing_role(error, text)}")
-    if isinstance(error, exceptions.TooManyRequests):
-        quota = _quota(error, details, text)
-        # A limit per minute passes by waiting; a limit on machines does not.
-        if quota and "per_minute" not in quota.lower() and "perminute" not in quota.lower():
-            return PushError(
-                f"quota exhausted: {quota}: {text}; free some, or ask for more in the console (IAM > Quotas)"
-            )
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return PushError(
-            "the API's certificate is not trusted; for an emulator, source its env.sh, which names its CA in "
-            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-        )
-    if isinstance(error, _TRANSIENT) or error.grpc_status_code in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-    ):
-        return TransientError(f"{type(error).__name__}: {text}")
-    return PushError(f"Vertex AI refused: {text} ({type(error).__name__})")
-
-
-def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
-    permission = (getattr(error, "metadata", None) or {}).get("permission", "")
-    for word in (permission, *text.replace("'", " ").replace('"', " ").split()):
-        for start, role in _ROLES.items():
-            if word.startswith(start):
-                return f"grant {role} (it holds {word}) to the service account of the run"
-    return "grant roles/aiplatform.user to the service account of the run"
-
-
-def _quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:
-    for detail in details:
-        if isinstance(detail, error_details_pb2.QuotaFailure) and detail.violations:
-            return str(detail.violations[0].subject)
-    metadata = getattr(error, "metadata", None) or {}
-    named = _NAMED_QUOTA.search(text)
-    return str(metadata.get("quota_metric") or metadata.get("quota_limit") or (named[1] if named else ""))

@@ -19,9 +19,10 @@ from google.cloud import aiplatform_v1 as v1
 
 from cli.errors import PushError
 from serving.registry.stamps import timestamp, user_and_host
-from serving.registry.vertex.connection import TransientError, VertexClient
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.metadata_store import SCHEMA_VERSION, RecordSchema, ensure_store
 from serving.registry.vertex.names import build_metadata_id
+from serving.registry.vertex.service_errors import TransientError
 
 LEASE_SECONDS = 300.0
 _LEASE_SCHEMA = RecordSchema("referencetfx.PushLease", v1.MetadataSchema.MetadataSchemaType.CONTEXT_TYPE, ("run_id",))

@@ -20,9 +20,10 @@ from serving.registry.content import GOLDEN_FILE, STATISTICS_FILE, VERSION_FILE,
 from serving.registry.protocol import Candidate
 from serving.registry.vertex import staging
 from serving.registry.vertex.config import Deployment
-from serving.registry.vertex.connection import TransientError, VertexClient
+from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.lease import LEASE_SECONDS, Lease, record
 from serving.registry.vertex.plan import RolloutPlan, find_surplus, make_plan, shift_share
+from serving.registry.vertex.service_errors import TransientError
 from serving.registry.vertex.state import (
     BLESSED_LABEL,
     CANDIDATE,

@@ -18,7 +18,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-unty
 
 from cli.errors import PushError
 from serving.registry.content import RELEASE_FILE, VERSION_FILE
-from serving.registry.vertex.connection import NO_CREDENTIALS, translate_error
+from serving.registry.vertex.service_errors import NO_CREDENTIALS, translate_error
 
 # For transient errors.
 _RETRY_SECONDS = 120.0
