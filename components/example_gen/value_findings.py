@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION
+from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION, TEXT_CUT
 from components.policy import Anomaly
 from schemas.data import TRAIN_SPLIT
 from schemas.sensitive import MASK
@@ -43,6 +43,13 @@ def _out_of_range(name: str, counts: TableCounts) -> Iterator[Anomaly]:
     for split, (outside, example) in counts.outside.get(name, {}).items():
         present = counts.present.get(name, counts.rows)[split]
         rule = counts.columns.rules[name]
+        if rule.tokens is not None:
+            text = (
+                f"{outside:,} of {present:,} texts have more than {rule.tokens.max_tokens:,} tokens; the model reads "
+                f"the first; raise features.{name}.max_tokens, or lower its word_ngrams and character_ngrams"
+            )
+            yield Anomaly(split, name, TEXT_CUT, text)
+            continue
         text = (
             f"{outside:,} of {present:,} ids are outside of [0, {rule.num_ids}), such as "
             f"{MASK if rule.sensitive else example}, and would be clipped into it; correct them, raise "

@@ -22,11 +22,9 @@ from schemas.features import (
     Text,
     safe_name,
 )
+from schemas.tables.token_limit import NOT_A_WORD
 
 _LINES = tf.lookup.TextFileIndex
-
-# Characters that end a word: punctuation, spaces and control characters, by their categories in Unicode.
-_NOT_A_WORD = r"[\pP\pZ\pC]+"
 
 
 def encode_bags(features: Mapping[str, Bag], raw: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -58,7 +56,7 @@ def split_tokens(feature: Bag, raw: tf.Tensor) -> tf.RaggedTensor:
 
 def _split_text(raw: tf.Tensor, feature: Text) -> tf.RaggedTensor:
     lower = tf.strings.lower(raw, encoding="utf-8")
-    words = tf.strings.split(tf.strings.strip(tf.strings.regex_replace(lower, _NOT_A_WORD, " ")))
+    words = tf.strings.split(tf.strings.strip(tf.strings.regex_replace(lower, NOT_A_WORD, " ")))
     parts = [tf.strings.ngrams(words, length, separator=" ") for length in range(1, feature.word_ngrams + 1)]
     if feature.character_ngrams:
         # Spaces around words, so that the first and the last characters of a word are told from others.

@@ -23,7 +23,7 @@ class Text(Bag):
     """`counts` weighs each occurrence of a token alike. `tf_idf` weighs tokens of fewer rows more, and gives each text
     a length of 1, as scikit-learn's `TfidfVectorizer` does; the combiner is then `sum`."""
     max_tokens: PositiveInt = 256
-    """Limit on the n-grams of a text; of a longer text, the first ones count."""
+    """Limit on the n-grams of a text; of a longer text, the first ones count. `TEXT_CUT` warns of such texts."""
     combiner: Literal["sum", "mean", "sqrtn"] = "sum"
 
     @model_validator(mode="after")

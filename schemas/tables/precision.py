@@ -202,7 +202,7 @@ class TableCounts:
       rows: rows of each split.
       present: number of rows of each split with a value, by column; a column that always has one is absent.
       numbers: by column.
-      outside: number of ids of each split that are out of their range, and the text of the first, by column.
+      outside: number of values of each split that are out of their range, and the text of the first, by column.
     """
 
     columns: Columns
@@ -230,7 +230,7 @@ class TableCounts:
             if rule.kind == "float":
                 part.numbers[name] = NumberCounts()
                 part.numbers[name].add(values, texts, batch.rows)
-            if rule.num_ids is not None:
+            if rule.is_bounded:
                 part.outside[name] = _outside(values, texts, rule, splits)
         self.merge(part)
 

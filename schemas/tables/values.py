@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
-from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Timestamp, Vector
+from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Text, Timestamp, Vector
 from schemas.sensitive import MASK
 from schemas.tables.items import (
     LIST_START,
@@ -31,6 +31,7 @@ from schemas.tables.items import (
 from schemas.tables.number_format import PLAIN, PLAIN_NUMBER, NumberFormat, plain_numbers
 from schemas.tables.time_format import TimeFormat
 from schemas.tables.times import read_times
+from schemas.tables.token_limit import TokenLimit
 
 MAX_VALUE_BYTES = 1 << 20
 # Beyond it a double rounds to infinity in float32.
@@ -80,6 +81,7 @@ class Rule:
       numbers: How the strings of a column of numbers are written.
       times: How the times of a column are written, whose converted values are wall seconds; None for other columns.
       items: How several values in one row are written; None for columns of one value.
+      tokens: Limit on the tokens of a text; None for other columns.
       minimum: Least number of a float column; None if any number is allowed.
       sensitive: Whether faults must not show the values.
     """
@@ -95,17 +97,19 @@ class Rule:
     numbers: NumberFormat = PLAIN
     times: TimeFormat | None = None
     items: ItemFormat | None = None
+    tokens: TokenLimit | None = None
     minimum: float | None = None
     sensitive: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Rule":
         """Return the rule of which `dataclasses.asdict` returned these values."""
-        times, items = values["times"], values["items"]
+        times, items, tokens = values["times"], values["items"], values["tokens"]
         formats = {
             "numbers": NumberFormat(**values["numbers"]),
             "times": None if times is None else TimeFormat(**times),
             "items": None if items is None else ItemFormat(**items),
+            "tokens": None if tokens is None else TokenLimit(**tokens),
         }
         return cls(**{**values, **formats})
 
@@ -115,6 +119,11 @@ class Rule:
         if self.times is not None:
             return self.times.expected
         return EXPECTED[self.kind] if self.items is None else self.items.expected
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a value can be out of range."""
+        return self.num_ids is not None or self.tokens is not None
 
     @cached_property
     def markers(self) -> frozenset[str]:
@@ -190,6 +199,7 @@ def feature_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]
             numbers=options.csv.number_format,
             times=TimeFormat(feature.format, feature.time_zone) if isinstance(feature, Timestamp) else None,
             items=_item_format(feature),
+            tokens=_token_limit(feature),
             sensitive=feature.sensitive,
         )
         for name, feature in features.raw_features.items()
@@ -204,6 +214,12 @@ def _item_format(feature: BaseFeature) -> ItemFormat | None:
             return ItemFormat(feature.delimiter, numbers=feature.length)
         case _:
             return None
+
+
+def _token_limit(feature: BaseFeature) -> TokenLimit | None:
+    if not isinstance(feature, Text):
+        return None
+    return TokenLimit(feature.max_tokens, feature.word_ngrams, feature.character_ngrams)
 
 
 def input_rules(features: FeatureSet, options: ReadOptions) -> dict[str, Rule]:
@@ -305,7 +321,12 @@ def _as_faults(reasons: Mapping[int, str], kind: FaultKind) -> dict[int, Fault]:
 
 
 def out_of_range(values: pa.Array, rule: Rule) -> NDArray[np.bool_]:
-    """Return whether each ID is outside `[0, num_ids)`, so that the model takes the nearest ID instead; [n]."""
+    """Return for which values the model takes another, [n].
+
+    An ID outside `[0, num_ids)` becomes the nearest ID. A text of too many tokens keeps the first ones.
+    """
+    if rule.tokens is not None:
+        return rule.tokens.is_exceeded(values)
     if rule.num_ids is None:
         return np.zeros(len(values), dtype=bool)
     outside = pc.or_(pc.less(values, 0), pc.greater_equal(values, rule.num_ids))

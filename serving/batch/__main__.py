@@ -213,8 +213,8 @@ def _format_result(result: "RunResult") -> str:
     """Return the line that reports the result."""
     summary = result.summary
     rejected = f" ({summary.rejected:,} rejected: _rejects.jsonl)" if summary.rejected else ""
-    counts = ", ".join(f"{column} {count:,}" for column, count in summary.ids_out_of_range.items())
-    out_of_range = f" (IDs out of range, replaced by the nearest ID: {counts})" if counts else ""
+    counts = ", ".join(f"{column} {count:,}" for column, count in summary.values_out_of_range.items())
+    out_of_range = f" (out of range, replaced by the nearest ID or cut: {counts})" if counts else ""
     rows, files = _count(summary.rows, "row"), _count(summary.files, "file")
     predictions = f"{rows} of {files} with version {summary.model_version}{rejected}{out_of_range}"
     if result.already_done:

@@ -74,7 +74,7 @@ class Job(Declaration):
 class Outcome(Declaration):
     """The outcome of an input file.
 
-    `reused` counts the parts of earlier runs. `problems` describes the bad rows, a kind a line. `ids_out_of_range`
+    `reused` counts the parts of earlier runs. `problems` describes the bad rows, a kind a line. `values_out_of_range`
     counts by column the IDs that were replaced by the nearest ID. `exit_code` is 0 unless the file was rejected.
     """
 
@@ -84,7 +84,7 @@ class Outcome(Declaration):
     parts: int = 0
     reused: int = 0
     problems: tuple[str, ...] = ()
-    ids_out_of_range: dict[str, int] = Field(default_factory=dict)
+    values_out_of_range: dict[str, int] = Field(default_factory=dict)
     model_version: str = ""
     schema_hash: str = ""
     error: str = ""
@@ -96,7 +96,7 @@ class Summary(Declaration):
 
     rows: int
     rejected: int
-    ids_out_of_range: dict[str, int]
+    values_out_of_range: dict[str, int]
     files: int
     parts: int
     model: str

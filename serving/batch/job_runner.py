@@ -184,7 +184,7 @@ def _finish(state: JobState, job: Job, outcomes: Sequence[Outcome], max_bad_rows
     summary = Summary(
         rows=sum(outcome.rows for outcome in outcomes),
         rejected=rejected,
-        ids_out_of_range=dict(sum((Counter(outcome.ids_out_of_range) for outcome in outcomes), Counter[str]())),
+        values_out_of_range=dict(sum((Counter(outcome.values_out_of_range) for outcome in outcomes), Counter[str]())),
         files=len(outcomes),
         parts=sum(outcome.parts for outcome in outcomes),
         model=job.model,

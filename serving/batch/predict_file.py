@@ -71,21 +71,21 @@ class PredictFile(beam.DoFn):
             parts=parts,
             reused=reused,
             problems=tuple(summary(table)),
-            ids_out_of_range=dict(out_of_range_counts),
+            values_out_of_range=dict(out_of_range_counts),
             model_version=predictor.version,
             schema_hash=predictor.schema_hash,
         )
         state.finish(index, outcome, _serialize_rejects(table))
 
     def _read_good_batches(self, table: Table, counts: Counter[str]) -> Iterator[Batch]:
-        """Yield the valid rows, and count IDs that are out of range.
+        """Yield the valid rows, and count values that are out of range.
 
         Raises:
           DataError: more rows than allowed are bad; raised at the end, before the last part is begun.
         """
         for batch in table.batches():
             for name, rule in table.columns.rules.items():
-                if rule.num_ids is not None:
+                if rule.is_bounded:
                     counts[name] += int(out_of_range(batch.values.column(name), rule).sum())
             yield batch
         for name in [name for name, count in counts.items() if not count]:

@@ -65,6 +65,7 @@ class Inputs(dict[str, Input]):
     Attributes:
       other_columns: Names of the training table's columns that the model does not use. A request may have them.
       ids: The inputs that are IDs, by name.
+      texts: The inputs that keep a limited number of tokens, by name.
       own_columns: Names that the inputs may have in a request.
       decimal: Character before the fraction of a number in a string.
     """
@@ -73,6 +74,7 @@ class Inputs(dict[str, Input]):
         super().__init__({field.name: field for field in inputs})
         self.other_columns = frozenset([*other_columns, *map(safe_name, other_columns)])
         self.ids = {field.name: field for field in inputs if field.rule.num_ids is not None}
+        self.texts = {field.name: field.rule.tokens for field in inputs if field.rule.tokens is not None}
         self.decimal = next((field.rule.numbers.decimal for field in inputs), ".")
         self._by_column = {field.column: field.name for field in inputs}
         self.own_columns = frozenset([*self, *self._by_column])
@@ -150,11 +152,13 @@ def convert_examples(inputs: Inputs, records: Sequence[bytes]) -> Columns:
 
 
 def count_out_of_range(inputs: Inputs, columns: Columns) -> dict[str, int]:
-    """Return by column how many values are IDs outside its range, for which the model takes the nearest ID."""
+    """Return by column for how many values the model takes another, as `schemas.tables.values.out_of_range` does."""
     counts = {
         field.column: sum(1 for value in columns[name] if not 0 <= value < field.num_ids and value in INT64)
         for name, field in inputs.ids.items()
     }
+    for name, limit in inputs.texts.items():
+        counts[inputs[name].column] = int(limit.is_exceeded(pa.array(columns[name], pa.string())).sum())
     return {column: count for column, count in counts.items() if count}
 
 

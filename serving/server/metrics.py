@@ -26,8 +26,8 @@ class Metrics:
         self.rows = Counter("rows", "Rows predicted, by version.", ["version"], **common)
         self.batch_rows = Histogram("batch_rows", "Rows in one call of the model.", buckets=_ROWS, **common)
         self.out_of_range = Counter(
-            "ids_out_of_range",
-            "IDs outside the range of their feature, replaced by the nearest ID.",
+            "values_out_of_range",
+            "IDs outside of their range, replaced by the nearest one, and texts of too many tokens, cut.",
             ["column"],
             **common,
         )

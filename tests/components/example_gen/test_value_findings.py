@@ -153,6 +153,14 @@ def test_ids_out_of_range_are_counted_by_split(tmp_path: Path) -> None:
     assert eval_.text.startswith("2 of 2 ids are outside of [0, 4), such as 4, ")
 
 
+def test_texts_that_are_cut_are_counted_by_split(tmp_path: Path) -> None:
+    text = {"x": {"kind": "text", "max_tokens": 3, "word_ngrams": 2}}
+    train, eval_ = find_anomalies(tmp_path / "a.csv", ["a b", "a b c", "a b c d", "", "a", "b c d", "b", "c"], text)
+    assert (train.where, train.kind, eval_.where) == ("train", "TEXT_CUT", "eval")
+    assert train.text.startswith("2 of 5 texts have more than 3 tokens; the model reads the first; raise ")
+    assert eval_.text.startswith("1 of 2 texts ")
+
+
 def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     values = ["16777216", *(str(16_777_218 + 2 * int(n)) for n in random.integers(0, 10**6, 4000))]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.data import ReadOptions
-from schemas.features import MISSING, Numeric
+from schemas.features import MISSING, FeatureSet, Numeric
 from serving.model.inputs import RequestError, build_inputs, convert_columns, convert_rows, count_out_of_range
 from tests.serving.models import FEATURES, ROW
 
@@ -126,6 +126,14 @@ def test_ids_out_of_range_are_counted_and_missing_ones_are_not() -> None:
     columns = convert_rows(INPUTS, [{**ROW, "rank": rank} for rank in (-1, 0, 3, 4, None, 2**62)])
     assert columns["rank"] == [-1, 0, 3, 4, MISSING_INT, 2**62]
     assert count_out_of_range(INPUTS, columns) == {"rank": 3}
+
+
+def test_texts_that_are_cut_are_counted() -> None:
+    label = {"column": "bought", "positive": "yes", "negative": "no"}
+    features = {"note": {"kind": "text", "max_tokens": 3}}
+    inputs = build_inputs(FeatureSet.model_validate({"features": features, "label": label}), ReadOptions())
+    columns = convert_rows(inputs, [{"note": note} for note in ("a b", "a b c", None, "")])
+    assert count_out_of_range(inputs, columns) == {"note": 1}
 
 
 def test_columns_are_checked_alike() -> None:
