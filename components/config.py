@@ -223,8 +223,16 @@ class ChangeThreshold(Declaration):
     slice_by: tuple[str, ...] = ()
 
 
+Predictions = Literal["probabilities", "logits", "numbers"]
+
+
 class ModelSpec(Declaration):
-    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec."""
+    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec, and one."""
+
+    predictions: Predictions | None = None
+    """Meaning of the output, for the comparison with the constant predictor and the plots. If omitted, one output with
+    the labels 0 and 1 in `train`, and several outputs, are probabilities, or logits if some cannot be probabilities.
+    Any other output is a number."""
 
     signature_name: str = "serving_default"
     """Signature that predicts serialized tf.Example."""

@@ -142,6 +142,8 @@ def test_the_penguin_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Pat
         assert summary["error"] is None
         assert summary["facts"]["Evaluator"]["blessed"]
         assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
+        comparison = summary["facts"]["Evaluator"]["constant_predictor"]
+        assert comparison["loss"] == "log loss" and comparison["candidate"] < comparison["constant"]
         assert (root / "registry" / "penguin" / version / "saved_model.pb").exists()
     (scores,) = post_example(root, "penguin", dict.fromkeys(columns, 0.25))["predictions"]
     assert len(scores) == 3

@@ -4,7 +4,8 @@ These take one row after the other, unless all they need is a histogram of the p
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
 from cli.errors import ConfigError, PipelineError
 from components.config import TfmaMetric
+from components.evaluator.model_outputs import to_probabilities
 from schemas.declaration import did_you_mean
 from schemas.features import LabelKind
 from schemas.user_code import UserCode
@@ -50,12 +52,13 @@ def read_code(metric: TfmaMetric) -> UserCode | None:
     return UserCode.read(_KEY, metric.class_name) if metric.is_own else None
 
 
-def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.MetricConfig:
+def metric_config(metric: TfmaMetric, *, is_batched: bool = True, is_logits: bool = False) -> config_pb2.MetricConfig:
     """Return TFMA's config of a metric.
 
     Args:
       metric: Metric of the config.
       is_batched: Whether it gets arrays of rows, as from this project's Evaluator, not single rows.
+      is_logits: Whether the predictions are logits, which it gets as probabilities.
     """
     code = read_code(metric)
     arguments = {
@@ -63,6 +66,7 @@ def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.
         "class_name": metric.class_name if code is None else f"{code.module}:{code.name}",
         "arguments": metric.config,
         "is_batched": is_batched,
+        "is_logits": is_logits,
         "code": code.to_json() if code is not None else None,
     }
     return config_pb2.MetricConfig(class_name=ROW_METRIC, module=__name__, config=json.dumps(arguments))
@@ -83,6 +87,7 @@ class RowMetric(metric_types.Metric):
         arguments: Mapping[str, Any] | None = None,
         code: str | None = None,
         is_batched: bool = True,
+        is_logits: bool = False,
     ) -> None:
         """Args:
         name: name of the metric.
@@ -90,9 +95,16 @@ class RowMetric(metric_types.Metric):
         arguments: arguments of the class.
         code: code of a class of the user's own, as JSON.
         is_batched: whether it gets arrays of rows, not single rows.
+        is_logits: whether the predictions are logits, which it gets as probabilities.
         """
         super().__init__(
-            _computations, name=name, class_name=class_name, arguments=arguments, code=code, is_batched=is_batched
+            _computations,
+            name=name,
+            class_name=class_name,
+            arguments=arguments,
+            code=code,
+            is_batched=is_batched,
+            is_logits=is_logits,
         )
 
 
@@ -102,6 +114,7 @@ def _computations(
     arguments: Mapping[str, Any] | None = None,
     code: str | None = None,
     is_batched: bool = True,
+    is_logits: bool = False,
     eval_config: Any = None,
     schema: Any = None,
     model_names: list[str] | None = None,
@@ -128,20 +141,20 @@ def _computations(
             )
         ]
     if own_code is not None:
-        computations = [
-            metric_types.MetricComputation(
-                computation.keys, computation.preprocessors, _OwnCombiner(computation.combiner, own_code)
-            )
-            if isinstance(computation, metric_types.MetricComputation)
-            else computation
-            for computation in computations
-        ]
-    if not is_batched:
-        return list(computations)
-    return [
-        _take_arrays(computation) if isinstance(computation, metric_types.MetricComputation) else computation
-        for computation in computations
-    ]
+        computations = [_convert(computation, partial(_report_errors, code=own_code)) for computation in computations]
+    if is_logits:
+        computations = [_convert(computation, _take_logits) for computation in computations]
+    return [_convert(computation, _take_arrays) for computation in computations] if is_batched else list(computations)
+
+
+def _convert(computation: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return a computation that is converted if it reads rows, and not other computations."""
+    return convert(computation) if isinstance(computation, metric_types.MetricComputation) else computation
+
+
+def _take_logits(computation: Any) -> Any:
+    preprocessors = [_Probabilities(), *(computation.preprocessors or []), _Inputs()]
+    return metric_types.MetricComputation(computation.keys, preprocessors, computation.combiner)
 
 
 def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserCode | None) -> Any:
@@ -189,6 +202,11 @@ def _take_arrays(computation: Any) -> Any:
     if type(combiner) is matrices._MultiClassConfusionMatrixCombiner and not computation.preprocessors:
         return metric_types.MetricComputation(computation.keys, None, _BatchedMatrix(combiner))
     return metric_types.MetricComputation(computation.keys, [_Rows(), *computation.preprocessors, _Inputs()], combiner)
+
+
+def _report_errors(computation: Any, code: UserCode) -> Any:
+    combiner = _OwnCombiner(computation.combiner, code)
+    return metric_types.MetricComputation(computation.keys, computation.preprocessors, combiner)
 
 
 class _OwnCombiner(beam.CombineFn):
@@ -249,6 +267,25 @@ def _select_row(value: Any, row: int) -> Any:
     if isinstance(value, dict):
         return {key: _select_row(inner, row) for key, inner in value.items()}
     return value[row] if value.ndim > 1 else value[row : row + 1]
+
+
+class _Probabilities(metric_types.Preprocessor):
+    """From logits to probabilities: one logit, or one for each class."""
+
+    def process(self, extracts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {
+            **extracts,
+            constants.PREDICTIONS_KEY: _map_arrays(
+                extracts[constants.PREDICTIONS_KEY], lambda row: to_probabilities(row, row.size)
+            ),
+        }
+
+
+def _map_arrays(value: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return the arrays of a model, or those by the names of models and outputs."""
+    if isinstance(value, Mapping):
+        return {key: _map_arrays(inner, convert) for key, inner in value.items()}
+    return convert(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
 class _Inputs(metric_types.Preprocessor):
