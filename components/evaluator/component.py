@@ -45,7 +45,7 @@ from components.evaluator.golden_requests import (
     write_tensor_golden,
 )
 from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
-from components.evaluator.tfma_metrics import ROW_METRIC, take_rows
+from components.evaluator.tfma_metrics import ROW_METRIC, find_features, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
 from components.stock_executor import log_handover, why_not_tf_examples
@@ -524,7 +524,8 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    sliced = _slice_rows(pipeline, uris, models, slicings, features)
+    columns = find_features((metric for spec in config.metrics_specs for metric in spec.metrics), features.column_types)
+    sliced = _slice_rows(pipeline, uris, models, slicings, features, columns)
     _find_losses(sliced, constant, output)
     large = (
         sliced
@@ -554,12 +555,14 @@ def _slice_rows(
     models: LoadedModels,
     slicings: Sequence[tuple[str, ...]],
     features: FeatureSet,
+    columns: Sequence[str] = (),
 ) -> Any:
-    """Return (slice key, arrays) of each batch of rows."""
+    """Return (slice key, arrays) of each batch of rows; `columns` are those that metrics ask for."""
     return (
         pipeline
         | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
-        | "PredictAndSlice" >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight))
+        | "PredictAndSlice"
+        >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns))
     )
 
 

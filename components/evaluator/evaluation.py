@@ -236,11 +236,13 @@ def summarize(
       rows: findings on the evaluated rows; None if the losses are unknown.
       weight: column of the rows' weights; None where all weigh alike.
     """
-    names = {spec.is_baseline: spec.name for spec in tfma.load_eval_result(evaluation_uri).config.model_specs}
+    config = tfma.load_eval_result(evaluation_uri).config
+    names = {spec.is_baseline: spec.name for spec in config.model_specs}
     # TFMA knows a single model by the empty name.
     metrics = read_metrics(evaluation_uri, names[False] if len(names) > 1 else None)
     baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}
-    least = 0 if evaluation is None else evaluation.min_rows_per_slice
+    # With a least size of its own, TFMA's config has left out the small slices.
+    least = 0 if evaluation is None or config.options.HasField("min_slice_size") else evaluation.min_rows_per_slice
     small = {
         name for name, values in metrics.items() if name != OVERALL and (values.get(EXAMPLE_COUNT) or least) < least
     }

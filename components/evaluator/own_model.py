@@ -22,7 +22,7 @@ from components.evaluator.sliced_predictions import CANDIDATE
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from serving.model.literal_paths import literal_path
 
-_ALWAYS = TfmaMetric(class_name="ExampleCount")
+_ROWS = TfmaMetric(class_name="ExampleCount")
 
 
 class JudgingExecutor(executor.Executor):
@@ -130,12 +130,19 @@ def own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig
     spec = evaluation.model_spec
     fields = {**spec.model_dump(exclude_none=True, exclude={"predictions"}), "label_key": spec.label_key or label}
     metrics = []
-    for metric in (_ALWAYS, *evaluation.tfma_metrics):
+    for metric in evaluation.tfma_metrics:
         metrics.append(metric_config(metric, is_batched=False))
         add_thresholds(metrics[-1], metric.name, evaluation)
     return config_pb2.EvalConfig(
         # TFMA adds the baseline where there is one, and names both.
         model_specs=[config_pb2.ModelSpec(**fields)],
         slicing_specs=slicing_specs(evaluation),
-        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
+        metrics_specs=[
+            config_pb2.MetricsSpec(metrics=metrics),
+            # Rows, not their weights, make a slice large enough.
+            config_pb2.MetricsSpec(
+                metrics=[metric_config(_ROWS, is_batched=False)],
+                example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
+            ),
+        ],
     )

@@ -4,7 +4,7 @@ These take one row after the other, unless all they need is a histogram of the p
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,8 @@ from schemas.user_code import UserCode
 
 _KEY = "evaluation.metrics"
 ROW_METRIC = "RowMetric"
+# Attribute of a class of the user's own whose combiner takes arrays of rows.
+TAKES_BATCHES = "takes_batches"
 # Plots by the kind of label: curves of precision, recall and ROC are drawn from the matrices of the first.
 PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
     "binary": (TfmaMetric(class_name="ConfusionMatrixPlot"), TfmaMetric(class_name="CalibrationPlot")),
@@ -34,17 +36,63 @@ PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
 }
 
 
-def check_metrics(metrics: Iterable[TfmaMetric]) -> None:
-    """Check that the classes exist and take their arguments.
+def check_metrics(metrics: Iterable[TfmaMetric], columns: Iterable[str]) -> None:
+    """Check that the classes exist, take their arguments, and ask for features of the table.
+
+    Args:
+      metrics: Metrics of the config.
+      columns: Columns of the table.
 
     Raises:
       ConfigError: One does not.
     """
-    for metric in metrics:
-        try:
+    try:
+        for metric in metrics:
             _build(metric.class_name, metric.name, metric.config, read_code(metric))
-        except PipelineError as error:
-            raise ConfigError(str(error)) from error
+        find_features([metric_config(metric) for metric in metrics if metric.is_own], columns)
+    except PipelineError as error:
+        raise ConfigError(str(error)) from error
+
+
+def find_features(metrics: Iterable[config_pb2.MetricConfig], columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that metrics of the user's own ask for by TFMA's preprocessors.
+
+    Args:
+      metrics: TFMA's configs of metrics.
+      columns: Columns of the table.
+
+    Raises:
+      ConfigError: One asks for a column that does not exist, or for columns that the network reads.
+    """
+    names = tuple(columns)
+    asked: set[str] = set()
+    for metric in metrics:
+        arguments = json.loads(metric.config) if metric.class_name == ROW_METRIC else {}
+        if not arguments.get("code"):
+            continue
+        for computation in RowMetric(**{**arguments, "is_batched": False}).computations(model_names=[""]):
+            for preprocessor in getattr(computation, "preprocessors", None) or ():
+                asked |= _read_filter(arguments["class_name"], preprocessor, names)
+    return tuple(name for name in names if name in asked)
+
+
+def _read_filter(class_name: str, preprocessor: Any, columns: Sequence[str]) -> set[str]:
+    """Return the columns that a preprocessor reads: all, if it does not declare which."""
+    declared = getattr(preprocessor, "include_filter", None)
+    if declared is None:
+        return {*columns}
+    if constants.TRANSFORMED_FEATURES_KEY in declared:
+        raise ConfigError(f"{_KEY}: {class_name} asks for transformed features; use metric_types.FeaturePreprocessor")
+    if constants.FEATURES_KEY not in declared:
+        return set()
+    names = declared[constants.FEATURES_KEY]
+    for name in names:
+        if name not in columns:
+            raise ConfigError(
+                f"{_KEY}: {class_name} asks for the feature '{name}', which is not declared; "
+                f"{did_you_mean(name, list(columns))}"
+            )
+    return {*(names or columns)}
 
 
 def read_code(metric: TfmaMetric) -> UserCode | None:
@@ -123,6 +171,8 @@ def _computations(
 ) -> list[Any]:
     own_code = UserCode.from_json(code) if code else None
     metric = _build(class_name, name, arguments or {}, own_code)
+    # The combiner of such a class takes arrays of any number of rows.
+    is_batched = is_batched and not getattr(metric, TAKES_BATCHES, False)
     if isinstance(metric, metric_types.Metric):
         computations = metric.computations(
             eval_config=eval_config,
@@ -257,16 +307,20 @@ class _Rows(metric_types.Preprocessor):
 
     def process(self, extracts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for row in range(len(extracts[constants.LABELS_KEY])):
-            yield {
-                key: value if key == constants.SLICE_KEY_TYPES_KEY else _select_row(value, row)
-                for key, value in extracts.items()
-            }
+            yield {key: _SELECT_ROW.get(key, _select_row)(value, row) for key, value in extracts.items()}
 
 
 def _select_row(value: Any, row: int) -> Any:
     if isinstance(value, dict):
         return {key: _select_row(inner, row) for key, inner in value.items()}
     return value[row] if value.ndim > 1 else value[row : row + 1]
+
+
+# By the key of an extract: features are arrays of values by row, and the slices are those of all rows.
+_SELECT_ROW: Mapping[str, Callable[[Any, int], Any]] = {
+    constants.SLICE_KEY_TYPES_KEY: lambda value, _: value,
+    constants.FEATURES_KEY: lambda value, row: {name: values[row] for name, values in value.items()},
+}
 
 
 class _Probabilities(metric_types.Preprocessor):

@@ -32,7 +32,7 @@ def check_code(config: PipelineConfig) -> None:
             _LOADERS[key](code)
         if config.evaluation.tfma_metrics:
             metrics = importlib.import_module("components.evaluator.tfma_metrics")
-            metrics.check_metrics(config.evaluation.tfma_metrics)
+            metrics.check_metrics(config.evaluation.tfma_metrics, config.feature_set.column_types)
         is_own = has_own_run_fn(config)
     if is_own and config.evaluation.named_metrics:
         names = ", ".join(config.evaluation.named_metrics)

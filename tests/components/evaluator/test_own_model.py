@@ -150,6 +150,21 @@ def test_a_model_that_knows_nothing_is_not_blessed_though_it_keeps_its_threshold
     assert "the model predicts the same for every row" in summary.failures[0]
 
 
+def test_a_slice_is_large_enough_by_its_rows_whatever_they_weigh(data: dict[str, Any], tmp_path: Path) -> None:
+    summary, _ = evaluate(
+        data,
+        lambda size: tf.sigmoid(2 * size),
+        tmp_path,
+        model_spec={"example_weight_key": "bought"},
+        slice_by=[["color"], ["bought"]],
+        min_rows_per_slice=int((BOUGHT == 0).sum()),
+        insignificant_gain="warn",
+    )
+    assert summary.weight_column == "bought"
+    assert {*summary.metrics} >= {"overall", "color=red", "bought=0.0"}
+    assert summary.metrics["bought=0.0"]["example_count"] == (BOUGHT == 0).sum()
+
+
 def test_too_few_rows_are_not_judged(data: dict[str, Any], tmp_path: Path) -> None:
     summary, _ = evaluate(data, lambda size: tf.sigmoid(2 * size), tmp_path, min_rows=301)
     assert summary.failures == ["rows of test: 300, must be at least 301 (evaluation.min_rows); give 'test' more rows"]
