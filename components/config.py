@@ -291,9 +291,7 @@ class Evaluation(Declaration):
         for bound in bounds:
             if bound.metric not in METRICS and bound.metric not in own:
                 hint = did_you_mean(bound.metric, [*METRICS, *own])
-                classes = ", ".join(metric.class_name for metric in self.tfma_metrics)
-                also = f" Or correct the class in metrics: {classes}" if classes else ""
-                raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}{also}")
+                raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}")
             if self.named_metrics and bound.metric not in (*self.named_metrics, *own):
                 raise ValueError(
                     f"a threshold is on '{bound.metric}', which is not in metrics: "

@@ -36,7 +36,7 @@ PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
 }
 
 
-def check_metrics(metrics: Iterable[TfmaMetric], columns: Iterable[str]) -> None:
+def check_metrics(metrics: Sequence[TfmaMetric], columns: Iterable[str]) -> None:
     """Check that the classes exist, take their arguments, and ask for features of the table.
 
     Args:
@@ -46,10 +46,22 @@ def check_metrics(metrics: Iterable[TfmaMetric], columns: Iterable[str]) -> None
     Raises:
       ConfigError: One does not.
     """
+    build_metrics(metrics)
+    try:
+        find_features([metric_config(metric) for metric in metrics if metric.is_own], columns)
+    except PipelineError as error:
+        raise ConfigError(str(error)) from error
+
+
+def build_metrics(metrics: Sequence[TfmaMetric]) -> None:
+    """Check that the classes exist and take their arguments.
+
+    Raises:
+      ConfigError: One does not.
+    """
     try:
         for metric in metrics:
             _build(metric.class_name, metric.name, metric.config, read_code(metric))
-        find_features([metric_config(metric) for metric in metrics if metric.is_own], columns)
     except PipelineError as error:
         raise ConfigError(str(error)) from error
 
