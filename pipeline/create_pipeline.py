@@ -146,11 +146,12 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
 def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
     return InfraValidator(
         model=nodes["Trainer"].outputs["model"],
+        serving_spec=None,
         model_blessing=nodes["Evaluator"].outputs["blessing"],
         evaluation=nodes["Evaluator"].outputs["evaluation"],
-        settings=config.infra_validation.model_dump_json(),
+        settings=config.infra_validation,
         code_fingerprint=code_fingerprint(components, serving),
-    ).with_id("InfraValidator")
+    )
 
 
 def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str) -> base_node.BaseNode:
