@@ -224,8 +224,16 @@ class ChangeThreshold(Declaration):
     slice_by: tuple[str, ...] = ()
 
 
+Predictions = Literal["probabilities", "logits", "numbers"]
+
+
 class ModelSpec(Declaration):
-    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec."""
+    """How TFMA evaluates a model that a `run_fn` of your own has exported; the fields of TFMA's ModelSpec, and one."""
+
+    predictions: Predictions | None = None
+    """Meaning of the output, for the comparison with the constant predictor and the plots. If omitted, one output with
+    the labels 0 and 1 in `train`, and several outputs, are probabilities, or logits if some cannot be probabilities.
+    Any other output is a number."""
 
     signature_name: str = "serving_default"
     """Signature that predicts serialized tf.Example."""
@@ -284,9 +292,7 @@ class Evaluation(Declaration):
         for bound in bounds:
             if bound.metric not in METRICS and bound.metric not in own:
                 hint = did_you_mean(bound.metric, [*METRICS, *own])
-                classes = ", ".join(metric.class_name for metric in self.tfma_metrics)
-                also = f" Or correct the class in metrics: {classes}" if classes else ""
-                raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}{also}")
+                raise ValueError(f"a threshold is on '{bound.metric}', which is not a metric; {hint}")
             if self.named_metrics and bound.metric not in (*self.named_metrics, *own):
                 raise ValueError(
                     f"a threshold is on '{bound.metric}', which is not in metrics: "

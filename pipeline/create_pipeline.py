@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf import text_format
 from tfx.components import Trainer, Tuner
 from tfx.components import Transform as StockTransform
-from tfx.dsl.components.base import base_node
+from tfx.dsl.components.base import base_beam_component, base_node
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
@@ -25,6 +25,7 @@ import components
 import schemas
 import serving
 import trainer
+from cli.errors import ConfigError
 from components.config import INFERRED_MIN_DOMAIN_MASS
 from components.evaluator import own_model
 from components.evaluator.baseline import baseline_resolver, last_blessed
@@ -93,7 +94,10 @@ def create_pipeline(
     for name in config.beam.components.keys() & nodes.keys():
         own_arguments = beam_args(config, name)
         check_beam_args(own_arguments)
-        nodes[name].with_beam_pipeline_args(own_arguments)
+        node = nodes[name]
+        if not isinstance(node, base_beam_component.BaseBeamComponent):
+            raise ConfigError(f"beam.components.{name}: {type(node).__name__} does not run on Beam; remove the entry")
+        node.with_beam_pipeline_args(own_arguments)
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
@@ -113,9 +117,9 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
             examples=nodes["ExampleGen"].outputs["examples"],
             model=nodes["Trainer"].outputs["model"],
             baseline_model=nodes["Baseline"].outputs["model"],
-            example_splits=[config.evaluation.split],
-            eval_config=own_model.own_eval_config(config.evaluation, config.label.column),
             schema=nodes["SchemaGen"].outputs["schema"],
+            evaluation=config.evaluation,
+            label=config.label.column,
             golden_requests=config.infra_validation.golden_requests,
             golden_tolerance=config.infra_validation.golden_tolerance,
             pipeline=config.name,
@@ -142,11 +146,12 @@ def _evaluator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
 def _infra_validator(config: PipelineConfig, nodes: Nodes) -> base_node.BaseNode:
     return InfraValidator(
         model=nodes["Trainer"].outputs["model"],
+        serving_spec=None,
         model_blessing=nodes["Evaluator"].outputs["blessing"],
         evaluation=nodes["Evaluator"].outputs["evaluation"],
-        settings=config.infra_validation.model_dump_json(),
+        settings=config.infra_validation,
         code_fingerprint=code_fingerprint(components, serving),
-    ).with_id("InfraValidator")
+    )
 
 
 def _pusher(config: PipelineConfig, nodes: Nodes, *, registry: AnyRegistrySettings, run_id: str) -> base_node.BaseNode:
@@ -227,29 +232,35 @@ def _published_statistics(config: PipelineConfig) -> base_node.BaseNode:
     return PublishedStatistics(place=place, model_name=config.push.model_name).with_id("History")
 
 
-def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> StockTransform:
+def transform_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Return the custom_config of Transform, which `preprocessing_fn` gets."""
     code = read_code(config).get("transform.module")
-    custom_config = {
+    settings = {
         **config.transform.custom_config,
         preprocessing.FEATURE_SET_KEY: config.feature_set.to_model_json(),
         "code_fingerprint": code_fingerprint(components, schemas),
     }
     if code is not None:
-        custom_config |= {
+        settings |= {
             own_preprocessing.CODE_KEY: code.to_json(),
             own_preprocessing.IS_NETWORK_OURS_KEY: not has_own_run_fn(config),
         }
+    return settings
+
+
+def _transform(config: PipelineConfig, nodes: Nodes, splits: tuple[str, ...]) -> StockTransform:
+    module = preprocessing if config.transform.module is None else own_preprocessing
     component = Transform if config.implementation_of("Transform") == "fast" else StockTransform
     return component(
         examples=nodes["ExampleGen"].outputs["examples"],
         schema=nodes["SchemaGen"].outputs["schema"],
-        preprocessing_fn=_dotted_path((preprocessing if code is None else own_preprocessing).preprocessing_fn),
+        preprocessing_fn=_dotted_path(module.preprocessing_fn),
         # Vocabularies, means and quantiles are learned from `train` alone; other splits are only encoded.
         splits_config=transform_pb2.SplitsConfig(analyze=[TRAIN_SPLIT], transform=list(splits)),
         disable_statistics=True,
         # The cache of analyses pays for rolling windows of large spans; here it costs a third of the time.
         disable_analyzer_cache=True,
-        custom_config=custom_config,
+        custom_config=transform_settings(config),
     )
 
 

@@ -53,6 +53,7 @@ def _build(key: str, declared: ExtraComponent, nodes: Mapping[str, Any]) -> Any:
     if both:
         raise ConfigError(f"{key}.parameters: {', '.join(both)}: an input has the same name; remove one of the two")
     _check_arguments(key, declared, component)
+    _check_types(key, declared, component, channels, nodes)
     try:
         node = component(**channels, **declared.parameters)
     except Exception as error:
@@ -88,6 +89,32 @@ def _check_arguments(key: str, declared: ExtraComponent, component: Any) -> None
             if name not in names:
                 hint = did_you_mean(name, names)
                 raise ConfigError(f"{key}.{section}.{name}: {declared.component} has no argument '{name}'; {hint}")
+
+
+def _check_types(
+    key: str, declared: ExtraComponent, component: Any, channels: Mapping[str, Any], nodes: Mapping[str, Any]
+) -> None:
+    """Check that the channels have the types that a component takes.
+
+    Raises:
+      ConfigError: One has another.
+    """
+    spec: Any = getattr(component, "SPEC_CLASS", None)
+    for name, channel in channels.items() if spec is not None else ():
+        expected = spec.INPUTS[name].type if name in spec.INPUTS else channel.type
+        if channel.type.TYPE_NAME == expected.TYPE_NAME:
+            continue
+        others = [
+            f"{node}.{output}"
+            for node, other in nodes.items()
+            for output, candidate in other.outputs.items()
+            if candidate.type.TYPE_NAME == expected.TYPE_NAME
+        ]
+        remedy = f"expected {' or '.join(others)}" if others else "the pipeline has no channel of this type"
+        raise ConfigError(
+            f"{key}.inputs.{name}: {declared.inputs[name]} has the type {channel.type.TYPE_NAME}, and "
+            f"{declared.component} takes {expected.TYPE_NAME}; {remedy}"
+        )
 
 
 def _find_component(code: UserCode, path: str) -> Any:

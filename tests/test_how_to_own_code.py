@@ -1,7 +1,11 @@
 """The pages of docs/how-to/ about code of the user's own: their files and configs, run as they stand."""
 
 import base64
+import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +15,20 @@ import numpy as np
 import pytest
 import tfx.components
 import yaml
+from tensorflow.strings import to_hash_bucket_fast
 from tfx.examples import chicago_taxi_pipeline
 
 from pipeline.config import pipeline_config
 from pipeline.config.user_code import check_code
 from pipeline.create_pipeline import create_pipeline
+from tests import forked
 from tests.conftest import CENSUS_CONFIG, ROOT, write_small_census
 from tests.run_commands import get_states, read_summary, run_json, start_local_runner
 from tests.serving.models import example
 from tests.serving.running import RunningServer
 
 PAGES = ROOT / "docs" / "how-to"
+_DATAFLOW = {"runner": "dataflow"}
 _FILES = re.compile(r"Save this as `([\w./]+)`[^\n]*\n\n```python\n(.*?)```", re.DOTALL)
 
 
@@ -104,6 +111,37 @@ def test_a_run_with_the_code_of_all_pages_pushes_a_model(tmp_path: Path, monkeyp
     assert get_states(changed)["Transform"] == "complete"
 
 
+@pytest.mark.proof
+def test_a_rehearsal_with_own_code_on_dataflow_succeeds(tmp_path: Path) -> None:
+    """The graphs of Transform, of the extra component and of the metric are read back, as Dataflow's workers do."""
+    file = write_small_census(tmp_path / "small")
+    config = yaml.safe_load(file.read_text())
+    changes = [write_page("preprocessing-fn.md", file.parent)[-1], write_page("own-model.md", file.parent)[0]]
+    changes.append(write_page("own-metric.md", file.parent)[-1])
+    for change in changes:
+        config = merge(config, change)
+    extra = {"component": "tfx.components.StatisticsGen", "name": "More", "before": "Trainer"}
+    config["extra_components"] = [{**extra, "inputs": {"examples": "Transform.transformed_examples"}}]
+    config["training"] |= {"epochs": 30, "early_stopping": None}
+    image = "europe-docker.pkg.dev/my-project/images/workers:1"
+    config["beam"] = {
+        "components": {name: _DATAFLOW | {"sdk_image": image} for name in ("Transform", "Evaluator", "More")}
+    }
+    file.write_text(yaml.safe_dump(config))
+    for module in ("features.py", "model.py", "metrics.py"):
+        assert (file.parent / module).exists()
+    done = forked.run(
+        "vertex_runner.py", "rehearse", "--folder", str(tmp_path / "run"), "--config", str(file), "--json", timeout=900
+    )
+    summary = json.loads(done.stdout)
+    assert (done.returncode, summary["state"]) == (0, "SUCCEEDED"), done.stderr
+    assert "transform.module: the file features.py travels in the job, as text" in done.stderr
+    states = {task["task"]: task["state"] for task in summary["tasks"]}
+    assert states["More"] == states["Evaluator"] == "SUCCEEDED"
+    log = next((tmp_path / "run" / "logs").glob("*/Evaluator.log")).read_text()
+    assert "Dataflow's job graph: " in log
+
+
 def post_example(root: Path, model: str, values: dict[str, Any]) -> dict[str, Any]:
     """Serve the last version of a run root, and return its answer to one serialized tf.Example."""
     body = {"instances": [{"b64": base64.b64encode(example(values)).decode()}]}
@@ -142,6 +180,8 @@ def test_the_penguin_example_of_tfx_runs_unchanged_up_to_an_answer(tmp_path: Pat
         assert summary["error"] is None
         assert summary["facts"]["Evaluator"]["blessed"]
         assert summary["facts"]["Evaluator"]["metrics"]["overall"]["sparse_categorical_accuracy"] > 0.6
+        comparison = summary["facts"]["Evaluator"]["constant_predictor"]
+        assert comparison["loss"] == "log loss" and comparison["candidate"] < comparison["constant"]
         assert (root / "registry" / "penguin" / version / "saved_model.pb").exists()
     (scores,) = post_example(root, "penguin", dict.fromkeys(columns, 0.25))["predictions"]
     assert len(scores) == 3
@@ -217,3 +257,35 @@ def test_the_page_of_extensions_has_the_changes_of_the_pages() -> None:
     component = (PAGES / "own-component.md").read_text()
     for line in added[added.index("extra_components:") :][:5]:
         assert line in component
+
+
+_ENCODE = """
+import tensorflow as tf
+from components.transform.preprocessing import preprocessing_fn
+from schemas.features import FeatureSet
+
+label = {"column": "y", "positive": "1", "negative": "0"}
+features = FeatureSet.model_validate({"features": {"product": {"kind": "code"}}, "label": label})
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs = {"product": tf.sparse.from_dense([["a"], ["b"]]), "y": tf.sparse.from_dense([["1"], ["0"]])}
+    print(session.run(preprocessing_fn(inputs, {"feature_set": features.to_model_json()})["product"]).tolist())
+"""
+
+
+@pytest.mark.integration
+def test_the_kind_of_feature_on_the_page_is_declared_and_encoded(tmp_path: Path) -> None:
+    text = (PAGES / "extend.md").read_text()
+    (patch,) = re.findall(r"```diff\n(--- a/.*?)```", text, flags=re.DOTALL)
+    shutil.copytree(ROOT / "schemas", tmp_path / "schemas")
+    write_page("extend.md", tmp_path)
+    subprocess.run(["patch", "-p1"], input=patch, cwd=tmp_path, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _ENCODE],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [to_hash_bucket_fast(value, 1000).numpy() for value in ("a", "b")]

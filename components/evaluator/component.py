@@ -36,7 +36,7 @@ from components.artifact_files import files_in
 from components.config import STOCK, Evaluation, Implementation
 from components.evaluator.baseline import PIPELINE_PROPERTY
 from components.evaluator.constant_predictor import ConstantComparison, ConstantPredictor, PairedLosses
-from components.evaluator.evaluation import BASELINE, JudgedRows, set_decisions, summarize, summarize_stock
+from components.evaluator.evaluation import BASELINE, JudgedRows, Summary, set_decisions, summarize
 from components.evaluator.evaluation import eval_config as build_eval_config
 from components.evaluator.golden_requests import (
     GOLDEN_REQUESTS,
@@ -45,7 +45,7 @@ from components.evaluator.golden_requests import (
     write_tensor_golden,
 )
 from components.evaluator.sliced_predictions import CANDIDATE, LoadedModels, PredictAndSlice, SliceKey
-from components.evaluator.tfma_metrics import ROW_METRIC, take_rows
+from components.evaluator.tfma_metrics import ROW_METRIC, find_features, take_rows
 from components.example_gen.component import LABELS_PROPERTY, WEIGHTS_PROPERTY
 from components.model_files import read_bytes
 from components.stock_executor import log_handover, why_not_tf_examples
@@ -124,29 +124,20 @@ class BatchedExecutor(executor.Executor):
             _store_runnable_config(evaluation.uri, exec_properties["eval_config"])
         losses = _take_losses(evaluation.uri)
         rows = JudgedRows(
-            features.label,
+            features.label.classes,
             losses,
             ConstantComparison.of(constant, losses),
             decisions[CANDIDATE] if decisions[CANDIDATE].costs is not None else None,
             decisions[BASELINE].threshold if BASELINE in decisions else None,
         )
-        summary = summarize(
-            literal_path(evaluation.uri),
-            rows,
-            Evaluation.model_validate_json(exec_properties["requirements"]),
-            features.weight,
-        )
-        summary.write(evaluation.uri)
-        if features.weight is not None:
-            evaluation.set_string_custom_property(WEIGHT_PROPERTY, features.weight)
-        evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
-        if summary.decision:
-            evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
+        requirements = Evaluation.model_validate_json(exec_properties["requirements"])
+        summary = summarize(output, requirements, rows, features.weight)
+        record(summary, evaluation)
         if not losses.non_finite:
             # Otherwise the model is not blessed and never served, and JSON has no NaN.
             write_golden_of_candidate(evaluation.uri, loaded, uris, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, models, pipeline=exec_properties.get("pipeline") or "", blessed=not summary.failures)
+        bless(blessing, models, pipeline=exec_properties.get("pipeline") or "", blessed=not summary.failures)
 
     def _evaluate_by_tfma(
         self,
@@ -160,10 +151,6 @@ class BatchedExecutor(executor.Executor):
         has_baseline = any(spec.is_baseline for spec in config.model_specs)
         inputs = {key: artifacts for key, artifacts in input_dict.items() if key != "baseline_model" or has_baseline}
         super().Do(inputs, output_dict, exec_properties)
-        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
-            if tf.io.gfile.exists(os.path.join(blessing.uri, name)):
-                tf.io.gfile.remove(os.path.join(blessing.uri, name))
 
 
 def _why_stock(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> str:
@@ -215,7 +202,7 @@ def _complete(
     if not input_dict.get("model") or not exec_properties.get("eval_config"):
         return
     evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-    summarize_stock(literal_path(evaluation.uri)).write(evaluation.uri)
+    summarize(literal_path(evaluation.uri)).write(evaluation.uri)
     write_golden_of_any(input_dict, output_dict, exec_properties)
 
 
@@ -483,8 +470,22 @@ def _signatures(path: str) -> Mapping[str, Any]:
     return signatures
 
 
-def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pipeline: str, blessed: bool) -> None:
-    """Mark the blessing as stock Evaluator does: properties that name the models, and a file that says the verdict."""
+def record(summary: Summary, evaluation: types.Artifact) -> None:
+    """Write a summary beside TFMA's files, and what others look up in ML Metadata to the artifact."""
+    summary.write(evaluation.uri)
+    if summary.weight_column:
+        evaluation.set_string_custom_property(WEIGHT_PROPERTY, summary.weight_column)
+    if summary.constant_predictor:
+        evaluation.set_string_custom_property(CONSTANT_PROPERTY, json.dumps(summary.constant_predictor))
+    if summary.decision:
+        evaluation.set_string_custom_property(DECISION_PROPERTY, json.dumps(summary.decision))
+
+
+def bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pipeline: str, blessed: bool) -> None:
+    """Mark the blessing as stock Evaluator does, in the place of its verdict if there is one.
+
+    Properties name the models, and the name of a file is the verdict.
+    """
     blessing.set_string_custom_property(PIPELINE_PROPERTY, pipeline)
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, models[CANDIDATE].uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, models[CANDIDATE].id)
@@ -493,6 +494,9 @@ def _bless(blessing: types.Artifact, models: Mapping[str, types.Artifact], *, pi
         blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, models[BASELINE].id)
     value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
+        if tf.io.gfile.exists(os.path.join(blessing.uri, name)):
+            tf.io.gfile.remove(os.path.join(blessing.uri, name))
     file = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
     with tf.io.gfile.GFile(os.path.join(blessing.uri, file), "w") as marker:
         marker.write("")
@@ -520,7 +524,8 @@ def _evaluate(
         for name, path in models.paths.items()
     ]
     slicings = [tuple(spec.feature_keys) for spec in config.slicing_specs]
-    sliced = _slice_rows(pipeline, uris, models, slicings, features)
+    columns = find_features((metric for spec in config.metrics_specs for metric in spec.metrics), features.column_types)
+    sliced = _slice_rows(pipeline, uris, models, slicings, features, columns)
     _find_losses(sliced, constant, output)
     large = (
         sliced
@@ -550,12 +555,14 @@ def _slice_rows(
     models: LoadedModels,
     slicings: Sequence[tuple[str, ...]],
     features: FeatureSet,
+    columns: Sequence[str] = (),
 ) -> Any:
-    """Return (slice key, arrays) of each batch of rows."""
+    """Return (slice key, arrays) of each batch of rows; `columns` are those that metrics ask for."""
     return (
         pipeline
         | "Files" >> beam.Create([file for uri in uris for file in files_in(uri)])
-        | "PredictAndSlice" >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight))
+        | "PredictAndSlice"
+        >> beam.ParDo(PredictAndSlice(models, slicings, features.column_types, features.weight, columns))
     )
 
 

@@ -53,11 +53,15 @@ class ConstantPredictor:
         """
         if not label.classes:
             return cls(0, np.array([train["mean"]]))
-        rows = np.array([train.get(value, 0) for value in label.classes], np.float64)
+        return cls.of_classes(np.array([train.get(value, 0) for value in label.classes], np.float64), is_balanced)
+
+    @classmethod
+    def of_classes(cls, rows: Array, is_balanced: bool = False) -> "ConstantPredictor":
+        """Return the predictor of the rows of each class in `train`, or of the sums of their weights, [classes]."""
         if not rows.all():
             # A class that `train` lacks would have an infinite loss. Half a row more for each class is the estimate of
             # Krichevsky and Trofimov (1981), The Performance of Universal Encoding. ExampleGen rejects such weights.
-            rows += 0.5
+            rows = rows + 0.5
         return cls(len(rows), rows / rows.sum(), is_balanced)
 
     def losses(self, labels: Array, predictions: Array) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ from components.evaluator.plots import read_plots
 from components.evaluator.tfma_metrics import PLOTS, metric_config
 from components.min_rows import check_rows
 from schemas.decision import DEFAULT_THRESHOLD, DecisionCosts, DecisionThreshold
-from schemas.features import Label, LabelKind
+from schemas.features import LabelKind
 from schemas.metrics import EXAMPLE_COUNT, MEAN_COST, describe_metric
 from serving.model.signatures import LABEL, MEASURED_OUTPUT, SERVING_EXAMPLES
 
@@ -156,14 +156,14 @@ class JudgedRows:
     """Findings on the evaluated rows beside TFMA's metrics.
 
     Attributes:
-      label: declaration of the label.
+      classes: classes of the label, in the order of their IDs; none of a regression.
       losses: losses of the candidate and of the constant predictor.
       comparison: the candidate beside the constant predictor.
       decision: the candidate's threshold, if costs are declared.
       baseline_threshold: the last blessed model's, if there is one.
     """
 
-    label: Label
+    classes: Sequence[str]
     losses: PairedLosses
     comparison: ConstantComparison
     decision: DecisionThreshold | None = None
@@ -172,9 +172,9 @@ class JudgedRows:
     @property
     def class_rows(self) -> dict[str, float]:
         """Rows of each class, as ExampleGen counts them; of a regression, the number of rows."""
-        if not self.label.classes:
+        if not self.classes:
             return {"rows": self.losses.rows + self.losses.non_finite}
-        return dict(zip(self.label.classes, map(int, self.losses.class_rows), strict=True))
+        return dict(zip(self.classes, map(int, self.losses.class_rows), strict=True))
 
 
 Metrics = Mapping[str, Mapping[str, float | None]]
@@ -212,24 +212,69 @@ class Summary:
         with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME)) as file:
             return cls(**json.loads(file.read()))
 
+    def with_warning(self, text: str) -> "Summary":
+        """Return the summary with one warning more."""
+        return replace(self, warnings=[*self.warnings, text])
+
     def write(self, evaluation_uri: str) -> None:
         """Write it beside TFMA's files."""
         with tf.io.gfile.GFile(os.path.join(evaluation_uri, SUMMARY_NAME), "w") as file:
             file.write(json.dumps(asdict(self), indent=1, allow_nan=False))
 
 
-def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, weight: str | None = None) -> Summary:
-    """Judge a model by TFMA's results, by the number of rows, and by the constant predictor.
+def summarize(
+    evaluation_uri: str,
+    evaluation: Evaluation | None = None,
+    rows: JudgedRows | None = None,
+    weight: str | None = None,
+) -> Summary:
+    """Judge a model by TFMA's results and, where these are known, by the number of rows and the constant predictor.
 
     Args:
       evaluation_uri: folder of TFMA's files.
-      rows: findings on the evaluated rows.
-      evaluation: section of the config.
+      evaluation: section of the config; None for an EvalConfig, whose bounds alone judge.
+      rows: findings on the evaluated rows; None if the losses are unknown.
       weight: column of the rows' weights; None where all weigh alike.
     """
-    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
-    metrics = read_metrics(evaluation_uri)
-    check = check_rows(rows.class_rows, rows.label.classes, evaluation)
+    config = tfma.load_eval_result(evaluation_uri).config
+    names = {spec.is_baseline: spec.name for spec in config.model_specs}
+    # TFMA knows a single model by the empty name.
+    metrics = read_metrics(evaluation_uri, names[False] if len(names) > 1 else None)
+    baseline = read_metrics(evaluation_uri, names[True]) if True in names else {}
+    # With a least size of its own, TFMA's config has left out the small slices.
+    least = 0 if evaluation is None or config.options.HasField("min_slice_size") else evaluation.min_rows_per_slice
+    small = {
+        name for name, values in metrics.items() if name != OVERALL and (values.get(EXAMPLE_COUNT) or least) < least
+    }
+    failures: list[str] = []
+    warnings: list[str] = []
+    if evaluation is not None and rows is not None:
+        failures, warnings = _judge_rows(rows, evaluation)
+    for failure in read_failures(evaluation_uri, metrics, rows):
+        if failure.slice not in small:
+            is_warning = rows is not None and failure.is_undefined and failure.slice != OVERALL
+            (warnings if is_warning else failures).append(str(failure))
+    summary = Summary(
+        metrics={name: values for name, values in metrics.items() if name not in small},
+        failures=failures,
+        warnings=warnings,
+        baseline={name: values for name, values in baseline.items() if name not in small},
+        weight_column=weight or "",
+    )
+    if evaluation is None or rows is None:
+        return summary
+    threshold = DEFAULT_THRESHOLD if rows.decision is None else rows.decision.threshold
+    return replace(
+        summary,
+        constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
+        decision=_decision(rows, metrics[OVERALL], evaluation.split),
+        plots=read_plots(evaluation_uri, rows.classes, threshold),
+    )
+
+
+def _judge_rows(rows: JudgedRows, evaluation: Evaluation) -> tuple[list[str], list[str]]:
+    """Return failures and warnings of the number of rows, their predictions and the constant predictor."""
+    check = check_rows(rows.class_rows, rows.classes, evaluation)
     failures, warnings = [*check.failures], [*check.warnings]
     if rows.losses.non_finite:
         count, total = rows.losses.non_finite, rows.losses.non_finite + rows.losses.rows
@@ -240,62 +285,7 @@ def summarize(evaluation_uri: str, rows: JudgedRows, evaluation: Evaluation, wei
     if problem:
         is_warning = rows.comparison.is_better and evaluation.insignificant_gain == "warn"
         (warnings if is_warning else failures).append(problem)
-    for failure in read_failures(evaluation_uri, metrics, rows):
-        is_warning = failure.is_undefined and failure.slice != OVERALL
-        (warnings if is_warning else failures).append(str(failure))
-    return Summary(
-        metrics=metrics,
-        failures=failures,
-        warnings=warnings,
-        constant_predictor={**asdict(rows.comparison), "text": str(rows.comparison)},
-        baseline=read_metrics(evaluation_uri, BASELINE) if compared else {},
-        decision=_decision(rows, metrics[OVERALL], evaluation.split),
-        weight_column=weight or "",
-        plots=read_plots(
-            evaluation_uri, rows.label.classes, DEFAULT_THRESHOLD if rows.decision is None else rows.decision.threshold
-        ),
-    )
-
-
-def summarize_tfma(evaluation_uri: str, *, min_rows: int) -> Summary:
-    """Summarize TFMA's results on a model of which nothing else is known.
-
-    Args:
-      evaluation_uri: folder of TFMA's files.
-      min_rows: rows that a slice needs to be judged and reported.
-    """
-    compared = any(spec.is_baseline for spec in tfma.load_eval_result(evaluation_uri).config.model_specs)
-    metrics = read_metrics(evaluation_uri)
-    rows = {name: values.get(EXAMPLE_COUNT) or 0 for name, values in metrics.items()}
-    small = {name for name in metrics if name != OVERALL and rows[name] < min_rows}
-    failures = [str(failure) for failure in read_failures(evaluation_uri, metrics, None) if failure.slice not in small]
-    baseline = read_metrics(evaluation_uri, BASELINE) if compared else {}
-    return Summary(
-        metrics={name: values for name, values in metrics.items() if name not in small},
-        failures=failures,
-        baseline={name: values for name, values in baseline.items() if name not in small},
-    )
-
-
-def summarize_stock(evaluation_uri: str) -> Summary:
-    """Return the summary of an evaluation of the stock executor, by TFMA's results alone."""
-    config = tfma.load_eval_result(evaluation_uri).config
-    names = [spec.name for spec in config.model_specs if not spec.is_baseline]
-    metrics = read_metrics(evaluation_uri, (names[0] or None) if len(config.model_specs) > 1 else None)
-    result = tfma.load_validation_result(evaluation_uri)
-    failures = [
-        str(
-            Failure(
-                metric=failure.metric_key.name,
-                slice=_slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys]),
-                value=failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
-                bound=failure.message or "within its threshold",
-            )
-        )
-        for validation in (result.metric_validations_per_slice if result else ())
-        for failure in validation.failures
-    ]
-    return Summary(metrics=metrics, failures=failures)
+    return failures, warnings
 
 
 def _decision(rows: JudgedRows, metrics: Mapping[str, float | None], split: str) -> dict[str, Any]:
@@ -338,6 +328,8 @@ def read_failures(evaluation_uri: str, metrics: Metrics, rows: JudgedRows | None
       rows: the evaluated rows, for the reason of an undefined metric; None if they are unknown.
     """
     result = tfma.load_validation_result(evaluation_uri)
+    if result is None:
+        return []
     failures = []
     for validation in result.metric_validations_per_slice:
         where = _slice_name([(k.column, _slice_value(k)) for k in validation.slice_key.single_slice_keys])
@@ -374,7 +366,7 @@ def _why_undefined(metric: str, where: str, rows: JudgedRows | None) -> str:
     described = describe_metric(metric)
     if classes and described.needs_both_classes:
         return f"no row {where_rows} has the class '{classes[0]}'"
-    positive = rows.label.classes[-1] if rows.label.classes else ""
+    positive = rows.classes[-1] if rows.classes else ""
     return described.undefined.format(rows=where_rows, positive=positive)
 
 
@@ -390,10 +382,13 @@ def _slice_value(key: Any) -> Any:
 def _describe_bound(threshold: config_pb2.MetricThreshold) -> str:
     if threshold.HasField("change_threshold"):
         change = threshold.change_threshold
-        if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER:
-            return f"at most {change.absolute.value:g} above the last blessed model's (the value is the difference)"
-        return f"at most {-change.absolute.value:g} below the last blessed model's (the value is the difference)"
+        is_relative = change.HasField("relative") and not change.HasField("absolute")
+        allowed = change.relative.value if is_relative else change.absolute.value
+        direction = "above" if change.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else "below"
+        allowed = allowed if direction == "above" else -allowed
+        size = f"{allowed:.3g} times that" if is_relative else f"{allowed:g}"
+        return f"at most {size} {direction} the last blessed model's (the value is the difference)"
     bound = threshold.value_threshold
     parts = [f"at least {bound.lower_bound.value:g}"] if bound.HasField("lower_bound") else []
     parts += [f"at most {bound.upper_bound.value:g}"] if bound.HasField("upper_bound") else []
-    return " and ".join(parts)
+    return " and ".join(parts) or "within its threshold"

@@ -88,3 +88,8 @@ def read_labels(model: Any, records: tf.Tensor, features: FeatureSet) -> _Number
     parsed = tf.io.parse_example(records, {column: tf.io.FixedLenFeature([], DTYPES[kind])})
     encoded: _Numbers = encode_label(features.label, parsed[column]).numpy()
     return encoded
+
+
+def to_probabilities(logits: _Numbers, outputs: int) -> _Numbers:
+    """Return the sigmoid of one logit a row, or the softmax of several, which are the last dimension."""
+    return np.asarray(tf.sigmoid(logits) if outputs == 1 else tf.nn.softmax(logits))

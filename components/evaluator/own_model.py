@@ -1,31 +1,32 @@
-"""TFX's Evaluator for a model that a `run_fn` of the user's own has exported, with this project's summary beside it.
+"""TFX's Evaluator for a model that a `run_fn` of the user's own has exported.
 
-TFMA calls the signature that `evaluation.model_spec` names. There is no constant predictor, since nothing is known of
-what the model predicts.
+TFMA calls the signature that `evaluation.model_spec` names. The verdict, the summary and the plots are those of the
+built-in model.
 """
 
-import os
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
-from tfx.components.evaluator import constants, executor
-from tfx.dsl.components.base import executor_spec
-from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
-from tfx.utils import proto_utils
+from tfx.components.evaluator import executor
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import json_utils, proto_utils
 
 from components.config import Evaluation, TfmaMetric
 from components.evaluator import component
-from components.evaluator.baseline import PIPELINE_PROPERTY
-from components.evaluator.evaluation import add_thresholds, slicing_specs, summarize_tfma
-from components.evaluator.tfma_metrics import metric_config
+from components.evaluator.constant_predictor import ConstantComparison
+from components.evaluator.evaluation import BASELINE, JudgedRows, add_thresholds, slicing_specs, summarize
+from components.evaluator.own_comparison import OwnComparison, compare_with_constant
+from components.evaluator.sliced_predictions import CANDIDATE
+from components.evaluator.tfma_metrics import PLOTS, metric_config
+from serving.model.literal_paths import literal_path
 
-_ALWAYS = TfmaMetric(class_name="ExampleCount")
+_ROWS = TfmaMetric(class_name="ExampleCount")
 
 
-class SummarizingExecutor(executor.Executor):
-    """Evaluates and blesses as stock Evaluator does, and writes the summary."""
+class JudgingExecutor(executor.Executor):
+    """Evaluates as stock Evaluator does, and judges as that of the built-in model."""
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -33,60 +34,115 @@ class SummarizingExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Write TFMA's results, the summary and golden requests to `evaluation`, and the verdict to `blessing`.
-
-        TFMA would fail all thresholds on slices that are too small; here they are neither judged nor reported.
-        """
+        """Write TFMA's results, the summary and golden requests to `evaluation`, and the verdict to `blessing`."""
+        evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+        folder = literal_path(evaluation.uri)
+        requirements = Evaluation.model_validate_json(exec_properties["requirements"])
         config = config_pb2.EvalConfig()
         proto_utils.json_to_proto(exec_properties["eval_config"], config)
-        min_rows = config.options.min_slice_size.value
-        config.options.ClearField("min_slice_size")
+        comparison = compare_with_constant(self._make_beam_pipeline, input_dict, config, requirements, folder)
+        if requirements.plots:
+            config.metrics_specs[0].metrics.extend(_plots(comparison))
         super().Do(input_dict, output_dict, {**exec_properties, "eval_config": proto_utils.proto_to_json(config)})
-        evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
-        summary = summarize_tfma(evaluation.uri, min_rows=min_rows)
-        summary.write(evaluation.uri)
-        component.write_golden_of_any(input_dict, output_dict, exec_properties)
+        constant, losses = comparison.constant, comparison.losses
+        rows = None
+        if constant is not None and losses is not None:
+            rows = JudgedRows(comparison.classes, losses, ConstantComparison.of(constant, losses))
+        summary = summarize(folder, requirements, rows, requirements.model_spec.example_weight_key)
+        if comparison.problem:
+            summary = summary.with_warning(f"constant predictor: not compared: {comparison.problem}")
+        component.record(summary, evaluation)
+        if losses is None or not losses.non_finite:
+            component.write_golden_of_any(input_dict, output_dict, exec_properties)
+        models = {CANDIDATE: artifact_utils.get_single_instance(input_dict["model"])}
+        if input_dict.get("baseline_model"):
+            models[BASELINE] = artifact_utils.get_single_instance(input_dict["baseline_model"])
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, blessed=not summary.failures)
-        blessing.set_string_custom_property(PIPELINE_PROPERTY, exec_properties["pipeline"])
+        component.bless(blessing, models, pipeline=exec_properties["pipeline"], blessed=not summary.failures)
 
 
-def _bless(blessing: types.Artifact, *, blessed: bool) -> None:
-    """Replace the verdict of stock Evaluator."""
-    for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
-        path = os.path.join(blessing.uri, name)
-        if fileio.exists(path):
-            fileio.remove(path)
-    value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
-    name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
-    with fileio.open(os.path.join(blessing.uri, name), "w") as file:
-        file.write("")
+def _plots(comparison: OwnComparison) -> list[config_pb2.MetricConfig]:
+    """Return the plots of the outputs: none of numbers, and none of outputs that cannot be compared."""
+    if not comparison.classes:
+        return []
+    plots = PLOTS["binary" if comparison.outputs == 1 else "multiclass"]
+    return [metric_config(plot, is_batched=False, is_logits=comparison.predictions == "logits") for plot in plots]
 
 
-class Evaluator(component.Evaluator):
-    """Evaluator with an `eval_config`, judged by the rows of each slice."""
+class Evaluator(base_beam_component.BaseBeamComponent):
+    """Evaluator of a model of which the config declares no features and no kind of label."""
 
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(SummarizingExecutor)
+    SPEC_CLASS = component.EvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(JudgingExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        schema: types.BaseChannel,
+        *,
+        evaluation: Evaluation,
+        label: str,
+        golden_requests: int,
+        golden_tolerance: float,
+        pipeline: str,
+        code_fingerprint: str,
+    ) -> None:
+        """Args:
+        examples: Raw examples.
+        model: The candidate.
+        baseline_model: The model to compare with; may resolve to none.
+        schema: Schema by which TFMA reads the examples.
+        evaluation: Section of the config.
+        label: Column of the label, unless `evaluation.model_spec` names another.
+        golden_requests, golden_tolerance, pipeline, code_fingerprint: As `component.Evaluator` has them.
+        """
+        super().__init__(
+            spec=component.EvaluatorSpec(
+                examples=examples,
+                model=model,
+                baseline_model=baseline_model,
+                schema=schema,
+                example_splits=json_utils.dumps([evaluation.split]),
+                fairness_indicator_thresholds="null",
+                eval_config=own_eval_config(evaluation, label),
+                requirements=evaluation.without_paths().model_dump_json(),
+                golden_requests=golden_requests,
+                golden_tolerance=golden_tolerance,
+                pipeline=pipeline,
+                code_fingerprint=code_fingerprint,
+                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )
 
 
 def own_eval_config(evaluation: Evaluation, label: str) -> config_pb2.EvalConfig:
     """Return TFMA's config for a model of the user's own.
+
+    TFMA would fail all thresholds on slices that are too small; the summary leaves these out.
 
     Args:
       evaluation: Section of the config.
       label: Column of the label, unless `evaluation.model_spec` names another.
     """
     spec = evaluation.model_spec
-    fields = {**spec.model_dump(exclude_none=True), "label_key": spec.label_key or label}
+    fields = {**spec.model_dump(exclude_none=True, exclude={"predictions"}), "label_key": spec.label_key or label}
     metrics = []
-    for metric in (_ALWAYS, *evaluation.tfma_metrics):
+    for metric in evaluation.tfma_metrics:
         metrics.append(metric_config(metric, is_batched=False))
         add_thresholds(metrics[-1], metric.name, evaluation)
     return config_pb2.EvalConfig(
         # TFMA adds the baseline where there is one, and names both.
         model_specs=[config_pb2.ModelSpec(**fields)],
         slicing_specs=slicing_specs(evaluation),
-        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
-        options=config_pb2.Options(min_slice_size={"value": evaluation.min_rows_per_slice}),
+        metrics_specs=[
+            config_pb2.MetricsSpec(metrics=metrics),
+            # Rows, not their weights, make a slice large enough.
+            config_pb2.MetricsSpec(
+                metrics=[metric_config(_ROWS, is_batched=False)],
+                example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
+            ),
+        ],
     )

@@ -9,7 +9,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from apache_beam.utils import shared
-from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY
+from tensorflow_model_analysis.constants import EXAMPLE_WEIGHTS_KEY, FEATURES_KEY
 
 from cli.errors import PipelineError
 from components.batch_rows import batch_rows
@@ -77,7 +77,7 @@ class _Models(dict[str, Any]):
 class PredictAndSlice(beam.DoFn):
     """From a file of tf.Example records to (slice key, {labels, predictions}) arrays for each batch.
 
-    With a column of weights there are `example_weights`, too.
+    With a column of weights there are `example_weights`, too, and `features` if metrics ask for some.
     """
 
     def __init__(
@@ -86,13 +86,16 @@ class PredictAndSlice(beam.DoFn):
         slicings: Sequence[tuple[str, ...]],
         kinds: Mapping[str, ColumnType],
         weight: str | None = None,
+        columns: Sequence[str] = (),
     ) -> None:
         """Args:
         models: models that predict.
         slicings: the columns of each slicing; none for all rows.
         kinds: the types of those columns.
         weight: column of the rows' weights; None where all weigh alike.
+        columns: columns that metrics ask for.
         """
+        self._columns = {name: tf.io.VarLenFeature(DTYPES[kinds[name]]) for name in columns}
         self._models = models
         self._slicings = slicings
         self._weight = weight
@@ -111,6 +114,7 @@ class PredictAndSlice(beam.DoFn):
             predictions = {name: predict(model, batch, features.label.kind) for name, model in self._loaded.items()}
             labels = read_labels(self._loaded[CANDIDATE], batch, features)
             by_row = {"labels": labels, **self._weights(batch)}
+            features_by_row = self._features_by_row(batch)
             for key, rows in self._slices(batch):
                 chosen = {name: values[rows] for name, values in predictions.items()}
                 # TFMA keys predictions by model only where there are two.
@@ -119,8 +123,26 @@ class PredictAndSlice(beam.DoFn):
                     {
                         **{name: values[rows] for name, values in by_row.items()},
                         "predictions": chosen if len(chosen) > 1 else chosen[CANDIDATE],
+                        **(
+                            {FEATURES_KEY: {name: values[rows] for name, values in features_by_row.items()}}
+                            if self._columns
+                            else {}
+                        ),
                     },
                 )
+
+    def _features_by_row(self, records: tf.Tensor) -> dict[str, Any]:
+        """Return the raw values of each row as an array, empty where they are missing."""
+        if not self._columns:
+            return {}
+        columns = {}
+        for name, values in tf.io.parse_example(records, self._columns).items():
+            counts = np.bincount(values.indices[:, 0], minlength=len(records))
+            by_row = np.empty(len(records), object)
+            for row, part in enumerate(np.split(values.values.numpy(), np.cumsum(counts)[:-1])):
+                by_row[row] = part
+            columns[name] = by_row
+        return columns
 
     def _weights(self, records: tf.Tensor) -> dict[str, Any]:
         if self._weight is None:

@@ -4,7 +4,8 @@ These take one row after the other, unless all they need is a histogram of the p
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,12 +19,15 @@ from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
 from cli.errors import ConfigError, PipelineError
 from components.config import TfmaMetric
+from components.evaluator.model_outputs import to_probabilities
 from schemas.declaration import did_you_mean
 from schemas.features import LabelKind
 from schemas.user_code import UserCode
 
 _KEY = "evaluation.metrics"
 ROW_METRIC = "RowMetric"
+# Attribute of a class of the user's own whose combiner takes arrays of rows.
+TAKES_BATCHES = "takes_batches"
 # Plots by the kind of label: curves of precision, recall and ROC are drawn from the matrices of the first.
 PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
     "binary": (TfmaMetric(class_name="ConfusionMatrixPlot"), TfmaMetric(class_name="CalibrationPlot")),
@@ -32,17 +36,75 @@ PLOTS: Mapping[LabelKind, tuple[TfmaMetric, ...]] = {
 }
 
 
-def check_metrics(metrics: Iterable[TfmaMetric]) -> None:
+def check_metrics(metrics: Sequence[TfmaMetric], columns: Iterable[str]) -> None:
+    """Check that the classes exist, take their arguments, and ask for features of the table.
+
+    Args:
+      metrics: Metrics of the config.
+      columns: Columns of the table.
+
+    Raises:
+      ConfigError: One does not.
+    """
+    build_metrics(metrics)
+    try:
+        find_features([metric_config(metric) for metric in metrics if metric.is_own], columns)
+    except PipelineError as error:
+        raise ConfigError(str(error)) from error
+
+
+def build_metrics(metrics: Sequence[TfmaMetric]) -> None:
     """Check that the classes exist and take their arguments.
 
     Raises:
       ConfigError: One does not.
     """
-    for metric in metrics:
-        try:
+    try:
+        for metric in metrics:
             _build(metric.class_name, metric.name, metric.config, read_code(metric))
-        except PipelineError as error:
-            raise ConfigError(str(error)) from error
+    except PipelineError as error:
+        raise ConfigError(str(error)) from error
+
+
+def find_features(metrics: Iterable[config_pb2.MetricConfig], columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns that metrics of the user's own ask for by TFMA's preprocessors.
+
+    Args:
+      metrics: TFMA's configs of metrics.
+      columns: Columns of the table.
+
+    Raises:
+      ConfigError: One asks for a column that does not exist, or for columns that the network reads.
+    """
+    names = tuple(columns)
+    asked: set[str] = set()
+    for metric in metrics:
+        arguments = json.loads(metric.config) if metric.class_name == ROW_METRIC else {}
+        if not arguments.get("code"):
+            continue
+        for computation in RowMetric(**{**arguments, "is_batched": False}).computations(model_names=[""]):
+            for preprocessor in getattr(computation, "preprocessors", None) or ():
+                asked |= _read_filter(arguments["class_name"], preprocessor, names)
+    return tuple(name for name in names if name in asked)
+
+
+def _read_filter(class_name: str, preprocessor: Any, columns: Sequence[str]) -> set[str]:
+    """Return the columns that a preprocessor reads: all, if it does not declare which."""
+    declared = getattr(preprocessor, "include_filter", None)
+    if declared is None:
+        return {*columns}
+    if constants.TRANSFORMED_FEATURES_KEY in declared:
+        raise ConfigError(f"{_KEY}: {class_name} asks for transformed features; use metric_types.FeaturePreprocessor")
+    if constants.FEATURES_KEY not in declared:
+        return set()
+    names = declared[constants.FEATURES_KEY]
+    for name in names:
+        if name not in columns:
+            raise ConfigError(
+                f"{_KEY}: {class_name} asks for the feature '{name}', which is not declared; "
+                f"{did_you_mean(name, list(columns))}"
+            )
+    return {*(names or columns)}
 
 
 def read_code(metric: TfmaMetric) -> UserCode | None:
@@ -50,12 +112,13 @@ def read_code(metric: TfmaMetric) -> UserCode | None:
     return UserCode.read(_KEY, metric.class_name) if metric.is_own else None
 
 
-def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.MetricConfig:
+def metric_config(metric: TfmaMetric, *, is_batched: bool = True, is_logits: bool = False) -> config_pb2.MetricConfig:
     """Return TFMA's config of a metric.
 
     Args:
       metric: Metric of the config.
       is_batched: Whether it gets arrays of rows, as from this project's Evaluator, not single rows.
+      is_logits: Whether the predictions are logits, which it gets as probabilities.
     """
     code = read_code(metric)
     arguments = {
@@ -63,6 +126,7 @@ def metric_config(metric: TfmaMetric, *, is_batched: bool = True) -> config_pb2.
         "class_name": metric.class_name if code is None else f"{code.module}:{code.name}",
         "arguments": metric.config,
         "is_batched": is_batched,
+        "is_logits": is_logits,
         "code": code.to_json() if code is not None else None,
     }
     return config_pb2.MetricConfig(class_name=ROW_METRIC, module=__name__, config=json.dumps(arguments))
@@ -83,6 +147,7 @@ class RowMetric(metric_types.Metric):
         arguments: Mapping[str, Any] | None = None,
         code: str | None = None,
         is_batched: bool = True,
+        is_logits: bool = False,
     ) -> None:
         """Args:
         name: name of the metric.
@@ -90,9 +155,16 @@ class RowMetric(metric_types.Metric):
         arguments: arguments of the class.
         code: code of a class of the user's own, as JSON.
         is_batched: whether it gets arrays of rows, not single rows.
+        is_logits: whether the predictions are logits, which it gets as probabilities.
         """
         super().__init__(
-            _computations, name=name, class_name=class_name, arguments=arguments, code=code, is_batched=is_batched
+            _computations,
+            name=name,
+            class_name=class_name,
+            arguments=arguments,
+            code=code,
+            is_batched=is_batched,
+            is_logits=is_logits,
         )
 
 
@@ -102,6 +174,7 @@ def _computations(
     arguments: Mapping[str, Any] | None = None,
     code: str | None = None,
     is_batched: bool = True,
+    is_logits: bool = False,
     eval_config: Any = None,
     schema: Any = None,
     model_names: list[str] | None = None,
@@ -110,6 +183,8 @@ def _computations(
 ) -> list[Any]:
     own_code = UserCode.from_json(code) if code else None
     metric = _build(class_name, name, arguments or {}, own_code)
+    # The combiner of such a class takes arrays of any number of rows.
+    is_batched = is_batched and not getattr(metric, TAKES_BATCHES, False)
     if isinstance(metric, metric_types.Metric):
         computations = metric.computations(
             eval_config=eval_config,
@@ -128,20 +203,20 @@ def _computations(
             )
         ]
     if own_code is not None:
-        computations = [
-            metric_types.MetricComputation(
-                computation.keys, computation.preprocessors, _OwnCombiner(computation.combiner, own_code)
-            )
-            if isinstance(computation, metric_types.MetricComputation)
-            else computation
-            for computation in computations
-        ]
-    if not is_batched:
-        return list(computations)
-    return [
-        _take_arrays(computation) if isinstance(computation, metric_types.MetricComputation) else computation
-        for computation in computations
-    ]
+        computations = [_convert(computation, partial(_report_errors, code=own_code)) for computation in computations]
+    if is_logits:
+        computations = [_convert(computation, _take_logits) for computation in computations]
+    return [_convert(computation, _take_arrays) for computation in computations] if is_batched else list(computations)
+
+
+def _convert(computation: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return a computation that is converted if it reads rows, and not other computations."""
+    return convert(computation) if isinstance(computation, metric_types.MetricComputation) else computation
+
+
+def _take_logits(computation: Any) -> Any:
+    preprocessors = [_Probabilities(), *(computation.preprocessors or []), _Inputs()]
+    return metric_types.MetricComputation(computation.keys, preprocessors, computation.combiner)
 
 
 def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserCode | None) -> Any:
@@ -189,6 +264,11 @@ def _take_arrays(computation: Any) -> Any:
     if type(combiner) is matrices._MultiClassConfusionMatrixCombiner and not computation.preprocessors:
         return metric_types.MetricComputation(computation.keys, None, _BatchedMatrix(combiner))
     return metric_types.MetricComputation(computation.keys, [_Rows(), *computation.preprocessors, _Inputs()], combiner)
+
+
+def _report_errors(computation: Any, code: UserCode) -> Any:
+    combiner = _OwnCombiner(computation.combiner, code)
+    return metric_types.MetricComputation(computation.keys, computation.preprocessors, combiner)
 
 
 class _OwnCombiner(beam.CombineFn):
@@ -239,16 +319,39 @@ class _Rows(metric_types.Preprocessor):
 
     def process(self, extracts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for row in range(len(extracts[constants.LABELS_KEY])):
-            yield {
-                key: value if key == constants.SLICE_KEY_TYPES_KEY else _select_row(value, row)
-                for key, value in extracts.items()
-            }
+            yield {key: _SELECT_ROW.get(key, _select_row)(value, row) for key, value in extracts.items()}
 
 
 def _select_row(value: Any, row: int) -> Any:
     if isinstance(value, dict):
         return {key: _select_row(inner, row) for key, inner in value.items()}
     return value[row] if value.ndim > 1 else value[row : row + 1]
+
+
+# By the key of an extract: features are arrays of values by row, and the slices are those of all rows.
+_SELECT_ROW: Mapping[str, Callable[[Any, int], Any]] = {
+    constants.SLICE_KEY_TYPES_KEY: lambda value, _: value,
+    constants.FEATURES_KEY: lambda value, row: {name: values[row] for name, values in value.items()},
+}
+
+
+class _Probabilities(metric_types.Preprocessor):
+    """From logits to probabilities: one logit, or one for each class."""
+
+    def process(self, extracts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {
+            **extracts,
+            constants.PREDICTIONS_KEY: _map_arrays(
+                extracts[constants.PREDICTIONS_KEY], lambda row: to_probabilities(row, row.size)
+            ),
+        }
+
+
+def _map_arrays(value: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return the arrays of a model, or those by the names of models and outputs."""
+    if isinstance(value, Mapping):
+        return {key: _map_arrays(inner, convert) for key, inner in value.items()}
+    return convert(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
 class _Inputs(metric_types.Preprocessor):

@@ -22,7 +22,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import analyzer_nodes, analyzers, annotators, graph_context, impl_helper
 from tensorflow_transform.tf_metadata import schema_utils
 from tfx.components.util import value_utils
-from tfx.utils import json_utils
+from tfx.utils import import_utils, json_utils
 
 from components.batch_rows import batch_rows
 from components.parallel_calls import call_for_batches
@@ -52,18 +52,23 @@ class Preprocessing:
     """A `preprocessing_fn` and what it is given; it can be sent to workers.
 
     Attributes:
-      function: its dotted path.
+      function: its dotted path; with `file`, its name in there.
       custom_config: its second argument, as TFX's JSON.
       schema: schema of the raw examples, serialized.
+      file: file of the module, local or remote; empty for a module that is installed.
     """
 
     function: str
     custom_config: str
     schema: bytes
+    file: str = ""
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        module, name = self.function.rsplit(".", 1)
-        function = getattr(importlib.import_module(module), name)
+        if self.file:
+            function = import_utils.import_func_from_source(self.file, self.function)
+        else:
+            module, name = self.function.rsplit(".", 1)
+            function = getattr(importlib.import_module(module), name)
         # As in TFX, the second argument is optional.
         needs_config = value_utils.FunctionHasArg(function, "custom_config")
         arguments = {"custom_config": json_utils.loads(self.custom_config) or {}} if needs_config else {}

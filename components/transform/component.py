@@ -5,14 +5,16 @@ read, parsed, analyzed and encoded thousands of rows at a time, each by one Beam
 written once, when all is learned.
 
 The component takes the arguments of stock Transform, and hands to the stock executor what this one does not support.
-These are statistics, the cache of analyses, module files, and several or other examples than tf.Example. It does so,
+These are statistics, the cache of analyses, and several or other examples than tf.Example. It does so,
 too, for analyzers and outputs that components/transform/analyzers.py does not support.
 """
 
 import contextlib
 import functools
+import importlib
 import json
 import os
+import sys
 import tempfile
 import uuid
 from typing import Any
@@ -29,6 +31,7 @@ from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx import components, types
 from tfx.components.transform import executor, executor_utils
+from tfx.components.util import udf_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import transform_pb2
 from tfx.types import artifact_utils, standard_component_specs
@@ -39,6 +42,7 @@ from components.artifact_files import files_in
 from components.example_records import GzipFile, deflate, frame_records, serialize_columns
 from components.stock_executor import log_handover, why_not_tf_examples
 from components.transform.analyzers import Learned, Preprocessing, batches, last_analysis, merge_learned, run_in_tracer
+from schemas.user_code import PREPROCESSING_FN
 from serving.model.literal_paths import literal_path
 from serving.model.served_model import TransformGraph
 
@@ -62,23 +66,30 @@ class BatchedExecutor(executor.Executor):
         """
         reason = _why_stock(input_dict, output_dict, exec_properties)
         schema = _read_schema(input_dict)
-        preprocessing = Preprocessing(
-            exec_properties.get(standard_component_specs.PREPROCESSING_FN_KEY) or "",
-            exec_properties.get(standard_component_specs.CUSTOM_CONFIG_KEY) or "null",
-            schema.SerializeToString(),
+        module, packages = udf_utils.decode_user_module_key(
+            exec_properties.get(standard_component_specs.MODULE_PATH_KEY)
         )
+        packages = [io_utils.ensure_local(package) for package in packages]
+        preprocessing = _find_preprocessing(module, exec_properties, schema)
         try:
-            if not reason:
-                reason = _why_not_parsed(schema) or _why_not_traced(preprocessing)
-            if reason:
-                log_handover("Transform", reason)
-                super().Do(input_dict, output_dict, exec_properties)
-            else:
-                self._log_startup(input_dict, output_dict, exec_properties)
-                splits = executor_utils.ResolveSplitsConfig(
-                    exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), input_dict["examples"]
-                )
-                self._transform(preprocessing, schema, splits, input_dict, output_dict)
+            # Of the wheel that the constructor has made of a module file.
+            with udf_utils.TempPipInstallContext([] if reason else packages):
+                if packages:
+                    # A wheel of another content may have had the same module.
+                    sys.modules.pop(module, None)
+                    importlib.invalidate_caches()
+                if not reason:
+                    reason = _why_not_parsed(schema) or _why_not_traced(preprocessing)
+                if not reason:
+                    self._log_startup(input_dict, output_dict, exec_properties)
+                    self._beam_pipeline_args += [f"--extra_package={package}" for package in packages]
+                    splits = executor_utils.ResolveSplitsConfig(
+                        exec_properties.get(standard_component_specs.SPLITS_CONFIG_KEY), input_dict["examples"]
+                    )
+                    self._transform(preprocessing, schema, splits, input_dict, output_dict)
+                    return
+            log_handover("Transform", reason)
+            super().Do(input_dict, output_dict, exec_properties)
         finally:
             # In this process, if it was the worker too.
             last_analysis.cache_clear()
@@ -115,9 +126,25 @@ class BatchedExecutor(executor.Executor):
 
 
 class Transform(components.Transform):
-    """TFX's Transform; fast with `preprocessing_fn`, `disable_statistics=True` and `disable_analyzer_cache=True`."""
+    """TFX's Transform; fast with `disable_statistics=True` and `disable_analyzer_cache=True`."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(BatchedExecutor)
+
+
+def _find_preprocessing(
+    module: str | None, exec_properties: dict[str, Any], schema: schema_pb2.Schema
+) -> Preprocessing:
+    """Return the function of a module, of a module file, or of a dotted path, as stock Transform looks it up."""
+    name = exec_properties.get(standard_component_specs.PREPROCESSING_FN_KEY) or ""
+    file = "" if module else exec_properties.get(standard_component_specs.MODULE_FILE_KEY) or ""
+    if module:
+        name = f"{module}.{PREPROCESSING_FN}"
+    return Preprocessing(
+        name or PREPROCESSING_FN,
+        exec_properties.get(standard_component_specs.CUSTOM_CONFIG_KEY) or "null",
+        schema.SerializeToString(),
+        file,
+    )
 
 
 def _why_stock(
@@ -127,10 +154,10 @@ def _why_stock(
 ) -> str:
     """Return why the stock executor has to do the work; empty if nothing of the arguments says so."""
     keys = standard_component_specs
-    if not exec_properties.get(keys.PREPROCESSING_FN_KEY):
-        return "there is a module file, or no preprocessing_fn"
-    if any(exec_properties.get(key) for key in (keys.MODULE_FILE_KEY, keys.MODULE_PATH_KEY)):
-        return "there is a module file"
+    if not any(
+        exec_properties.get(key) for key in (keys.PREPROCESSING_FN_KEY, keys.MODULE_FILE_KEY, keys.MODULE_PATH_KEY)
+    ):
+        return "there is no preprocessing_fn"
     if not exec_properties.get(keys.DISABLE_STATISTICS_KEY):
         return "disable_statistics is false"
     if keys.UPDATED_ANALYZER_CACHE_KEY in output_dict or input_dict.get(keys.ANALYZER_CACHE_KEY):

@@ -69,7 +69,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     by_encoder: dict[Encoder, dict[str, BaseFeature]] = {encode: {} for encode in ENCODERS.values()}
     for name, feature in feature_set.encoded_features.items():
         if not isinstance(feature, Input):
-            by_encoder[ENCODERS[type(feature)]][name] = feature
+            by_encoder[_find_encoder(type(feature))][name] = feature
     for encode, features in by_encoder.items():
         if features:
             (column_type,) = {feature.column_type for feature in features.values()}
@@ -180,6 +180,11 @@ ENCODERS: Mapping[type[BaseFeature], Encoder] = {
     Text: _encode_bags,
     Vector: encode_vectors,
 }
+
+
+def _find_encoder(kind: type[BaseFeature]) -> Encoder:
+    """Return the encoder of a kind, or of the kind that it is a subclass of."""
+    return next(ENCODERS[base] for base in kind.__mro__ if base in ENCODERS)
 
 
 def _describe_ids(feature_set: FeatureSet, outputs: Tensors) -> None:

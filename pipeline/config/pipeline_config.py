@@ -3,26 +3,31 @@
 config = load("configs/census.yaml", settings=["training.epochs=3"])
 """
 
+import importlib
 import json
 import os
-from collections.abc import Hashable, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PrivateAttr, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from cli.errors import ConfigError
+from cli.terminal import quiet_stderr
 from components.config import (
     ChangeThreshold,
+    EvaluatedMetric,
     Evaluation,
     Implementation,
     InfraValidation,
     Name,
     Push,
     Rewritten,
+    TfmaMetric,
     Threshold,
     Transform,
     Validation,
@@ -31,7 +36,7 @@ from pipeline.alerts.config import Alerts
 from pipeline.config.extra_components import ExtraComponent, add_extra_nodes
 from pipeline.config.node_names import NODES
 from pipeline.database.config import MetadataBackend, SQLite
-from pipeline.vertex.config import Beam, Vertex
+from pipeline.vertex.config import RUN_ON_BEAM, Beam, Vertex
 from schemas.data import Data
 from schemas.decision import DecisionCosts
 from schemas.declaration import Declaration, did_you_mean
@@ -97,6 +102,21 @@ class PipelineConfig(Declaration):
     """If omitted, everything runs on this machine; on Vertex, in each component's own container."""
     vertex: Vertex | None = None
     """Needed by `python vertex_runner.py` and by a push to Vertex AI; its own flags go first."""
+    _file: Path | None = PrivateAttr(None)
+
+    @contextmanager
+    def name_file_in_errors(self) -> Iterator[None]:
+        """Begin each line of a ConfigError that names a key of the config with the file, as `load` does.
+
+        Raises:
+          ConfigError: The code inside raises it.
+        """
+        try:
+            yield
+        except ConfigError as error:
+            if self._file is None:
+                raise
+            raise ConfigError(_name_file(self._file, str(error))) from error
 
     @model_validator(mode="after")
     def _check_sections(self) -> "PipelineConfig":
@@ -299,7 +319,12 @@ class PipelineConfig(Declaration):
             for name, section in (("vertex", self.vertex), ("push.vertex", self.push.vertex)):
                 if section is None:
                     raise ValueError(f"push.target: vertex needs the section '{name}'; docs/config.md explains it")
-        names = [*NODES, *(component.name for component in self.extra_components)]
+        extra_names = [component.name for component in self.extra_components]
+        names = [*RUN_ON_BEAM, *extra_names]
+        for name in self.beam.components:
+            if name not in names:
+                raise ValueError(f"beam.components: '{name}' does not run on Beam; {did_you_mean(name, names)}")
+        names = [*NODES, *extra_names]
         for name in self.vertex.machines if self.vertex is not None else ():
             if name not in names:
                 raise ValueError(f"vertex.machines: '{name}' is not a component; {did_you_mean(name, names)}")
@@ -456,12 +481,44 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
     data = _read(path)
     for setting in settings:
         _override(data, setting)
-    _resolve_paths(data, path.resolve().parent)
     try:
-        return PipelineConfig.model_validate(data)
+        _resolve_paths(data, path.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(_name_file(path, str(error))) from error
+    try:
+        config = PipelineConfig.model_validate(data)
     except ValidationError as error:
-        lines = [f"{path}: {_describe(problem, data)}" for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from error
+        # The name of a threshold is derived from that of its class.
+        lines = [*_find_wrong_metrics(data), *(_describe(problem, data) for problem in error.errors(include_url=False))]
+        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from error
+    config._file = path
+    return config
+
+
+def _name_file(path: Path, text: str) -> str:
+    """Return an error with the file before each line that begins with a section of the config."""
+    return "\n".join(
+        f"{path}: {line}" if re.split(r"[.:]", line, maxsplit=1)[0] in PipelineConfig.model_fields else line
+        for line in text.split("\n")
+    )
+
+
+def _find_wrong_metrics(data: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the classes of `evaluation.metrics`, for which TFMA is imported."""
+    evaluation = data.get("evaluation")
+    values = evaluation.get("metrics") if isinstance(evaluation, dict) else None
+    try:
+        metrics = TypeAdapter(tuple[EvaluatedMetric, ...]).validate_python(values or ())
+        classes = [metric for metric in metrics if isinstance(metric, TfmaMetric)]
+        if classes:
+            with quiet_stderr():
+                importlib.import_module("components.evaluator.tfma_metrics").build_metrics(classes)
+    except ValidationError:
+        # It is among the other problems.
+        return []
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def read_vertex_settings(file: Path) -> list[str]:

@@ -20,6 +20,34 @@ def read_code(config: PipelineConfig) -> dict[str, UserCode]:
     return {key: UserCode.read(key, reference) for key, reference in references.items() if reference is not None}
 
 
+def describe_code(config: PipelineConfig) -> list[str]:
+    """Return how each piece of the user's code travels to Vertex AI and to Dataflow's workers, one line each.
+
+    Raises:
+      ConfigError: A file cannot be read, or no such package is installed.
+    """
+    codes = [*read_code(config).values()]
+    codes += [
+        UserCode.read("evaluation.metrics", metric.class_name)
+        for metric in config.evaluation.tfma_metrics
+        if metric.is_own
+    ]
+    codes += [
+        UserCode.read(f"extra_components.{number}", extra.component.rpartition(".")[0])
+        for number, extra in enumerate(config.extra_components)
+    ]
+    runners = {config.beam.runner, *(options.runner for options in config.beam.components.values())}
+    places = "vertex.image and in beam.sdk_image or beam.setup_file" if "dataflow" in runners else "vertex.image"
+    return [_describe(code, places) for code in codes]
+
+
+def _describe(code: UserCode, places: str) -> str:
+    if code.text is not None:
+        return f"{code.key}: the file {code.module} travels in the job, as text"
+    package = code.module.partition(".")[0]
+    return f"{code.key}: {code.module} does not travel; the package {package} must be in {places}"
+
+
 def check_code(config: PipelineConfig) -> None:
     """Import the code and check that it has the functions; check that metrics of other classes can be built.
 
@@ -32,7 +60,7 @@ def check_code(config: PipelineConfig) -> None:
             _LOADERS[key](code)
         if config.evaluation.tfma_metrics:
             metrics = importlib.import_module("components.evaluator.tfma_metrics")
-            metrics.check_metrics(config.evaluation.tfma_metrics)
+            metrics.check_metrics(config.evaluation.tfma_metrics, config.feature_set.column_types)
         is_own = has_own_run_fn(config)
     if is_own and config.evaluation.named_metrics:
         names = ", ".join(config.evaluation.named_metrics)

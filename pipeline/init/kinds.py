@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.init.exclusions import is_id_name, is_long
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
+from schemas.features.columns import embedding_dimension
 
 _MAX_SMALL_NUMBER = 64
 # So few whole numbers are IDs, too, in tables of any size.
@@ -151,7 +152,7 @@ def _category(column: Column, code_reason: str) -> Kind:
     declared: dict[str, Any] = {"kind": "vocabulary", "max_size": _vocabulary_size(column.distinct)}
     if column.distinct > 1_000:
         declared["min_count"] = 3
-    return Kind({**declared, **missing, "embedding": _dimension(column.distinct)}, reason)
+    return Kind({**declared, **missing, "embedding": embedding_dimension(column.distinct)}, reason)
 
 
 def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:
@@ -216,11 +217,6 @@ def without_values(declared: Mapping[str, Any], distinct: int) -> dict[str, Any]
 
 def _vocabulary_size(distinct: int) -> int:
     return round_up(max(10, int(1.2 * distinct)), 10_000)
-
-
-def _dimension(values: int) -> int:
-    """Return the size of an embedding; a few sizes only, since columns of one size share a table."""
-    return 4 if values <= 8 else 8 if values <= 200 else 16
 
 
 def round_up(number: int, most: int) -> int:

@@ -1,5 +1,6 @@
 """One run on this machine, from a config to a summary: checks, run root, log file, view, run, report."""
 
+import importlib
 import itertools
 import sys
 import traceback
@@ -15,10 +16,11 @@ from cli import progress
 from cli.errors import PipelineError, PushError, RunRootError
 from cli.interrupts import Interrupts, leave_at_once
 from cli.strict_json import to_json
-from cli.terminal import INTERRUPTED_EXIT_CODE, is_journal, own_terminal, say_refusal
+from cli.terminal import INTERRUPTED_EXIT_CODE, is_journal, own_terminal, quiet_stderr, say_refusal
 from pipeline.alerts import notifier
 from pipeline.config.nodes import nodes
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import read_code
 from pipeline.database.binding import examine
 from pipeline.database.database import Database
 from pipeline.run import preflight
@@ -147,6 +149,10 @@ def dry_run(config: PipelineConfig, *, run_root: Path, output: Output, until: st
     root = RunRoot(run_root)
     planned_nodes = nodes(config, until)
     findings = preflight.check(config, root, needs_rows=False)
+    if read_code(config):
+        # Imports TensorFlow and TFX, for these configs only.
+        with quiet_stderr(), config.name_file_in_errors():
+            importlib.import_module("pipeline.run.code_trace").trace_code(config)
     database = examine(root.path, root.artifacts, config.metadata)
     plan = {
         "pipeline": config.name,
@@ -271,13 +277,14 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
         from pipeline.run import dag_runner
 
     config, root = request.config, request.root
-    pipeline = create_pipeline(
-        config,
-        pipeline_root=str(root.artifacts),
-        registry=config.registry_settings(root.registry(config)),
-        run_id=run_id,
-        enable_cache=request.use_cache,
-    )
+    with config.name_file_in_errors():
+        pipeline = create_pipeline(
+            config,
+            pipeline_root=str(root.artifacts),
+            registry=config.registry_settings(root.registry(config)),
+            run_id=run_id,
+            enable_cache=request.use_cache,
+        )
     _settle_unfinished(root, database)
     progress.listeners.append(recorder.view.show_progress)
     try:

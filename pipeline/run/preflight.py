@@ -89,6 +89,12 @@ class Findings:
 
 
 def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True) -> Findings:
+    """Check the config against the schema, the files and the registry; `_check` has the errors."""
+    with config.name_file_in_errors():
+        return _check(config, run_root, needs_rows=needs_rows)
+
+
+def _check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool) -> Findings:
     """Check the config against the schema, the files and the registry.
 
     Args:

@@ -20,6 +20,7 @@ from rich.table import Table
 from cli.errors import ConfigError, PipelineError
 from cli.terminal import quiet_stderr
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import check_code, describe_code
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs, rehearsal, rehearsal_record
 from serving.registry.vertex.connection import VertexClient
@@ -47,10 +48,13 @@ def _compile(config: PipelineConfig) -> tuple[str, dict[str, Any]]:
         _say("metadata: not used: Vertex Pipelines keeps an ML Metadata of its own")
     # Ten seconds of imports.
     _say("compiling ...")
-    with quiet_stderr():
+    with quiet_stderr(), config.name_file_in_errors():
         from pipeline.vertex import compiler
 
+        check_code(config)
         job = compiler.compile_job(config)
+    for line in describe_code(config):
+        _say(line)
     return compiler.to_text(job), job
 
 

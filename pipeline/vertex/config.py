@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from schemas.declaration import Declaration, did_you_mean
+from schemas.declaration import Declaration
 from serving.registry.vertex.config import ApiEndpoint, Project, Region
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
@@ -119,12 +119,4 @@ class Beam(BeamOptions):
     """How Beam runs the components that read data."""
 
     components: dict[str, BeamOptions] = Field(default_factory=dict)
-    """Options of single components, which override those of all."""
-
-    @field_validator("components")
-    @classmethod
-    def _check_replicas(cls, components: dict[str, BeamOptions]) -> dict[str, BeamOptions]:
-        for name in components:
-            if name not in RUN_ON_BEAM:
-                raise ValueError(f"'{name}' does not run on Beam; {did_you_mean(name, list(RUN_ON_BEAM))}")
-        return components
+    """Options of single components, of `extra_components` too, which override those of all."""

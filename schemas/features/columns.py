@@ -53,6 +53,15 @@ class NumberColumn:
     width: int = 1
 
 
+def embedding_dimension(values: int) -> int:
+    """Return the size of an embedding; a few sizes only, since columns of one size share a table.
+
+    Args:
+      values: Number of distinct values.
+    """
+    return 4 if values <= 8 else 8 if values <= 200 else 16
+
+
 @lru_cache(maxsize=1 << 14)
 def safe_name(column: str) -> str:
     """Return the name of a column inside the graph and the served model, where TensorFlow expects Python's names, in

@@ -3,9 +3,7 @@
 from pydantic import PositiveInt
 
 from schemas.declaration import Declaration
-from schemas.features.columns import IdColumn, NumberColumn
-
-_EMBEDDING = 8
+from schemas.features.columns import IdColumn, NumberColumn, embedding_dimension
 
 
 class OwnColumn(Declaration):
@@ -20,7 +18,9 @@ class OwnColumn(Declaration):
     @property
     def id_columns(self) -> tuple[IdColumn, ...]:
         """The column, if it has ids: for the wide part, and embedded for the deep part."""
-        return () if self.num_ids is None else (IdColumn(self.name, self.num_ids, wide=True, embedding=_EMBEDDING),)
+        if self.num_ids is None:
+            return ()
+        return (IdColumn(self.name, self.num_ids, wide=True, embedding=embedding_dimension(self.num_ids)),)
 
     @property
     def number_columns(self) -> tuple[NumberColumn, ...]:

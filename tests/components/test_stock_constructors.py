@@ -2,20 +2,25 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow_data_validation as tfdv
 import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
 from tfx import components as stock
 from tfx import types
+from tfx.components.example_gen import input_processor
 from tfx.dsl.components.base import executor_spec
-from tfx.proto import evaluator_pb2, example_gen_pb2, pusher_pb2, range_config_pb2, transform_pb2
+from tfx.orchestration import data_types
+from tfx.proto import evaluator_pb2, example_gen_pb2, infra_validator_pb2, pusher_pb2, range_config_pb2, transform_pb2
 from tfx.types import standard_artifacts
 
 from components.config import Evaluation
 from components.evaluator.component import Evaluator
 from components.example_gen.csv_example_gen import CsvExampleGen
+from components.infra_validator.component import InfraValidator
 from components.pusher.component import Pusher
 from components.statistics_gen.component import StatisticsGen
 from components.transform.component import Transform
@@ -26,6 +31,10 @@ MODEL = types.Channel(type=standard_artifacts.Model)
 BLESSING = types.Channel(type=standard_artifacts.ModelBlessing)
 INFRA = types.Channel(type=standard_artifacts.InfraBlessing)
 DESTINATION = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory="/serving"))
+SERVING = infra_validator_pb2.ServingSpec(
+    tensorflow_serving=infra_validator_pb2.TensorFlowServing(tags=["latest"]),
+    local_docker=infra_validator_pb2.LocalDockerConfig(),
+)
 SPLIT = example_gen_pb2.Input.Split(name="train", pattern="train/*")
 BUCKETS = example_gen_pb2.SplitConfig(splits=[example_gen_pb2.SplitConfig.Split(name="all", hash_buckets=1)])
 FEATURES = FeatureSet.model_validate(
@@ -72,6 +81,14 @@ ARGUMENTS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, Any]]] = {
             "schema": SCHEMA,
             "module_file": None,
             "module_path": "module",
+        },
+    ),
+    InfraValidator: (
+        {"model": MODEL, "serving_spec": SERVING},
+        {
+            "examples": EXAMPLES,
+            "request_spec": infra_validator_pb2.RequestSpec(num_examples=2),
+            "validation_spec": infra_validator_pb2.ValidationSpec(num_tries=2),
         },
     ),
     Pusher: (
@@ -152,17 +169,52 @@ def test_an_argument_is_recorded_as_stock_tfx_does(component: Callable[..., Any]
         (lambda: Pusher(push_destination=DESTINATION), "Pusher needs model"),
         (lambda: CsvExampleGen("/data", max_bad_rows=1), "max_bad_rows need features"),
         (
-            lambda: CsvExampleGen("/data", range_config=range_config_pb2.RangeConfig(), features=FEATURES),
-            "range_config is not supported with features; the latest span is read",
-        ),
-        (
             lambda: CsvExampleGen(
-                "/data", output_config=example_gen_pb2.Output(split_config=BUCKETS), features=FEATURES
+                "/data", output_config=example_gen_pb2.Output(split_config=BUCKETS), features=FEATURES, max_bad_rows=1
             ),
-            "hash buckets divide one input, and one is 'train'",
+            "max_bad_rows are not for stock TFX, and the hash buckets divide several inputs, or none of them is 'train'",
         ),
     ],
 )
 def test_arguments_that_exclude_each_other_are_named(build: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def spans(first: int, last: int) -> range_config_pb2.RangeConfig:
+    static = range_config_pb2.StaticRange(start_span_number=first, end_span_number=last)
+    return range_config_pb2.RangeConfig(static_range=static)
+
+
+@pytest.mark.parametrize(("range_config", "expected"), [(None, "12/v2"), (spans(3, 3), "3/v10")])
+def test_spans_and_versions_are_those_of_stock_tfx(range_config: Any, expected: str, tmp_path: Path) -> None:
+    for folder in ("3/v1", "3/v10", "12/v2"):
+        (tmp_path / "span-" / folder).mkdir(parents=True)
+        (tmp_path / "span-" / folder / "rows.csv").write_text("x,y\n1,0\n")
+    pattern = example_gen_pb2.Input.Split(name="train", pattern="span-/{SPAN}/v{VERSION}/*")
+    arguments = {"input_config": example_gen_pb2.Input(splits=[pattern]), "range_config": range_config}
+    # The other split is a share of the rows.
+    component = CsvExampleGen(str(tmp_path), **arguments, features=FEATURES)
+    recorded = json_format.Parse(component.exec_properties["input_config"], example_gen_pb2.Input())
+    assert [split.pattern for split in recorded.splits] == [f"span-/{expected}/*"]
+    stock_processor = input_processor.FileBasedInputProcessor(str(tmp_path), [pattern], range_config)
+    assert (
+        stock_processor.get_pattern_for_span_version(pattern.pattern, *stock_processor.resolve_span_and_version())
+        == f"span-/{expected}/*"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"range_config": spans(1, 2)}, "range_config is not a static range of one span"),
+        ({"output_config": example_gen_pb2.Output(split_config=BUCKETS)}, "the hash buckets divide several inputs"),
+        ({"output_config": data_types.RuntimeParameter("o", str)}, "output_config is a runtime parameter"),
+    ],
+)
+def test_what_the_fast_component_does_not_support_is_handed_over(
+    arguments: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    component = CsvExampleGen("/data", **arguments, features=FEATURES)
+    assert isinstance(component, stock.CsvExampleGen)
+    assert f"CsvExampleGen: the executor of stock TFX does the work, since {reason}" in caplog.text

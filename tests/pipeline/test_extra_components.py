@@ -10,6 +10,7 @@ import pytest
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
 from pipeline.config.pipeline_config import PipelineConfig
+from pipeline.config.user_code import describe_code
 from pipeline.create_pipeline import create_pipeline
 from pipeline.vertex.compiler import compile_job
 from serving.registry.settings import LocalRegistrySettings
@@ -126,10 +127,46 @@ def test_a_circle_is_named() -> None:
             {"inputs": {"evaluations": "Evaluator.evaluation"}},
             "extra_components.0.inputs.evaluations: own_cards.Card has no argument 'evaluations'; did you mean 'evaluation'?",
         ),
-        ({"inputs": {"evaluation": "Trainer.model"}}, "does not take its inputs and parameters: Argument evaluation"),
+        (
+            {"inputs": {"evaluation": "Trainer.model"}},
+            "extra_components.0.inputs.evaluation: Trainer.model has the type Model, and own_cards.Card takes "
+            "ModelEvaluation; expected Evaluator.evaluation",
+        ),
     ],
 )
 def test_a_component_that_cannot_be_built_is_one_line(module: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         build(load({**_CARD, "name": "Card", **changes}))
     assert "\n" not in str(error.value)
+
+
+def test_beams_options_are_for_components_that_run_on_beam(module: Path) -> None:
+    more = {
+        "component": "tfx.components.StatisticsGen",
+        "name": "More",
+        "inputs": {"examples": "Transform.transformed_examples"},
+    }
+
+    def load_with(beam: dict[str, Any]) -> PipelineConfig:
+        values = {**pipeline_config.load(CENSUS_CONFIG).model_dump(), "extra_components": [more, _CARD]}
+        return PipelineConfig.model_validate({**values, "beam": {"components": beam}})
+
+    nodes: dict[str, Any] = {node.id: node for node in build(load_with({"More": {"workers": 3}})).components}
+    assert "--direct_num_workers=3" in nodes["More"].executor_spec.beam_pipeline_args
+    with pytest.raises(ConfigError, match=r"beam.components.Card: Card does not run on Beam; remove the entry"):
+        build(load_with({"Card": {"workers": 3}}))
+    with pytest.raises(ValueError, match=r"beam.components: 'Mor' does not run on Beam; did you mean 'More'"):
+        load_with({"Mor": {"workers": 3}})
+
+
+def test_a_compiled_job_names_how_the_code_travels(module: Path, tmp_path: Path) -> None:
+    (tmp_path / "features.py").write_text("def preprocessing_fn(inputs): return inputs")
+    config = load(_CARD)
+    config = PipelineConfig.model_validate(
+        {**config.model_dump(), "transform": {"module": str(tmp_path / "features.py")}, "beam": {"runner": "dataflow"}}
+    )
+    assert describe_code(config) == [
+        "transform.module: the file features.py travels in the job, as text",
+        "extra_components.0: own_cards does not travel; the package own_cards must be in vertex.image and in "
+        "beam.sdk_image or beam.setup_file",
+    ]

@@ -355,6 +355,61 @@ def test_a_metric_that_fails_on_the_rows_is_one_line_without_them(
     assert "\n" not in str(reported)
 
 
+_OWN_FEATURE_METRIC = """
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+
+
+class Largest(metric_types.Metric):
+    takes_batches = BATCHES
+
+    def __init__(self, name="largest"):
+        super().__init__(_computations, name=name)
+
+
+def _computations(name, model_names=None):
+    keys = [metric_types.MetricKey(name, model) for model in model_names]
+    asked = metric_types.FeaturePreprocessor(["size", "color"])
+    return [metric_types.MetricComputation([key], [asked], _Largest(key)) for key in keys]
+
+
+class _Largest(beam.CombineFn):
+    def __init__(self, key):
+        self._key = key
+
+    def create_accumulator(self):
+        return -1e9, 0
+
+    def add_input(self, accumulator, element):
+        features = element.get_features()
+        sizes = features["size"] if BATCHES else [features["size"]]
+        assert len(element.get_predictions(self._key.model_name)) == len(sizes)
+        red = [b"red" in colors for colors in (features["color"] if BATCHES else [features["color"]])]
+        values = [size.max(initial=-1e9) for size in sizes]
+        return max(accumulator[0], *values), accumulator[1] + sum(red)
+
+    def merge_accumulators(self, accumulators):
+        sizes, red = zip(*accumulators)
+        return max(sizes), sum(red)
+
+    def extract_output(self, accumulator):
+        return {self._key: accumulator[0] + 1000 * accumulator[1]}
+"""
+
+
+@pytest.mark.parametrize("takes_batches", [False, True])
+def test_a_metric_of_the_user_gets_the_features_that_it_asks_for(
+    takes_batches: bool, learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(_OWN_FEATURE_METRIC.replace("BATCHES", str(takes_batches)))
+    metrics = {"metrics": [f"{tmp_path / 'own.py'}:Largest"], "thresholds": [], "change_thresholds": []}
+    summary = _evaluate(_write(tmp_path, learnable), {"candidate": able["candidate"]}, tmp_path, metrics)
+    sizes = [row["size"] for row in learnable if row.get("size") is not None]
+    red = sum(row.get("color") == "red" for row in learnable)
+    assert summary.metrics["overall"]["largest"] == pytest.approx(max(sizes) + 1000 * red)
+
+
 def test_tfma_stores_the_plots_as_its_own_metrics_compute_them(
     learnable: list[dict[str, Any]], able: dict[str, Path], tmp_path: Path
 ) -> None:

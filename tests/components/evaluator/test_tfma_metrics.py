@@ -13,7 +13,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from cli.errors import ConfigError
 from components.config import Evaluation, TfmaMetric
-from components.evaluator.tfma_metrics import RowMetric, check_metrics, metric_config
+from components.evaluator.tfma_metrics import RowMetric, check_metrics, find_features, metric_config
 
 
 def compute(metric: Any, labels: Any, predictions: Any, weights: Any = None) -> list[Any]:
@@ -76,7 +76,7 @@ def test_the_confusion_matrix_of_several_classes_counts_each_pair() -> None:
 def test_a_metric_that_cannot_be_built_is_one_line(metric: Any, message: str) -> None:
     evaluation = Evaluation.model_validate({"metrics": [metric]})
     with pytest.raises(ConfigError) as error:
-        check_metrics(evaluation.tfma_metrics)
+        check_metrics(evaluation.tfma_metrics, ["age"])
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("evaluation.metrics: ")
     assert message in str(error.value) or re.search("is not a metric; expected a subclass of", str(error.value))
@@ -107,3 +107,37 @@ def test_a_metric_of_a_file_has_its_text_and_not_its_folder_in_the_config(tmp_pa
     assert "class Own: ..." in json.loads(json.loads(config.config)["code"])["text"]
     assert str(tmp_path) not in config.config
     assert str(tmp_path) not in Evaluation(metrics=(metric,)).without_paths().model_dump_json()
+
+
+_ASKS = """
+from tensorflow_model_analysis.metrics import metric_types
+
+class Oldest(metric_types.Metric):
+    def __init__(self, name="oldest", kind="FeaturePreprocessor", keys=("age",)):
+        super().__init__(_computations, name=name, kind=kind, keys=keys)
+
+def _computations(name, kind, keys, model_names=None):
+    key = metric_types.MetricKey(name)
+    return [metric_types.MetricComputation([key], [getattr(metric_types, kind)(keys)], None)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ("age",)),
+        ({"keys": []}, ("age", "hours")),
+        ({"keys": ["agee"]}, "asks for the feature 'agee', which is not declared; did you mean 'age'?"),
+        ({"kind": "TransformedFeaturePreprocessor"}, "asks for transformed features; use metric_types.FeaturePrepro"),
+    ],
+)
+def test_the_features_that_a_class_of_the_user_asks_for_are_columns(
+    config: dict[str, Any], expected: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(_ASKS)
+    metric = TfmaMetric.model_validate({"class_name": f"{tmp_path / 'own.py'}:Oldest", "config": config})
+    if isinstance(expected, tuple):
+        assert find_features([metric_config(metric)], ["age", "hours"]) == expected
+        return
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        check_metrics([metric], ["age", "hours"])

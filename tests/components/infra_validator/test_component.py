@@ -2,20 +2,25 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import tensorflow as tf
+from tfx import types
 from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
+from tfx.proto import infra_validator_pb2
 from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
 
 from cli.errors import NotBlessedError
 from components.config import InfraValidation
 from components.evaluator.golden_requests import GOLDEN_NAME
-from components.infra_validator.component import InfraValidator, validate
+from components.infra_validator.component import InfraValidator, ServerExecutor, validate
 from components.pusher.component import check_infra_blessing
 from serving.model.golden_requests import GoldenRequests
-from tests.serving.models import export_model, golden
+from tests.serving.models import example, export_model, golden
 
 pytestmark = pytest.mark.integration
 
@@ -43,13 +48,10 @@ def test_a_model_that_is_served_as_it_should_be_is_blessed(
     evaluation.uri, infra_blessing.uri = str(tmp_path), str(tmp_path / "infra")
     (tmp_path / "infra").mkdir()
     (tmp_path / GOLDEN_NAME).write_bytes(answers.to_json())
-    InfraValidator.EXECUTOR_SPEC.executor_class._FUNCTION(
-        model=artifact,
-        model_blessing=blessing,
-        evaluation=evaluation,
-        blessing=infra_blessing,
-        settings=InfraValidation().model_dump_json(),
-        code_fingerprint="",
+    ServerExecutor().Do(
+        {"model": [artifact], "model_blessing": [blessing], "evaluation": [evaluation]},
+        {"blessing": [infra_blessing]},
+        {"settings": InfraValidation().model_dump_json()},
     )
     assert model_utils.is_infra_validated(infra_blessing)
     assert (tmp_path / "infra" / "INFRA_BLESSED").exists()
@@ -78,3 +80,65 @@ def test_wrong_answers_and_budgets_are_refused_by_name(model: Path, answers: Gol
     ):
         with pytest.raises(NotBlessedError, match=message):
             validate(folder, requests, InfraValidation.model_validate(settings))
+
+
+class Doubling(tf.Module):
+    """Takes a tensor, as TF Serving's half_plus_two does."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="size")])
+    def call(self, size: Any) -> Any:
+        return {"y": 2 * size}
+
+
+@pytest.mark.parametrize("num_examples", [None, 3])
+def test_a_model_of_another_origin_is_sent_rows_if_there_are_examples(num_examples: int | None, tmp_path: Path) -> None:
+    foreign = Doubling()
+    tf.saved_model.save(foreign, str(tmp_path / "Format-Serving"), signatures={"serving_default": foreign.call})
+    (tmp_path / "Split-train").mkdir()
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-train" / "data.gz"), "GZIP") as writer:
+        for number in range(5):
+            writer.write(example({"size": float(number)}))
+    model, examples, blessing = (
+        standard_artifacts.Model(),
+        standard_artifacts.Examples(),
+        standard_artifacts.InfraBlessing(),
+    )
+    model.uri, examples.uri, blessing.uri = str(tmp_path), str(tmp_path), str(tmp_path / "blessing")
+    examples.split_names = '["train"]'
+    (tmp_path / "blessing").mkdir()
+    spec = infra_validator_pb2.RequestSpec(num_examples=num_examples or 0)
+    limits = infra_validator_pb2.ValidationSpec(max_loading_time_seconds=120, num_tries=2)
+    properties = {"validation_spec": proto_utils.proto_to_json(limits)}
+    if num_examples is not None:
+        properties["request_spec"] = proto_utils.proto_to_json(spec)
+    ServerExecutor().Do({"model": [model], "examples": [examples]}, {"blessing": [blessing]}, properties)
+    measured = json.loads(blessing.get_string_custom_property("measured"))
+    assert measured["golden_requests"] == (num_examples or 0)
+    assert model_utils.is_infra_validated(blessing)
+
+
+def test_a_serving_spec_is_for_the_stock_executor(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
+    artifact.uri, blessing.uri = str(model.parent), str(tmp_path)
+    spec = infra_validator_pb2.ServingSpec(
+        tensorflow_serving=infra_validator_pb2.TensorFlowServing(tags=["latest"]),
+        local_docker=infra_validator_pb2.LocalDockerConfig(client_base_url="unix:///nowhere.sock"),
+    )
+    limits = infra_validator_pb2.ValidationSpec(num_tries=1)
+    properties = {
+        "serving_spec": proto_utils.proto_to_json(spec),
+        "validation_spec": proto_utils.proto_to_json(limits),
+    }
+    context = ServerExecutor.Context(tmp_dir=str(tmp_path / "tmp"), unique_id="1")
+    ServerExecutor(context).Do({"model": [artifact]}, {"blessing": [blessing]}, properties)
+    assert "InfraValidator: the executor of stock TFX does the work, since serving_spec names another" in caplog.text
+    # There is no docker here: stock's verdict on a server that does not start.
+    assert (tmp_path / "INFRA_NOT_BLESSED").exists()
+
+
+def test_requests_that_only_another_server_has_need_a_serving_spec() -> None:
+    channel = types.Channel(type=standard_artifacts.Model)
+    with pytest.raises(ValueError, match="InfraValidator: make_warmup of request_spec needs serving_spec"):
+        InfraValidator(channel, None, request_spec=infra_validator_pb2.RequestSpec(make_warmup=True))

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
 from tensorflow_transform.tf_metadata import schema_utils
+from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
 
 from components.transform import analyzers
@@ -184,3 +185,32 @@ def test_several_artifacts_have_an_output_each(
     transform(two, tmp_path, ("transformed_examples",), preprocessing_fn=path_of(scale_to_unit), **FAST)
     assert {path.name for path in (tmp_path / "transformed_examples").iterdir()} == {"0", "1"}
     assert "since there are several Examples artifacts" in caplog.text
+
+
+_MODULE = """
+import tensorflow_transform as tft
+
+
+def preprocessing_fn(inputs):
+    return {"x": FACTOR * tft.scale_to_0_1(inputs["x"])}
+"""
+
+
+@pytest.mark.parametrize("is_packaged", [False, True])
+def test_a_module_file_is_done_by_the_fast_executor(
+    is_packaged: bool, inputs: dict[str, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second module of the same name is another one."""
+    for factor in (2, 3):
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        (folder / "own_features.py").write_text(_MODULE.replace("FACTOR", str(factor)))
+        source = {"module_file": str(folder / "own_features.py")}
+        if is_packaged:
+            _, source["module_path"] = udf_utils.package_user_module_file(
+                "Transform", source["module_file"], str(folder)
+            )
+        graph = transform(inputs, folder, ("transformed_examples",), **source, **FAST)
+        expected = [factor * value for value in (0, 0.2, 0.4, 0.6, 0.8, 1)]
+        assert columns(graph, folder, "train")["x"].numpy().tolist() == pytest.approx(expected)
+    assert "the executor of stock TFX" not in caplog.text

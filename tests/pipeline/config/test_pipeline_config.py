@@ -327,3 +327,24 @@ def test_times_texts_and_vectors_are_compared_only_by_name_and_lists_by_default(
     settings = [f"features={declared}", "crosses=[]", "evaluation={split: test}", "validation={}"]
     policy = load(CENSUS_CONFIG, settings).gate_policy
     assert policy.drift.excluded == policy.skew.excluded == ("when", "note", "v")
+
+
+@pytest.mark.integration
+def test_a_wrong_metric_class_is_reported_before_the_threshold_that_is_named_for_it(tmp_path: Path) -> None:
+    metrics = "evaluation.metrics=[MatthewsCorelation]"
+    bound = "evaluation.thresholds=[{metric: matthews_correlation_coefficient, lower_bound: 0}]"
+    with pytest.raises(ConfigError) as error:
+        load(CENSUS_CONFIG, [metrics, bound])
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{CENSUS_CONFIG}: evaluation.metrics: TFMA and Keras have no metric 'MatthewsCorelation'")
+    assert "a threshold is on 'matthews_correlation_coefficient', which is not a metric" in second
+
+
+def test_errors_on_keys_that_are_found_later_name_the_file_too() -> None:
+    config = load(CENSUS_CONFIG)
+    with pytest.raises(ConfigError) as error, config.name_file_in_errors():
+        raise ConfigError("transform.module: features.py has no function\n--until X: there is no such node")
+    assert str(error.value).splitlines() == [
+        f"{CENSUS_CONFIG}: transform.module: features.py has no function",
+        "--until X: there is no such node",
+    ]

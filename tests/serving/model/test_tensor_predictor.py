@@ -11,6 +11,7 @@ import tensorflow as tf
 from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError
 from serving.model.tensor_predictor import TensorPredictor
+from tests.serving.running import RunningServer
 
 pytestmark = pytest.mark.integration
 
@@ -153,3 +154,25 @@ def test_a_model_that_cannot_be_served_says_why(tmp_path: Path) -> None:
     tf.saved_model.save(model, str(tmp_path / "two"), signatures=signatures)
     with pytest.raises(ModelError, match="expected the signature serving_default; its signatures are a, b"):
         TensorPredictor(tmp_path / "two")
+
+
+def test_grpc_takes_the_tensors_of_a_model_without_declared_features(tmp_path: Path) -> None:
+    import grpc
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    model = Several()
+    tf.saved_model.save(model, str(tmp_path / "1"), signatures={"serving_default": model.call})
+    flags = ("--model-dir", str(tmp_path), "--allow-unvalidated", "--grpc-port", "0")
+    with RunningServer(*flags) as server, grpc.insecure_channel(server.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_pb2.PredictRequest()
+        values = {"x": [[2.0], [4.0]], "image": np.ones([2, 2, 2]), "small": [1, 2], "words": [["a", "b"], ["c", "d"]]}
+        for name, value in values.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value, SPECS[name].dtype))
+        outputs = stub.Predict(request, timeout=60).outputs
+        np.testing.assert_array_equal(tf.make_ndarray(outputs["total"]), [6.0, 8.0])
+        assert tf.make_ndarray(outputs["joined"]).tolist() == [b"ab", b"cd"]
+        request.inputs["small"].CopyFrom(tf.make_tensor_proto([1, 2, 3], tf.int32))
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Predict(request, timeout=60)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
