@@ -4,7 +4,7 @@
 
 `Schedule.cron` names that page and the prefixes "CRON_TZ=" and "TZ=", which take a name of the IANA time zone
 database. UTC without a prefix is a guess. So is the change to and from daylight saving time: a run is due in each
-minute whose local time matches, so that one at 2:30 is left out in spring and made twice in autumn.
+minute whose local time matches. One at 2:30 is skipped in spring, and made twice in autumn.
 """
 
 import datetime

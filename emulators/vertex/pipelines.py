@@ -40,11 +40,10 @@ def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
 
 
 def check_job(emulator: Emulator, job: Any) -> None:
-    """Check a job before it is made.
+    """Check a job before it is made; the codes are guesses.
 
-    The pipeline's name: "pipeline name must match [a-z0-9][a-z0-9-]{0,127}" (KFP's and TFX's compilers).
-    RuntimeConfig.gcs_output_directory: "Required. A path in a Cloud Storage bucket". A spec needs tasks
-    (pipeline_spec.proto); the codes are guesses.
+    KFP's and TFX's compilers: "pipeline name must match [a-z0-9][a-z0-9-]{0,127}". RuntimeConfig.gcs_output_directory:
+    "Required. A path in a Cloud Storage bucket". A spec needs tasks (pipeline_spec.proto).
     """
     spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
     if not _PIPELINE_NAME.fullmatch(_get_pipeline_name(job)):
