@@ -3,6 +3,7 @@
 import datetime
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -337,3 +338,16 @@ def test_a_job_without_tasks_is_rejected(service: EmulatorServer) -> None:
     del job.pipeline_spec["root"]
     with pytest.raises(exceptions.InvalidArgument, match="root.dag.tasks is required"):
         client(service, v1.PipelineServiceClient).create_pipeline_job(parent=ANSWERED_PARENT, pipeline_job=job)
+
+
+def test_runs_that_were_due_while_no_emulator_ran_are_skipped(tls: Path, tmp_path: Path) -> None:
+    def run_at(time_: str) -> Any:
+        moment = datetime.datetime.fromisoformat(f"2027-03-27T{time_}+00:00").timestamp()
+        return EmulatorServer(tmp_path, tls=tls, clock=lambda: moment)
+
+    with run_at("07:00:30") as running:
+        made = _create(running)
+        assert made.next_run_time.strftime("%H:%M") == "07:01"
+    with run_at("09:00:30") as running:
+        read = client(running, v1.ScheduleServiceClient).get_schedule(name=made.name)
+        assert (read.started_run_count, read.next_run_time.strftime("%H:%M")) == (0, "09:01")
