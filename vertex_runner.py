@@ -134,8 +134,14 @@ def submit(
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), help="State and logs.  [default: runs/rehearsal/NAME]")
 @click.option("--no-cache", is_flag=True, help="Run every task, whatever earlier rehearsals left.")
+@click.option(
+    "--run-as",
+    type=int,
+    metavar="UID",
+    help="User of the image (its build argument RUN_AS): 0 may write /gcs. Another takes root.  [default: your own]",
+)
 @_with_config
-def rehearse(config: Any, *, folder: Path | None, no_cache: bool, as_json: bool) -> None:
+def rehearse(config: Any, *, folder: Path | None, no_cache: bool, run_as: int | None, as_json: bool) -> None:
     """Run the compiled job on this machine, each task as its container would, against an emulator of Vertex AI.
 
     Nothing is sent to the cloud. Without --api-endpoint an emulator is started for as long as the rehearsal lasts.
@@ -143,7 +149,7 @@ def rehearse(config: Any, *, folder: Path | None, no_cache: bool, as_json: bool)
     from pipeline.vertex import commands
 
     where = folder or Path("runs") / "rehearsal" / config.name
-    sys.exit(commands.rehearse(config, where.absolute(), use_cache=not no_cache, as_json=as_json))
+    sys.exit(commands.rehearse(config, where.absolute(), use_cache=not no_cache, run_as=run_as, as_json=as_json))
 
 
 @main.command()

@@ -4,25 +4,29 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cli.errors import DataError, RunRootError
 from oncall.metadata import Outputs
 from oncall.run_store import RunStore
+from pipeline.run.records import EVALUATION
 
 # The file's name in components/evaluator/evaluation.py.
 _SUMMARY = "summary.json"
 
 
 def _read_summary(outputs: Outputs) -> dict[str, Any]:
-    for artifact in outputs.get("Evaluator", {}).get("evaluation", ()):
-        try:
-            summary = json.loads((artifact.folder / _SUMMARY).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(summary, dict):
-            return summary
-    return {}
+    artifacts = outputs.get("Evaluator", {}).get("evaluation", ())
+    return next(filter(None, (_read_file(artifact.folder) for artifact in artifacts)), {})
+
+
+def _read_file(folder: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 def read_metrics(outputs: Outputs) -> dict[str, float]:
@@ -57,11 +61,15 @@ class Judgement:
 
 
 def read_judgement(store: RunStore, run_id: str) -> Judgement:
-    """Return the judgement of a run's model."""
+    """Return the judgement of a run's model.
+
+    A rehearsal is not in ML Metadata: its record names the folder of the evaluation.
+    """
     try:
         summary = _read_summary(store.metadata.get_run_outputs(run_id))
     except RunRootError:
-        return Judgement()
+        record = store.find_run(run_id).record
+        summary = _read_file(Path(record.summary.get(EVALUATION, ""))) if record is not None else {}
     return Judgement(
         missed=_convert_lines(summary.get("failures")),
         warned=_convert_lines(summary.get("warnings")),

@@ -355,7 +355,7 @@ class PipelineConfig(Declaration):
           ConfigError: there is no section `vertex`.
         """
         if self.vertex is None:
-            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
+            raise self._build_missing_error()
         return VertexProject(
             project=self.vertex.project,
             region=self.vertex.region,
@@ -374,8 +374,28 @@ class PipelineConfig(Declaration):
           ConfigError: there is no section `push.vertex`.
         """
         if self.push.vertex is None:
-            raise ConfigError("push.vertex: the section is missing: serving_image at least")
+            raise self._build_missing_error()
         return self.push.vertex
+
+    def check_vertex_sections(self) -> None:
+        """Check that all sections of Vertex AI exist, which runs there need together.
+
+        Raises:
+          ConfigError: at least one is missing; with all that are.
+        """
+        if self.vertex is None or self.push.vertex is None:
+            raise self._build_missing_error()
+
+    def _build_missing_error(self) -> ConfigError:
+        sections = {
+            "vertex (project, region, pipeline_root, input_base, image)": self.vertex,
+            "push.vertex (serving_image at least)": self.push.vertex,
+        }
+        missing = [name for name, section in sections.items() if section is None]
+        return ConfigError(
+            f"{' and '.join(missing)}: missing in the config; write them there, or give vertex_runner.py a file with "
+            "both: --vertex-file configs/vertex.yaml"
+        )
 
     def registry_settings(self, folder: Path) -> AnyRegistrySettings:
         """Return the settings of the registry that `push.target` names.

@@ -63,6 +63,10 @@ class Kind(StrEnum):
     VERTEX = "vertex"
 
 
+# Key of a rehearsal's summary: folder of the evaluation.
+EVALUATION = "evaluation"
+
+
 class NodeRecord(BaseModel):
     """One node of a run.
 

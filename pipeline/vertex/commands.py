@@ -182,12 +182,20 @@ def schedules(config: PipelineConfig, action: str, *, as_json: bool) -> None:
         click.echo("\n".join(lines) or f"no schedule of {config.name} in {vertex.place.parent}")
 
 
-def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: bool) -> int:
-    """Run the compiled job here, and keep a record of it; return the exit code."""
+def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, run_as: int | None, as_json: bool) -> int:
+    """Run the compiled job here, and keep a record of it; return the exit code.
+
+    Args:
+      config: config of the pipeline.
+      folder: folder of the state and the logs.
+      use_cache: whether results of earlier rehearsals are reused.
+      run_as: ID of the image's user, as in Rehearsal.
+      as_json: whether one JSON document is printed.
+    """
+    config.check_vertex_sections()
     folder.mkdir(parents=True, exist_ok=True)
     with RunRoot(folder).hold("--folder"), _emulator(config, folder) as (place, environment):
-        if config.vertex is None:
-            raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
+        assert config.vertex is not None
         local = config.model_copy(update={"vertex": config.vertex.model_copy(update={"api_endpoint": place})})
         _, job = _compile(local)
         storage = folder / "vertex" / "storage"
@@ -198,6 +206,7 @@ def rehearse(config: PipelineConfig, folder: Path, *, use_cache: bool, as_json: 
             folder,
             storage=storage,
             environment=environment,
+            run_as=run_as,
             started=lambda task: None if as_json else _say_started(task),
             finished=lambda task: None if as_json else _show_task(task),
         )

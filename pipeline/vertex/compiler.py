@@ -42,8 +42,8 @@ def compile_job(config: PipelineConfig) -> dict[str, Any]:
     Raises:
       ConfigError: a section is missing, or the job would be refused or fail on Vertex.
     """
-    if config.vertex is None:
-        raise ConfigError("vertex: the section is missing: project, region, pipeline_root, input_base and image")
+    config.check_vertex_sections()
+    assert config.vertex is not None
     vertex = config.vertex
     base = (vertex.input_base or "").rstrip("/")
     remote = config.model_copy(update={"data": config.data.model_copy(update={"base": base})})

@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.errors import PipelineError
+from cli.errors import ConfigError, PipelineError
 from cli.state_files import write_atomically
+from pipeline.vertex import placeholders
 from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.task_starter import TaskStarter
 from schemas.tables import bigquery
@@ -127,6 +128,7 @@ class Rehearsal:
         job_id: str,
         storage: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        run_as: int | None = None,
         started: Callable[[str], None] = lambda task: None,
         finished: Callable[[TaskResult], None] = lambda result: None,
     ) -> None:
@@ -136,6 +138,8 @@ class Rehearsal:
         job_id: names the run.
         storage: the folder that stands for Cloud Storage; `folder/storage` if left out.
         environment: environment of the tasks, on top of the clean one.
+        run_as: ID of the image's user, its build argument RUN_AS. 0 may write `/gcs`, others may not. The tasks run as
+          this process's own user if it is omitted or 0.
         started, finished: are told of every task.
         """
         self._spec = job["pipelineSpec"]
@@ -144,19 +148,32 @@ class Rehearsal:
         self._job_id = job_id
         self._storage = storage or folder / "storage"
         self._environment = dict(environment or {})
+        self._run_as = run_as
         self._started, self._finished = started, finished
         self._starter: TaskStarter | None = None
         self._pid: int | None = None
         self._cancelled = threading.Event()
         (folder / "logs" / job_id).mkdir(parents=True, exist_ok=True)
         # Stands for `/gcs`, of which Vertex does not say that users other than root may write it.
-        self._mount = folder / "gcs"
+        self._mount = folder / ("gcs-root" if run_as == 0 else "gcs")
+        if run_as == 0 and not self._mount.is_symlink():
+            self._storage.mkdir(parents=True, exist_ok=True)
+            self._mount.symlink_to(self._storage)
         self._mount.mkdir(mode=0o555, exist_ok=True)
         self._records = Records(folder / "records.json")
         self.results: dict[str, TaskResult] = {}
 
     def run(self) -> dict[str, TaskResult]:
-        """Run all tasks in order; after a failure, under the `slow` policy, those that do not depend on it."""
+        """Run all tasks in order; after a failure, under the `slow` policy, those that do not depend on it.
+
+        Raises:
+          ConfigError: the tasks are to run as another user, which takes root.
+        """
+        if self._run_as and os.geteuid() not in (0, self._run_as):
+            raise ConfigError(
+                f"--run-as {self._run_as}: only root can run tasks as another user; found user {os.geteuid()}; "
+                "leave it out"
+            )
         package = install_package(self._folder)
         self._starter = TaskStarter(_LOADED, self._clean_environment(package, self._folder), self._folder)
         try:
@@ -258,15 +275,16 @@ class Rehearsal:
                 made = source["taskOutputParameter"]
                 raise PipelineError(f"{key}: a parameter made by {made['producerTask']} cannot be rehearsed")
             parameters[key] = self._localize(value)
+        for key, value in list_defaults(component).items():
+            parameters.setdefault(key, self._localize(value))
         return {"artifacts": artifacts, "parameterValues": parameters}
 
     def _read_job_parameter(self, name: str) -> Any:
         """Return the value of a parameter of the job, or else its default."""
-        values = self._job["runtimeConfig"].get("parameterValues", {})
-        declared = self._spec["root"].get("inputDefinitions", {}).get("parameters", {}).get(name, {})
-        if name not in values and "defaultValue" not in declared:
+        values = {**list_defaults(self._spec["root"]), **self._job["runtimeConfig"].get("parameterValues", {})}
+        if name not in values:
             raise PipelineError(f"{name}: a parameter of the job has no value")
-        return values.get(name, declared.get("defaultValue"))
+        return values[name]
 
     def _localize(self, value: Any) -> Any:
         """Return a parameter as the task gets it: the job's name filled in, and a whole URI as a path of this
@@ -300,7 +318,7 @@ class Rehearsal:
         task_id = f"{name}_{uuid.uuid4().int % 10**18}"
         root = self._local(f"{self._job['runtimeConfig']['gcsOutputDirectory'].rstrip('/')}")
         folder = Path(root) / _PROJECT_NUMBER / self._job_id / task_id
-        folder.mkdir(parents=True)
+        self._make_folder(folder)
         definitions = component.get("outputDefinitions", {}).get("artifacts", {})
         outputs = {key: self._new_output(folder / key, kind["artifactType"]) for key, kind in definitions.items()}
         output_file = folder / _OUTPUT_FILE
@@ -324,16 +342,22 @@ class Rehearsal:
         if task.get("cachingOptions", {}).get("enableCache") and self._reusable(fingerprint):
             return CACHED, self._records.cache[fingerprint]
         self._execute(name, [*container["command"], *_offline(container["args"])], request, package, log)
-        if not output_file.exists():
+        if definitions and not output_file.exists():
             raise PipelineError(f"{name}: wrote no executor_output.json")
-        executor_output = json.loads(output_file.read_text())
+        executor_output = json.loads(output_file.read_text()) if output_file.exists() else {}
         done = {key: [_to_record(outputs[key], executor_output.get("artifacts", {}).get(key, {}))] for key in outputs}
         self._records.add(fingerprint, done)
         return SUCCEEDED, done
 
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder that the task's user may write."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._run_as:
+            os.chown(folder, self._run_as, self._run_as)
+
     def _new_output(self, path: Path, kind: Mapping[str, Any]) -> dict[str, Any]:
         # In Cloud Storage a folder is there as soon as something is written into it. Values are files.
-        (path.parent if _title(kind) in _VALUES else path).mkdir(parents=True, exist_ok=True)
+        self._make_folder(path.parent if _title(kind) in _VALUES else path)
         store = f"projects/{_PROJECT_NUMBER}/locations/local/metadataStores/default"
         name = f"{store}/artifacts/{uuid.uuid4().int % 10**18}"
         return {"name": name, "uri": str(path), "type": dict(kind), "metadata": {}}
@@ -349,12 +373,14 @@ class Rehearsal:
         Raises:
           PipelineError: it ended with another code than 0; with the last error in its log.
         """
-        command = [part.replace("{{$}}", json.dumps(request)) for part in command]
+        command = placeholders.fill(command, request)
         work = self._folder / "work" / name
-        work.mkdir(parents=True, exist_ok=True)
+        self._make_folder(work)
         environment = self._clean_environment(package, work)
         assert self._starter is not None
-        code = self._starter.run(command, environment, work, log, self._started_process)
+        # A process that has loaded TFX as this user could not load the rest as another one.
+        is_forked = not self._run_as
+        code = self._starter.run(command, environment, work, log, self._started_process) if is_forked else None
         if code is None:
             with log.open("ab") as output:
                 process = subprocess.Popen(
@@ -364,13 +390,16 @@ class Rehearsal:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    user=self._run_as or None,
+                    group=self._run_as or None,
+                    extra_groups=[] if self._run_as else None,
                 )
             self._started_process(process.pid)
             code = process.wait()
         self._pid = None
         if code:
             raise PipelineError(f"{name}: {_last_error(log) or f'ended with exit code {code}'}")
-        if any(self._mount.iterdir()):
+        if self._run_as != 0 and any(self._mount.iterdir()):
             shutil.rmtree(self._mount)
             self._mount.mkdir(mode=0o555)
             raise PipelineError(f"{name}: wrote below /gcs, which only root may do; write to the gs:// URI instead")
@@ -396,6 +425,12 @@ class Rehearsal:
             "TF_CPP_MIN_LOG_LEVEL": "1",
             **self._environment,
         }
+
+
+def list_defaults(component: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default values of the parameters of a component, or of the job's root."""
+    declared = component.get("inputDefinitions", {}).get("parameters", {})
+    return {name: entry["defaultValue"] for name, entry in declared.items() if "defaultValue" in entry}
 
 
 def _offline(arguments: list[str]) -> list[str]:

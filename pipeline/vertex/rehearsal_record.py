@@ -7,12 +7,12 @@
 A rehearsal leaves nothing in ML Metadata; what its tasks made is in FOLDER/records.json.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.pipeline_config import PipelineConfig
-from pipeline.run.records import Kind, RecordFile, create_record
+from pipeline.run.records import EVALUATION, Kind, RecordFile, create_record
 from pipeline.run.run_root import RunRoot
 from pipeline.vertex import jobs
 from pipeline.vertex.rehearsal import CACHED, CANCELLED, FAILED, SUCCEEDED, Rehearsal, TaskResult
@@ -31,6 +31,7 @@ class Recorded:
         *,
         storage: Path,
         environment: Mapping[str, str],
+        run_as: int | None = None,
         started: Callable[[str], None],
         finished: Callable[[jobs.Task], None],
     ) -> None:
@@ -42,6 +43,7 @@ class Recorded:
           folder: folder of state and logs.
           storage: folder that stands for Cloud Storage.
           environment: environment variables of the tasks.
+          run_as: ID of the image's user, as in Rehearsal.
           started: callback at the start of a task, with its name.
           finished: callback at the end of a task.
         """
@@ -53,6 +55,7 @@ class Recorded:
             job_id=self.job_id,
             storage=storage,
             environment=environment,
+            run_as=run_as,
             started=self._record_start,
             finished=self._record_end,
         )
@@ -72,8 +75,11 @@ class Recorded:
             self._end(getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}")
             raise
         failed = [result.error for result in results.values() if result.state == FAILED]
-        made = results["Pusher"].outputs.get("pushed_model", []) if "Pusher" in results else []
-        summary = {"pushed": jobs.pushed_text(made[0]["metadata"])} if made else {}
+        summary = {}
+        for artifact in _list_outputs(results, "Evaluator", "evaluation"):
+            summary[EVALUATION] = artifact["uri"]
+        for artifact in _list_outputs(results, "Pusher", "pushed_model"):
+            summary["pushed"] = jobs.pushed_text(artifact["metadata"])
         self._end(self.status(results).exit_code, next(iter(failed), ""), summary=summary)
         return results
 
@@ -100,6 +106,10 @@ class Recorded:
             state = _STATES.get(result.state, result.state.lower())
             self._file.node_finished(result.task, state, result.error)
         self._report_end(_task(result))
+
+
+def _list_outputs(results: Mapping[str, TaskResult], task: str, key: str) -> Sequence[Mapping[str, Any]]:
+    return results[task].outputs.get(key, []) if task in results else []
 
 
 def _task(result: TaskResult) -> jobs.Task:

@@ -11,9 +11,11 @@ from google.protobuf import duration_pb2, struct_pb2
 
 from schemas.features import LabelKind
 from schemas.metrics import METRICS, metrics_of
+from serving.registry.content import SAMPLE_FILE
 from serving.registry.vertex.config import BatchPrediction, Deployment, Monitoring
 from serving.registry.vertex.connection import VertexClient
 from serving.registry.vertex.rollout import RolloutResult
+from serving.registry.vertex.staging import stage_sample
 from serving.registry.vertex.state import read_endpoint
 
 # https://cloud.google.com/vertex-ai/docs/evaluation/import-evaluation: the schema by the kind of the label.
@@ -33,7 +35,7 @@ class TrainingData:
       label_kind: binary, multiclass or regression.
       label: the column.
       features: the columns.
-      examples: a `gs://` pattern of the `train` split's records.
+      examples: pattern of the `train` split's records, which are gzipped TFRecords.
       metrics: by slice, `overall` first, then by name; None is an undefined metric.
     """
 
@@ -115,13 +117,19 @@ def start_batch_prediction(vertex: VertexClient, pushed: RolloutResult, settings
 
 def monitor(vertex: VertexClient, pushed: RolloutResult, settings: Monitoring, training: TrainingData) -> None:
     """Monitor all versions that are deployed: the job is made once for an endpoint, and then kept up with it."""
+    sample = ""
+    if settings.skew_threshold is not None:
+        # With the version, so that it is deleted with it.
+        version = vertex.call(vertex.models.get_model, v1.GetModelRequest(name=f"{pushed.model}@{pushed.version_id}"))
+        sample = f"{version.artifact_uri.rstrip('/')}/{SAMPLE_FILE}"
+        stage_sample(training.examples, sample, project=vertex.place.project)
     name = f"monitor-{pushed.endpoint.rpartition('/')[2]}"
     job = v1.ModelDeploymentMonitoringJob(
         display_name=name,
         endpoint=pushed.endpoint,
         model_deployment_monitoring_objective_configs=[
             v1.ModelDeploymentMonitoringObjectiveConfig(
-                deployed_model_id=deployed.id, objective_config=_objective(settings, training)
+                deployed_model_id=deployed.id, objective_config=_objective(settings, training, sample)
             )
             for deployed in read_endpoint(vertex, pushed.endpoint).deployed
         ],
@@ -158,14 +166,14 @@ def monitor(vertex: VertexClient, pushed: RolloutResult, settings: Monitoring, t
     vertex.wait(vertex.jobs, started.operation.name, seconds=600)
 
 
-def _objective(settings: Monitoring, training: TrainingData) -> v1.ModelMonitoringObjectiveConfig:
+def _objective(settings: Monitoring, training: TrainingData, sample: str) -> v1.ModelMonitoringObjectiveConfig:
     config = v1.ModelMonitoringObjectiveConfig()
     kind = v1.ModelMonitoringObjectiveConfig
     if settings.skew_threshold is not None:
         config.training_dataset = kind.TrainingDataset(
-            # ExampleGen compresses its records; `tf-record` means files that are not.
-            data_format="tf-record-gzip",
-            gcs_source=v1.GcsSource(uris=[training.examples]),
+            # "The possible formats are" tf-record, csv and jsonl: ExampleGen's own files are compressed.
+            data_format="tf-record",
+            gcs_source=v1.GcsSource(uris=[sample]),
             target_field=training.label,
         )
         config.training_prediction_skew_detection_config = kind.TrainingPredictionSkewDetectionConfig(

@@ -4,8 +4,12 @@ gs://BUCKET/ROOT/models/NAME/HASH/saved_model.pb ...
                                   assets.extra/release.json, golden.json, train_statistics.pb
 """
 
+import fnmatch
+import gzip
 import json
 import os
+import struct
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from cli.errors import PushError
 from serving.registry.content import RELEASE_FILE, VERSION_FILE
 from serving.registry.vertex.service_errors import NO_CREDENTIALS, translate_error
 
+# Model monitoring computes statistics of the training data; so many rows are enough, and a file of any table's.
+_SAMPLE_ROWS = 100_000
 # For transient errors.
 _RETRY_SECONDS = 120.0
 
@@ -111,6 +117,57 @@ def fetch(uri: str, target: Path, *, project: str | None = None, seconds: float 
         raise MissingObjectError(f"{uri}: nothing is there") from error
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError, OSError) as error:
         raise PushError(f"{uri}: cannot be read: {_describe_error(error)}") from error
+
+
+def stage_sample(pattern: str, uri: str, *, project: str) -> None:
+    """Copy the first rows of gzipped TFRecords, plain, to an object, unless it exists.
+
+    The rows of a split are spread over its files by chance: the first file is a sample of all.
+
+    Args:
+      pattern: Pattern of the files, in Cloud Storage or on this machine.
+      uri: URI of the object.
+      project: Project of the bucket.
+
+    Raises:
+      PushError: no file matches, or the bucket cannot be read or written.
+    """
+    bucket, name = _bucket(uri, project)
+    try:
+        if bucket.blob(name).exists():
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "plain"
+            _copy_rows(_fetch_first(pattern, Path(folder) / "packed", project), plain)
+            bucket.blob(name).upload_from_filename(str(plain))
+    except exceptions.GoogleAPICallError as error:
+        raise PushError(f"{uri}: cannot be written: {translate_error(error)}") from error
+
+
+def _fetch_first(pattern: str, target: Path, project: str) -> Path:
+    if pattern.startswith("gs://"):
+        bucket, prefix = _bucket(pattern, project)
+        names = [blob.name for blob in bucket.list_blobs(prefix=prefix.partition("*")[0])]
+        names = sorted(name for name in names if fnmatch.fnmatchcase(name, prefix))
+        if names:
+            bucket.blob(names[0]).download_to_filename(str(target))
+            return target
+    else:
+        files = sorted(Path(pattern).parent.glob(Path(pattern).name))
+        if files:
+            return files[0]
+    raise PushError(f"push.vertex.monitoring: no file matches {pattern}, the examples of the training")
+
+
+def _copy_rows(packed: Path, plain: Path) -> None:
+    """Copy records: a length of 8 bytes and its checksum of 4, the content and its checksum of 4."""
+    with gzip.open(packed) as source, plain.open("wb") as target:
+        for _ in range(_SAMPLE_ROWS):
+            header = source.read(12)
+            if not header:
+                return
+            (length,) = struct.unpack("<Q", header[:8])
+            target.write(header + source.read(length + 4))
 
 
 def exists(uri: str, *, project: str, seconds: float = _RETRY_SECONDS) -> bool:

@@ -254,7 +254,7 @@ def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: P
 def test_mistakes_in_the_config_are_named(setting: str, message: str | None) -> None:
     with pytest.raises(ConfigError) as refused:
         compiler.compile_job(pipeline_config.load(CENSUS_CONFIG, [setting]))
-    assert (message or "vertex: the section is missing") in str(refused.value)
+    assert (message or "image): missing in the config; write them there") in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

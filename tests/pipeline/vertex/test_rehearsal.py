@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from cli.errors import ConfigError, PipelineError, RunRootError
@@ -20,7 +21,9 @@ from pipeline.vertex.conditions import condition_holds, query_matches
 from pipeline.vertex.rehearsal import Rehearsal, install_package
 from pipeline.vertex.rehearsal_record import Recorded
 from serving.registry.vertex.connection import VertexClient
+from tests.conftest import ROOT
 from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, Bench
+from vertex_runner import main
 
 pytestmark = pytest.mark.integration
 
@@ -473,3 +476,34 @@ def test_a_job_leaves_its_lineage_in_ml_metadata(bench: Bench, vertex: VertexCli
     assert (details.pipeline_run_context.name, details.task_details[0].task_name) == (run.name, "small-1")
     (of_b,) = [detail for detail in details.task_details if detail.task_name == "b"]
     assert of_b.inputs["model"].artifacts[0].name == artifacts[0].name
+
+
+def test_a_rehearsal_shows_the_decision_of_its_evaluation(tmp_path: Path) -> None:
+    summary = {"decision": {"text": "threshold 0.31, expected cost 1.2 a row"}, "weight_column": "weight"}
+    code = f"json.dump({summary!r}, open(artifact['uri'] + '/summary.json', 'w'))"
+    rehearsed = job(task("Evaluator", code))
+    (component,) = rehearsed["pipelineSpec"]["components"].values()
+    component["outputDefinitions"]["artifacts"] = {"evaluation": {"artifactType": MODEL}}
+    Recorded(
+        _Config(),  # type: ignore[arg-type]
+        rehearsed,
+        tmp_path,
+        storage=tmp_path / "storage",
+        environment={},
+        started=lambda task: None,
+        finished=lambda task: None,
+    ).run()
+    result = CliRunner().invoke(oncall, ["show", "latest", "--run-root", str(tmp_path)])
+    assert "decision   threshold 0.31, expected cost 1.2 a row" in result.output
+    assert "weighted   by weight" in result.output
+    assert f"evaluation {tmp_path}" in result.output
+
+
+def test_all_sections_that_a_rehearsal_needs_are_named_at_once(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "configs" / "flights.yaml").read_text())
+    assert "vertex" not in config
+    arguments = ["rehearse", "--config", str(ROOT / "configs" / "flights.yaml"), "--folder", str(tmp_path / "r")]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+    assert "error: vertex (project, region, pipeline_root, input_base, image) and push.vertex" in result.output
+    assert not (tmp_path / "r").exists()

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+import tensorflow as tf
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as v1
 
@@ -69,6 +70,12 @@ def test_a_batch_prediction_of_the_pushed_version_is_run_once(bench: Bench) -> N
 
 
 def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> None:
+    examples = bench.server.emulator.storage / BUCKET / "examples"
+    examples.mkdir()
+    for number in range(2):
+        with tf.io.TFRecordWriter(str(examples / f"data-{number}.gz"), options="GZIP") as writer:
+            writer.write(f"row {number}".encode())
+            writer.write(b"another")
     run_extras(
         bench, bench.push(0.1), monitoring=Monitoring(skew_threshold=0.2, drift_threshold=None, interval_hours=6)
     )
@@ -78,7 +85,11 @@ def test_monitoring_is_made_once_and_follows_what_is_deployed(bench: Bench) -> N
     (objective,) = job.model_deployment_monitoring_objective_configs
     skew = objective.objective_config.training_prediction_skew_detection_config
     assert {name: limit.value for name, limit in skew.skew_thresholds.items()} == {"age": 0.2, "hours": 0.2}
-    assert objective.objective_config.training_dataset.target_field == "income"
+    training = objective.objective_config.training_dataset
+    assert (training.target_field, training.data_format) == ("income", "tf-record")
+    # The service reads plain records.
+    sample = str(bench.server.emulator.path(training.gcs_source.uris[0]))
+    assert [record.numpy() for record in tf.data.TFRecordDataset(sample)] == [b"row 0", b"another"]
     assert "prediction_drift_detection_config" not in objective.objective_config
 
     run_extras(bench, bench.push(0.2, "run-2"), monitoring=Monitoring(emails=("on-call@example.com",)))
