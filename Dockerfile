@@ -20,30 +20,31 @@ COPY trainer /src/trainer
 COPY serving /src/serving
 COPY schemas /src/schemas
 
-FROM ${BASE} AS locked
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+FROM ${BASE} AS builder
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/venv
 # pyfarmhash, which tensorflow-data-validation needs, has no wheel. The compiler stays in this stage.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
-COPY requirements/lock.txt /tmp/lock.txt
-# Nothing is compiled later: the headers and the symbols of TensorFlow's library, 0.5 GB, are of no use.
-RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
-  && rm -rf /opt/venv/lib/python3.11/site-packages/*/include \
-  && strip --strip-unneeded /opt/venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2
-# Installed, not copied: what setup.py does not package is missing here as it is in `vertex_runner.py rehearse`.
-COPY --from=sources /src /src
-RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
+COPY requirements/tools.txt /tmp/tools.txt
+RUN pip install --require-hashes --requirement /tmp/tools.txt && python -m venv /opt/venv
 
-FROM ${BASE} AS locked-serving
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
-COPY requirements/serving.txt /tmp/lock.txt
-RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
+# Nothing is compiled later: the headers, and the symbols of TensorFlow's library, are of no use.
+# Installed, not copied: what setup.py does not package is missing here as it is in `vertex_runner.py rehearse`.
+FROM builder AS locked
+COPY requirements/lock.txt /tmp/lock.txt
+RUN uv pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
   && rm -rf /opt/venv/lib/python3.11/site-packages/*/include \
   && strip --strip-unneeded /opt/venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2
 COPY --from=sources /src /src
-RUN /opt/venv/bin/pip install --no-deps --no-build-isolation /src
+RUN uv pip install --no-deps --no-build-isolation /src
+
+FROM builder AS locked-serving
+COPY requirements/serving.txt /tmp/lock.txt
+RUN uv pip install --no-deps --require-hashes --requirement /tmp/lock.txt \
+  && rm -rf /opt/venv/lib/python3.11/site-packages/*/include \
+  && strip --strip-unneeded /opt/venv/lib/python3.11/site-packages/tensorflow/libtensorflow_cc.so.2
+COPY --from=sources /src /src
+RUN uv pip install --no-deps --no-build-isolation /src
 
 FROM ${BASE} AS pipeline
 # 0 for root: only for components of your own that write below /gcs, which Vertex lets root do (docs/vertex.md).

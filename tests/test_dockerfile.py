@@ -46,7 +46,7 @@ def test_the_image_holds_every_package_and_module() -> None:
 def test_bases_come_by_argument_and_beams_is_the_release_of_the_lock() -> None:
     dockerfile, lock = (ROOT / "Dockerfile").read_text(), (ROOT / "requirements" / "lock.txt").read_text()
     bases = {line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")}
-    assert bases == {"${BASE}", "${BEAM}", "pipeline"}
+    assert bases == {"${BASE}", "${BEAM}", "builder", "pipeline"}
     (beam,) = re.findall(r"^apache-beam\[gcp\]==(\S+)", lock, re.MULTILINE) or re.findall(
         r"^apache-beam==(\S+)", lock, re.MULTILINE
     )

@@ -99,11 +99,17 @@ class Records:
 def install_package(folder: Path) -> Path:
     """Copy what setup.py packages, and no more, into a folder: what an image would hold of this product.
 
+    Of an installed product, the folder is empty.
+
     Raises:
       PipelineError: setup.py fails; with its last line.
     """
     root = Path(__file__).resolve().parent.parent.parent
     built = folder / "package"
+    if not (root / "setup.py").exists():
+        # The product is installed, and so this environment has what was packaged.
+        built.mkdir(parents=True, exist_ok=True)
+        return built
     egg_info = folder / "egg-info"
     egg_info.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(egg_info)]

@@ -1,0 +1,1 @@
+"""The images, built and used for real; needs root, so `make test-images` and not `make test`."""
