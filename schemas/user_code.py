@@ -25,6 +25,8 @@ from schemas.declaration import close_match
 
 # Names of the functions that are looked up in a module.
 PREPROCESSING_FN, RUN_FN, BUILD_MODEL = "preprocessing_fn", "run_fn", "build_model"
+# Keys whose code is never a file.
+_COMPONENTS = "extra_components."
 _MAX_SHOWN_CHARS = 300
 
 
@@ -210,10 +212,7 @@ class UserCode:
 
     def _describe_missing(self, error: ModuleNotFoundError) -> str:
         if self.text is None and error.name and f"{self.module}.".startswith(f"{error.name}."):
-            return (
-                f"{self.key}: {self.module}: there is no module '{error.name}'; install its package or put its folder "
-                "on PYTHONPATH, or name a file such as features.py"
-            )
+            return _describe_unknown(self.key, self.module, error.name)
         remedy = (
             "a file travels alone: put modules of your own into an installed package, and name that by its dotted path"
             if self.text is not None
@@ -285,13 +284,16 @@ def _package_files(key: str, module: str) -> list[Path]:
     except (ImportError, ValueError):
         spec = None
     if spec is None:
-        raise ConfigError(
-            f"{key}: {module}: there is no module '{top}'; install its package or put its folder on PYTHONPATH, or "
-            "name a file such as features.py"
-        )
+        raise ConfigError(_describe_unknown(key, module, top))
     if spec.submodule_search_locations is None:
         return [Path(spec.origin)] if spec.origin and Path(spec.origin).is_file() else []
     return sorted(path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*.py"))
+
+
+def _describe_unknown(key: str, module: str, missing: str) -> str:
+    # Vertex AI imports a component by its dotted path.
+    file = "" if key.startswith(_COMPONENTS) else ", or name a file such as features.py"
+    return f"{key}: {module}: there is no module '{missing}'; install its package or put its folder on PYTHONPATH{file}"
 
 
 def _hash(contents: Iterator[bytes] | Sequence[bytes]) -> str:

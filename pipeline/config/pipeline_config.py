@@ -455,6 +455,10 @@ _PATHS = (
 _CODE = (("transform", "module"), ("model", "module"), ("push", "target"))
 
 
+# A line that begins with a key of the config.
+_KEY = re.compile(rf"({'|'.join(PipelineConfig.model_fields)})(\.[^:]+)?:")
+
+
 def _check_watched(key: str, metric: str | None, kind: LabelKind) -> None:
     """Reject a metric that is not measured on `eval` after each epoch."""
     if metric is not None and metric not in watchable_metrics(kind):
@@ -518,7 +522,7 @@ def load(file: str | Path, settings: Sequence[str] = ()) -> PipelineConfig:
 def _name_file(path: Path, text: str) -> str:
     """Return an error with the file before each line that begins with a section of the config."""
     return "\n".join(
-        f"{path}: {line}" if re.split(r"[.:]", line, maxsplit=1)[0] in PipelineConfig.model_fields else line
+        f"{path}: {line}" if _KEY.match(line) and not line.startswith(f"{path}: ") else line
         for line in text.split("\n")
     )
 

@@ -116,7 +116,11 @@ def test_a_circle_is_named() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"component": "nowhere.Card"}, "extra_components.0.component: nowhere: there is no module 'nowhere'"),
+        (
+            {"component": "nowhere.Card"},
+            "extra_components.0.component: nowhere: there is no module 'nowhere'; install its package or put its folder "
+            "on PYTHONPATH",
+        ),
         ({"component": "own_cards.Cart"}, "extra_components.0.component: own_cards has no Cart; did you mean 'Card'?"),
         (
             {"component": "own_cards.NOT_A_COMPONENT"},
@@ -138,6 +142,7 @@ def test_a_component_that_cannot_be_built_is_one_line(module: Path, changes: dic
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         build(load({**_CARD, "name": "Card", **changes}))
     assert "\n" not in str(error.value)
+    assert "name a file" not in str(error.value)
 
 
 def test_beams_options_are_for_components_that_run_on_beam(module: Path) -> None:
