@@ -616,4 +616,5 @@ class CombinePairedLosses(beam.CombineFn):
 
 def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
     key, arrays = keyed
-    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key]}
+    # TFMA counts the bytes of the input, and warns for each batch that has none.
+    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key], tfma_constants.INPUT_KEY: b""}
