@@ -32,8 +32,8 @@ def check_beam_args(arguments: Sequence[str], prefix: str = "beam.options.") -> 
         "spark": pipeline_options.SparkRunnerOptions,
     }
     owners = {name: runner for runner, kind in classes.items() for name in _option_names(kind)}
-    given = options.view_as(pipeline_options.StandardOptions).runner
-    runner = next((name for name, kind in RUNNER_CLASSES.items() if kind == given), None)
+    class_name = options.view_as(pipeline_options.StandardOptions).runner
+    runner = next((name for name, kind in RUNNER_CLASSES.items() if kind == class_name), None)
     for argument in arguments:
         name = argument.lstrip("-").partition("=")[0]
         # A flag that turns an option off has its name after `no_`.
@@ -43,7 +43,7 @@ def check_beam_args(arguments: Sequence[str], prefix: str = "beam.options.") -> 
         # Any job server may stand behind the runner `portable`.
         if runner not in (None, "portable", owner):
             raise ConfigError(f"{prefix}{name}: is an option of the runner {owner}, and the runner is {runner}")
-    if given == RUNNER_CLASSES["dataflow"]:
+    if class_name == RUNNER_CLASSES["dataflow"]:
         validator = pipeline_options_validator.PipelineOptionsValidator(options, dataflow_runner.DataflowRunner())
         problems = validator.validate()
         if problems:

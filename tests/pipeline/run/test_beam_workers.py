@@ -1,16 +1,20 @@
 """A run whose workers of Beam cannot work is rejected before it starts, with the key that is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli.errors import ConfigError
 from pipeline.config import pipeline_config
 from pipeline.config.beam_args import beam_args
 from pipeline.run.beam_workers import check_beam_workers
 from pipeline.run.run_root import RunRoot
-from tests.conftest import CENSUS_CONFIG
+from serving.beam.arguments import RUNNER_CLASSES
+from serving.beam.option_names import check_beam_args
+from tests.conftest import CENSUS_CONFIG, ROOT
 from tests.serving.beam.test_preflight import open_flink
 
 FLINK = {"runner": "flink", "worker_pool": "localhost:1", "options": {"job_server_java_launcher": "true"}}
@@ -37,11 +41,11 @@ def test_paths_of_remote_workers_are_named_by_their_keys(tmp_path: Path) -> None
         )
         check_beam_workers(pipeline_config.load(CENSUS_CONFIG, [beam, f"data.base={tmp_path}/data"]), RunRoot(inside))
         # The others read no file of the input.
-        one = f"beam={json.dumps({'components': {'Transform': flink}})}"
-        assert reject(Path("/elsewhere"), one).startswith(
+        single = f"beam={json.dumps({'components': {'Transform': flink}})}"
+        assert reject(Path("/elsewhere"), single).startswith(
             "--run-root: the workers of beam.components.Transform.runner flink are on other machines and cannot see /els"
         )
-        check_beam_workers(pipeline_config.load(CENSUS_CONFIG, [one]), RunRoot(inside))
+        check_beam_workers(pipeline_config.load(CENSUS_CONFIG, [single]), RunRoot(inside))
 
 
 def test_a_key_of_one_component_is_named_with_it(tmp_path: Path) -> None:
@@ -61,3 +65,14 @@ def test_the_value_of_a_wrong_address_is_named_once() -> None:
     with pytest.raises(ConfigError) as error:
         pipeline_config.load(CENSUS_CONFIG, ["beam.job_endpoint=x"])
     assert str(error.value).endswith("beam.job_endpoint: expected HOST:PORT, found 'x'")
+
+
+@pytest.mark.parametrize("runner", ["flink", "spark", "Transform"])
+def test_the_sections_of_the_page_on_scale_are_valid(runner: str) -> None:
+    page = (ROOT / "docs" / "scale.md").read_text()
+    (block,) = re.findall(rf"^    # (?:only )?{runner}.*\n((?: {{4}}.*\n)+)", page, flags=re.MULTILINE | re.IGNORECASE)
+    beam = json.dumps(yaml.safe_load(block)["beam"])
+    arguments = beam_args(pipeline_config.load(CENSUS_CONFIG, [f"beam={beam}"]), "Transform")
+    name = "flink" if runner == "Transform" else runner
+    assert arguments[0] == f"--runner={RUNNER_CLASSES[name]}"
+    check_beam_args(arguments)

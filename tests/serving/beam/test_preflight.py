@@ -1,4 +1,4 @@
-"""What a job needs on other machines is checked before it starts."""
+"""The needs of a job on other machines are checked before it starts."""
 
 import http.server
 import shutil
