@@ -173,7 +173,7 @@ def _write_start(own: Path, package: Path) -> Path:
         "set -e",
         "mount --make-rprivate /",
         f"mount --bind {environment} {venv}",
-        *(f"mount -t tmpfs tmpfs {folder}" for folder in dict.fromkeys(["/tmp", str(ROOT), str(environment.parent)])),
+        *(f"mount -t tmpfs tmpfs {folder}" for folder in _outermost(Path("/tmp"), ROOT, environment.parent)),
         # Its programs have the path of the environment in them.
         f"mkdir -p {environment}",
         f"mount --bind {venv} {environment}",
@@ -183,6 +183,12 @@ def _write_start(own: Path, package: Path) -> Path:
     ]
     script.write_text("\n".join(lines) + "\n")
     return script
+
+
+def _outermost(*folders: Path) -> list[Path]:
+    """Return the folders that are not below another one of them."""
+    distinct = dict.fromkeys(folders)
+    return [folder for folder in distinct if not any(other in folder.parents for other in distinct)]
 
 
 @contextlib.contextmanager

@@ -20,8 +20,10 @@ from apache_beam.runners.runner import PipelineResult
 
 from cli.errors import PipelineError
 from serving.beam.preflight import ANSWER_SECONDS, answers
+from serving.beam.revision import compute_revision
 from serving.beam.servers import start_once
 from serving.beam.worker_logs import WorkerLogOptions
+from serving.beam.worker_pool import REVISION_SUFFIX
 
 
 class _OwnedServers(portable_runner.PortableRunner):
@@ -74,12 +76,27 @@ class _LoggedResult(PipelineResult):
             with _one_line():
                 return self._result.wait_until_finish(duration)
         finally:
-            for file in sorted(self._logs.glob("*.log")) if self._logs else ():
-                sys.stderr.write(file.read_text(errors="replace"))
-                file.unlink()
-            sys.stderr.flush()
-            if self._logs:
-                shutil.rmtree(self._logs, ignore_errors=True)
+            if self._logs is not None:
+                _take_logs(self._logs)
+
+
+def _take_logs(folder: Path) -> None:
+    """Copy the logs of the workers, and remove their folder.
+
+    Raises:
+      PipelineError: a worker had other code of this product.
+    """
+    for file in sorted(folder.glob("*.log")):
+        sys.stderr.write(file.read_text(errors="replace"))
+    sys.stderr.flush()
+    revisions = {file.read_text() for file in folder.glob(f"*{REVISION_SUFFIX}")}
+    shutil.rmtree(folder, ignore_errors=True)
+    own = compute_revision()
+    for revision in revisions - {own}:
+        raise PipelineError(
+            f"a Beam worker has other code of this product: revision {revision}, and here it is {own}; update it, "
+            "start its pool again, and run the same command"
+        )
 
 
 @contextlib.contextmanager

@@ -29,11 +29,13 @@ from google.protobuf import json_format, text_format
 from cli import progress
 from cli.errors import ConfigError
 from serving.beam.config import is_loopback
+from serving.beam.revision import compute_revision
 
 _ANSWER_SECONDS = 30
 _END_SECONDS = 10
 # A worker that is told to end still sends what it has; requests come one a worker.
 _THREADS = 8
+REVISION_SUFFIX = ".revision"
 _LOG_FOLDER_OPTION = "beam:option:worker_log_folder:v1"
 
 
@@ -146,6 +148,7 @@ def _start(request: beam_fn_api_pb2.StartWorkerRequest) -> "subprocess.Popen[byt
             name = re.sub(r"[^\w.-]", "_", request.worker_id)
             try:
                 log = stack.enter_context(open(Path(folder) / f"{name}.log", "ab"))
+                (Path(folder) / f"{name}{REVISION_SUFFIX}").write_text(compute_revision())
             except OSError as error:
                 _report(f"worker {request.worker_id} logs here: {folder}: {error.strerror}")
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -72,6 +72,14 @@ def test_a_job_runs_in_a_worker_with_this_python(
     assert "WARNING words: worker has 2\n" in log
 
 
+def test_a_worker_with_other_code_is_named(
+    options: BeamOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.beam.worker_pool.compute_revision", lambda: "0123")
+    with pytest.raises(PipelineError, match=r"^a Beam worker has other code of this product: revision 0123, and here"):
+        _run(options, beam.Map(_write_pid, folder=str(tmp_path)))
+
+
 def test_a_job_server_that_is_gone_is_named_in_seconds() -> None:
     options = BeamOptions(runner="portable", job_endpoint="localhost:9")
     started = time.monotonic()
