@@ -32,7 +32,8 @@ _GO = "/usr/local/go/bin/go"
 # Ignored by git, and kept between runs.
 _BUILD = ROOT / "build" / f"prism-{_VERSION}"
 _BUILD_SECONDS, _START_SECONDS = 900, 60
-_HERE, _THERE = "10.213.7.1", "10.213.7.2"
+# Of this process, so that two of them may run at once.
+_HERE, _THERE = (f"10.213.{os.getpid() % 256}.{number}" for number in (1, 2))
 
 
 def find_obstacle() -> str:
@@ -144,14 +145,14 @@ def open_hosts(pools: int = 1) -> Iterator[Hosts]:
 def _open_network() -> Iterator[str]:
     """Make a network namespace with a link to this one; yield its name."""
     name = f"beam-{os.getpid()}"
-    here, there = f"bh{os.getpid()}", f"bt{os.getpid()}"
+    near_end, far_end = f"bn{os.getpid()}", f"bf{os.getpid()}"
     _ip("netns", "add", name)
     try:
-        _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        _ip("addr", "add", f"{_HERE}/30", "dev", here)
-        _ip("link", "set", here, "up")
-        _ip("-n", name, "addr", "add", f"{_THERE}/30", "dev", there)
-        _ip("-n", name, "link", "set", there, "up")
+        _ip("link", "add", near_end, "type", "veth", "peer", "name", far_end, "netns", name)
+        _ip("addr", "add", f"{_HERE}/30", "dev", near_end)
+        _ip("link", "set", near_end, "up")
+        _ip("-n", name, "addr", "add", f"{_THERE}/30", "dev", far_end)
+        _ip("-n", name, "link", "set", far_end, "up")
         _ip("-n", name, "link", "set", "lo", "up")
         yield name
     finally:
