@@ -5,7 +5,10 @@ BIN := .venv/bin
 # A file of tests stays in one process: its tests share runs and servers.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run data serve test check unit proofs coverage bench quality tables lock docs clean
+# Those have targets of their own.
+NO_ROOT := and not images and not hosts
+
+.PHONY: help run data serve test test-hosts test-images check unit proofs coverage bench quality tables lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -21,16 +24,20 @@ serve: .venv/installed ## Serve what `make run` pushed: HTTP on 8501, gRPC on 85
 	@$(BIN)/python -m serving --model-dir runs/census-income/registry/census-income --port 8501 --grpc-port 8500 $(ARGS)
 
 test: check ## Run all checks, and all tests but the proofs.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof and not images" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not proof $(NO_ROOT)" $(ARGS)
 
 proofs: .venv/installed ## Run the long proofs: Vertex AI, faults at every point, databases, wide tables, a browser.
-	@$(BIN)/python -m pytest $(PARALLEL) -m proof $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "proof $(NO_ROOT)" $(ARGS)
+
+test-hosts: .venv/installed ## Run the pipeline with Beam workers on another host; needs root, and Go to build Prism.
+	@command -v ip > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 > /dev/null; }
+	@$(BIN)/python -m pytest -m hosts tests/hosts $(ARGS)
 
 test-images: .venv/installed ## Build the images and use each: needs root, Go, and Debian's buildah and debootstrap.
 	@$(BIN)/python -m pytest -m images tests/images $(ARGS)
 
 coverage: .venv/installed ## Print the coverage of the tests that need no whole run.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not proof and not images" --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not proof $(NO_ROOT)" --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/installed ## Run the checks of style, types, import directions and prose.
 	@$(BIN)/ruff check .
@@ -40,7 +47,7 @@ check: .venv/installed ## Run the checks of style, types, import directions and 
 	@$(BIN)/python -m checks.prose > /dev/null
 
 unit: .venv/installed ## Run the tests that start no pipeline, server or browser.
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof and not images" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not integration and not proof $(NO_ROOT)" $(ARGS)
 
 bench: .venv/installed ## Compare seconds and peak memory with a stock TFX pipeline on the same data.
 	@$(BIN)/python -m benchmarks.bench $(ARGS)

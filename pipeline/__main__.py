@@ -1,6 +1,7 @@
 """Commands around a run: `python -m pipeline init | ...`."""
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,20 @@ def stats(run: str, config_file: str, settings: tuple[str, ...], run_root: Path 
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html, encoding="utf-8")
     click.echo(str(output))
+
+
+@main.command("beam-worker")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=50000, show_default=True, type=click.IntRange(0, 65535), help="0 chooses one.")
+def beam_worker(host: str, port: int) -> None:
+    """Start Beam workers on this machine for the jobs of `beam.worker_pool`, until Ctrl-C. Whoever reaches the port can
+    run code as this user: open it to the machines of the cluster only. docs/scale.md
+    """
+    from serving.beam.worker_pool import open_pool
+
+    with open_pool(host, port) as bound_port:
+        click.echo(f"a pool of Beam workers listens on {host}:{bound_port}")
+        threading.Event().wait()
 
 
 @main.group()

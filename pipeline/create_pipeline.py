@@ -48,7 +48,7 @@ from pipeline.extra_components import build_extra_components
 from pipeline.run.fingerprint import code_fingerprint
 from schemas.curated.schema_file import load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
-from serving.beam_options import check_beam_args
+from serving.beam.option_names import check_beam_args
 from serving.registry.settings import AnyRegistrySettings
 from trainer import own_run
 from trainer.run import run_fn

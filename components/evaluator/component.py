@@ -542,7 +542,7 @@ def _evaluate(
         | "Evaluate"
         >> tfma.ExtractAndEvaluate(
             # The slice keys are there already; the name tells the evaluators so.
-            extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(lambda e: e))],
+            extractors=[extractor.Extractor(slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME, beam.Map(_drop_input))],
             evaluators=tfma.default_evaluators(eval_config=config, eval_shared_model=evaluated),
         )
         | "Write" >> tfma.WriteResults(tfma.default_writers(output, eval_config=config, eval_shared_model=evaluated))
@@ -621,6 +621,11 @@ class CombinePairedLosses(beam.CombineFn):
         return accumulator
 
 
+def _drop_input(extracts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in extracts.items() if name != tfma_constants.INPUT_KEY}
+
+
 def _as_extracts(keyed: tuple[SliceKey, dict[str, Any]]) -> dict[str, Any]:
     key, arrays = keyed
-    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key]}
+    # TFMA counts the bytes of the input, and warns for each batch that has none. Evaluators do not get it.
+    return {**arrays, tfma_constants.SLICE_KEY_TYPES_KEY: [key], tfma_constants.INPUT_KEY: b""}

@@ -32,6 +32,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
+from cli import progress
 from cli.errors import DataError
 from components.example_gen.blocks import Division, convert
 from components.example_gen.checked_examples import CheckedExampleGen
@@ -55,7 +56,8 @@ from schemas.declaration import did_you_mean
 from schemas.features import FeatureSet
 from schemas.tables import bigquery
 from schemas.tables.data_files import has_spans, inputs, matching_files, unlisted_inputs
-from schemas.tables.pieces import Piece
+from schemas.tables.file_kinds import is_compressed
+from schemas.tables.pieces import PIECE_BYTES, Piece
 from schemas.tables.precision import TableCounts
 from schemas.tables.typed_columns import Columns, Table, summary, too_many_bad_rows
 
@@ -155,6 +157,11 @@ class TableExecutor(base_example_gen_executor.BaseExampleGenExecutor):
         settings = _settings(exec_properties)
         rows_read = _find_input(input_dict, exec_properties, settings)
         files = rows_read.files
+        for path in _find_uncut(rows_read, settings["format"]):
+            progress.report(
+                f"{path}: is read by one worker and makes one shard, since compressed CSV cannot be cut; decompress "
+                "it, or divide it into several files"
+            )
         names = [*dict.fromkeys(name for name, _ in files), *settings["splits"]]
         plan = _plan(rows_read, names, settings)
         results_file = os.path.join(artifact.uri, "conversion.json")
@@ -221,10 +228,12 @@ class _Input:
     Attributes:
       files: (split, path) of every input file, or (split, URI) of every stream of BigQuery, in a stable order.
       bytes: Size of them all.
+      large: Files of at least the size of a piece.
     """
 
     files: list[tuple[str, str]]
     bytes: int
+    large: tuple[str, ...] = ()
 
 
 def _find_input(
@@ -265,7 +274,14 @@ def _record_files(source: types.Artifact, name: str, split: str) -> list[str]:
 
 def _measure(files: list[tuple[str, str]]) -> _Input:
     with ThreadPoolExecutor(_THREADS) as pool:
-        return _Input(files, sum(pool.map(lambda file: tf.io.gfile.stat(file[1]).length, files)))
+        sizes = [*pool.map(lambda file: tf.io.gfile.stat(file[1]).length, files)]
+    large = tuple(path for (_, path), size in zip(files, sizes, strict=True) if size >= PIECE_BYTES)
+    return _Input(files, sum(sizes), large)
+
+
+def _find_uncut(rows_read: _Input, format: str) -> list[str]:
+    """Return the files that are worth being cut into pieces, and cannot be."""
+    return [path for path in rows_read.large if format == "csv" and is_compressed(path)]
 
 
 def _open_tables(tables: list[tuple[str, bigquery.TableRows]], settings: dict[str, Any]) -> _Input:

@@ -676,6 +676,7 @@ def _describe(problem: ErrorDetails, data: Any) -> str:
     where = f"{'.'.join(key)}: " if key else ""
     received = problem["input"]
     # Whatever stands in `metadata` may be a password in the wrong place.
-    is_hidden = isinstance(received, dict) or problem["type"] == "missing" or key[:1] == ["metadata"]
+    is_named = f"found {received!r}" in rule
+    is_hidden = is_named or isinstance(received, dict) or problem["type"] == "missing" or key[:1] == ["metadata"]
     value_note = "" if is_hidden else f", found {received!r}"
     return f"{where}{rule[0].lower() + rule[1:]}{value_note}"

@@ -4,17 +4,12 @@ TFX's cache key covers a component's parameters, but a function named by its dot
 it does. The fingerprint is put among the parameters, so that a changed function is never reused from the cache.
 """
 
-import hashlib
 import types
 from pathlib import Path
+
+from cli.fingerprint import hash_sources
 
 
 def code_fingerprint(*packages: types.ModuleType) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the Python source of whole packages."""
-    digest = hashlib.sha256()
-    for package in packages:
-        folder = Path(str(package.__file__)).parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{package.__name__}/{path.relative_to(folder)}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return hash_sources({package.__name__: Path(str(package.__file__)).parent for package in packages})

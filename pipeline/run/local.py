@@ -31,6 +31,7 @@ from pipeline.run.registry import open_registry
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot, new_run_id
 from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
+from serving.beam import servers
 
 if TYPE_CHECKING:
     from pipeline.run.dag_runner import NodeResult
@@ -298,6 +299,8 @@ def _run_pipeline(request: _RunRequest, database: Database, run_id: str, recorde
         )
     finally:
         progress.listeners.remove(recorder.view.show_progress)
+        # Before the folder of temporary files is removed, in which they keep theirs.
+        servers.stop_all()
 
 
 def _settle_unfinished(root: RunRoot, database: Database) -> None:

@@ -24,6 +24,7 @@ from pipeline.config.user_code import check_code
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
 from pipeline.profile.targets import target
+from pipeline.run.beam_workers import check_beam_workers
 from pipeline.run.registry import open_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
@@ -104,7 +105,8 @@ def _check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool) -> Fi
 
     Raises:
       ConfigError: The schema is not readable or does not describe the declared columns. `data.example_gen` cannot be
-        built, or code of the user's own cannot be imported, or does not fit.
+        built, or code of the user's own cannot be imported, or does not fit. Workers of Beam cannot be reached, or do
+        not see the files.
       DataError: A file is missing, cannot be read, or has other columns or more bad rows than allowed. Or no row has a
         class; a value cannot be compared with the bounds of a split; a feature leaks the label or is a date.
       PushError: The push could not succeed.
@@ -113,6 +115,7 @@ def _check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool) -> Fi
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
     plan_push(config, open_registry(config, run_root))
     check_code(config)
+    check_beam_workers(config, run_root)
     if config.extra_components:
         _check_extra_components(config, run_root)
     if config.data.example_gen is not None:

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from schemas.declaration import Declaration
+from serving.beam.config import BeamOptions
 from serving.registry.vertex.config import ApiEndpoint, Project, Region
 
 GcsFolder = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$")]
 RUN_ON_BEAM = ("SourceExampleGen", "ExampleGen", "StatisticsGen", "Transform", "Evaluator")
-# https://beam.apache.org/documentation/runners/capability-matrix/. DaskRunner silently loses tagged outputs.
-_REFUSED_RUNNERS = {"DaskRunner": "it gives wrong results for outputs with tags, which TFX uses"}
+# Options of Beam that the section `vertex` sets.
+_SET_BY_VERTEX = ("project", "region", "temp_location", "staging_location", "dataflow_kms_key", "labels")
 
 
 class Machine(Declaration):
@@ -73,50 +74,30 @@ class Vertex(Declaration):
         return machines
 
 
-class BeamOptions(Declaration):
-    """How Beam runs a component."""
-
-    runner: str | None = None
-    """`direct` (on this machine, or in the component's container), `dataflow`, or the name of another Beam runner, such
-    as `FlinkRunner`, with its `options`. If omitted, `direct`."""
-    workers: PositiveInt | None = None
-    """direct: processes or threads; dataflow: the most machines. If omitted, 1 and what Dataflow chooses."""
-    running_mode: Literal["in_memory", "multi_threading", "multi_processing"] | None = None
-    """direct only. If omitted, `in_memory`: on two cores more workers cost more in start-up than they save on a million
-    rows. With `multi_processing`, each worker takes the memory of a whole process, 1 to 2 GB."""
-    machine_type: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")] | None = None
-    """dataflow only, as are the rest up to `options`."""
-    disk_gb: PositiveInt | None = None
-    subnetwork: str | None = None
-    """Such as `regions/europe-west4/subnetworks/default`."""
-    service_account: str | None = None
-    """Service account of the workers."""
-    setup_file: str | None = None
-    """Installs this product on the workers, as each of them starts; `sdk_image` is faster."""
-    sdk_image: str | None = None
-    """The workers' container: the Dockerfile's target `dataflow`."""
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Any other option of Beam, by its name without dashes."""
-
-    @field_validator("runner")
-    @classmethod
-    def _check_runner(cls, runner: str | None) -> str | None:
-        if runner in _REFUSED_RUNNERS:
-            raise ValueError(f"the runner is not offered: {_REFUSED_RUNNERS[runner]}")
-        if runner is not None and runner not in ("direct", "dataflow") and not runner.endswith("Runner"):
-            raise ValueError(f"expected direct, dataflow or a Beam runner's name such as FlinkRunner, found '{runner}'")
-        return runner
-
-    @model_validator(mode="after")
-    def _check_options(self) -> "BeamOptions":
-        for name in self.options:
-            if name.startswith("-") or name in ("runner", "project", "region", "temp_location"):
-                raise ValueError(f"options.{name}: is set elsewhere, or has dashes; give Beam's name of the option")
-        return self
-
-
 class Beam(BeamOptions):
     """How Beam runs the components that read data."""
 
     components: dict[str, BeamOptions] = Field(default_factory=dict)
     """Options of single components, of `extra_components` too, which override those of all."""
+
+    @model_validator(mode="after")
+    def _check_runners(self) -> "Beam":
+        """Reject keys and options that no runner in use takes."""
+        general = self.runner or "direct"
+        runners = {name: options.runner or general for name, options in self.components.items()}
+        problems = [self.find_foreign_key(dict.fromkeys([general, *runners.values()]))]
+        for name, options in self.components.items():
+            foreign = options.find_foreign_key([runners[name]])
+            problems.append(foreign and f"components.{name}.{foreign}")
+            # Rejects two environments of workers.
+            self.override(options)
+        for place, options in (("", self), *((f"components.{name}.", own) for name, own in self.components.items())):
+            problems += [
+                f"{place}options.{name}: is set by the section `vertex`"
+                for name in options.options
+                if name in _SET_BY_VERTEX
+            ]
+        problem = next(filter(None, problems), None)
+        if problem is not None:
+            raise ValueError(problem)
+        return self

@@ -5,9 +5,11 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from pydantic import ValidationError
 
 from cli.errors import ConfigError
 from cli.terminal import INTERRUPTED_EXIT_CODE, refusals, say_interrupted
+from serving.beam.config import BeamOptions
 
 if TYPE_CHECKING:
     from serving.batch.job_runner import BatchOptions, RunResult
@@ -17,7 +19,7 @@ Examples:
   python -m serving.batch data/new.csv predictions --model runs/census-income/registry/census-income --key id
   python -m serving.batch 'data/2026-*/*.parquet' predictions --model .../census-income/3 --workers 4
   python -m serving.batch raw.csv predictions --model .../3 --column-names age,job,id --missing-value '?'
-  python -m serving.batch gs://b/new gs://b/predictions --model gs://b/models/3 -- --runner=DataflowRunner ...
+  python -m serving.batch gs://b/new gs://b/predictions --model gs://b/models/3 --beam runner=dataflow ...
 
 \b
 OUTPUT gets:
@@ -126,11 +128,18 @@ Exit codes:
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes here; each takes whole files."
 )
 @click.option(
+    "--beam",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Key of a config's section `beam`, such as runner=flink (docs/config.md). May be repeated.",
+)
+@click.option(
     "--beam-option",
     "beam_options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of Beam, such as runner=DataflowRunner. May be repeated; arguments after -- are options, too.",
+    help="Option of Beam that has no key, such as region=europe-west4. May be repeated; arguments after -- are "
+    "options, too.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing unless something fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the error, as one JSON document.")
@@ -162,6 +171,7 @@ def main(as_json: bool, quiet: bool, **flags: Any) -> None:
 def _build_options(
     *,
     beam_arguments: tuple[str, ...],
+    beam: tuple[str, ...],
     beam_options: tuple[str, ...],
     delimiter: str | None,
     encoding: str | None,
@@ -193,17 +203,40 @@ def _build_options(
     return BatchOptions(
         csv={name: value for name, value in csv.items() if value is not None},
         missing_values=missing_values or None,
-        beam_arguments=(*(f"--{option}" for option in beam_options), *_join_values(beam_arguments)),
+        beam=_build_beam_options(beam, [*beam_options, *_join_values(beam_arguments)]),
         **flags,
     )
 
 
+def _build_beam_options(settings: tuple[str, ...], options: list[str]) -> BeamOptions:
+    """Return the options of Beam from `key=value` and `name=value`.
+
+    Raises:
+      ConfigError: one of them is wrong.
+    """
+    values: dict[str, Any] = dict(setting.partition("=")[::2] for setting in settings)
+    flags = {name: value if equals else True for name, equals, value in (option.partition("=") for option in options)}
+    try:
+        beam = BeamOptions(**values, options=flags)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"][:1])
+        rule = problem["msg"].removeprefix("Value error, ")
+        if rule.startswith("options."):
+            raise ConfigError(f"--beam-option {rule.removeprefix('options.')}") from error
+        raise ConfigError(f"--beam{f' {key}' if key else ''}: {rule[0].lower()}{rule[1:]}") from error
+    problem_key = beam.find_foreign_key([beam.runner or "direct"])
+    if problem_key:
+        raise ConfigError(f"--beam {problem_key}")
+    return beam
+
+
 def _join_values(arguments: tuple[str, ...]) -> list[str]:
-    """Return `--name value` as `--name=value`."""
+    """Return `--name value` as `name=value`."""
     options: list[str] = []
     for argument in arguments:
         if argument.startswith("--"):
-            options.append(argument)
+            options.append(argument.removeprefix("--"))
         else:
             options[-1] += f"={argument}"
     return options

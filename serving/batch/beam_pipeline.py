@@ -8,42 +8,42 @@ import apache_beam as beam
 import psutil
 from apache_beam.options import pipeline_options
 
-from cli.errors import ConfigError
 from serving.batch.job import Job
 from serving.batch.predict_file import PredictFile
-from serving.beam_options import check_beam_args
+from serving.beam import servers
+from serving.beam.arguments import build_arguments
+from serving.beam.config import BeamOptions
+from serving.beam.option_names import check_beam_args
+from serving.beam.preflight import check_beam
 
 Element = tuple[int, Sequence[str]]
 _WAIT_SECONDS = 0.2
+# Folder in that of the predictions, while a job runs.
+WORKER_LOGS = "_worker_logs"
 
 
-def build_arguments(workers: int, overrides: Sequence[str], job: Job, output: str) -> list[str]:
-    """Return Beam's options: those for this machine, and the user's.
+def prepare_arguments(options: BeamOptions, workers: int, job: Job, output: str) -> list[str]:
+    """Return Beam's arguments, checked.
 
     Args:
-      workers: number of processes.
-      overrides: the user's options.
+      options: options of the job.
+      workers: number of processes on this machine.
       job: the job.
       output: folder of the predictions.
 
     Raises:
-      ConfigError: an option is unknown, or Dataflow could not see a path.
+      ConfigError: an option is unknown, an address does not answer, or workers could not see a path.
     """
-    mode = "in_memory" if workers == 1 else "multi_processing"
-    defaults = [
-        # Not DirectRunner, which first tries to download another runner.
-        "--runner=FnApiRunner",
-        f"--direct_running_mode={mode}",
-        f"--direct_num_workers={workers}",
-        # Type checks help only authors of Beam code.
-        "--no_pipeline_type_check",
-    ]
-    if "--runner=DataflowRunner" in overrides:
-        for flag, path in (("INPUT", job.inputs[0].path), ("--model", job.model), ("OUTPUT", output)):
-            if not path.startswith("gs://"):
-                raise ConfigError(f"{flag}: Dataflow's workers cannot see {path}; give a gs:// path")
-    check_beam_args([*defaults, *overrides], prefix="--beam-option ")
-    return [*defaults, *overrides]
+    if options.runner in (None, "direct") and options.workers is None:
+        mode = options.running_mode or ("in_memory" if workers == 1 else "multi_processing")
+        options = options.model_copy(update={"workers": workers, "running_mode": mode})
+    paths = {"INPUT": job.inputs[0].path, "--model": job.model, "OUTPUT": output}
+    check_beam(options, paths, prefix="--beam ")
+    arguments = build_arguments(options)
+    check_beam_args(arguments, prefix="--beam-option ")
+    if options.worker_pool is not None and "://" not in output:
+        arguments.append(f"--worker_log_folder={output}/{WORKER_LOGS}")
+    return arguments
 
 
 def run_pipeline(elements: Sequence[Element], predict_file: PredictFile, arguments: Sequence[str]) -> None:
@@ -59,6 +59,8 @@ def run_pipeline(elements: Sequence[Element], predict_file: PredictFile, argumen
     except KeyboardInterrupt:
         thread.end()
         raise
+    finally:
+        servers.stop_all()
 
 
 class _PipelineThread:

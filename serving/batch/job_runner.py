@@ -23,6 +23,7 @@ from serving.batch.job import LOG_FILE, REJECTS_FILE, Job, JobState, Outcome, Ou
 from serving.batch.prediction_tables import MODEL_VERSION, PLACE
 from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
+from serving.beam.config import BeamOptions
 from serving.registry import content_hash
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigError, DataError, PushError)}
@@ -70,7 +71,7 @@ class BatchOptions:
       max_bad_rows: maximum number of bad rows of all files.
       workers: processes on this machine.
       allow_unvalidated: whether to use a model that no push wrote.
-      beam_arguments: arguments of Beam, after the defaults.
+      beam: options of Beam.
       quiet: whether no progress is printed.
     """
 
@@ -87,7 +88,7 @@ class BatchOptions:
     max_bad_rows: int = 0
     workers: int = 1
     allow_unvalidated: bool = False
-    beam_arguments: tuple[str, ...] = ()
+    beam: BeamOptions = field(default_factory=BeamOptions)
     quiet: bool = False
 
 
@@ -211,7 +212,7 @@ def _run_beam(options: BatchOptions, state: JobState, job: Job, folder: Path, un
 
         # A worker without a file would load the model for nothing.
         workers = min(options.workers, len(unfinished))
-        arguments = beam_pipeline.build_arguments(workers, options.beam_arguments, job, options.output)
+        arguments = beam_pipeline.prepare_arguments(options.beam, workers, job, options.output)
         # Loaded here, too, so that a damaged model is reported at once; a process loads it once.
         model_loader.load_predictor(folder, allow_unvalidated=job.allow_unvalidated)
         predict_file = PredictFile(job, str(folder), options.output, options.max_bad_rows)

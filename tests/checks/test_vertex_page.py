@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from checks.vertex_page import align, is_setup, mask, read_blocks, read_listings, read_setup
 
 from checks import vertex_page
-from checks.vertex_page import align, is_setup, mask, read_blocks, read_listings, read_setup
 
 _COMMAND = re.compile(r"(\$ )?(source|export|python|env|docs/\S+|gcloud|docker|pkill|kill|make) ")
 

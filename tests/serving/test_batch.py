@@ -32,6 +32,7 @@ from serving.batch.job_runner import _parse_error
 from serving.batch.predict_file import PredictFile
 from serving.batch.progress import Progress
 from serving.batch.storage import OutputFolder
+from serving.beam.arguments import RUNNER_CLASSES
 from serving.registry import Candidate, LocalRegistry
 from tests.conftest import ROOT
 from tests.serving.models import golden_answers
@@ -439,17 +440,26 @@ def test_models_and_beam_options_that_cannot_be_used_are_one_line(
     assert "--beam-option direct_num_wrokers: is not an option of Beam; did you mean 'direct_num_workers'?" in batch(
         *command, "--beam-option", "direct_num_wrokers=2", code=2
     )
-    dataflow = (
-        "--",
-        "--runner",
-        "DataflowRunner",
-        "--project=my-project",
-        "--region=europe-west4",
-        "--temp_location=gs://b/t",
-    )
-    assert f"error: INPUT: Dataflow's workers cannot see {source}; give a gs:// path" in batch(
-        *command, *dataflow, code=2
-    )
+    dataflow = ("--beam", "runner=dataflow", "--", "--project", "my-project", "--region=europe-west4")
+    assert (
+        f"error: INPUT: the workers of --beam runner dataflow are on other machines and cannot see {source}; give a "
+        "gs:// folder\n"
+    ) in batch(*command, *dataflow, code=2)
+    for flags, error in (
+        (("--beam-option", "runner=FlinkRunner"), "--beam-option runner: is set by the key runner"),
+        (
+            ("--beam", "runner=flnk"),
+            "--beam runner: input should be 'direct', 'prism', 'flink', 'spark', 'dataflow' or",
+        ),
+        (("--beam", "runnr=flink"), "--beam: unknown key 'runnr', did you mean 'runner'?"),
+        (("--beam", "master=h:1"), "--beam master: is for flink and spark, and the runner is direct; remove it"),
+        (("--beam", "runner=portable"), "--beam job_endpoint: is missing; portable needs HOST:PORT of a running job"),
+        (
+            ("--beam", "runner=prism", "--beam", "prism_binary=/no/prism"),
+            "--beam prism_binary: there is no program '/no/prism'; build it with `go install",
+        ),
+    ):
+        assert f"error: {error}" in batch(*command, *flags, code=2)
     # Nothing was predicted: another job may have the folder.
     batch(
         write(tmp_path / "bad.csv", text([["z", "old", "1", "1", "", "Rome", ""]])), output, "--model", models, code=3
@@ -590,14 +600,13 @@ def test_a_bucket_to_a_bucket(
     assert table.column("file").to_pylist()[0] == f"{root}/in/a.csv"
     assert "nothing to do" in batch(*command)
     # What Dataflow would get, run here.
-    dataflow = {
-        "runner": "pipeline.vertex.dataflow.RehearsedDataflowRunner",
-        "dry_run": "True",
-        "project": "my-project",
-    }
-    dataflow |= {"region": "europe-west4", "temp_location": f"gs://{BUCKET}/temp", "sdk_container_image": "image:1"}
-    options = [f"--{name}={value}" for name, value in {**dataflow, "experiments": "use_runner_v2"}.items()]
-    batch(command[0], f"{root}/dataflow", *command[2:], "--", *options)
+    rehearsed = "pipeline.vertex.dataflow.RehearsedDataflowRunner"
+    monkeypatch.setitem(RUNNER_CLASSES, "dataflow", rehearsed)
+    dataflow = {"dry_run": "True", "project": "my-project", "region": "europe-west4"}
+    dataflow |= {"temp_location": f"gs://{BUCKET}/temp"}
+    options = [f"--{name}={value}" for name, value in dataflow.items()]
+    beam_flags = ("--beam", "runner=dataflow", "--beam", "sdk_image=image:1")
+    batch(command[0], f"{root}/dataflow", *command[2:], *beam_flags, "--", *options)
     assert predictions(bucket / "dataflow").equals(table)
     assert "no such file" in batch(f"{root}/in/c.csv", *command[1:], code=3)
     odd = "in [1]#%20é?*"

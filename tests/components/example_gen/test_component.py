@@ -19,6 +19,7 @@ from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvE
 from tfx.types import standard_artifacts
 
 from cli.errors import DataError
+from components.example_gen import component as example_gen_component
 from components.example_gen.blocks import BATCHES_AHEAD, Division, convert
 from components.example_gen.component import (
     CONTENT_PROPERTY,
@@ -281,6 +282,32 @@ def test_places_are_those_of_the_file_in_whatever_piece_a_row_is(
         DataError, match=f"a.csv:{places[0].rpartition(':')[2]}: x: expected a finite number, found 'old'"
     ):
         run_example_gen(tmp_path, splits, ignored_columns=["group", "when"], max_bad_rows=1)
+
+
+def test_a_large_compressed_csv_is_named_as_what_cannot_be_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for module in (readers, example_gen_component):
+        monkeypatch.setattr(module, "PIECE_BYTES", 5_000)
+    monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4096)
+    write(tmp_path / "a.csv", [f"{i},{i % 2},g,2026-01" for i in range(4000)])
+    write(tmp_path / "b.csv", [f"{i},{i % 2},g,2026-01" for i in range(4000)])
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress((tmp_path / "b.csv").read_bytes()))
+    write(tmp_path / "small.csv", ["1,1,g,2026-01"])
+    (tmp_path / "small.csv.gz").write_bytes(gzip.compress((tmp_path / "small.csv").read_bytes()))
+    splits = {
+        "train": {"files": "a.csv"},
+        "eval": {"files": "b.csv.gz"},
+        "test": {"files": "small.csv.gz"},
+    }
+    _, out = run_example_gen(tmp_path, splits, ignored_columns=["group", "when"])
+    assert [line for line in capfd.readouterr().err.splitlines() if "cannot be cut" in line] == [
+        f"{tmp_path}/b.csv.gz: is read by one worker and makes one shard, since compressed CSV cannot be cut; decompress "
+        "it, or divide it into several files"
+    ]
+    shards = {split: len(list((out / f"Split-{split}").iterdir())) for split in splits}
+    assert shards["train"] > 5
+    assert (shards["eval"], shards["test"]) == (1, 1)
 
 
 def test_parquet_is_read_in_pieces_of_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pipeline.config.beam_args import beam_args
 from pipeline.config.nodes import nodes
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.vertex import compiler
-from serving.beam_options import check_beam_args
+from serving.beam.option_names import check_beam_args
 from tests.conftest import CENSUS_CONFIG, ROOT
 
 
@@ -171,7 +171,7 @@ def test_dataflow_is_chosen_for_one_component_alone() -> None:
         "--sdk_container_image=i/workers@sha256:1",
         "--temp_location=gs://my-project-pipelines/census-income/dataflow-temp",
     } <= {*transform}
-    assert "--runner=DirectRunner" in executors["ExampleGen_executor"]["container"]["args"]
+    assert "--runner=FnApiRunner" in executors["ExampleGen_executor"]["container"]["args"]
 
 
 def lint(job: dict[str, Any], census: PipelineConfig) -> str:
@@ -238,9 +238,15 @@ def test_a_job_parameter_without_a_value_is_named(job: dict[str, Any], census: P
         ("vertex.image=''", "vertex.image: "),
         ("vertex.machines={Trainor: {}}", "did you mean 'Trainer'?"),
         ("vertex.machines={Transform: {replicas: 2}}", "only Trainer runs on several machines"),
-        ("beam.runner=DaskRunner", "the runner is not offered: it gives wrong results"),
+        ("beam.runner=DaskRunner", "beam.runner: input should be 'direct', 'prism', 'flink', 'spark', 'dataflow' or"),
+        ("beam.job_endpoint=x", "beam.job_endpoint: expected HOST:PORT, found 'x'"),
+        ("beam={runner: flink, machine_type: n1-highmem-2}", "beam: machine_type: is for dataflow, and the runner is"),
+        ("beam={runner: portable, worker_pool: 'h:1', sdk_image: i}", "worker_pool and sdk_image: give one of them"),
+        ("beam={runner: portable, shared_folder: a/b}", "beam.shared_folder: expected an absolute path"),
+        ("beam={runner: flink, options: {parallelism: 2}}", "options.parallelism: is set by the key parallelism"),
+        ("beam.options={region: x}", "options.region: is set by the section `vertex`"),
+        ("beam.components={Transform: {master: 'h:1'}}", "components.Transform.master: is for flink and spark, and"),
         ("beam.runner=dataflow", "beam.sdk_image: dataflow's workers need the image of the Dockerfile's target"),
-        ("beam.runner=spark", "expected direct, dataflow or a Beam runner's name"),
         ("beam.components={Trainer: {workers: 2}}", "'Trainer' does not run on Beam"),
         ("beam.components={ExampleValidator: {workers: 2}}", "'ExampleValidator' does not run on Beam"),
         ("push.vertex.traffic_steps=[50, 10]", "must rise"),
@@ -273,13 +279,43 @@ def test_what_dataflow_would_refuse_is_refused_here() -> None:
 
 
 def test_another_runner_takes_its_options() -> None:
-    made = beam_args(
-        pipeline_config.load(
-            CENSUS_CONFIG, ["beam={runner: FlinkRunner, options: {flink_master: host:8081, parallelism: 4}}"]
-        )
-    )
-    assert made == ["--runner=FlinkRunner", "--flink_master=host:8081", "--parallelism=4", "--no_pipeline_type_check"]
-    check_beam_args(made)
+    settings = ["beam={runner: flink, master: 'host:8081', parallelism: 4, worker_pool: 'localhost:5'}"]
+    arguments = beam_args(pipeline_config.load(CENSUS_CONFIG, settings))
+    assert arguments == [
+        "--runner=serving.beam.runners.FlinkRunner",
+        "--job_server_timeout=2592000",
+        "--default_sdk_harness_log_level=WARNING",
+        "--flink_master=host:8081",
+        "--parallelism=4",
+        "--environment_type=EXTERNAL",
+        "--environment_config=localhost:5",
+        "--sdk_container_image=none",
+        "--no_pipeline_type_check",
+    ]
+    check_beam_args(arguments)
+
+
+def test_an_option_of_another_runner_is_named() -> None:
+    config = pipeline_config.load(CENSUS_CONFIG, ["beam={runner: spark, options: {flink_version: '1.19'}}"])
+    with pytest.raises(
+        ConfigError, match=r"beam.options.flink_version: is an option of the runner flink, and the runn"
+    ):
+        check_beam_args(beam_args(config))
+
+
+def test_a_component_with_another_runner_inherits_what_that_runner_takes() -> None:
+    settings = [
+        "beam={runner: flink, master: 'host:8081', parallelism: 4, worker_pool: 'localhost:5', workers: 3}",
+        "beam.components={Transform: {runner: direct, running_mode: multi_processing}, Evaluator: {sdk_image: i}}",
+    ]
+    config = pipeline_config.load(CENSUS_CONFIG, settings)
+    assert beam_args(config, "Transform")[:3] == [
+        "--runner=FnApiRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=3",
+    ]
+    assert "--environment_config=i" in beam_args(config, "Evaluator")
+    assert "--environment_config=localhost:5" not in beam_args(config, "Evaluator")
 
 
 def test_files_of_the_users_own_code_are_in_the_job_and_their_folder_is_not(tmp_path: Path) -> None:
