@@ -59,6 +59,12 @@ KEYS = ("method", "code", "message", "when", *NUMBERS, "reason", "quota")
     help="JSON file with `caller`, `roles` and `act_as`; permissions are checked against it.  [default: no checks]",
 )
 @click.option(
+    "--run-as",
+    type=int,
+    metavar="UID",
+    help="User of the images, as in `vertex_runner.py rehearse`.  [default: your own]",
+)
+@click.option(
     "--tls", type=click.Path(path_type=Path), help="Folder of the CA and the certificate.  [default: STATE/tls]"
 )
 @click.pass_context
@@ -70,6 +76,7 @@ def main(
     warm_up_seconds: float,
     projects: tuple[str, ...],
     iam_file: Path | None,
+    run_as: int | None,
     tls: Path | None,
 ) -> None:
     """Emulate Vertex AI and Cloud Storage on this machine, until Ctrl-C.
@@ -87,6 +94,7 @@ def main(
         "warm_up_seconds": warm_up_seconds,
         "project_numbers": _parse_projects(projects),
         "iam": iam_file and _read_iam(iam_file),
+        "run_as": run_as,
     }
     with _lock_state(state), _open_server(state.absolute(), port, settings) as server:
         lines = [f"export {key}={shlex.quote(value)}" for key, value in server.environment().items()]
@@ -159,7 +167,7 @@ def inject(fault: tuple[str, ...]) -> None:
     Keys: method (a name, `mutation` or `*`), code, message, when (before, after, operation), skip, times,
     delay_seconds, reason, quota. The running emulator is that of VERTEX_API_ENDPOINT.
     """
-    click.echo(json.dumps(call_control("Inject", parse_fault(fault))))
+    click.echo(json.dumps(call_control("Inject", parse_fault(fault)), sort_keys=True))
 
 
 def parse_fault(parts: Sequence[str]) -> dict[str, object]:

@@ -1,4 +1,8 @@
-"""EndpointService and PredictionService: deployments, traffic, and predictions from the deployed SavedModels."""
+"""EndpointService and PredictionService: deployments, traffic, and predictions from the deployed SavedModels.
+
+Quotations are of endpoint.proto, endpoint_service.proto and machine_resources.proto. Status codes are guesses where a
+docstring names no source.
+"""
 
 import random
 import re
@@ -7,11 +11,11 @@ import time
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
-from google.protobuf import empty_pb2, json_format, struct_pb2
+from google.protobuf import json_format, struct_pb2
 
 from emulators.vertex import models
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
-from emulators.vertex.service import Emulator, finisher, list_page, method
+from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
@@ -20,6 +24,12 @@ _NEW = "0"
 
 @method("EndpointService")
 def create_endpoint(emulator: Emulator, request: Any) -> Any:
+    """Start the creation of an endpoint.
+
+    Endpoint.display_name is "Required"; CreateEndpointRequest.endpoint_id: "If the first character is a letter, ... up
+    to 63 characters, and valid characters are [a-z0-9-]. The last character must be a letter or number. If the first
+    character is a number, ... up to 9 characters, and valid characters are [0-9] with no leading zeros."
+    """
     if not request.endpoint.display_name:
         raise InvalidArgumentError("endpoint.display_name is required.")
     if request.endpoint_id and not _ENDPOINT_ID.fullmatch(request.endpoint_id):
@@ -61,6 +71,7 @@ def list_endpoints(emulator: Emulator, request: Any) -> Any:
 
 @method("EndpointService")
 def update_endpoint(emulator: Emulator, request: Any) -> Any:
+    """Change an endpoint; that other fields are rejected is a guess."""
     endpoint = emulator.store.get(request.endpoint.name)
     check_etag(request.endpoint.etag, endpoint)
     for field in request.update_mask.paths:
@@ -82,26 +93,34 @@ def _warm_up(emulator: Emulator, endpoint: str) -> None:
     emulator.warm_up_ends[endpoint] = time.monotonic() + emulator.warm_up_seconds
 
 
-@method("EndpointService")
-def delete_endpoint(emulator: Emulator, request: Any) -> Any:
-    if emulator.store.get(request.name).deployed_models:
+def _check_empty(emulator: Emulator, endpoint: Any, request: Any) -> None:
+    """Reject the deletion of an endpoint with deployments; the code is a guess."""
+    if endpoint.deployed_models:
         raise FailedPreconditionError(f"{request.name} has deployed models; undeploy them first.")
-    return emulator.operations.start("DeleteEndpoint", request.name, {"name": request.name})
 
 
-@finisher("DeleteEndpoint")
-def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
-    emulator.store.delete(request["name"])
-    return empty_pb2.Empty()
+deletion("EndpointService", "Endpoint", _check_empty)
 
 
 @method("EndpointService")
 def deploy_model(emulator: Emulator, request: Any) -> Any:
+    """Start a deployment.
+
+    DedicatedResources.machine_spec and min_replica_count are "Required"; MachineSpec.machine_type: "For DeployedModel
+    this field is optional, and the default value is n1-standard-2"; DeployedModel.id: "1-10 characters, and valid
+    characters are /[0-9]/". Other resources than dedicated ones are not emulated.
+    """
     endpoint = emulator.store.get(request.endpoint)
     deployed = request.deployed_model
     version = models.find_version(emulator, deployed.model)
-    if not deployed.dedicated_resources.machine_spec.machine_type:
-        raise InvalidArgumentError("deployed_model.dedicated_resources.machine_spec.machine_type is required.")
+    resources = deployed.dedicated_resources
+    if not resources:
+        raise StatusError("UNIMPLEMENTED", "Only deployments with dedicated_resources are emulated.")
+    if resources.min_replica_count < 1:
+        raise InvalidArgumentError("deployed_model.dedicated_resources.min_replica_count is required.")
+    resources.machine_spec.machine_type = resources.machine_spec.machine_type or "n1-standard-2"
+    if deployed.id and not re.fullmatch("[0-9]{1,10}", deployed.id):
+        raise InvalidArgumentError(f"deployed_model.id {deployed.id} does not match [0-9]{{1,10}}.")
     if emulator.iam is not None:
         emulator.iam.check_acting(deployed.service_account)
         emulator.iam.check_files(deployed.service_account)
@@ -134,6 +153,13 @@ def _finish_deploy(emulator: Emulator, request: dict[str, Any]) -> Any:
 
 @method("EndpointService")
 def undeploy_model(emulator: Emulator, request: Any) -> Any:
+    """Start the end of a deployment.
+
+    UndeployModelRequest.traffic_split: "If last DeployedModel is being undeployed from the Endpoint, the
+    [Endpoint.traffic_split] will always end up empty when this call returns. A DeployedModel will be successfully
+    undeployed only if it doesn't have any traffic assigned to it when this method executes, or if this field unassigns
+    any traffic to it."
+    """
     endpoint = emulator.store.get(request.endpoint)
     ids = {d.id for d in endpoint.deployed_models}
     if request.deployed_model_id not in ids:
@@ -158,6 +184,11 @@ def _finish_undeploy(emulator: Emulator, request: dict[str, Any]) -> Any:
 
 
 def _check_split(split: dict[str, int], ids: set[str]) -> None:
+    """Check a split.
+
+    Endpoint.traffic_split: "A map from a DeployedModel's ID to the percentage", "must add up to 100, or map must be
+    empty". DeployModelRequest.traffic_split: ""0" should be used" for the model that is being deployed.
+    """
     unknown = set(split) - ids
     if unknown:
         raise InvalidArgumentError(
@@ -196,7 +227,10 @@ _MODELS = _LoadedModels()
 
 @method("PredictionService")
 def predict(emulator: Emulator, request: Any) -> Any:
-    """Return predictions of one of the deployed models, drawn by the traffic split."""
+    """Return predictions of one of the deployed models, drawn by the traffic split.
+
+    The codes of an endpoint without traffic and of a model that fails are guesses.
+    """
     with emulator.store.lock:
         endpoint = emulator.store.get(request.endpoint)
         if not endpoint.deployed_models:

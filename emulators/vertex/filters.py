@@ -17,7 +17,7 @@ _IN_CONTEXT = re.compile(r"""^in_context\("([^"]+)"\)$""")
 
 
 def is_match(resource: dict[str, Any], expression: str) -> bool:
-    """Return whether a resource, as a dict of snake_case fields, meets a filter."""
+    """Return whether a resource, as a dict of snake_case fields, meets a filter: https://google.aip.dev/160."""
     tokens, place = [], 0
     while place < len(expression.rstrip()):
         match = _TOKEN.match(expression, place)
@@ -50,6 +50,7 @@ def _read_any(resource: dict[str, Any], tokens: list[str]) -> bool:
 
 
 def _read_term(resource: dict[str, Any], tokens: list[str]) -> bool:
+    """Return the value of one term: https://google.aip.dev/160#logical-operators."""
     if not tokens:
         raise InvalidArgumentError("Invalid filter: it ends too early.")
     token = tokens.pop(0)
@@ -64,6 +65,10 @@ def _read_term(resource: dict[str, Any], tokens: list[str]) -> bool:
 
 
 def _is_true(resource: dict[str, Any], term: str) -> bool:
+    """Return whether a comparison holds: https://google.aip.dev/160#comparison-operators.
+
+    in_context is a function of ListExecutionsRequest.filter and ListArtifactsRequest.filter.
+    """
     member = _IN_CONTEXT.match(term)
     if member is not None:
         return member[1] in resource.get("in_context", ())

@@ -15,15 +15,20 @@ from google.rpc import code_pb2, status_pb2
 
 from emulators.vertex import models
 from emulators.vertex.endpoints import predict_rows
-from emulators.vertex.errors import InvalidArgumentError
+from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.pipelines import check_network
-from emulators.vertex.service import Emulator, finisher, list_page, method
+from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
 from emulators.vertex.store import now
 from pipeline.vertex.rehearsal import install_package
+from serving.registry.vertex.connection import EMULATOR_ACCOUNT
+
+_DATA_FORMATS = ("tf-record", "csv", "jsonl")
+_GZIP = b"\x1f\x8b"
 
 
 @method("JobService")
 def create_custom_job(emulator: Emulator, request: Any) -> Any:
+    """Start a job; CustomJobSpec.worker_pool_specs: "Required. The spec of the worker pools including machine type"."""
     job = request.custom_job
     if not job.job_spec.worker_pool_specs:
         raise InvalidArgumentError("job_spec.worker_pool_specs is required.")
@@ -65,6 +70,7 @@ def _train(emulator: Emulator, name: str) -> None:
                 "LANG": "C.UTF-8",
                 "CLOUD_ML_JOB_ID": name.rpartition("/")[2],
                 **emulator.environment,
+                **({EMULATOR_ACCOUNT: job.job_spec.service_account} if job.job_spec.service_account else {}),
                 **{entry.name: entry.value for entry in pool.container_spec.env},
             }
             if sum(p.replica_count for p in pools) > 1:
@@ -101,10 +107,16 @@ def list_custom_jobs(emulator: Emulator, request: Any) -> Any:
 
 @method("JobService")
 def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
+    """Start a batch prediction.
+
+    Other formats than jsonl (BatchPredictionJob.InputConfig.instances_format) are not emulated.
+    """
     job = request.batch_prediction_job
     models.find_version(emulator, job.model)
     if job.input_config.instances_format != "jsonl" or not job.input_config.gcs_source.uris:
-        raise InvalidArgumentError("only jsonl from gcs_source is emulated.")
+        raise StatusError("UNIMPLEMENTED", "Only jsonl from gcs_source is emulated.")
+    if job.output_config.predictions_format != "jsonl" or not job.output_config.gcs_destination.output_uri_prefix:
+        raise StatusError("UNIMPLEMENTED", "Only jsonl to gcs_destination is emulated.")
     job.name = f"{request.parent}/batchPredictionJobs/{emulator.store.new_id()}"
     job.state = v1.JobState.JOB_STATE_PENDING
     emulator.store.put(job)
@@ -113,27 +125,59 @@ def create_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
 
 
 def _predict(emulator: Emulator, name: str) -> None:
+    """Run a batch prediction and store how it ended.
+
+    The folder is "prediction-<model-display-name>-<job-create-time>" (BatchPredictionJob.OutputConfig.gcs_destination).
+    The names of the files are those of public transcripts of custom models, not the proto's predictions_0001.jsonl:
+    https://github.com/GoogleCloudPlatform/vertex-ai-samples. A row that fails is in the file of errors, with "a
+    google.rpc.Status containing only code and message fields". It is a guess that a job without a result fails.
+    """
     job = emulator.store.get(name)
     version = models.find_version(emulator, job.model)
-    files = [file for uri in job.input_config.gcs_source.uris for file in sorted(_glob(emulator, uri))]
-    target = emulator.path(job.output_config.gcs_destination.output_uri_prefix) / f"prediction-{job.display_name}"
-    rows = [json.loads(line) for file in files for line in file.read_text().splitlines() if line]
-    try:
-        predicted = predict_rows(str(emulator.path(version.artifact_uri)), rows)
-    except (KeyError, ValueError, TypeError, OSError) as error:
-        job.state, job.end_time = v1.JobState.JOB_STATE_FAILED, now()
-        job.error = status_pb2.Status(code=code_pb2.INTERNAL, message=f"{type(error).__name__}: {error}")
-        emulator.store.put(job)
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"instance": i, "prediction": p}) for i, p in zip(rows, predicted, strict=True)]
-    (target / "prediction.results-00000-of-00001").write_text("".join(f"{line}\n" for line in lines))
-    (target / "prediction.errors_stats-00000-of-00001").write_text("")
+    folder = f"prediction-{version.display_name}-{job.create_time.isoformat(timespec='milliseconds')}"
+    folder = folder.replace("+00:00", "Z")
     prefix = job.output_config.gcs_destination.output_uri_prefix.rstrip("/")
-    job.output_info.gcs_output_directory = f"{prefix}/{target.name}"
-    job.state, job.end_time = v1.JobState.JOB_STATE_SUCCEEDED, now()
-    job.completion_stats.successful_count = len(rows)
+    results: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
+    try:
+        files = [file for uri in job.input_config.gcs_source.uris for file in sorted(_glob(emulator, uri))]
+        lines = [line for file in files for line in file.read_text().splitlines() if line]
+        results, errors = _predict_lines(str(emulator.path(version.artifact_uri)), lines)
+        target = emulator.path(f"{prefix}/{folder}")
+        target.mkdir(parents=True, exist_ok=True)
+        for kind, rows in (("results", results), ("errors_stats", errors)):
+            text = "".join(f"{json.dumps(row)}\n" for row in rows)
+            (target / f"prediction.{kind}-00000-of-00001").write_text(text)
+        first = errors[0]["error"]["message"] if errors else "there is none"
+        problem = "" if results else f"No row could be predicted: {first}"
+    except (StatusError, OSError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    job.output_info.gcs_output_directory = f"{prefix}/{folder}"
+    job.completion_stats.successful_count, job.completion_stats.failed_count = len(results), len(errors)
+    if problem:
+        job.error = status_pb2.Status(code=code_pb2.INTERNAL, message=problem)
+    job.state = v1.JobState.JOB_STATE_FAILED if problem else v1.JobState.JOB_STATE_SUCCEEDED
+    job.end_time = now()
     emulator.store.put(job)
+
+
+def _predict_lines(folder: str, lines: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the results and the errors of lines of JSON, each predicted alone if not all can be."""
+    results, errors = [], []
+    try:
+        rows = [json.loads(line) for line in lines]
+        return [{"instance": i, "prediction": p} for i, p in zip(rows, predict_rows(folder, rows), strict=True)], []
+    except (KeyError, ValueError, TypeError):
+        for line in lines:
+            row: Any = line
+            try:
+                row = json.loads(line)
+                (prediction,) = predict_rows(folder, [row])
+                results.append({"instance": row, "prediction": prediction})
+            except (KeyError, ValueError, TypeError) as error:
+                message = f"{type(error).__name__}: {error}"
+                errors.append({"instance": row, "error": {"code": code_pb2.INVALID_ARGUMENT, "message": message}})
+    return results, errors
 
 
 def _glob(emulator: Emulator, uri: str) -> list[Path]:
@@ -152,30 +196,19 @@ def list_batch_prediction_jobs(emulator: Emulator, request: Any) -> Any:
     return list_page(v1.types.ListBatchPredictionJobsResponse, "batch_prediction_jobs", jobs, request)
 
 
-def _start_deletion(emulator: Emulator, request: Any) -> Any:
-    emulator.store.get(request.name)
-    return emulator.operations.start("DeleteJob", request.name, {"name": request.name})
+def _check_ended(emulator: Emulator, job: Any, request: Any) -> None:
+    """Reject the deletion of a job that has not ended.
+
+    "Can only be called on jobs that already finished" (JobService.DeleteBatchPredictionJob). That this holds for custom
+    jobs too, and the code, are guesses.
+    """
+    if job.state in (v1.JobState.JOB_STATE_PENDING, v1.JobState.JOB_STATE_RUNNING):
+        raise FailedPreconditionError(f"{request.name} is {job.state.name}; it can be deleted when it has ended.")
 
 
-@finisher("DeleteJob")
-def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
-    emulator.store.delete(request["name"])
-    return empty_pb2.Empty()
-
-
-@method("JobService")
-def delete_batch_prediction_job(emulator: Emulator, request: Any) -> Any:
-    return _start_deletion(emulator, request)
-
-
-@method("JobService")
-def delete_custom_job(emulator: Emulator, request: Any) -> Any:
-    return _start_deletion(emulator, request)
-
-
-@method("JobService")
-def delete_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> Any:
-    return _start_deletion(emulator, request)
+deletion("JobService", "BatchPredictionJob", _check_ended)
+deletion("JobService", "CustomJob", _check_ended)
+deletion("JobService", "ModelDeploymentMonitoringJob")
 
 
 @method("JobService")
@@ -210,10 +243,24 @@ def create_model_deployment_monitoring_job(emulator: Emulator, request: Any) -> 
 
 
 def _check_monitored(emulator: Emulator, job: Any) -> None:
+    """Check the objectives of a monitoring job.
+
+    ModelMonitoringObjectiveConfig.TrainingDataset.data_format: "only applicable if the input is from Google Cloud
+    Storage. The possible formats are: "tf-record" ... "csv" ... "jsonl"". The codes are guesses, and that a file which
+    the format does not fit is found at once.
+    """
     deployed = {d.id for d in emulator.store.get(job.endpoint).deployed_models}
     for config in job.model_deployment_monitoring_objective_configs:
         if config.deployed_model_id not in deployed:
             raise InvalidArgumentError(f"DeployedModel {config.deployed_model_id} is not on {job.endpoint}.")
+        training = config.objective_config.training_dataset
+        if training.gcs_source.uris and training.data_format not in _DATA_FORMATS:
+            raise InvalidArgumentError(
+                f"data_format '{training.data_format}' is not one of {', '.join(_DATA_FORMATS)}."
+            )
+        for file in (file for uri in training.gcs_source.uris for file in _glob(emulator, uri)):
+            if training.data_format == "tf-record" and file.read_bytes()[:2] == _GZIP:
+                raise InvalidArgumentError(f"gs://{file.relative_to(emulator.storage)} is not a TFRecord file.")
 
 
 @method("JobService")

@@ -36,8 +36,12 @@ def get_store_name(job_name: str) -> str:
     return f"{job_name.split('/pipelineJobs/')[0]}/metadataStores/default"
 
 
-def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str]) -> None:
-    """Make the contexts of a job, the execution of its DAG, and the details of its tasks, which are all pending."""
+def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str], parameters: Mapping[str, Any]) -> None:
+    """Make the contexts of a job, the execution of its DAG, and the details of its tasks, which are all pending.
+
+    The metadata of the DAG's execution has the job's parameters, as `input:NAME`: the SDK's table of experiments reads
+    them there (PipelineJob._query_experiment_row).
+    """
     parent, job_id = get_store_name(job.name), job.name.rpartition("/")[2]
     if not emulator.store.has(parent):
         emulator.store.put(v1.MetadataStore(name=parent))
@@ -46,6 +50,8 @@ def begin_run(emulator: Emulator, job: Any, pipeline: str, tasks: Sequence[str])
         emulator, f"{parent}/contexts/{job_id}", job_id, "system.PipelineRun", [pipeline_context.name]
     )
     run = _create_execution(emulator, parent, run_context.name, job_id, "system.Run")
+    run.metadata = {f"input:{name}": value for name, value in parameters.items()}
+    emulator.store.put(run)
     job.job_detail.pipeline_context, job.job_detail.pipeline_run_context = pipeline_context, run_context
     # The DAG has an entry of its own, which is the parent of the others.
     dag = v1.PipelineTaskDetail(task_id=1, task_name=job_id, state=_TASK.RUNNING, create_time=now(), execution=run)

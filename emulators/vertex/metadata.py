@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 from google.cloud import aiplatform_v1 as v1
-from google.protobuf import empty_pb2
 
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
-from emulators.vertex.service import Emulator, finisher, list_page, method
+from emulators.vertex.service import Emulator, deletion, finisher, list_page, method
 from emulators.vertex.store import check_etag, now
 
 # "may error with FAILED_PRECONDITION if the number ... exceeds 1000"
@@ -28,7 +27,9 @@ _OWN_NAMESPACES = ("system.", "google.", "tfx.")
 
 @method("MetadataService")
 def create_metadata_store(emulator: Emulator, request: Any) -> Any:
-    name = f"{request.parent}/metadataStores/{request.metadata_store_id or 'default'}"
+    """Start the creation of a store; its ID is as CreateMetadataStoreRequest.metadata_store_id says."""
+    _check_id(request.metadata_store_id)
+    name = f"{request.parent}/metadataStores/{request.metadata_store_id or emulator.store.new_id()}"
     if emulator.store.has(name):
         raise StatusError("ALREADY_EXISTS", f"MetadataStore {name} already exists.")
     return emulator.operations.start("CreateMetadataStore", name, {"name": name})
@@ -45,6 +46,10 @@ def get_metadata_store(emulator: Emulator, request: Any) -> Any:
 
 
 def _create(emulator: Emulator, parent: str, folder: str, message: Any, resource_id: str) -> Any:
+    """Create a resource.
+
+    "Otherwise the request will fail with ALREADY_EXISTS" (CreateArtifactRequest.artifact_id, and the others').
+    """
     emulator.store.get(parent)
     _check_id(resource_id)
     if not isinstance(message, v1.MetadataSchema):
@@ -116,6 +121,7 @@ def list_metadata_schemas(emulator: Emulator, request: Any) -> Any:
 
 
 def _update(emulator: Emulator, message: Any, mask: Any, allow_missing: bool) -> Any:
+    """Change a resource: UpdateArtifactRequest.allow_missing may create it. The code for a wrong mask is a guess."""
     if allow_missing and not emulator.store.has(message.name):
         return emulator.store.put(message)
     current = emulator.store.get(message.name)
@@ -237,41 +243,28 @@ def remove_context_children(emulator: Emulator, request: Any) -> Any:
     return v1.types.RemoveContextChildrenResponse()
 
 
-def _start_deletion(emulator: Emulator, request: Any) -> Any:
-    check_etag(getattr(request, "etag", ""), emulator.store.get(request.name))
-    return emulator.operations.start("DeleteMetadata", request.name, {"name": request.name})
+def _check_deleted_etag(emulator: Emulator, resource: Any, request: Any) -> None:
+    check_etag(request.etag, resource)
 
 
-@method("MetadataService")
-def delete_context(emulator: Emulator, request: Any) -> Any:
+def _check_children(emulator: Emulator, resource: Any, request: Any) -> None:
+    """Reject the deletion of a context with children.
+
+    "The force deletion semantics is still undefined" (DeleteContextRequest.force). The code is a guess.
+    """
     children = [
         context.name
         for context in emulator.store.list_below(request.name.rpartition("/")[0], "Context")
         if request.name in context.parent_contexts
     ]
     if children and not request.force:
-        # "The force deletion semantics is still undefined" (DeleteContextRequest.force). The code is a guess.
         raise FailedPreconditionError(f"{request.name} has child contexts.")
-    return _start_deletion(emulator, request)
+    check_etag(request.etag, resource)
 
 
-@method("MetadataService")
-def delete_execution(emulator: Emulator, request: Any) -> Any:
-    return _start_deletion(emulator, request)
-
-
-@method("MetadataService")
-def delete_artifact(emulator: Emulator, request: Any) -> Any:
-    return _start_deletion(emulator, request)
-
-
-@finisher("DeleteMetadata")
-def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
-    name = request["name"]
-    emulator.store.delete(name)
-    emulator.store.execute("DELETE FROM member WHERE name = ? OR context = ?", (name, name))
-    emulator.store.execute("DELETE FROM event WHERE execution = ? OR artifact = ?", (name, name))
-    return empty_pb2.Empty()
+deletion("MetadataService", "Context", _check_children)
+deletion("MetadataService", "Execution", _check_deleted_etag)
+deletion("MetadataService", "Artifact", _check_deleted_etag)
 
 
 @method("MetadataService")
@@ -331,6 +324,7 @@ def _read_events(emulator: Emulator, column: str, names: Iterable[str]) -> set[t
 
 
 def _build_graph(emulator: Emulator, executions: set[str], artifacts: set[str], events: set[tuple[Any, ...]]) -> Any:
+    """Return a subgraph, whose size QueryArtifactLineageSubgraphRequest.artifact limits to 1000."""
     if max(len(executions), len(artifacts), len(events)) > MAX_GRAPH:
         raise FailedPreconditionError(
             f"The lineage subgraph has more than {MAX_GRAPH} artifacts, executions or events."

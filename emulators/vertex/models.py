@@ -1,4 +1,8 @@
-"""ModelService: models, versions, aliases, evaluations."""
+"""ModelService: models, versions, aliases, evaluations.
+
+Quotations are of model.proto, model_service.proto and the comments of ModelService in the client. Status codes are
+guesses where a docstring names no source.
+"""
 
 import re
 from typing import Any
@@ -12,7 +16,9 @@ from emulators.vertex.store import check_etag, now
 
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
-_LABEL = re.compile(r"[\w-]{0,63}")
+_LABEL = re.compile(r"[\w-]{0,64}")
+_MODEL_FIELDS = ("display_name", "description")
+_VERSION_FIELDS = ("version_description",)
 DEFAULT = "default"
 # Key of the labels of a whole model, after its name.
 _MODEL_LABELS = "#labels"
@@ -24,7 +30,7 @@ def list_versions(emulator: Emulator, model: str) -> list[Any]:
 
 
 def find_version(emulator: Emulator, name: str) -> Any:
-    """Return a version by `MODEL` (the default one), `MODEL@ID` or `MODEL@ALIAS`."""
+    """Return a version by `MODEL` (the default one), `MODEL@ID` or `MODEL@ALIAS` (GetModelRequest.name)."""
     model, _, id_or_alias = name.partition("@")
     for version in list_versions(emulator, model):
         if id_or_alias == version.version_id or (id_or_alias or DEFAULT) in version.version_aliases:
@@ -50,7 +56,11 @@ def _save(emulator: Emulator, version: Any) -> Any:
 
 @method("ModelService")
 def upload_model(emulator: Emulator, request: Any) -> Any:
-    """Start the upload of a new model, or of a new version of `parent_model`."""
+    """Start the upload of a new model, or of a new version of `parent_model`.
+
+    Model.display_name: "Required. ... up to 128 characters"; ModelContainerSpec.image_uri: "Required"; the formats of
+    UploadModelRequest.model_id and Model.version_aliases.
+    """
     model = request.model
     if not model.display_name or len(model.display_name) > 128:
         raise InvalidArgumentError("model.display_name must have 1 to 128 characters.")
@@ -99,7 +109,10 @@ def _finish_upload(emulator: Emulator, request: dict[str, Any]) -> Any:
 
 
 def _merge(emulator: Emulator, version: Any, aliases: list[str]) -> Any:
-    """Add aliases, each taken from the version that had it; `-alias` removes one."""
+    """Add aliases, each taken from the version that had it; `-alias` removes one.
+
+    Model.version_aliases: "there must be exactly one default version alias for a model".
+    """
     for alias in aliases:
         removed = alias.removeprefix("-")
         if alias == f"-{DEFAULT}":
@@ -142,6 +155,7 @@ def list_models(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def list_model_versions(emulator: Emulator, request: Any) -> Any:
+    """Return the versions of a model; the NOT_FOUND for one that does not exist is a guess."""
     model, _, _ = request.name.partition("@")
     versions = [
         _merge_labels(emulator, _set_deployments(emulator, version)) for version in list_versions(emulator, model)
@@ -153,23 +167,37 @@ def list_model_versions(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def update_model(emulator: Emulator, request: Any) -> Any:
-    # The name decides, as the proto of UpdateModelRequest says: `MODEL@1` is an update of that version.
-    current = find_version(emulator, request.model.name)
+    """Change a model or a version, as UpdateModelRequest.model says.
+
+    "model.name with the @ value, e.g. models/123@1, refers to a version specific update"; "without the @ value", and
+    "with @-", to "a model update". "A model name or model version name fields update mismatch will cause a precondition
+    error." "Labels are supported in both scenarios." Another field's INVALID_ARGUMENT is a guess.
+    """
+    model_name, _, version = request.model.name.partition("@")
+    is_model = version in ("", "-")
+    current = find_version(emulator, model_name if is_model else request.model.name)
     check_etag(request.model.etag, current)
     _check_labels(request.model.labels)
-    if "labels" in request.update_mask.paths and "@" not in request.model.name:
+    for field in request.update_mask.paths:
+        if field not in ("labels", *_MODEL_FIELDS, *_VERSION_FIELDS):
+            raise InvalidArgumentError(f"{field} of a model cannot be updated.")
+        if field in (_VERSION_FIELDS if is_model else _MODEL_FIELDS):
+            raise FailedPreconditionError(f"{field} cannot be updated with the name {request.model.name}.")
+    if "labels" in request.update_mask.paths and is_model:
         shared = v1.types.Model(name=current.name, labels=request.model.labels)
         emulator.store.put(shared, f"{current.name}{_MODEL_LABELS}")
         request.update_mask.paths.remove("labels")
     for field in request.update_mask.paths:
-        if field not in ("labels", "display_name", "description", "version_description"):
-            raise InvalidArgumentError(f"{field} of a model cannot be updated.")
+        for changed in list_versions(emulator, model_name) if is_model else [current]:
+            setattr(changed, field, getattr(request.model, field))
+            _save(emulator, changed)
         setattr(current, field, getattr(request.model, field))
     return _merge_labels(emulator, _set_deployments(emulator, _save(emulator, current)))
 
 
 @method("ModelService")
 def merge_version_aliases(emulator: Emulator, request: Any) -> Any:
+    """Add and remove aliases (MergeVersionAliasesRequest.version_aliases has the format)."""
     version = find_version(emulator, request.name)
     for alias in request.version_aliases:
         if not _ALIAS.fullmatch(alias.removeprefix("-")):
@@ -179,6 +207,12 @@ def merge_version_aliases(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def delete_model_version(emulator: Emulator, request: Any) -> Any:
+    """Delete a version, as ModelService.DeleteModelVersion says.
+
+    "Model version can only be deleted if there are no DeployedModels created from it. Deleting the only version in the
+    Model is not allowed." That the default version is kept follows from "exactly one default version alias"; the codes
+    are guesses.
+    """
     version = find_version(emulator, request.name)
     if version.deployed_models:
         raise FailedPreconditionError(
@@ -196,6 +230,10 @@ def delete_model_version(emulator: Emulator, request: Any) -> Any:
 
 @method("ModelService")
 def delete_model(emulator: Emulator, request: Any) -> Any:
+    """Delete a model with its versions, as ModelService.DeleteModel says; the code is a guess.
+
+    "A model cannot be deleted if any Endpoint resource has a DeployedModel based on the model".
+    """
     versions = list_versions(emulator, request.name)
     if not versions:
         raise NotFoundError(request.name)
@@ -214,6 +252,7 @@ def _finish_delete_version(emulator: Emulator, request: dict[str, Any]) -> Any:
 def _finish_delete(emulator: Emulator, request: dict[str, Any]) -> Any:
     for version in list_versions(emulator, request["name"]):
         emulator.store.delete(f"{version.name}@{version.version_id}")
+    emulator.store.delete(f"{request['name']}{_MODEL_LABELS}")
     return empty_pb2.Empty()
 
 
@@ -239,6 +278,11 @@ def list_model_evaluations(emulator: Emulator, request: Any) -> Any:
 
 
 def _check_labels(labels: Any) -> None:
-    for key, value in labels.items():
-        if not _LABEL.fullmatch(value) or value != value.lower():
-            raise InvalidArgumentError(f"Label {key}={value}: at most 63 of lowercase letters, digits, _ and -.")
+    """Check labels.
+
+    Model.labels: "keys and values can be no longer than 64 characters (Unicode codepoints), can only contain lowercase
+    letters, numeric characters, underscores and dashes. International characters are allowed."
+    """
+    for text in (text for label in labels.items() for text in label):
+        if not _LABEL.fullmatch(text) or text != text.lower():
+            raise InvalidArgumentError(f"Label {text}: at most 64 of lowercase letters, digits, _ and -.")

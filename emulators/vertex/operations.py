@@ -46,7 +46,7 @@ class Operations:
         return operation
 
     def advance(self) -> None:
-        """Finish the operations that are due."""
+        """Finish the operations that are due; Operation.error has the status of one that failed."""
         rows = self._store.execute(
             "SELECT name, kind, request FROM operation WHERE done = 0 AND due <= ? ORDER BY due", (time.time(),)
         )
@@ -66,6 +66,7 @@ class Operations:
             )
 
     def get(self, name: str) -> Any:
+        """Return an operation; https://google.aip.dev/131: NOT_FOUND if it does not exist."""
         rows = self._store.execute("SELECT body FROM operation WHERE name = ?", (name,))
         if not rows:
             raise NotFoundError(name)

@@ -1,8 +1,9 @@
-"""PipelineService and ScheduleService: the rehearsal of the compiled spec runs the jobs."""
+"""PipelineService: the rehearsal of the compiled spec runs the jobs."""
 
 import logging
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
@@ -12,39 +13,67 @@ from google.rpc import code_pb2, status_pb2
 from cli.errors import PipelineError
 from emulators.vertex.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from emulators.vertex.lineage import begin_run, begin_task, end_run, end_task
-from emulators.vertex.service import Emulator, finisher, list_page, method
+from emulators.vertex.service import Emulator, deletion, list_page, method, to_snake_case
 from emulators.vertex.store import now
-from pipeline.vertex.rehearsal import Rehearsal, TaskResult
+from pipeline.vertex.rehearsal import Rehearsal, TaskResult, list_defaults
+from serving.registry.vertex.connection import EMULATOR_ACCOUNT
 
 _LOG = logging.getLogger(__name__)
 # "Less than 128 characters" (CreatePipelineJobRequest.pipeline_job_id).
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,126}")
 _PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 # One job at a time: each takes the whole machine.
-_JOB_LOCK = threading.Lock()
+JOB_LOCK = threading.Lock()
 _RUNNING: dict[str, Rehearsal] = {}
+_ACTIVE = (
+    v1.PipelineState.PIPELINE_STATE_QUEUED,
+    v1.PipelineState.PIPELINE_STATE_PENDING,
+    v1.PipelineState.PIPELINE_STATE_RUNNING,
+    v1.PipelineState.PIPELINE_STATE_CANCELLING,
+)
 
 
 @method("PipelineService")
 def create_pipeline_job(emulator: Emulator, request: Any) -> Any:
-    job = request.pipeline_job
-    body = json_format.MessageToDict(v1.PipelineJob.pb(job))
-    spec = body.get("pipelineSpec") or {}
-    if not _PIPELINE_NAME.fullmatch(spec.get("pipelineInfo", {}).get("name", "")):
+    check_job(emulator, request.pipeline_job)
+    return start_job(emulator, request)
+
+
+def check_job(emulator: Emulator, job: Any) -> None:
+    """Check a job before it is made; the codes are guesses.
+
+    KFP's and TFX's compilers: "pipeline name must match [a-z0-9][a-z0-9-]{0,127}". RuntimeConfig.gcs_output_directory:
+    "Required. A path in a Cloud Storage bucket". A spec needs tasks (pipeline_spec.proto).
+    """
+    spec = json_format.MessageToDict(v1.PipelineJob.pb(job).pipeline_spec)
+    if not _PIPELINE_NAME.fullmatch(_get_pipeline_name(job)):
         raise InvalidArgumentError("pipeline_spec.pipelineInfo.name does not match [a-z0-9][a-z0-9-]{0,127}.")
     if not job.runtime_config.gcs_output_directory.startswith("gs://"):
         raise InvalidArgumentError("runtime_config.gcs_output_directory must be a gs:// URI.")
+    if not spec.get("root", {}).get("dag", {}).get("tasks"):
+        raise InvalidArgumentError("pipeline_spec.root.dag.tasks is required.")
     check_network(job.network)
     if emulator.iam is not None:
         emulator.iam.check_acting(job.service_account)
-    job_id = request.pipeline_job_id or f"{spec['pipelineInfo']['name']}-{emulator.store.new_id()}"
+
+
+def start_job(emulator: Emulator, request: Any) -> Any:
+    """Start a job that was checked; the ALREADY_EXISTS of a clash is a guess."""
+    job = request.pipeline_job
+    body = json_format.MessageToDict(v1.PipelineJob.pb(job))
+    spec, pipeline = body["pipelineSpec"], _get_pipeline_name(job)
+    job_id = request.pipeline_job_id or f"{pipeline}-{emulator.store.new_id()}"
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidArgumentError(f"pipeline_job_id {job_id} does not match [a-z][-a-z0-9]{{0,126}}.")
     job.name = f"{request.parent}/pipelineJobs/{job_id}"
     if emulator.store.has(job.name):
         raise StatusError("ALREADY_EXISTS", f"PipelineJob {job.name} already exists.")
     job.state = v1.PipelineState.PIPELINE_STATE_PENDING
-    begin_run(emulator, job, spec["pipelineInfo"]["name"], list(spec["root"]["dag"]["tasks"]))
+    if not job.service_account:
+        # "If not specified, the Compute Engine default service account in the project will be used".
+        job.service_account = f"{request.parent.split('/')[1]}-compute@developer.gserviceaccount.com"
+    parameters = {**list_defaults(spec["root"]), **body["runtimeConfig"].get("parameterValues", {})}
+    begin_run(emulator, job, pipeline, list(spec["root"]["dag"]["tasks"]), parameters)
     emulator.store.put(job)
     threading.Thread(target=_run, args=(emulator, job.name, job_id, body), daemon=True).start()
     return job
@@ -57,7 +86,7 @@ def check_network(network: str) -> None:
 
 
 def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> None:
-    with _JOB_LOCK:
+    with JOB_LOCK:
         job = emulator.store.get(name)
         if job.state == v1.PipelineState.PIPELINE_STATE_CANCELLED:
             return
@@ -66,7 +95,8 @@ def _run(emulator: Emulator, name: str, job_id: str, body: dict[str, Any]) -> No
             emulator.state / "pipelines",
             job_id=job_id,
             storage=emulator.storage,
-            environment=emulator.environment,
+            environment={**emulator.environment, EMULATOR_ACCOUNT: job.service_account},
+            run_as=emulator.run_as,
             started=lambda task: _begin_task(emulator, name, task),
             finished=lambda result: _end_task(emulator, name, result),
         )
@@ -123,7 +153,19 @@ def _end_task(emulator: Emulator, name: str, result: TaskResult) -> None:
 
 @method("PipelineService")
 def get_pipeline_job(emulator: Emulator, request: Any) -> Any:
-    return emulator.store.get(request.name)
+    return _read_contexts(emulator, emulator.store.get(request.name))
+
+
+def _read_contexts(emulator: Emulator, job: Any) -> Any:
+    """Return a job with its contexts as they are now.
+
+    The SDK reads the experiment of a job, which may be its parent by now, from them (get_associated_experiment).
+    """
+    for field in ("pipeline_context", "pipeline_run_context"):
+        name = getattr(job.job_detail, field).name
+        if emulator.store.has(name):
+            setattr(job.job_detail, field, emulator.store.get(name))
+    return job
 
 
 @method("PipelineService")
@@ -132,12 +174,14 @@ def list_pipeline_jobs(emulator: Emulator, request: Any) -> Any:
     response = list_page(
         v1.types.ListPipelineJobsResponse,
         "pipeline_jobs",
-        jobs,
+        # "default order is create time in descending order" (ListPipelineJobsRequest.order_by)
+        jobs[::-1],
         request,
         lambda job: {"pipeline_job_user_id": job.name.rpartition("/")[2], "pipeline_name": _get_pipeline_name(job)},
     )
-    # "Not available in the list view."
-    response.pipeline_jobs = [_mask(job, request.read_mask.paths) for job in response.pipeline_jobs]
+    response.pipeline_jobs = [
+        _mask(_read_contexts(emulator, job), request.read_mask.paths) for job in response.pipeline_jobs
+    ]
     return response
 
 
@@ -148,31 +192,47 @@ def _get_pipeline_name(job: Any) -> str:
 
 
 def _mask(job: Any, paths: Any) -> Any:
-    """Return the fields of a read mask; one may be nested, also in the spec."""
-    job.job_detail = v1.PipelineJobDetail()
+    """Return the fields of a read mask.
+
+    A path may be nested, also in the spec, whose keys are in camelCase: the SDK's simple view asks for
+    `pipeline_spec.pipeline_info` and `job_detail.pipeline_run_context`. Without a mask, job_detail is "Not available in
+    the list view" (PipelineJob.job_detail).
+    """
     if not paths:
+        job.job_detail = v1.PipelineJobDetail()
         return job
     source, masked = v1.PipelineJob.pb(job), v1.PipelineJob.pb(v1.PipelineJob())
-    spec = json_format.MessageToDict(source.pipeline_spec)
-    keys = [path.partition(".")[2].split(".")[0] for path in paths if path.startswith("pipeline_spec.")]
-    masked.pipeline_spec.update({key: spec[key] for key in keys if key in spec})
+    spec: dict[str, Any] = {}
+    for path in paths:
+        if path.startswith("pipeline_spec."):
+            _copy_path(json_format.MessageToDict(source.pipeline_spec), spec, path.split(".")[1:])
+    if spec:
+        masked.pipeline_spec.update(spec)
     plain = [path for path in paths if not path.startswith("pipeline_spec.")]
     field_mask_pb2.FieldMask(paths=plain).MergeMessage(source, masked)
     return v1.PipelineJob.wrap(masked)
 
 
-@method("PipelineService")
-def delete_pipeline_job(emulator: Emulator, request: Any) -> Any:
-    if request.name in _RUNNING:
-        raise FailedPreconditionError(f"{request.name} is running; cancel it first.")
-    emulator.store.get(request.name)
-    return emulator.operations.start("DeletePipelineJob", request.name, {"name": request.name})
+def _copy_path(source: Mapping[str, Any], target: dict[str, Any], path: Sequence[str]) -> None:
+    key = next((key for key in source if to_snake_case(key) == to_snake_case(path[0])), None)
+    if key is not None and len(path) > 1 and isinstance(source[key], dict):
+        _copy_path(source[key], target.setdefault(key, {}), path[1:])
+    elif key is not None:
+        target[key] = source[key]
 
 
-@finisher("DeletePipelineJob")
-def _finish_delete_job(emulator: Emulator, request: dict[str, Any]) -> Any:
-    emulator.store.delete(request["name"])
-    return empty_pb2.Empty()
+def is_active(job: Any) -> bool:
+    """Return whether a job has not ended."""
+    return job.state in _ACTIVE
+
+
+def _check_ended(emulator: Emulator, job: Any, request: Any) -> None:
+    """Reject the deletion of a job that has not ended: a guess."""
+    if is_active(job):
+        raise FailedPreconditionError(f"{request.name} is {job.state.name}; cancel it first.")
+
+
+deletion("PipelineService", "PipelineJob", _check_ended)
 
 
 @method("PipelineService")
@@ -211,70 +271,3 @@ def cancel_all() -> None:
     """Cancel all running jobs."""
     for rehearsal in list(_RUNNING.values()):
         rehearsal.cancel()
-
-
-@method("ScheduleService")
-def create_schedule(emulator: Emulator, request: Any) -> Any:
-    schedule = request.schedule
-    _check_cron(schedule.cron)
-    schedule.name = f"{request.parent}/schedules/{emulator.store.new_id()}"
-    schedule.state = v1.Schedule.State.ACTIVE
-    return emulator.store.put(schedule)
-
-
-@method("ScheduleService")
-def update_schedule(emulator: Emulator, request: Any) -> Any:
-    schedule = emulator.store.get(request.schedule.name)
-    for path in request.update_mask.paths:
-        setattr(schedule, path, getattr(request.schedule, path))
-    _check_cron(schedule.cron)
-    return emulator.store.put(schedule)
-
-
-def _check_cron(cron: str) -> None:
-    if not re.fullmatch(r"((CRON_)?TZ=\S+ )?([\d*/,\-]+ ){4}[\d*/,\-]+", cron):
-        raise InvalidArgumentError(f"cron {cron} is not valid.")
-
-
-@method("ScheduleService")
-def pause_schedule(emulator: Emulator, request: Any) -> Any:
-    """Pause a schedule; the code for one that is not active is a guess."""
-    return _set_state(emulator, request.name, v1.Schedule.State.ACTIVE, v1.Schedule.State.PAUSED)
-
-
-@method("ScheduleService")
-def resume_schedule(emulator: Emulator, request: Any) -> Any:
-    """Resume a schedule; the code for one that is not paused is a guess."""
-    return _set_state(emulator, request.name, v1.Schedule.State.PAUSED, v1.Schedule.State.ACTIVE)
-
-
-def _set_state(emulator: Emulator, name: str, before: Any, after: Any) -> Any:
-    schedule = emulator.store.get(name)
-    if schedule.state != before:
-        raise FailedPreconditionError(f"{name} is {schedule.state.name}, not {before.name}.")
-    schedule.state = after
-    emulator.store.put(schedule)
-    return empty_pb2.Empty()
-
-
-@method("ScheduleService")
-def get_schedule(emulator: Emulator, request: Any) -> Any:
-    return emulator.store.get(request.name)
-
-
-@method("ScheduleService")
-def list_schedules(emulator: Emulator, request: Any) -> Any:
-    schedules = emulator.store.list_below(f"{request.parent}/schedules/", "Schedule")
-    return list_page(v1.types.ListSchedulesResponse, "schedules", schedules, request)
-
-
-@method("ScheduleService")
-def delete_schedule(emulator: Emulator, request: Any) -> Any:
-    emulator.store.get(request.name)
-    return emulator.operations.start("DeleteSchedule", request.name, {"name": request.name})
-
-
-@finisher("DeleteSchedule")
-def _finish_delete_schedule(emulator: Emulator, request: dict[str, Any]) -> Any:
-    emulator.store.delete(request["name"])
-    return empty_pb2.Empty()

@@ -1,7 +1,10 @@
 """The gRPC server: TLS with a CA made on the spot, every method of the table, faults, error details."""
 
 import logging
-from collections.abc import Mapping
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from functools import partial
 from pathlib import Path
@@ -14,13 +17,14 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2, struct_pb2
 
 from emulators.storage.server import StorageServer
-from emulators.vertex import endpoints, jobs, metadata, models, pipelines  # noqa: F401 (they fill METHODS)
+from emulators.vertex import endpoints, jobs, metadata, models, pipelines, schedules  # noqa: F401 (METHODS)
 from emulators.vertex.errors import StatusError
 from emulators.vertex.faults import AFTER, BEFORE, Fault
 from emulators.vertex.iam import IamTable
-from emulators.vertex.service import METHODS, Emulator
+from emulators.vertex.service import METHODS, Emulator, to_snake_case
 
-_SERVICE = "google.cloud.aiplatform.v1."
+# The SDK sends batch predictions with monitoring to v1beta1: the messages are the same, and keep fields that v1 lacks.
+_SERVICE = re.compile(r"google\.cloud\.aiplatform\.(?:v1\.|v1beta1\.(?=JobService))(\w+)")
 _OPERATIONS = "google.longrunning.Operations"
 CONTROL = "vertex.emulator.Control"
 _LOG = logging.getLogger(__name__)
@@ -57,6 +61,8 @@ class EmulatorServer:
         read_lag_seconds: float = 0.0,
         project_numbers: Mapping[str, str] | None = None,
         iam: IamTable | None = None,
+        run_as: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the ports.
 
@@ -70,6 +76,8 @@ class EmulatorServer:
           read_lag_seconds: Time for which a new deployment is not listed yet.
           project_numbers: Numbers of projects by id.
           iam: Table of permissions; nothing is checked if omitted.
+          run_as: User of the images, as in Rehearsal.
+          clock: Function that returns the time by which schedules run, in seconds since 1970.
 
         Raises:
           RuntimeError, OSError: a port is in use.
@@ -81,7 +89,11 @@ class EmulatorServer:
             read_lag_seconds=read_lag_seconds,
             project_numbers=project_numbers,
             iam=iam,
+            run_as=run_as,
+            clock=clock,
         )
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
         self.ca_file = make_certificates(tls or state / "tls")
         folder = self.ca_file.parent
         self._storage = StorageServer(self.emulator.storage, storage_port)
@@ -111,11 +123,21 @@ class EmulatorServer:
     def __enter__(self) -> "EmulatorServer":
         self.emulator.environment.update(self.environment())
         pipelines.end_interrupted(self.emulator)
+        schedules.skip_missed(self.emulator)
         self._storage.__enter__()
         self._grpc.start()
+        self._ticker.start()
         return self
 
+    def _tick(self) -> None:
+        """Start what schedules are due, also while no request comes."""
+        while not self._stop.wait(1.0):
+            with self.emulator.store.transaction():
+                schedules.start_due(self.emulator)
+
     def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._ticker.join()
         pipelines.cancel_all()
         self._grpc.stop(grace=1).wait()
         self._storage.__exit__()
@@ -131,12 +153,13 @@ class _Handlers(grpc.GenericRpcHandler):
         service, _, name = details.method.strip("/").partition("/")
         if service == _OPERATIONS:
             request_type: Any = getattr(operations_pb2, f"{name}Request", None)
-            call = getattr(self, f"_{_to_snake_case(name)}", None)
+            call = getattr(self, f"_{to_snake_case(name)}", None)
         elif service == CONTROL:
             request_type, call = struct_pb2.Struct, getattr(self, f"_control_{name.lower()}", None)
         else:
             request_type = getattr(v1.types, f"{name}Request", None)
-            handler = METHODS.get(f"{service.removeprefix(_SERVICE)}/{name}")
+            match = _SERVICE.fullmatch(service)
+            handler = METHODS.get(f"{match[1]}/{name}") if match else None
             call = handler and partial(handler, self._emulator)
         if request_type is None or call is None:
             _LOG.warning("not emulated: %s", details.method)
@@ -153,11 +176,13 @@ class _Handlers(grpc.GenericRpcHandler):
         emulator.projects.resolve_fields(type(request).pb(request) if hasattr(type(request), "pb") else request)
         try:
             if emulator.iam is not None:
+                emulator.iam.begin_call(context.invocation_metadata())
                 emulator.iam.check_caller(name)
             self._strike(name, BEFORE)
-            with emulator.store.lock:
+            with emulator.store.transaction():
                 emulator.faults.calls.append(name)
                 emulator.operations.advance()
+                schedules.start_due(emulator)
             if name == "Predict":
                 # Loading a model takes long; the service's state is not held meanwhile.
                 response = call(request)
@@ -210,7 +235,3 @@ def _serialize(message: Any) -> bytes:
     kind = type(message)
     content: bytes = kind.serialize(message) if hasattr(kind, "serialize") else message.SerializeToString()
     return content
-
-
-def _to_snake_case(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

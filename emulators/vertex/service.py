@@ -1,9 +1,14 @@
 """Parts that all services share: state, operations, storage, and the table of methods."""
 
 import json
+import re
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from google.protobuf import empty_pb2
 
 from emulators.vertex.errors import InvalidArgumentError
 from emulators.vertex.faults import Faults
@@ -41,6 +46,32 @@ def finisher(kind: str) -> Callable[[Finisher], Finisher]:
     return register
 
 
+def _allow(emulator: "Emulator", resource: Any, request: Any) -> None:
+    """Allow a deletion, whatever the state of the resource is."""
+
+
+def deletion(service: str, kind: str, check: Callable[["Emulator", Any, Any], None] = _allow) -> None:
+    """Register the deletion of a kind of resource: of CustomJob, for example, `JobService/DeleteCustomJob`.
+
+    Args:
+      service: Name of the service.
+      kind: Type of the resource.
+      check: Function that rejects a deletion; it gets the emulator, the resource and the request.
+    """
+    name = f"Delete{kind}"
+
+    def start(emulator: Emulator, request: Any) -> Any:
+        check(emulator, emulator.store.get(request.name), request)
+        return emulator.operations.start(name, request.name, {"name": request.name})
+
+    def finish(emulator: Emulator, request: dict[str, Any]) -> Any:
+        emulator.store.delete(request["name"])
+        return empty_pb2.Empty()
+
+    METHODS[f"{service}/{name}"] = start
+    FINISHERS[name] = finish
+
+
 class Emulator:
     """One Vertex AI: its state, its storage and its faults."""
 
@@ -53,6 +84,8 @@ class Emulator:
         read_lag_seconds: float = 0.0,
         project_numbers: Mapping[str, str] | None = None,
         iam: IamTable | None = None,
+        run_as: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = state
         self.storage = state / "storage"
@@ -61,6 +94,7 @@ class Emulator:
         self.faults = Faults()
         self.projects = ProjectNumbers(_remember(state / "projects.json", project_numbers or {}))
         self.iam = iam
+        self.run_as, self.clock = run_as, clock
         self.warm_up_seconds, self.read_lag_seconds = warm_up_seconds, read_lag_seconds
         # By endpoint, on the monotonic clock.
         self.warm_up_ends: dict[str, float] = {}
@@ -70,7 +104,10 @@ class Emulator:
         self.operations.set_finishers(self, FINISHERS)
 
     def path(self, uri: str) -> Path:
-        """Return the file of an object of the emulated storage."""
+        """Return the file of an object of the emulated storage.
+
+        GcsSource.uris and GcsDestination.output_uri_prefix are URIs of Cloud Storage; the code is a guess.
+        """
         if uri.startswith("gs://"):
             return self.storage / uri.removeprefix("gs://").rstrip("/")
         raise InvalidArgumentError(f"{uri}: expected a gs:// URI.")
@@ -101,16 +138,29 @@ def list_page(
     """
     if request.filter:
         items = [item for item in items if is_match({**to_dict(item), **extra_values(item)}, request.filter)]
-    if getattr(request, "order_by", ""):
-        key, *direction = request.order_by.split()
-        items = sorted(items, key=lambda item: _get_sort_key(item, key), reverse=direction == ["desc"])
+    for part in reversed(getattr(request, "order_by", "").split(",")):
+        key, *direction = part.split() or [""]
+        if key:
+            items = sorted(items, key=partial(_get_sort_key, key=key), reverse=direction == ["desc"])
     page, token = cut_page(items, request)
     return response(**{field: page, "next_page_token": token})
 
 
 def _get_sort_key(item: Any, key: str) -> Any:
-    value = getattr(item, {"create_time": "create_time", "createTime": "create_time"}.get(key, key))
+    """Return the value of a field for order_by: "A comma-separated list of fields", in snake_case or camelCase.
+
+    ListPipelineJobsRequest.order_by and ListSchedulesRequest.order_by; the code for an unknown field is a guess.
+    """
+    field = to_snake_case(key)
+    if field not in type(item).meta.fields:
+        raise InvalidArgumentError(f"order_by: {key} is not a field of {type(item).__name__}.")
+    value = getattr(item, field)
     return value.timestamp() if hasattr(value, "timestamp") else value
+
+
+def to_snake_case(name: str) -> str:
+    """Return a name such as pipelineInfo or GetModel as pipeline_info or get_model."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def to_dict(message: Any) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Store:
         return message
 
     def get(self, name: str) -> Any:
+        """Return a resource; https://google.aip.dev/131: NOT_FOUND if it does not exist."""
         rows = self.execute("SELECT kind, body FROM resource WHERE name = ?", (name,))
         if not rows:
             raise NotFoundError(name)
@@ -103,7 +104,10 @@ class Store:
         return [getattr(aiplatform_v1.types, kind).deserialize(body) for (body,) in rows]
 
     def delete(self, name: str) -> None:
+        """Delete a resource, and what ML Metadata relates to it."""
         self.execute("DELETE FROM resource WHERE name = ?", (name,))
+        self.execute("DELETE FROM member WHERE name = ? OR context = ?", (name, name))
+        self.execute("DELETE FROM event WHERE execution = ? OR artifact = ?", (name, name))
 
 
 def now() -> timestamp_pb2.Timestamp:

@@ -1,67 +1,32 @@
-"""Behaviour that google-cloud-aiplatform's own system tests assert, in the words of this project: the real client, gRPC.
+"""Behaviour of models, endpoints and jobs that google-cloud-aiplatform's own system tests assert, by the real client over gRPC.
 
 `raw_predict` is left out: the SDK sends it to Google's own host, whatever the API endpoint is.
 """
 
-import contextlib
+import asyncio
+import datetime
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.api_core import exceptions
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as v1
+from google.cloud.aiplatform import model_monitoring
+from google.cloud.aiplatform.models import ModelRegistry
 
 from emulators.vertex.server import EmulatorServer
-from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, PROJECT, PROJECT_NUMBER, REGION
+from tests.emulators.conftest import IMAGE, client
+from tests.vertex_fixtures import ANSWERED_PARENT, BUCKET, PROJECT_NUMBER
 
 pytestmark = pytest.mark.integration
-
-IMAGE = "europe-west4-docker.pkg.dev/my-project/pipelines/serving:v1"
-STORE = f"{ANSWERED_PARENT}/metadataStores/default"
-
-
-@pytest.fixture(scope="module")
-def server(
-    tls: Path, tmp_path_factory: pytest.TempPathFactory, make_model: Callable[[float], Path]
-) -> Iterator[EmulatorServer]:
-    folder = tmp_path_factory.mktemp("vertex")
-    numbers = {PROJECT: PROJECT_NUMBER}
-    with EmulatorServer(folder, tls=tls, operation_seconds=0.01, project_numbers=numbers) as running:
-        before = dict(os.environ)
-        os.environ.update(running.environment())
-        aiplatform.init(
-            project=PROJECT,
-            location=REGION,
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            api_endpoint=running.endpoint,
-            staging_bucket=f"gs://{BUCKET}",
-        )
-        for name, offset in (("one", 0.1), ("two", 0.2)):
-            shutil.copytree(make_model(offset), running.emulator.storage / BUCKET / name)
-        yield running
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def client(server: EmulatorServer, kind: Any) -> Any:
-    return kind(
-        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-        client_options={"api_endpoint": server.endpoint},
-    )
-
 
 # Models and versions.
 
 
 @pytest.fixture(scope="module")
-def model(server: EmulatorServer) -> aiplatform.Model:
+def model(service: EmulatorServer) -> aiplatform.Model:
     return aiplatform.Model.upload(
         model_id="conformance",
         display_name="conformance",
@@ -148,9 +113,9 @@ def test_a_model_is_updated(model: aiplatform.Model) -> None:
 
 
 def test_labels_of_a_model_are_on_all_versions_and_those_of_a_version_on_one(
-    server: EmulatorServer, model: aiplatform.Model, second: aiplatform.Model
+    service: EmulatorServer, model: aiplatform.Model, second: aiplatform.Model
 ) -> None:
-    models = client(server, v1.ModelServiceClient)
+    models = client(service, v1.ModelServiceClient)
     for name, labels in ((model.resource_name, {"shared": "yes"}), (f"{model.resource_name}@2", {"own": "2"})):
         models.update_model(model=v1.Model(name=name, labels=labels), update_mask={"paths": ["labels"]})
     versions = {version.version_id: version.labels for version in models.list_model_versions(name=model.resource_name)}
@@ -181,8 +146,8 @@ def test_a_model_without_files_is_taken_and_deleted() -> None:
         aiplatform.Model(empty.resource_name)
 
 
-def test_an_evaluation_is_imported_and_read(server: EmulatorServer, model: aiplatform.Model) -> None:
-    models = client(server, v1.ModelServiceClient)
+def test_an_evaluation_is_imported_and_read(service: EmulatorServer, model: aiplatform.Model) -> None:
+    models = client(service, v1.ModelServiceClient)
     schema = "gs://google-cloud-aiplatform/schema/modelevaluation/regression_metrics_1.0.0.yaml"
     evaluation = v1.ModelEvaluation(display_name="e", metrics_schema_uri=schema, metrics={"rootMeanSquaredError": 0.5})
     models.import_model_evaluation(parent=f"{model.resource_name}@1", model_evaluation=evaluation)
@@ -192,7 +157,7 @@ def test_an_evaluation_is_imported_and_read(server: EmulatorServer, model: aipla
 
 
 @pytest.mark.parametrize("model_id", ["1st", "-a", "A", "a" * 64, "a.b"])
-def test_an_id_that_the_proto_does_not_allow_is_rejected(server: EmulatorServer, model_id: str) -> None:
+def test_an_id_that_the_proto_does_not_allow_is_rejected(service: EmulatorServer, model_id: str) -> None:
     with pytest.raises(exceptions.InvalidArgument):
         aiplatform.Model.upload(model_id=model_id, display_name="x", serving_container_image_uri=IMAGE)
 
@@ -201,6 +166,70 @@ def test_an_id_that_the_proto_does_not_allow_is_rejected(server: EmulatorServer,
 def test_an_alias_that_the_proto_does_not_allow_is_rejected(model: aiplatform.Model, alias: str) -> None:
     with pytest.raises(exceptions.InvalidArgument):
         model.versioning_registry.add_version_aliases([alias], "1")
+
+
+def test_information_of_a_version_is_that_of_its_model(model: aiplatform.Model, second: aiplatform.Model) -> None:
+    assert (second.version_id, second.resource_name) == ("2", model.resource_name)
+    registry = ModelRegistry(model)
+    described, listed = registry.get_version_info("first"), registry.list_versions()[0]
+    read = aiplatform.Model(f"{model.resource_name}@1")
+    for info in (described, listed):
+        assert (info.version_id, info.version_aliases) == (read.version_id, [*read.version_aliases])
+        assert (info.version_description, info.model_display_name) == (read.version_description, read.display_name)
+        assert info.version_update_time == read.version_update_time
+        assert info.version_create_time == read.version_create_time
+    clone = second.versioning_registry.get_model()
+    assert (clone.resource_name, clone.version_id, clone.name) == (model.resource_name, "1", model.name)
+
+
+def test_an_alias_is_added_by_an_alias_and_removed_by_another(service: EmulatorServer) -> None:
+    model = aiplatform.Model.upload(
+        model_id="aliases", display_name="aliases", serving_container_image_uri=IMAGE, version_aliases=["testing"]
+    )
+    later = aiplatform.Model.upload(
+        parent_model="aliases", display_name="aliases", serving_container_image_uri=IMAGE, is_default_version=False
+    )
+    assert [*later.version_aliases] == []
+    registry = ModelRegistry("aliases")
+    registry.add_version_aliases(["new-alias"], "default")
+    registry.remove_version_aliases(["testing"], "new-alias")
+    assert {*registry.get_model("new-alias").version_aliases} == {"default", "new-alias"}
+    registry.delete_version("2")
+    assert [version.version_id for version in registry.list_versions()] == ["1"]
+    with pytest.raises(exceptions.NotFound):
+        registry.get_version_info("2")
+    # The numbers of versions are not used again.
+    assert (
+        aiplatform.Model.upload(
+            parent_model="aliases", display_name="aliases", serving_container_image_uri=IMAGE
+        ).version_id
+        == "3"
+    )
+    assert "default" not in registry.get_version_info("1").version_aliases
+    model.delete()
+
+
+def test_a_model_file_of_another_framework_is_staged_uploaded_deployed_and_updated(
+    service: EmulatorServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.bst"
+    file.write_bytes(b"a booster")
+    model = aiplatform.Model.upload_xgboost_model_file(model_file_path=str(file))
+    assert model.uri.startswith(f"gs://{BUCKET}/")
+    assert (service.emulator.path(model.uri) / "model.bst").read_bytes() == b"a booster"
+    endpoint = model.deploy(machine_type="n1-standard-2")
+    assert endpoint.traffic_split == {endpoint.list_models()[0].id: 100}
+    model.update(display_name="new", description="changed", labels={"my_label": "updated"})
+    assert (model.display_name, model.description, model.labels) == ("new", "changed", {"my_label": "updated"})
+    endpoint.deploy(model, traffic_percentage=100)
+    split = {deployed.id: 50 for deployed in endpoint.list_models()}
+    assert len(split) == 2
+    endpoint.update(traffic_split=split)
+    assert endpoint.traffic_split == split
+    endpoint.undeploy_all()
+    assert endpoint.list_models() == []
+    endpoint.delete()
+    model.delete()
 
 
 # Endpoints.
@@ -228,6 +257,11 @@ def test_a_model_answers(endpoint: aiplatform.Endpoint, model: aiplatform.Model)
     assert prediction.deployed_model_id == endpoint.list_models()[0].id
 
 
+def test_a_model_answers_the_asynchronous_client(endpoint: aiplatform.Endpoint) -> None:
+    prediction = asyncio.run(endpoint.predict_async(instances=[{"x": 10.0}, {"x": 20.0}]))
+    assert [row["probability"] for row in prediction.predictions] == pytest.approx([0.2, 0.3])
+
+
 def test_a_deployment_has_its_machine_and_is_named_by_its_model(
     endpoint: aiplatform.Endpoint, model: aiplatform.Model
 ) -> None:
@@ -249,8 +283,8 @@ def test_a_second_deployment_takes_its_share_and_goes(endpoint: aiplatform.Endpo
     assert [d.id for d in endpoint.list_models()] == [first]
 
 
-def test_a_split_that_does_not_sum_to_100_is_rejected(server: EmulatorServer, endpoint: aiplatform.Endpoint) -> None:
-    endpoints = client(server, v1.EndpointServiceClient)
+def test_a_split_that_does_not_sum_to_100_is_rejected(service: EmulatorServer, endpoint: aiplatform.Endpoint) -> None:
+    endpoints = client(service, v1.EndpointServiceClient)
     split = {endpoint.list_models()[0].id: 90}
     changed = v1.Endpoint(name=endpoint.resource_name, traffic_split=split)
     with pytest.raises(exceptions.InvalidArgument):
@@ -275,13 +309,27 @@ def test_an_endpoint_is_updated_and_deleted() -> None:
         aiplatform.Endpoint("short-lived").list_models()
 
 
+def test_an_endpoint_of_a_network_is_made_deployed_to_and_listed(model: aiplatform.Model) -> None:
+    network = f"projects/{PROJECT_NUMBER}/global/networks/own"
+    made = aiplatform.PrivateEndpoint.create(display_name="private", network=network)
+    read = aiplatform.PrivateEndpoint(made.resource_name)
+    assert (read.resource_name, read.display_name, read.network) == (made.resource_name, "private", network)
+    assert [e.resource_name for e in aiplatform.PrivateEndpoint.list()] == [made.resource_name]
+    assert made.resource_name not in {e.resource_name for e in aiplatform.Endpoint.list()}
+    made.deploy(model, machine_type="n1-standard-2")
+    (deployed,) = made.list_models()
+    made.undeploy(deployed.id)
+    assert made.list_models() == []
+    made.delete()
+
+
 # Batch prediction.
 
 
 def test_a_batch_prediction_leaves_its_results_and_where_they_are(
-    server: EmulatorServer, model: aiplatform.Model
+    service: EmulatorServer, model: aiplatform.Model
 ) -> None:
-    source = server.emulator.storage / BUCKET / "in.jsonl"
+    source = service.emulator.storage / BUCKET / "in.jsonl"
     source.write_text('{"x": 0.0}\n{"x": 50.0}\n')
     job = model.batch_predict(
         job_display_name="batch",
@@ -301,187 +349,99 @@ def test_a_batch_prediction_leaves_its_results_and_where_they_are(
     results = [json.loads(line) for line in blobs["prediction.results-00000-of-00001"].download_as_text().splitlines()]
     assert [row["prediction"]["probability"] for row in results] == pytest.approx([0.1, 0.6])
     assert [j.name for j in aiplatform.BatchPredictionJob.list(filter='display_name="batch"')] == [job.name]
-    client(server, v1.JobServiceClient).delete_batch_prediction_job(name=job.resource_name).result()
+    client(service, v1.JobServiceClient).delete_batch_prediction_job(name=job.resource_name).result()
     assert aiplatform.BatchPredictionJob.list(filter='display_name="batch"') == []
 
 
-# Schedules and pipeline jobs.
+def test_a_batch_prediction_names_the_rows_that_failed(service: EmulatorServer, model: aiplatform.Model) -> None:
+    (service.emulator.storage / BUCKET / "some.jsonl").write_text('{"x": 0.0}\n{"y": 1.0}\nno json\n{"x": 50.0}\n')
+    job = _predict(model, "some", "some.jsonl")
+    assert job.state == v1.JobState.JOB_STATE_SUCCEEDED
+    assert (job.completion_stats.successful_count, job.completion_stats.failed_count) == (2, 2)
+    lines = {blob.name.rpartition("/")[2]: blob.download_as_text().splitlines() for blob in job.iter_outputs()}
+    results = [json.loads(line) for line in lines["prediction.results-00000-of-00001"]]
+    assert [row["instance"]["x"] for row in results] == [0.0, 50.0]
+    errors = [json.loads(line) for line in lines["prediction.errors_stats-00000-of-00001"]]
+    assert [error["instance"] for error in errors] == [{"y": 1.0}, "no json"]
+    assert all(error["error"]["code"] == 3 and error["error"]["message"] for error in errors)
 
 
-def _job(name: str = "conformance-pipeline") -> v1.PipelineJob:
-    spec = {
-        "pipelineInfo": {"name": name},
-        "components": {"none": {"executorLabel": "none"}},
-        "deploymentSpec": {"executors": {"none": {"resolver": {"outputArtifactQueries": {}}}}},
-        "root": {
-            "dag": {"tasks": {"none": {"componentRef": {"name": "none"}}}},
-            "inputDefinitions": {"parameters": {"epochs": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3}}},
-        },
-    }
-    runtime = {"gcs_output_directory": f"gs://{BUCKET}/root", "parameter_values": {"rate": 0.5}}
-    return v1.PipelineJob(display_name="conformance", pipeline_spec=spec, runtime_config=runtime, labels={"a": "b"})
+def test_a_batch_prediction_without_a_good_row_fails(service: EmulatorServer, model: aiplatform.Model) -> None:
+    (service.emulator.storage / BUCKET / "none.jsonl").write_text('{"y": 1.0}\n')
+    job = _predict(model, "none", "none.jsonl")
+    assert job.state == v1.JobState.JOB_STATE_FAILED
+    assert job.error is not None and job.error.message
 
 
-def test_a_schedule_is_made_paused_resumed_changed_and_deleted(server: EmulatorServer) -> None:
-    schedules = client(server, v1.ScheduleServiceClient)
-    request = v1.CreatePipelineJobRequest(parent=ANSWERED_PARENT, pipeline_job=_job())
-    schedule = v1.Schedule(display_name="daily", cron="TZ=Europe/Berlin 0 3 * * *", create_pipeline_job_request=request)
-    made = schedules.create_schedule(parent=ANSWERED_PARENT, schedule=schedule)
-    read = aiplatform.PipelineJobSchedule.get(made.name)
-    assert (read.state.name, read.cron) == ("ACTIVE", "TZ=Europe/Berlin 0 3 * * *")
-    read.pause()
-    assert aiplatform.PipelineJobSchedule.get(made.name).state.name == "PAUSED"
-    read.resume(catch_up=False)
-    assert aiplatform.PipelineJobSchedule.get(made.name).state.name == "ACTIVE"
-    changed = v1.Schedule(name=made.name, cron="CRON_TZ=Europe/Berlin 0 4 * * *")
-    schedules.update_schedule(schedule=changed, update_mask={"paths": ["cron"]})
-    assert aiplatform.PipelineJobSchedule.list(filter='display_name="daily"')[0].cron.endswith("0 4 * * *")
-    schedules.delete_schedule(name=made.name).result()
-    with pytest.raises(exceptions.NotFound):
-        schedules.get_schedule(name=made.name)
-
-
-def test_a_pipeline_job_is_run_listed_and_deleted(server: EmulatorServer) -> None:
-    pipelines = client(server, v1.PipelineServiceClient)
-    made = pipelines.create_pipeline_job(
-        parent=f"projects/{PROJECT}/locations/{REGION}", pipeline_job=_job(), pipeline_job_id="conformance-1"
+def _predict(model: aiplatform.Model, name: str, file: str) -> aiplatform.BatchPredictionJob:
+    job = model.batch_predict(
+        job_display_name=name,
+        gcs_source=f"gs://{BUCKET}/{file}",
+        gcs_destination_prefix=f"gs://{BUCKET}/out",
+        machine_type="n1-standard-2",
+        sync=False,
     )
-    assert made.name == f"{ANSWERED_PARENT}/pipelineJobs/conformance-1"
+    job.wait_for_resource_creation()
     deadline = time.monotonic() + 60
-    while pipelines.get_pipeline_job(name=made.name).state != v1.PipelineState.PIPELINE_STATE_SUCCEEDED:
+    while job.state not in (v1.JobState.JOB_STATE_SUCCEEDED, v1.JobState.JOB_STATE_FAILED):
         assert time.monotonic() < deadline
-        time.sleep(0.2)
-    job = aiplatform.PipelineJob.get(made.name)
-    assert (job.display_name, job.has_failed, job.labels) == ("conformance", False, {"a": "b"})
-    assert {detail.task_name for detail in job.task_details} == {"none", "conformance-1"}
+        time.sleep(0.1)
+    return job
 
-    by_name = aiplatform.PipelineJob.list(filter='pipeline_name="conformance-pipeline"')
-    assert [listed.name for listed in by_name] == ["conformance-1"]
-    assert aiplatform.PipelineJob.list(filter='pipeline_name="other"') == []
-    mask = {"paths": ["name", "runtime_config.gcs_output_directory", "pipeline_spec.pipelineInfo"]}
-    (masked,) = pipelines.list_pipeline_jobs({"parent": ANSWERED_PARENT, "read_mask": mask})
-    assert masked.runtime_config.gcs_output_directory == f"gs://{BUCKET}/root"
-    assert (masked.display_name, dict(masked.runtime_config.parameter_values)) == ("", {})
-    assert set(masked.pipeline_spec) == {"pipelineInfo"}
 
-    with pytest.raises(exceptions.AlreadyExists):
-        pipelines.create_pipeline_job(parent=ANSWERED_PARENT, pipeline_job=_job(), pipeline_job_id="conformance-1")
+def test_a_batch_prediction_with_monitoring_keeps_its_objectives(
+    service: EmulatorServer, model: aiplatform.Model
+) -> None:
+    (service.emulator.storage / BUCKET / "watched.jsonl").write_text('{"x": 0.0}\n')
+    objectives = model_monitoring.ObjectiveConfig(
+        skew_detection_config=model_monitoring.SkewDetectionConfig(
+            data_source=f"gs://{BUCKET}/train.csv", target_field="y", skew_thresholds={"x": 0.001}, data_format="csv"
+        ),
+        drift_detection_config=model_monitoring.DriftDetectionConfig(drift_thresholds={"x": 0.01}),
+    )
+    job = aiplatform.BatchPredictionJob.create(
+        job_display_name="watched",
+        model_name=model,
+        gcs_source=f"gs://{BUCKET}/watched.jsonl",
+        gcs_destination_prefix=f"gs://{BUCKET}/out",
+        machine_type="n1-standard-4",
+        starting_replica_count=2,
+        max_replica_count=12,
+        model_monitoring_objective_config=objectives,
+        sync=False,
+    )
+    job.wait_for_resource_creation()
+    assert job.gca_resource.model_monitoring_config.objective_configs[0] == objectives.as_proto()
+    deadline = time.monotonic() + 60
+    while job.state.name != "JOB_STATE_SUCCEEDED":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     job.delete()
     with pytest.raises(exceptions.NotFound):
-        pipelines.get_pipeline_job(name=made.name)
+        aiplatform.BatchPredictionJob(job.resource_name)
 
 
-@pytest.mark.parametrize("job_id", ["1a", "A", "a_b", "a" * 128])
-def test_a_job_id_that_is_not_allowed_is_rejected(server: EmulatorServer, job_id: str) -> None:
-    with pytest.raises(exceptions.InvalidArgument):
-        client(server, v1.PipelineServiceClient).create_pipeline_job(
-            parent=ANSWERED_PARENT, pipeline_job=_job(), pipeline_job_id=job_id
-        )
-
-
-# ML Metadata.
-
-
-@pytest.fixture(scope="module")
-def metadata(server: EmulatorServer) -> v1.MetadataServiceClient:
-    made: v1.MetadataServiceClient = client(server, v1.MetadataServiceClient)
-    with contextlib.suppress(exceptions.AlreadyExists):
-        made.create_metadata_store(
-            parent=ANSWERED_PARENT, metadata_store=v1.MetadataStore(), metadata_store_id="default"
-        ).result()
-    return made
-
-
-def test_artifacts_are_made_read_listed_updated_and_deleted(metadata: v1.MetadataServiceClient) -> None:
-    made = aiplatform.Artifact.create(
-        schema_title="system.Dataset", uri="gs://b/data", display_name="rows", metadata={"rows": 3, "split": "train"}
-    )
-    assert made.resource_name.startswith(f"{STORE}/artifacts/")
-    assert (made.uri, made.schema_title, made.metadata) == (
-        "gs://b/data",
-        "system.Dataset",
-        {"rows": 3, "split": "train"},
-    )
-    query = 'schema_title="system.Dataset" AND metadata.rows.number_value=3'
-    assert [a.name for a in aiplatform.Artifact.list(filter=query)] == [made.name]
-    assert [a.name for a in aiplatform.Artifact.list(filter=f'{query} OR uri="none"')] == [made.name]
-    made.update({"rows": 4})
-    assert aiplatform.Artifact.get(made.resource_name).metadata["rows"] == 4
-    made.delete()
-    assert aiplatform.Artifact.list(filter='schema_title="system.Dataset"') == []
-
-
-def test_executions_have_inputs_and_outputs(metadata: v1.MetadataServiceClient) -> None:
-    rows = aiplatform.Artifact.create(schema_title="system.Dataset", display_name="rows")
-    trained = aiplatform.Artifact.create(schema_title="system.Model", display_name="trained")
-    with aiplatform.start_execution(schema_title="system.ContainerExecution", display_name="train") as execution:
-        execution.assign_input_artifacts([rows])
-        execution.assign_output_artifacts([trained])
-    assert execution.state == v1.Execution.State.COMPLETE
-    assert [a.name for a in execution.get_input_artifacts()] == [rows.name]
-    assert [a.name for a in execution.get_output_artifacts()] == [trained.name]
-    graph = metadata.query_artifact_lineage_subgraph({"artifact": trained.resource_name, "max_hops": 1})
-    assert {e.name for e in graph.executions} >= {execution.resource_name}
-
-
-def test_contexts_hold_executions_and_children(metadata: v1.MetadataServiceClient) -> None:
-    parent = metadata.create_context(parent=STORE, context=v1.Context(display_name="p"), context_id="parent")
-    child = metadata.create_context(parent=STORE, context=v1.Context(display_name="c"), context_id="child")
-    metadata.add_context_children(context=parent.name, child_contexts=[child.name])
-    assert [*metadata.get_context(name=child.name).parent_contexts] == [parent.name]
-    with pytest.raises(exceptions.InvalidArgument):
-        metadata.add_context_children(context=child.name, child_contexts=[parent.name])
-    execution = metadata.create_execution(parent=STORE, execution=v1.Execution(display_name="e"))
-    metadata.add_context_artifacts_and_executions(context=child.name, executions=[execution.name])
-    graph = metadata.query_context_lineage_subgraph(context=child.name)
-    assert [e.name for e in graph.executions] == [execution.name]
-    with pytest.raises(exceptions.FailedPrecondition):
-        metadata.delete_context(name=parent.name).result()
-    metadata.delete_context(name=child.name).result()
-    metadata.delete_context(name=parent.name).result()
-    with pytest.raises(exceptions.NotFound):
-        metadata.get_context(name=child.name)
-    metadata.delete_execution(name=execution.name).result()
-
-
-@pytest.mark.parametrize("context_id", ["abc", "a_b_c", "ABCD", "a" * 129])
-def test_an_id_of_metadata_has_4_to_128_letters_digits_and_hyphens(
-    metadata: v1.MetadataServiceClient, context_id: str
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ({"gcs_source": f"gs://{BUCKET}/in.csv", "instances_format": "csv"}, exceptions.MethodNotImplemented),
+        ({"bigquery_source": "bq://p.d.t"}, exceptions.MethodNotImplemented),
+    ],
+)
+def test_an_input_that_is_not_emulated_is_unimplemented(
+    service: EmulatorServer, model: aiplatform.Model, source: dict[str, str], code: type[Exception]
 ) -> None:
-    with pytest.raises(exceptions.InvalidArgument):
-        metadata.create_context(parent=STORE, context=v1.Context(), context_id=context_id)
-
-
-def test_a_schema_is_registered_once_and_its_title_has_a_namespace(metadata: v1.MetadataServiceClient) -> None:
-    kind = v1.MetadataSchema.MetadataSchemaType.ARTIFACT_TYPE
-    schema = v1.MetadataSchema(schema="title: tests.Rows\ntype: object\n", schema_version="0.0.1", schema_type=kind)
-    with pytest.raises(exceptions.InvalidArgument):
-        aiplatform.Artifact.create(schema_title="tests.Rows", schema_version="0.0.1")
-    metadata.create_metadata_schema(parent=STORE, metadata_schema=schema, metadata_schema_id="tests-rows")
-    assert aiplatform.Artifact.create(schema_title="tests.Rows", schema_version="0.0.1").schema_title == "tests.Rows"
-    with pytest.raises(exceptions.AlreadyExists):
-        metadata.create_metadata_schema(parent=STORE, metadata_schema=schema, metadata_schema_id="tests-rows-2")
-    for title in ("rows", "my_tests.Rows", "tests.rows"):
-        wrong = v1.MetadataSchema(schema=f"title: {title}\n", schema_version="0.0.1", schema_type=kind)
-        with pytest.raises(exceptions.InvalidArgument):
-            metadata.create_metadata_schema(parent=STORE, metadata_schema=wrong)
-
-
-def test_an_experiment_is_made_and_its_runs_are_read(metadata: v1.MetadataServiceClient) -> None:
-    aiplatform.Experiment.create("conformance-experiment")
-    run = aiplatform.ExperimentRun.create("run-1", experiment="conformance-experiment")
-    run.log_params({"epochs": 3})
-    run.log_metrics({"auc": 0.9})
-    read = aiplatform.ExperimentRun("run-1", experiment="conformance-experiment")
-    assert (read.get_params(), read.get_metrics()) == ({"epochs": 3}, {"auc": 0.9})
-    assert [r.name for r in aiplatform.ExperimentRun.list(experiment="conformance-experiment")] == ["run-1"]
+    with pytest.raises(code):
+        model.batch_predict(
+            job_display_name="csv", gcs_destination_prefix=f"gs://{BUCKET}/out", machine_type="n1-standard-2", **source
+        )
 
 
 # Monitoring, and what is not emulated.
 
 
-def test_monitoring_is_paused_resumed_and_deleted(server: EmulatorServer, endpoint: aiplatform.Endpoint) -> None:
-    jobs = client(server, v1.JobServiceClient)
+def test_monitoring_is_paused_resumed_and_deleted(service: EmulatorServer, endpoint: aiplatform.Endpoint) -> None:
+    jobs = client(service, v1.JobServiceClient)
     job = v1.ModelDeploymentMonitoringJob(display_name="watch", endpoint=endpoint.resource_name)
     made = jobs.create_model_deployment_monitoring_job(parent=ANSWERED_PARENT, model_deployment_monitoring_job=job)
     jobs.pause_model_deployment_monitoring_job(name=made.name)
@@ -492,9 +452,55 @@ def test_monitoring_is_paused_resumed_and_deleted(server: EmulatorServer, endpoi
     assert not [*jobs.list_model_deployment_monitoring_jobs(parent=ANSWERED_PARENT)]
 
 
-def test_what_is_not_emulated_is_unimplemented(server: EmulatorServer, model: aiplatform.Model) -> None:
-    models = client(server, v1.ModelServiceClient)
+def test_monitoring_of_two_deployments_keeps_its_settings(service: EmulatorServer, model: aiplatform.Model) -> None:
+    endpoint = aiplatform.Endpoint.create(display_name="watched")
+    for share in (100, 50):
+        endpoint.deploy(model, machine_type="n1-standard-2", traffic_percentage=share)
+    first, second = (deployed.id for deployed in endpoint.list_models())
+    skew = model_monitoring.SkewDetectionConfig(
+        data_source="bq://project.data.train", skew_thresholds={"x": 0.001}, target_field="y"
+    )
+    drifts = [model_monitoring.DriftDetectionConfig(drift_thresholds={"x": share}) for share in (0.1, 0.2)]
+    objectives = {
+        key: model_monitoring.ObjectiveConfig(skew, drift) for key, drift in zip((first, second), drifts, strict=True)
+    }
+    job = aiplatform.ModelDeploymentMonitoringJob.create(
+        display_name="watch",
+        logging_sampling_strategy=model_monitoring.RandomSampleConfig(sample_rate=0.8),
+        schedule_config=model_monitoring.ScheduleConfig(monitor_interval=1),
+        alert_config=model_monitoring.EmailAlertConfig(user_emails=["ada@example.com"], enable_logging=True),
+        objective_configs=objectives,
+        endpoint=endpoint,
+    )
+    resource = job.gca_resource
+    assert resource.logging_sampling_strategy.random_sample_config.sample_rate == 0.8
+    assert resource.model_deployment_monitoring_schedule_config.monitor_interval == datetime.timedelta(hours=1)
+    assert [*resource.model_monitoring_alert_config.email_alert_config.user_emails] == ["ada@example.com"]
+    assert resource.model_monitoring_alert_config.enable_logging
+    configs = {c.deployed_model_id: c.objective_config for c in resource.model_deployment_monitoring_objective_configs}
+    assert set(configs) == {first, second}
+    for key, config in configs.items():
+        assert config.training_dataset.bigquery_source.input_uri == "bq://project.data.train"
+        assert config.training_dataset.target_field == "y"
+        assert config.training_prediction_skew_detection_config == skew.as_proto()
+        assert config.prediction_drift_detection_config == objectives[key].drift_detection_config.as_proto()
+
+    changed = model_monitoring.ObjectiveConfig(drift_detection_config=drifts[1])
+    job.update(objective_configs=changed)
+    (config, _) = job.gca_resource.model_deployment_monitoring_objective_configs
+    assert config.objective_config.prediction_drift_detection_config == drifts[1].as_proto()
+    job.pause()
+    assert job.state == v1.JobState.JOB_STATE_PAUSED
+    job.delete()
+    with pytest.raises(exceptions.NotFound):
+        aiplatform.ModelDeploymentMonitoringJob(job.resource_name)
+    endpoint.undeploy_all()
+    endpoint.delete()
+
+
+def test_what_is_not_emulated_is_unimplemented(service: EmulatorServer, model: aiplatform.Model) -> None:
+    models = client(service, v1.ModelServiceClient)
     with pytest.raises(exceptions.MethodNotImplemented):
         models.copy_model(parent=ANSWERED_PARENT, source_model=model.resource_name)
     with pytest.raises(exceptions.MethodNotImplemented):
-        client(server, v1.DatasetServiceClient).list_datasets(parent=ANSWERED_PARENT).pages.__next__()
+        client(service, v1.DatasetServiceClient).list_datasets(parent=ANSWERED_PARENT).pages.__next__()

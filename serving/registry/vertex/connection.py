@@ -1,5 +1,6 @@
 """The connection to Vertex AI: clients, errors in one line, retries, long-running operations."""
 
+import os
 import re
 import socket
 import time
@@ -14,6 +15,7 @@ from google.auth import credentials, default
 from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1 as v1
 from google.longrunning import operations_pb2
+from google.oauth2 import credentials as oauth2
 from google.rpc import error_details_pb2
 
 from cli.errors import PushError
@@ -29,6 +31,8 @@ NO_CREDENTIALS = (
 # One call; a long-running operation answers at once and is polled.
 _CALL_SECONDS = 60.0
 _LOOPBACK = ("localhost:", "127.0.0.1:")
+# Variable with the account that an emulator takes its callers to be; it sets it for the tasks of its jobs.
+EMULATOR_ACCOUNT = "VERTEX_EMULATOR_ACCOUNT"
 _TRANSIENT = (
     exceptions.ServiceUnavailable,
     exceptions.DeadlineExceeded,
@@ -81,8 +85,10 @@ class VertexClient:
         endpoint = self.place.api_endpoint or f"{self.place.region}-aiplatform.googleapis.com"
         if endpoint.startswith(_LOOPBACK):
             _check_emulator(endpoint)
-            # An emulator: it is never sent anybody's token.
+            # An emulator: it is never sent anybody's token, but at most the name of an account.
             account: Any = credentials.AnonymousCredentials()
+            if EMULATOR_ACCOUNT in os.environ:
+                account = oauth2.Credentials(token=os.environ[EMULATOR_ACCOUNT])  # type: ignore[no-untyped-call]
         else:
             try:
                 account, _ = default(scopes=["https://www.googleapis.com/auth/cloud-platform"])

@@ -1,5 +1,7 @@
 """Rules of the service that a compiled job, a schedule or a config has to keep."""
 
+import datetime
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from pipeline.config import pipeline_config
 from pipeline.vertex import compiler, jobs
 from pipeline.vertex.conditions import query_matches
 from tests.conftest import CENSUS_CONFIG, ROOT
+from tests.pipeline.vertex.test_rehearsal import job as small_job
+from tests.pipeline.vertex.test_rehearsal import task
 from tests.vertex_fixtures import ANSWERED_PARENT, PROJECT, REGION, Bench
 from vertex_runner import main
 
@@ -93,7 +97,12 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted(bench: Bench) -> None:
 
     assert run("pause", code=2).startswith("error: projects/my-project/locations/europe-west4: has no schedule")
     network = f"projects/{PROJECT}/global/networks/vpc"
-    job = {"displayName": "census-income", "network": network}
+    job = {
+        "displayName": "census-income",
+        "network": network,
+        "pipelineSpec": {"pipelineInfo": {"name": "census-income"}, "root": {"dag": {"tasks": {"a": {}}}}},
+        "runtimeConfig": {"gcsOutputDirectory": "gs://my-bucket/root"},
+    }
     name, is_new = jobs.schedule(bench.vertex(), job, cron="CRON_TZ=Europe/Berlin 0 3 * * *", name="census-income")
     assert (is_new, name.startswith(f"{ANSWERED_PARENT}/schedules/")) == (True, True)
     assert run() == run("list")
@@ -101,3 +110,24 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted(bench: Bench) -> None:
     for action, state in (("pause", "PAUSED"), ("pause", "PAUSED"), ("resume", "ACTIVE"), ("resume", "ACTIVE")):
         assert run(action).startswith(state)
     assert run("delete") == "no schedule of census-income in projects/my-project/locations/europe-west4\n"
+
+
+def test_a_schedule_runs_its_job_by_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def set_clock(time_: str) -> None:
+        moment = datetime.datetime.fromisoformat(f"2027-03-01T{time_}+01:00").timestamp()
+        monkeypatch.setattr(bench.server.emulator, "clock", lambda: moment)
+
+    resolver = {"resolver": {"outputArtifactQueries": {"model": {"filter": 'schema_title="tfx.Model"'}}}}
+    scheduled = small_job(task("find", executor=resolver))
+    set_clock("02:59:00")
+    jobs.schedule(bench.vertex(), scheduled, cron="TZ=Europe/Berlin 0 3 * * *", name="small")
+    assert jobs.latest(bench.vertex(), 10, "small") == []
+    set_clock("03:00:00")
+    (latest,) = jobs.latest(bench.vertex(), 10, "small")
+    deadline = time.monotonic() + 120
+    while jobs.status(bench.vertex(), latest.name).state != "SUCCEEDED":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    jobs.change_schedules(bench.vertex(), "small", "pause")
+    set_clock("04:00:00")
+    assert len(jobs.latest(bench.vertex(), 10, "small")) == 1

@@ -50,6 +50,18 @@ def test_golden_requests_wait_until_the_endpoint_is_ready(bench: Bench) -> None:
     assert count(bench, "DeployModel") == 2
 
 
+def test_a_canary_its_promotion_and_its_rollback_wait_until_the_endpoint_is_ready(bench: Bench) -> None:
+    bench.server.emulator.warm_up_seconds = 1.0
+    bench.push(0.1)
+    bench.deployment = bench.deployment.model_copy(update={"traffic_steps": (10,)})
+    bench.push(0.2, "run-2")
+    assert bench.serving() == {1: 90, 2: 10}
+    assert bench.registry().promote().changed
+    assert bench.serving() == {2: 100}
+    assert bench.registry().rollback().changed
+    assert bench.serving() == {1: 100}
+
+
 def test_golden_requests_wait_no_longer_than_the_smoke_timeout(bench: Bench) -> None:
     bench.push(0.1)
     bench.server.emulator.warm_up_seconds = 3600.0
