@@ -167,7 +167,7 @@ def inject(fault: tuple[str, ...]) -> None:
     Keys: method (a name, `mutation` or `*`), code, message, when (before, after, operation), skip, times,
     delay_seconds, reason, quota. The running emulator is that of VERTEX_API_ENDPOINT.
     """
-    click.echo(json.dumps(call_control("Inject", parse_fault(fault))))
+    click.echo(json.dumps(call_control("Inject", parse_fault(fault)), sort_keys=True))
 
 
 def parse_fault(parts: Sequence[str]) -> dict[str, object]:

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from checks.vertex_page import align, is_setup, mask, read_blocks, read_listings, read_setup
 
 from checks import vertex_page
+from checks.vertex_page import align, is_setup, mask, read_blocks, read_listings, read_setup
 
 _COMMAND = re.compile(r"(\$ )?(source|export|python|env|docs/\S+|gcloud|docker|pkill|kill|make) ")
 
@@ -23,8 +23,8 @@ def test_each_command_of_the_page_is_walked_or_marked() -> None:
 def test_a_listing_has_its_command_its_output_and_its_exit_code() -> None:
     text = "Text.\n\n    $ one --flag\n    printed\n    ...\n\n    $ two\n    error: no\n    [exit 5]\n\nMore text.\n\n    plain\n"
     first, second = read_listings(text)
-    assert (first.line, first.command, first.printed, first.exit_code) == (2, "one --flag", ["printed", "..."], 0)
-    assert (second.command, second.printed, second.exit_code) == ("two", ["error: no"], 5)
+    assert (first.line, first.command, first.lines, first.exit_code) == (2, "one --flag", ["printed", "..."], 0)
+    assert (second.command, second.lines, second.exit_code) == ("two", ["error: no"], 5)
 
 
 @pytest.mark.parametrize(

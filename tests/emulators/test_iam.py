@@ -11,6 +11,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as v1
 from google.oauth2.credentials import Credentials
 
+from checks.vertex_page import PAGE, read_blocks
 from cli.errors import PushError
 from emulators.vertex.iam import IamTable, parse_table
 from pipeline.vertex import jobs
@@ -111,3 +112,12 @@ def test_a_table_that_is_wrong_is_one_line(table: dict[str, object], problem: st
 def test_a_table_is_read() -> None:
     table = parse_table({"roles": {ADA: ["roles/aiplatform.user"]}, "act_as": {}})
     assert table == IamTable("", {ADA: frozenset({"roles/aiplatform.user"})}, {})
+
+
+def test_the_table_of_the_page_lets_its_people_submit_and_push() -> None:
+    (block,) = [block for block in read_blocks(PAGE.read_text()) if block[0][1] == "{"]
+    table = parse_table(json.loads("\n".join(line for _, line in block)))
+    table.check_caller("CreatePipelineJob")
+    table.check_acting(ACCOUNT)
+    table.check_image(ACCOUNT)
+    table.check_files(ACCOUNT)

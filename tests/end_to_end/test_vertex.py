@@ -18,7 +18,7 @@ import yaml
 from tests import forked
 from tests.conftest import ROOT
 from tests.run_commands import run_json
-from tests.vertex_fixtures import BUCKET, Bench
+from tests.vertex_fixtures import ACCOUNT, BUCKET, Bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
@@ -34,6 +34,8 @@ def config(small_census: Callable[..., Path], bench: Bench) -> Path:
         "pipeline_root": f"gs://{BUCKET}/root",
         "input_base": f"gs://{BUCKET}/data",
         "api_endpoint": bench.server.endpoint,
+        # The emulator checks roles: tasks run as this account.
+        "service_account": ACCOUNT,
     }
     # Every job graph is built as Dataflow would get it, before it runs here.
     values["beam"] = {"runner": "dataflow", "sdk_image": WORKERS}

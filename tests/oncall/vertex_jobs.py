@@ -72,7 +72,7 @@ class VertexJobs:
         )
         facts = {"auc": auc, "mean": mean, "rows": rows, "pushes": True, "run_id": job_id, "blessed": True}
         facts["destination"] = f"{PARENT}/models/{NAME}@1"
-        begin_run(self.emulator, job, pipeline, list(GRAPH))
+        begin_run(self.emulator, job, pipeline, list(GRAPH), {})
         self.emulator.store.put(job)
         job.start_time = job.create_time
         made: Made = {}
