@@ -39,13 +39,15 @@ DRIFT, SKEW, LEAK, DATE = "DRIFT", "SKEW", "LABEL_LEAK", "DATE_AS_CATEGORY"
 DATE_NUMBER = "DATE_AS_NUMBER"
 # What ExampleGen finds in the rows, and the gate judges.
 EXTREME, PRECISION, NO_VALUES = "EXTREME_VALUES", "PRECISION_LOSS", "NO_VALUES_IN_TRAIN"
-OUT_OF_RANGE, TEXT_CUT, NO_CLASS = "ID_OUT_OF_RANGE", "TEXT_CUT", "CLASS_WITHOUT_ROWS"
+OUT_OF_RANGE, TEXT_CUT, UNDEFINED = "ID_OUT_OF_RANGE", "TEXT_CUT", "MOSTLY_UNDEFINED"
+NO_CLASS = "CLASS_WITHOUT_ROWS"
 SHARED_ROWS, CONTRADICTORY, COPIES = "ROWS_SHARED_WITH_TRAIN", "CONTRADICTORY_LABELS", "MOSTLY_ROWS_OF_TRAIN"
 # The evaluated split has too few rows for any model to be blessed.
 FEW_ROWS = "TOO_FEW_ROWS"
 # The last day of a feature has passed.
 EXPIRED = "FEATURE_EXPIRED"
-_ROW_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, TEXT_CUT, NO_CLASS, SHARED_ROWS, CONTRADICTORY, FEW_ROWS)
+_VALUE_ANOMALIES = (EXTREME, PRECISION, NO_VALUES, OUT_OF_RANGE, TEXT_CUT, UNDEFINED)
+_ROW_ANOMALIES = (*_VALUE_ANOMALIES, NO_CLASS, SHARED_ROWS, CONTRADICTORY, FEW_ROWS)
 Severity = Literal["stop", "warn", "ignore"]
 # Unless a rule says otherwise; every other anomaly stops the run.
 DEFAULT_SEVERITIES: Mapping[str, Severity] = {
@@ -54,6 +56,7 @@ DEFAULT_SEVERITIES: Mapping[str, Severity] = {
     PRECISION: "warn",
     OUT_OF_RANGE: "warn",
     TEXT_CUT: "warn",
+    UNDEFINED: "warn",
     NO_CLASS: "warn",
     CONTRADICTORY: "warn",
     COPIES: "warn",
@@ -91,8 +94,9 @@ class SeverityRule(Declaration):
     dates and will not come again. `DATE_AS_NUMBER` is a numeric feature of dates or epochs, which warns. In the rows,
     ExampleGen finds `ROWS_SHARED_WITH_TRAIN`, `CLASS_WITHOUT_ROWS` in a split other than `train`, and
     `CONTRADICTORY_LABELS`, rows that are equal in all features and have different labels, among others. In the values,
-    it finds `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS`, `ID_OUT_OF_RANGE` and
-    `TEXT_CUT`, which warn. `FEATURE_EXPIRED` is a feature past the date `expires`, which warns."""
+    it finds `NO_VALUES_IN_TRAIN`, which stops, and `EXTREME_VALUES`, `PRECISION_LOSS`, `ID_OUT_OF_RANGE`,
+    `TEXT_CUT` and `MOSTLY_UNDEFINED` (a derived feature without a value in most rows of `train`), which warn.
+    `FEATURE_EXPIRED` is a feature past the date `expires`, which warns."""
     features: tuple[str, ...] = ()
     """If omitted, all columns."""
     severity: Severity

@@ -17,9 +17,12 @@ from functools import cached_property
 from typing import Literal
 
 from schemas.declaration import did_you_mean
-from schemas.tables.time_parts import PARTS
+from schemas.tables.time_format import TIME_OF_DAY
+from schemas.tables.time_parts import DATE_PARTS, PARTS
 
-Type = Literal["number", "string", "time", "boolean"]
+Type = Literal["number", "string", "time", "time of day", "boolean"]
+# Types whose values are seconds.
+TIMES: tuple[Type, ...] = ("time", "time of day")
 
 # The mean radius of the Earth by the IUGG, in kilometres.
 EARTH_RADIUS_KM = 6_371.0088
@@ -91,11 +94,19 @@ def _numbers(count: int, help: str, *, repeats: bool = False) -> Signature:
     return Signature((number,) * count, number, repeats, help=help)
 
 
+_ORDERED: tuple[Type, ...] = ("number", *TIMES)
+
+
+def time_type(format_: str) -> Type:
+    """Return the type of times that are written in a format."""
+    return "time of day" if format_ == TIME_OF_DAY else "time"
+
+
 FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
     "+": (_numbers(2, "sum"), Signature(("string", "string"), "string", help="strings joined")),
     "-": (
         _numbers(2, "difference"),
-        Signature(("time", "time"), "number", help="seconds from the second time to the first"),
+        *(Signature((time, time), "number", help="seconds from the second time to the first") for time in TIMES),
     ),
     "*": (_numbers(2, "product"),),
     "/": (_numbers(2, "quotient; missing if the divisor is 0"),),
@@ -105,10 +116,7 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
     "negative": (_numbers(1, "-x"),),
     "==": (Signature(("same", "same"), "boolean", help="equal"),),
     "!=": (Signature(("same", "same"), "boolean", help="not equal"),),
-    **{
-        sign: (Signature(("number", "number"), "boolean"), Signature(("time", "time"), "boolean"))
-        for sign in ("<", "<=", ">", ">=")
-    },
+    **{sign: tuple(Signature((type_, type_), "boolean") for type_ in _ORDERED) for sign in ("<", "<=", ">", ">=")},
     "and": (Signature(("boolean", "boolean"), "boolean", repeats=True),),
     "or": (Signature(("boolean", "boolean"), "boolean", repeats=True),),
     "not": (Signature(("boolean",), "boolean"),),
@@ -150,7 +158,13 @@ FUNCTIONS: Mapping[str, tuple[Signature, ...]] = {
     ),
     "sin": (_numbers(1, "sine of an angle in radians"),),
     "cos": (_numbers(1, "cosine of an angle in radians"),),
-    **{part: (Signature(("time",), "number", help=f"{part.replace('_', ' ')} of a time"),) for part in PARTS},
+    **{
+        part: tuple(
+            Signature((time,), "number", help=f"{part.replace('_', ' ')} of a {time}")
+            for time in (("time",) if part in DATE_PARTS else TIMES)
+        )
+        for part in PARTS
+    },
     "haversine": (
         _numbers(4, "kilometres between two points: latitude and longitude of each in degrees (radius 6371.0088 km)"),
     ),
@@ -304,7 +318,7 @@ class _Parser:
                         raise ExpressionError(f"{self._quote(node)}: operand {index + 1} must be a constant")
                 return Call(function, tuple(operands), result)
         expected = " or ".join(_describe(signature) for signature in FUNCTIONS[function])
-        types = ", ".join(operand.type for operand in operands) or "nothing"
+        types = f"({', '.join(operand.type for operand in operands)})"
         raise ExpressionError(f"{self._quote(node)}: {function} takes {expected}, found {types}")
 
     def _quote(self, node: ast.expr) -> str:
@@ -327,4 +341,4 @@ def _result_type(signature: Signature, operands: Sequence[Node]) -> Type | None:
 
 def _describe(signature: Signature) -> str:
     names = ["one type" if type_ == "same" else type_ for type_ in signature.operands]
-    return ", ".join(names) + (", ..." if signature.repeats else "")
+    return f"({', '.join(names)}{', ...' if signature.repeats else ''})"

@@ -16,12 +16,15 @@ MASK = "<masked>"
 
 
 def find_sensitive(features: "FeatureSet", options: "ReadOptions") -> tuple[str, ...]:
-    """Return the sensitive columns of a table.
+    """Return the sensitive columns of a table; a label that is computed from one is sensitive, too.
 
     Args:
       features: Declarations of the features and the label.
       options: Options of reading the table, which name its other columns.
     """
     marked = [name for name, feature in features.features.items() if feature.sensitive]
-    label = [features.label.column] if features.label.sensitive else []
-    return (*marked, *label, *options.sensitive_columns)
+    columns = [*marked, *options.sensitive_columns]
+    label = features.label
+    used = () if label.expression is None else label.inputs_of(features.expression_types)
+    is_label_sensitive = label.sensitive or not {*columns}.isdisjoint(used)
+    return (*columns, *([label.column] if is_label_sensitive else []))

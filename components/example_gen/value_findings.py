@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION, TEXT_CUT
+from components.config import EXTREME, NO_VALUES, OUT_OF_RANGE, PRECISION, TEXT_CUT, UNDEFINED
 from components.policy import Anomaly
 from schemas.data import TRAIN_SPLIT
 from schemas.sensitive import MASK
@@ -27,7 +27,24 @@ def value_findings(counts: TableCounts) -> list[Anomaly]:
             remedy = f"if they stand for missing values, name their text in {section}.missing_values, otherwise correct"
             findings += _extreme(name, counts.numbers[name], f"{remedy} the rows", sensitive=sensitive)
             findings += _find_collapsed(name, counts.numbers[name], is_label=is_label, sensitive=sensitive)
+    for name, expression in counts.columns.derived.items():
+        findings += _undefined(name, expression, counts)
     return findings
+
+
+def _undefined(name: str, expression: str, counts: TableCounts) -> Iterator[Anomaly]:
+    """Find derived features that have a value in no row of train, or in fewer than half of them."""
+    rows = counts.rows.get(TRAIN_SPLIT, 0)
+    present = counts.present.get(name, counts.rows).get(TRAIN_SPLIT, 0)
+    if 2 * present >= rows:
+        return
+    kind = UNDEFINED if present else NO_VALUES
+    text = (
+        f"{name} = {expression} is defined in {present:,} of {rows:,} rows of train; in the others a "
+        "column is missing, or a result is not finite; correct the expression, give other values by coalesce(), or "
+        "remove it"
+    )
+    yield Anomaly(TRAIN_SPLIT, name, kind, text)
 
 
 def _without_values(name: str, counts: TableCounts) -> Iterator[Anomaly]:

@@ -18,6 +18,7 @@ _TF_TYPES: Mapping[Type, tf.DType] = {
     "number": tf.float64,
     "string": tf.string,
     "time": tf.int64,
+    "time of day": tf.int64,
     "boolean": tf.bool,
 }
 

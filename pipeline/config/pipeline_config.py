@@ -45,6 +45,7 @@ from schemas.features import (
     Cross,
     Feature,
     FeatureSet,
+    IdList,
     Label,
     LabelKind,
     Text,
@@ -128,6 +129,11 @@ class PipelineConfig(Declaration):
                 if column not in self.feature_set.raw_features:
                     hint = did_you_mean(column, list(self.feature_set.raw_features))
                     raise ValueError(f"evaluation.slice_by: '{column}' is not a declared feature; {hint}")
+                if isinstance(self.features[column], (IdList, *_UNIQUE_KINDS)):
+                    raise ValueError(
+                        f"evaluation.slice_by: '{column}' is a {self.features[column].kind}; expected a feature with "
+                        "one category or number in each row"
+                    )
                 if self.features[column].sensitive:
                     raise ValueError(
                         f"evaluation.slice_by: '{column}' is sensitive, and its values would name the slices; remove "
@@ -170,8 +176,8 @@ class PipelineConfig(Declaration):
     @property
     def gate_policy(self) -> Validation:
         """The policy of the gate, whose comparisons leave out the columns that do not come again."""
-        kinds = (Text, Timestamp, Vector)
-        columns = tuple(name for name, feature in self.feature_set.raw_features.items() if isinstance(feature, kinds))
+        features = self.feature_set.raw_features.items()
+        columns = tuple(name for name, feature in features if isinstance(feature, _UNIQUE_KINDS))
         drift, skew = (
             comparison.model_copy(update={"excluded": (*comparison.excluded, *columns)})
             for comparison in (self.validation.drift, self.validation.skew)
@@ -183,6 +189,8 @@ class PipelineConfig(Declaration):
         label = self.label.column
         others = [name for name in self.data.read_options(label, *self.label.inputs).other_columns if name != label]
         for name in self.data.sensitive_columns:
+            if name == self.feature_set.weight:
+                continue
             if name in self.feature_set.column_types:
                 section = "label" if name == label else f"features.{name}"
                 raise ValueError(
@@ -191,8 +199,8 @@ class PipelineConfig(Declaration):
                 )
             if name not in others:
                 raise ValueError(
-                    f"data.sensitive_columns: '{name}' is neither ignored nor a group nor decides on splits; "
-                    f"{did_you_mean(name, others)}"
+                    f"data.sensitive_columns: '{name}' is neither ignored, nor the weight, nor a group, and decides "
+                    f"on no split; {did_you_mean(name, others)}"
                 )
 
     def _check_missing_values(self) -> None:
@@ -439,6 +447,8 @@ class PipelineConfig(Declaration):
         )
 
 
+# Kinds of features whose values hardly come again.
+_UNIQUE_KINDS = (Text, Timestamp, Vector)
 _PATHS = (
     ("data", "base"),
     ("data.example_gen.arguments", "input_base"),

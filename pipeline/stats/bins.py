@@ -5,7 +5,7 @@ bulk have bins of their own at the ends: an outlier would leave one bar of all o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ _BULK, _MAX_STRETCH = (0.01, 0.99), 10
 # Units of the picture: its width, and the mean width of a character in a label.
 PICTURE_WIDTH, _CHARACTER_WIDTH = 426, 6.4
 MAX_SHOWN_IN_FULL = 1e15
+Writer = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,25 @@ class _Range:
     is_whole: bool
 
 
-def bins(counts: Sequence[ValueCounts], *, are_true: bool) -> Bins:
+def bins(counts: Sequence[ValueCounts], *, are_true: bool, write: Writer | None = None) -> Bins:
     """Return the bars of a column.
 
     Args:
       counts: values of each split.
       are_true: whether they were counted; else they are TFDV's estimates.
+      write: text of a value; if omitted, `number`.
     """
+    write = write or number
     present = [split for split in counts if len(split.count)]
     if not present:
         return Bins([], [], [[] for _ in counts], are_exact=True)
     different = _different(present) if are_true else None
     if different is not None:
-        return _bar_a_value(counts, different)
+        return _bar_a_value(counts, different, write)
     finite = [split for split in (split.finite for split in present) if len(split.count)]
     if not finite:
         return Bins([], [], [[] for _ in counts], are_exact=True)
-    return _of_equal_width(counts, _range(finite), are_true=are_true)
+    return _of_equal_width(counts, _range(finite), write, are_true=are_true)
 
 
 def _different(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
@@ -93,8 +96,8 @@ def _different(counts: Sequence[ValueCounts]) -> NDArray[np.float64] | None:
     return values if len(values) <= BINS else None
 
 
-def _bar_a_value(counts: Sequence[ValueCounts], values: NDArray[np.float64]) -> Bins:
-    labels = [number(value) for value in values.tolist()]
+def _bar_a_value(counts: Sequence[ValueCounts], values: NDArray[np.float64], write: Writer) -> Bins:
+    labels = [write(value) for value in values.tolist()]
     in_each = []
     for split in counts:
         count_of = dict(zip(split.low.tolist(), split.count.tolist(), strict=True))
@@ -127,8 +130,8 @@ def _range(finite: Sequence[ValueCounts]) -> _Range:
     return _Range(low, high, all(_are_whole(split.low) and _are_whole(split.high) for split in finite))
 
 
-def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, *, are_true: bool) -> Bins:
-    edges, labels, ends = _whole_edges(drawn) if drawn.is_whole else _edges(drawn)
+def _of_equal_width(counts: Sequence[ValueCounts], drawn: _Range, write: Writer, *, are_true: bool) -> Bins:
+    edges, labels, ends = _whole_edges(drawn, write) if drawn.is_whole else _edges(drawn)
     tables, are_exact = [], are_true
     for split in counts:
         at = split.up_to(edges)
@@ -158,15 +161,15 @@ def _edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, st
     return edges, labels, (names[0], names[-1])
 
 
-def _whole_edges(drawn: _Range) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
+def _whole_edges(drawn: _Range, write: Writer) -> tuple[NDArray[np.float64], list[str], tuple[str, str]]:
     """Return edges like `_edges`, with equally many whole numbers in each bin."""
     low, high = math.ceil(drawn.low), math.floor(drawn.high)
     width = -(-(high - low + 1) // BINS)
     starts = range(low, high + 1, width)
     ends = [min(start + width - 1, high) for start in starts]
-    labels = [number(a) if a == b else f"{number(a)} to {number(b)}" for a, b in zip(starts, ends, strict=True)]
+    labels = [write(a) if a == b else f"{write(a)} to {write(b)}" for a, b in zip(starts, ends, strict=True)]
     edges = np.array([np.nextafter(float(low), -np.inf), *map(float, ends)])
-    return edges, labels, (number(low), number(high))
+    return edges, labels, (write(low), write(high))
 
 
 def _are_whole(values: NDArray[np.float64]) -> bool:

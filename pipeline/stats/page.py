@@ -20,9 +20,11 @@ from components.value_counts import ValueCounts
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run import artifact_lookup
 from pipeline.run.run_root import RunRoot
-from pipeline.stats.bins import MAX_SHOWN_IN_FULL, Bins, Tick, bins, number
+from pipeline.stats.bins import MAX_SHOWN_IN_FULL, Bins, Tick, Writer, bins, number
+from pipeline.stats.times import duration, time_writer
 from schemas.curated.schema_file import SCHEMA_FILE_NAME, load_schema
 from schemas.data import EVAL_SPLIT, TRAIN_SPLIT
+from schemas.tables.time_format import ISO8601
 
 TOP_VALUES = 10
 # A feature whose most frequent value has more than this share is called imbalanced, as one with so many zeros.
@@ -42,18 +44,26 @@ class StatisticsPage(NamedTuple):
 
 @dataclass(frozen=True)
 class Notes:
-    """Notes on a feature in a config, for people; each is empty if it is not declared."""
+    """What a config says of a feature, for people; each is empty if it is not declared.
+
+    Attributes:
+      time_format: How times are written; empty for other kinds.
+    """
 
     description: str = ""
     owner: str = ""
     expires: str = ""
+    time_format: str = ""
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> "dict[str, Notes]":
         """Return the notes on each feature of a config, as JSON or as a record has it."""
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != "time_format"]
         return {
-            feature: cls(**{name: str(declared.get(name) or "") for name in names})
+            feature: cls(
+                **{name: str(declared.get(name) or "") for name in names},
+                time_format=str(declared.get("format") or ISO8601) if declared.get("kind") == "timestamp" else "",
+            )
             for feature, declared in config.get("features", {}).items()
         }
 
@@ -188,19 +198,25 @@ def _view(
     # Of a split without any value TFDV does not know the type.
     is_text = first.HasField("string_stats")
     is_masked = any(is_sensitive(feature) for feature in by_split.values())
-    bins_by_split = _categories(by_split) if is_text else _bins(by_split)
+    write = time_writer(notes.time_format, _samples(first)) if notes.time_format and not is_text else number
+    bins_by_split = _categories(by_split) if is_text else _bins(by_split, write)
     if is_masked:
         bins_by_split = Bins([], [], [[] for _ in by_split], are_exact=True)
     totals = [_total(feature, counts) for feature, counts in zip(by_split.values(), bins_by_split.counts, strict=True)]
     shares = [[count / total for count in counts] for counts, total in zip(bins_by_split.counts, totals, strict=True)]
-    numbers = _text_numbers if is_text else _number_numbers
+
+    def numbers_of(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, str]:
+        if is_text:
+            return _text_numbers(feature)
+        return _number_numbers(feature) if write is number else _time_numbers(feature, write)
+
     highest = max((share for split in shares for share in split), default=0.0) or 1.0
     sides = [
         Side(
             split=split,
             count=rows[split],
             missing=_compute_missing_share(feature, rows[split]),
-            numbers={title: text for title, text in numbers(feature).items() if not is_masked or title in _COUNTS},
+            numbers={title: text for title, text in numbers_of(feature).items() if not is_masked or title in _COUNTS},
             values=bins_by_split.counts[index],
             shares=shares[index],
             bars=[(share / highest, _logarithmic(share / highest)) for share in shares[index]],
@@ -210,7 +226,7 @@ def _view(
     type_ = statistics_pb2.FeatureNameStatistics.Type.Name(first.type).lower()
     return FeatureView(
         name=name,
-        kind="text" if is_text else type_,
+        kind="text" if is_text else "time" if write is not number else type_,
         sides=sides,
         labels=bins_by_split.labels,
         ticks=bins_by_split.ticks,
@@ -257,6 +273,22 @@ def _number_numbers(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, 
     return numbers if has_numbers else dict.fromkeys(numbers, NO_VALUE)
 
 
+def _samples(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:
+    return [feature.num_stats.min, feature.num_stats.max, *(quantile(feature, share) for share in QUANTILES)]
+
+
+def _time_numbers(feature: statistics_pb2.FeatureNameStatistics, write: Writer) -> dict[str, str]:
+    stats = feature.num_stats
+    numbers = {
+        "mean": write(stats.mean),
+        "std dev": duration(stats.std_dev),
+        "min": write(stats.min),
+        **{_title(share): write(quantile(feature, share)) for share in QUANTILES},
+        "max": write(stats.max),
+    }
+    return numbers if _common(feature).num_non_missing else dict.fromkeys(numbers, NO_VALUE)
+
+
 def _title(share: float) -> str:
     return "median" if share == 0.5 else f"{share:.0%}"
 
@@ -298,11 +330,11 @@ def _categories(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) ->
     return Bins(top, [], [[split.get(value, 0.0) for value in top] for split in counts], are_exact)
 
 
-def _bins(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics]) -> Bins:
+def _bins(by_split: Mapping[str, statistics_pb2.FeatureNameStatistics], write: Writer) -> Bins:
     counts: list[ValueCounts] = [number_counts(feature) for feature in by_split.values()]
     # Where nothing was counted, there is nothing to estimate.
     are_true = all(has_counts(f) for f, c in zip(by_split.values(), counts, strict=True) if c.total)
-    return bins(counts, are_true=are_true)
+    return bins(counts, are_true=are_true, write=write)
 
 
 def _flags(view: FeatureView, first: statistics_pb2.FeatureNameStatistics) -> list[tuple[str, str]]:

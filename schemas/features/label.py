@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.declaration import Declaration, MissingValues
-from schemas.expressions import Expression, ExpressionError, Type
+from schemas.expressions import Expression, ExpressionError, Type, time_type
 from schemas.features.base import check_distinct
 from schemas.features.columns import ColumnType, safe_name
 from schemas.tables.time_format import check_format
@@ -58,7 +58,7 @@ class _Label(Declaration):
     @property
     def input_types(self) -> dict[str, Type]:
         """Types of the columns that only the label's expression uses, as the expression sees them."""
-        return {name: _TYPES.get(type_, "time") for name, type_ in self.inputs.items()}
+        return {name: _TYPES.get(type_) or time_type(type_) for name, type_ in self.inputs.items()}
 
     def parse(self, columns: Mapping[str, Type]) -> Expression:
         """Parse the label's expression over its inputs and these columns.

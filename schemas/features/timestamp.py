@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.declaration import did_you_mean
+from schemas.expressions import Type, time_type
 from schemas.features.base import BaseFeature, ModelUse
 from schemas.features.buckets import Buckets
 from schemas.features.identity import Identity
@@ -28,7 +29,11 @@ class Timestamp(BaseFeature):
     """A date, a date-time or a time of day, used by its parts. Each part counts from 0: January, Monday, midnight."""
 
     column_type = "int"
-    expression_type = "time"
+
+    @property
+    def expression_type(self) -> Type:  # type: ignore[override]
+        """Type of the values in expressions."""
+        return time_type(self.format)
 
     kind: Literal["timestamp"]
     format: str = ISO8601

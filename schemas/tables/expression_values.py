@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.expressions import EARTH_RADIUS_KM, Call, Column, Constant, Expression, Node, Type
+from schemas.expressions import EARTH_RADIUS_KM, TIMES, Call, Column, Constant, Expression, Node, Type
 from schemas.tables.time_parts import PARTS
 
 _ARROW_TYPES: Mapping[Type, pa.DataType] = {
     "number": pa.float64(),
     "string": pa.string(),
     "time": pa.int64(),
+    "time of day": pa.int64(),
     "boolean": pa.bool_(),
 }
 Function = Callable[..., Any]
@@ -49,7 +50,7 @@ def _evaluate(node: Node, columns: Mapping[str, pa.Array], rows: int) -> pa.Arra
         case Call(function="contains", operands=(first, Constant(value=pattern))):
             return pc.match_substring(_evaluate(first, columns, rows), str(pattern))
     values = [_evaluate(operand, columns, rows) for operand in node.operands]
-    if node.function == "-" and node.operands[0].type == "time":
+    if node.function == "-" and node.operands[0].type in TIMES:
         return pc.subtract(*values).cast(pa.float64())
     return _without_undefined(_ARROW_FUNCTIONS[node.function](*values))
 

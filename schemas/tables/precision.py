@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from schemas.tables.expression_values import evaluate
 from schemas.tables.readers import Reader
 from schemas.tables.row_hash import mix
 from schemas.tables.typed_columns import Batch, Columns
@@ -200,7 +201,7 @@ class TableCounts:
     Attributes:
       columns: columns of the table.
       rows: rows of each split.
-      present: number of rows of each split with a value, by column; a column that always has one is absent.
+      present: number of rows of each split with a value, by column or derived feature; one that always has is absent.
       numbers: by column.
       outside: number of values of each split that are out of their range, and the text of the first, by column.
     """
@@ -224,15 +225,21 @@ class TableCounts:
             if name == self.columns.label and rule.kind != "float":
                 continue
             values, texts = batch.values.column(name), batch.texts.column(name)
-            if values.null_count:
-                valid = values.is_valid().to_numpy(zero_copy_only=False)
-                part.present[name] = {split: int((rows & valid).sum()) for split, rows in splits.items()}
+            part._count_present(name, values, splits)
             if rule.kind == "float":
                 part.numbers[name] = NumberCounts()
                 part.numbers[name].add(values, texts, batch.rows)
             if rule.is_bounded:
                 part.outside[name] = _outside(values, texts, rule, splits)
+        for name, expression in self.columns.derived_features.items():
+            used = {column: batch.values.column(column) for column in expression.columns}
+            part._count_present(name, evaluate(expression, used), splits)
         self.merge(part)
+
+    def _count_present(self, name: str, values: pa.Array, splits: Mapping[str, NDArray[np.bool_]]) -> None:
+        if values.null_count:
+            valid = values.is_valid().to_numpy(zero_copy_only=False)
+            self.present[name] = {split: int((rows & valid).sum()) for split, rows in splits.items()}
 
     def merge(self, other: "TableCounts") -> None:
         """Add the counts of other rows."""

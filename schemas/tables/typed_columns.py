@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cli.errors import DataError
 from schemas.data import CsvOptions, Data
 from schemas.declaration import close_match, did_you_mean
-from schemas.expressions import Expression, Type
+from schemas.expressions import Expression, Type, time_type
 from schemas.features import ColumnType, FeatureSet
 from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.expression_values import evaluate as evaluate_rows
@@ -58,6 +58,7 @@ class Columns:
       copied: columns that are handed on as they stand in the file.
       label_expression: expression that the label is computed by; None where the label is a column.
       label_inputs: columns that only the expression uses.
+      derived: expressions of the features that are computed from columns, by their names.
       sensitive: columns whose values no message shows.
     """
 
@@ -70,6 +71,7 @@ class Columns:
     copied: Sequence[str] = ()
     label_expression: str | None = None
     label_inputs: Sequence[str] = ()
+    derived: Mapping[str, str] = field(default_factory=dict)
     weight: str | None = None
     sensitive: Sequence[str] = ()
 
@@ -93,6 +95,7 @@ class Columns:
             group=data.group_column,
             label_expression=features.label.expression,
             label_inputs=list(features.label.inputs),
+            derived={n: feature.expression for n, feature in features.features.items() if feature.expression},
             weight=features.weight,
             sensitive=find_sensitive(features, options),
         )
@@ -116,8 +119,16 @@ class Columns:
         """The expression that the label is computed by; None where the label is a column."""
         if self.label_expression is None:
             return None
-        types = {name: _expression_type(rule) for name, rule in self.rules.items() if name != self.label}
-        return Expression.parse(self.label_expression, types)
+        return Expression.parse(self.label_expression, self._expression_types)
+
+    @cached_property
+    def derived_features(self) -> dict[str, Expression]:
+        """The expressions of the features that are computed from columns, by their names."""
+        return {name: Expression.parse(text, self._expression_types) for name, text in self.derived.items()}
+
+    @property
+    def _expression_types(self) -> dict[str, Type]:
+        return {name: _expression_type(rule) for name, rule in self.rules.items() if name != self.label}
 
     @property
     def drops_unlabelled(self) -> bool:
@@ -397,7 +408,8 @@ class Table:
             case "time":
                 return f"{fault.reason}; {terms.for_times.format(name=name)}"
             case "other":
-                return fault.reason
+                # Some reasons have their own remedy.
+                return fault.reason if "; " in fault.reason else f"{fault.reason}; correct or remove the row"
 
     def _good_batch(self, texts: Texts, columns: Mapping[str, Converted], good: pa.Array | None) -> Batch:
         def keep_good(column: pa.Array) -> pa.Array:
@@ -423,7 +435,7 @@ class Table:
 def _expression_type(rule: Rule) -> Type:
     """Return the type of a column's values in expressions."""
     if rule.times is not None:
-        return "time"
+        return time_type(rule.times.format)
     return "string" if rule.kind == "string" else "number"
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.data import ReadOptions
 from schemas.features import MISSING, BaseFeature, ColumnType, FeatureSet, IdList, Text, Timestamp, Vector
-from schemas.sensitive import MASK
+from schemas.sensitive import MASK, find_sensitive
 from schemas.tables.items import (
     LIST_START,
     ItemFormat,
@@ -252,7 +252,7 @@ def label_rule(features: FeatureSet, options: ReadOptions) -> Rule:
         strip_spaces=options.csv.strip_spaces,
         reads_booleans=options.format == "parquet",
         numbers=options.csv.number_format,
-        sensitive=label.sensitive,
+        sensitive=label.column in find_sensitive(features, options),
     )
 
 
@@ -265,6 +265,7 @@ def weight_rule(column: str, options: ReadOptions) -> Rule:
         strip_spaces=options.csv.strip_spaces,
         numbers=options.csv.number_format,
         minimum=0.0,
+        sensitive=column in options.sensitive_columns,
     )
 
 

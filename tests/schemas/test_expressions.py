@@ -8,11 +8,18 @@ from schemas.tables.expression_values import evaluate as evaluate_rows
 
 TYPES: dict[str, Type] = {
     "tips": "number", "fare": "number", "city": "string", "start": "time", "end": "time", "monthly charge": "number",
+    "opens": "time of day", "closes": "time of day",
 }  # fmt: skip
 
 
 def value(text: str, **row: object) -> object:
-    arrow = {"number": pa.float64(), "string": pa.string(), "time": pa.int64(), "boolean": pa.bool_()}
+    arrow = {
+        "number": pa.float64(),
+        "string": pa.string(),
+        "time": pa.int64(),
+        "time of day": pa.int64(),
+        "boolean": pa.bool_(),
+    }
     expression = Expression.parse(text, TYPES)
     columns = {name: pa.array([row.get(name)], arrow[TYPES[name]]) for name in expression.columns}
     (result,) = evaluate_rows(expression, columns).to_pylist()
@@ -32,6 +39,8 @@ def value(text: str, **row: object) -> object:
         ("coalesce(tips, 0) + 1", {"tips": None}, 1.0),
         ("is_missing(tips)", {"tips": None}, True),
         ("(end - start) / 60", {"start": 60, "end": 240}, 3.0),
+        ("(closes - opens) / 60", {"opens": 60, "closes": 240}, 3.0),
+        ("hour(opens) < minute_of_day(closes)", {"opens": 3600, "closes": 240}, True),
         ("start < end", {"start": 60, "end": 240}, True),
         ("'far' if fare > 5 else city", {"fare": 1.0, "city": "Oslo"}, "Oslo"),
         ("'far' if fare > 5 else city", {"fare": 9.0, "city": None}, "far"),
@@ -63,11 +72,13 @@ def test_the_distance_of_two_cities() -> None:
     ("text", "message"),
     [
         ("tipps > 1", "there is no column 'tipps'; did you mean 'tips'?"),
-        ("tips + city", "'tips + city': + takes number, number or string, string, found number, string"),
-        ("log(tips, 2)", "'log(tips, 2)': log takes number, found number, number"),
-        ("city and tips", "'city and tips': and takes boolean, boolean, ..., found string, number"),
-        ("coalesce(tips, 'x')", "coalesce takes one type, one type, ..., found number, string"),
-        ("start + 1", "found time, number"),
+        ("tips + city", "'tips + city': + takes (number, number) or (string, string), found (number, string)"),
+        ("log(tips, 2)", "'log(tips, 2)': log takes (number), found (number, number)"),
+        ("city and tips", "'city and tips': and takes (boolean, boolean, ...), found (string, number)"),
+        ("coalesce(tips, 'x')", "coalesce takes (one type, one type, ...), found (number, string)"),
+        ("start + 1", "found (time, number)"),
+        ("year(opens)", "'year(opens)': year takes (time), found (time of day)"),
+        ("start - opens", "found (time, time of day)"),
         ("lod(tips)", "there is no function 'lod'; did you mean 'log'?"),
         ("log", "'log' is a function; expected log(...)"),
         ("(tips > 1", "is not an expression at character 1: "),

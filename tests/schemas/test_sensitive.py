@@ -32,6 +32,7 @@ FEATURES = FeatureSet.model_validate(
     }
 )
 GOOD = "place,amount,x,day,y\nCANARY,987654,1,CANARY,yes\n"
+_PLAIN_SPLITS = {"train": {"files": "*"}, "eval": {"source": "train", "fraction": 0.1}}
 _CANARY = re.compile("CANARY|987,?654")
 
 
@@ -88,7 +89,7 @@ def test_a_row_that_does_not_fit_keeps_its_place_and_the_kind_of_fault(tmp_path:
     rows = "CANARY,CANARY,1,CANARY,yes\nCANARY,987654,2,CANARY,CANARY\nCANARY,987654,3,CANARY,yes,987654\n"
     ragged, wrong_number, wrong_class, *texts = read(table(tmp_path / "a.csv", GOOD + rows))
     assert wrong_number.startswith(f"{tmp_path}/a.csv:3: amount: expected a finite number, found {MASK}; correct the ")
-    assert wrong_class == f"{tmp_path}/a.csv:4: y: expected 'no' or 'yes', found 'CANARY'"
+    assert wrong_class == f"{tmp_path}/a.csv:4: y: expected 'no' or 'yes', found 'CANARY'; correct or remove the row"
     assert ragged.startswith(f"{tmp_path}/a.csv:5: expected 5 fields, found 6: {MASK}; a field that holds")
     assert texts == [MASK, f"{MASK},{MASK},1,{MASK},yes", f"{MASK},{MASK},2,{MASK},CANARY"]
 
@@ -143,3 +144,30 @@ def test_changes_of_a_schema_show_no_category_or_bound() -> None:
     lines = [line for change in changes(before, after, ["place", "amount"]) for line in change.lines]
     assert lines == [f"- max: {MASK}", f"+ max: {MASK}", f"- value: {MASK}", f"+ value: {MASK}"]
     assert any("CANARY" in line for change in changes(before, after) for line in change.lines)
+
+
+def test_a_label_that_is_computed_from_a_sensitive_column_is_masked(tmp_path: Path) -> None:
+    label = {"column": "big", "positive": "true", "negative": "false", "expression": "amount", "inputs": {}}
+    declared = {"features": {"amount": {"kind": "numeric", "sensitive": True}}, "label": label}
+    path = tmp_path / "a.csv"
+    path.write_text("amount\n987654\n")
+    table = Table.of(
+        str(path), data(splits=_PLAIN_SPLITS, sensitive_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=9
+    )
+    assert [len(batch.rows) for batch in table.batches()] == []
+    (problem,) = summary(table)
+    assert MASK in problem and not _CANARY.search(problem)
+
+
+def test_a_weight_is_masked(tmp_path: Path) -> None:
+    features = FeatureSet.model_validate(
+        {"features": {"x": {"kind": "numeric"}}, "label": FEATURES.label.model_dump(), "weight": "w"}
+    )
+    path = tmp_path / "a.csv"
+    path.write_text("x,w,y\n1,-987654,yes\n")
+    table = Table.of(
+        str(path), data(splits=_PLAIN_SPLITS, weight_column="w", sensitive_columns=["w"]), features, max_bad_rows=9
+    )
+    assert [len(batch.rows) for batch in table.batches()] == []
+    (problem,) = summary(table)
+    assert MASK in problem and not _CANARY.search(problem)

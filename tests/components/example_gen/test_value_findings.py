@@ -161,6 +161,22 @@ def test_texts_that_are_cut_are_counted_by_split(tmp_path: Path) -> None:
     assert eval_.text.startswith("1 of 2 texts ")
 
 
+def test_derived_features_without_a_value_are_named(tmp_path: Path) -> None:
+    values = ["1", "0", "2", "3", "0", "4", "0", "0"]
+    derived = {"kind": "numeric", "missing": "mean"}
+    features = {
+        **NUMBER,
+        "never": {**derived, "expression": "x / (x - x)"},
+        "often": {**derived, "expression": "1 / x"},
+    }
+    (never,) = find_anomalies(tmp_path / "a.csv", values, features)
+    assert (never.where, never.feature, never.kind) == ("train", "never", "NO_VALUES_IN_TRAIN")
+    assert never.text.startswith("never = x / (x - x) is defined in 0 of 6 rows of train; ")
+    _, rarely = find_anomalies(tmp_path / "a.csv", ["0", "0", *values[2:]], features)
+    assert (rarely.feature, rarely.kind) == ("often", "MOSTLY_UNDEFINED")
+    assert rarely.text.startswith("often = 1 / x is defined in 2 of 6 rows of train; ")
+
+
 def test_pieces_add_up_to_what_one_file_has(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     values = ["16777216", *(str(16_777_218 + 2 * int(n)) for n in random.integers(0, 10**6, 4000))]

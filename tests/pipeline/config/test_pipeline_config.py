@@ -293,13 +293,21 @@ def test_a_vocabulary_file_is_read_relative_to_the_config(tmp_path: Path) -> Non
 
 def test_a_sensitive_column_that_is_none_of_the_table_is_an_error() -> None:
     settings = ["data.group_column=person", "data.sensitive_columns=[persn]"]
-    message = (
-        "data.sensitive_columns: 'persn' is neither ignored nor a group nor decides on splits; did you mean 'person'"
-    )
+    message = "'persn' is neither ignored, nor the weight, nor a group, and decides on no split; did you mean 'person'"
     with pytest.raises(ConfigError, match=re.escape(message)):
         load(CENSUS_CONFIG, settings)
     settings[1] = "data.sensitive_columns=[person]"
     assert load(CENSUS_CONFIG, [*settings, "features.age.sensitive=true"]).sensitive_columns == ("age", "person")
+    weight = ["data.weight_column=fnlwgt", "data.ignored_columns=[]", "data.sensitive_columns=[fnlwgt]"]
+    assert load(CENSUS_CONFIG, weight).sensitive_columns == ("fnlwgt",)
+
+
+@pytest.mark.parametrize("kind", ["list", "text", "timestamp"])
+def test_slices_are_by_one_value_in_a_row(kind: str) -> None:
+    feature = "{kind: timestamp, parts: {hour: {}}}" if kind == "timestamp" else f"{{kind: {kind}}}"
+    message = f"evaluation.slice_by: 'when' is a {kind}; expected a feature with one category or number in each row"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(CENSUS_CONFIG, [f"features.when={feature}", "evaluation.slice_by=[[sex], [race], [when]]"])
 
 
 def test_a_change_of_the_owner_or_of_the_date_trains_no_model_again() -> None:

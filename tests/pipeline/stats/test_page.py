@@ -255,3 +255,27 @@ def test_of_a_sensitive_column_only_counts_are_shown() -> None:
         assert (view.labels, view.ticks) == ([], [])
         assert "values are masked" in picture(view) and "CANARY" not in picture(view) and "987" not in picture(view)
     assert x.labels and "masked" not in picture(x)
+
+
+def test_times_are_shown_as_times() -> None:
+    # float32 has steps of 128 seconds there.
+    days = {"day": [1_672_531_200.0 + 86_400 * n for n in range(30)], "open": [36_000.0 + 900 * n for n in range(30)]}
+    days["seen"] = [1_672_531_200.0 + 90_061 * n for n in range(30)]
+    statistics = {"train": statistics_of(days).datasets[0]}
+    config = {
+        "day": {"kind": "timestamp", "format": "%d.%m.%Y"},
+        "open": {"kind": "timestamp", "format": "time_of_day"},
+    }
+    views = {
+        v.name: v for v in features(statistics, [], Notes.read({"features": {**config, "seen": {"kind": "timestamp"}}}))
+    }
+    numbers = {name: view.sides[0].numbers for name, view in views.items()}
+    assert (numbers["day"]["min"], numbers["day"]["max"], numbers["day"]["std dev"]) == (
+        "2023-01-01",
+        "2023-01-30",
+        "8.655 days",
+    )
+    assert (numbers["open"]["min"], numbers["open"]["max"]) == ("10:00", "17:15")
+    assert (numbers["seen"]["min"], numbers["seen"]["max"]) == ("2023-01-01 00:00", "2023-01-31 05:28")
+    assert {view.kind for view in views.values()} == {"time"}
+    assert views["day"].labels[0].startswith("2023-01-01") and views["open"].labels[-1].endswith("17:15")
