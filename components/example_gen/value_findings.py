@@ -28,11 +28,11 @@ def value_findings(counts: TableCounts) -> list[Anomaly]:
             findings += _extreme(name, counts.numbers[name], f"{remedy} the rows", sensitive=sensitive)
             findings += _find_collapsed(name, counts.numbers[name], is_label=is_label, sensitive=sensitive)
     for name, expression in counts.columns.derived.items():
-        findings += _undefined(name, expression, counts)
+        findings += _find_undefined(name, expression, counts)
     return findings
 
 
-def _undefined(name: str, expression: str, counts: TableCounts) -> Iterator[Anomaly]:
+def _find_undefined(name: str, expression: str, counts: TableCounts) -> Iterator[Anomaly]:
     """Find derived features that have a value in no row of train, or in fewer than half of them."""
     rows = counts.rows.get(TRAIN_SPLIT, 0)
     present = counts.present.get(name, counts.rows).get(TRAIN_SPLIT, 0)

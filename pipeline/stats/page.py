@@ -44,7 +44,7 @@ class StatisticsPage(NamedTuple):
 
 @dataclass(frozen=True)
 class Notes:
-    """What a config says of a feature, for people; each is empty if it is not declared.
+    """Words of a config about a feature, for people; each is empty if it is not declared.
 
     Attributes:
       time_format: How times are written; empty for other kinds.

@@ -1,7 +1,7 @@
 """Builds the Dockerfile's targets without a Docker engine, by buildah, on bases that are made here.
 
-What a registry would give is made from packages: `debootstrap` makes Debian's base and this machine's Python 3.11 goes
-into it, in place of python:3.11-slim-trixie; Beam's `boot` is built from its Go module, in place of Beam's SDK image.
+Two bases stand for images of a registry. `debootstrap` makes Debian's base, and this machine's Python 3.11 goes into
+it, for python:3.11-slim-trixie. Beam's `boot` is built from its Go module, for Beam's SDK image.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the last build of the images gave, and whether their parts have changed since: `python -m tests.images.record`.
+"""Result of the last build of the images, and whether their parts changed since: `python -m tests.images.record`.
 
 Exit codes: 0 the parts are those of the last build; 1 they changed, and `make test-images` has to build them again.
 """

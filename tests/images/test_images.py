@@ -58,7 +58,9 @@ def store(store_folder: Path) -> Iterator[Store]:
 
 
 @contextmanager
-def started(container: Container, *line: str, volumes: Sequence[str] = (), environment: Sequence[str] = ()):  # type: ignore[no-untyped-def]
+def run_until_end(
+    container: Container, *line: str, volumes: Sequence[str] = (), environment: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[str]"]:
     """Run a command in a container until the end of the block."""
     command = container.command(*line, volumes=volumes, environment=environment)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -108,7 +110,7 @@ def test_a_worker_of_beam_runs_in_the_products_environment(store: Store) -> None
     )
     with (
         store.container("dataflow") as container,
-        started(container, "/opt/apache/beam/boot", "--worker_pool"),
+        run_until_end(container, "/opt/apache/beam/boot", "--worker_pool"),
     ):
         _wait_for_port(50000)
         done = subprocess.run(
@@ -123,7 +125,7 @@ def test_the_serving_image_is_small_and_answers(store: Store, rehearsal: Path) -
     start = time.monotonic()
     with (
         store.container("serving") as container,
-        started(
+        run_until_end(
             container, "python", "-m", "serving",
             volumes=[f"{model}:/model:ro"],
             environment=["AIP_STORAGE_URI=/model", "AIP_HTTP_PORT=8591"],
