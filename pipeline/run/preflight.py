@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from cli.errors import DataError
 from cli.terminal import quiet_stderr
 from components.config import DATE, DATE_NUMBER, LEAK
+from components.example_gen.labels import LabelCounts, count_labels, merge_label_counts, summarize_label_counts
 from components.example_gen.parts import split_rules
 from components.example_gen.source import build_source
+from components.example_gen.split_findings import reject_weightless
 from components.example_gen.split_rows import SplitRows
 from components.example_gen.value_findings import value_findings
 from components.expired_features import expired_features
@@ -157,6 +159,8 @@ def _read(config: PipelineConfig) -> Findings:
     rows_profiled = min(_ROWS_PROFILED, _VALUES_PROFILED // len(config.feature_set.column_types))
     bad = unlabelled = 0
     is_complete = True
+    weights: dict[str, LabelCounts] = {}
+    weight, classes = config.feature_set.weight, config.label.classes
     counts = TableCounts(Columns.from_config(config.data, config.feature_set))
     inputs = data_files.inputs(config.data)
     divided = SplitRows(split_rules(config.data))
@@ -174,7 +178,11 @@ def _read(config: PipelineConfig) -> Findings:
                 file_counts.add(batch, {split_files.split: np.ones(len(batch.rows), dtype=bool)})
                 if sum(len(kept.rows) for kept in profiled) < rows_profiled:
                     profiled.append(batch)
-                if config.label.classes:
+                if weight is not None:
+                    values = batch.values
+                    more = count_labels(values.column(config.label.column), values.column(weight))
+                    weights[split_files.split] = merge_label_counts([weights.get(split_files.split, {}), more], classes)
+                if classes:
                     _count(labels, pc.value_counts(batch.labels))
                 else:
                     numbers += pc.min_max(batch.values.column(config.label.column)).as_py().values()
@@ -190,6 +198,8 @@ def _read(config: PipelineConfig) -> Findings:
     if bad > config.data.max_bad_rows:
         raise too_many_bad_rows(problems, config.data.max_bad_rows)
     by_split = divided.rows(list(config.data.splits)) if is_complete else {}
+    if weight is not None and is_complete:
+        reject_weightless({split: summarize_label_counts(of, classes) for split, of in weights.items()}, weight)
     today = datetime.date.today()
     anomalies = [*_anomalies(config.feature_set, profiled), *value_findings(counts)]
     anomalies += expired_features(config.feature_set, today=today)

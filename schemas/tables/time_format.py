@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from schemas.declaration import close_match
+
 ISO8601, TIME_OF_DAY = "iso8601", "time_of_day"
 # Units of an epoch in a second.
 EPOCHS: Mapping[str, int] = {
@@ -102,14 +104,14 @@ def check_format(time_format: str) -> None:
     names = set(re.compile(format_pattern(time_format)).groupindex)
     has_date = bool(names & {"year", "short_year"}) and bool(names & {"month", "month_name"})
     if names & {"year", "short_year", "month", "month_name", "day"} and not has_date:
-        raise ValueError(f"format: '{time_format}' needs a year and a month (%Y-%m), or no part of a date")
+        raise ValueError(f"'{time_format}' needs a year and a month (%Y-%m), or no part of a date")
     if not names & {"year", "short_year", "hour", "hour12"}:
-        others = ", ".join([ISO8601, TIME_OF_DAY, *EPOCHS])
-        raise ValueError(
-            f"format: '{time_format}' has neither a date nor an hour; expected codes of strptime, or {others}"
-        )
+        words = [ISO8601, TIME_OF_DAY, *EPOCHS]
+        close = close_match(time_format, words)
+        hint = f"did you mean '{close}'?" if close else f"expected codes of strptime, or {', '.join(words)}"
+        raise ValueError(f"'{time_format}' has neither a date nor an hour; {hint}")
     if ("hour12" in names) != ("half" in names):
-        raise ValueError(f"format: '{time_format}': %I and %p need each other")
+        raise ValueError(f"'{time_format}': %I and %p need each other")
 
 
 def check_time_zone(name: str) -> None:
@@ -121,9 +123,7 @@ def check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(
-            f"time_zone: '{name}' is not in the tz database; expected a name such as Europe/Berlin"
-        ) from error
+        raise ValueError(f"'{name}' is not in the tz database; expected a name such as Europe/Berlin") from error
 
 
 def has_date(time_format: str) -> bool:
@@ -169,5 +169,5 @@ def format_pattern(time_format: str) -> str:
     names = re.findall(r"\?P<(\w+)>", expression)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or ("year" in names and "short_year" in names) or ("hour" in names and "hour12" in names):
-        raise ValueError(f"format: '{time_format}' has two codes of one part")
+        raise ValueError(f"'{time_format}' has two codes of one part")
     return expression

@@ -290,7 +290,13 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
     match rule.kind:
         case "int" if rule.times is not None:
             values, reasons = read_times(strings, rule.times)
-            faults = {**_as_faults(reasons, "time"), **faults}
+            # A date in the declared format that does not exist is not written in another.
+            others = {
+                row for row, reason in reasons.items() if not reason.startswith(f"expected {rule.times.expected}")
+            }
+            by_kind: dict[FaultKind, set[int]] = {"other": others, "time": reasons.keys() - others}
+            for kind, rows in by_kind.items():
+                faults = {**_as_faults({row: reasons[row] for row in rows}, kind), **faults}
         case "string":
             strings, reasons = read_items(strings, rule.items)
             faults = {**_as_faults(reasons, "other"), **faults}

@@ -9,7 +9,9 @@ from typing import Any
 import jinja2
 from google.protobuf import json_format
 
-from schemas.features import Feature, FeatureSet, safe_name
+from schemas.features import Feature, FeatureSet, IdList, LearnedTokens, safe_name
+from schemas.features.base import SharedIds
+from schemas.tables.time_format import EPOCHS
 from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
 from serving.model.inputs import Input
@@ -149,29 +151,37 @@ def _group_by_input(features: FeatureSet | None) -> dict[str, Feature]:
 
 
 def _build_value_schema(served: ServedVersion, field: Input, feature: Feature | None) -> dict[str, Any]:
-    kind, items = _json_type(field), field.rule.items
-    # A string may be a number, or stand for a missing value, as in a CSV file.
-    kinds = list(dict.fromkeys([kind, "string", *(["number"] if kind == "string" else [])]))
+    kind, items, times = _json_type(field), field.rule.items, field.rule.times
+    # A string may be a number, or stand for a missing value, as in a CSV file. Of times, epochs alone are numbers.
+    takes_numbers = kind == "string" and (times is None or times.format in EPOCHS)
+    kinds = list(dict.fromkeys([kind, "string", *(["number"] if takes_numbers else [])]))
     if items is not None:
         kinds = ["array", "string"]
+    categories = _read_categories(served, field.name, feature)
     schema: dict[str, Any] = {"type": kinds if field.required else [*kinds, "null"]}
     if field.kind == "string" and field.required and "" in field.rule.missing_values:
         schema["minLength"] = 1
     if field.kind == "float":
         schema |= {"minimum": -3.4e38, "maximum": 3.4e38}
-    if items is not None:
-        schema["items"] = {"type": "string" if items.numbers is None else "number"}
-    if field.kind == "int" and field.rule.times is None:
+    if items is not None and items.numbers is not None:
+        schema |= {"items": {"type": "number"}, "minItems": items.numbers, "maxItems": items.numbers}
+    elif items is not None:
+        examples = {"examples": list(categories[:10])} if categories else {}
+        schema |= {"items": {"type": "string", **examples}, "maxItems": items.max_items}
+    elif categories:
+        schema["examples"] = list(categories[:10])
+    if field.kind == "int" and times is None:
         # An ID outside the range of its feature is counted, and gets the nearest ID.
         schema |= {"minimum": INT64.start, "maximum": INT64.stop - 1}
-    is_plain = field.rule.times is None and items is None
-    description = _describe(feature) or ("" if is_plain else f"Expects {field.rule.expected}.")
+    description = " ".join(filter(None, (_describe_format(field), _describe(feature))))
     if description:
         schema["description"] = description
-    categories = _read_categories(served, field.name, feature)
-    if categories:
-        schema["examples"] = list(categories[:10])
     return schema
+
+
+def _describe_format(field: Input) -> str:
+    """Return how a value is written, if it is not one number or string."""
+    return "" if field.rule.times is None and field.rule.items is None else f"Expects {field.rule.expected}."
 
 
 def _json_type(field: Input) -> str:
@@ -183,8 +193,12 @@ def _read_categories(served: ServedVersion, name: str, feature: Feature | None) 
     """Return the first declared categories of a feature, or the most frequent learned ones; none of a sensitive one."""
     if feature is None or feature.sensitive:
         return ()
-    if not feature.learns_categories:
+    learns_values = isinstance(feature, IdList) and isinstance(feature.tokens, LearnedTokens)
+    if not feature.learns_categories and not learns_values:
         return feature.categories[:_MAX_CATEGORIES]
+    if isinstance(feature, SharedIds) and feature.shared is not None and served.predictor.features is not None:
+        # The first of the features that share ids has the file.
+        name = safe_name(served.predictor.features.shared_features[feature.shared][0])
     file = served.folder / "assets" / name
     with file.open(encoding="utf-8", errors="replace") if file.is_file() else io.StringIO() as lines:
         return tuple(unescape(line.rstrip("\n")) for line in itertools.islice(lines, _MAX_CATEGORIES))
@@ -244,7 +258,7 @@ def render_try_it(service: Service) -> tuple[str, dict[str, str]]:
             {
                 "name": name,
                 "column": field.column,
-                "description": _describe(features.get(name)),
+                "description": " ".join(filter(None, (_describe_format(field), _describe(features.get(name))))),
                 "type": _json_type(field),
                 "required": field.required,
                 "value": example.get(name),

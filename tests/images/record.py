@@ -56,6 +56,8 @@ def hash_parts() -> str:
 def main() -> int:
     """Print whether the images have to be built again."""
     record = Record(**json.loads(FILE.read_text()))
+    sizes = ", ".join(f"{target} {size:,} MB" for target, size in record.megabytes.items())
+    click.echo(f"images: {sizes}; serving starts in {record.serving_start_seconds} s")
     if record.parts == hash_parts():
         click.echo(f"images: not built; locks and Dockerfile are those of the build of {record.day}")
         return 0

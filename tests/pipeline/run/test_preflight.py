@@ -90,6 +90,21 @@ def test_a_column_without_a_value_in_train_stops_and_is_named(tmp_path: Path) ->
     assert check(tmp_path, train, rows(30, 2), validation=severities) == []
 
 
+def test_weights_that_let_nothing_count_stop_before_the_run(tmp_path: Path) -> None:
+    splits = {
+        "train": {"files": "train.csv"},
+        "eval": {"source": "train", "fraction": 0.1},
+        "test": {"files": "test.csv"},
+    }
+    data = {"base": ".", "splits": splits, "weight_column": "w"}
+    train, test = ([{"w": 1, **row} for row in rows(count, count)] for count in (100, 30))
+    assert check(tmp_path, train, test, data=data) == []
+    with pytest.raises(DataError, match="split 'test': all weights are 0"):
+        check(tmp_path, train, [{**row, "w": 0} for row in test], data=data)
+    with pytest.raises(DataError, match="split 'train': all weights of rows with the label '1' are 0"):
+        check(tmp_path, [{**row, "w": 1 - row["y"]} for row in train], test, data=data)
+
+
 def many_rows(count: int, **columns: Any) -> list[dict[str, Any]]:
     """Rows with other columns before the label."""
     return [

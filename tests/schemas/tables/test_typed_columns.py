@@ -159,12 +159,13 @@ def test_a_row_that_does_not_fit_is_named_with_its_line_and_left_out(
 def test_a_time_in_another_format_is_named_with_the_setting(tmp_path: Path) -> None:
     declared = {"features": {"at": {"kind": "timestamp", "parts": {"hour": {}}}}, "label": FEATURES.label.model_dump()}
     path = tmp_path / "times.csv"
-    path.write_text("at,y\n2024-02-29,yes\n29.02.2024,no\n")
-    read = Table.of(str(path), data(ignored_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=0)
+    path.write_text("at,y\n2024-02-29,yes\n29.02.2024,no\n2023-02-29,no\n")
+    read = Table.of(str(path), data(ignored_columns=[]), FeatureSet.model_validate(declared), max_bad_rows=9)
     list(read.batches())
     assert summary(read) == [
         f"{path}:3: at: expected a date or a time such as 2024-02-29 or 2024-02-29T13:45:00+01:00, found '29.02.2024'; "
-        "correct the row, or declare how times are written under features.at.format"
+        "correct the row, or declare how times are written under features.at.format",
+        f"{path}:4: at: expected a day that exists, found '2023-02-29'; correct or remove the row",
     ]
 
 
