@@ -24,6 +24,8 @@ Type = Literal["number", "string", "time", "time of day", "boolean"]
 # Types whose values are seconds.
 TIMES: tuple[Type, ...] = ("time", "time of day")
 
+# Degrees.
+MAX_LATITUDE = 90.0
 # The mean radius of the Earth by the IUGG, in kilometres.
 EARTH_RADIUS_KM = 6_371.0088
 MAX_CHARS = 2_000

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from schemas.expressions import EARTH_RADIUS_KM, Call, Column, Constant, Expression, Node, Type
+from schemas.expressions import EARTH_RADIUS_KM, MAX_LATITUDE, Call, Column, Constant, Expression, Node, Type
 from schemas.tables.time_parts import PARTS
 
 _TF_TYPES: Mapping[Type, tf.DType] = {
@@ -108,13 +108,18 @@ def _split_part(strings: Value, separator: str, index: int) -> Value:
 
 
 def _haversine_km(*degrees: tf.Tensor) -> tf.Tensor:
-    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984)."""
+    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984).
+
+    It is NaN for a latitude beyond a pole.
+    """
+    is_beyond = tf.reduce_any(tf.abs(tf.stack(degrees[::2])) > MAX_LATITUDE, axis=0)
     latitude, longitude, other_latitude, other_longitude = (angle * (math.pi / 180) for angle in degrees)
     half_chord = (
         tf.sin((other_latitude - latitude) / 2) ** 2
         + tf.cos(latitude) * tf.cos(other_latitude) * tf.sin((other_longitude - longitude) / 2) ** 2
     )
-    return 2 * EARTH_RADIUS_KM * tf.asin(tf.sqrt(tf.clip_by_value(half_chord, 0.0, 1.0)))
+    kilometres = 2 * EARTH_RADIUS_KM * tf.asin(tf.sqrt(tf.clip_by_value(half_chord, 0.0, 1.0)))
+    return tf.where(is_beyond, tf.constant(math.nan, kilometres.dtype), kilometres)
 
 
 def _fold(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:

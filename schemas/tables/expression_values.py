@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.expressions import EARTH_RADIUS_KM, TIMES, Call, Column, Constant, Expression, Node, Type
+from schemas.expressions import EARTH_RADIUS_KM, MAX_LATITUDE, TIMES, Call, Column, Constant, Expression, Node, Type
 from schemas.tables.time_parts import PARTS
 
 _ARROW_TYPES: Mapping[Type, pa.DataType] = {
@@ -70,8 +70,13 @@ def _without_undefined(values: pa.Array) -> pa.Array:
 
 
 def _haversine_km(*degrees: pa.Array) -> pa.Array:
-    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984)."""
+    """Return the distance of points on a sphere (R. W. Sinnott, Virtues of the Haversine, 1984).
+
+    It is null for a latitude beyond a pole.
+    """
     valid = np.logical_and.reduce([np.asarray(column.is_valid()) for column in degrees])
+    for latitudes in degrees[::2]:
+        valid &= np.abs(pc.fill_null(latitudes, 0.0).to_numpy(zero_copy_only=False)) <= MAX_LATITUDE
     numbers = [np.radians(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False)) for column in degrees]
     latitude, longitude, other_latitude, other_longitude = numbers
     half_chord = (

@@ -38,6 +38,7 @@ def value(text: str, **row: object) -> object:
         ("sqrt(fare)", {"fare": -1.0}, None),
         ("coalesce(tips, 0) + 1", {"tips": None}, 1.0),
         ("is_missing(tips)", {"tips": None}, True),
+        ("haversine(fare, 0, 0, 0)", {"fare": 95.0}, None),
         ("(end - start) / 60", {"start": 60, "end": 240}, 3.0),
         ("(closes - opens) / 60", {"opens": 60, "closes": 240}, 3.0),
         ("hour(opens) < minute_of_day(closes)", {"opens": 3600, "closes": 240}, True),

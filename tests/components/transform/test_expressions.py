@@ -13,8 +13,15 @@ from schemas.tables.expression_values import evaluate as evaluate_rows
 
 TYPES: dict[str, Type] = {
     "x": "number", "y": "number", "s": "string", "r": "string", "t": "time", "u": "time", "b": "boolean",
+    "c": "time of day", "d": "time of day",
 }  # fmt: skip
-ARROW = {"number": pa.float64(), "string": pa.string(), "time": pa.int64(), "boolean": pa.bool_()}
+ARROW = {
+    "number": pa.float64(),
+    "string": pa.string(),
+    "time": pa.int64(),
+    "time of day": pa.int64(),
+    "boolean": pa.bool_(),
+}
 NUMBERS = st.one_of(
     st.none(), st.integers(-5, 5).map(float), st.floats(-1e30, 1e30), st.floats(-4, 4), st.sampled_from([0.5, 1.5, 2.5])
 )
@@ -24,6 +31,8 @@ ROWS = st.fixed_dictionaries(
         "x": NUMBERS, "y": NUMBERS, "s": STRINGS, "r": STRINGS, "b": st.one_of(st.none(), st.booleans()),
         "t": st.one_of(st.none(), st.integers(-(10**9), 10**9)),
         "u": st.one_of(st.none(), st.integers(-(10**9), 10**9)),
+        "c": st.one_of(st.none(), st.integers(0, 86_399)),
+        "d": st.one_of(st.none(), st.integers(0, 86_399)),
     }
 )  # fmt: skip
 
@@ -35,6 +44,7 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
         "number": ["x", "y", "2", "0.5", "-1"],
         "string": ["s", "r", "'a'", "'/é'"],
         "time": ["t", "u"],
+        "time of day": ["c", "d"],
         "boolean": ["b", "True"],
     }[type_]
     if depth == 0 or draw(st.booleans()):
@@ -43,7 +53,7 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
     def part(of: Type) -> str:
         return f"({draw(expressions(of, depth - 1))})"
 
-    any_type: Type = draw(st.sampled_from(["number", "string", "time", "boolean"]))
+    any_type: Type = draw(st.sampled_from(["number", "string", "time", "time of day", "boolean"]))
     choices = {
         "number": [
             *(lambda sign=sign: f"{part('number')} {sign} {part('number')}" for sign in ("+", "-", "*", "/")),
@@ -51,6 +61,8 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
             lambda: f"min({part('number')}, {part('number')}, {part('number')})",
             lambda: f"max({part('number')}, {part('number')})",
             lambda: f"{part('time')} - {part('time')}",
+            lambda: f"{part('time of day')} - {part('time of day')}",
+            lambda: f"hour({part('time of day')})",
             lambda: f"length({part('string')})",
             lambda: f"haversine({part('number')}, 1, 2, 3)",
         ],
@@ -61,6 +73,7 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
             *(lambda name=name: f"{name}({part('string')})" for name in ("lower", "upper", "strip")),
         ],
         "time": [lambda: f"coalesce({part('time')}, {part('time')})"],
+        "time of day": [lambda: f"coalesce({part('time of day')}, {part('time of day')})"],
         "boolean": [
             lambda: f"{part('boolean')} and {part('boolean')}",
             lambda: f"{part('boolean')} or {part('boolean')}",
@@ -82,9 +95,11 @@ def expressions(draw: st.DrawFn, type_: Type, depth: int = 2) -> str:
 def tensors(columns: dict[str, pa.Array]) -> dict[str, Value]:
     values = {}
     for name, column in columns.items():
-        fill: Any = {"number": math.nan, "string": "", "time": -(2**63), "boolean": False}[TYPES[name]]
+        fill: Any = {"number": math.nan, "string": "", "time": -(2**63), "time of day": -(2**63), "boolean": False}[
+            TYPES[name]
+        ]
         filled = column.fill_null(fill).to_pylist()
-        dtype = {"number": tf.float64, "string": tf.string, "time": tf.int64, "boolean": tf.bool}[TYPES[name]]
+        dtype = {"number": tf.float64, "string": tf.string, "boolean": tf.bool}.get(TYPES[name], tf.int64)
         values[name] = Value(tf.constant(filled, dtype), tf.constant(np.asarray(column.is_valid())))
     return values
 
@@ -114,7 +129,7 @@ def test_the_graph_computes_what_the_reader_computes(data: st.DataObject, rows: 
 
 
 def test_every_function_is_computed_alike() -> None:
-    row = {"x": 2.5, "y": -1.5, "s": "a/É ", "r": "b", "t": 100, "u": -7, "b": True}
+    row = {"x": 2.5, "y": -1.5, "s": "a/É ", "r": "b", "t": 100, "u": -7, "c": 100, "d": 86_399, "b": True}
     rows = [row, {**row, "x": 0.0, "y": 0.0}, dict.fromkeys(row), {**row, "x": -3.0, "s": ""}]
     calls = {
         "negative": "-x", "not": "not b", "if": "x if b else y", "substring": "substring(s, 1, 2)",
@@ -126,6 +141,7 @@ def test_every_function_is_computed_alike() -> None:
                 "number": ["x", "y"],
                 "string": ["s", "r"],
                 "time": ["t", "u"],
+                "time of day": ["c", "d"],
                 "boolean": ["b", "b"],
                 "same": ["x", "y"],
             }
