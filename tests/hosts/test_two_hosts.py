@@ -18,6 +18,7 @@ import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from benchmarks.two_hosts import Hosts, find_obstacle, local_runner, open_hosts
+from tests import records
 from tests.conftest import ROOT
 
 OBSTACLE = find_obstacle()
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.hosts,
     pytest.mark.skipif(bool(OBSTACLE) and not REQUIRED, reason=OBSTACLE or "both hosts can be opened"),
 ]
+START = time.monotonic()
 ON_BEAM = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
 # Of a busy machine. A worker that has this memory has got its work, and is loading TensorFlow for it.
 START_SECONDS, WORKING_BYTES = 400, 600 << 20
@@ -179,3 +181,8 @@ def test_paths_that_the_other_host_cannot_see_are_named(hosts: Hosts, tmp_path: 
         f"error: --run-root: the workers of beam.runner prism are on other machines and cannot see {tmp_path}/run/"
         f"artifacts; it is not below beam.shared_folder {hosts.shared}\n"
     )
+
+
+def test_the_result_is_kept(request: pytest.FixtureRequest) -> None:
+    assert not request.session.testsfailed
+    records.write("hosts", {"seconds": round(time.monotonic() - START)})
