@@ -27,7 +27,7 @@ from pipeline.run import preflight
 from pipeline.run.console import Mode, RunView, print_summary
 from pipeline.run.fast_imports import pause_garbage_collection
 from pipeline.run.records import RecordFile, create_record, newest_records
-from pipeline.run.registry import open_registry
+from pipeline.run.registry import open_run_registry
 from pipeline.run.rejections import Rejection, RejectionFile
 from pipeline.run.run_root import RunRoot, new_run_id
 from pipeline.run.summary import NodeOutcome, RunSummary, push_text, serving_text, summarize
@@ -121,7 +121,7 @@ def _report_rejection(request: _RunRequest, error: PipelineError, *, prints_aler
     if as_json or not prints_alert:
         say_refusal(error, as_json=as_json)
     # A remote registry may have been asked just now, for minutes, and have rejected the push.
-    has_rejected = isinstance(error, PushError) and open_registry(config, request.root).is_remote
+    has_rejected = isinstance(error, PushError) and open_run_registry(config, request.root).is_remote
     serving = "" if has_rejected else serving_text(config, request.root)
     rejection = record_rejection(request.root, config.name, error, sys.argv)
     notifier.report_rejection(config.alerts, request.root, rejection, serving=serving, prints=prints_alert)

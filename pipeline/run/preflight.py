@@ -27,7 +27,7 @@ from pipeline.profile.columns import Column
 from pipeline.profile.leaks import MIN_ROWS, find_leaks
 from pipeline.profile.targets import target
 from pipeline.run.beam_workers import check_beam_workers
-from pipeline.run.registry import open_registry, plan_push
+from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
 from schemas.curated.schema_file import check_schema, load_schema
 from schemas.features import BaseFeature, FeatureSet, Timestamp
@@ -118,7 +118,7 @@ def _check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool) -> Fi
     """
     if config.data.schema_file is not None:
         check_schema(config.data.schema_file, load_schema(config.data.schema_file), config.feature_set)
-    plan_push(config, open_registry(config, run_root))
+    plan_push(config, open_run_registry(config, run_root))
     check_code(config)
     check_beam_workers(config, run_root)
     if config.extra_components:

@@ -5,7 +5,7 @@ from pipeline.run.run_root import RunRoot
 from serving.registry.protocol import Candidate, ModelRegistry, PushPlan
 
 
-def open_registry(config: PipelineConfig, root: RunRoot) -> ModelRegistry:
+def open_run_registry(config: PipelineConfig, root: RunRoot) -> ModelRegistry:
     """Return the registry that `push.target` names.
 
     Raises:

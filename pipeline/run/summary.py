@@ -12,7 +12,7 @@ from cli.terminal import INTERRUPTED_EXIT_CODE, command
 from pipeline.config.pipeline_config import PipelineConfig
 from pipeline.run.advice import schema_diff
 from pipeline.run.records import RunRecord
-from pipeline.run.registry import open_registry, plan_push
+from pipeline.run.registry import open_run_registry, plan_push
 from pipeline.run.run_root import RunRoot
 
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ def _pushed_text(pusher: "PusherSummary | None") -> str:
 
 def push_text(config: PipelineConfig, root: RunRoot) -> str:
     """Return the effect of a push, if the model were blessed."""
-    return plan_push(config, open_registry(config, root)).summary
+    return plan_push(config, open_run_registry(config, root)).summary
 
 
 def serving_text(config: PipelineConfig, root: RunRoot) -> str:
     """Return the serving version."""
     try:
-        return open_registry(config, root).serving().text
+        return open_run_registry(config, root).serving().text
     except PipelineError as error:
         return f"unknown: {error}"
 
@@ -201,5 +201,5 @@ def next_steps(
     steps = [command(tools / "tensorboard", "--logdir", root.artifacts / "Trainer" / "model_run")]
     return [
         *steps,
-        *(f"{command(python)} {line}" for line in open_registry(config, root).next_commands(pusher.version)),
+        *(f"{command(python)} {line}" for line in open_run_registry(config, root).next_commands(pusher.version)),
     ]
