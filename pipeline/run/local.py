@@ -59,7 +59,9 @@ class _Recorder:
         self.file.node_finished(result.node_id, result.state, result.error)
         summary = read_summary(result)
         self.nodes.append(NodeOutcome(result.node_id, result.state, round(result.seconds, 2), summary))
-        headline = summary.headline if summary is not None else ""
+        # A node that failed has no summary.
+        reason = result.error.partition("\n")[0].removeprefix(f"{result.node_id}: ")
+        headline = summary.headline if summary is not None else reason
         self.view.node_finished(result.node_id, result.state, result.seconds, headline)
 
 
