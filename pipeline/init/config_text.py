@@ -82,7 +82,7 @@ def _data(decision: Decision) -> Iterator[str]:
         yield "  ignored_columns:"
         for name, reason in decision.ignored:
             yield f"    - {_flow(name)} # {_comment(reason)}"
-    sensitive = [name for name in decision.requests.sensitive if name in decision.read_only_columns]
+    sensitive = [n for n in decision.requests.sensitive if n in (*decision.read_only_columns, decision.requests.weight)]
     if sensitive:
         yield f"  sensitive_columns: {_flow(sensitive)}"
     if decision.left_out:

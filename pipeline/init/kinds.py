@@ -149,10 +149,19 @@ def _category(column: Column, code_reason: str) -> Kind:
     if column.distinct <= 2 and not column.missing_share:
         values = sorted(value for value, _ in column.values)
         return Kind({"kind": "vocabulary_list", "values": values, **missing, "embedding": 4}, reason)
-    declared: dict[str, Any] = {"kind": "vocabulary", "max_size": _vocabulary_size(column.distinct)}
-    if column.distinct > 1_000:
-        declared["min_count"] = 3
-    return Kind({**declared, **missing, "embedding": embedding_dimension(column.distinct)}, reason)
+    return Kind(declare_vocabulary(column.distinct, missing), reason)
+
+
+def declare_vocabulary(distinct: int, missing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the declaration of a learned vocabulary.
+
+    Args:
+      distinct: Number of different categories.
+      missing: Keys on missing values.
+    """
+    rare: dict[str, Any] = {"min_count": 3} if distinct > 1_000 else {}
+    size, dimension = _vocabulary_size(distinct), embedding_dimension(distinct)
+    return {"kind": "vocabulary", "max_size": size, **rare, **missing, "embedding": dimension}
 
 
 def _number(column: Column, target: Target, description: str, *, wide: bool) -> Kind:

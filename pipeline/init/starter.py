@@ -20,6 +20,7 @@ from pipeline.init.notes import Notes, Rank
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.schema_text import schema_lines
+from pipeline.init.shared_ids import share_ids
 from pipeline.init.source import Source, no_header_hint
 from pipeline.init.splits import SplitPlan, plan_splits
 from pipeline.init.table import RawTable, read_table
@@ -107,7 +108,8 @@ def decide(
     columns, ignored = _usable(columns, plan, requests, notes)
     progress.step(f"choosing the kinds of {len(columns):,} columns")
     chosen = choose_columns(columns, labels, table, requests, notes)
-    features = [_with_missing_values(feature, table) for feature in chosen.features]
+    shared = share_ids({feature.column.name: feature for feature in chosen.features})
+    features = [_with_missing_values(feature, table) for feature in shared.values()]
     features = [
         _mark_sensitive(feature) if feature.column.name in requests.sensitive else feature for feature in features
     ]

@@ -106,7 +106,7 @@ class FeatureSet(Declaration):
         """Reject features that share ids and declare them differently."""
         for table, names in self.shared_features.items():
             first = self.features[names[0]]
-            own = {"wide", "missing", "missing_values", "expression"}
+            own = {"wide", "missing", "missing_values", "expression", "sensitive", "description", "owner", "expires"}
             for name in names[1:]:
                 other = self.features[name]
                 keys = {*type(first).model_fields, *type(other).model_fields} - own

@@ -104,3 +104,9 @@ def test_a_file_in_another_encoding_or_without_a_header_is_not_quoted(tmp_path: 
     assert (done.returncode == 0) == bool(start), done
     assert not _CANARY.search(done.stdout + done.stderr + read_files(tmp_path))
     assert "read as latin-1, it has <masked>" in done.stdout if start else "--no-header" in done.stderr
+
+
+def test_a_weight_can_be_sensitive(table: Path) -> None:
+    done = init(table, "orders.csv", "--label", "y", "--weight", "x", "--sensitive", "x")
+    assert done.returncode == 0, done
+    assert load_and_check(table, "orders").sensitive_columns == ("x",)
