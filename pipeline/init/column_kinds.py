@@ -3,28 +3,41 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.init.exclusions import times_of
+from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import Kind, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
+from pipeline.profile.time_forms import TimeKind
 from schemas.tables.items import LIST_START, split_items
 from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 from schemas.tables.times import read_times
 
-# Formats that are tried, the usual ones first. Of day and month in either order, `_better_order` chooses.
-_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y",
-          "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%a, %d %b %Y")  # fmt: skip
+# Formats that are tried, the usual ones first. Of day and month in either order, `_find_format` chooses.
+_DATES = (
+    *("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y"),
+    *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
+    "%a, %d %b %Y",
+)
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %I:%M %p", " %H:%M:%S %z")
 _FORMATS = (ISO8601, TIME_OF_DAY, *(date + clock for clock in _CLOCKS for date in _DATES))
 _NUMBER_FORMATS = ("%Y%m%d", *EPOCHS)
 _SAMPLE_VALUES = 200
+# So many of the times have one format if a column of times is a feature, and so many of a sample if it is tried.
+_LEAST_FITTING, _LEAST_FITTING_IN_SAMPLE = 1 - MAX_FAULTY_SHARE, 0.8
+_DATE_KINDS = (TimeKind.DATE, TimeKind.DATE_TIME)
+_MAX_FORMATS_SHOWN = 3
+_DECLARE = "declare it as kind: timestamp with its format (docs/how-to/times.md)"
 _PARTS_KEPT = ("hour", "weekday", "month")
 _PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
 _EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
@@ -40,8 +53,11 @@ _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
 
 
-def recognize(column: Column, target: Target) -> Kind | None:
-    """Return the declaration of a column of times, lists, texts or vectors; None for any other column."""
+def recognize(column: Column, target: Target) -> Kind | str | None:
+    """Return the declaration of a column of times, lists, texts or vectors, or the reason why it can have none.
+
+    Return None for any other column.
+    """
     if column.distinct < 2:
         return None
     if column.values[0][0].startswith(LIST_START):
@@ -54,10 +70,10 @@ def recognize(column: Column, target: Target) -> Kind | None:
     return _written_vector(column) or _delimited_list(column) or _text(column)
 
 
-def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | None:
+def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | str | None:
     time_format = _find_format(times)
     if time_format is None:
-        return None
+        return _why_no_format(times)
     seconds, _ = read_times(column.texts, TimeFormat(time_format))
     wall = pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)
     missing = np.asarray(seconds.is_null())
@@ -82,8 +98,24 @@ def _times(column: Column, times: Column, words: list[str], target: Target) -> K
     if words:
         declared["missing_values"] = ["", *words]
     explained = ", ".join(f"{part} {score:.1%}" for part, score in {**scores, "days": trend}.items())
-    note = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
-    return Kind(declared, f"{times.time_form}, such as {times.values[0][0]!r}{note}; explain: {explained}")
+    order = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
+    reason = f"{_time_kind(times)}, such as {times.values[0][0]!r}{order}; explain: {explained}"
+    return Kind(declared, reason, notes=_note_missing(column, words))
+
+
+def _time_kind(times: Column) -> str:
+    assert times.time_form is not None
+    return str(times.time_form.kind)
+
+
+def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
+    if not words:
+        return ()
+    rows = pc.sum(pc.is_in(column.texts, pa.array(words))).as_py()
+    return (
+        f"'{column.name}' is {' or '.join(map(repr, words))} in {rows:,} rows: declared as missing "
+        f"(features.{column.name}.missing_values)",
+    )
 
 
 def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
@@ -92,23 +124,91 @@ def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
     return float(target.score(np.where(missing, 0, np.searchsorted(edges, wall, side="right") + 1)))
 
 
+@dataclass(frozen=True)
+class _WrittenTimes:
+    """The distinct values of a column of times, and the number of rows of each."""
+
+    values: pa.Array
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, times: Column) -> "_WrittenTimes":
+        values, rows = zip(*times.values, strict=True)
+        return cls(pa.array(values, pa.string()), np.array(rows, np.int64))
+
+    @property
+    def sample(self) -> "_WrittenTimes":
+        return self.take(np.unique(np.linspace(0, len(self.values) - 1, _SAMPLE_VALUES).astype(np.int64)))
+
+    def take(self, indices: NDArray[np.int64]) -> "_WrittenTimes":
+        return _WrittenTimes(self.values.take(pa.array(indices)), self.rows[indices])
+
+    def fits(self, time_format: str) -> NDArray[np.bool_]:
+        """Return whether each value has a format."""
+        return np.asarray(read_times(self.values, TimeFormat(time_format))[0].is_valid())
+
+    def share(self, time_format: str) -> float:
+        """Return the share of the rows that have a format."""
+        return float(self.rows[self.fits(time_format)].sum() / max(1, self.rows.sum()))
+
+    def best(self, formats: Sequence[str]) -> tuple[str, float]:
+        """Return the format that most rows have, the first one of several, and their share."""
+        shares = {time_format: self.share(time_format) for time_format in formats}
+        best = max(shares, key=lambda time_format: shares[time_format])
+        return best, shares[best]
+
+
+def _formats(times: Column) -> list[str]:
+    """Return the formats that a column may have, the usual ones first."""
+    form = times.time_form
+    formats = [*(_NUMBER_FORMATS if times.is_number else _FORMATS)]
+    if form is not None and form.kind in _DATE_KINDS and form.date_format is not None:
+        formats.append(form.date_format)
+    return list(dict.fromkeys(formats))
+
+
 def _find_format(times: Column) -> str | None:
-    """Return the format that all values have; None if there is no such one."""
-    values = pa.array([value for value, _ in times.values], pa.string())
-    formats = _NUMBER_FORMATS if times.is_number else _FORMATS
-    fitting = [f for f in formats if _fits(values.slice(0, _SAMPLE_VALUES), f) and _fits(values, f)]
-    if not fitting:
+    """Return the format that nearly all values have; None if there is no such one."""
+    written = _WrittenTimes.of(times)
+    sample = written.sample
+    formats = [f for f in _formats(times) if sample.share(f) >= _LEAST_FITTING_IN_SAMPLE]
+    if not formats:
         return None
-    swapped = _swap(fitting[0])
-    return min(fitting[0], swapped, key=lambda f: _span(values, f)) if swapped in fitting else fitting[0]
+    best, share = written.best(formats)
+    if share < _LEAST_FITTING:
+        return None
+    swapped = _swap(best)
+    if swapped in formats and written.share(swapped) == share:
+        return min(best, swapped, key=lambda f: _span(written.values, f))
+    return best
 
 
-def _fits(values: pa.Array, time_format: str) -> bool:
-    return not read_times(values, TimeFormat(time_format))[1]
+def _why_no_format(times: Column) -> str | None:
+    """Return why dates have no format together; None if the values are other times."""
+    assert times.time_form is not None
+    if times.time_form.kind not in _DATE_KINDS:
+        return None
+    rest = _WrittenTimes.of(times)
+    counts = []
+    for _ in range(_MAX_FORMATS_SHOWN):
+        # A sample names the formats, since a column may have millions of values.
+        time_format, share = rest.sample.best(_formats(times)) if len(rest.values) else ("", 0.0)
+        if not share:
+            break
+        fits = rest.fits(time_format)
+        counts.append(f"{rest.rows[fits].sum():,} rows such as {rest.values[int(fits.argmax())].as_py()!r}")
+        rest = rest.take(np.flatnonzero(~fits))
+    if not counts:
+        return f"{times.time_form.kind}, such as {times.values[0][0]!r}, in no format that `init` tries; {_DECLARE}"
+    if len(rest.values):
+        counts.append(f"{rest.rows.sum():,} others such as {rest.values[0].as_py()!r}")
+    return f"times in several formats, {' and '.join(counts)}; write them in one"
 
 
 def _swap(time_format: str) -> str:
-    """Return a format with day and month in the other order."""
+    """Return a format with day and month in the other order; the same if its order is certain."""
+    if time_format.startswith("%Y") or not {"%d", "%m"} <= {*re.findall("%.", time_format)}:
+        return time_format
     return time_format.replace("%m", "\0").replace("%d", "%m").replace("\0", "%d")
 
 
@@ -119,9 +219,9 @@ def _span(values: pa.Array, time_format: str) -> int:
 
 
 def _is_ambiguous(times: Column, time_format: str) -> bool:
-    swapped = _swap(time_format)
-    values = pa.array([value for value, _ in times.values], pa.string())
-    return swapped != time_format and "%b" not in time_format and time_format != "%Y%m%d" and _fits(values, swapped)
+    """Return whether as many values have the format with day and month in the other order."""
+    swapped, written = _swap(time_format), _WrittenTimes.of(times)
+    return swapped != time_format and written.share(swapped) == written.share(time_format)
 
 
 def _list_of_values(column: Column) -> Kind | None:

@@ -38,8 +38,12 @@ _MAX_GAPS_OF_COUNT, _MAX_GAPS_OF_INDEX = 1.2, 100
 _MIN_ID_DIGITS = 7
 # Above it a double does not hold each whole number.
 _MAX_EXACT = 2.0**53
-# So many strings without a digit may stand for a missing date.
+# So many strings without a digit may stand for a missing date. Databases have the first or the last day of all.
 _MAX_WORDS = 2
+_DATE_OF_NOTHING = re.compile(
+    r"^\s*(0001-01-01|9999-12-31|(0?1[./-]0?1[./-]0001)|(31[./-]12|12[./-]31)[./-]9999)(?!\d)"
+)
+WRITE_AS_DATE = "write it as a date such as 2024-03-31, or as a number"
 _MIN_MISSING_SHARE = 0.99
 _TEXT_WORDS, _TEXT_CHARS, _TEXT_UNIQUE_SHARE = 5, 40, 0.5
 # An ID with fewer rows than these is a feature only if it explains something: always, and of many values.
@@ -69,7 +73,7 @@ def why_excluded(column: Column) -> str:
     if times.time_form is not None:
         beside = f" beside {' and '.join(map(repr, words))}" if words else ""
         description = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
-        return f"{description}; derive a weekday, an hour or an age from it"
+        return f"{description}; {WRITE_AS_DATE}"
     if column.is_number:
         largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
         if largest >= MAX_FLOAT32:
@@ -106,19 +110,23 @@ def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
 
 
 def times_of(column: Column) -> tuple[Column, list[str]]:
-    """Return a column without the few strings beside its times that stand for a missing one, and these strings.
+    """Return a column without the values beside its times that stand for a missing one, and these values.
 
     Args:
       column: The column; returned as it is if it holds no times.
     """
-    if column.time_form is not None or column.is_number:
+    if column.is_number:
         return column, []
-    words = [value for value, rows in column.values if rows > 1 and not re.search(r"\d", value)]
-    if not 0 < len(words) <= _MAX_WORDS:
+    repeated = [value for value, rows in column.values if rows > 1]
+    markers = [value for value in repeated if _DATE_OF_NOTHING.match(value)]
+    if column.time_form is None:
+        words = [value for value in repeated if not re.search(r"\d", value)]
+        markers += words if len(words) <= _MAX_WORDS else []
+    if not markers:
         return column, []
-    others = column.texts.filter(pc.invert(pc.fill_null(pc.is_in(column.texts, pa.array(words)), True)))
+    others = column.texts.filter(pc.invert(pc.fill_null(pc.is_in(column.texts, pa.array(markers)), True)))
     times = Column(column.name, others)
-    return (times, words) if times.is_date else (column, [])
+    return (times, markers) if times.is_date else (column, [])
 
 
 def is_row_number(column: Column) -> bool:

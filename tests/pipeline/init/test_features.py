@@ -53,7 +53,7 @@ class Written:
         self.reasons = {
             yaml.safe_load(line.split(": {")[0].strip()): line.split(" # ", 1)[1]
             for line in lines
-            if line.startswith("  ") and ": {kind: " in line and " # " in line and "explains" in line
+            if line.startswith("  ") and ": {kind: " in line and " # " in line and "explain" in line
         }
 
     def check(self) -> list[str]:
@@ -226,6 +226,9 @@ def test_a_sum_is_left_out_or_kept(tmp_path: Path) -> None:
             "%d.%m.%Y %H:%M",
             {"hour", "weekday", "month"},
         ),
+        ([f"{n % 28 + 1:02}.{n % 12 + 1:02}.23" for n in range(ROWS)], "%d.%m.%y", {"weekday", "month"}),
+        ([f"{n % 12 + 1:02}-{n % 28 + 1:02}-23" for n in range(ROWS)], "%m-%d-%y", {"weekday", "month"}),
+        ([f"{n % 12 + 1:02}.{n % 28 + 1:02}.2023" for n in range(ROWS)], "%m.%d.%Y", {"weekday", "month"}),
         # Read as month and day, these would be further apart.
         ([f"{n % 28 + 1:02}/03/2013" for n in range(12)] * 90, "%d/%m/%Y", {"weekday"}),
         ([f"{n % 12 + 1}:{n % 60:02} PM" for n in range(ROWS)], "time_of_day", {"hour"}),
@@ -239,6 +242,78 @@ def test_times_become_their_parts(values: Any, expected: str, parts: set[str], t
     assert (feature["kind"], feature["format"]) == ("timestamp", expected)
     assert {*feature["parts"]} - {"day_of_month", "days_since_1970"} == parts
     assert not any(word in warning for warning in written.check() for word in ("DATE", "at:"))
+
+
+HOURS = [f"2023-{n % 12 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:15:00" for n in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("2023-02-29T10:00:00", "expected a day that exists"),
+        ("2023-02-28T10:00:00+99:00", "expected an offset from UTC of at most 16 hours"),
+        ("0001-01-01T00:00:00", "expected a year from 1900 to 2100"),
+        ("28.02.2023 10:00", "expected a date or a time such as 2024-02-29 or 2024-02-29T13:45:00+01:00"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 7])
+def test_few_bad_times_are_bad_rows_with_a_note(bad: str, reason: str, count: int, tmp_path: Path) -> None:
+    places = [300 + 7 * n for n in range(count)]
+    # Each is another value, since a repeated one may stand for a missing value.
+    values = [bad.replace(":00", f":{places.index(n):02}", 1) if n in places else HOURS[n] for n in range(ROWS)]
+    written = Written(tmp_path, {"at": values})
+    assert (written.features["at"]["kind"], written.features["at"]["format"]) == ("timestamp", "iso8601")
+    (note,) = [note for note in written.notes if note.startswith("'at'")]
+    rows, done, which = ("1 row does", "it is", "it") if count == 1 else ("7 rows do", "they are", "them")
+    assert note == (
+        f"'at': {rows} not fit, as in {tmp_path}/a.csv:302: {reason}, found {bad!r}; {done} left out "
+        f"(data.max_bad_rows): correct {which}, or name what stands for a missing value with --missing-value"
+    )
+    assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == count
+    assert written.check() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "is_ambiguous"),
+    [
+        ([f"{n % 28 + 1:02} May 2024" for n in range(ROWS)], False),
+        ([f"{n % 12 + 1:02} March 2024" for n in range(ROWS)], False),
+        ([f"2024/{n % 12 + 1:02}/{n % 11 + 1:02}" for n in range(ROWS)], False),
+        ([f"{n % 12 + 1:02}/{n % 11 + 1:02}/2024" for n in range(ROWS)], True),
+        ([f"{n % 12 + 1:02}.{n % 11 + 1:02}.24" for n in range(ROWS)], True),
+        ([f"{n % 12 + 1:02}.{n % 28 + 1:02}.24" for n in range(ROWS)], False),
+    ],
+)
+def test_day_and_month_in_the_other_order_are_noted_if_they_can_be(
+    values: list[str], is_ambiguous: bool, tmp_path: Path
+) -> None:
+    written = Written(tmp_path, {"at": values})
+    assert written.features["at"]["kind"] == "timestamp"
+    assert ("other order" in written.reasons["at"]) == is_ambiguous
+    assert "ambiguous" not in written.reasons["at"]
+
+
+@pytest.mark.parametrize("marker", ["0001-01-01T00:00:00", "9999-12-31T23:59:59.997"])
+def test_the_first_and_the_last_day_of_all_stand_for_a_missing_time(marker: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {"at": [marker if n % 12 == 0 else HOURS[n] for n in range(ROWS)]})
+    feature = written.features["at"]
+    assert (feature["format"], feature["missing"], feature["missing_values"]) == ("iso8601", "own_id", ["", marker])
+    (note,) = [note for note in written.notes if note.startswith("'at'")]
+    assert note == f"'at' is {marker!r} in 84 rows: declared as missing (features.at.missing_values)"
+    assert written.check() == []
+
+
+def test_times_in_two_formats_are_left_out(tmp_path: Path) -> None:
+    values = [HOURS[n] if n % 2 else f"{n % 28 + 1:02}.{n % 12 + 1:02}.2023 {n % 24:02}:15" for n in range(ROWS)]
+    reason = (
+        "times in several formats, 500 rows such as '2023-02-02T01:15:00' and 500 rows such as '01.01.2023 00:15'; "
+        "write them in one"
+    )
+    written = Written(tmp_path, {"at": values})
+    assert written.ignored == {"at": reason}
+    assert written.notes == [f"left out: 'at': {reason}"]
+    with pytest.raises(ConfigError, match="--keep at: times in several formats, 500 rows"):
+        Written(tmp_path, {"at": values}, keep=("at",))
 
 
 @pytest.mark.parametrize(
@@ -306,6 +381,7 @@ def test_times_in_no_format_and_units_are_noted_once_each(tmp_path: Path) -> Non
     notes = Written(tmp_path, columns).notes
     assert len(notes) == 2
     assert any("'quarter' (quarter of a year), 'week' (week of a year)" in note for note in notes)
+    assert any(note.endswith("write it as a date such as 2024-03-31, or as a number") for note in notes)
     assert any("'weight' ('0 kg')" in note for note in notes)
 
 
