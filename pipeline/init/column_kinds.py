@@ -18,7 +18,7 @@ from pipeline.init.kinds import Kind, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
 from pipeline.profile.time_forms import TimeKind
-from schemas.tables.items import LIST_START, split_items
+from schemas.tables.items import LIST_NULL, LIST_START, split_items
 from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 from schemas.tables.times import read_times
@@ -46,8 +46,10 @@ _MIN_EXPLAINED = 0.002
 _BUCKETS = 32
 _DELIMITERS = ("|", ";", ",", "/", " ")
 _MIN_LIST_SHARE, _MIN_ROWS_OF_ITEM, _MAX_ITEMS = 0.2, 5, 5_000
+# A list so many times as long as those of nearly all rows would make the inputs of the model as long.
+_MIN_MAX_VALUES, _MANY_TIMES, _USUAL_SHARE = 8, 10, 0.99
 # A text of few words is a list of them only if the words come again much more often than those of a language.
-_VECTOR = re.compile(r"\s*[\[(][^\[\](){}]*[\])]\s*")
+_VECTOR = r"^\s*[\[(][^\[\](){}]*[\])]\s*$"
 _MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
 _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
@@ -224,35 +226,56 @@ def _is_ambiguous(times: Column, time_format: str) -> bool:
     return swapped != time_format and written.share(swapped) == written.share(time_format)
 
 
-def _list_of_values(column: Column) -> Kind | None:
-    """Return the declaration of a column of real lists: a vector of numbers, or a list of categories."""
+def _list_of_values(column: Column) -> Kind | str:
+    """Return the declaration of a column of real lists, or why it has none: a vector of numbers, or a list."""
     lists = [(split_items(value), rows) for value, rows in column.values]
-    sizes = {len(items) for items, _ in lists}
-    values = Counter(item for items, rows in lists for item in items)
-    numbers = all(_is_number(item) for item in values)
-    if (
-        numbers
-        and len(sizes) == 1
-        and min(sizes) >= _MIN_VECTOR
-        and not all(item.lstrip("-").isdigit() for item in values)
-    ):
-        return _vector(column, min(sizes), ",")
+    length = _vector_length(lists)
+    values = Counter(item for items, rows in lists for item in items if item != LIST_NULL)
+    are_integers = all(item.lstrip("-").isdigit() for item in values)
+    if length is not None and not are_integers:
+        return _vector(column, length, ",")
+    if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
+        return f"lists of {_describe_lengths(lists)}; a vector has equally many in each row"
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:
-        return None
-    return _list(column, delimiter, [items for items, _ in lists])
+        return f"lists whose values hold each of {', '.join(map(repr, _DELIMITERS[:-1]))} and {_DELIMITERS[-1]!r}"
+    return _list(column, delimiter, lists)
+
+
+def _vector_length(lists: Sequence[tuple[list[str], int]]) -> int | None:
+    """Return how many numbers nearly all rows have; None if there is no such number.
+
+    Args:
+      lists: Values of a list, and the number of rows that have it, for each list.
+    """
+    lengths = Counter[int]()
+    for items, rows in lists:
+        if len(items) >= _MIN_VECTOR and all(map(_is_number, items)):
+            lengths[len(items)] += rows
+    length, rows = max(lengths.items(), key=lambda entry: entry[1], default=(0, 0))
+    return length if rows and rows >= _LEAST_FITTING * sum(rows for _, rows in lists) else None
+
+
+def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
+    lengths = Counter[int]()
+    for items, rows in lists:
+        lengths[len(items)] += rows
+    (first, first_rows), *others = lengths.most_common(_MAX_FORMATS_SHOWN)
+    more = "".join(f" and of {length:,} in {rows:,}" for length, rows in others)
+    return f"{first:,} numbers in {first_rows:,} rows{more}"
 
 
 def _written_vector(column: Column) -> Kind | None:
     """Return the declaration of strings such as `[0.1, 0.2]`."""
-    if not all(_VECTOR.fullmatch(value) for value, _ in column.values[:_SAMPLE_VALUES]):
+    if column.share(_VECTOR) < _LEAST_FITTING:
         return None
     for delimiter in (",", ";", " "):
-        rows = [value.strip().strip("[]()").strip() for value, _ in column.values]
-        parts = [row.split() if delimiter == " " else row.split(delimiter) for row in rows]
-        sizes = {len(part) for part in parts}
-        if len(sizes) == 1 and min(sizes) >= _MIN_VECTOR and all(_is_number(item) for part in parts for item in part):
-            return _vector(column, min(sizes), delimiter)
+        rows = [(value.strip().strip("[]()").strip(), rows) for value, rows in column.values]
+        length = _vector_length(
+            [(row.split() if delimiter == " " else row.split(delimiter), count) for row, count in rows]
+        )
+        if length is not None:
+            return _vector(column, length, delimiter)
     return None
 
 
@@ -280,22 +303,29 @@ def _delimited_list(column: Column) -> Kind | None:
             repeats = sum(1 for count in items.values() if count >= _MIN_ROWS_OF_ITEM) / len(items)
             words = np.mean([len(item.split()) for item in items])
             if repeats >= 0.5 and words <= 3:
-                return _list(column, delimiter, [parts for parts, _ in rows])
+                return _list(column, delimiter, rows)
     return None
 
 
-def _list(column: Column, delimiter: str, rows: list[list[str]]) -> Kind:
-    distinct = len({item for items in rows for item in items})
-    longest = max(map(len, rows))
+def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> Kind:
+    distinct = len({item for items, _ in lists for item in items if item != LIST_NULL})
+    longest = _longest_usual(lists)
     declared = {
         "kind": "list",
         "delimiter": delimiter,
         # Twice as many as now, since a longer list is a bad row.
-        "max_values": max(8, 2 * longest),
+        "max_values": max(_MIN_MAX_VALUES, 2 * longest),
         "tokens": {"max_size": round_up(distinct + 1, _MAX_VOCABULARY)},
         "embedding": _LIST_EMBEDDING,
     }
     return Kind(declared, f"up to {longest} of {distinct:,} categories in each row")
+
+
+def _longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
+    """Return the length of the longest list without the few that are many times as long as the others."""
+    lengths = np.array([len(items) for items, _ in lists])
+    usual = np.quantile(np.repeat(lengths, [rows for _, rows in lists]), _USUAL_SHARE)
+    return int(lengths[lengths <= _MANY_TIMES * max(_MIN_MAX_VALUES, usual)].max())
 
 
 def _text(column: Column) -> Kind | None:

@@ -13,7 +13,7 @@ from schemas.data import CsvOptions, ReadOptions
 from schemas.features import KINDS, FeatureSet, RegressionLabel
 from schemas.tables.values import Fault, convert, feature_rules
 
-# A column with more rows that do not fit is no feature.
+# A column with more rows that do not fit cannot be a feature.
 MAX_FAULTY_SHARE = 0.05
 
 
@@ -37,7 +37,7 @@ class Faults:
 
     @property
     def is_frequent(self) -> bool:
-        """Whether so many rows have a fault that the column is no feature."""
+        """Whether so many rows have a fault that the column cannot be one."""
         return self.count > MAX_FAULTY_SHARE * len(self.rows)
 
     def describe(self, places: Places) -> str:
@@ -49,7 +49,7 @@ class Faults:
     def remedy(self) -> str:
         if self.fault.kind == "time":
             return "correct them, or name what stands for a missing value with --missing-value"
-        return "correct them"
+        return "correct them, or raise max_values" if "(max_values)" in self.fault.reason else "correct them"
 
 
 def find_faults(column: Column, declared: Mapping[str, Any], csv: CsvOptions) -> Faults | None:

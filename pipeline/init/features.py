@@ -1,10 +1,11 @@
 """Chooses which columns are features, and which are left out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError
@@ -38,6 +39,7 @@ class ChosenFeature:
       reason: Evidence for the choice.
       explained: Share of the label that it explains by itself.
       allowed: Anomalies that preflight may find in it and that the config lets pass.
+      rejected: Whether a run rejects the value of each row; None if it rejects none.
     """
 
     column: Column
@@ -45,6 +47,14 @@ class ChosenFeature:
     reason: str
     explained: float
     allowed: tuple[str, ...] = ()
+    rejected: NDArray[np.bool_] | None = None
+
+    @property
+    def accepted(self) -> Column:
+        """The column in the rows that a run does not reject."""
+        if self.rejected is None:
+            return self.column
+        return Column(self.column.name, self.column.texts.filter(pa.array(~self.rejected)))
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -163,6 +173,7 @@ def _remove_faulty(
             del features[name]
             continue
         rows |= faults.rows
+        features[name] = replace(feature, rejected=faults.rows)
         done = "it is" if faults.count == 1 else "they are"
         remedy = faults.remedy.replace("them", "it") if faults.count == 1 else faults.remedy
         notes.add(Rank.ROWS, f"'{name}': {description}; {done} left out (data.max_bad_rows): {remedy}")

@@ -6,11 +6,13 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.init.bounds import min_domain_mass, min_fraction
 from pipeline.init.decision import Decision
+from pipeline.init.features import ChosenFeature
+from pipeline.profile.columns import Column
 from schemas.curated.schema_file import SCHEMA_TYPES
 from schemas.features import KINDS
 
 _MAX_DOMAIN = 100
-# Kinds whose values are not categories by themselves.
+# Kinds whose values are no categories.
 _WITHOUT_DOMAIN = ("timestamp", "list", "text", "vector")
 
 
@@ -42,10 +44,10 @@ def schema_lines(decision: Decision) -> Iterator[str]:
             yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }}{highest}"
         elif kind == "numeric":
             yield "  float_domain { disallow_nan: true disallow_inf: true }"
-        elif kind not in _WITHOUT_DOMAIN and column.distinct <= _MAX_DOMAIN and not sensitive:
-            domains.append(column)
+        elif (categories := _categories(feature)) is not None and categories.distinct <= _MAX_DOMAIN and not sensitive:
+            domains.append(categories)
             yield f"  domain: {limit}"
-            mass = min_domain_mass(column, decision.samples, len(decision.features))
+            mass = min_domain_mass(categories, decision.samples, len(decision.features))
             yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
         yield "}"
     yield from _label_schema(decision)
@@ -59,6 +61,11 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         yield "}"
     for column in domains:
         yield from _domain(column.name, sorted(value for value, _ in column.values))
+
+
+def _categories(feature: ChosenFeature) -> Column | None:
+    """Return the categories of a feature that the gate compares; None if it has none."""
+    return None if feature.declared["kind"] in _WITHOUT_DOMAIN else feature.accepted
 
 
 def _label_schema(decision: Decision) -> Iterator[str]:

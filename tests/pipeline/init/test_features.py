@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -24,16 +25,24 @@ BOUGHT = np.where(SIZE + RANDOM.normal(size=ROWS) > 0, "yes", "no")
 
 
 class Written:
-    """Config and schema that `init` writes for a table."""
+    """Config and schema that `init` writes for a table: of CSV, or of Parquet if a column is an array of Arrow."""
 
     def __init__(self, folder: Path, columns: dict[str, Any], **requests: Any) -> None:
         self.folder = folder
         columns = {"bought": BOUGHT, "size": SIZE, **columns}
         rows = max(map(len, columns.values()))
-        arrays = {name: pa.array([None if v is None else str(v) for v in vs]) for name, vs in columns.items()}
+        arrays = {
+            name: vs if isinstance(vs, pa.Array) else pa.array([None if v is None else str(v) for v in vs])
+            for name, vs in columns.items()
+        }
         assert {len(array) for array in arrays.values()} == {rows}
-        pa.csv.write_csv(pa.table(arrays), folder / "a.csv")
-        source = find_source(str(folder / "a.csv"), test=None, delimiter=None, column_names=(), header=True)
+        if any(isinstance(values, pa.Array) for values in columns.values()):
+            file = folder / "a.parquet"
+            pa.parquet.write_table(pa.table(arrays), file)
+        else:
+            file = folder / "a.csv"
+            pa.csv.write_csv(pa.table(arrays), file)
+        source = find_source(str(file), test=None, delimiter=None, column_names=(), header=True)
         starter = write_starter(
             source,
             Requests(**{"label": "bought", **requests}),
@@ -338,6 +347,92 @@ def test_lists_texts_and_vectors_are_recognized(
         assert feature.get("kind") not in ("list", "vector")
     else:
         assert feature.items() >= expected.items()
+
+
+VECTORS = [[n / 7, n / 3, -n / 9] for n in range(ROWS)]
+GENRES = [["Action", "Comedy"], ["Drama"], ["Comedy", "Drama", "Action"], ["Horror"], ["Drama", "Horror"]] * 200
+
+
+def with_values(values: list[Any], *others: Any) -> list[Any]:
+    """Return values of which the 300th and the next are others."""
+    return [*values[:300], *others, *values[300 + len(others) :]]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "fault"),
+    [
+        (
+            pa.array(with_values(VECTORS, [0.1, 0.2])),
+            {"kind": "vector", "length": 3, "delimiter": ","},
+            "expected 3 numbers, found 2; it is left out (data.max_bad_rows): correct it",
+        ),
+        (
+            pa.array(with_values(VECTORS, [0.1, None, 0.2])),
+            {"kind": "vector", "length": 3, "delimiter": ","},
+            "the list holds a null; expected values only; it is left out (data.max_bad_rows): correct it",
+        ),
+        (
+            with_values([f"[{x:.3f}, {y:.3f}]" for x, y, _ in VECTORS], "[0.1, 0.2, 0.3]"),
+            {"kind": "vector", "length": 2, "delimiter": ","},
+            "expected 2 numbers, found 3; it is left out (data.max_bad_rows): correct it",
+        ),
+        (
+            pa.array(with_values(GENRES, ["Action", None])),
+            {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
+            "the list holds a null; expected values only; it is left out (data.max_bad_rows): correct it",
+        ),
+        (
+            pa.array(with_values(GENRES, ["Action"] * 10_000)),
+            {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
+            "expected at most 8 values (max_values), found 10,000; it is left out (data.max_bad_rows): correct it, or "
+            "raise max_values",
+        ),
+        (
+            with_values([f"it was a good day number {n}" for n in range(ROWS)], "word " * 250_000),
+            {"kind": "text", "word_ngrams": 2},
+            "the value has 1,250,000 bytes; at most 1,048,576 are allowed; it is left out (data.max_bad_rows): correct it",
+        ),
+        (
+            with_values([f"shop {n % 40}" for n in range(ROWS)], "x" * 1_100_000),
+            {"kind": "vocabulary"},
+            "the value has 1,100,000 bytes; at most 1,048,576 are allowed; it is left out (data.max_bad_rows): correct it",
+        ),
+    ],
+)
+def test_values_that_a_run_rejects_are_bad_rows_with_a_note(
+    values: Any, expected: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    written = Written(tmp_path, {"x": values})
+    place = f"{tmp_path}/a.parquet: row 301" if isinstance(values, pa.Array) else f"{tmp_path}/a.csv:302"
+    (note,) = [note for note in written.notes if note.startswith("'x'")]
+    assert note == f"'x': 1 row does not fit, as in {place}: {fault}"
+    assert written.features["x"].items() >= expected.items()
+    assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == 1
+    # No domain has the value.
+    assert (tmp_path / "a.pbtxt").stat().st_size < 10_000
+    assert written.check() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            [vector[: 2 + n % 2] for n, vector in enumerate(VECTORS)],
+            "lists of 2 numbers in 500 rows and of 3 in 500; a vector has equally many in each row",
+        ),
+        ([[f"{n % 9}|;,/ ", "x"] for n in range(ROWS)], "lists whose values hold each of '|', ';', ',', '/' and ' '"),
+        (
+            [genres if n % 9 else [*genres, None] for n, genres in enumerate(GENRES)],
+            "112 rows do not fit, as in PLACE: the list holds a null; expected values only; correct them",
+        ),
+    ],
+)
+def test_lists_that_are_no_feature_are_left_out(values: list[Any], reason: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {"x": pa.array(values)})
+    reason = reason.replace("PLACE", f"{tmp_path}/a.parquet: row 1")
+    assert written.ignored == {"x": reason}
+    assert f"left out: 'x': {reason}" in written.notes
+    assert written.check() == []
 
 
 def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
