@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.init.bounds import min_domain_mass, min_fraction
@@ -10,10 +12,11 @@ from pipeline.init.features import ChosenFeature
 from pipeline.profile.columns import Column
 from schemas.curated.schema_file import SCHEMA_TYPES
 from schemas.features import KINDS
+from schemas.tables.items import LIST_SEPARATOR, LIST_START
 
 _MAX_DOMAIN = 100
 # Kinds whose values are no categories.
-_WITHOUT_DOMAIN = ("timestamp", "list", "text", "vector")
+_WITHOUT_DOMAIN = ("timestamp", "text", "vector")
 
 
 def schema_lines(decision: Decision) -> Iterator[str]:
@@ -64,8 +67,18 @@ def schema_lines(decision: Decision) -> Iterator[str]:
 
 
 def _categories(feature: ChosenFeature) -> Column | None:
-    """Return the categories of a feature that the gate compares; None if it has none."""
-    return None if feature.declared["kind"] in _WITHOUT_DOMAIN else feature.accepted
+    """Return the categories of a feature that the gate compares, the single values of a list; None if it has none."""
+    kind, column = feature.declared["kind"], feature.accepted
+    if kind in _WITHOUT_DOMAIN:
+        return None
+    if kind != "list":
+        return column
+    is_marked = pc.fill_null(pc.starts_with(column.texts, LIST_START), False)
+    marked = pc.split_pattern(pc.utf8_slice_codeunits(column.texts.filter(is_marked), 1), LIST_SEPARATOR)
+    written = pc.split_pattern(column.texts.filter(pc.invert(is_marked)), feature.declared["delimiter"])
+    # The statistics have no spaces around the values either, and no empty ones.
+    values = pc.utf8_trim_whitespace(pa.concat_arrays([marked.flatten(), written.flatten()]))
+    return Column(column.name, values.filter(pc.not_equal(values, "")))
 
 
 def _label_schema(decision: Decision) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
 from pipeline.run import preflight
 from pipeline.run.run_root import RunRoot
+from schemas.curated.schema_file import load_schema
 
 ROWS = 1000
 RANDOM = np.random.default_rng(11)
@@ -433,6 +434,29 @@ def test_lists_that_are_no_feature_are_left_out(values: list[Any], reason: str, 
     assert written.ignored == {"x": reason}
     assert f"left out: 'x': {reason}" in written.notes
     assert written.check() == []
+
+
+def test_the_single_values_of_a_list_have_a_domain(tmp_path: Path) -> None:
+    values = ["|".join(genres) for genres in GENRES]
+    for columns in ({"genres": values}, {"genres": pa.array(with_values(GENRES, ["Action", None]))}):
+        written = Written(tmp_path, columns)
+        schema = load_schema(str(tmp_path / "a.pbtxt"))
+        (genres,) = [feature for feature in schema.feature if feature.name == "genres"]
+        assert (genres.domain, genres.distribution_constraints.min_domain_mass) == ("genres", 0.99)
+        (domain,) = [domain for domain in schema.string_domain if domain.name == "genres"]
+        assert list(domain.value) == ["Action", "Comedy", "Drama", "Horror"]
+        assert written.check() == []
+
+
+def test_new_values_of_a_list_are_expected_as_often_as_rare_ones(tmp_path: Path) -> None:
+    # One in 1,000 of all values occurs once.
+    written = Written(
+        tmp_path,
+        {"genres": ["|".join([*genres, f"rare{n}"] if n in (5, 9) else genres) for n, genres in enumerate(GENRES)]},
+    )
+    assert written.features["genres"]["kind"] == "list"
+    (genres,) = [feature for feature in load_schema(str(tmp_path / "a.pbtxt")).feature if feature.name == "genres"]
+    assert 0.8 < genres.distribution_constraints.min_domain_mass < 0.99
 
 
 def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
