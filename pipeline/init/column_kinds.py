@@ -22,6 +22,7 @@ from schemas.tables.items import LIST_NULL, LIST_START, split_items
 from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 from schemas.tables.times import read_times
+from schemas.tables.token_limit import TokenLimit
 
 # Formats that are tried, the usual ones first. Of day and month in either order, `_find_format` chooses.
 _DATES = (
@@ -52,6 +53,8 @@ _MIN_MAX_VALUES, _MANY_TIMES, _USUAL_SHARE = 8, 10, 0.99
 _VECTOR = r"^\s*[\[(][^\[\](){}]*[\])]\s*$"
 _MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
 _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
+# Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words. Names of people are shorter.
+_SPACELESS, _MIN_SPACELESS_CHARS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]", 6
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
 
 
@@ -333,18 +336,27 @@ def _text(column: Column) -> Kind | None:
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None
     words = pc.count_substring_regex(column.texts, r"\S+").drop_null().to_numpy(zero_copy_only=False)
-    if words.mean() < _MIN_TEXT_WORDS:
+    spaceless = pc.count_substring_regex(column.texts, _SPACELESS).drop_null().to_numpy(zero_copy_only=False)
+    chars = pc.utf8_length(column.texts).drop_null().to_numpy(zero_copy_only=False)
+    ngrams: dict[str, Any]
+    if spaceless.sum() > chars.sum() / 2 and spaceless.mean() >= _MIN_SPACELESS_CHARS:
+        ngrams = {"word_ngrams": 1, "character_ngrams": [1, 2, 3]}
+        description = f"{float(chars.mean()):.0f} characters without spaces between words"
+    elif words.mean() >= _MIN_TEXT_WORDS:
+        ngrams = {"word_ngrams": 2 if column.present >= _MANY_ROWS else 1}
+        description = f"{float(words.mean()):.0f} words"
+    else:
         return None
-    ngrams = 2 if column.present >= _MANY_ROWS else 1
-    tokens = int(np.quantile(words, 0.99)) * ngrams
+    limit = TokenLimit(0, ngrams["word_ngrams"], tuple(ngrams.get("character_ngrams", ())))
+    tokens = np.quantile(limit.count(column.texts.drop_null()), _USUAL_SHARE)
     declared = {
         "kind": "text",
-        "word_ngrams": ngrams,
+        **ngrams,
         "max_tokens": min(_MAX_TOKENS, max(_MIN_TOKENS, 8 * math.ceil(tokens / 8))),
         "tokens": {"max_size": min(_MAX_VOCABULARY, max(1_000, 2 * column.present)), "min_count": 2},
         "embedding": _TEXT_EMBEDDING,
     }
-    return Kind(declared, f"free text of {float(words.mean()):.0f} words, such as {column.values[0][0][:40]!r}")
+    return Kind(declared, f"free text of {description}, such as {column.values[0][0][:40]!r}")
 
 
 def _is_number(text: str) -> bool:

@@ -254,6 +254,17 @@ def test_times_become_their_parts(values: Any, expected: str, parts: set[str], t
     assert not any(word in warning for warning in written.check() for word in ("DATE", "at:"))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["".join(RANDOM.choice(list("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往"), 3)) for _ in range(ROWS)],
+        [f"号{n:012}" for n in range(ROWS)],
+    ],
+)
+def test_names_of_people_and_ids_in_chinese_are_no_texts(values: list[str], tmp_path: Path) -> None:
+    assert Written(tmp_path, {"column": values}).ignored["column"].startswith("id: ")
+
+
 HOURS = [f"2023-{n % 12 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:15:00" for n in range(ROWS)]
 
 
@@ -335,6 +346,14 @@ def test_times_in_two_formats_are_left_out(tmp_path: Path) -> None:
             {"kind": "list", "delimiter": "|"},
         ),
         ([f"[{n / 7:.3f}, {n / 3:.3f}]" for n in range(ROWS)], {"kind": "vector", "length": 2}),
+        (
+            ["".join(RANDOM.choice(list("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往"), 14)) + "。" for _ in range(ROWS)],
+            {"kind": "text", "word_ngrams": 1, "character_ngrams": [1, 2, 3], "max_tokens": 48},
+        ),
+        (
+            ["".join(RANDOM.choice(list("กขคงจฉชซญดตถทธนบปผฝพฟภมยรลวสหอฮ"), 20)) for _ in range(ROWS)],
+            {"kind": "text", "word_ngrams": 1, "character_ngrams": [1, 2, 3]},
+        ),
         # Names and addresses are neither lists nor texts.
         ([f"{n} Main Street; Oslo" for n in range(ROWS)], None),
         ([f"Smith, J{n}" for n in range(ROWS)], None),
