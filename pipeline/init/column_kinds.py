@@ -51,6 +51,8 @@ _MIN_LIST_SHARE, _MIN_ROWS_OF_ITEM, _MAX_ITEMS = 0.2, 5, 5_000
 _MIN_MAX_VALUES, _MANY_TIMES, _USUAL_SHARE = 8, 10, 0.99
 # A text of few words is a list of them only if the words come again much more often than those of a language.
 _VECTOR = r"^\s*[\[(][^\[\](){}]*[\])]\s*$"
+_BRACKETS = r"^\s*\[.*\]\s*$"
+_MAX_SHOWN_CHARS = 40
 _MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
 _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
 # Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words. Names of people are shorter.
@@ -72,7 +74,7 @@ def recognize(column: Column, target: Target) -> Kind | str | None:
         return _times(column, times, words, target)
     if column.is_number:
         return None
-    return _written_vector(column) or _delimited_list(column) or _text(column)
+    return _written_vector(column) or _why_in_brackets(column) or _delimited_list(column) or _text(column)
 
 
 def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | str | None:
@@ -282,6 +284,20 @@ def _written_vector(column: Column) -> Kind | None:
     return None
 
 
+def _why_in_brackets(column: Column) -> str | None:
+    """Return why lists such as `["A", "B"]` cannot be read; None for other strings.
+
+    A run reads a string at its delimiters only, so the brackets and quotes would be part of the categories.
+    """
+    if column.share(_BRACKETS) < _LEAST_FITTING or column.share(",") < _MIN_LIST_SHARE:
+        return None
+    example = next(value for value, _ in column.values if "," in value)
+    return (
+        f"lists in brackets such as {example[:_MAX_SHOWN_CHARS]!r}, which are read as one string; write the values "
+        "with a delimiter between them, as in A|B, or as lists of Parquet"
+    )
+
+
 def _vector(column: Column, length: int, delimiter: str) -> Kind:
     declared: dict[str, Any] = {"kind": "vector", "length": length, "delimiter": delimiter}
     if column.missing_share:
@@ -356,7 +372,7 @@ def _text(column: Column) -> Kind | None:
         "tokens": {"max_size": min(_MAX_VOCABULARY, max(1_000, 2 * column.present)), "min_count": 2},
         "embedding": _TEXT_EMBEDDING,
     }
-    return Kind(declared, f"free text of {description}, such as {column.values[0][0][:40]!r}")
+    return Kind(declared, f"free text of {description}, such as {column.values[0][0][:_MAX_SHOWN_CHARS]!r}")
 
 
 def _is_number(text: str) -> bool:

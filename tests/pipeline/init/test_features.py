@@ -269,16 +269,10 @@ HOURS = [f"2023-{n % 12 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:15:00" for n in rang
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        ("2023-02-29T10:00:00", "expected a day that exists"),
-        ("2023-02-28T10:00:00+99:00", "expected an offset from UTC of at most 16 hours"),
-        ("0001-01-01T00:00:00", "expected a year from 1900 to 2100"),
-        ("28.02.2023 10:00", "expected a date or a time such as 2024-02-29 or 2024-02-29T13:45:00+01:00"),
-    ],
+    "bad", ["2023-02-29T10:00:00", "2023-02-28T10:00:00+99:00", "0001-01-01T00:00:00", "28.02.2023 10:00"]
 )
 @pytest.mark.parametrize("count", [1, 7])
-def test_few_bad_times_are_bad_rows_with_a_note(bad: str, reason: str, count: int, tmp_path: Path) -> None:
+def test_few_bad_times_are_bad_rows_with_a_note(bad: str, count: int, tmp_path: Path) -> None:
     places = [300 + 7 * n for n in range(count)]
     # Each is another value, since a repeated one may stand for a missing value.
     values = [bad.replace(":00", f":{places.index(n):02}", 1) if n in places else HOURS[n] for n in range(ROWS)]
@@ -286,9 +280,10 @@ def test_few_bad_times_are_bad_rows_with_a_note(bad: str, reason: str, count: in
     assert (written.features["at"]["kind"], written.features["at"]["format"]) == ("timestamp", "iso8601")
     (note,) = [note for note in written.notes if note.startswith("'at'")]
     rows, done, which = ("1 row does", "it is", "it") if count == 1 else ("7 rows do", "they are", "them")
-    assert note == (
-        f"'at': {rows} not fit, as in {tmp_path}/a.csv:302: {reason}, found {bad!r}; {done} left out "
-        f"(data.max_bad_rows): correct {which}, or name what stands for a missing value with --missing-value"
+    assert note.startswith(f"'at': {rows} not fit, as in {tmp_path}/a.csv:302: ") and f"{bad!r}" in note
+    assert note.endswith(
+        f"; {done} left out (data.max_bad_rows): correct {which}, or name what stands for a missing value with "
+        "--missing-value"
     )
     assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == count
     assert written.check() == []
@@ -379,53 +374,54 @@ def with_values(values: list[Any], *others: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("values", "expected", "fault"),
+    ("values", "expected", "words"),
     [
         (
             pa.array(with_values(VECTORS, [0.1, 0.2])),
             {"kind": "vector", "length": 3, "delimiter": ","},
-            "expected 3 numbers, found 2; it is left out (data.max_bad_rows): correct it",
+            ["3", "numbers", "2"],
         ),
         (
             pa.array(with_values(VECTORS, [0.1, None, 0.2])),
             {"kind": "vector", "length": 3, "delimiter": ","},
-            "the list holds a null; expected values only; it is left out (data.max_bad_rows): correct it",
+            ["null"],
         ),
         (
             with_values([f"[{x:.3f}, {y:.3f}]" for x, y, _ in VECTORS], "[0.1, 0.2, 0.3]"),
             {"kind": "vector", "length": 2, "delimiter": ","},
-            "expected 2 numbers, found 3; it is left out (data.max_bad_rows): correct it",
+            ["2", "numbers", "3"],
         ),
         (
             pa.array(with_values(GENRES, ["Action", None])),
             {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
-            "the list holds a null; expected values only; it is left out (data.max_bad_rows): correct it",
+            ["null"],
         ),
         (
             pa.array(with_values(GENRES, ["Action"] * 10_000)),
             {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
-            "expected at most 8 values (max_values), found 10,000; it is left out (data.max_bad_rows): correct it, or "
-            "raise max_values",
+            ["8", "10,000", "(max_values)", "or raise max_values"],
         ),
         (
             with_values([f"it was a good day number {n}" for n in range(ROWS)], "word " * 250_000),
             {"kind": "text", "word_ngrams": 2},
-            "the value has 1,250,000 bytes; at most 1,048,576 are allowed; it is left out (data.max_bad_rows): correct it",
+            ["1,250,000 bytes", "1,048,576"],
         ),
         (
             with_values([f"shop {n % 40}" for n in range(ROWS)], "x" * 1_100_000),
             {"kind": "vocabulary"},
-            "the value has 1,100,000 bytes; at most 1,048,576 are allowed; it is left out (data.max_bad_rows): correct it",
+            ["1,100,000 bytes", "1,048,576"],
         ),
     ],
 )
 def test_values_that_a_run_rejects_are_bad_rows_with_a_note(
-    values: Any, expected: dict[str, Any], fault: str, tmp_path: Path
+    values: Any, expected: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
     written = Written(tmp_path, {"x": values})
     place = f"{tmp_path}/a.parquet: row 301" if isinstance(values, pa.Array) else f"{tmp_path}/a.csv:302"
     (note,) = [note for note in written.notes if note.startswith("'x'")]
-    assert note == f"'x': 1 row does not fit, as in {place}: {fault}"
+    assert note.startswith(f"'x': 1 row does not fit, as in {place}: ")
+    assert "; it is left out (data.max_bad_rows): correct it" in note
+    assert [word for word in words if word not in note] == []
     assert written.features["x"].items() >= expected.items()
     assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == 1
     # No domain has the value.
@@ -440,18 +436,24 @@ def test_values_that_a_run_rejects_are_bad_rows_with_a_note(
             [vector[: 2 + n % 2] for n, vector in enumerate(VECTORS)],
             "lists of 2 numbers in 500 rows and of 3 in 500; a vector has equally many in each row",
         ),
+        (
+            ['["Action", "Comedy"]', '["Drama"]', '["Comedy", "Drama", "Action"]', '["Horror"]'] * 250,
+            'lists in brackets such as \'["Action", "Comedy"]\', which are read as one string; write the values with a '
+            "delimiter between them, as in A|B, or as lists of Parquet",
+        ),
         ([[f"{n % 9}|;,/ ", "x"] for n in range(ROWS)], "lists whose values hold each of '|', ';', ',', '/' and ' '"),
         (
             [genres if n % 9 else [*genres, None] for n, genres in enumerate(GENRES)],
-            "112 rows do not fit, as in PLACE: the list holds a null; expected values only; correct them",
+            "112 rows do not fit, as in PLACE: the list holds a null",
         ),
     ],
 )
 def test_lists_that_are_no_feature_are_left_out(values: list[Any], reason: str, tmp_path: Path) -> None:
     written = Written(tmp_path, {"x": pa.array(values)})
+    (why,) = written.ignored.values()
     reason = reason.replace("PLACE", f"{tmp_path}/a.parquet: row 1")
-    assert written.ignored == {"x": reason}
-    assert f"left out: 'x': {reason}" in written.notes
+    assert why.startswith(reason)
+    assert f"left out: 'x': {why}" in written.notes
     assert written.check() == []
 
 
