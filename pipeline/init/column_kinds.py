@@ -60,10 +60,15 @@ _SPACELESS, _MIN_SPACELESS_CHARS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
 
 
-def recognize(column: Column, target: Target) -> Kind | str | None:
+def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | str | None:
     """Return the declaration of a column of times, lists, texts or vectors, or the reason why it can have none.
 
     Return None for any other column.
+
+    Args:
+      column: The column.
+      target: Label of the rows.
+      time_zone: Zone of the clock that times are read in.
     """
     if column.distinct < 2:
         return None
@@ -71,17 +76,17 @@ def recognize(column: Column, target: Target) -> Kind | str | None:
         return _list_of_values(column)
     times, words = times_of(column)
     if times.time_form is not None:
-        return _times(column, times, words, target)
+        return _times(column, times, words, target, time_zone)
     if column.is_number:
         return None
     return _written_vector(column) or _why_in_brackets(column) or _delimited_list(column) or _text(column)
 
 
-def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | str | None:
+def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> Kind | str | None:
     time_format = _find_format(times)
     if time_format is None:
         return _why_no_format(times)
-    seconds, _ = read_times(column.texts, TimeFormat(time_format))
+    seconds, _ = read_times(column.texts, TimeFormat(time_format, time_zone))
     wall = pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)
     missing = np.asarray(seconds.is_null())
     scores: dict[str, float] = {}
@@ -99,7 +104,8 @@ def _times(column: Column, times: Column, words: list[str], target: Target) -> K
     trend = _trend(wall, missing, target) if has_date(time_format) else 0.0
     if trend > _MIN_EXPLAINED or not parts:
         parts["days_since_1970"] = {}
-    declared: dict[str, Any] = {"kind": "timestamp", "format": time_format, "parts": parts}
+    zone = {} if time_zone == "UTC" else {"time_zone": time_zone}
+    declared: dict[str, Any] = {"kind": "timestamp", "format": time_format, **zone, "parts": parts}
     if words or column.missing_share:
         declared["missing"] = "own_id"
     if words:

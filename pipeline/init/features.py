@@ -98,7 +98,9 @@ def choose_columns(
     recognized = {
         name: kind
         for name, column in others.items()
-        if name not in requests.drop and column.present and (kind := recognize(column, target)) is not None
+        if name not in requests.drop
+        and column.present
+        and (kind := recognize(column, target, table.time_zones.get(name, "UTC"))) is not None
     }
     kinds = {name: kind for name, kind in recognized.items() if isinstance(kind, Kind)}
     unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, Kind)}

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from zoneinfo import available_timezones
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError
@@ -48,6 +50,7 @@ class RawTable:
       bad_rows: Number of rows with a string in a column of numbers.
       mixed: By column of numbers, how many rows have a string, and one of these.
       places: Where each row of the columns is.
+      time_zones: By column of timestamps, the time zone that all files have.
     """
 
     columns: dict[str, Column]
@@ -61,6 +64,7 @@ class RawTable:
     bad_rows: int
     mixed: dict[str, tuple[int, str]]
     places: Places
+    time_zones: dict[str, str]
 
 
 def read_table(source: Source, requests: Requests, notes: Notes, progress: Progress) -> RawTable:
@@ -115,6 +119,7 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         bad_rows=bad_rows,
         mixed=mixed,
         places=places,
+        time_zones=_find_time_zones(source),
     )
 
 
@@ -246,6 +251,19 @@ class _Part:
     @property
     def rows(self) -> pa.Table:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
+
+
+def _find_time_zones(source: Source) -> dict[str, str]:
+    """Return the time zone of each column of timestamps of Parquet; without those of several zones, and offsets."""
+    if source.format != "parquet":
+        return {}
+    zones: dict[str, set[str | None]] = {}
+    for pattern in filter(None, (source.train, source.test)):
+        for path in data_files(source.base, pattern):
+            for field_ in pyarrow.parquet.read_schema(path):
+                if pa.types.is_timestamp(field_.type):
+                    zones.setdefault(field_.name, set()).add(field_.type.tz)
+    return {name: zone for name, (zone, *others) in zones.items() if zone in available_timezones() and not others}
 
 
 def _read(

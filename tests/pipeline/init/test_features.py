@@ -290,6 +290,32 @@ def test_few_bad_times_are_bad_rows_with_a_note(bad: str, count: int, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("zone", "time_zone"), [("Europe/Berlin", "Europe/Berlin"), ("UTC", None), ("+05:30", None), (None, None)]
+)
+def test_times_of_parquet_are_read_in_their_time_zone(zone: str | None, time_zone: str | None, tmp_path: Path) -> None:
+    # In Berlin in summer, 22:30 in UTC is half past midnight of the next day.
+    hours = np.datetime64("2024-06-01T22:30:00") + 3600 * (np.arange(ROWS) % 2).astype("timedelta64[s]")
+    label = np.where((np.arange(ROWS) % 2 == 0) ^ (RANDOM.random(ROWS) < 0.2), "yes", "no")
+    days = 86_400 * np.arange(ROWS).astype("timedelta64[s]")
+    written = Written(tmp_path, {"bought": label, "at": pa.array(hours + days).cast(pa.timestamp("us", zone))})
+    feature = written.features["at"]
+    assert (feature["format"], feature.get("time_zone")) == ("iso8601", time_zone)
+    assert written.check() == []
+
+
+def test_times_of_parquet_files_of_several_zones_are_read_in_utc(tmp_path: Path) -> None:
+    times = pa.array(np.datetime64("2024-06-01T22:30:00") + 7200 * np.arange(ROWS).astype("timedelta64[s]"))
+    for name, zone in (("a", "Europe/Berlin"), ("b", "America/Chicago")):
+        columns = {"bought": BOUGHT, "at": times.cast(pa.timestamp("us", zone))}
+        pa.parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    source = find_source(str(tmp_path / "*.parquet"), test=None, delimiter=None, column_names=(), header=True)
+    config = write_starter(
+        source, Requests("bought"), name="a", config_folder=tmp_path, schema_path=tmp_path / "a.pbtxt"
+    ).config
+    assert "time_zone" not in yaml.safe_load(config)["features"]["at"]
+
+
+@pytest.mark.parametrize(
     ("values", "is_ambiguous"),
     [
         ([f"{n % 28 + 1:02} May 2024" for n in range(ROWS)], False),
