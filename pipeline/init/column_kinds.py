@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.init.exclusions import times_of
+from pipeline.init.exclusions import times_of, usual_mean
 from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import Kind, round_up
 from pipeline.profile.columns import Column
@@ -357,16 +357,16 @@ def _text(column: Column) -> Kind | None:
     """Return the declaration of sentences; None for values that repeat, and for names and ids."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None
-    words = pc.count_substring_regex(column.texts, r"\S+").drop_null().to_numpy(zero_copy_only=False)
-    spaceless = pc.count_substring_regex(column.texts, _SPACELESS).drop_null().to_numpy(zero_copy_only=False)
-    chars = pc.utf8_length(column.texts).drop_null().to_numpy(zero_copy_only=False)
+    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    spaceless = usual_mean(pc.count_substring_regex(column.texts, _SPACELESS))
+    chars = usual_mean(pc.utf8_length(column.texts))
     ngrams: dict[str, Any]
-    if spaceless.sum() > chars.sum() / 2 and spaceless.mean() >= _MIN_SPACELESS_CHARS:
+    if spaceless > chars / 2 and spaceless >= _MIN_SPACELESS_CHARS:
         ngrams = {"word_ngrams": 1, "character_ngrams": [1, 2, 3]}
-        description = f"{float(chars.mean()):.0f} characters without spaces between words"
-    elif words.mean() >= _MIN_TEXT_WORDS:
+        description = f"{chars:.0f} characters without spaces between words"
+    elif words >= _MIN_TEXT_WORDS:
         ngrams = {"word_ngrams": 2 if column.present >= _MANY_ROWS else 1}
-        description = f"{float(words.mean()):.0f} words"
+        description = f"{words:.0f} words"
     else:
         return None
     limit = TokenLimit(0, ngrams["word_ngrams"], tuple(ngrams.get("character_ngrams", ())))

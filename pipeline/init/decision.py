@@ -83,7 +83,11 @@ class Decision:
             "rows with a value that does not fit": self.faulty_rows,
             "rows with a wrong number of fields": self.table.ragged,
         }
-        return " and ".join(f"{count:,} {text}" for text, count in counts.items() if count)
+        return " and ".join(
+            f"{count:,} {text if count > 1 else text.replace('rows', 'row', 1)}"
+            for text, count in counts.items()
+            if count
+        )
 
     @property
     def left_out_rows(self) -> int:

@@ -46,6 +46,7 @@ _DATE_OF_NOTHING = re.compile(
 WRITE_AS_DATE = "write it as a date such as 2024-03-31, or as a number"
 _MIN_MISSING_SHARE = 0.99
 _TEXT_WORDS, _TEXT_CHARS, _TEXT_UNIQUE_SHARE = 5, 40, 0.5
+_USUAL_TEXTS = 0.99
 # An ID with fewer rows than these is a feature only if it explains something: always, and of many values.
 _MIN_ROWS_OF_ID, _MIN_ROWS_OF_MANY, _MANY = 2.0, 3.0, 1_000
 _LITTLE, _NOTHING = 0.01, 0.001
@@ -178,9 +179,15 @@ def is_free_text(column: Column) -> bool:
     """Return whether the values are sentences that hardly repeat."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return False
-    words = pc.mean(pc.count_substring_regex(column.texts, r"\S+").cast("float64")).as_py()
-    chars = pc.mean(pc.utf8_length(column.texts).cast("float64")).as_py()
+    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    chars = usual_mean(pc.utf8_length(column.texts))
     return bool(words >= _TEXT_WORDS or (chars >= _TEXT_CHARS and words >= 2))
+
+
+def usual_mean(counts: pa.Array) -> float:
+    """Return the mean of numbers of words or characters; the few largest ones, such as of 1 MB, count as the next."""
+    numbers = counts.drop_null().to_numpy(zero_copy_only=False)
+    return float(np.minimum(numbers, np.quantile(numbers, _USUAL_TEXTS, method="lower")).mean())
 
 
 def _unique_id(column: Column) -> str:

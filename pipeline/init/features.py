@@ -17,7 +17,7 @@ from pipeline.init.kinds import Kind, choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
 from pipeline.init.places import Places
 from pipeline.init.requests import Requests
-from pipeline.init.table import RawTable
+from pipeline.init.table import RawTable, mark_missing
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
 from pipeline.profile.targets import Target
@@ -132,7 +132,8 @@ def choose_columns(
             reasons[name] = f"would have the name of '{names[served]}' in the served model; rename it"
         else:
             names[served] = name
-            features[name] = ChosenFeature(columns[name], _with_all_missing(name, kind, table), kind.reason, 0.0)
+            column = mark_missing(columns[name], kind.declared.get("missing_values", ()))
+            features[name] = ChosenFeature(column, _with_all_missing(name, kind, table), kind.reason, 0.0)
             notes.add_all(Rank.MISSING, kind.notes)
     faulty_rows = _remove_faulty(features, unusable, table, places, notes)
     _note_unusable(unusable, requests, notes)

@@ -265,6 +265,11 @@ def test_names_of_people_and_ids_in_chinese_are_no_texts(values: list[str], tmp_
     assert Written(tmp_path, {"column": values}).ignored["column"].startswith("id: ")
 
 
+def test_one_long_value_makes_ids_no_text(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"column": [f"O-{n}" if n != 300 else "word " * 10_000 for n in range(ROWS)]})
+    assert written.ignored["column"].startswith("id: ")
+
+
 HOURS = [f"2023-{n % 12 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:15:00" for n in range(ROWS)]
 
 
@@ -603,6 +608,9 @@ def test_a_word_beside_dates_stands_for_a_missing_one(tmp_path: Path) -> None:
     written = Written(tmp_path, {"last_seen": seen})
     feature = written.features["last_seen"]
     assert (feature["format"], feature["missing"], feature["missing_values"]) == ("iso8601", "own_id", ["", "never"])
+    (column,) = [feature for feature in load_schema(str(tmp_path / "a.pbtxt")).feature if feature.name == "last_seen"]
+    # The gate counts them as missing.
+    assert 0.3 < column.presence.min_fraction < 0.65
     assert written.check() == []
 
 
