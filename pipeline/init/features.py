@@ -290,7 +290,7 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     times = [
         f"{_quote(n)} ({form})"
         for n, why in ignored.items()
-        if (form := times_of(columns[n])[0].time_form) is not None and why.startswith(str(form))
+        if (form := times_of(columns[n])[0].time_form) is not None and why.endswith(WRITE_AS_DATE)
     ]
     if times:
         notes.add(Rank.COLUMN, f"left out: {_first(times)}; {WRITE_AS_DATE}")

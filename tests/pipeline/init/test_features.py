@@ -556,6 +556,15 @@ def test_times_in_no_format_and_units_are_noted_once_each(tmp_path: Path) -> Non
     assert any("'weight' ('0 kg')" in note for note in notes)
 
 
+def test_dates_in_a_format_that_is_not_tried_are_noted_once(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"at": [f"Mon Jan {n % 28 + 1:02} 10:00:{n % 60:02} 2023" for n in range(ROWS)]})
+    reason = (
+        "date and time, such as 'Mon Jan 01 10:00:00 2023', in no format that `init` tries; declare it as kind: timestamp "
+        "with its format (docs/how-to/times.md)"
+    )
+    assert (written.ignored, written.notes) == ({"at": reason}, [f"left out: 'at': {reason}"])
+
+
 def test_no_feature_is_left(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column can be a feature: size: dropped by --drop; '': number of the row"):
         Written(tmp_path, {"": range(ROWS)}, drop=("size",))
