@@ -3,28 +3,42 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pipeline.init.exclusions import times_of
+from pipeline.init.exclusions import times_of, usual_mean
+from pipeline.init.faults import MAX_FAULTY_SHARE
 from pipeline.init.kinds import Kind, round_up
 from pipeline.profile.columns import Column
 from pipeline.profile.targets import Target
-from schemas.tables.items import LIST_START, split_items
+from pipeline.profile.time_forms import TimeKind
+from schemas.tables.items import LIST_NULL, LIST_START, split_items
 from schemas.tables.time_format import EPOCHS, ISO8601, TIME_OF_DAY, TimeFormat, has_date
 from schemas.tables.time_parts import DATE_PARTS, PARTS
 from schemas.tables.times import read_times
+from schemas.tables.token_limit import TokenLimit
 
-# Formats that are tried, the usual ones first. Of day and month in either order, `_better_order` chooses.
-_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y",
-          "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%a, %d %b %Y")  # fmt: skip
+# Formats that are tried, the usual ones first. Of day and month in either order, `_find_format` chooses.
+_DATES = (
+    *("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%m/%d/%y", "%d/%m/%y"),
+    *("%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
+    "%a, %d %b %Y",
+)
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M:%S %p", " %I:%M %p", ", %I:%M %p", " %H:%M:%S %z")
 _FORMATS = (ISO8601, TIME_OF_DAY, *(date + clock for clock in _CLOCKS for date in _DATES))
 _NUMBER_FORMATS = ("%Y%m%d", *EPOCHS)
 _SAMPLE_VALUES = 200
+# So many of the times have one format if a column of times is a feature, and so many of a sample if it is tried.
+_LEAST_FITTING, _LEAST_FITTING_IN_SAMPLE = 1 - MAX_FAULTY_SHARE, 0.8
+_DATE_KINDS = (TimeKind.DATE, TimeKind.DATE_TIME)
+_MAX_FORMATS_SHOWN = 3
+_DECLARE = "declare it as kind: timestamp with its format (docs/how-to/times.md)"
 _PARTS_KEPT = ("hour", "weekday", "month")
 _PARTS_TRIED = (*_PARTS_KEPT, "day_of_month")
 _EMBEDDING, _LIST_EMBEDDING, _TEXT_EMBEDDING = 8, 8, 16
@@ -33,32 +47,46 @@ _MIN_EXPLAINED = 0.002
 _BUCKETS = 32
 _DELIMITERS = ("|", ";", ",", "/", " ")
 _MIN_LIST_SHARE, _MIN_ROWS_OF_ITEM, _MAX_ITEMS = 0.2, 5, 5_000
+# A list so many times as long as those of nearly all rows would make the inputs of the model as long.
+_MIN_MAX_VALUES, _MANY_TIMES, _USUAL_SHARE = 8, 10, 0.99
 # A text of few words is a list of them only if the words come again much more often than those of a language.
-_VECTOR = re.compile(r"\s*[\[(][^\[\](){}]*[\])]\s*")
+_VECTOR = r"^\s*[\[(][^\[\](){}]*[\])]\s*$"
+_BRACKETS = r"^\s*\[.*\]\s*$"
+_MAX_SHOWN_CHARS = 40
 _MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
 _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
+# Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words. Names of people are shorter.
+_SPACELESS, _MIN_SPACELESS_CHARS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]", 6
 _MANY_ROWS, _MIN_TOKENS, _MAX_TOKENS, _MAX_VOCABULARY = 1_000, 16, 512, 20_000
 
 
-def recognize(column: Column, target: Target) -> Kind | None:
-    """Return the declaration of a column of times, lists, texts or vectors; None for any other column."""
+def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | str | None:
+    """Return the declaration of a column of times, lists, texts or vectors, or the reason why it can have none.
+
+    Return None for any other column.
+
+    Args:
+      column: The column.
+      target: Label of the rows.
+      time_zone: Zone of the clock that times are read in.
+    """
     if column.distinct < 2:
         return None
     if column.values[0][0].startswith(LIST_START):
         return _list_of_values(column)
     times, words = times_of(column)
     if times.time_form is not None:
-        return _times(column, times, words, target)
+        return _times(column, times, words, target, time_zone)
     if column.is_number:
         return None
-    return _written_vector(column) or _delimited_list(column) or _text(column)
+    return _written_vector(column) or _why_in_brackets(column) or _delimited_list(column) or _text(column)
 
 
-def _times(column: Column, times: Column, words: list[str], target: Target) -> Kind | None:
+def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> Kind | str | None:
     time_format = _find_format(times)
     if time_format is None:
-        return None
-    seconds, _ = read_times(column.texts, TimeFormat(time_format))
+        return _why_no_format(times)
+    seconds, _ = read_times(column.texts, TimeFormat(time_format, time_zone))
     wall = pc.fill_null(seconds, 0).to_numpy(zero_copy_only=False)
     missing = np.asarray(seconds.is_null())
     scores: dict[str, float] = {}
@@ -76,14 +104,31 @@ def _times(column: Column, times: Column, words: list[str], target: Target) -> K
     trend = _trend(wall, missing, target) if has_date(time_format) else 0.0
     if trend > _MIN_EXPLAINED or not parts:
         parts["days_since_1970"] = {}
-    declared: dict[str, Any] = {"kind": "timestamp", "format": time_format, "parts": parts}
+    zone = {} if time_zone == "UTC" else {"time_zone": time_zone}
+    declared: dict[str, Any] = {"kind": "timestamp", "format": time_format, **zone, "parts": parts}
     if words or column.missing_share:
         declared["missing"] = "own_id"
     if words:
         declared["missing_values"] = ["", *words]
     explained = ", ".join(f"{part} {score:.1%}" for part, score in {**scores, "days": trend}.items())
-    note = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
-    return Kind(declared, f"{times.time_form}, such as {times.values[0][0]!r}{note}; explain: {explained}")
+    order = "; day and month could also be in the other order" if _is_ambiguous(times, time_format) else ""
+    reason = f"{_time_kind(times)}, such as {times.values[0][0]!r}{order}; explain: {explained}"
+    return Kind(declared, reason, notes=_note_missing(column, words))
+
+
+def _time_kind(times: Column) -> str:
+    assert times.time_form is not None
+    return str(times.time_form.kind)
+
+
+def _note_missing(column: Column, words: list[str]) -> tuple[str, ...]:
+    if not words:
+        return ()
+    rows = pc.sum(pc.is_in(column.texts, pa.array(words))).as_py()
+    return (
+        f"'{column.name}' is {' or '.join(map(repr, words))} in {rows:,} rows: declared as missing "
+        f"(features.{column.name}.missing_values)",
+    )
 
 
 def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
@@ -92,23 +137,91 @@ def _trend(wall: np.ndarray, missing: np.ndarray, target: Target) -> float:
     return float(target.score(np.where(missing, 0, np.searchsorted(edges, wall, side="right") + 1)))
 
 
+@dataclass(frozen=True)
+class _WrittenTimes:
+    """The distinct values of a column of times, and the number of rows of each."""
+
+    values: pa.Array
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, times: Column) -> "_WrittenTimes":
+        values, rows = zip(*times.values, strict=True)
+        return cls(pa.array(values, pa.string()), np.array(rows, np.int64))
+
+    @property
+    def sample(self) -> "_WrittenTimes":
+        return self.take(np.unique(np.linspace(0, len(self.values) - 1, _SAMPLE_VALUES).astype(np.int64)))
+
+    def take(self, indices: NDArray[np.int64]) -> "_WrittenTimes":
+        return _WrittenTimes(self.values.take(pa.array(indices)), self.rows[indices])
+
+    def fits(self, time_format: str) -> NDArray[np.bool_]:
+        """Return whether each value has a format."""
+        return np.asarray(read_times(self.values, TimeFormat(time_format))[0].is_valid())
+
+    def share(self, time_format: str) -> float:
+        """Return the share of the rows that have a format."""
+        return float(self.rows[self.fits(time_format)].sum() / max(1, self.rows.sum()))
+
+    def best(self, formats: Sequence[str]) -> tuple[str, float]:
+        """Return the format that most rows have, the first one of several, and their share."""
+        shares = {time_format: self.share(time_format) for time_format in formats}
+        best = max(shares, key=lambda time_format: shares[time_format])
+        return best, shares[best]
+
+
+def _formats(times: Column) -> list[str]:
+    """Return the formats that a column may have, the usual ones first."""
+    form = times.time_form
+    formats = [*(_NUMBER_FORMATS if times.is_number else _FORMATS)]
+    if form is not None and form.kind in _DATE_KINDS and form.date_format is not None:
+        formats.append(form.date_format)
+    return list(dict.fromkeys(formats))
+
+
 def _find_format(times: Column) -> str | None:
-    """Return the format that all values have; None if there is no such one."""
-    values = pa.array([value for value, _ in times.values], pa.string())
-    formats = _NUMBER_FORMATS if times.is_number else _FORMATS
-    fitting = [f for f in formats if _fits(values.slice(0, _SAMPLE_VALUES), f) and _fits(values, f)]
-    if not fitting:
+    """Return the format that nearly all values have; None if there is no such one."""
+    written = _WrittenTimes.of(times)
+    sample = written.sample
+    formats = [f for f in _formats(times) if sample.share(f) >= _LEAST_FITTING_IN_SAMPLE]
+    if not formats:
         return None
-    swapped = _swap(fitting[0])
-    return min(fitting[0], swapped, key=lambda f: _span(values, f)) if swapped in fitting else fitting[0]
+    best, share = written.best(formats)
+    if share < _LEAST_FITTING:
+        return None
+    swapped = _swap(best)
+    if swapped in formats and written.share(swapped) == share:
+        return min(best, swapped, key=lambda f: _span(written.values, f))
+    return best
 
 
-def _fits(values: pa.Array, time_format: str) -> bool:
-    return not read_times(values, TimeFormat(time_format))[1]
+def _why_no_format(times: Column) -> str | None:
+    """Return why dates have no format together; None if the values are other times."""
+    assert times.time_form is not None
+    if times.time_form.kind not in _DATE_KINDS:
+        return None
+    rest = _WrittenTimes.of(times)
+    counts = []
+    for _ in range(_MAX_FORMATS_SHOWN):
+        # A sample names the formats, since a column may have millions of values.
+        time_format, share = rest.sample.best(_formats(times)) if len(rest.values) else ("", 0.0)
+        if not share:
+            break
+        fits = rest.fits(time_format)
+        counts.append(f"{rest.rows[fits].sum():,} rows such as {rest.values[int(fits.argmax())].as_py()!r}")
+        rest = rest.take(np.flatnonzero(~fits))
+    if not counts:
+        return f"{times.time_form.kind}, such as {times.values[0][0]!r}, in no format that `init` tries; {_DECLARE}"
+    if len(rest.values):
+        counts.append(f"{rest.rows.sum():,} others such as {rest.values[0].as_py()!r}")
+    return f"times in several formats, {' and '.join(counts)}; write them in one"
 
 
 def _swap(time_format: str) -> str:
-    """Return a format with day and month in the other order."""
+    """Return a format with day and month in the other order; the same if its order is certain."""
+    if time_format.startswith("%Y") or not {"%d", "%m"} <= {*re.findall("%.", time_format)}:
+        return time_format
     return time_format.replace("%m", "\0").replace("%d", "%m").replace("\0", "%d")
 
 
@@ -119,41 +232,76 @@ def _span(values: pa.Array, time_format: str) -> int:
 
 
 def _is_ambiguous(times: Column, time_format: str) -> bool:
-    swapped = _swap(time_format)
-    values = pa.array([value for value, _ in times.values], pa.string())
-    return swapped != time_format and "%b" not in time_format and time_format != "%Y%m%d" and _fits(values, swapped)
+    """Return whether as many values have the format with day and month in the other order."""
+    swapped, written = _swap(time_format), _WrittenTimes.of(times)
+    return swapped != time_format and written.share(swapped) == written.share(time_format)
 
 
-def _list_of_values(column: Column) -> Kind | None:
-    """Return the declaration of a column of real lists: a vector of numbers, or a list of categories."""
+def _list_of_values(column: Column) -> Kind | str:
+    """Return the declaration of a column of real lists, or why it has none: a vector of numbers, or a list."""
     lists = [(split_items(value), rows) for value, rows in column.values]
-    sizes = {len(items) for items, _ in lists}
-    values = Counter(item for items, rows in lists for item in items)
-    numbers = all(_is_number(item) for item in values)
-    if (
-        numbers
-        and len(sizes) == 1
-        and min(sizes) >= _MIN_VECTOR
-        and not all(item.lstrip("-").isdigit() for item in values)
-    ):
-        return _vector(column, min(sizes), ",")
+    length = _vector_length(lists)
+    values = Counter(item for items, rows in lists for item in items if item != LIST_NULL)
+    are_integers = all(item.lstrip("-").isdigit() for item in values)
+    if length is not None and not are_integers:
+        return _vector(column, length, ",")
+    if not are_integers and len(values) > column.present // _MIN_ROWS_OF_ITEM and all(map(_is_number, values)):
+        return f"lists of {_describe_lengths(lists)}; a vector has equally many in each row"
     delimiter = next((d for d in _DELIMITERS if not any(d in item for item in values)), None)
     if delimiter is None:
-        return None
-    return _list(column, delimiter, [items for items, _ in lists])
+        return f"lists whose values hold each of {', '.join(map(repr, _DELIMITERS[:-1]))} and {_DELIMITERS[-1]!r}"
+    return _list(column, delimiter, lists)
+
+
+def _vector_length(lists: Sequence[tuple[list[str], int]]) -> int | None:
+    """Return how many numbers nearly all rows have; None if there is no such number.
+
+    Args:
+      lists: Values of a list, and the number of rows that have it, for each list.
+    """
+    lengths = Counter[int]()
+    for items, rows in lists:
+        if len(items) >= _MIN_VECTOR and all(map(_is_number, items)):
+            lengths[len(items)] += rows
+    length, rows = max(lengths.items(), key=lambda entry: entry[1], default=(0, 0))
+    return length if rows and rows >= _LEAST_FITTING * sum(rows for _, rows in lists) else None
+
+
+def _describe_lengths(lists: Sequence[tuple[list[str], int]]) -> str:
+    lengths = Counter[int]()
+    for items, rows in lists:
+        lengths[len(items)] += rows
+    (first, first_rows), *others = lengths.most_common(_MAX_FORMATS_SHOWN)
+    more = "".join(f" and of {length:,} in {rows:,}" for length, rows in others)
+    return f"{first:,} numbers in {first_rows:,} rows{more}"
 
 
 def _written_vector(column: Column) -> Kind | None:
     """Return the declaration of strings such as `[0.1, 0.2]`."""
-    if not all(_VECTOR.fullmatch(value) for value, _ in column.values[:_SAMPLE_VALUES]):
+    if column.share(_VECTOR) < _LEAST_FITTING:
         return None
     for delimiter in (",", ";", " "):
-        rows = [value.strip().strip("[]()").strip() for value, _ in column.values]
-        parts = [row.split() if delimiter == " " else row.split(delimiter) for row in rows]
-        sizes = {len(part) for part in parts}
-        if len(sizes) == 1 and min(sizes) >= _MIN_VECTOR and all(_is_number(item) for part in parts for item in part):
-            return _vector(column, min(sizes), delimiter)
+        rows = [(value.strip().strip("[]()").strip(), rows) for value, rows in column.values]
+        length = _vector_length(
+            [(row.split() if delimiter == " " else row.split(delimiter), count) for row, count in rows]
+        )
+        if length is not None:
+            return _vector(column, length, delimiter)
     return None
+
+
+def _why_in_brackets(column: Column) -> str | None:
+    """Return why lists such as `["A", "B"]` cannot be read; None for other strings.
+
+    A run reads a string at its delimiters only, so the brackets and quotes would be part of the categories.
+    """
+    if column.share(_BRACKETS) < _LEAST_FITTING or column.share(",") < _MIN_LIST_SHARE:
+        return None
+    example = next(value for value, _ in column.values if "," in value)
+    return (
+        f"lists in brackets such as {example[:_MAX_SHOWN_CHARS]!r}, which are read as one string; write the values "
+        "with a delimiter between them, as in A|B, or as lists of Parquet"
+    )
 
 
 def _vector(column: Column, length: int, delimiter: str) -> Kind:
@@ -180,41 +328,57 @@ def _delimited_list(column: Column) -> Kind | None:
             repeats = sum(1 for count in items.values() if count >= _MIN_ROWS_OF_ITEM) / len(items)
             words = np.mean([len(item.split()) for item in items])
             if repeats >= 0.5 and words <= 3:
-                return _list(column, delimiter, [parts for parts, _ in rows])
+                return _list(column, delimiter, rows)
     return None
 
 
-def _list(column: Column, delimiter: str, rows: list[list[str]]) -> Kind:
-    distinct = len({item for items in rows for item in items})
-    longest = max(map(len, rows))
+def _list(column: Column, delimiter: str, lists: Sequence[tuple[list[str], int]]) -> Kind:
+    distinct = len({item for items, _ in lists for item in items if item != LIST_NULL})
+    longest = _longest_usual(lists)
     declared = {
         "kind": "list",
         "delimiter": delimiter,
         # Twice as many as now, since a longer list is a bad row.
-        "max_values": max(8, 2 * longest),
+        "max_values": max(_MIN_MAX_VALUES, 2 * longest),
         "tokens": {"max_size": round_up(distinct + 1, _MAX_VOCABULARY)},
         "embedding": _LIST_EMBEDDING,
     }
     return Kind(declared, f"up to {longest} of {distinct:,} categories in each row")
 
 
+def _longest_usual(lists: Sequence[tuple[list[str], int]]) -> int:
+    """Return the length of the longest list without the few that are many times as long as the others."""
+    lengths = np.array([len(items) for items, _ in lists])
+    usual = np.quantile(np.repeat(lengths, [rows for _, rows in lists]), _USUAL_SHARE)
+    return int(lengths[lengths <= _MANY_TIMES * max(_MIN_MAX_VALUES, usual)].max())
+
+
 def _text(column: Column) -> Kind | None:
     """Return the declaration of sentences; None for values that repeat, and for names and ids."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return None
-    words = pc.count_substring_regex(column.texts, r"\S+").drop_null().to_numpy(zero_copy_only=False)
-    if words.mean() < _MIN_TEXT_WORDS:
+    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    spaceless = usual_mean(pc.count_substring_regex(column.texts, _SPACELESS))
+    chars = usual_mean(pc.utf8_length(column.texts))
+    ngrams: dict[str, Any]
+    if spaceless > chars / 2 and spaceless >= _MIN_SPACELESS_CHARS:
+        ngrams = {"word_ngrams": 1, "character_ngrams": [1, 2, 3]}
+        description = f"{chars:.0f} characters without spaces between words"
+    elif words >= _MIN_TEXT_WORDS:
+        ngrams = {"word_ngrams": 2 if column.present >= _MANY_ROWS else 1}
+        description = f"{words:.0f} words"
+    else:
         return None
-    ngrams = 2 if column.present >= _MANY_ROWS else 1
-    tokens = int(np.quantile(words, 0.99)) * ngrams
+    limit = TokenLimit(0, ngrams["word_ngrams"], tuple(ngrams.get("character_ngrams", ())))
+    tokens = np.quantile(limit.count(column.texts.drop_null()), _USUAL_SHARE)
     declared = {
         "kind": "text",
-        "word_ngrams": ngrams,
+        **ngrams,
         "max_tokens": min(_MAX_TOKENS, max(_MIN_TOKENS, 8 * math.ceil(tokens / 8))),
         "tokens": {"max_size": min(_MAX_VOCABULARY, max(1_000, 2 * column.present)), "min_count": 2},
         "embedding": _TEXT_EMBEDDING,
     }
-    return Kind(declared, f"free text of {float(words.mean()):.0f} words, such as {column.values[0][0][:40]!r}")
+    return Kind(declared, f"free text of {description}, such as {column.values[0][0][:_MAX_SHOWN_CHARS]!r}")
 
 
 def _is_number(text: str) -> bool:

@@ -38,6 +38,7 @@ class Decision:
       label_column: Its values, in the rows that have one.
       target: The same as class IDs or numbers.
       features: Columns that become features.
+      faulty_rows: Number of rows with a value that its feature rejects.
       ignored: Columns that are excluded, each with the reason.
       crosses: Pairs of features that are crossed.
       notes: What the user should look at.
@@ -54,6 +55,7 @@ class Decision:
     label_column: Column
     target: Target
     features: list[ChosenFeature]
+    faulty_rows: int
     ignored: list[tuple[str, str]]
     crosses: list[ChosenCross]
     notes: Notes
@@ -78,13 +80,18 @@ class Decision:
         counts = {
             "rows of rare classes": self.label.rare_rows,
             "rows with a string among numbers": self.table.bad_rows,
+            "rows with a value that does not fit": self.faulty_rows,
             "rows with a wrong number of fields": self.table.ragged,
         }
-        return " and ".join(f"{count:,} {text}" for text, count in counts.items() if count)
+        return " and ".join(
+            f"{count:,} {text if count > 1 else text.replace('rows', 'row', 1)}"
+            for text, count in counts.items()
+            if count
+        )
 
     @property
     def left_out_rows(self) -> int:
-        return self.label.rare_rows + self.table.bad_rows + self.table.ragged
+        return self.label.rare_rows + self.table.bad_rows + self.faulty_rows + self.table.ragged
 
     @cached_property
     def network(self) -> Network:

@@ -38,10 +38,15 @@ _MAX_GAPS_OF_COUNT, _MAX_GAPS_OF_INDEX = 1.2, 100
 _MIN_ID_DIGITS = 7
 # Above it a double does not hold each whole number.
 _MAX_EXACT = 2.0**53
-# So many strings without a digit may stand for a missing date.
+# So many strings without a digit may stand for a missing date. Databases have the first or the last day of all.
 _MAX_WORDS = 2
+_DATE_OF_NOTHING = re.compile(
+    r"^\s*(0001-01-01|9999-12-31|(0?1[./-]0?1[./-]0001)|(31[./-]12|12[./-]31)[./-]9999)(?!\d)"
+)
+WRITE_AS_DATE = "write it as a date such as 2024-03-31, or as a number"
 _MIN_MISSING_SHARE = 0.99
 _TEXT_WORDS, _TEXT_CHARS, _TEXT_UNIQUE_SHARE = 5, 40, 0.5
+_USUAL_TEXTS = 0.99
 # An ID with fewer rows than these is a feature only if it explains something: always, and of many values.
 _MIN_ROWS_OF_ID, _MIN_ROWS_OF_MANY, _MANY = 2.0, 3.0, 1_000
 _LITTLE, _NOTHING = 0.01, 0.001
@@ -69,7 +74,7 @@ def why_excluded(column: Column) -> str:
     if times.time_form is not None:
         beside = f" beside {' and '.join(map(repr, words))}" if words else ""
         description = f"{times.time_form}, such as {times.values[0][0]!r}{beside}"
-        return f"{description}; derive a weekday, an hour or an age from it"
+        return f"{description}; {WRITE_AS_DATE}"
     if column.is_number:
         largest = max(abs(column.quantile(0)), abs(column.quantile(1)))
         if largest >= MAX_FLOAT32:
@@ -106,19 +111,23 @@ def why_unlearnable(column: Column, explained: float, *, is_code: bool) -> str:
 
 
 def times_of(column: Column) -> tuple[Column, list[str]]:
-    """Return a column without the few strings beside its times that stand for a missing one, and these strings.
+    """Return a column without the values beside its times that stand for a missing one, and these values.
 
     Args:
       column: The column; returned as it is if it holds no times.
     """
-    if column.time_form is not None or column.is_number:
+    if column.is_number:
         return column, []
-    words = [value for value, rows in column.values if rows > 1 and not re.search(r"\d", value)]
-    if not 0 < len(words) <= _MAX_WORDS:
+    repeated = [value for value, rows in column.values if rows > 1]
+    markers = [value for value in repeated if _DATE_OF_NOTHING.match(value)]
+    if column.time_form is None:
+        words = [value for value in repeated if not re.search(r"\d", value)]
+        markers += words if len(words) <= _MAX_WORDS else []
+    if not markers:
         return column, []
-    others = column.texts.filter(pc.invert(pc.fill_null(pc.is_in(column.texts, pa.array(words)), True)))
+    others = column.texts.filter(pc.invert(pc.fill_null(pc.is_in(column.texts, pa.array(markers)), True)))
     times = Column(column.name, others)
-    return (times, words) if times.is_date else (column, [])
+    return (times, markers) if times.is_date else (column, [])
 
 
 def is_row_number(column: Column) -> bool:
@@ -170,9 +179,15 @@ def is_free_text(column: Column) -> bool:
     """Return whether the values are sentences that hardly repeat."""
     if column.distinct <= _TEXT_UNIQUE_SHARE * column.present or column.present < _MIN_UNIQUE_ROWS:
         return False
-    words = pc.mean(pc.count_substring_regex(column.texts, r"\S+").cast("float64")).as_py()
-    chars = pc.mean(pc.utf8_length(column.texts).cast("float64")).as_py()
+    words = usual_mean(pc.count_substring_regex(column.texts, r"\S+"))
+    chars = usual_mean(pc.utf8_length(column.texts))
     return bool(words >= _TEXT_WORDS or (chars >= _TEXT_CHARS and words >= 2))
+
+
+def usual_mean(counts: pa.Array) -> float:
+    """Return the mean of numbers of words or characters; the few largest ones, such as of 1 MB, count as the next."""
+    numbers = counts.drop_null().to_numpy(zero_copy_only=False)
+    return float(np.minimum(numbers, np.quantile(numbers, _USUAL_TEXTS, method="lower")).mean())
 
 
 def _unique_id(column: Column) -> str:

@@ -1,20 +1,23 @@
 """Chooses which columns are features, and which are left out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError
 from components.config import DATE, LEAK
 from pipeline.init.column_kinds import recognize
-from pipeline.init.exclusions import is_id_name, times_of, why_excluded, why_unlearnable
-from pipeline.init.kinds import choose_kind, has_unit, is_wide, why_code
+from pipeline.init.exclusions import WRITE_AS_DATE, is_id_name, times_of, why_excluded, why_unlearnable
+from pipeline.init.faults import find_faults
+from pipeline.init.kinds import Kind, choose_kind, has_unit, is_wide, why_code
 from pipeline.init.notes import Notes, Rank
+from pipeline.init.places import Places
 from pipeline.init.requests import Requests
-from pipeline.init.table import RawTable
+from pipeline.init.table import RawTable, mark_missing
 from pipeline.profile.columns import Column
 from pipeline.profile.leaks import Leaks, find_leaks
 from pipeline.profile.targets import Target
@@ -36,6 +39,7 @@ class ChosenFeature:
       reason: Evidence for the choice.
       explained: Share of the label that it explains by itself.
       allowed: Anomalies that preflight may find in it and that the config lets pass.
+      rejected: Whether a run rejects the value of each row; None if it rejects none.
     """
 
     column: Column
@@ -43,6 +47,14 @@ class ChosenFeature:
     reason: str
     explained: float
     allowed: tuple[str, ...] = ()
+    rejected: NDArray[np.bool_] | None = None
+
+    @property
+    def accepted(self) -> Column:
+        """The column in the rows that a run does not reject."""
+        if self.rejected is None:
+            return self.column
+        return Column(self.column.name, self.column.texts.filter(pa.array(~self.rejected)))
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -52,14 +64,21 @@ class ChosenFeature:
 
 @dataclass
 class ChosenColumns:
-    """Columns that are features, and columns that are ignored, each with its reason."""
+    """Features and ignored columns.
+
+    Attributes:
+      features: Columns that are features.
+      ignored: Columns that are ignored, each with its reason.
+      faulty_rows: Number of rows with a value that its feature rejects.
+    """
 
     features: list[ChosenFeature] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
+    faulty_rows: int = 0
 
 
 def choose_columns(
-    columns: Mapping[str, Column], target: Target, table: RawTable, requests: Requests, notes: Notes
+    columns: Mapping[str, Column], target: Target, table: RawTable, places: Places, requests: Requests, notes: Notes
 ) -> ChosenColumns:
     """Choose what becomes of each column but the label.
 
@@ -67,19 +86,24 @@ def choose_columns(
       columns: Columns in the rows that have a label, by name.
       target: The label of these rows.
       table: What was found when the files were read.
+      places: Where each of these rows is.
       requests: Choices of the user.
       notes: Gets what the user should look at.
 
     Raises:
       DataError: No column can be a feature.
-      ConfigError: A column that the user keeps has no values.
+      ConfigError: A column that the user keeps has no values, or values that no feature takes.
     """
     others = {name: column for name, column in columns.items() if name != requests.label}
     recognized = {
         name: kind
         for name, column in others.items()
-        if name not in requests.drop and column.present and (kind := recognize(column, target)) is not None
+        if name not in requests.drop
+        and column.present
+        and (kind := recognize(column, target, table.time_zones.get(name, "UTC"))) is not None
     }
+    kinds = {name: kind for name, kind in recognized.items() if isinstance(kind, Kind)}
+    unusable = {name: kind for name, kind in recognized.items() if not isinstance(kind, Kind)}
     reasons = {name: _why_not(column, requests) for name, column in others.items() if name not in recognized}
     candidates = [columns[name] for name, reason in reasons.items() if not reason]
     target = target.with_rows(candidates)
@@ -102,29 +126,73 @@ def choose_columns(
         if not reason:
             names[served] = column.name
             features[column.name] = _feature(column, target, code_reason, leaks, table, requests)
-    for name, kind in recognized.items():
+    for name, kind in kinds.items():
         served = safe_name(name).lower()
         if served in names:
             reasons[name] = f"would have the name of '{names[served]}' in the served model; rename it"
         else:
             names[served] = name
-            declared = kind.declared
-            if "missing_values" in declared:
-                strings = [*table.missing.of(name), *declared["missing_values"]]
-                declared = {**declared, "missing_values": list(dict.fromkeys(strings))}
-            features[name] = ChosenFeature(columns[name], declared, kind.reason, 0.0)
+            column = mark_missing(columns[name], kind.declared.get("missing_values", ()))
+            features[name] = ChosenFeature(column, _with_all_missing(name, kind, table), kind.reason, 0.0)
+            notes.add_all(Rank.MISSING, kind.notes)
+    faulty_rows = _remove_faulty(features, unusable, table, places, notes)
+    _note_unusable(unusable, requests, notes)
+    reasons |= unusable
     _note_names(renamed, notes)
     features = {name: features[name] for name in others if name in features}
     reasons = {name: reasons[name] for name in others if name in reasons}
-    chosen = ChosenColumns(list(features.values()), [(name, reason) for name, reason in reasons.items() if reason])
+    ignored = [(name, reason) for name, reason in reasons.items() if reason]
+    chosen = ChosenColumns(list(features.values()), ignored, faulty_rows)
     _note_leaks(chosen, leaks, notes)
     _note_columns(chosen, columns, requests, notes)
     if not chosen.features:
         if not reasons:
             raise DataError(f"no column can be a feature: beside the label '{requests.label}', expected one or more")
-        ignored = "; ".join(f"{name or _quote(name)}: {why}" for name, why in chosen.ignored)
-        raise DataError(f"no column can be a feature: {ignored}; --keep COLUMN makes it one")
+        whys = "; ".join(f"{name or _quote(name)}: {why}" for name, why in chosen.ignored)
+        raise DataError(f"no column can be a feature: {whys}; --keep COLUMN makes it one")
     return chosen
+
+
+def _with_all_missing(name: str, kind: Kind, table: RawTable) -> dict[str, Any]:
+    """Return a declaration whose own strings for a missing value are beside those of the whole table."""
+    if "missing_values" not in kind.declared:
+        return kind.declared
+    strings = [*table.missing.of(name), *kind.declared["missing_values"]]
+    return {**kind.declared, "missing_values": list(dict.fromkeys(strings))}
+
+
+def _remove_faulty(
+    features: dict[str, ChosenFeature], unusable: dict[str, str], table: RawTable, places: Places, notes: Notes
+) -> int:
+    """Note the values that a run rejects, and return in how many rows they are; remove features with many of them."""
+    rows = np.zeros(len(places.numbers), bool)
+    for name, feature in list(features.items()):
+        faults = find_faults(feature.column, feature.declared, table.csv)
+        if faults is None:
+            continue
+        description = faults.describe(places)
+        if faults.is_frequent:
+            unusable[name] = f"{description}; {faults.remedy}"
+            del features[name]
+            continue
+        rows |= faults.rows
+        features[name] = replace(feature, rejected=faults.rows)
+        done = "it is" if faults.count == 1 else "they are"
+        remedy = faults.remedy.replace("them", "it") if faults.count == 1 else faults.remedy
+        notes.add(Rank.ROWS, f"'{name}': {description}; {done} left out (data.max_bad_rows): {remedy}")
+    return int(np.count_nonzero(rows))
+
+
+def _note_unusable(unusable: Mapping[str, str], requests: Requests, notes: Notes) -> None:
+    """Note the columns whose values no feature takes.
+
+    Raises:
+      ConfigError: The user keeps one of them.
+    """
+    for name, reason in unusable.items():
+        if name in requests.keep:
+            raise ConfigError(f"--keep {name}: {reason}")
+        notes.add(Rank.COLUMN, f"left out: {_quote(name)}: {reason}")
 
 
 def _why_not(column: Column, requests: Requests) -> str:
@@ -222,12 +290,10 @@ def _note_columns(chosen: ChosenColumns, columns: Mapping[str, Column], requests
     times = [
         f"{_quote(n)} ({form})"
         for n, why in ignored.items()
-        if (form := times_of(columns[n])[0].time_form) is not None and why.startswith(str(form))
+        if (form := times_of(columns[n])[0].time_form) is not None and why.endswith(WRITE_AS_DATE)
     ]
     if times:
-        notes.add(
-            Rank.COLUMN, f"left out: {_first(times)}; derive numbers such as a weekday, an hour or an age from it"
-        )
+        notes.add(Rank.COLUMN, f"left out: {_first(times)}; {WRITE_AS_DATE}")
     texts = [name for name, why in ignored.items() if why.startswith("free text")]
     if texts:
         notes.add(Rank.COLUMN, f"left out: {_list_names(texts)}: free text")

@@ -45,10 +45,12 @@ class Kind:
     Attributes:
       declared: Declaration of the feature.
       reason: Evidence for it.
+      notes: What the user should check.
     """
 
     declared: dict[str, Any]
     reason: str
+    notes: tuple[str, ...] = ()
 
 
 def why_code(column: Column, target: Target) -> str | None:

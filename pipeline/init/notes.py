@@ -1,6 +1,6 @@
 """Notes for the user, the most important first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -33,6 +33,11 @@ class Notes:
     def add(self, rank: Rank, text: str) -> None:
         """Add a note."""
         self._ranked.append((rank, self.mask(text)))
+
+    def add_all(self, rank: Rank, texts: Iterable[str]) -> None:
+        """Add notes of one rank."""
+        for text in texts:
+            self.add(rank, text)
 
     def texts(self) -> list[str]:
         """Return all notes, the most important first."""

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.init.bounds import min_domain_mass, min_fraction
 from pipeline.init.decision import Decision
+from pipeline.init.features import ChosenFeature
+from pipeline.profile.columns import Column
 from schemas.curated.schema_file import SCHEMA_TYPES
 from schemas.features import KINDS
+from schemas.tables.items import LIST_SEPARATOR, LIST_START
 
 _MAX_DOMAIN = 100
-# Kinds whose values are not categories by themselves.
-_WITHOUT_DOMAIN = ("timestamp", "list", "text", "vector")
+# Kinds whose values are no categories.
+_WITHOUT_DOMAIN = ("timestamp", "text", "vector")
 
 
 def schema_lines(decision: Decision) -> Iterator[str]:
@@ -42,10 +47,10 @@ def schema_lines(decision: Decision) -> Iterator[str]:
             yield f"  float_domain {{ min: 0 disallow_nan: true disallow_inf: true }}{highest}"
         elif kind == "numeric":
             yield "  float_domain { disallow_nan: true disallow_inf: true }"
-        elif kind not in _WITHOUT_DOMAIN and column.distinct <= _MAX_DOMAIN and not sensitive:
-            domains.append(column)
+        elif (categories := _categories(feature)) is not None and categories.distinct <= _MAX_DOMAIN and not sensitive:
+            domains.append(categories)
             yield f"  domain: {limit}"
-            mass = min_domain_mass(column, decision.samples, len(decision.features))
+            mass = min_domain_mass(categories, decision.samples, len(decision.features))
             yield f"  distribution_constraints {{ min_domain_mass: {mass:g} }}"
         yield "}"
     yield from _label_schema(decision)
@@ -59,6 +64,21 @@ def schema_lines(decision: Decision) -> Iterator[str]:
         yield "}"
     for column in domains:
         yield from _domain(column.name, sorted(value for value, _ in column.values))
+
+
+def _categories(feature: ChosenFeature) -> Column | None:
+    """Return the categories of a feature that the gate compares, the single values of a list; None if it has none."""
+    kind, column = feature.declared["kind"], feature.accepted
+    if kind in _WITHOUT_DOMAIN:
+        return None
+    if kind != "list":
+        return column
+    is_marked = pc.fill_null(pc.starts_with(column.texts, LIST_START), False)
+    marked = pc.split_pattern(pc.utf8_slice_codeunits(column.texts.filter(is_marked), 1), LIST_SEPARATOR)
+    written = pc.split_pattern(column.texts.filter(pc.invert(is_marked)), feature.declared["delimiter"])
+    # The statistics have no spaces around the values either, and no empty ones.
+    values = pc.utf8_trim_whitespace(pa.concat_arrays([marked.flatten(), written.flatten()]))
+    return Column(column.name, values.filter(pc.not_equal(values, "")))
 
 
 def _label_schema(decision: Decision) -> Iterator[str]:

@@ -103,11 +103,12 @@ def decide(
     if not rows.all():
         columns = {name: Column(name, column.texts.filter(pa.array(rows))) for name, column in columns.items()}
         plan = plan.of(rows)
+    places = table.places.filter(rows)
     _note_of_labels(columns[requests.label], label, plan, notes)
     labels = target(columns[requests.label], label.classes)
     columns, ignored = _usable(columns, plan, requests, notes)
     progress.step(f"choosing the kinds of {len(columns):,} columns")
-    chosen = choose_columns(columns, labels, table, requests, notes)
+    chosen = choose_columns(columns, labels, table, places, requests, notes)
     shared = share_ids({feature.column.name: feature for feature in chosen.features})
     features = [_with_missing_values(feature, table) for feature in shared.values()]
     features = [
@@ -126,6 +127,7 @@ def decide(
         label_column=columns[requests.label],
         target=labels,
         features=features,
+        faulty_rows=chosen.faulty_rows,
         ignored=[
             (column, MASK if column in requests.sensitive else reason)
             for column, reason in [*table.unusable.items(), *ignored, *chosen.ignored]

@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from zoneinfo import available_timezones
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from cli.errors import ConfigError, DataError
 from pipeline.init.label_order import MAX_NUMBERED_CLASSES
 from pipeline.init.missing import MOSTLY_NUMBERS, MissingValues, are_missing_words, find_missing, is_missing_number
 from pipeline.init.notes import Notes, Rank
+from pipeline.init.places import Places
 from pipeline.init.progress import Progress
 from pipeline.init.requests import Requests
 from pipeline.init.source import Source, data_files, no_header_hint
@@ -22,7 +25,7 @@ from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
 from schemas.tables.items import LIST_START
 from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
-from schemas.tables.readers import Terms, open_table
+from schemas.tables.readers import Reader, Terms, open_table
 from schemas.tables.values import as_missing
 
 # Errors name the flags of `init`.
@@ -46,6 +49,8 @@ class RawTable:
       ragged: Number of rows with a wrong number of fields.
       bad_rows: Number of rows with a string in a column of numbers.
       mixed: By column of numbers, how many rows have a string, and one of these.
+      places: Where each row of the columns is.
+      time_zones: By column of timestamps, the time zone that all files have.
     """
 
     columns: dict[str, Column]
@@ -58,6 +63,8 @@ class RawTable:
     ragged: int
     bad_rows: int
     mixed: dict[str, tuple[int, str]]
+    places: Places
+    time_zones: dict[str, str]
 
 
 def read_table(source: Source, requests: Requests, notes: Notes, progress: Progress) -> RawTable:
@@ -95,7 +102,9 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
     is_test = None if len(parts) == 1 else np.arange(rows) >= counts[0]
     good, mixed = _find_mixed(columns, rows)
     bad_rows = int(np.count_nonzero(~good))
+    places = Places.of([numbered for part in parts for numbered in part.numbered])
     if bad_rows:
+        places = places.filter(good)
         columns = {name: Column(name, column.texts.filter(pa.array(good))) for name, column in columns.items()}
         is_test = is_test[good] if is_test is not None else None
     return RawTable(
@@ -109,6 +118,8 @@ def read_table(source: Source, requests: Requests, notes: Notes, progress: Progr
         ragged=sum(part.ragged for part in parts),
         bad_rows=bad_rows,
         mixed=mixed,
+        places=places,
+        time_zones=_find_time_zones(source),
     )
 
 
@@ -226,6 +237,7 @@ class _Part:
     """Rows of the files of one split."""
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    numbered: list[tuple[Reader, NDArray[np.int64]]] = field(default_factory=list)
     ragged: int = 0
     is_complete: bool = True
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -239,6 +251,19 @@ class _Part:
     @property
     def rows(self) -> pa.Table:
         return pa.concat_tables([pa.Table.from_batches([batch]) for batch in self.batches], promote_options="default")
+
+
+def _find_time_zones(source: Source) -> dict[str, str]:
+    """Return the time zone of each column of timestamps of Parquet; without those of several zones, and offsets."""
+    if source.format != "parquet":
+        return {}
+    zones: dict[str, set[str | None]] = {}
+    for pattern in filter(None, (source.train, source.test)):
+        for path in data_files(source.base, pattern):
+            for field_ in pyarrow.parquet.read_schema(path):
+                if pa.types.is_timestamp(field_.type):
+                    zones.setdefault(field_.name, set()).add(field_.type.tz)
+    return {name: zone for name, (zone, *others) in zones.items() if zone in available_timezones() and not others}
 
 
 def _read(
@@ -275,6 +300,7 @@ def _read(
         for texts in reader.batches():
             batch = texts.columns.slice(0, limit - rows)
             part.batches.append(batch)
+            part.numbered.append((reader, texts.rows[: batch.num_rows]))
             rows += batch.num_rows
             progress.step(f"read {rows:,} rows of {source.base / pattern}, file {number + 1} of {len(files)}")
             if batch.num_rows < texts.columns.num_rows:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from pipeline.init.source import find_source
 from pipeline.init.starter import write_starter
 from pipeline.run import preflight
 from pipeline.run.run_root import RunRoot
+from schemas.curated.schema_file import load_schema
 
 ROWS = 1000
 RANDOM = np.random.default_rng(11)
@@ -24,16 +26,24 @@ BOUGHT = np.where(SIZE + RANDOM.normal(size=ROWS) > 0, "yes", "no")
 
 
 class Written:
-    """Config and schema that `init` writes for a table."""
+    """Config and schema that `init` writes for a table: of CSV, or of Parquet if a column is an array of Arrow."""
 
     def __init__(self, folder: Path, columns: dict[str, Any], **requests: Any) -> None:
         self.folder = folder
         columns = {"bought": BOUGHT, "size": SIZE, **columns}
         rows = max(map(len, columns.values()))
-        arrays = {name: pa.array([None if v is None else str(v) for v in vs]) for name, vs in columns.items()}
+        arrays = {
+            name: vs if isinstance(vs, pa.Array) else pa.array([None if v is None else str(v) for v in vs])
+            for name, vs in columns.items()
+        }
         assert {len(array) for array in arrays.values()} == {rows}
-        pa.csv.write_csv(pa.table(arrays), folder / "a.csv")
-        source = find_source(str(folder / "a.csv"), test=None, delimiter=None, column_names=(), header=True)
+        if any(isinstance(values, pa.Array) for values in columns.values()):
+            file = folder / "a.parquet"
+            pa.parquet.write_table(pa.table(arrays), file)
+        else:
+            file = folder / "a.csv"
+            pa.csv.write_csv(pa.table(arrays), file)
+        source = find_source(str(file), test=None, delimiter=None, column_names=(), header=True)
         starter = write_starter(
             source,
             Requests(**{"label": "bought", **requests}),
@@ -53,7 +63,7 @@ class Written:
         self.reasons = {
             yaml.safe_load(line.split(": {")[0].strip()): line.split(" # ", 1)[1]
             for line in lines
-            if line.startswith("  ") and ": {kind: " in line and " # " in line and "explains" in line
+            if line.startswith("  ") and ": {kind: " in line and " # " in line and "explain" in line
         }
 
     def check(self) -> list[str]:
@@ -226,6 +236,9 @@ def test_a_sum_is_left_out_or_kept(tmp_path: Path) -> None:
             "%d.%m.%Y %H:%M",
             {"hour", "weekday", "month"},
         ),
+        ([f"{n % 28 + 1:02}.{n % 12 + 1:02}.23" for n in range(ROWS)], "%d.%m.%y", {"weekday", "month"}),
+        ([f"{n % 12 + 1:02}-{n % 28 + 1:02}-23" for n in range(ROWS)], "%m-%d-%y", {"weekday", "month"}),
+        ([f"{n % 12 + 1:02}.{n % 28 + 1:02}.2023" for n in range(ROWS)], "%m.%d.%Y", {"weekday", "month"}),
         # Read as month and day, these would be further apart.
         ([f"{n % 28 + 1:02}/03/2013" for n in range(12)] * 90, "%d/%m/%Y", {"weekday"}),
         ([f"{n % 12 + 1}:{n % 60:02} PM" for n in range(ROWS)], "time_of_day", {"hour"}),
@@ -242,6 +255,115 @@ def test_times_become_their_parts(values: Any, expected: str, parts: set[str], t
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        ["".join(RANDOM.choice(list("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往"), 3)) for _ in range(ROWS)],
+        [f"号{n:012}" for n in range(ROWS)],
+    ],
+)
+def test_names_of_people_and_ids_in_chinese_are_no_texts(values: list[str], tmp_path: Path) -> None:
+    assert Written(tmp_path, {"column": values}).ignored["column"].startswith("id: ")
+
+
+def test_one_long_value_makes_ids_no_text(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"column": [f"O-{n}" if n != 300 else "word " * 10_000 for n in range(ROWS)]})
+    assert written.ignored["column"].startswith("id: ")
+
+
+HOURS = [f"2023-{n % 12 + 1:02}-{n % 28 + 1:02}T{n % 24:02}:15:00" for n in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    "bad", ["2023-02-29T10:00:00", "2023-02-28T10:00:00+99:00", "0001-01-01T00:00:00", "28.02.2023 10:00"]
+)
+@pytest.mark.parametrize("count", [1, 7])
+def test_few_bad_times_are_bad_rows_with_a_note(bad: str, count: int, tmp_path: Path) -> None:
+    places = [300 + 7 * n for n in range(count)]
+    # Each is another value, since a repeated one may stand for a missing value.
+    values = [bad.replace(":00", f":{places.index(n):02}", 1) if n in places else HOURS[n] for n in range(ROWS)]
+    written = Written(tmp_path, {"at": values})
+    assert (written.features["at"]["kind"], written.features["at"]["format"]) == ("timestamp", "iso8601")
+    (note,) = [note for note in written.notes if note.startswith("'at'")]
+    rows, done, which = ("1 row does", "it is", "it") if count == 1 else ("7 rows do", "they are", "them")
+    assert note.startswith(f"'at': {rows} not fit, as in {tmp_path}/a.csv:302: ") and f"{bad!r}" in note
+    assert note.endswith(
+        f"; {done} left out (data.max_bad_rows): correct {which}, or name what stands for a missing value with "
+        "--missing-value"
+    )
+    assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == count
+    assert written.check() == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "time_zone"), [("Europe/Berlin", "Europe/Berlin"), ("UTC", None), ("+05:30", None), (None, None)]
+)
+def test_times_of_parquet_are_read_in_their_time_zone(zone: str | None, time_zone: str | None, tmp_path: Path) -> None:
+    # In Berlin in summer, 22:30 in UTC is half past midnight of the next day.
+    hours = np.datetime64("2024-06-01T22:30:00") + 3600 * (np.arange(ROWS) % 2).astype("timedelta64[s]")
+    label = np.where((np.arange(ROWS) % 2 == 0) ^ (RANDOM.random(ROWS) < 0.2), "yes", "no")
+    days = 86_400 * np.arange(ROWS).astype("timedelta64[s]")
+    written = Written(tmp_path, {"bought": label, "at": pa.array(hours + days).cast(pa.timestamp("us", zone))})
+    feature = written.features["at"]
+    assert (feature["format"], feature.get("time_zone")) == ("iso8601", time_zone)
+    assert written.check() == []
+
+
+def test_times_of_parquet_files_of_several_zones_are_read_in_utc(tmp_path: Path) -> None:
+    times = pa.array(np.datetime64("2024-06-01T22:30:00") + 7200 * np.arange(ROWS).astype("timedelta64[s]"))
+    for name, zone in (("a", "Europe/Berlin"), ("b", "America/Chicago")):
+        columns = {"bought": BOUGHT, "at": times.cast(pa.timestamp("us", zone))}
+        pa.parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    source = find_source(str(tmp_path / "*.parquet"), test=None, delimiter=None, column_names=(), header=True)
+    config = write_starter(
+        source, Requests("bought"), name="a", config_folder=tmp_path, schema_path=tmp_path / "a.pbtxt"
+    ).config
+    assert "time_zone" not in yaml.safe_load(config)["features"]["at"]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_ambiguous"),
+    [
+        ([f"{n % 28 + 1:02} May 2024" for n in range(ROWS)], False),
+        ([f"{n % 12 + 1:02} March 2024" for n in range(ROWS)], False),
+        ([f"2024/{n % 12 + 1:02}/{n % 11 + 1:02}" for n in range(ROWS)], False),
+        ([f"{n % 12 + 1:02}/{n % 11 + 1:02}/2024" for n in range(ROWS)], True),
+        ([f"{n % 12 + 1:02}.{n % 11 + 1:02}.24" for n in range(ROWS)], True),
+        ([f"{n % 12 + 1:02}.{n % 28 + 1:02}.24" for n in range(ROWS)], False),
+    ],
+)
+def test_day_and_month_in_the_other_order_are_noted_if_they_can_be(
+    values: list[str], is_ambiguous: bool, tmp_path: Path
+) -> None:
+    written = Written(tmp_path, {"at": values})
+    assert written.features["at"]["kind"] == "timestamp"
+    assert ("other order" in written.reasons["at"]) == is_ambiguous
+    assert "ambiguous" not in written.reasons["at"]
+
+
+@pytest.mark.parametrize("marker", ["0001-01-01T00:00:00", "9999-12-31T23:59:59.997"])
+def test_the_first_and_the_last_day_of_all_stand_for_a_missing_time(marker: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {"at": [marker if n % 12 == 0 else HOURS[n] for n in range(ROWS)]})
+    feature = written.features["at"]
+    assert (feature["format"], feature["missing"], feature["missing_values"]) == ("iso8601", "own_id", ["", marker])
+    (note,) = [note for note in written.notes if note.startswith("'at'")]
+    assert note == f"'at' is {marker!r} in 84 rows: declared as missing (features.at.missing_values)"
+    assert written.check() == []
+
+
+def test_times_in_two_formats_are_left_out(tmp_path: Path) -> None:
+    values = [HOURS[n] if n % 2 else f"{n % 28 + 1:02}.{n % 12 + 1:02}.2023 {n % 24:02}:15" for n in range(ROWS)]
+    reason = (
+        "times in several formats, 500 rows such as '2023-02-02T01:15:00' and 500 rows such as '01.01.2023 00:15'; "
+        "write them in one"
+    )
+    written = Written(tmp_path, {"at": values})
+    assert written.ignored == {"at": reason}
+    assert written.notes == [f"left out: 'at': {reason}"]
+    with pytest.raises(ConfigError, match="--keep at: times in several formats, 500 rows"):
+        Written(tmp_path, {"at": values}, keep=("at",))
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([f"it was a good day number {n}" for n in range(ROWS)], {"kind": "text", "word_ngrams": 2}),
@@ -250,6 +372,14 @@ def test_times_become_their_parts(values: Any, expected: str, parts: set[str], t
             {"kind": "list", "delimiter": "|"},
         ),
         ([f"[{n / 7:.3f}, {n / 3:.3f}]" for n in range(ROWS)], {"kind": "vector", "length": 2}),
+        (
+            ["".join(RANDOM.choice(list("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往"), 14)) + "。" for _ in range(ROWS)],
+            {"kind": "text", "word_ngrams": 1, "character_ngrams": [1, 2, 3], "max_tokens": 48},
+        ),
+        (
+            ["".join(RANDOM.choice(list("กขคงจฉชซญดตถทธนบปผฝพฟภมยรลวสหอฮ"), 20)) for _ in range(ROWS)],
+            {"kind": "text", "word_ngrams": 1, "character_ngrams": [1, 2, 3]},
+        ),
         # Names and addresses are neither lists nor texts.
         ([f"{n} Main Street; Oslo" for n in range(ROWS)], None),
         ([f"Smith, J{n}" for n in range(ROWS)], None),
@@ -263,6 +393,122 @@ def test_lists_texts_and_vectors_are_recognized(
         assert feature.get("kind") not in ("list", "vector")
     else:
         assert feature.items() >= expected.items()
+
+
+VECTORS = [[n / 7, n / 3, -n / 9] for n in range(ROWS)]
+GENRES = [["Action", "Comedy"], ["Drama"], ["Comedy", "Drama", "Action"], ["Horror"], ["Drama", "Horror"]] * 200
+
+
+def with_values(values: list[Any], *others: Any) -> list[Any]:
+    """Return values of which the 300th and the next are others."""
+    return [*values[:300], *others, *values[300 + len(others) :]]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "words"),
+    [
+        (
+            pa.array(with_values(VECTORS, [0.1, 0.2])),
+            {"kind": "vector", "length": 3, "delimiter": ","},
+            ["3", "numbers", "2"],
+        ),
+        (
+            pa.array(with_values(VECTORS, [0.1, None, 0.2])),
+            {"kind": "vector", "length": 3, "delimiter": ","},
+            ["null"],
+        ),
+        (
+            with_values([f"[{x:.3f}, {y:.3f}]" for x, y, _ in VECTORS], "[0.1, 0.2, 0.3]"),
+            {"kind": "vector", "length": 2, "delimiter": ","},
+            ["2", "numbers", "3"],
+        ),
+        (
+            pa.array(with_values(GENRES, ["Action", None])),
+            {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
+            ["null"],
+        ),
+        (
+            pa.array(with_values(GENRES, ["Action"] * 10_000)),
+            {"kind": "list", "delimiter": "|", "max_values": 8, "tokens": {"max_size": 5}, "embedding": 8},
+            ["8", "10,000", "(max_values)", "or raise max_values"],
+        ),
+        (
+            with_values([f"it was a good day number {n}" for n in range(ROWS)], "word " * 250_000),
+            {"kind": "text", "word_ngrams": 2},
+            ["1,250,000 bytes", "1,048,576"],
+        ),
+        (
+            with_values([f"shop {n % 40}" for n in range(ROWS)], "x" * 1_100_000),
+            {"kind": "vocabulary"},
+            ["1,100,000 bytes", "1,048,576"],
+        ),
+    ],
+)
+def test_values_that_a_run_rejects_are_bad_rows_with_a_note(
+    values: Any, expected: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    written = Written(tmp_path, {"x": values})
+    place = f"{tmp_path}/a.parquet: row 301" if isinstance(values, pa.Array) else f"{tmp_path}/a.csv:302"
+    (note,) = [note for note in written.notes if note.startswith("'x'")]
+    assert note.startswith(f"'x': 1 row does not fit, as in {place}: ")
+    assert "; it is left out (data.max_bad_rows): correct it" in note
+    assert [word for word in words if word not in note] == []
+    assert written.features["x"].items() >= expected.items()
+    assert pipeline_config.load(tmp_path / "a.yaml").data.max_bad_rows == 1
+    # No domain has the value.
+    assert (tmp_path / "a.pbtxt").stat().st_size < 10_000
+    assert written.check() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            [vector[: 2 + n % 2] for n, vector in enumerate(VECTORS)],
+            "lists of 2 numbers in 500 rows and of 3 in 500; a vector has equally many in each row",
+        ),
+        (
+            ['["Action", "Comedy"]', '["Drama"]', '["Comedy", "Drama", "Action"]', '["Horror"]'] * 250,
+            'lists in brackets such as \'["Action", "Comedy"]\', which are read as one string; write the values with a '
+            "delimiter between them, as in A|B, or as lists of Parquet",
+        ),
+        ([[f"{n % 9}|;,/ ", "x"] for n in range(ROWS)], "lists whose values hold each of '|', ';', ',', '/' and ' '"),
+        (
+            [genres if n % 9 else [*genres, None] for n, genres in enumerate(GENRES)],
+            "112 rows do not fit, as in PLACE: the list holds a null",
+        ),
+    ],
+)
+def test_lists_that_are_no_feature_are_left_out(values: list[Any], reason: str, tmp_path: Path) -> None:
+    written = Written(tmp_path, {"x": pa.array(values)})
+    (why,) = written.ignored.values()
+    reason = reason.replace("PLACE", f"{tmp_path}/a.parquet: row 1")
+    assert why.startswith(reason)
+    assert f"left out: 'x': {why}" in written.notes
+    assert written.check() == []
+
+
+def test_the_single_values_of_a_list_have_a_domain(tmp_path: Path) -> None:
+    values = ["|".join(genres) for genres in GENRES]
+    for columns in ({"genres": values}, {"genres": pa.array(with_values(GENRES, ["Action", None]))}):
+        written = Written(tmp_path, columns)
+        schema = load_schema(str(tmp_path / "a.pbtxt"))
+        (genres,) = [feature for feature in schema.feature if feature.name == "genres"]
+        assert (genres.domain, genres.distribution_constraints.min_domain_mass) == ("genres", 0.99)
+        (domain,) = [domain for domain in schema.string_domain if domain.name == "genres"]
+        assert list(domain.value) == ["Action", "Comedy", "Drama", "Horror"]
+        assert written.check() == []
+
+
+def test_new_values_of_a_list_are_expected_as_often_as_rare_ones(tmp_path: Path) -> None:
+    # One in 1,000 of all values occurs once.
+    written = Written(
+        tmp_path,
+        {"genres": ["|".join([*genres, f"rare{n}"] if n in (5, 9) else genres) for n, genres in enumerate(GENRES)]},
+    )
+    assert written.features["genres"]["kind"] == "list"
+    (genres,) = [feature for feature in load_schema(str(tmp_path / "a.pbtxt")).feature if feature.name == "genres"]
+    assert 0.8 < genres.distribution_constraints.min_domain_mass < 0.99
 
 
 def test_what_is_near_a_leak_is_allowed(tmp_path: Path) -> None:
@@ -306,7 +552,17 @@ def test_times_in_no_format_and_units_are_noted_once_each(tmp_path: Path) -> Non
     notes = Written(tmp_path, columns).notes
     assert len(notes) == 2
     assert any("'quarter' (quarter of a year), 'week' (week of a year)" in note for note in notes)
+    assert any(note.endswith("write it as a date such as 2024-03-31, or as a number") for note in notes)
     assert any("'weight' ('0 kg')" in note for note in notes)
+
+
+def test_dates_in_a_format_that_is_not_tried_are_noted_once(tmp_path: Path) -> None:
+    written = Written(tmp_path, {"at": [f"Mon Jan {n % 28 + 1:02} 10:00:{n % 60:02} 2023" for n in range(ROWS)]})
+    reason = (
+        "date and time, such as 'Mon Jan 01 10:00:00 2023', in no format that `init` tries; declare it as kind: timestamp "
+        "with its format (docs/how-to/times.md)"
+    )
+    assert (written.ignored, written.notes) == ({"at": reason}, [f"left out: 'at': {reason}"])
 
 
 def test_no_feature_is_left(tmp_path: Path) -> None:
@@ -361,6 +617,9 @@ def test_a_word_beside_dates_stands_for_a_missing_one(tmp_path: Path) -> None:
     written = Written(tmp_path, {"last_seen": seen})
     feature = written.features["last_seen"]
     assert (feature["format"], feature["missing"], feature["missing_values"]) == ("iso8601", "own_id", ["", "never"])
+    (column,) = [feature for feature in load_schema(str(tmp_path / "a.pbtxt")).feature if feature.name == "last_seen"]
+    # The gate counts them as missing.
+    assert 0.3 < column.presence.min_fraction < 0.65
     assert written.check() == []
 
 
