@@ -51,7 +51,6 @@ _MIN_LIST_SHARE, _MIN_ROWS_OF_ITEM, _MAX_ITEMS = 0.2, 5, 5_000
 _MIN_MAX_VALUES, _MANY_TIMES, _USUAL_SHARE = 8, 10, 0.99
 # A text of few words is a list of them only if the words come again much more often than those of a language.
 _VECTOR = r"^\s*[\[(][^\[\](){}]*[\])]\s*$"
-_BRACKETS = r"^\s*\[.*\]\s*$"
 _MAX_SHOWN_CHARS = 40
 _MIN_VECTOR, _MIN_UNIQUE_ROWS = 2, 20
 _TEXT_UNIQUE_SHARE, _MIN_TEXT_WORDS = 0.5, 3
@@ -79,7 +78,7 @@ def recognize(column: Column, target: Target, time_zone: str = "UTC") -> Kind | 
         return _times(column, times, words, target, time_zone)
     if column.is_number:
         return None
-    return _written_vector(column) or _why_in_brackets(column) or _delimited_list(column) or _text(column)
+    return _written_vector(column) or _delimited_list(column) or _text(column)
 
 
 def _times(column: Column, times: Column, words: list[str], target: Target, time_zone: str) -> Kind | str | None:
@@ -288,20 +287,6 @@ def _written_vector(column: Column) -> Kind | None:
         if length is not None:
             return _vector(column, length, delimiter)
     return None
-
-
-def _why_in_brackets(column: Column) -> str | None:
-    """Return why lists such as `["A", "B"]` cannot be read; None for other strings.
-
-    A run reads a string at its delimiters only, so the brackets and quotes would be part of the categories.
-    """
-    if column.share(_BRACKETS) < _LEAST_FITTING or column.share(",") < _MIN_LIST_SHARE:
-        return None
-    example = next(value for value, _ in column.values if "," in value)
-    return (
-        f"lists in brackets such as {example[:_MAX_SHOWN_CHARS]!r}, which are read as one string; write the values "
-        "with a delimiter between them, as in A|B, or as lists of Parquet"
-    )
 
 
 def _vector(column: Column, length: int, delimiter: str) -> Kind:

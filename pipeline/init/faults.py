@@ -47,7 +47,7 @@ class Faults:
 
     @property
     def remedy(self) -> str:
-        if self.fault.kind == "time":
+        if self.fault.kind in ("time", "date"):
             return "correct them, or name what stands for a missing value with --missing-value"
         return "correct them, or raise max_values" if "(max_values)" in self.fault.reason else "correct them"
 

@@ -23,12 +23,14 @@ from pipeline.init.source import Source, data_files, no_header_hint
 from pipeline.init.spellings import note_signs, why_mixed
 from pipeline.profile.columns import Column
 from schemas.data import CsvOptions
-from schemas.tables.items import LIST_START
+from schemas.tables.items import LIST_START, WRITTEN_LIST, mark_written_lists
 from schemas.tables.number_format import NumberFormat, find_number_format, plain_numbers
 from schemas.tables.readers import Reader, Terms, open_table
 from schemas.tables.values import as_missing
 
 # Errors name the flags of `init`.
+# Nearly all values.
+_MOST = 0.95
 _TERMS = Terms(encoding="--encoding", missing_values="--missing-value")
 # As many rows of train and of test are profiled at most; of wide tables fewer, so that they fit into memory.
 _ROWS_READ, _VALUES_READ = 1_000_000, 100_000_000
@@ -346,8 +348,14 @@ def _read_as(source: Source) -> str:
 
 
 def _strings(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, with null in place of the empty string and of the empty list."""
+    """Return a column as one array, with null in place of the empty string and of the empty list.
+
+    Where nearly all values are written as lists, they are real lists, as a run reads them.
+    """
     strings = column.cast(pa.string()).combine_chunks()
+    written = pc.sum(pc.match_substring_regex(strings, WRITTEN_LIST)).as_py() or 0
+    if written and written >= _MOST * (len(strings) - strings.null_count):
+        strings = mark_written_lists(strings)
     is_empty = pc.is_in(strings, pa.array(["", LIST_START]))
     return as_missing(strings, ("", LIST_START)) if pc.any(is_empty).as_py() else strings
 

@@ -24,6 +24,8 @@ Quote = Literal['"', "'", "none"]
 DELIMITERS = (",", "\t", ";", "|")
 # The first bytes decide on the delimiter; so many on encoding and quotes.
 _SAMPLE_BYTES = 1 << 20
+# The limit of the csv module, 128 KiB, is below that of a value.
+csv.field_size_limit(_SAMPLE_BYTES)
 _CHECKED_BYTES = 256 << 20
 _ROWS = 2_000
 _LEAST_ROWS = 10

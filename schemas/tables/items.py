@@ -5,6 +5,8 @@ Such a row is one string wherever a table is strings: its values with the declar
 delimiter.
 """
 
+import ast
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ import pyarrow.compute as pc
 # The first character of a real list, the one between its values, and the one that stands for a null among them.
 LIST_START, LIST_SEPARATOR, LIST_NULL = "\x1e", "\x1f", "\x00"
 _BRACKETS = r"^\s*[\[\(]|[\]\)]\s*$"
+# A list that a string has.
+WRITTEN_LIST = r"^\s*\[.*\]\s*$"
 _MAX_FLOAT32 = 3.4028235677973366e38
 
 
@@ -75,6 +79,31 @@ def split_items(text: str) -> list[str]:
     return text.removeprefix(LIST_START).split(LIST_SEPARATOR) if len(text) > 1 else []
 
 
+def mark_written_lists(strings: pa.Array) -> pa.Array:
+    """Return strings such as `["A", "B"]` or `['A', 'B']` as real lists, and all others as they are; [n]."""
+    written = pc.fill_null(pc.match_substring_regex(strings, WRITTEN_LIST), False)
+    if not pc.any(written).as_py():
+        return strings
+    encoded = strings.filter(written).dictionary_encode()
+    marked = pa.array([_mark_written_list(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return pc.replace_with_mask(strings, written, marked.take(encoded.indices))
+
+
+def _mark_written_list(text: str) -> str:
+    """Return a list of JSON or Python as a marked string; any other text as it is."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        try:
+            # As pandas writes a list into CSV. No name or call is evaluated.
+            values = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return text
+    if any(isinstance(value, bool) or not isinstance(value, str | int | float | None) for value in values):
+        return text
+    return join_items([value if value is None else str(value) for value in values])
+
+
 def read_items(strings: pa.Array, item_format: ItemFormat | None) -> tuple[pa.Array, Mapping[int, str]]:
     """Return rows of several values as strings with the delimiter between them, and the reasons of faults by row.
 
@@ -82,6 +111,8 @@ def read_items(strings: pa.Array, item_format: ItemFormat | None) -> tuple[pa.Ar
       strings: Values, null where one is missing, real lists marked; [n].
       item_format: How several values are written; None for a column of one value, in which a list is a fault.
     """
+    if item_format is not None and item_format.numbers is None:
+        strings = mark_written_lists(strings)
     is_list = pc.fill_null(pc.starts_with(strings, LIST_START), False)
     has_lists = pc.any(is_list).as_py()
     if item_format is None:

@@ -400,7 +400,7 @@ class Table:
                 return f"{fault.reason}; {terms.for_missing.format(name=name)}"
             case "format":
                 return f"{fault.reason}; correct the row, or declare how numbers are written: {terms.numbers}"
-            case "type":
+            case "type" | "date":
                 where = "label.missing_values" if name == self.columns.label else terms.missing_values
                 return (
                     f"{fault.reason}; correct the row, or name the string in {where} if it stands for a missing value"

@@ -59,9 +59,9 @@ _WRITTEN_NUMBER = re.compile(r"(?=.*[^\d.+-])[^\w]*\d[\d.,'_\s\u2019]*\W*|[A-Z]{
 
 # Comes before the value in the reason of a fault, and after the kind of problem.
 FOUND = ", found "
-# What kind of remedy helps: a missing value, a number in another format, a value of another type, a time, or any other
-# fault.
-FaultKind = Literal["missing", "format", "type", "time", "other"]
+# What kind of remedy helps: a missing value, a number in another format, a value of another type, a time in another
+# format, a date that does not exist, or any other fault.
+FaultKind = Literal["missing", "format", "type", "time", "date", "other"]
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ def convert(strings: pa.Array, rule: Rule) -> Converted:
             others = {
                 row for row, reason in reasons.items() if not reason.startswith(f"expected {rule.times.expected}")
             }
-            by_kind: dict[FaultKind, set[int]] = {"other": others, "time": reasons.keys() - others}
+            by_kind: dict[FaultKind, set[int]] = {"date": others, "time": reasons.keys() - others}
             for kind, rows in by_kind.items():
                 faults = {**_as_faults({row: reasons[row] for row in rows}, kind), **faults}
         case "string":

@@ -165,7 +165,8 @@ def test_a_time_in_another_format_is_named_with_the_setting(tmp_path: Path) -> N
     assert summary(read) == [
         f"{path}:3: at: expected a date or a time such as 2024-02-29 or 2024-02-29T13:45:00+01:00, found '29.02.2024'; "
         "correct the row, or declare how times are written under features.at.format",
-        f"{path}:4: at: expected a day that exists, found '2023-02-29'; correct or remove the row",
+        f"{path}:4: at: expected a day that exists, found '2023-02-29'; "
+        "correct the row, or name the string in data.missing_values if it stands for a missing value",
     ]
 
 
