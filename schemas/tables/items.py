@@ -134,7 +134,7 @@ def read_items(strings: pa.Array, item_format: ItemFormat | None) -> tuple[pa.Ar
                 f"a value of the list holds the delimiter {item_format.delimiter!r}; declare another delimiter"
             )
         for row in np.flatnonzero(np.asarray(pc.fill_null(has_null, False))).tolist():
-            faults[row] = "the list holds a null, which is not a value"
+            faults[row] = "expected values only, not a null"
         plain = pc.replace_substring(
             pc.replace_substring(strings, LIST_START, ""), LIST_SEPARATOR, item_format.delimiter
         )
@@ -151,7 +151,7 @@ def read_items(strings: pa.Array, item_format: ItemFormat | None) -> tuple[pa.Ar
         for row in np.flatnonzero(sizes > item_format.max_items).tolist():
             faults.setdefault(
                 row,
-                f"the list has {int(sizes[row]):,} values; at most {item_format.max_items:,} are allowed (max_values)",
+                f"expected at most {item_format.max_items:,} values (max_values), not {int(sizes[row]):,}",
             )
     if item_format.numbers is not None:
         faults = {**_find_wrong_vectors(strings, parts, sizes, item_format.numbers), **faults}
@@ -162,7 +162,7 @@ def _find_wrong_vectors(strings: pa.Array, parts: pa.Array, sizes: np.ndarray, n
     """Return the reasons why rows are not vectors of so many finite numbers."""
     valid = np.asarray(strings.is_valid())
     faults = {
-        int(row): f"the vector has {int(sizes[row]):,} numbers; {numbers:,} are expected (length)"
+        int(row): f"expected {numbers:,} numbers (length), not {int(sizes[row]):,}"
         for row in np.flatnonzero(valid & (sizes != numbers))
     }
     try:

@@ -480,7 +480,7 @@ def test_lists_that_are_written_as_such_are_lists(quote: str, tmp_path: Path) ->
         ([[f"{n % 9}|;,/ ", "x"] for n in range(ROWS)], "lists whose values hold each of '|', ';', ',', '/' and ' '"),
         (
             [genres if n % 9 else [*genres, None] for n, genres in enumerate(GENRES)],
-            "112 rows do not fit, as in PLACE: the list holds a null",
+            "112 rows do not fit, as in PLACE: expected values only, not a null",
         ),
     ],
 )
