@@ -4,9 +4,11 @@ https://docs.python.org/3/library/site.html#module-sitecustomize
 """
 
 import importlib.machinery
+import os
 import re
 import sys
 import sysconfig
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -38,4 +40,9 @@ class LockFinder:
         return spec
 
 
-sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = LockFinder()  # type: ignore[call-overload]
+try:
+    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = LockFinder()  # type: ignore[call-overload]
+except (OSError, ValueError, metadata.PackageNotFoundError):
+    # Python itself would continue, with all packages.
+    traceback.print_exc()
+    os._exit(1)
