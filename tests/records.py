@@ -55,7 +55,11 @@ def write(name: str, measured: Mapping[str, Any]) -> None:
 
 def main(name: str) -> int:
     """Print the kept result, and whether the test has to run again."""
-    record = json.loads((ROOT / "tests" / name / "record.json").read_text())
+    file = ROOT / "tests" / name / "record.json"
+    if not file.exists():
+        click.echo(f"{name}: runs; there is no result yet")
+        return 1
+    record = json.loads(file.read_text())
     for key, value in record.items():
         if key not in ("parts", "day"):
             values = value.items() if isinstance(value, dict) else [("", value)]

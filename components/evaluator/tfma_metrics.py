@@ -26,6 +26,7 @@ from schemas.user_code import UserCode
 
 _KEY = "evaluation.metrics"
 ROW_METRIC = "RowMetric"
+_COMPUTATIONS = (metric_types.DerivedMetricComputation, metric_types.CrossSliceMetricComputation)
 # Attribute of a class of the user's own whose combiner takes arrays of rows.
 TAKES_BATCHES = "takes_batches"
 # Plots by the kind of label: curves of precision, recall and ROC are drawn from the matrices of the first.
@@ -194,6 +195,8 @@ def _computations(
             sub_keys=[None],
             example_weighted=example_weighted,
         )
+        if own_code is not None:
+            _check_computations(computations, own_code.locate(type(metric)), own_code.name)
     else:
         computations = [
             computation
@@ -207,6 +210,31 @@ def _computations(
     if is_logits:
         computations = [_convert(computation, _take_logits) for computation in computations]
     return [_convert(computation, _take_arrays) for computation in computations] if is_batched else list(computations)
+
+
+def _check_computations(computations: Any, place: str, name: str) -> None:
+    """Check what a metric of the user's own makes, which TFMA does not.
+
+    Raises:
+      ConfigError: It is not a list of computations, or an argument of one has the wrong type.
+    """
+    problem = ""
+    if not isinstance(computations, list | tuple):
+        problem = f"returns {type(computations).__name__}; expected a list of MetricComputation"
+        computations = ()
+    for computation in computations:
+        if isinstance(computation, metric_types.MetricComputation):
+            preprocessors, combiner = computation.preprocessors, computation.combiner
+            if not isinstance(preprocessors, list | tuple | None):
+                kind = type(preprocessors).__name__
+                problem = f"the second argument of MetricComputation is {kind}; expected a list of preprocessors"
+            elif not isinstance(combiner, beam.CombineFn):
+                kind = type(combiner).__name__
+                problem = f"the third argument of MetricComputation is {kind}; expected a beam.CombineFn"
+        elif not isinstance(computation, _COMPUTATIONS):
+            problem = f"has {type(computation).__name__} in its list; expected MetricComputation alone"
+    if problem:
+        raise ConfigError(f"{_KEY}: {place}: {name}: {problem}")
 
 
 def _convert(computation: Any, convert: Callable[[Any], Any]) -> Any:
@@ -230,7 +258,7 @@ def _build(class_name: str, name: str, arguments: Mapping[str, Any], code: UserC
         metric_class = code.load()
         if not isinstance(metric_class, type) or not issubclass(metric_class, metric_types.Metric):
             raise ConfigError(
-                f"{_KEY}: {code.locate(metric_class)}: {class_name} is not a metric; expected a subclass of "
+                f"{_KEY}: {code.locate(metric_class)}: {code.name} is not a metric; expected a subclass of "
                 "tensorflow_model_analysis.metrics.Metric"
             )
         with code.report_errors(class_name):

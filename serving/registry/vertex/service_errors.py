@@ -39,6 +39,8 @@ _ROLES = {
     "compute.": "roles/compute.networkUser",
     "dataflow.": "roles/dataflow.developer",
 }
+# Google's text names it, or does not.
+_CALLER = "the account that calls: yours here, vertex.service_account within a job"
 
 
 class TransientError(Exception):
@@ -81,8 +83,8 @@ def _missing_role(error: exceptions.GoogleAPICallError, text: str) -> str:
     for word in (permission, *text.replace("'", " ").replace('"', " ").split()):
         for start, role in _ROLES.items():
             if word.startswith(start):
-                return f"grant {role} (it holds {word}) to the service account of the run"
-    return "grant roles/aiplatform.user to the service account of the run"
+                return f"grant {role} (it holds {word}) to {_CALLER}"
+    return f"grant roles/aiplatform.user to {_CALLER}"
 
 
 def _quota(error: exceptions.GoogleAPICallError, details: list[Any], text: str) -> str:

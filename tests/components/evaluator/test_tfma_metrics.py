@@ -110,6 +110,7 @@ def test_a_metric_of_a_file_has_its_text_and_not_its_folder_in_the_config(tmp_pa
 
 
 _ASKS = """
+import apache_beam as beam
 from tensorflow_model_analysis.metrics import metric_types
 
 class Oldest(metric_types.Metric):
@@ -118,7 +119,7 @@ class Oldest(metric_types.Metric):
 
 def _computations(name, kind, keys, model_names=None):
     key = metric_types.MetricKey(name)
-    return [metric_types.MetricComputation([key], [getattr(metric_types, kind)(keys)], None)]
+    return [metric_types.MetricComputation([key], [getattr(metric_types, kind)(keys)], beam.combiners.CountCombineFn())]
 """
 
 
@@ -141,3 +142,33 @@ def test_the_features_that_a_class_of_the_user_asks_for_are_columns(
         return
     with pytest.raises(ConfigError, match=re.escape(expected)):
         check_metrics([metric], ["age", "hours"])
+
+
+@pytest.mark.parametrize(
+    ("computations", "message"),
+    [
+        ("{1: 2}", "returns dict; expected a list of MetricComputation"),
+        ("[1]", "has int in its list; expected MetricComputation alone"),
+        (
+            "[mt.MetricComputation([], mt.FeaturePreprocessor(['x']), beam.combiners.CountCombineFn())]",
+            "second argument",
+        ),
+        (
+            "[mt.MetricComputation([], None, object())]",
+            "third argument of MetricComputation is object; expected a beam",
+        ),
+    ],
+)
+def test_what_a_metric_of_ones_own_makes_is_checked_without_data(
+    computations: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.py"
+    path.write_text(
+        "import apache_beam as beam\n"
+        "from tensorflow_model_analysis.metrics import metric_types as mt\n"
+        "class Own(mt.Metric):\n"
+        "    def __init__(self, name='own'):\n"
+        f"        super().__init__(lambda **_: {computations}, name=name)\n"
+    )
+    with pytest.raises(ConfigError, match=r"metrics.py: Own: .*" + re.escape(message)):
+        check_metrics([TfmaMetric(class_name=f"{path}:Own")], ["x"])
