@@ -203,7 +203,7 @@ def _check_model_is_that_of_a_local_run(config: Path, bench: Bench, tmp_path: Pa
 
     Two runs differ by the order of floating-point sums.
     """
-    settings = ("beam.runner=direct", "push.target=vertex", "name=another-pipeline", "push.model_name=census-local")
+    settings = ("beam={runner: direct}", "push.target=vertex", "name=another-pipeline", "push.model_name=census-local")
     local = run_json(config, tmp_path / "local", *(part for setting in settings for part in ("--set", setting)))
     assert (local["exit_code"], local["serving"]) == (
         0,
