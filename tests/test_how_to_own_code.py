@@ -134,7 +134,7 @@ def test_a_rehearsal_with_own_code_on_dataflow_succeeds(tmp_path: Path) -> None:
         "vertex_runner.py", "rehearse", "--folder", str(tmp_path / "run"), "--config", str(file), "--json", timeout=900
     )
     summary = json.loads(done.stdout)
-    assert (done.returncode, summary["state"]) == (0, "SUCCEEDED"), done.stderr
+    assert (done.returncode, summary["state"]) == (0, "SUCCEEDED"), (summary, done.stderr)
     assert "transform.module: the file features.py travels in the job, as text" in done.stderr
     states = {task["task"]: task["state"] for task in summary["tasks"]}
     assert states["More"] == states["Evaluator"] == "SUCCEEDED"

@@ -61,3 +61,24 @@ def _last_line(program: str, *, legacy_keras: bool) -> str:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]
+
+
+def test_a_run_gives_the_memory_of_its_files_back() -> None:
+    """The pool is chosen before Arrow is loaded, and a user's own choice stays."""
+    program = (
+        "import local_runner\n"
+        "try: local_runner.main(['--config', 'missing.yaml', '--dry-run'])\n"
+        "except SystemExit: pass\n"
+        "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    )
+    for choice, backend in (({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")):
+        environment = {key: value for key, value in os.environ.items() if key != "ARROW_DEFAULT_MEMORY_POOL"}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment | choice,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split()[-1] == backend

@@ -95,7 +95,7 @@ def check(config: PipelineConfig, run_root: RunRoot, *, needs_rows: bool = True)
     """Check the config against the schema, the files and the registry; `_check` has the errors."""
     with config.name_file_in_errors():
         findings = _check(config, run_root, needs_rows=needs_rows)
-    # The buffers of the files, 190 MB for a million rows; the run is the same process.
+    # The buffers of the files; the run is the same process.
     pa.default_memory_pool().release_unused()
     return findings
 
