@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from schemas.declaration import did_you_mean
@@ -120,7 +121,8 @@ class TensorPredictor:
             tensors = {name: tf.constant(np.stack(columns[name]), spec.dtype) for name, spec in self.specs.items()}
             outputs = {name: tensor.numpy() for name, tensor in sorted(self._signature(**tensors).items())}
         except tf.errors.OpError as error:
-            raise ValueError(f"the model rejects the values: {_find_reason(str(error))}") from error
+            where = "" if (row := _find_damaged(columns)) is None else f"instances[{row}]: "
+            raise ValueError(f"{where}the model rejects the values: {_find_reason(str(error))}") from error
         for name, values in outputs.items():
             if values.ndim == 0 or len(values) != rows:
                 raise ValueError(f"the model's {name} has shape {list(values.shape)} for {rows} rows")
@@ -181,6 +183,17 @@ def _choose_signature(signatures: Mapping[str, Any], folder: str | Path) -> str:
         return names[0]
     existing = f"its signatures are {', '.join(names)}" if names else "it has no signatures"
     raise ModelError(f"{folder}: no model can be loaded from it: expected the signature {SERVING_DEFAULT}; {existing}")
+
+
+def _find_damaged(columns: Mapping[str, Sequence[Any]]) -> int | None:
+    """Return the first row that is not a serialized tf.Example, if the model takes nothing else but strings."""
+    for row, value in enumerate(next(iter(columns.values())) if len(columns) == 1 else ()):
+        record = value.item() if isinstance(value, np.ndarray) and value.size == 1 else None
+        try:
+            tf.train.Example.FromString(record if isinstance(record, bytes) else b"")
+        except DecodeError:
+            return row
+    return None
 
 
 def _find_reason(message: str) -> str:
