@@ -11,7 +11,7 @@ import uvicorn
 from prometheus_client import multiprocess
 from uvicorn.supervisors import Multiprocess
 
-from serving.server.http_protocol import LINGER_SECONDS, MAX_CONNECTIONS, LimitedProtocol
+from serving.server.http_protocol import LINGER_SECONDS, LimitedProtocol
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -85,8 +85,6 @@ def build_config(app: Callable[..., Any], *, workers: int, factory: bool) -> uvi
         app,
         loop="uvloop",
         http=LimitedProtocol,
-        # Uvicorn responds to further requests with 503 at once.
-        limit_concurrency=MAX_CONNECTIONS + 1,
         ws="none",
         lifespan="on",
         workers=workers,
