@@ -16,7 +16,8 @@ from typing import Literal, assert_never
 from cli.errors import ConfigError, PipelineError, PushError
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
-from serving.model.predictor import ModelError, Predictor
+from serving.model.predictor import Predictor
+from serving.model.session_model import ModelError
 from serving.model.tensor_predictor import TensorPredictor, load_predictor
 from serving.registry import (
     GOLDEN_FILE,

@@ -71,7 +71,7 @@ class Workers(Multiprocess):
     """Uvicorn's parent of several processes, which drops the gauges of those that have ended."""
 
     def keep_subprocess_alive(self) -> None:
-        """Start workers anew that have ended."""
+        """Start workers again that have ended."""
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:

@@ -442,7 +442,7 @@ from serving.model.tensor_predictor import load_predictor
 freeze_garbage()
 first = load_predictor(Path(sys.argv[1]))
 second = load_predictor(Path(sys.argv[1]))
-dropped = weakref.ref(first._model)
+dropped = weakref.ref(first._model._session)
 del first
 gc.collect()
 print(dropped() is None, len(gc.get_objects()))
