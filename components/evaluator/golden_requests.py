@@ -21,7 +21,8 @@ from schemas.sensitive import MASK
 from schemas.tables.time_format import TimeFormat
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import Inputs, RequestError, build_inputs, convert_rows
-from serving.model.predictor import ModelError, rows_of
+from serving.model.predictor import rows_of
+from serving.model.session_model import ModelError
 from serving.model.signatures import MODEL_VERSION, OUTPUT_ORDER
 from serving.model.tensor_predictor import TensorPredictor
 

@@ -261,7 +261,7 @@ def predict(emulator: Emulator, request: Any) -> Any:
 
 def predict_rows(folder: str, instances: list[Any]) -> list[dict[str, Any]]:
     """Return the predictions that the container of a deployed model would return."""
-    from serving.model.predictor import ModelError
+    from serving.model.session_model import ModelError
 
     try:
         rows: list[dict[str, Any]] = _MODELS.get_predictor(folder).predict(instances)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from serving.registry import parse_json
+
 
 @dataclass(frozen=True)
 class GoldenRequests:
@@ -31,7 +33,7 @@ class GoldenRequests:
         Raises:
           ValueError, KeyError, TypeError: the string is something else.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         return cls(values["instances"], values["predictions"], float(values["tolerance"]))
 
     def find_difference(self, answers: Sequence[Any]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from schemas.data import ReadOptions
 from schemas.decision import DecisionThreshold
@@ -24,15 +25,15 @@ from serving.model.inputs import (
     convert_rows,
     count_out_of_range,
 )
-from serving.model.literal_paths import literal_path
+from serving.model.session_model import ModelError, SessionModel
 from serving.model.signatures import DTYPES, MODEL_VERSION, OUTPUT_ORDER, SCHEMA_HASH, SERVING_DEFAULT, SERVING_EXAMPLES
 from serving.registry import DECISION_FILE, DECLARATION_FILE, READ_OPTIONS_FILE
 
 Outputs = dict[str, NDArray[Any]]
-
-
-class ModelError(Exception):
-    """The folder holds no model that can be served; the message has the reason."""
+# Strings may have any length, which only an array of objects leaves as they are.
+_ARRAY_TYPES: Mapping[ColumnType, Any] = {
+    kind: object if dtype == tf.string else dtype.as_numpy_dtype for kind, dtype in DTYPES.items()
+}
 
 
 class Predictor:
@@ -49,37 +50,19 @@ class Predictor:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        try:
-            self._model = tf.saved_model.load(literal_path(folder))
-            self._signature = self._model.signatures[SERVING_DEFAULT]
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
-        specs = self._signature.structured_input_signature[1]
+        self._model = SessionModel(folder)
+        if SERVING_DEFAULT not in self._model.signatures:
+            raise ModelError(f"{folder}: no model can be loaded from it: it has no signature {SERVING_DEFAULT}")
+        specs = self._model.specs(SERVING_DEFAULT)
         self.features = _read_features(Path(folder))
         self.decision = _read_decision(Path(folder))
         self.inputs = _read_inputs(specs, self.features, Path(folder))
-        self._packs = _group_by_kind(self.inputs)
-        self._packed = self._pack(specs)
+        self._types = {name: _ARRAY_TYPES[field.kind] for name, field in self.inputs.items()}
+        self._call = self._model.function(SERVING_DEFAULT)
         answer = self.predict_columns({name: [_choose_placeholder(field)] for name, field in self.inputs.items()})
         self.version, self.schema_hash = (
             str(to_list(answer[name])[0]) if name in answer else "" for name in (MODEL_VERSION, SCHEMA_HASH)
         )
-
-    def _pack(self, specs: Mapping[str, tf.TensorSpec]) -> Any:
-        """Return the signature, with one argument for all inputs of a type: each argument costs as much as a small
-        layer.
-        """
-
-        def call(*stacked: tf.Tensor) -> dict[str, tf.Tensor]:
-            columns: dict[str, tf.Tensor] = {}
-            for names, pack in zip(self._packs.values(), stacked, strict=True):
-                columns |= {name: pack[index] for index, name in enumerate(names)}
-            outputs: dict[str, tf.Tensor] = self._signature(**columns)
-            return outputs
-
-        signature = [tf.TensorSpec([len(names), None], DTYPES[kind]) for kind, names in self._packs.items()]
-        return tf.function(call, input_signature=signature, autograph=False).get_concrete_function()
 
     def predict_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Outputs:
         """Return the outputs of `serving_default`, [rows] or [rows, classes] each.
@@ -87,8 +70,7 @@ class Predictor:
         Args:
           columns: every input by its name, [rows] each, as `convert_rows` makes them.
         """
-        packs = [tf.constant([columns[name] for name in names], DTYPES[kind]) for kind, names in self._packs.items()]
-        return self._sort({name: tensor.numpy() for name, tensor in self._packed(*packs).items()})
+        return self._sort(self._call({name: np.array(columns[name], kind) for name, kind in self._types.items()}))
 
     def predict_examples(self, records: Sequence[bytes]) -> Outputs:
         """Return the outputs for serialized tf.Example, [rows] or [rows, classes] each.
@@ -140,8 +122,8 @@ class Predictor:
         """The names of the signatures that take rows: those of raw values, and of tf.Example."""
         return tuple(name for name in (SERVING_DEFAULT, SERVING_EXAMPLES) if name in self._model.signatures)
 
-    def signature(self, name: str) -> Any:
-        """Return a signature's ConcreteFunction."""
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        """Return a signature as TF Serving describes it."""
         return self._model.signatures[name]
 
 
@@ -203,13 +185,6 @@ def check_finite(
                 number, field = max(numbers, key=lambda pair: abs(np.nan_to_num(pair[0])))
                 hint = f"; the largest number is {MASK if field.rule.sensitive else f'{number:g}'} in {field.column}"
             raise RequestError(f"instances[{row}]: the model's {name} is not a finite number{hint}")
-
-
-def _group_by_kind(inputs: Mapping[str, Input]) -> dict[ColumnType, list[str]]:
-    packs: dict[ColumnType, list[str]] = {}
-    for name, field in inputs.items():
-        packs.setdefault(field.kind, []).append(name)
-    return packs
 
 
 def _choose_placeholder(field: Input) -> Any:

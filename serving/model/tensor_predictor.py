@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from schemas.declaration import did_you_mean
 from serving.model.inputs import Columns, Inputs, RequestError
-from serving.model.literal_paths import literal_path
-from serving.model.predictor import ModelError, Outputs, Predictor, check_finite, rows_of
+from serving.model.predictor import Outputs, Predictor, check_finite, rows_of
+from serving.model.session_model import ModelError, SessionModel
 from serving.model.signatures import SERVING_DEFAULT
 from serving.registry import DECLARATION_FILE
 
@@ -43,15 +45,11 @@ class TensorPredictor:
     version = schema_hash = ""
 
     def __init__(self, folder: str | Path) -> None:
-        try:
-            self._model = tf.saved_model.load(literal_path(folder))
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
-        self._signature = self._model.signatures[_choose_signature(self._model.signatures, folder)]
+        self._model = SessionModel(folder)
+        self._name = _choose_signature(self._model.signatures, folder)
+        self._call = self._model.function(self._name)
         self.inputs = Inputs([])
-        # TensorFlow's order differs at each start.
-        self.specs: Mapping[str, tf.TensorSpec] = dict(sorted(self._signature.structured_input_signature[1].items()))
+        self.specs: Mapping[str, tf.TensorSpec] = self._model.specs(self._name)
         for name, spec in self.specs.items():
             if spec.shape.rank is not None and (spec.shape.rank == 0 or spec.shape[0] is not None):
                 raise ModelError(
@@ -64,10 +62,10 @@ class TensorPredictor:
         """The names of the signatures that take rows."""
         return (SERVING_DEFAULT,)
 
-    def signature(self, name: str) -> Any:
-        """Return a signature's ConcreteFunction."""
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        """Return a signature as TF Serving describes it."""
         assert name == SERVING_DEFAULT
-        return self._signature
+        return self._model.signatures[self._name]
 
     def convert_rows(self, instances: Sequence[Any]) -> Columns:
         """Return rows as one list of arrays for each input.
@@ -117,10 +115,13 @@ class TensorPredictor:
         """
         rows = len(next(iter(columns.values())))
         try:
-            tensors = {name: tf.constant(np.stack(columns[name]), spec.dtype) for name, spec in self.specs.items()}
-            outputs = {name: tensor.numpy() for name, tensor in sorted(self._signature(**tensors).items())}
+            arrays = {
+                name: np.stack(columns[name]).astype(spec.dtype.as_numpy_dtype) for name, spec in self.specs.items()
+            }
+            outputs = dict(sorted(self._call(arrays).items()))
         except tf.errors.OpError as error:
-            raise ValueError(f"the model rejects the values: {_find_reason(str(error))}") from error
+            where = "" if (row := _find_damaged(columns)) is None else f"instances[{row}]: "
+            raise ValueError(f"{where}the model rejects the values: {_find_reason(str(error))}") from error
         for name, values in outputs.items():
             if values.ndim == 0 or len(values) != rows:
                 raise ValueError(f"the model's {name} has shape {list(values.shape)} for {rows} rows")
@@ -181,6 +182,17 @@ def _choose_signature(signatures: Mapping[str, Any], folder: str | Path) -> str:
         return names[0]
     existing = f"its signatures are {', '.join(names)}" if names else "it has no signatures"
     raise ModelError(f"{folder}: no model can be loaded from it: expected the signature {SERVING_DEFAULT}; {existing}")
+
+
+def _find_damaged(columns: Mapping[str, Sequence[Any]]) -> int | None:
+    """Return the first row that is not a serialized tf.Example, if the model takes nothing else but strings."""
+    for row, value in enumerate(next(iter(columns.values())) if len(columns) == 1 else ()):
+        record = value.item() if isinstance(value, np.ndarray) and value.size == 1 else None
+        try:
+            tf.train.Example.FromString(record if isinstance(record, bytes) else b"")
+        except DecodeError:
+            return row
+    return None
 
 
 def _find_reason(message: str) -> str:

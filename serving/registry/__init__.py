@@ -29,6 +29,8 @@ from serving.registry.content import (
     Release,
     content_hash,
     extra_hashes,
+    parse_json,
+    read_record,
 )
 from serving.registry.local.ledger import Event, Ledger, State
 from serving.registry.local.reader import LEDGER_FILE, LOCK_FILE, TF_SERVING_FILE, Versions
@@ -58,4 +60,6 @@ __all__ = [
     "Versions",
     "content_hash",
     "extra_hashes",
+    "parse_json",
+    "read_record",
 ]

@@ -1,8 +1,11 @@
 """The files of a version: the content, which its hash stands for, and the files that are kept beside it."""
 
+import errno
 import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +25,8 @@ VERSION_FILE = "assets/model_version.txt"
 # All that a push writes: the same model has the same hash, whenever and as whatever it is pushed.
 NOT_CONTENT = frozenset({RELEASE_FILE, GOLDEN_FILE, STATISTICS_FILE, SAMPLE_FILE, VERSION_FILE})
 _CHUNK_BYTES = 1 << 20
+# Far above what a push writes; a file of another origin may have any size.
+_MAX_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,13 @@ class Release:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Release":
+    def from_json(cls, text: str | bytes) -> "Release":
         """Read what `to_json` wrote; fields of later releases are left out.
 
         Raises:
           ValueError: it is not JSON, or a field is missing or of the wrong type.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, found {type(values).__name__}")
         kinds: dict[str, type] = {"pipeline": str, "run_id": str, "model_id": int, "content_hash": str}
@@ -76,6 +81,35 @@ class Release:
 def _check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         raise ValueError(f"'{name}' is {value!r}; expected {kind.__name__}")
+
+
+def read_record(file: Path) -> bytes:
+    """Return the content of a small file, such as a release file or the ledger.
+
+    Raises:
+      OSError: the file cannot be read, is not a regular file, or has more than 64 MB.
+    """
+    # Opening a pipe would wait for its other end.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(file))
+        if status.st_size > _MAX_RECORD_BYTES:
+            reason = f"has {status.st_size:,} bytes; at most {_MAX_RECORD_BYTES:,} are read"
+            raise OSError(errno.EFBIG, reason, str(file))
+        return opened.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of JSON.
+
+    Raises:
+      ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def extra_hashes(extra: Mapping[str, bytes]) -> dict[str, str]:

@@ -3,10 +3,12 @@
 python -m serving --model-dir runs/census-income/registry/census-income
 """
 
+import contextlib
 import functools
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -23,9 +25,11 @@ from cli.errors import ConfigError, PipelineError, PushError
 from cli.terminal import say_refusal
 
 if TYPE_CHECKING:
-    from serving.server.service import ServerSettings
+    from serving.server.settings import ServerSettings
 
 _BACKLOG = 2048
+# Twice the connections that are kept.
+_MAX_OPEN_FILES = 8192
 
 EPILOG = """\b
 Endpoints:
@@ -141,8 +145,8 @@ def main(
     if until_stdin_ends:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            _serve(model_dir, host, port, grpc_port, workers, check, settings, Path(temporary))
+        with contextlib.ExitStack() as stack:
+            _serve(model_dir, host, port, grpc_port, workers, check, settings, stack)
     except PipelineError as error:
         say_refusal(error, as_json=False)
         sys.exit(error.exit_code)
@@ -165,12 +169,12 @@ def _serve(
     workers: int,
     check: bool,
     values: dict[str, Any],
-    temporary: Path,
+    stack: contextlib.ExitStack,
 ) -> None:
-    from serving.server.service import ServerSettings
+    from serving.server.settings import ServerSettings
 
     settings = ServerSettings(model_dir=model_dir, **values)
-    folder = _find_folder(model_dir, temporary)
+    folder = _find_folder(model_dir, stack)
     if settings.model_name is None and model_dir.startswith("gs://"):
         settings = replace(settings, model_name=os.environ.get("AIP_MODEL_NAME") or "model")
     if check:
@@ -179,11 +183,12 @@ def _serve(
     if workers > 1 and grpc_port == 0:
         raise ConfigError("--grpc-port 0: several workers share one port; give its number")
     _warn_of_root()
+    _allow_connections()
     address = host or ("0.0.0.0" if "AIP_HTTP_PORT" in os.environ else "127.0.0.1")
     if grpc_port:
         _bind(address, grpc_port, "--grpc-port").close()
     with _bind(address, port, "--port") as listening:
-        _run(settings, folder, address, listening, grpc_port, workers, temporary)
+        _run(settings, folder, address, listening, grpc_port, workers, stack)
 
 
 def _run(
@@ -193,16 +198,13 @@ def _run(
     listening: socket.socket,
     grpc_port: int | None,
     workers: int,
-    temporary: Path,
+    stack: contextlib.ExitStack,
 ) -> None:
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
-
-    from serving.server import worker
+    from serving.server import processes
 
     # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2: an IPv6 address in a URL stands in brackets.
     host = f"[{host}]" if ":" in host else host
-    listen = worker.ListenOptions(
+    listen = processes.ListenOptions(
         host=host,
         grpc_port=grpc_port,
         share_grpc_port=workers > 1,
@@ -210,23 +212,22 @@ def _run(
         predict_route=os.environ.get("AIP_PREDICT_ROUTE") or "/predict",
         url=f"http://{host}:{listening.getsockname()[1]}",
     )
-    create_application = functools.partial(worker.make_application, settings, str(folder), listen)
+    create_application = functools.partial(processes.make_application, settings, str(folder), listen)
     if workers == 1:
         # Uvicorn raises the signal again once it has stopped; a requested stop is not a failure.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         application = create_application()
         # After the model is loaded, so that no client waits for it, and before the event `ready`.
         _listen(listening)
-        uvicorn.Server(worker.build_config(application, workers=1, factory=False)).run(sockets=[listening])
+        processes.Server(processes.build_config(application, workers=1, factory=False)).run(sockets=[listening])
         return
     # Checked once in a process of its own: uvicorn would restart a worker that cannot load its model for ever.
     check = subprocess.run([sys.executable, "-m", "serving", *_build_flags(settings, folder), "--check"], check=False)
     if check.returncode:
         sys.exit(check.returncode)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(temporary / "metrics")
-    (temporary / "metrics").mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_make_temporary_folder(stack))
     _listen(listening)
-    Multiprocess(worker.build_config(create_application, workers=workers, factory=True), [listening]).run()
+    processes.Workers(processes.build_config(create_application, workers=workers, factory=True), [listening]).run()
 
 
 def _check(settings: "ServerSettings", folder: Path) -> None:
@@ -247,14 +248,22 @@ def _build_flags(settings: "ServerSettings", folder: Path) -> list[str]:
     return [*flags, *(["--allow-unvalidated"] if settings.allow_unvalidated else [])]
 
 
-def _find_folder(model: str, folder: Path) -> Path:
+def _make_temporary_folder(stack: contextlib.ExitStack) -> Path:
+    """Return a new folder, which is removed as the stack is closed."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    except OSError as error:
+        raise PushError(f"no temporary folder can be made: {error}; name one that can be written by TMPDIR") from error
+
+
+def _find_folder(model: str, stack: contextlib.ExitStack) -> Path:
     if not model.startswith("gs://"):
         if not Path(model).is_dir():
             raise PushError(f"--model-dir {model}: there is no such folder")
         return Path(model).absolute()
     from serving.registry.vertex import staging
 
-    target = folder / "model"
+    target = _make_temporary_folder(stack) / "model"
     staging.fetch(model, target)
     return target
 
@@ -277,6 +286,12 @@ def _listen(listening: socket.socket) -> None:
         # Two servers that start at the same time can both bind.
         port = listening.getsockname()[1]
         raise PushError(f"--port {port}: cannot listen: {error.strerror}") from error
+
+
+def _allow_connections() -> None:
+    """Raise the number of files that this process and its workers may open, as far as it can be raised."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, _MAX_OPEN_FILES)), most))
 
 
 def _warn_of_root() -> None:

@@ -1,6 +1,7 @@
-"""The gRPC server of a model, by TF Serving's PredictionService and ModelService.
+"""The gRPC server of a model, by TF Serving's PredictionService and ModelService, and gRPC's health service.
 
 https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
+https://grpc.io/docs/guides/health-checking/
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 import tensorflow as tf
 from google.protobuf import any_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -31,6 +33,10 @@ from serving.server.model_versions import AVAILABLE, ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
+_PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+# The reason goes into a header of the answer: a client takes 8 KB of them.
+_MAX_REASON_CHARS = 1000
+_MAX_NAME_CHARS = 80
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -39,11 +45,31 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
 }
 
 
-def build_grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
-    """Return a server with both services, neither bound nor started.
+class Health(health.aio.HealthServicer):
+    """Reports whether requests are answered, of the server and of each of its services."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    async def update(self) -> None:
+        """Set the status of all services, which also reaches those who watch them."""
+        kinds = health_pb2.HealthCheckResponse
+        status = kinds.SERVING if self._service.is_ready else kinds.NOT_SERVING
+        for name in ("", _PREDICTION_SERVICE):
+            await self.set(name, status)
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.update()
+        return await super().Check(request, context)
+
+
+def build_grpc_server(service: Service, health_servicer: Health, *, share_port: bool) -> grpc.aio.Server:
+    """Return a server with all services, neither bound nor started.
 
     Args:
       service: the model service.
+      health_servicer: the service of health probes.
       share_port: whether several processes may bind the same port.
     """
     limit = service.settings.max_request_bytes
@@ -52,6 +78,7 @@ def build_grpc_server(service: Service, *, share_port: bool) -> grpc.aio.Server:
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(service), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     return server
 
 
@@ -81,7 +108,7 @@ async def _handle(
                 client=context.peer(),
                 **fields,
             )
-    return await context.abort(status, reason)
+    return await context.abort(status, reason[:_MAX_REASON_CHARS])
 
 
 def _find_version(service: Service, spec: model_pb2.ModelSpec) -> ServedVersion:
@@ -104,13 +131,15 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             rows = len(next(iter(outputs.values())))
             fields.update(rows=rows, version=served.number)
             self._service.metrics.rows.labels(str(served.number)).inc(rows)
-            names = list(request.output_filter) or list(outputs)
-            unknown = [name for name in names if name not in outputs]
-            if unknown:
-                raise RequestError(f"output_filter: there is no output '{unknown[0]}'; outputs: {', '.join(outputs)}")
+            names = {*request.output_filter} or {*outputs}
+            unknown = min(names - outputs.keys(), default=None)
+            if unknown is not None:
+                raise RequestError(
+                    f"output_filter: there is no output '{unknown[:_MAX_NAME_CHARS]}'; outputs: {', '.join(outputs)}"
+                )
             return predict_pb2.PredictResponse(
                 model_spec=_build_spec(self._service, served, signature),
-                outputs={name: tf.make_tensor_proto(outputs[name]) for name in names},
+                outputs={name: tf.make_tensor_proto(values) for name, values in outputs.items() if name in names},
             )
 
         return await _handle(self._service, "Predict", context, answer, fields)

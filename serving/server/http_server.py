@@ -32,7 +32,6 @@ from serving.server.model_versions import ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
 
 _LOG = logging.getLogger(__name__)
-_BODY_SECONDS = 30.0
 _MAX_REQUEST_ID_CHARS = 128
 # The only keys of `parameters` that Vertex AI's clients may send.
 _PARAMETERS = {"signature_name", "outputs"}
@@ -76,9 +75,12 @@ def build_application(
             Route(f"{path}/metadata", handlers.observe("metadata", handlers.metadata)),
             Route(path, handlers.observe("status", handlers.status)),
         ]
-    return Starlette(
+    application = Starlette(
         routes=routes, exception_handlers={HTTPException: handlers.http_error}, lifespan=lifespan, debug=False
     )
+    # A redirect would go to whatever the Host header names.
+    application.router.redirect_slashes = False
+    return application
 
 
 class _Routes:
@@ -115,8 +117,6 @@ class _Routes:
             return _respond_with_error(400, str(error))
         except NotFoundError as error:
             return _respond_with_error(404, str(error))
-        except TimeoutError:
-            return _respond_with_error(408, f"the request did not arrive within {_BODY_SECONDS:g} s")
         except _TooLargeError as error:
             return _respond_with_error(413, str(error))
         except (OverloadedError, NotReadyError) as error:
@@ -267,12 +267,11 @@ class _Routes:
     async def _read_body(self, request: Request) -> bytes:
         most = self._service.settings.max_request_bytes
         pieces, size = [], 0
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > most:
-                    raise _TooLargeError(f"the request is larger than {most:,} bytes")
-                pieces.append(piece)
+        async for piece in request.stream():
+            size += len(piece)
+            if size > most:
+                raise _TooLargeError(f"the request is larger than {most:,} bytes")
+            pieces.append(piece)
         request.scope["bytes"] = size
         return b"".join(pieces)
 

@@ -41,7 +41,12 @@ class Metrics:
         self.rejected_versions = Gauge(
             "versions_refused", "Versions that could not be loaded.", multiprocess_mode="livemax", **common
         )
-        self.refresh_failures = Counter("refresh_failures", "Reads of the folder that failed.", **common)
+        self.refresh_failures = Counter(
+            "refresh_failures", "Reads of the folder that failed, and minutes of those that hang.", **common
+        )
+        self.dropped_lines = Counter(
+            "dropped_lines", "Lines of output that nobody read in time, of this process.", **common
+        )
 
     def update_versions(self, snapshot: Snapshot) -> None:
         """Set the gauges of the versions."""

@@ -4,6 +4,7 @@ A version is loaded only if its content hash is that of the push, and its answer
 the evaluated model. If anything is wrong with a new version, the serving versions are unchanged.
 """
 
+import contextlib
 import logging
 import re
 import threading
@@ -15,13 +16,24 @@ from typing import Literal, assert_never
 from cli.errors import ConfigError, PipelineError, PushError
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
-from serving.model.predictor import ModelError, Predictor
+from serving.model.predictor import Predictor
+from serving.model.session_model import ModelError
 from serving.model.tensor_predictor import TensorPredictor, load_predictor
-from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, Release, content_hash, extra_hashes
+from serving.registry import (
+    GOLDEN_FILE,
+    RELEASE_FILE,
+    VERSION_FILE,
+    LocalRegistry,
+    Release,
+    content_hash,
+    extra_hashes,
+    read_record,
+)
 
 _LOG = logging.getLogger(__name__)
 # TF Serving's words: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/get_model_status.proto
 AVAILABLE, END = "AVAILABLE", "END"
+_MAX_REASON_CHARS = 1000
 
 FileList = list[tuple[str, int, int]]
 
@@ -179,9 +191,16 @@ class ModelVersions:
         with self._refreshing:
             versions, labels = self._list_versions()
             before = self.snapshot
-            selected = self._policy.select(sorted(versions), labels)
+            # A version that its registry still names is in memory, whatever became of its folder.
+            kept = before.served.keys() & {*labels.values()} - versions.keys()
+            selected = self._policy.select(sorted({*versions, *kept}), labels)
             served = {number: version for number, version in before.served.items() if number in selected}
             states = {number: state for number, state in before.states.items() if number in selected}
+            for number in served:
+                gone = f"{self.folder / str(number)}: is gone; the model in memory is served" if number in kept else ""
+                if gone and not states[number].error:
+                    _LOG.error("version %d: %s", number, gone)
+                states[number] = VersionState(AVAILABLE, gone)
             for number in sorted(selected - served.keys()):
                 version = self._load(number, versions[number], states)
                 if version is not None:
@@ -225,9 +244,11 @@ class ModelVersions:
         _LOG.info("version %d: loading", number)
         try:
             version = load_version(number, folder, allow_unvalidated=self._allow_unvalidated)
-        except PipelineError as error:
-            _LOG.error("version %d is not served: %s", number, error)
-            states[number] = VersionState(END, str(error))
+        except Exception as error:
+            # Whatever is wrong with one version keeps no other from being followed.
+            reason = str(error) if isinstance(error, PipelineError) else f"{folder}: {type(error).__name__}: {error}"
+            _LOG.error("version %d is not served: %s", number, reason, exc_info=not isinstance(error, PipelineError))
+            states[number] = VersionState(END, reason[:_MAX_REASON_CHARS])
             self._rejected_files[number] = files
             return None
         _LOG.info("version %d: is served", number)
@@ -262,7 +283,7 @@ def load_version(number: int, folder: Path, *, allow_unvalidated: bool) -> Serve
 
 def _check_release(folder: Path, content: str) -> None:
     try:
-        release = Release.from_json((folder / RELEASE_FILE).read_text(encoding="utf-8"))
+        release = Release.from_json(read_record(folder / RELEASE_FILE))
     except FileNotFoundError as error:
         raise PushError(
             f"{folder}: holds no {RELEASE_FILE}: no push of this product left it there; --allow-unvalidated serves it"
@@ -275,7 +296,7 @@ def _check_release(folder: Path, content: str) -> None:
             f"{release.content_hash[:12]}; push it again, or restore the folder"
         )
     for name, digest in release.extra_hashes.items():
-        if not (folder / name).is_file() or extra_hashes({name: (folder / name).read_bytes()})[name] != digest:
+        if extra_hashes({name: _read_beside(folder / name) or b""})[name] != digest:
             raise PushError(f"{folder / name}: is not what was pushed; push it again, or restore the file")
     if GOLDEN_FILE not in release.extra_hashes:
         raise PushError(
@@ -286,8 +307,7 @@ def _check_release(folder: Path, content: str) -> None:
 
 def _check_number(folder: Path, number: int) -> None:
     """Reject a folder that was copied to another number: its answers would name the old one."""
-    file = folder / VERSION_FILE
-    recorded = file.read_text().strip() if file.is_file() else str(number)
+    recorded = _read_version_file(folder) or str(number)
     if recorded != str(number):
         raise PushError(
             f"{folder}: is version {number} by its name, and {recorded!r} by {VERSION_FILE}; push the model again"
@@ -295,17 +315,30 @@ def _check_number(folder: Path, number: int) -> None:
 
 
 def _read_golden(folder: Path) -> GoldenRequests | None:
-    file = folder / GOLDEN_FILE
+    content = _read_beside(folder / GOLDEN_FILE)
     try:
-        return GoldenRequests.from_json(file.read_bytes()) if file.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PushError(f"{file}: is damaged: {error}") from error
+        return None if content is None else GoldenRequests.from_json(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PushError(f"{folder / GOLDEN_FILE}: is damaged: {error}") from error
+
+
+def _read_beside(file: Path) -> bytes | None:
+    """Return the content of a file that a push writes beside the model; None if there is none."""
+    try:
+        return read_record(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PushError(f"{file}: cannot be read: {error.strerror}; push the model again") from error
+
+
+def _read_version_file(folder: Path) -> str:
+    return (_read_beside(folder / VERSION_FILE) or b"").decode(errors="backslashreplace").strip()[:40]
 
 
 def read_number(folder: Path) -> int:
     """Return the number of a single version, from the file of its push or the name of its folder."""
-    file = folder / VERSION_FILE
-    for text in (file.read_text().strip() if file.is_file() else "", folder.name):
+    for text in (_read_version_file(folder), folder.name):
         if text.isdecimal():
             return int(text)
     return 1
@@ -313,4 +346,10 @@ def read_number(folder: Path) -> int:
 
 def _list_files(folder: Path) -> FileList:
     """Return the names, sizes and times of a folder's files; another tool may still be copying into it."""
-    return sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    files: FileList = []
+    for path in folder.rglob("*"):
+        # Not followed: a link may lead nowhere.
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            files.append((str(path), status.st_size, status.st_mtime_ns))
+    return sorted(files)

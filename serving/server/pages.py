@@ -209,7 +209,7 @@ def _describe(feature: Feature | None) -> str:
 
 
 def _list_outputs(served: ServedVersion) -> list[str]:
-    return sorted(served.predictor.signature("serving_default").structured_outputs)
+    return sorted(served.predictor.signature("serving_default").outputs)
 
 
 def _build_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The model service behind HTTP and gRPC: finds the version, checks rows, calls the model in batches."""
 
 import asyncio
+import contextlib
 import gc
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from serving.model.signatures import SERVING_EXAMPLES
 from serving.server.batching import Batcher, Outputs, OverloadedError
 from serving.server.metrics import Metrics
 from serving.server.model_versions import ModelVersions, ServedVersion, Snapshot, VersionPolicy
+from serving.server.settings import ServerSettings
 
-__all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "ServerSettings", "Service"]
+__all__ = ["NotFoundError", "NotReadyError", "OverloadedError", "RequestError", "Service"]
 
 _LOG = logging.getLogger(__name__)
+_HUNG_SECONDS = 60.0
 
 
 class NotFoundError(Exception):
@@ -30,39 +33,6 @@ class NotFoundError(Exception):
 
 class NotReadyError(Exception):
     """No version is served yet, or the server is about to stop."""
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """Settings of a model server.
-
-    Attributes:
-      model_dir: folder of versions, or of one.
-      model_name: name in the paths. If omitted, the folder's name.
-      policy: string that `VersionPolicy.parse` takes.
-      allow_unvalidated: whether to serve models that no push wrote.
-      poll_seconds: time between two reads of the folder.
-      max_batch_rows: maximum number of rows in one call of the model, of several requests.
-      max_waiting_rows: maximum number of rows that wait; further requests are rejected at once.
-      max_request_rows: maximum number of rows of one request.
-      max_request_bytes: maximum number of bytes of one request; Vertex AI sends no more than 1.5 MB.
-      timeout_seconds: maximum time that rows wait for the model; then their request is rejected.
-      drain_seconds: time to continue serving after SIGTERM, while the server reports that it is not ready.
-      access_log: whether each request is logged.
-    """
-
-    model_dir: str
-    model_name: str | None = None
-    policy: str = "champion"
-    allow_unvalidated: bool = False
-    poll_seconds: float = 1.0
-    max_batch_rows: int = 512
-    max_waiting_rows: int = 4096
-    max_request_rows: int = 4096
-    max_request_bytes: int = 1_500_000
-    timeout_seconds: float = 5.0
-    drain_seconds: float = 2.0
-    access_log: bool = True
 
 
 class Service:
@@ -184,19 +154,48 @@ class Service:
         return batcher
 
     async def watch(self) -> None:
-        """Load new versions of the folder and drop old ones until cancelled."""
+        """Load new versions of the folder and drop old ones until cancelled, whatever goes wrong at one read."""
+        failure = ""
         while True:
             await asyncio.sleep(self.settings.poll_seconds)
             before = self.snapshot
             try:
-                await asyncio.to_thread(self.versions.refresh)
+                await self._refresh()
                 if self.snapshot is not before:
                     self._drop_batchers()
-                    freeze_garbage()
-            except (PipelineError, OSError) as error:
+                    gc.collect()
+                failure = ""
+            except Exception as error:
                 # The serving version is unchanged; the folder may be fixed at the next poll.
-                _LOG.error("%s: cannot be read: %s", self.versions.folder, error)
                 self.metrics.refresh_failures.inc()
+                if failure != (failure := f"{type(error).__name__}: {error}"):
+                    is_foreseen = isinstance(error, PipelineError | OSError)
+                    _LOG.error("%s: cannot be read: %s", self.versions.folder, error, exc_info=not is_foreseen)
+
+    async def _refresh(self) -> None:
+        """Read the folder in a thread that ends with the process: a folder may hang for ever.
+
+        Raises:
+          Exception: whatever reading it raised.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def read() -> None:
+            error: Exception | None = None
+            try:
+                self.versions.refresh()
+            except Exception as raised:
+                error = raised
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(_finish, done, error)
+
+        threading.Thread(target=read, name="versions", daemon=True).start()
+        while not (await asyncio.wait([done], timeout=_HUNG_SECONDS))[0]:
+            self.metrics.refresh_failures.inc()
+            message = "%s: a read takes more than %g s; the serving version is unchanged"
+            _LOG.error(message, self.versions.folder, _HUNG_SECONDS)
+        done.result()
 
     def _drop_batchers(self) -> None:
         """Drop the batchers of versions that are no longer served; their last requests still get answers."""
@@ -204,16 +203,24 @@ class Service:
         self._batchers = {key: pair for key, pair in self._batchers.items() if served.get(key) is pair[0]}
 
 
-def freeze_garbage() -> None:
-    """Collect garbage, then exclude the remaining objects from garbage collection.
+def _finish(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.cancelled():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
-    A collection through all of TensorFlow's objects takes a fifth of a second. It is done once a version instead of at
-    any time. A dropped model is full of cycles, so everything is included once again before.
+
+def freeze_garbage() -> None:
+    """Exclude all objects of now, those of TensorFlow, from garbage collection, which takes a fifth of a second with
+    them.
+
+    The models, which are full of cycles, are loaded later, so that a collection after one was dropped takes
+    milliseconds.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 def open_versions(settings: ServerSettings, folder: str, metrics: Metrics) -> ModelVersions:

@@ -8,11 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 
 from cli.errors import PushError
@@ -20,37 +18,17 @@ from cli.errors import PushError
 # Imported first: it must come before TensorFlow.
 from serving.model import tensorflow_without_keras  # noqa: F401
 from serving.server import events
-from serving.server.grpc_server import build_grpc_server
-from serving.server.http_protocol import LimitedProtocol
+from serving.server.grpc_server import Health, build_grpc_server
 from serving.server.http_server import build_application
 from serving.server.metrics import Metrics
-from serving.server.service import ServerSettings, Service, freeze_garbage, open_versions
+from serving.server.processes import GRACE_SECONDS, ListenOptions
+from serving.server.service import Service, freeze_garbage, open_versions
+from serving.server.settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
-_GRACE_SECONDS = 20
-_MAX_CONNECTIONS = 4096
+_HEALTH_SECONDS = 1.0
 # With the default of 5 ms, the event loop waits that long for a thread that computes.
 _SWITCH_SECONDS = 0.0005
-
-
-@dataclass(frozen=True)
-class ListenOptions:
-    """Addresses and paths of a server.
-
-    Attributes:
-      host: address to bind.
-      grpc_port: port of gRPC; 0 binds any free one, None starts no gRPC.
-      share_grpc_port: whether several processes bind the gRPC port.
-      health_route, predict_route: paths of Vertex AI's routes.
-      url: URL of the HTTP server, for the log.
-    """
-
-    host: str
-    grpc_port: int | None
-    share_grpc_port: bool
-    health_route: str
-    predict_route: str
-    url: str
 
 
 def make_application(settings: ServerSettings, folder: str, listen: ListenOptions) -> Starlette:
@@ -59,22 +37,27 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
     Raises:
       PushError: no version can be served.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    # The objects that are loaded here stay, so nothing is collected until `freeze_garbage`.
-    gc.disable()
     metrics = Metrics()
+    events.open_output(metrics.dropped_lines.inc)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[events.LogHandler()]
+    )
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    freeze_garbage()
+    # All that is loaded here stays.
+    gc.disable()
     versions = open_versions(settings, folder, metrics)
     service = Service(versions, settings, metrics)
     if not service.is_ready:
         raise PushError(versions.explain())
-    freeze_garbage()
+    gc.enable()
 
     @contextlib.asynccontextmanager
     async def run_beside(_: Starlette) -> AsyncIterator[None]:
         _drain_when_asked_to_stop(service)
-        watching = asyncio.create_task(service.watch())
-        rpc, port = await _start_grpc(service, listen)
+        health = Health(service)
+        tasks = [asyncio.create_task(service.watch()), asyncio.create_task(_follow(health))]
+        rpc, port = await _start_grpc(service, health, listen)
         now = service.snapshot
         events.write(
             "ready",
@@ -90,17 +73,18 @@ def make_application(settings: ServerSettings, folder: str, listen: ListenOption
             yield
         finally:
             service.is_stopping = True
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
             if rpc is not None:
-                await rpc.stop(_GRACE_SECONDS)
-            events.write("stopped", pid=os.getpid())
+                await rpc.stop(GRACE_SECONDS)
+            events.write("stopped", pid=os.getpid(), dropped_lines=events.count_dropped() or None)
 
     routes = {"health_route": listen.health_route, "predict_route": listen.predict_route}
     return build_application(service, lifespan=run_beside, **routes)
 
 
 def _drain_when_asked_to_stop(service: Service) -> None:
-    """Set a handler of SIGTERM that reports "not ready" and stops the server some seconds later.
+    """Set a handler of SIGTERM and SIGHUP that reports "not ready" and stops the server some seconds later.
 
     A load balancer sends no further requests meanwhile. To close at once would break off the requests that arrive.
     """
@@ -110,39 +94,25 @@ def _drain_when_asked_to_stop(service: Service) -> None:
     def drain(number: int, frame: FrameType | None) -> None:
         service.is_stopping = True
         assert callable(stop)
-        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, stop, number, None)
+        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, stop, signal.SIGTERM, None)
 
     signal.signal(signal.SIGTERM, drain)
+    # `nohup` sets SIG_IGN, so that a terminal that closes ends nothing.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, drain)
 
 
-async def _start_grpc(service: Service, listen: ListenOptions) -> tuple[Any, int | None]:
+async def _follow(health: Health) -> None:
+    """Report a change of the server's health to those who watch it."""
+    while True:
+        await health.update()
+        await asyncio.sleep(_HEALTH_SECONDS)
+
+
+async def _start_grpc(service: Service, health: Health, listen: ListenOptions) -> tuple[Any, int | None]:
     if listen.grpc_port is None:
         return None, None
-    server = build_grpc_server(service, share_port=listen.share_grpc_port)
+    server = build_grpc_server(service, health, share_port=listen.share_grpc_port)
     port = server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
     await server.start()
     return server, port
-
-
-def build_config(app: Any, *, workers: int, factory: bool) -> uvicorn.Config:
-    """Return Uvicorn's settings; Uvicorn itself logs only errors."""
-    return uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=LimitedProtocol,
-        # Uvicorn responds to further connections with 503 at once.
-        limit_concurrency=_MAX_CONNECTIONS,
-        ws="none",
-        lifespan="on",
-        workers=workers,
-        factory=factory,
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        # Loading a model keeps a worker from answering its parent for some seconds.
-        timeout_worker_healthcheck=120,
-    )

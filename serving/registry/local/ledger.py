@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from serving.registry.content import parse_json
 from serving.registry.stamps import timestamp, user_and_host
 
 _FORMAT = 1
@@ -123,13 +124,13 @@ class Ledger:
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Ledger":
+    def from_json(cls, text: str | bytes) -> "Ledger":
         """Read what `to_json` wrote.
 
         Raises:
           ValueError: it is something else; with what is wrong.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f"expected an object with format {_FORMAT}")
         try:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from cli.errors import PushError
-from serving.registry.content import RELEASE_FILE, Release, content_hash, file_hashes
+from serving.registry.content import RELEASE_FILE, Release, content_hash, file_hashes, read_record
 from serving.registry.local import disk
 from serving.registry.local.ledger import Ledger, State
 
@@ -51,7 +51,7 @@ class Versions:
 
     def _read_ledger(self, file: Path) -> Ledger | None:
         try:
-            return Ledger.from_json(file.read_text(encoding="utf-8"))
+            return Ledger.from_json(read_record(file))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -82,7 +82,7 @@ class Versions:
         """
         file = self.path(version) / RELEASE_FILE
         try:
-            return Release.from_json(file.read_text(encoding="utf-8"))
+            return Release.from_json(read_record(file))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

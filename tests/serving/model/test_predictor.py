@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from schemas.tables.values import Rule
 from serving.model.inputs import Input, Inputs, RequestError
-from serving.model.predictor import ModelError, Predictor, check_finite
+from serving.model.predictor import Predictor, check_finite
+from serving.model.session_model import ModelError
 from serving.registry import VERSION_FILE
 from tests.serving.models import ROW, SCHEMA_HASH, example, export_model
 

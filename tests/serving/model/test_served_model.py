@@ -84,7 +84,8 @@ def test_without_costs_a_model_has_no_file_and_the_graph_that_it_had(tmp_path: P
 
 
 def test_a_damaged_file_of_a_threshold_is_named(tmp_path: Path) -> None:
-    from serving.model.predictor import ModelError, Predictor
+    from serving.model.predictor import Predictor
+    from serving.model.session_model import ModelError
 
     folder = export_model(tmp_path / "model", 0.0, decided_at(0.3))
     (folder / DECISION_FILE).write_text('{"threshold": 2}')

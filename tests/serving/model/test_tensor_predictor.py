@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from serving.model.inputs import RequestError
-from serving.model.predictor import ModelError
+from serving.model.session_model import ModelError
 from serving.model.tensor_predictor import TensorPredictor
 from tests.serving.running import RunningServer
 

@@ -1,0 +1,36 @@
+"""Settings of the model server."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Settings of a model server.
+
+    Attributes:
+      model_dir: folder of versions, or of one.
+      model_name: name in the paths. If omitted, the folder's name.
+      policy: string that `VersionPolicy.parse` takes.
+      allow_unvalidated: whether to serve models that no push wrote.
+      poll_seconds: time between two reads of the folder.
+      max_batch_rows: maximum number of rows in one call of the model, of several requests.
+      max_waiting_rows: maximum number of rows that wait; further requests are rejected at once.
+      max_request_rows: maximum number of rows of one request.
+      max_request_bytes: maximum number of bytes of one request; Vertex AI sends no more than 1.5 MB.
+      timeout_seconds: maximum time that rows wait for the model; then their request is rejected.
+      drain_seconds: time to continue serving after SIGTERM, while the server reports that it is not ready.
+      access_log: whether each request is logged.
+    """
+
+    model_dir: str
+    model_name: str | None = None
+    policy: str = "champion"
+    allow_unvalidated: bool = False
+    poll_seconds: float = 1.0
+    max_batch_rows: int = 512
+    max_waiting_rows: int = 4096
+    max_request_rows: int = 4096
+    max_request_bytes: int = 1_500_000
+    timeout_seconds: float = 5.0
+    drain_seconds: float = 2.0
+    access_log: bool = True
