@@ -5,6 +5,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#encoding_binary_values
 
 import base64
 import binascii
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,9 @@ class TensorPredictor:
             raise ModelError(f"{folder}: no model can be loaded from it: {reason}") from error
         self._signature = self._model.signatures[_choose_signature(self._model.signatures, folder)]
         self.inputs = Inputs([])
-        # TensorFlow's order differs at each start.
-        self.specs: Mapping[str, tf.TensorSpec] = dict(sorted(self._signature.structured_input_signature[1].items()))
+        self.specs: Mapping[str, tf.TensorSpec] = _list_specs(self._signature)
         for name, spec in self.specs.items():
-            if spec.shape.rank is not None and (spec.shape.rank == 0 or spec.shape[0] is not None):
+            if not _takes_rows(spec):
                 raise ModelError(
                     f"{folder}: input '{name}' has shape {spec.shape}; expected one whose first dimension is the "
                     "number of rows"
@@ -61,13 +61,21 @@ class TensorPredictor:
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """The names of the signatures that take rows."""
-        return (SERVING_DEFAULT,)
+        """The names of the signatures that take rows, the default first."""
+        others = sorted(self._model.signatures.keys() - {_INTERNAL, SERVING_DEFAULT})
+        taking_rows = (n for n in others if all(map(_takes_rows, _list_specs(self._model.signatures[n]).values())))
+        return (SERVING_DEFAULT, *taking_rows)
 
     def signature(self, name: str) -> Any:
         """Return a signature's ConcreteFunction."""
-        assert name == SERVING_DEFAULT
-        return self._signature
+        return self._signature if name == SERVING_DEFAULT else self._model.signatures[name]
+
+    def select(self, name: str) -> "TensorPredictor":
+        """Return this model with another of its `signatures` as the one that is called."""
+        selected = copy.copy(self)
+        selected._signature = self.signature(name)
+        selected.specs = _list_specs(selected._signature)
+        return selected
 
     def convert_rows(self, instances: Sequence[Any]) -> Columns:
         """Return rows as one list of arrays for each input.
@@ -162,6 +170,15 @@ class TensorPredictor:
                 raise RequestError(f"{where}: '{name}' is missing; expected {self.describe_inputs()}")
         named: Mapping[str, Any] = instance
         return named
+
+
+def _list_specs(signature: Any) -> dict[str, tf.TensorSpec]:
+    """Return the inputs by name, sorted: TensorFlow's order differs at each start."""
+    return dict(sorted(signature.structured_input_signature[1].items()))
+
+
+def _takes_rows(spec: tf.TensorSpec) -> bool:
+    return bool(spec.shape.rank is None or (spec.shape.rank > 0 and spec.shape[0] is None))
 
 
 def load_predictor(folder: Path) -> Predictor | TensorPredictor:

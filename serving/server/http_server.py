@@ -24,9 +24,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from serving.model.predictor import rows_of, to_list
+from serving.model.inference import Method
+from serving.model.predictor import Predictor, rows_of, to_list
 from serving.model.signatures import SERVING_DEFAULT, SERVING_EXAMPLES
-from serving.server import events, pages
+from serving.server import events, inference_calls, pages
 from serving.server.batching import Outputs
 from serving.server.model_versions import ServedVersion
 from serving.server.service import NotFoundError, NotReadyError, OverloadedError, RequestError, Service
@@ -73,6 +74,8 @@ def build_application(
     for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}"):
         routes += [
             Route(f"{path}:predict", handlers.observe("tf_serving_predict", handlers.tf_predict), methods=["POST"]),
+            Route(f"{path}:classify", handlers.observe("classify", handlers.classify), methods=["POST"]),
+            Route(f"{path}:regress", handlers.observe("regress", handlers.regress), methods=["POST"]),
             Route(f"{path}/metadata", handlers.observe("metadata", handlers.metadata)),
             Route(path, handlers.observe("status", handlers.status)),
         ]
@@ -221,6 +224,22 @@ class _Routes:
         named = {name: to_list(values) for name, values in outputs.items()}
         return _respond({"outputs": next(iter(named.values())) if len(named) == 1 else named})
 
+    async def classify(self, request: Request) -> Response:
+        """Return the classes of each row, as TF Serving does."""
+        return await self._infer(request, "classify")
+
+    async def regress(self, request: Request) -> Response:
+        """Return the number of each row, as TF Serving does."""
+        return await self._infer(request, "regress")
+
+    async def _infer(self, request: Request, method: Method) -> Response:
+        served = self._find_version(request)
+        self._service.check_capacity()
+        content = await self._read_content(request)
+        answer, outputs = await inference_calls.answer_json(self._service, served, method, content)
+        _add_to_log(request, served, outputs)
+        return _respond(answer)
+
     async def status(self, request: Request) -> Response:
         """Respond with the state of one version or of all, as TF Serving does."""
         number, snapshot = self._find_number(request), self._service.snapshot
@@ -277,22 +296,20 @@ class _Routes:
         return b"".join(pieces)
 
     async def _predict_rows(self, request: Request, served: ServedVersion, signature: Any, instances: Any) -> Outputs:
-        if signature in (None, SERVING_DEFAULT):
-            outputs = await self._service.answer_instances(served, instances)
-        elif signature == SERVING_EXAMPLES:
+        served = self._service.select_signature(served, SERVING_DEFAULT if signature is None else signature)
+        if signature == SERVING_EXAMPLES and isinstance(served.predictor, Predictor):
             outputs = await self._service.answer_examples(served, _decode_examples(instances))
         else:
-            raise _build_signature_error(signature, served)
+            outputs = await self._service.answer_instances(served, instances)
         return _add_to_log(request, served, outputs)
 
     async def _predict_columns(self, request: Request, served: ServedVersion, signature: Any, inputs: Any) -> Outputs:
-        if signature in (None, SERVING_DEFAULT):
-            outputs = await self._service.answer_columns(served, inputs)
-        elif signature == SERVING_EXAMPLES:
+        served = self._service.select_signature(served, SERVING_DEFAULT if signature is None else signature)
+        if signature == SERVING_EXAMPLES and isinstance(served.predictor, Predictor):
             records = inputs.get("examples") if isinstance(inputs, dict) else inputs
             outputs = await self._service.answer_examples(served, _decode_examples(records))
         else:
-            raise _build_signature_error(signature, served)
+            outputs = await self._service.answer_columns(served, inputs)
         return _add_to_log(request, served, outputs)
 
 
@@ -313,11 +330,6 @@ def _add_to_log(request: Request, served: ServedVersion, outputs: Outputs) -> Ou
     request.scope["rows"] = len(next(iter(outputs.values())))
     request.scope["version"] = served.number
     return outputs
-
-
-def _build_signature_error(signature: Any, served: ServedVersion) -> NotFoundError:
-    names = ", ".join(served.predictor.signatures)
-    return NotFoundError(f"there is no signature '{str(signature)[:80]}'; version {served.number} has {names}")
 
 
 def _parse_version(parameters: Mapping[str, Any]) -> int | None:

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -16,6 +16,7 @@ from cli.errors import ConfigError, PipelineError, PushError
 from serving.model.golden_requests import GoldenRequests
 from serving.model.inputs import RequestError
 from serving.model.predictor import ModelError, Predictor
+from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor, load_predictor
 from serving.registry import GOLDEN_FILE, RELEASE_FILE, VERSION_FILE, LocalRegistry, Release, content_hash, extra_hashes
 
@@ -101,13 +102,34 @@ class VersionPolicy:
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A loaded version."""
+    """A loaded version.
+
+    Attributes:
+      number: its number.
+      folder: its folder.
+      predictor: its model.
+      content_hash: hash of its content.
+      golden: its golden requests.
+      signature: signature of a model of tensors that `predictor` calls.
+      others: the same version with its other signatures, once they were asked for.
+    """
 
     number: int
     folder: Path
     predictor: Predictor | TensorPredictor
     content_hash: str
     golden: GoldenRequests | None = None
+    signature: str = SERVING_DEFAULT
+    others: "dict[str, ServedVersion]" = field(default_factory=dict, compare=False, repr=False)
+
+    def select(self, signature: str) -> "ServedVersion":
+        """Return this version with one of the signatures of a model of tensors; any other model has one way to call."""
+        if signature == self.signature or not isinstance(self.predictor, TensorPredictor):
+            return self
+        if signature not in self.others:
+            predictor = self.predictor.select(signature)
+            self.others[signature] = replace(self, predictor=predictor, signature=signature, others={})
+        return self.others[signature]
 
 
 @dataclass(frozen=True)
@@ -215,7 +237,7 @@ class ModelVersions:
         """Return the folders of the existing versions, by number, and their labels."""
         if self._single:
             return {read_number(self.folder): self.folder}, {}
-        return {number: self.folder / str(number) for number in self._registry.numbers()}, self._registry.labels()
+        return {number: self._registry.path(number) for number in self._registry.numbers()}, self._registry.labels()
 
     def _load(self, number: int, folder: Path, states: dict[int, VersionState]) -> ServedVersion | None:
         """Load and check a version; if it cannot be served, return None and add the reason to `states`."""

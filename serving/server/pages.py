@@ -14,8 +14,10 @@ from schemas.features.base import SharedIds
 from schemas.tables.time_format import EPOCHS
 from schemas.tables.values import INT64
 from schemas.vocabularies import unescape
+from serving.model.inference import METHOD_NAMES, has_method
 from serving.model.inputs import Input
 from serving.model.signature_defs import signature_defs
+from serving.model.signatures import SERVING_DEFAULT
 from serving.model.tensor_predictor import TensorPredictor
 from serving.server.model_versions import ServedVersion
 from serving.server.service import NotReadyError, Service
@@ -100,6 +102,26 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
         },
         {"instances": [example]},
     )
+    inference = _build_body(
+        {
+            "type": "object",
+            "required": ["examples"],
+            "additionalProperties": False,
+            "properties": {"examples": _build_rows_schema(service, row), "signature_name": {"const": SERVING_DEFAULT}},
+        },
+        {"examples": [example]},
+    )
+    results = _build_responses({"results": {"type": "array"}}, (400, 404, 408, 413, 503))
+    methods = [
+        (
+            f":{method}",
+            "post",
+            f"{method.title()}, as TF Serving does.",
+            {"requestBody": inference, "responses": results},
+        )
+        for method in METHOD_NAMES
+        if has_method(served.predictor, method)
+    ]
     answers = _build_responses({"predictions": {"type": "array"}}, (400, 404, 408, 413, 503))
     version = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
     label = {"name": "label", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[a-z]+$"}}
@@ -112,13 +134,14 @@ def build_openapi(service: Service, predict_route: str, health_route: str) -> di
     }
     for below, parameters in {"": [], "/versions/{version}": [version], "/labels/{label}": [label]}.items():
         base = f"/v1/models/{name}{below}"
-        for path, method, summary, extra in (
-            (f"{base}:predict", "post", "Predict, as TF Serving does.", {"requestBody": body, "responses": answers}),
-            (base, "get", "The state of versions.", {"responses": _build_responses({}, (404, 503))}),
-            (f"{base}/metadata", "get", "Inputs and outputs.", {"responses": _build_responses({}, (404, 503))}),
+        for suffix, method, summary, extra in (
+            (":predict", "post", "Predict, as TF Serving does.", {"requestBody": body, "responses": answers}),
+            *methods,
+            ("", "get", "The state of versions.", {"responses": _build_responses({}, (404, 503))}),
+            ("/metadata", "get", "Inputs and outputs.", {"responses": _build_responses({}, (404, 503))}),
         ):
             operation = {"summary": summary, **extra, **({"parameters": parameters} if parameters else {})}
-            paths[path] = {method: operation}
+            paths[f"{base}{suffix}"] = {method: operation}
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": str(served.number), "description": f"Schema {served.predictor.schema_hash}"},

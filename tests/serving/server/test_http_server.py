@@ -29,6 +29,7 @@ from tests.vertex_fixtures import BUCKET, Bench
 pytestmark = pytest.mark.integration
 
 MODEL = "/v1/models/shop-model"
+METHODS = ("tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def tf_example() -> bytes:
         (f"{MODEL}/versions/%2e%2e", "is not the number of a version"),
         (f"{MODEL}/labels/best", "no version has the label 'best'; labels: champion (2), previous (1)"),
         ("/etc/passwd", "there is nothing at /etc/passwd"),
-        (f"{MODEL}:classify", "there is no model 'shop-model:classify'"),
+        (f"{MODEL}:explain", "there is no model 'shop-model:explain'"),
     ],
 )
 def test_what_is_not_there_is_named(serving: RunningServer, path: str, message: str) -> None:
@@ -287,7 +288,7 @@ def test_tf_servings_own_stubs_get_the_same_numbers(serving: RunningServer, expo
         packed = stub.GetModelMetadata(metadata, timeout=30).metadata["signature_def"]
         definitions = get_model_metadata_pb2.SignatureDefMap()
         assert packed.Unpack(definitions)
-        assert set(definitions.signature_def) == {"serving_default", "serving_examples"}
+        assert set(definitions.signature_def) == {"serving_default", "serving_examples", *METHODS}
 
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = "shop-model"
@@ -471,7 +472,7 @@ def test_a_tensor_that_claims_more_than_it_holds_is_refused_before_it_is_unpacke
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert message in refused.value.details()
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary("/tensorflow.serving.PredictionService/Classify")(b"", timeout=30)
+            channel.unary_unary("/tensorflow.serving.ModelService/HandleReloadConfigRequest")(b"", timeout=30)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
